@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Cho et al. (2014), reset applied after the recurrent product (as cuDNN and PyTorch do). Gates r z n.
+//   n = tanh(x_n + sig(r) h_n),   h' = (1 - sig(z)) n + sig(z) h
+struct Gru {
+  static constexpr const char* name = "gru";
+  static constexpr int gates = 3, sums = 4, states = 1, saved = 4;  // sums: x_n r z h_n; saved: r z n h_n
+  static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
+  static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
+  static constexpr bool passes_h = true;
+
+  template <class V>
+  static void forward(const Options&, const V* a, const V* s0, V* s, V* k) {
+    const V r = sigmoid(a[1]), z = sigmoid(a[2]), n = tanh(a[0] + r * a[3]);
+    s[0] = n + z * (s0[0] - n);
+    k[0] = r, k[1] = z, k[2] = n, k[3] = a[3];
+  }
+
+  template <class V>
+  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V*, V* da, V* ds0) {
+    const V r = k[0], z = k[1], n = k[2], h_n = k[3];
+    const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
+    da[0] = dn;
+    da[1] = dn * h_n * r * (V(1) - r);
+    da[2] = ds[0] * (s0[0] - n) * z * (V(1) - z);
+    da[3] = dn * r;
+    ds0[0] = ds[0] * z;
+  }
+};

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// The vectors of one instruction set: GCC/Clang vector extensions of BPTT_VECTOR_BYTES bytes, and the few
+// operations the extensions lack. Included inside the anonymous namespace of one ISA.
+
+#define BPTT_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define BPTT_UNROLL _Pragma("clang loop unroll(full)")
+#define BPTT_NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define BPTT_UNROLL _Pragma("GCC unroll 64")
+#define BPTT_NO_UNROLL _Pragma("GCC unroll 1")
+#endif
+
+using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using I32 = std::int32_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using I64 = std::int64_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using F32Loose = float __attribute__((vector_size(BPTT_VECTOR_BYTES), aligned(4), may_alias));
+using F64Loose = double __attribute__((vector_size(BPTT_VECTOR_BYTES), aligned(8), may_alias));
+
+template <class T>
+struct Simd;
+template <>
+struct Simd<float> {
+  using Native = F32;
+  using Loose = F32Loose;
+};
+template <>
+struct Simd<double> {
+  using Native = F64;
+  using Loose = F64Loose;
+};
+template <class T>
+using Native = typename Simd<T>::Native;
+template <class T>
+constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
+
+// s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per broadcast.
+BPTT_INLINE F32 broadcast(float s) { return s - F32{}; }
+BPTT_INLINE F64 broadcast(double s) { return s - F64{}; }
+
+template <class T>
+BPTT_INLINE Native<T> load(const T* p) {
+  return *reinterpret_cast<const typename Simd<T>::Loose*>(p);
+}
+template <class T>
+BPTT_INLINE void store(T* p, Native<T> v) {
+  *reinterpret_cast<typename Simd<T>::Loose*>(p) = v;
+}
+// The first n lanes; nothing beyond them is touched, and loading fills the rest with zeros.
+template <class T>
+BPTT_INLINE Native<T> load(const T* p, Index n) {
+  if (n == lanes<T>) return load(p);
+  Native<T> v{};
+  for (Index i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+template <class T>
+BPTT_INLINE void store(T* p, Native<T> v, Index n) {
+  if (n == lanes<T>) return store(p, v);
+  for (Index i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// Smaller or larger of a limit and x; where x is NaN, NaN.
+#if BPTT_VECTOR_BYTES == 64
+BPTT_INLINE F32 minimum(F32 limit, F32 x) { return _mm512_min_ps(limit, x); }
+BPTT_INLINE F32 maximum(F32 limit, F32 x) { return _mm512_max_ps(limit, x); }
+BPTT_INLINE F64 minimum(F64 limit, F64 x) { return _mm512_min_pd(limit, x); }
+BPTT_INLINE F64 maximum(F64 limit, F64 x) { return _mm512_max_pd(limit, x); }
+#elif BPTT_VECTOR_BYTES == 32
+BPTT_INLINE F32 minimum(F32 limit, F32 x) { return _mm256_min_ps(limit, x); }
+BPTT_INLINE F32 maximum(F32 limit, F32 x) { return _mm256_max_ps(limit, x); }
+BPTT_INLINE F64 minimum(F64 limit, F64 x) { return _mm256_min_pd(limit, x); }
+BPTT_INLINE F64 maximum(F64 limit, F64 x) { return _mm256_max_pd(limit, x); }
+#elif defined(__SSE2__)
+BPTT_INLINE F32 minimum(F32 limit, F32 x) { return _mm_min_ps(limit, x); }
+BPTT_INLINE F32 maximum(F32 limit, F32 x) { return _mm_max_ps(limit, x); }
+BPTT_INLINE F64 minimum(F64 limit, F64 x) { return _mm_min_pd(limit, x); }
+BPTT_INLINE F64 maximum(F64 limit, F64 x) { return _mm_max_pd(limit, x); }
+#else
+BPTT_INLINE F32 minimum(F32 limit, F32 x) { return limit < x ? limit : x; }
+BPTT_INLINE F32 maximum(F32 limit, F32 x) { return limit > x ? limit : x; }
+BPTT_INLINE F64 minimum(F64 limit, F64 x) { return limit < x ? limit : x; }
+BPTT_INLINE F64 maximum(F64 limit, F64 x) { return limit > x ? limit : x; }
+#endif
+
+// A vector in the clothes of a number: what cells and elementary functions compute with.
+template <class T>
+struct Vec {
+  Native<T> v;
+  Vec() = default;
+  BPTT_INLINE Vec(Native<T> native) : v(native) {}
+  BPTT_INLINE explicit Vec(double s) : v(broadcast(T(s))) {}
+  BPTT_INLINE friend Vec operator+(Vec a, Vec b) { return a.v + b.v; }
+  BPTT_INLINE friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
+  BPTT_INLINE friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
+  BPTT_INLINE friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
+  BPTT_INLINE friend Vec minimum(Vec limit, Vec x) { return minimum(limit.v, x.v); }
+  BPTT_INLINE friend Vec maximum(Vec limit, Vec x) { return maximum(limit.v, x.v); }
+  // x <= 0 ? a : b
+  BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) { return x.v <= Native<T>{} ? a.v : b.v; }
+};

@@ -1,0 +1,36 @@
+from typing import Any
+
+__version__: str
+
+class Tape:
+    @property
+    def cell(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def dims(self) -> tuple[int, int, int, int]: ...
+
+def forward(
+    caller: str,
+    cell: str,
+    activation: str,
+    x: Any,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    state: tuple[Any, ...],
+    lengths: Any,
+    reverse: bool,
+    train: bool,
+) -> tuple[Any, tuple[Any, ...], Tape | None]: ...
+def backward(
+    caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float
+) -> tuple[Any, ...]: ...
+def compiled_isas() -> list[str]: ...
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def use_isa(name: str) -> None: ...
+def cells() -> dict[str, tuple[int, int]]: ...

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The gradients that one backward pass returns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+State = Any  # h for RNN and GRU, the tuple (h, c) for LSTM
+
+
+class Grads(NamedTuple):
+    """Gradients of a scalar loss with respect to every input of a ``*_forward`` call.
+
+    Each field has the shape of the argument it is named after.
+
+    Attributes
+    ----------
+    x : ndarray, shape (T, B, I)
+    w_ih : ndarray, shape (G*H, I)
+    w_hh : ndarray, shape (G*H, H)
+    b_ih, b_hh : ndarray, shape (G*H,), or None where the forward call had no bias
+    state : ndarray, shape (B, H), or a tuple (h, c) of them for LSTM
+        Gradient with respect to the initial state (given also when the forward call used zeros).
+    """
+
+    x: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array | None
+    b_hh: Array | None
+    state: State
+
+    def __repr__(self) -> str:
+        def shape(value: Any) -> str:
+            if value is None:
+                return "None"
+            if isinstance(value, tuple):
+                return "(" + ", ".join(shape(v) for v in value) + ")"
+            return str(np.shape(value))
+
+        return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in self._asdict().items()) + ")"

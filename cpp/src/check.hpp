@@ -23,26 +23,31 @@ inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
 }
 
 template <class T>
-void check_shape(const std::string& caller, const std::string& name, const Tensor<T>& array, const char* symbols,
-                 std::initializer_list<std::ptrdiff_t> expected) {
+void check_shape(const std::string& caller, const std::string& name, const Tensor<T>& array,
+                 const char* symbols, std::initializer_list<std::ptrdiff_t> expected) {
   bool same = array.ndim == static_cast<int>(expected.size());
   int i = 0;
   for (std::ptrdiff_t size : expected) same = same && array.shape[i++] == size;
   if (same) return;
-  refuse(caller, name + " has shape " + shape_text(array.shape, array.ndim) + ", expected " + symbols + " = " +
+  refuse(caller, name + " has shape " + shape_text(array.shape, array.ndim) + ", expected " +
+                     symbols + " = " +
                      shape_text(expected.begin(), static_cast<int>(expected.size())));
 }
 
 template <class T>
-void check_ndim(const std::string& caller, const char* name, const Tensor<T>& array, int ndim, const char* symbols) {
+void check_ndim(const std::string& caller, const char* name, const Tensor<T>& array, int ndim,
+                const char* symbols) {
   if (array.ndim == ndim) return;
-  refuse(caller, std::string(name) + " has shape " + shape_text(array.shape, array.ndim) + ", expected " + symbols +
-                     ", " + std::to_string(ndim) + " dimensions");
+  refuse(caller, std::string(name) + " has shape " + shape_text(array.shape, array.ndim) +
+                     ", expected " + symbols + ", " + std::to_string(ndim) + " dimensions");
 }
 
-inline const char* state_name(int states, int q) { return states == 1 ? "state" : q == 0 ? "state[0]" : "state[1]"; }
+inline const char* state_name(int states, int q) {
+  return states == 1 ? "state" : q == 0 ? "state[0]" : "state[1]";
+}
 
-// Every size that the kernels compute stays far below the limits of its type, or the call is refused.
+// Every size that the kernels compute stays far below the limits of its type, or the call is
+// refused.
 inline void check_size(const std::string& caller, const Dims& d, int gates, std::size_t element) {
   const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + 64, 16 * gates};
   std::ptrdiff_t tape = static_cast<std::ptrdiff_t>(element), weights = tape;
@@ -51,8 +56,9 @@ inline void check_size(const std::string& caller, const Dims& d, int gates, std:
   for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + 64, std::ptrdiff_t(16 * gates)})
     overflow = overflow || __builtin_mul_overflow(weights, f, &weights);
   if (overflow)
-    refuse(caller, "T, B, I, H = " + std::to_string(d.T) + ", " + std::to_string(d.B) + ", " + std::to_string(d.I) +
-                       ", " + std::to_string(d.H) + " are too large to address");
+    refuse(caller, "T, B, I, H = " + std::to_string(d.T) + ", " + std::to_string(d.B) + ", " +
+                       std::to_string(d.I) + ", " + std::to_string(d.H) +
+                       " are too large to address");
 }
 
 template <class T>
@@ -63,8 +69,10 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
   check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
   check_ndim(caller, "w_hh", in.w_hh, 2, ("(" + rows + ", H)").c_str());
   const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], in.w_hh.shape[1]};
-  if (d.H < 1) refuse(caller, "w_hh has shape " + shape_text(in.w_hh.shape, 2) + ", expected H of 1 or more");
-  if (d.I < 1) refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
+  if (d.H < 1)
+    refuse(caller, "w_hh has shape " + shape_text(in.w_hh.shape, 2) + ", expected H of 1 or more");
+  if (d.I < 1)
+    refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
   check_size(caller, d, gates, sizeof(T));
   check_shape(caller, "w_hh", in.w_hh, ("(" + rows + ", H)").c_str(), {gates * d.H, d.H});
   check_shape(caller, "w_ih", in.w_ih, ("(" + rows + ", I)").c_str(), {gates * d.H, d.I});
@@ -76,27 +84,30 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
     check_shape(caller, "lengths", in.lengths, "(B,)", {d.B});
     for (Index b = 0; b < d.B; ++b)
       if (in.lengths.data[b] < 0 || in.lengths.data[b] > d.T)
-        refuse(caller, "lengths[" + std::to_string(b) + "] is " + std::to_string(in.lengths.data[b]) +
-                           ", expected 0..T = 0.." + std::to_string(d.T));
+        refuse(caller, "lengths[" + std::to_string(b) + "] is " +
+                           std::to_string(in.lengths.data[b]) + ", expected 0..T = 0.." +
+                           std::to_string(d.T));
   }
   return d;
 }
 
 template <class T>
-void check_cotangents(const std::string& caller, const Dims& d, int states, const Cotangents<T>& given,
-                      const StepClipping& clip) {
+void check_cotangents(const std::string& caller, const Dims& d, int states,
+                      const Cotangents<T>& given, const StepClipping& clip) {
   if (given.y) check_shape(caller, "dy", given.y, "(T, B, H)", {d.T, d.B, d.H});
   for (int q = 0; q < states; ++q)
     if (given.state[q])
-      check_shape(caller, std::string("d") + state_name(states, q), given.state[q], "(B, H)", {d.B, d.H});
+      check_shape(caller, std::string("d") + state_name(states, q), given.state[q], "(B, H)",
+                  {d.B, d.H});
   if (clip.kind != StepClipping::none && !(clip.bound > 0))
     refuse(caller, "step_clip has bound " + std::to_string(clip.bound) + ", expected more than 0");
 }
 
-inline void check_buffer(const std::string& caller, const char* name, const void* buffer, std::size_t bytes) {
+inline void check_buffer(const std::string& caller, const char* name, const void* buffer,
+                         std::size_t bytes) {
   if (bytes && (!buffer || reinterpret_cast<std::uintptr_t>(buffer) % 64))
-    refuse(caller, std::string(name) + " is null or not 64-byte aligned, expected " + std::to_string(bytes) +
-                       " bytes at a multiple of 64");
+    refuse(caller, std::string(name) + " is null or not 64-byte aligned, expected " +
+                       std::to_string(bytes) + " bytes at a multiple of 64");
 }
 
 }  // namespace bptt

@@ -10,13 +10,23 @@
 namespace bptt {
 
 #if defined(__x86_64__)
-namespace avx512 { extern const KernelTable table; }
-namespace avx2 { extern const KernelTable table; }
-namespace sse42 { extern const KernelTable table; }
+namespace avx512 {
+extern const KernelTable table;
+}
+namespace avx2 {
+extern const KernelTable table;
+}
+namespace sse42 {
+extern const KernelTable table;
+}
 #elif defined(__aarch64__)
-namespace neon { extern const KernelTable table; }
+namespace neon {
+extern const KernelTable table;
+}
 #else
-namespace generic { extern const KernelTable table; }
+namespace generic {
+extern const KernelTable table;
+}
 #endif
 
 namespace {
@@ -37,10 +47,11 @@ const Isa isas[] = {
      }},
     {avx2::table,
      [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-              __builtin_cpu_supports("bmi2");
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      }},
-    {sse42::table, [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
+    {sse42::table,
+     [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
 #elif defined(__aarch64__)
     {neon::table, [] { return true; }},
 #else
@@ -57,13 +68,15 @@ const KernelTable& find(const std::string& name, const char* source) {
     if (name == isa.table.isa) return isa.table;
     choices += (choices.empty() ? "" : ", ") + std::string(isa.table.isa);
   }
-  throw std::invalid_argument(std::string(source) + " is '" + name + "', expected one that runs here: " + choices);
+  throw std::invalid_argument(std::string(source) + " is '" + name +
+                              "', expected one that runs here: " + choices);
 }
 
 const KernelTable& best() {
   for (const Isa& isa : isas)
     if (isa.runs_here()) return isa.table;
-  throw std::runtime_error("bptt: this CPU runs none of the compiled kernels (x86-64 needs SSE4.2)");
+  throw std::runtime_error(
+      "bptt: this CPU runs none of the compiled kernels (x86-64 needs SSE4.2)");
 }
 
 }  // namespace
@@ -92,6 +105,8 @@ std::vector<std::string> available_isas() {
 
 std::string active_isa() { return active_kernels().isa; }
 
-void set_isa(const std::string& name) { active.store(&find(name, "isa"), std::memory_order_release); }
+void set_isa(const std::string& name) {
+  active.store(&find(name, "isa"), std::memory_order_release);
+}
 
 }  // namespace bptt

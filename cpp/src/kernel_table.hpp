@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the core and the kernels agree on. Compiled with every set of ISA flags, so it holds plain data only:
-// no inline functions, no standard-library templates, nothing a linker could merge between instruction sets.
+// What the core and the kernels agree on. Compiled with every set of ISA flags, so it holds plain
+// data only: no inline functions, no standard-library templates, nothing a linker could merge
+// between instruction sets.
 #pragma once
 #include <cstddef>
 
@@ -12,9 +13,10 @@ struct Dims {
   Index T, B, I, H;  // steps, batch, input size, hidden size
 };
 
-// How (step, sequence) pairs lie in x, y and the tape. The sequences are sorted, longest first, and the
-// rows of one step are neighbours: step t holds sequences 0 .. count[t]-1, in rows first[t] .. first[t+1]-1.
-// With equal lengths count[t] = B and first[t] = t*B: the caller's own (T, B, ...) arrays, without a copy.
+// How (step, sequence) pairs lie in x, y and the tape. The sequences are sorted, longest first, and
+// the rows of one step are neighbours: step t holds sequences 0 .. count[t]-1, in rows first[t] ..
+// first[t+1]-1. With equal lengths count[t] = B and first[t] = t*B: the caller's own (T, B, ...)
+// arrays, without a copy.
 struct Rows {
   const Index* count;  // [T], never increasing
   const Index* first;  // [T+1]
@@ -40,23 +42,24 @@ struct Interrupt {
 
 constexpr int max_states = 2;
 
-// All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = first[T] of them.
+// All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = first[T]
+// of them.
 template <class T>
 struct ForwardCall {
   Dims dims;
   Rows rows;
   Options options;
   Interrupt interrupt;
-  const T* x;                    // [R, I]
-  const T* w_ih;                 // [G*H, I]
-  const T* w_hh;                 // [G*H, H]
-  const T* b_ih;                 // [G*H] or null
-  const T* b_hh;                 // [G*H] or null
-  const T* state0[max_states];   // [B, H] each, sorted as the rows; null: zeros
-  T* y;                          // [R, H]
-  T* state_n[max_states];        // [B, H] each, sorted as the rows
-  void* tape;                    // tape_bytes, 64-byte aligned; null: inference
-  void* scratch;                 // forward_scratch_bytes, 64-byte aligned
+  const T* x;                   // [R, I]
+  const T* w_ih;                // [G*H, I]
+  const T* w_hh;                // [G*H, H]
+  const T* b_ih;                // [G*H] or null
+  const T* b_hh;                // [G*H] or null
+  const T* state0[max_states];  // [B, H] each, sorted as the rows; null: zeros
+  T* y;                         // [R, H]
+  T* state_n[max_states];       // [B, H] each, sorted as the rows
+  void* tape;                   // tape_bytes, 64-byte aligned; null: inference
+  void* scratch;                // forward_scratch_bytes, 64-byte aligned
 };
 
 template <class T>
@@ -66,18 +69,18 @@ struct BackwardCall {
   Options options;
   Interrupt interrupt;
   StepClip step_clip;
-  const T* x;                    // [R, I] as in the forward call
-  const T* y;                    // [R, H] as the forward call left it
-  const void* tape;              // as the forward call left it
-  const T* dy;                   // [R, H] or null: zeros
-  const T* dstate_n[max_states]; // [B, H] each or null: zeros
-  T* dx;                         // [R, I]
-  T* dw_ih;                      // [G*H, I]
-  T* dw_hh;                      // [G*H, H]
-  T* db_ih;                      // [G*H]
-  T* db_hh;                      // [G*H]
-  T* dstate0[max_states];        // [B, H] each
-  void* scratch;                 // backward_scratch_bytes, 64-byte aligned
+  const T* x;                     // [R, I] as in the forward call
+  const T* y;                     // [R, H] as the forward call left it
+  const void* tape;               // as the forward call left it
+  const T* dy;                    // [R, H] or null: zeros
+  const T* dstate_n[max_states];  // [B, H] each or null: zeros
+  T* dx;                          // [R, I]
+  T* dw_ih;                       // [G*H, I]
+  T* dw_hh;                       // [G*H, H]
+  T* db_ih;                       // [G*H]
+  T* db_hh;                       // [G*H]
+  T* dstate0[max_states];         // [B, H] each
+  void* scratch;                  // backward_scratch_bytes, 64-byte aligned
 };
 
 template <class T>

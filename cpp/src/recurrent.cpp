@@ -36,11 +36,12 @@ const CellKernels<T>& find_cell(const Spec& spec) {
 }
 
 Options options_of(const Spec& spec) {
-  const char* names[] = {"tanh", "relu", "leaky_relu", "sigmoid", "identity"};  // as enum Activation
+  const char* names[] = {"tanh", "relu", "leaky_relu", "sigmoid",
+                         "identity"};  // as enum Activation
   for (int i = 0; i < 5; ++i)
     if (spec.activation == names[i]) return {static_cast<Activation>(i)};
-  refuse(spec.caller,
-         "activation is '" + spec.activation + "', expected one of tanh, relu, leaky_relu, sigmoid, identity");
+  refuse(spec.caller, "activation is '" + spec.activation +
+                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity");
 }
 
 }  // namespace
@@ -56,7 +57,10 @@ struct Plan<T>::Impl {
   std::vector<Index> count, first;  // see Rows
 
   Impl(const Spec& s, const Inputs<T>& in)
-      : spec(s), cell(find_cell<T>(s)), options(options_of(s)), dims(check_inputs(s, cell.gates, cell.states, in)) {
+      : spec(s),
+        cell(find_cell<T>(s)),
+        options(options_of(s)),
+        dims(check_inputs(s, cell.gates, cell.states, in)) {
     const std::int64_t* lengths = in.lengths.data;
     const auto full = [&](std::int64_t length) { return length == dims.T; };
     ragged = lengths && !std::all_of(lengths, lengths + dims.B, full);
@@ -69,7 +73,8 @@ struct Plan<T>::Impl {
   void sort_by_length(const std::int64_t* lengths) {
     order.resize(static_cast<std::size_t>(dims.B));
     std::iota(order.begin(), order.end(), Index(0));
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return lengths[a] > lengths[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](Index a, Index b) { return lengths[a] > lengths[b]; });
     Index longer = dims.B;
     for (Index t = 0; t < dims.T; ++t) {
       while (longer > 0 && lengths[order[static_cast<std::size_t>(longer - 1)]] <= t) --longer;
@@ -82,7 +87,7 @@ struct Plan<T>::Impl {
   Index source(Index row) const { return order[static_cast<std::size_t>(row)]; }
   static std::size_t bytes(Index n) { return static_cast<std::size_t>(n) * sizeof(T); }
 
-  // --- between the caller's (T, B, width) or (B, width) arrays and sorted rows ------------------------
+  // --- between the caller's (T, B, width) or (B, width) arrays and sorted rows
 
   void gather(const T* from, Index width, T* rows_out) const {
     for (Index t = 0; t < dims.T; ++t)
@@ -90,7 +95,8 @@ struct Plan<T>::Impl {
                   rows_out + first[static_cast<std::size_t>(t)] * width);
   }
   void gather_rows(const T* from, Index n, Index width, T* out) const {
-    for (Index r = 0; r < n; ++r) std::memcpy(out + r * width, from + source(r) * width, bytes(width));
+    for (Index r = 0; r < n; ++r)
+      std::memcpy(out + r * width, from + source(r) * width, bytes(width));
   }
   void scatter(const T* rows_in, Index width, T* to) const {
     for (Index t = 0; t < dims.T; ++t) {
@@ -104,7 +110,7 @@ struct Plan<T>::Impl {
     for (Index r = 0; r < n; ++r) std::memcpy(to + source(r) * width, in + r * width, bytes(width));
   }
 
-  // --- the buffers: what the kernels ask for, and sorted copies of what the caller has in another order ----
+  // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 
   struct TapePieces {
     void* kernel;
@@ -147,7 +153,8 @@ struct Plan<T>::Impl {
     std::size_t bytes;
     BackwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows())));
+      kernel =
+          pieces.take<char>(static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows())));
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
       dx = p.ragged ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
@@ -207,7 +214,8 @@ std::size_t Plan<T>::backward_scratch_bytes() const {
 }
 
 template <class T>
-bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, void* scratch, StopRequest stop) const {
+bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, void* scratch,
+                      StopRequest stop) const {
   const Impl& p = *impl_;
   check_buffer(p.spec.caller, "tape", tape, tape_bytes());
   check_buffer(p.spec.caller, "scratch", scratch, forward_scratch_bytes());
@@ -221,7 +229,8 @@ bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, vo
   call.y = out.y;
   call.tape = p.spec.train ? kept.kernel : nullptr;
   call.scratch = work.kernel;
-  for (int q = 0; q < p.cell.states; ++q) call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
+  for (int q = 0; q < p.cell.states; ++q)
+    call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
   if (!p.ragged) return p.cell.forward(call);
 
   T* x = p.spec.train ? kept.x : work.x;
@@ -235,13 +244,15 @@ bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, vo
   }
   if (!p.cell.forward(call)) return false;
   p.scatter(call.y, p.dims.H, out.y);
-  for (int q = 0; q < p.cell.states; ++q) p.scatter_rows(work.state_n[q], p.dims.B, p.dims.H, out.state[q]);
+  for (int q = 0; q < p.cell.states; ++q)
+    p.scatter_rows(work.state_n[q], p.dims.B, p.dims.H, out.state[q]);
   return true;
 }
 
 template <class T>
-bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepClipping clip, const Gradients<T>& out,
-                       const void* tape, void* scratch, const std::string& caller, StopRequest stop) const {
+bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepClipping clip,
+                       const Gradients<T>& out, const void* tape, void* scratch,
+                       const std::string& caller, StopRequest stop) const {
   const Impl& p = *impl_;
   if (!p.spec.train) refuse(caller, "the forward call kept no tape, expected one that trains");
   check_cotangents(caller, p.dims, p.cell.states, given, clip);
@@ -258,7 +269,8 @@ bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepC
   call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
   call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
   call.scratch = work.kernel;
-  for (int q = 0; q < p.cell.states; ++q) call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
+  for (int q = 0; q < p.cell.states; ++q)
+    call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
   if (!p.ragged) return p.cell.backward(call);
 
   call.x = kept.x, call.y = kept.y, call.dx = work.dx;
@@ -271,7 +283,8 @@ bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepC
   }
   if (!p.cell.backward(call)) return false;
   p.scatter(work.dx, p.dims.I, out.x);
-  for (int q = 0; q < p.cell.states; ++q) p.scatter_rows(work.dstate0[q], p.dims.B, p.dims.H, out.state[q]);
+  for (int q = 0; q < p.cell.states; ++q)
+    p.scatter_rows(work.dstate0[q], p.dims.B, p.dims.H, out.state[q]);
   return true;
 }
 
@@ -281,7 +294,8 @@ template class Plan<double>;
 std::vector<CellInfo> cells() {
   std::vector<CellInfo> list;
   const KernelTable& table = active_kernels();
-  for (int i = 0; i < table.cells; ++i) list.push_back({table.f32[i].name, table.f32[i].gates, table.f32[i].states});
+  for (int i = 0; i < table.cells; ++i)
+    list.push_back({table.f32[i].name, table.f32[i].gates, table.f32[i].states});
   return list;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Between NumPy arrays and the core. Nothing here copies or converts: bptt/functional.py has done that.
+// Between NumPy arrays and the core. Nothing here copies or converts: bptt/functional.py has done
+// that.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -47,7 +48,8 @@ bptt::Tensor<const T> view(const std::string& caller, const char* name, const py
   bptt::Tensor<const T> tensor;
   if (object.is_none()) return tensor;
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(object) ||
-      !(py::reinterpret_borrow<py::array>(object).flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
+      !(py::reinterpret_borrow<py::array>(object).flags() &
+        py::detail::npy_api::NPY_ARRAY_ALIGNED_))
     throw py::type_error(caller + ": " + name + " is no aligned C-contiguous array of " +
                          std::string(py::str(py::dtype::of<T>())));
   const auto array = py::reinterpret_borrow<py::array>(object);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The binding: array arguments in, arrays out, the GIL released in between. Documented in bptt/functional.py.
+// The binding: array arguments in, arrays out, the GIL released in between. Documented in
+// bptt/functional.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -42,8 +43,8 @@ void run_interruptibly(const F& f) {
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
-  virtual py::tuple backward(const std::string& caller, const py::object& dy, const py::tuple& dstate,
-                             bptt::StepClipping clip) const = 0;
+  virtual py::tuple backward(const std::string& caller, const py::object& dy,
+                             const py::tuple& dstate, bptt::StepClipping clip) const = 0;
   std::string cell, dtype;
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
@@ -56,8 +57,8 @@ struct TapeOf : Tape {
   py::array_t<T> x, y;
   bool has_b_ih, has_b_hh;
 
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, const py::array_t<T>& x_array, const py::array_t<T>& y_array,
-         bool with_b_ih, bool with_b_hh)
+  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, const py::array_t<T>& x_array,
+         const py::array_t<T>& y_array, bool with_b_ih, bool with_b_hh)
       : plan(std::move(p)),
         buffer(plan.tape_bytes()),
         x(x_array),
@@ -65,7 +66,8 @@ struct TapeOf : Tape {
         has_b_ih(with_b_ih),
         has_b_hh(with_b_hh) {
     cell = spec.cell, dtype = py::str(py::dtype::of<T>()), bytes = plan.tape_bytes();
-    dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(), dims[3] = plan.hidden_size();
+    dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
+    dims[3] = plan.hidden_size();
   }
 
   py::tuple backward(const std::string& caller, const py::object& dy, const py::tuple& dstate,
@@ -87,27 +89,30 @@ struct TapeOf : Tape {
       dstate0[q] = d;
     }
     out.x = dx.mutable_data(), out.w_ih = dw_ih.mutable_data(), out.w_hh = dw_hh.mutable_data();
-    out.b_ih = db_ih ? db_ih->mutable_data() : nullptr, out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
+    out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
+    out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
     const Buffer scratch(plan.backward_scratch_bytes());
     const T *x_data = x.data(), *y_data = y.data();
     run_interruptibly([&](bptt::StopRequest stop) {
-      return plan.backward(x_data, y_data, given, clip, out, buffer.get(), scratch.get(), caller, stop);
+      return plan.backward(x_data, y_data, given, clip, out, buffer.get(), scratch.get(), caller,
+                           stop);
     });
     return py::make_tuple(dx, dw_ih, dw_hh, db_ih, db_hh, dstate0);
   }
 };
 
 template <class T>
-py::tuple forward_of(const bptt::Spec& spec, const py::object& x, const py::object& w_ih, const py::object& w_hh,
-                     const py::object& b_ih, const py::object& b_hh, const py::tuple& state,
-                     const py::object& lengths) {
+py::tuple forward_of(const bptt::Spec& spec, const py::object& x, const py::object& w_ih,
+                     const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
+                     const py::tuple& state, const py::object& lengths) {
   const std::string& caller = spec.caller;
   bptt::Inputs<T> in;
   in.x = view<T>(caller, "x", x);
   in.w_ih = view<T>(caller, "w_ih", w_ih), in.w_hh = view<T>(caller, "w_hh", w_hh);
   in.b_ih = view<T>(caller, "b_ih", b_ih), in.b_hh = view<T>(caller, "b_hh", b_hh);
   in.lengths = view<std::int64_t>(caller, "lengths", lengths);
-  for (std::size_t q = 0; q < state.size() && q < most_states; ++q) in.state[q] = view<T>(caller, "state", state[q]);
+  for (std::size_t q = 0; q < state.size() && q < most_states; ++q)
+    in.state[q] = view<T>(caller, "state", state[q]);
 
   bptt::Plan<T> plan(spec, in);
   auto y = make<T>({plan.steps(), plan.batch(), plan.hidden_size()});
@@ -121,12 +126,14 @@ py::tuple forward_of(const bptt::Spec& spec, const py::object& x, const py::obje
   }
   const Buffer scratch(plan.forward_scratch_bytes());
   if (!spec.train) {
-    run_interruptibly(
-        [&](bptt::StopRequest stop) { return plan.forward(in, out, nullptr, scratch.get(), stop); });
+    run_interruptibly([&](bptt::StopRequest stop) {
+      return plan.forward(in, out, nullptr, scratch.get(), stop);
+    });
     return py::make_tuple(y, state_n, py::none());
   }
-  auto tape = std::make_unique<TapeOf<T>>(spec, std::move(plan), py::reinterpret_borrow<py::array_t<T>>(x), y,
-                                          bool(in.b_ih), bool(in.b_hh));
+  auto tape =
+      std::make_unique<TapeOf<T>>(spec, std::move(plan), py::reinterpret_borrow<py::array_t<T>>(x),
+                                  y, bool(in.b_ih), bool(in.b_hh));
   run_interruptibly([&](bptt::StopRequest stop) {
     return tape->plan.forward(in, out, tape->buffer.get(), scratch.get(), stop);
   });
@@ -135,13 +142,14 @@ py::tuple forward_of(const bptt::Spec& spec, const py::object& x, const py::obje
 }
 
 py::tuple forward(const std::string& caller, const std::string& cell, const std::string& activation,
-                  const py::object& x, const py::object& w_ih, const py::object& w_hh, const py::object& b_ih,
-                  const py::object& b_hh, const py::tuple& state, const py::object& lengths, bool reverse,
-                  bool train) {
+                  const py::object& x, const py::object& w_ih, const py::object& w_hh,
+                  const py::object& b_ih, const py::object& b_hh, const py::tuple& state,
+                  const py::object& lengths, bool reverse, bool train) {
   bptt::Spec spec;
   spec.caller = caller, spec.cell = cell, spec.activation = activation;
   spec.reverse = reverse, spec.train = train;
-  if (py::isinstance<py::array_t<float>>(x)) return forward_of<float>(spec, x, w_ih, w_hh, b_ih, b_hh, state, lengths);
+  if (py::isinstance<py::array_t<float>>(x))
+    return forward_of<float>(spec, x, w_ih, w_hh, b_ih, b_hh, state, lengths);
   return forward_of<double>(spec, x, w_ih, w_hh, b_ih, b_hh, state, lengths);
 }
 
@@ -159,25 +167,28 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_readonly("cell", &Tape::cell)
       .def_readonly("dtype", &Tape::dtype)
       .def_readonly("nbytes", &Tape::bytes)
-      .def_property_readonly("dims", [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
+      .def_property_readonly(
+          "dims",
+          [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
       .def("__repr__", [](const Tape& t) {
         std::string text = "Tape(" + t.cell;
-        for (int i = 0; i < 4; ++i) text += std::string(", ") + "TBIH"[i] + "=" + std::to_string(t.dims[i]);
+        for (int i = 0; i < 4; ++i)
+          text += std::string(", ") + "TBIH"[i] + "=" + std::to_string(t.dims[i]);
         return text + ", " + t.dtype + ", " + std::to_string((t.bytes + 512) / 1024) + " KiB)";
       });
   m.def("forward", &forward);
-  m.def("backward",
-        [](const std::string& caller, const Tape& tape, const py::object& dy, const py::tuple& dstate,
-           const std::string& clip, double bound) {
-          return tape.backward(caller, dy, dstate, step_clipping(clip, bound));
-        });
+  m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
+                       const py::tuple& dstate, const std::string& clip, double bound) {
+    return tape.backward(caller, dy, dstate, step_clipping(clip, bound));
+  });
   m.def("compiled_isas", &bptt::compiled_isas);
   m.def("isas", &bptt::available_isas);
   m.def("isa", &bptt::active_isa);
   m.def("use_isa", &bptt::set_isa);
   m.def("cells", [] {
     py::dict cells;
-    for (const bptt::CellInfo& cell : bptt::cells()) cells[py::str(cell.name)] = py::make_tuple(cell.gates, cell.states);
+    for (const bptt::CellInfo& cell : bptt::cells())
+      cells[py::str(cell.name)] = py::make_tuple(cell.gates, cell.states);
     return cells;
   });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which set of kernels runs. One binary holds them for every instruction set of its architecture; the best one that
-// the CPU and the operating system support is chosen at the first call, or the one that BPTT_ISA names.
+// Which set of kernels runs. One binary holds them for every instruction set of its architecture;
+// the best one that the CPU and the operating system support is chosen at the first call, or the
+// one that BPTT_ISA names.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,8 +14,8 @@ std::vector<std::string> available_isas();  // of those, the ones that run here,
 // The one in use. Throws std::invalid_argument if BPTT_ISA names none of available_isas().
 std::string active_isa();
 
-// Use another one from the next call on, for the whole process; a tape stays with the kernels that wrote it.
-// Throws std::invalid_argument if it is none of available_isas().
+// Use another one from the next call on, for the whole process; a tape stays with the kernels that
+// wrote it. Throws std::invalid_argument if it is none of available_isas().
 void set_isa(const std::string& name);
 
 }  // namespace bptt

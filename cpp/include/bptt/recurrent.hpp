@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Recurrent layers, forward and exact backpropagation through time, in float and double.
 //
-// T steps, B sequences, I inputs, H hidden units; G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o),
-// 2 (h, c); gru 3 (r z n), 1. All arrays are C-contiguous, belong to the caller and are only used during the call.
+// T steps, B sequences, I inputs, H hidden units; G gates and S states of the cell: rnn 1, 1; lstm
+// 4 (i f g o), 2 (h, c); gru 3 (r z n), 1. All arrays are C-contiguous, belong to the caller and
+// are only used during the call.
 //
-//   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws std::invalid_argument
-//   plan.forward(inputs, outputs, tape, scratch);      // tape: plan.tape_bytes(), null for inference
-//   plan.backward(inputs, y, cotangents, clip, gradients, tape, scratch);
+//   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws
+//   std::invalid_argument plan.forward(inputs, outputs, tape, scratch);      // tape:
+//   plan.tape_bytes(), null for inference plan.backward(inputs, y, cotangents, clip, gradients,
+//   tape, scratch);
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,34 +23,36 @@ namespace bptt {
 constexpr int most_states = 2;
 
 struct Spec {
-  std::string cell;                  // "rnn", "lstm", "gru"
-  std::string activation = "tanh";   // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
-  bool reverse = false;              // from the last step of each sequence to its first; y stays aligned with x
-  bool train = true;                 // keep a tape for backward
-  std::string caller = "forward";    // opens every error message
+  std::string cell;  // "rnn", "lstm", "gru"
+  std::string activation =
+      "tanh";            // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
+  bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
+  bool train = true;     // keep a tape for backward
+  std::string caller = "forward";  // opens every error message
 };
 
 template <class T>
 struct Inputs {
-  Tensor<const T> x;                     // [T, B, I]
-  Tensor<const T> w_ih;                  // [G*H, I]
-  Tensor<const T> w_hh;                  // [G*H, H]
-  Tensor<const T> b_ih, b_hh;            // [G*H] each, or left out
-  Tensor<const T> state[most_states];    // [B, H] each, or all left out: zeros
-  Tensor<const std::int64_t> lengths;    // [B] in 0..T, any order, or left out: T.  Steps beyond are never used.
+  Tensor<const T> x;                   // [T, B, I]
+  Tensor<const T> w_ih;                // [G*H, I]
+  Tensor<const T> w_hh;                // [G*H, H]
+  Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
+  Tensor<const T> state[most_states];  // [B, H] each, or all left out: zeros
+  Tensor<const std::int64_t>
+      lengths;  // [B] in 0..T, any order, or left out: T.  Steps beyond are never used.
 };
 
 template <class T>
 struct Outputs {
-  T* y;                     // [T, B, H]; zero beyond a sequence's length
-  T* state[most_states];    // [B, H] each: after the last step of each sequence
+  T* y;                   // [T, B, H]; zero beyond a sequence's length
+  T* state[most_states];  // [B, H] each: after the last step of each sequence
 };
 
 // Gradients of a loss with respect to the outputs.
 template <class T>
 struct Cotangents {
-  Tensor<const T> y;                     // [T, B, H] or left out: zeros.  Steps beyond the lengths are never used.
-  Tensor<const T> state[most_states];    // [B, H] each, or left out: zeros
+  Tensor<const T> y;  // [T, B, H] or left out: zeros.  Steps beyond the lengths are never used.
+  Tensor<const T> state[most_states];  // [B, H] each, or left out: zeros
 };
 
 // Gradients of that loss with respect to the inputs, shaped like them; all are written.
@@ -64,8 +68,12 @@ struct Gradients {
 
 // The gradient of h, clipped each time it is passed back one step (to the initial state as well).
 struct StepClipping {
-  enum Kind { none, value, norm } kind = none;  // per element, or per sequence by its Euclidean norm
-  double bound = 0;                             // > 0
+  enum Kind {
+    none,
+    value,
+    norm
+  } kind = none;     // per element, or per sequence by its Euclidean norm
+  double bound = 0;  // > 0
 };
 
 // Called every few milliseconds of a long call, on the calling thread; true stops the call.
@@ -74,7 +82,8 @@ struct StopRequest {
   void* context = nullptr;
 };
 
-// What the shapes, the lengths and the chosen kernels fix. Immutable: one plan may serve many threads.
+// What the shapes, the lengths and the chosen kernels fix. Immutable: one plan may serve many
+// threads.
 template <class T>
 class Plan {
  public:
@@ -91,15 +100,16 @@ class Plan {
   std::size_t forward_scratch_bytes() const;
   std::size_t backward_scratch_bytes() const;
 
-  // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights and the initial
-  // state; x and y it refers to, unless there are lengths, so both must reach backward() unchanged.
+  // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
+  // and the initial state; x and y it refers to, unless there are lengths, so both must reach
+  // backward() unchanged.
   bool forward(const Inputs<T>& inputs, const Outputs<T>& outputs, void* tape, void* scratch,
                StopRequest stop = {}) const;
 
   // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape.
   bool backward(const T* x, const T* y, const Cotangents<T>& cotangents, StepClipping clip,
-                const Gradients<T>& gradients, const void* tape, void* scratch, const std::string& caller = "backward",
-                StopRequest stop = {}) const;
+                const Gradients<T>& gradients, const void* tape, void* scratch,
+                const std::string& caller = "backward", StopRequest stop = {}) const;
 
  private:
   struct Impl;

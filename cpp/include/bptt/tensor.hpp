@@ -5,7 +5,8 @@
 
 namespace bptt {
 
-// A view of a C-contiguous array that somebody else owns. Without data it stands for an argument left out.
+// A view of a C-contiguous array that somebody else owns. Without data it stands for an argument
+// left out.
 template <class T>
 struct Tensor {
   T* data = nullptr;

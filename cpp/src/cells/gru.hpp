@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Cho et al. (2014), reset applied after the recurrent product (as cuDNN and PyTorch do). Gates r z n.
+// Cho et al. (2014), reset applied after the recurrent product (as cuDNN and PyTorch do).
+// Gates r z n; sums x_n r z h_n; saved r z n h_n.
 //   n = tanh(x_n + sig(r) h_n),   h' = (1 - sig(z)) n + sig(z) h
 struct Gru {
   static constexpr const char* name = "gru";
-  static constexpr int gates = 3, sums = 4, states = 1, saved = 4;  // sums: x_n r z h_n; saved: r z n h_n
+  static constexpr int gates = 3, sums = 4, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
   static constexpr bool passes_h = true;
@@ -16,7 +17,8 @@ struct Gru {
   }
 
   template <class V>
-  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V*, V* da, V* ds0) {
+  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V*, V* da,
+                       V* ds0) {
     const V r = k[0], z = k[1], n = k[2], h_n = k[3];
     const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
     da[0] = dn;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000). Gates i f g o.
+// Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000).
+// Gates i f g o; saved after their activations.
 //   c' = sig(f) c + sig(i) tanh(g),   h' = sig(o) tanh(c')
 struct Lstm {
   static constexpr const char* name = "lstm";
-  static constexpr int gates = 4, sums = 4, states = 2, saved = 4;  // saved: i f g o after their activations
+  static constexpr int gates = 4, sums = 4, states = 2, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
   static constexpr bool passes_h = false;
@@ -18,7 +19,8 @@ struct Lstm {
 
   // tanh(c') is computed again: cheaper than the memory traffic of keeping it.
   template <class V>
-  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V* s, V* da, V* ds0) {
+  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V* s, V* da,
+                       V* ds0) {
     const V i = k[0], f = k[1], g = k[2], o = k[3], tanh_c = tanh(s[1]);
     const V dc = ds[1] + ds[0] * o * (V(1) - tanh_c * tanh_c);
     da[0] = dc * g * i * (V(1) - i);

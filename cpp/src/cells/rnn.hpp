@@ -21,7 +21,8 @@ struct Rnn {
 
   // Every derivative follows from the value, so nothing is saved beside y.
   template <class V>
-  static void backward(const Options& options, const V* ds, const V*, const V*, const V* s, V* da, V*) {
+  static void backward(const Options& options, const V* ds, const V*, const V*, const V* s, V* da,
+                       V*) {
     switch (options.activation) {
       case Activation::tanh: da[0] = ds[0] * (V(1) - s[0] * s[0]); break;
       case Activation::relu: da[0] = ds[0] * select_nonpositive(s[0], V(0), V(1)); break;

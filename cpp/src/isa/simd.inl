@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The vectors of one instruction set: GCC/Clang vector extensions of BPTT_VECTOR_BYTES bytes, and the few
-// operations the extensions lack. Included inside the anonymous namespace of one ISA.
+// The vectors of one instruction set: GCC/Clang vector extensions of BPTT_VECTOR_BYTES bytes, and
+// the few operations the extensions lack. Included inside the anonymous namespace of one ISA.
 
 #define BPTT_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -35,7 +35,8 @@ using Native = typename Simd<T>::Native;
 template <class T>
 constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
 
-// s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per broadcast.
+// s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per
+// broadcast.
 BPTT_INLINE F32 broadcast(float s) { return s - F32{}; }
 BPTT_INLINE F64 broadcast(double s) { return s - F64{}; }
 
@@ -98,5 +99,7 @@ struct Vec {
   BPTT_INLINE friend Vec minimum(Vec limit, Vec x) { return minimum(limit.v, x.v); }
   BPTT_INLINE friend Vec maximum(Vec limit, Vec x) { return maximum(limit.v, x.v); }
   // x <= 0 ? a : b
-  BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) { return x.v <= Native<T>{} ? a.v : b.v; }
+  BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) {
+    return x.v <= Native<T>{} ? a.v : b.v;
+  }
 };

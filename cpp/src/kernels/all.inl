@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES. Everything but the
-// table is internal to that file: a function that two instruction sets shared would be merged by the linker, and an
-// old CPU would meet new instructions in it. So no standard-library templates and no static objects in here.
+// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES.
+// Everything but the table is internal to that file: a function that two instruction sets shared
+// would be merged by the linker, and an old CPU would meet new instructions in it. So no
+// standard-library templates and no static objects in here.
 #include <cstdint>
 #if defined(__SSE2__)
 // GCC 12 calls its own _mm512_undefined_ps() uninitialised (GCC bug 105593).
@@ -19,7 +20,8 @@ namespace bptt {
 namespace BPTT_ISA {
 namespace {
 
-// Rows of a register tile, four vectors wide: what the registers hold beside a row of weights and a broadcast.
+// Rows of a register tile, four vectors wide: what the registers hold beside a row of weights and a
+// broadcast.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 6;
 #elif defined(__AVX2__)
@@ -51,9 +53,15 @@ std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows) {
   return BackwardScratch<T, Cell>(nullptr, d, rows).bytes;
 }
 
-#define BPTT_CELL_KERNELS(Cell)                                                                      \
-  {Cell::name, Cell::gates, Cell::states, tape_bytes<T, Cell>, forward_scratch_bytes<T, Cell>,       \
-   backward_scratch_bytes<T, Cell>, forward<T, Cell>, backward<T, Cell>},
+#define BPTT_CELL_KERNELS(Cell)     \
+  {Cell::name,                      \
+   Cell::gates,                     \
+   Cell::states,                    \
+   tape_bytes<T, Cell>,             \
+   forward_scratch_bytes<T, Cell>,  \
+   backward_scratch_bytes<T, Cell>, \
+   forward<T, Cell>,                \
+   backward<T, Cell>},
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
 #define BPTT_COUNT(Cell) +1
@@ -61,8 +69,8 @@ constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
 }  // namespace
 
 extern const KernelTable table;
-constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), cell_kernels<float>,
-                                        cell_kernels<double>};
+constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT),
+                                        cell_kernels<float>, cell_kernels<double>};
 const KernelTable table = constant_table;
 
 }  // namespace BPTT_ISA

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The backward loop, in chunks of steps against the order of processing. Per step: the cell's equations give the
-// gradients of the sums, kept as [block][row in chunk][sum][lane]; their product with w_hh is the gradient passed
-// back. Per chunk: the same array, as it lies, is the right operand of the weight gradients and the left one of dx.
+// The backward loop, in chunks of steps against the order of processing. Per step: the cell's
+// equations give the gradients of the sums, kept as [block][row in chunk][sum][lane]; their product
+// with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
+// operand of the weight gradients and the left one of dx.
 
 constexpr Index chunk_target_rows = 128;
 
@@ -13,14 +14,15 @@ BPTT_INLINE Index chunk_capacity(const Dims& d, const Rows& rows) {
 
 template <class T, class Cell>
 struct BackwardScratch {
-  Index capacity;         // rows of a chunk
-  T* dsums;               // [block][capacity][sum][lane]
-  T* dstates[max_states]; // [block][B][lane]: the gradient that the step before receives
-  T *dw_ih, *dw_hh;       // by unit
-  T *db, *db_chunk;       // [block][sum][lane]: summed in two levels, for precision
+  Index capacity;          // rows of a chunk
+  T* dsums;                // [block][capacity][sum][lane]
+  T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
+  T *dw_ih, *dw_hh;        // by unit
+  T *db, *db_chunk;        // [block][sum][lane]: summed in two levels, for precision
   std::size_t bytes;
 
-  BackwardScratch(void* buffer, const Dims& d, const Rows& rows) : capacity(chunk_capacity<Cell>(d, rows)) {
+  BackwardScratch(void* buffer, const Dims& d, const Rows& rows)
+      : capacity(chunk_capacity<Cell>(d, rows)) {
     Pieces pieces{static_cast<char*>(buffer)};
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = pieces.take<T>(padded * Cell::sums * capacity);
@@ -58,18 +60,21 @@ struct Backward {
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L) {}
 
-  // --- one step: the cell's equations ---------------------------------------------------------------
+  // --- one step: the cell's equations
 
   // Rows [begin, end) of step t in block j, which share where their previous state lies.
-  void units(Index t, Index j, Index begin, Index end, const T* h, const StepState<T> (&before)[max_states],
-             T* dsums, Vec<T> (&db)[S]) const {
+  void units(Index t, Index j, Index begin, Index end, const T* h,
+             const StepState<T> (&before)[max_states], T* dsums, Vec<T> (&db)[S]) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const T* saved = tape.saved + (first * blocks + j * rows.count[t]) * Cell::saved * L;
     BPTT_NO_UNROLL for (Index r = begin; r < end; ++r) {
-      Vec<T> ds[Cell::states], k[Cell::saved + 1], s0[Cell::states], s[Cell::states], da[S], ds0[Cell::states];
-      BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] = load(scratch.dstates[q] + (j * d.B + r) * L);
+      Vec<T> ds[Cell::states], k[Cell::saved + 1], s0[Cell::states], s[Cell::states], da[S],
+          ds0[Cell::states];
+      BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] =
+          load(scratch.dstates[q] + (j * d.B + r) * L);
       if (call.dy) ds[0] = ds[0] + Vec<T>(load(call.dy + (first + r) * d.H + column, used));
-      BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(saved + (r * Cell::saved + i) * L);
+      BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
+          load(saved + (r * Cell::saved + i) * L);
       if (Cell::passes_h) s0[0] = load(h + r * d.H + column, used);
       if (!Cell::saved) s[0] = load(call.y + (first + r) * d.H + column, used);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
@@ -87,7 +92,7 @@ struct Backward {
         db[i] = db[i] + da[i];
       }
       BPTT_UNROLL for (int q = Cell::passes_h ? 0 : 1; q < Cell::states; ++q)
-        store(scratch.dstates[q] + (j * d.B + r) * L, ds0[q].v);
+          store(scratch.dstates[q] + (j * d.B + r) * L, ds0[q].v);
     }
   }
 
@@ -99,7 +104,8 @@ struct Backward {
     if (step.continuing) {
       h = call.y + rows.first[step.previous] * d.H;
       for (int q = 1; q < Cell::states; ++q)
-        before[q] = {tape.states[q] + rows.first[step.previous] * padded, rows.count[step.previous]};
+        before[q] = {tape.states[q] + rows.first[step.previous] * padded,
+                     rows.count[step.previous]};
     }
     for (Index j = 0; j < blocks; ++j) {
       T* db_memory = scratch.db_chunk + j * S * L;
@@ -112,12 +118,12 @@ struct Backward {
     }
   }
 
-  // --- products with packed weights: dx, and the gradient passed back to h ---------------------------
+  // --- products with packed weights: dx, and the gradient passed back to h
 
   // out[MR][NV][lane] = gradients of the sums in one window, times one panel of columns.
   template <class Side, int MR, int NV>
-  __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride, Index blocks, const T* w,
-                                                     T* out) {
+  __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride,
+                                                     Index blocks, const T* w, T* out) {
     Tile<T, MR, NV> acc;
     zero<T, MR, NV>(acc);
     for (Index j = 0; j < blocks; ++j)
@@ -126,7 +132,8 @@ struct Backward {
     store_tile<T, MR, NV>(out, acc);
   }
 
-  // f(row, rows, column, blocks, tile) for every tile of dsums[0, n) * w, w being [gates*H, K] packed by column.
+  // f(row, rows, column, blocks, tile) for every tile of dsums[0, n) * w, w being [gates*H, K]
+  // packed by column.
   template <class Side, class F>
   void products(const T* dsums, Index n, const T* w, Index K, const F& f) const {
     alignas(64) T tile[max_rows * column_blocks * L];
@@ -135,7 +142,8 @@ struct Backward {
       const T* panel = w + column * padded * G;
       each_row_block(0, n, [&](auto mr, Index row) {
         with_int<column_blocks>(width, [&](auto nv) {
-          product_tile<Side, mr.value, nv.value>(dsums + row * S * L, scratch.capacity * S * L, blocks, panel, tile);
+          product_tile<Side, mr.value, nv.value>(dsums + row * S * L, scratch.capacity * S * L,
+                                                 blocks, panel, tile);
         });
         f(row, Index(mr.value), column, width, tile);
       });
@@ -161,11 +169,12 @@ struct Backward {
                             for (Index r = 0; r < n_rows; ++r)
                               for (Index b = 0; b < width; ++b)
                                 store(call.dx + (chunk.row + row + r) * d.I + column + b * L,
-                                      load(tile + (r * width + b) * L), used_lanes<T>(column / L + b, d.I));
+                                      load(tile + (r * width + b) * L),
+                                      used_lanes<T>(column / L + b, d.I));
                           });
   }
 
-  // --- clipping of the gradient passed back ----------------------------------------------------------
+  // --- clipping of the gradient passed back
 
   void clip_rows(Index n) const {
     const T bound = T(call.step_clip.bound);
@@ -191,22 +200,23 @@ struct Backward {
     }
   }
 
-  // --- weight gradients of a chunk -------------------------------------------------------------------
+  // --- weight gradients of a chunk
 
-  // dw[n + r, ...] += sum over K rows of left[row, n + r] * dsums[row, ...]: left is x or h as it lies.
+  // dw[n + r, ...] += sum over K rows of left[row, n + r] * dsums[row, ...]: left is x or h as it
+  // lies.
   template <class Side, int MR, int NB>
   __attribute__((noinline)) static void weight_tile(const T* left, Index left_row, const T* dsums,
                                                     Index block_stride, Index K, T* dw) {
     prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
     Tile<T, MR, NB * G> acc;
     zero<T, MR, NB * G>(acc);
-    multiply_add<T, MR, NB, G, 0, G>(acc, left, 1, left_row, dsums + Side::first * L, S * L, block_stride, K);
+    multiply_add<T, MR, NB, G, 0, G>(acc, left, 1, left_row, dsums + Side::first * L, S * L,
+                                     block_stride, K);
     // Added here, not loaded as the start: the sums would wait for memory.
-    BPTT_UNROLL for (int r = 0; r < MR; ++r)
-      BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
-        T* p = dw + (r * NB * G + v) * L;
-        store(p, load(p) + acc[r][v]);
-      }
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
+      T* p = dw + (r * NB * G + v) * L;
+      store(p, load(p) + acc[r][v]);
+    }
   }
 
   // dw (by unit, N inputs) += left[K, N]^T dsums[row .. row + K)
@@ -219,14 +229,15 @@ struct Backward {
       T* panel = dw + j * N * G * L;
       each_row_block(0, N, [&](auto mr, Index n) {
         with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-          weight_tile<Side, mr.value, nb.value>(left + n, N, dsums, block_stride, K, panel + n * width * G * L);
+          weight_tile<Side, mr.value, nb.value>(left + n, N, dsums, block_stride, K,
+                                                panel + n * width * G * L);
         });
       });
     }
   }
 
-  // Rows of the chunk whose previous h are neighbours in memory form one product; with equal lengths that is
-  // the whole chunk, but for the rows that start from h0.
+  // Rows of the chunk whose previous h are neighbours in memory form one product; with equal
+  // lengths that is the whole chunk, but for the rows that start from h0.
   void recurrent_weight_gradient(const Chunk& chunk) const {
     const T* left = nullptr;
     Index start = 0, n = 0;
@@ -248,14 +259,15 @@ struct Backward {
     if (n) weight_gradient<HSide<Cell>>(left, d.H, start, n, scratch.dw_hh);
   }
 
-  // --- the loop ----------------------------------------------------------------------------------------
+  // --- the loop
 
   // The chunk that the steps [0, limit) end with, or, in reverse, that [limit, T) begin with.
   Chunk next_chunk(Index limit) const {
     Chunk c{limit, limit, 0, 0};
     for (;;) {
       const Index t = rows.reverse ? c.end : c.begin - 1;
-      if (t < 0 || t >= d.T || (c.begin < c.end && c.rows + rows.count[t] > scratch.capacity)) break;
+      if (t < 0 || t >= d.T || (c.begin < c.end && c.rows + rows.count[t] > scratch.capacity))
+        break;
       c.rows += rows.count[t];
       (rows.reverse ? c.end : c.begin) += rows.reverse ? 1 : -1;
     }
@@ -267,7 +279,8 @@ struct Backward {
     zero_all(scratch.dw_ih, unit_packed_size<T, Cell>(d.H, d.I));
     zero_all(scratch.dw_hh, unit_packed_size<T, Cell>(d.H, d.H));
     zero_all(scratch.db, padded * S);
-    for (int q = 0; q < Cell::states; ++q) to_blocks(call.dstate_n[q], d.B, d.H, scratch.dstates[q]);
+    for (int q = 0; q < Cell::states; ++q)
+      to_blocks(call.dstate_n[q], d.B, d.H, scratch.dstates[q]);
     Patience patience{call.interrupt};
     for (Index limit = rows.reverse ? 0 : d.T; limit != (rows.reverse ? d.T : 0);) {
       const Chunk chunk = next_chunk(limit);
@@ -277,7 +290,8 @@ struct Backward {
     unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih, d.H, d.I, call.dw_ih);
     unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh, d.H, d.H, call.dw_hh);
     unpack_bias<T, Cell>(scratch.db, d.H, call.db_ih, call.db_hh);
-    for (int q = 0; q < Cell::states; ++q) from_blocks(scratch.dstates[q], d.B, d.H, call.dstate0[q]);
+    for (int q = 0; q < Cell::states; ++q)
+      from_blocks(scratch.dstates[q], d.B, d.H, call.dstate0[q]);
     return true;
   }
 
@@ -289,7 +303,8 @@ struct Backward {
       step_units(t, dsums);
       pass_back(rows.count[t], dsums);
       if (call.step_clip.kind != StepClip::none) clip_rows(rows.count[t]);
-      if (patience.ends(static_cast<double>(4 * rows.count[t] * G * d.H * (d.I + d.H)))) return false;
+      if (patience.ends(static_cast<double>(4 * rows.count[t] * G * d.H * (d.I + d.H))))
+        return false;
     }
     weight_gradient<XSide<Cell>>(call.x + chunk.row * d.I, d.I, 0, chunk.rows, scratch.dw_ih);
     recurrent_weight_gradient(chunk);
@@ -298,7 +313,9 @@ struct Backward {
     return true;
   }
 
-  static void zero_all(T* p, Index n) { __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(T)); }
+  static void zero_all(T* p, Index n) {
+    __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(T));
+  }
 };
 
 template <class T, class Cell>

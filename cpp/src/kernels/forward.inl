@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The forward loop: time, then panels of hidden units, then blocks of rows. A tile takes the products with x and h
-// of all sums of its units, and the cell's equations follow while it is hot.
+// The forward loop: time, then panels of hidden units, then blocks of rows. A tile takes the
+// products with x and h of all sums of its units, and the cell's equations follow while it is hot.
 
 template <class T, class Cell>
 struct ForwardScratch {
@@ -25,32 +25,34 @@ struct ForwardScratch {
 // One step for rows that share where their previous state lies.
 template <class T>
 struct ForwardStep {
-  const T* x;                        // [row, I]
-  const T* h;                        // [row, H]: before the step
-  StepState<T> before[max_states];   // from 1
-  StepState<T> after[max_states];    // from 1
-  T* saved;                          // [block][rows][value][lane] or null
-  Index rows;                        // of the whole step
-  T* y;                              // [row, H]
+  const T* x;                       // [row, I]
+  const T* h;                       // [row, H]: before the step
+  StepState<T> before[max_states];  // from 1
+  StepState<T> after[max_states];   // from 1
+  T* saved;                         // [block][rows][value][lane] or null
+  Index rows;                       // of the whole step
+  T* y;                             // [row, H]
 };
 
 template <class T, class Cell, int MR, int NB>
-__attribute__((noinline)) void forward_tile(const Dims& d, const T* x, const T* w_ih, const T* h, const T* w_hh,
-                                            const T* bias, T* sums) {
+__attribute__((noinline)) void forward_tile(const Dims& d, const T* x, const T* w_ih, const T* h,
+                                            const T* w_hh, const T* bias, T* sums) {
   constexpr int G = Cell::gates, S = Cell::sums;
   Tile<T, MR, NB * S> acc;
-  BPTT_UNROLL for (int r = 0; r < MR; ++r)
-    BPTT_UNROLL for (int v = 0; v < NB * S; ++v) acc[r][v] = load(bias + v * lanes<T>);
+  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * S; ++v) acc[r][v] =
+      load(bias + v * lanes<T>);
   constexpr Index block = G * lanes<T>;
   multiply_add<T, MR, NB, S, Cell::x_first, G>(acc, x, d.I, 1, w_ih, NB * block, block, d.I);
   multiply_add<T, MR, NB, S, Cell::h_first, G>(acc, h, d.H, 1, w_hh, NB * block, block, d.H);
   store_tile<T, MR, NB * S>(sums, acc);
 }
 
-// The cell's equations for `width` blocks from block j and MR rows; sums is [row][block][sum][lane].
+// The cell's equations for `width` blocks from block j and MR rows; sums is
+// [row][block][sum][lane].
 template <class T, class Cell>
-__attribute__((noinline)) void forward_units(const ForwardCall<T>& call, const ForwardStep<T>& step, Index row,
-                                             Index rows, Index j0, Index width, const T* sums) {
+__attribute__((noinline)) void forward_units(const ForwardCall<T>& call, const ForwardStep<T>& step,
+                                             Index row, Index rows, Index j0, Index width,
+                                             const T* sums) {
   const Index H = call.dims.H;
   for (Index j = j0; j < j0 + width; ++j) {
     const Index used = used_lanes<T>(j, H);
@@ -70,15 +72,18 @@ __attribute__((noinline)) void forward_units(const ForwardCall<T>& call, const F
   }
 }
 
-// The lines that forward_units will touch: asked for before the products, they are there after them.
+// The lines that forward_units will touch: asked for before the products, they are there after
+// them.
 template <class T, class Cell>
-BPTT_INLINE void prefetch_forward(const ForwardStep<T>& step, Index H, Index row, Index rows, Index j, Index width) {
+BPTT_INLINE void prefetch_forward(const ForwardStep<T>& step, Index H, Index row, Index rows,
+                                  Index j, Index width) {
   const std::size_t vector = BPTT_VECTOR_BYTES, n = static_cast<std::size_t>(rows);
   for (Index r = row; r < row + rows; ++r)
     prefetch_for_writing(step.y + r * H + j * lanes<T>, static_cast<std::size_t>(width) * vector);
   for (Index b = j; b < j + width; ++b) {
     if (Cell::saved && step.saved)
-      prefetch_for_writing(step.saved + (b * step.rows + row) * Cell::saved * lanes<T>, n * Cell::saved * vector);
+      prefetch_for_writing(step.saved + (b * step.rows + row) * Cell::saved * lanes<T>,
+                           n * Cell::saved * vector);
     for (int q = 1; q < Cell::states; ++q) {
       prefetch(step.before[q].at(b, row), n * vector);
       prefetch_for_writing(step.after[q].at(b, row), n * vector);
@@ -87,8 +92,8 @@ BPTT_INLINE void prefetch_forward(const ForwardStep<T>& step, Index H, Index row
 }
 
 template <class T, class Cell>
-void forward_panel(const ForwardCall<T>& call, const ForwardScratch<T, Cell>& scratch, const ForwardStep<T>& step,
-                   Index begin, Index end, Index j) {
+void forward_panel(const ForwardCall<T>& call, const ForwardScratch<T, Cell>& scratch,
+                   const ForwardStep<T>& step, Index begin, Index end, Index j) {
   const Dims& d = call.dims;
   constexpr Index row_size = unit_blocks<Cell> * Cell::sums * lanes<T>;
   alignas(64) T sums[max_rows * row_size];
@@ -99,13 +104,15 @@ void forward_panel(const ForwardCall<T>& call, const ForwardScratch<T, Cell>& sc
   each_row_block(begin, end, [&](auto mr, Index row) {
     prefetch_forward<T, Cell>(step, d.H, row, mr.value, j, width);
     with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-      forward_tile<T, Cell, mr.value, nb.value>(d, step.x + row * d.I, w_ih, step.h + row * d.H, w_hh, bias, sums);
+      forward_tile<T, Cell, mr.value, nb.value>(d, step.x + row * d.I, w_ih, step.h + row * d.H,
+                                                w_hh, bias, sums);
     });
     forward_units<T, Cell>(call, step, row, mr.value, j, width, sums);
   });
 }
 
-// Where the states beside h lie: in the tape one after the other, in inference in one place, updated as it goes.
+// Where the states beside h lie: in the tape one after the other, in inference in one place,
+// updated as it goes.
 template <class T, class Cell>
 struct ForwardStates {
   const T* h0;
@@ -114,8 +121,12 @@ struct ForwardStates {
   Index B, padded;
   bool keep;
 
-  ForwardStates(const ForwardCall<T>& call, const Tape<T, Cell>& tape, const ForwardScratch<T, Cell>& scratch)
-      : rows(call.rows), B(call.dims.B), padded(blocks_of<T>(call.dims.H) * lanes<T>), keep(call.tape) {
+  ForwardStates(const ForwardCall<T>& call, const Tape<T, Cell>& tape,
+                const ForwardScratch<T, Cell>& scratch)
+      : rows(call.rows),
+        B(call.dims.B),
+        padded(blocks_of<T>(call.dims.H) * lanes<T>),
+        keep(call.tape) {
     T* h = keep ? tape.h0 : scratch.h0;
     for (Index i = 0; i < B * call.dims.H; ++i) h[i] = call.state0[0] ? call.state0[0][i] : T(0);
     h0 = h;
@@ -145,7 +156,8 @@ void collect_final_states(const ForwardCall<T>& call, const ForwardStates<T, Cel
     for (int q = 1; q < Cell::states; ++q) {
       const StepState<T> state = length ? states.after(q, last) : states.before_first(q);
       for (Index j = 0; j < blocks_of<T>(d.H); ++j)
-        store(call.state_n[q] + b * d.H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, d.H));
+        store(call.state_n[q] + b * d.H + j * lanes<T>, load(state.at(j, b)),
+              used_lanes<T>(j, d.H));
     }
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where things lie. Hidden units are grouped in blocks of `lanes`; the last block is padded, and its padding
-// never reaches a result. State-like arrays are [block][row][lane], weights and their gradients as follows.
+// Where things lie. Hidden units are grouped in blocks of `lanes`; the last block is padded, and
+// its padding never reaches a result. State-like arrays are [block][row][lane], weights and their
+// gradients as follows.
 
 BPTT_INLINE Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 BPTT_INLINE Index smaller(Index a, Index b) { return a < b ? a : b; }
@@ -16,7 +17,8 @@ BPTT_INLINE Index used_lanes(Index j, Index n) {
   return smaller(lanes<T>, n - j * lanes<T>);
 }
 
-// Blocks that share one tile: forward and weight gradient (all sums of a unit are in one tile), input gradient.
+// Blocks that share one tile: forward and weight gradient (all sums of a unit are in one tile),
+// input gradient.
 template <class Cell>
 constexpr int unit_blocks = Cell::sums >= 3 ? 1 : 4 / Cell::sums;
 constexpr int column_blocks = 4;
@@ -36,7 +38,8 @@ struct HSide {
 // Panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K].
 template <class T, class Cell>
 BPTT_INLINE Index unit_packed_index(Index j, Index k, Index g, Index H, Index K) {
-  const Index panel = j / unit_blocks<Cell>, width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel * unit_blocks<Cell>);
+  const Index panel = j / unit_blocks<Cell>,
+              width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel * unit_blocks<Cell>);
   const Index start = panel * unit_blocks<Cell> * K;
   return ((start + k * width + j % unit_blocks<Cell>)*Cell::gates + g) * lanes<T>;
 }
@@ -71,7 +74,8 @@ void unpack_by_unit(const T* packed, Index H, Index K, T* w) {
     }
 }
 
-// Panels of backward weights: [panel of input columns][block, gate, lane][column]; w is [gates*H, K].
+// Panels of backward weights: [panel of input columns][block, gate, lane][column]; w is [gates*H,
+// K].
 template <class T, class Cell>
 BPTT_INLINE Index column_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * Cell::gates * lanes<T> * blocks_of<T>(K) * lanes<T>;
@@ -128,18 +132,19 @@ template <class T>
 void from_blocks(const T* blocks, Index B, Index H, T* rows) {
   for (Index j = 0; j < blocks_of<T>(H); ++j)
     for (Index b = 0; b < B; ++b)
-      store(rows + b * H + j * lanes<T>, load(blocks + (j * B + b) * lanes<T>), used_lanes<T>(j, H));
+      store(rows + b * H + j * lanes<T>, load(blocks + (j * B + b) * lanes<T>),
+            used_lanes<T>(j, H));
 }
 
 // What the backward pass needs beside x and y.
 template <class T, class Cell>
 struct Tape {
-  T* w_ih;                  // by column
-  T* w_hh;                  // by column
-  T* h0;                    // [B, H]
-  T* state0[max_states];    // from 1: [block][B][lane]
-  T* states[max_states];    // from 1: [step] of [block][row in step][lane]: after each step
-  T* saved;                 // [step] of [block][row in step][value][lane]
+  T* w_ih;                // by column
+  T* w_hh;                // by column
+  T* h0;                  // [B, H]
+  T* state0[max_states];  // from 1: [block][B][lane]
+  T* states[max_states];  // from 1: [step] of [block][row in step][lane]: after each step
+  T* saved;               // [step] of [block][row in step][value][lane]
   std::size_t bytes;
 
   Tape(void* buffer, const Dims& d, Index rows) {
@@ -165,8 +170,8 @@ struct StepState {
   T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
 };
 
-// Which rows of step t continue a sequence from `previous`, the step before it in the order of processing,
-// and which start from the initial state: [0, continuing) and [continuing, count).
+// Which rows of step t continue a sequence from `previous`, the step before it in the order of
+// processing, and which start from the initial state: [0, continuing) and [continuing, count).
 struct StepRows {
   Index count, continuing, previous;
   StepRows(const Rows& rows, Index T, Index t) {

@@ -2,7 +2,8 @@
 // sigmoid and tanh over Vec<T>, by one exponential and one division each; NaN in, NaN out.
 // Errors over all arguments, against long double: float below 2e-7 absolute, double below 4e-16.
 
-// 2^n for the integer n that round_to_integer found: `shifted` carries it in the low bits of its mantissa.
+// 2^n for the integer n that round_to_integer found: `shifted` carries it in the low bits of its
+// mantissa.
 template <class T>
 struct Exponent;
 template <>
@@ -38,22 +39,26 @@ BPTT_INLINE Vec<T> horner(Vec<T> r, const double (&c)[N]) {
 
 // 2^r on [-1/2, 1/2]; float: minimax, relative error 7.5e-8; double: Taylor in r*ln 2, below 2e-16.
 BPTT_INLINE Vec<float> exp2_fraction(Vec<float> r) {
-  constexpr double c[] = {1.0, 0.6931469440, 0.2402212024, 0.0555071346, 0.0096755419, 0.0013276470};
+  constexpr double c[] = {1.0,          0.6931469440, 0.2402212024,
+                          0.0555071346, 0.0096755419, 0.0013276470};
   return horner(r, c);
 }
 // (2^r - 1) / r on the same interval; float: relative error 1.1e-8.
 BPTT_INLINE Vec<float> expm1_fraction(Vec<float> r) {
-  constexpr double c[] = {0.6931471825, 0.2402264923, 0.0555035733, 0.0096182376, 0.0013390735, 1.5403511e-4};
+  constexpr double c[] = {0.6931471825, 0.2402264923, 0.0555035733,
+                          0.0096182376, 0.0013390735, 1.5403511e-4};
   return horner(r, c);
 }
 // ln(2)^k / k!
-constexpr double taylor[] = {
-    0.6931471805599453, 0.2402265069591007, 0.055504108664821576, 0.009618129107628477,
-    0.0013333558146428441, 0.00015403530393381606, 1.5252733804059838e-05, 1.3215486790144305e-06,
-    1.0178086009239696e-07, 7.054911620801121e-09, 4.44553827187081e-10, 2.5678435993488196e-11,
-    1.3691488853904124e-12};
+constexpr double taylor[] = {0.6931471805599453,     0.2402265069591007,     0.055504108664821576,
+                             0.009618129107628477,   0.0013333558146428441,  0.00015403530393381606,
+                             1.5252733804059838e-05, 1.3215486790144305e-06, 1.0178086009239696e-07,
+                             7.054911620801121e-09,  4.44553827187081e-10,   2.5678435993488196e-11,
+                             1.3691488853904124e-12};
 BPTT_INLINE Vec<double> expm1_fraction(Vec<double> r) { return horner(r, taylor); }
-BPTT_INLINE Vec<double> exp2_fraction(Vec<double> r) { return r * expm1_fraction(r) + Vec<double>(1); }
+BPTT_INLINE Vec<double> exp2_fraction(Vec<double> r) {
+  return r * expm1_fraction(r) + Vec<double>(1);
+}
 
 constexpr double log2_e = 1.4426950408889634;
 

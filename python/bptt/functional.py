@@ -6,20 +6,10 @@ Every function here has a twin of the same name and signature in `bptt.reference
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import ArrayLike
 
 from . import _core
-from ._arguments import (
-    StepClip,
-    as_arrays,
-    as_lengths,
-    as_real,
-    as_states,
-    as_step_clip,
-    prepare,
-)
+from ._call import StepClip, backward, forward
 from .grads import Array, Grads, State
 
 __all__ = [
@@ -30,44 +20,6 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
 ]
-
-_STATES = {"rnn": 1, "lstm": 2, "gru": 1}
-
-
-def _forward(
-    cell: str,
-    x: ArrayLike,
-    w_ih: ArrayLike,
-    w_hh: ArrayLike,
-    b_ih: ArrayLike | None,
-    b_hh: ArrayLike | None,
-    state: State,
-    lengths: ArrayLike | None,
-    reverse: bool,
-    keep_tape: bool,
-    activation: str = "tanh",
-) -> tuple[Array, State, _core.Tape | None]:
-    caller, states = f"{cell}_forward", _STATES[cell]
-    arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
-    initial = as_states(caller, "state", state, states, arrays[0].dtype)
-    y, final, tape = _core.forward(
-        caller, cell, activation, *arrays, initial, as_lengths(caller, lengths), reverse, keep_tape
-    )
-    return y, final if states > 1 else final[0], tape
-
-
-def _backward(
-    cell: str, tape: _core.Tape | None, dy: ArrayLike | None, dstate: State, clip: StepClip | None
-) -> Grads:
-    caller, states = f"{cell}_backward", _STATES[cell]
-    if not isinstance(tape, _core.Tape) or tape.cell != cell:
-        has = "None" if tape is None else repr(tape)
-        raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
-    kind, bound = as_step_clip(caller, clip)
-    d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
-    final = as_states(caller, "dstate", dstate, states, tape.dtype)
-    *grads, initial = _core.backward(caller, tape, d, final, kind, bound)
-    return Grads(*grads, initial if states > 1 else initial[0])
 
 
 def rnn_forward(
@@ -133,9 +85,7 @@ def rnn_forward(
     ----------
     Elman (1990), "Finding structure in time", Cognitive Science 14(2).
     """
-    return _forward(
-        "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation
-    )
+    return forward("rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation)
 
 
 def rnn_backward(
@@ -167,8 +117,8 @@ def rnn_backward(
     Returns
     -------
     Grads
-        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `rnn_forward`; x is exactly
-        0 beyond the lengths, a bias that was omitted is None.
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `rnn_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
 
     Raises
     ------
@@ -181,7 +131,7 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return _backward("rnn", tape, dy, dstate, step_clip)
+    return backward("rnn", tape, dy, dstate, step_clip)
 
 
 def lstm_forward(
@@ -246,9 +196,7 @@ def lstm_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
-    return _forward(
-        "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape
-    )
+    return forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
 
 
 def lstm_backward(
@@ -280,8 +228,8 @@ def lstm_backward(
     Returns
     -------
     Grads
-        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm_forward`; x is exactly
-        0 beyond the lengths, a bias that was omitted is None.
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
 
     Raises
     ------
@@ -294,7 +242,7 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return _backward("lstm", tape, dy, dstate, step_clip)
+    return backward("lstm", tape, dy, dstate, step_clip)
 
 
 def gru_forward(
@@ -311,7 +259,8 @@ def gru_forward(
 ) -> tuple[Array, State, _core.Tape | None]:
     """GRU over whole sequences, reset gate applied after the recurrent product.
 
-    r = sig(w_ir x_t + b_ir + w_hr h_{t-1} + b_hr),   z = sig(w_iz x_t + b_iz + w_hz h_{t-1} + b_hz),
+    r = sig(w_ir x_t + b_ir + w_hr h_{t-1} + b_hr),
+    z = sig(w_iz x_t + b_iz + w_hz h_{t-1} + b_hz),
     n = tanh(w_in x_t + b_in + r (w_hn h_{t-1} + b_hn)),   h_t = (1 - z) n + z h_{t-1}.
     This is the form of PyTorch, cuDNN and Keras (there ``reset_after=True``).
 
@@ -360,9 +309,7 @@ def gru_forward(
     Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
     EMNLP; https://arxiv.org/abs/1406.1078.
     """
-    return _forward(
-        "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape
-    )
+    return forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
 
 
 def gru_backward(
@@ -394,8 +341,8 @@ def gru_backward(
     Returns
     -------
     Grads
-        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `gru_forward`; x is exactly
-        0 beyond the lengths, a bias that was omitted is None.
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `gru_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
 
     Raises
     ------
@@ -408,4 +355,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return _backward("gru", tape, dy, dstate, step_clip)
+    return backward("gru", tape, dy, dstate, step_clip)

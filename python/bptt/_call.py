@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The one place that turns arguments into what the core takes; shapes are checked by the core."""
+"""The way into the core for any cell: arguments converted here, shapes checked there."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from .grads import Array, State
+from . import _core
+from .grads import Array, Grads, State
 
 StepClip = tuple[str, float]
 
@@ -30,9 +32,7 @@ def prepare(array: Array, dtype: DTypeLike) -> Array:
     return np.array(array, dtype, order="C")
 
 
-def as_arrays(
-    caller: str, required: dict[str, Any], optional: dict[str, Any]
-) -> list[Any]:
+def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -> list[Any]:
     """All as float64 if one of them is, else all as float32; what is omitted stays None."""
     for name, value in required.items():
         if value is None:
@@ -45,7 +45,9 @@ def as_arrays(
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
-def as_states(caller: str, name: str, value: State, states: int, dtype: DTypeLike) -> tuple[Any, ...]:
+def as_states(
+    caller: str, name: str, value: State, states: int, dtype: DTypeLike
+) -> tuple[Any, ...]:
     if value is None:
         return ()
     if states == 1:
@@ -81,3 +83,50 @@ def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
     if not bound > 0:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
     return (kind, float(bound))
+
+
+@cache
+def _states(cell: str) -> int:
+    return _core.cells()[cell][1]
+
+
+def forward(
+    cell: str,
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None,
+    b_hh: ArrayLike | None,
+    state: State,
+    lengths: ArrayLike | None,
+    reverse: bool,
+    keep_tape: bool,
+    activation: str = "tanh",
+) -> tuple[Array, State, _core.Tape | None]:
+    """Any cell of the core by its name, as `bptt.reference.forward`."""
+    caller, states = f"{cell}_forward", _states(cell)
+    arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
+    initial = as_states(caller, "state", state, states, arrays[0].dtype)
+    y, final, tape = _core.forward(
+        caller, cell, activation, *arrays, initial, as_lengths(caller, lengths), reverse, keep_tape
+    )
+    return y, final if states > 1 else final[0], tape
+
+
+def backward(
+    cell: str,
+    tape: _core.Tape | None,
+    dy: ArrayLike | None,
+    dstate: State,
+    step_clip: StepClip | None,
+) -> Grads:
+    """Gradients of any cell of the core."""
+    caller, states = f"{cell}_backward", _states(cell)
+    if not isinstance(tape, _core.Tape) or tape.cell != cell:
+        has = "None" if tape is None else repr(tape)
+        raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
+    kind, bound = as_step_clip(caller, step_clip)
+    d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
+    final = as_states(caller, "dstate", dstate, states, tape.dtype)
+    *grads, initial = _core.backward(caller, tape, d, final, kind, bound)
+    return Grads(*grads, initial if states > 1 else initial[0])

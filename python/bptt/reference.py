@@ -11,34 +11,35 @@ A cell is a pair of functions::
     step(x_gates, h_gates, state, activation) -> (new_state, saved)
     grad(d_new_state, saved, state, activation) -> (d_x_gates, d_h_gates, d_state)
 
-on lists of (B, H) arrays, one per gate in PyTorch's order; the loops over time below serve them all.
+on lists of (B, H) arrays, one per gate in PyTorch's order; the loops below serve them all.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .grads import Array, Grads, State
 
 __all__ = [
-    "rnn_forward",
-    "rnn_backward",
-    "lstm_forward",
-    "lstm_backward",
-    "gru_forward",
     "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_forward",
 ]
 
 
-# --- activations: value from the pre-activation, derivative from the value -------------------------
+# --- activations: value from the pre-activation, derivative from the value
 
 LEAKY_SLOPE = 0.01
 
 
 def sigmoid(a: Array) -> Array:
-    return 0.5 * np.tanh(0.5 * a) + 0.5  # type: ignore[no-any-return]
+    return np.asarray(0.5 * np.tanh(0.5 * a) + 0.5)
 
 
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -56,7 +57,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-# --- cells -----------------------------------------------------------------------------------------
+# --- cells
 
 
 def rnn_step(x, h, s, activation):  # type: ignore[no-untyped-def]
@@ -125,13 +126,12 @@ CELLS = {
 }
 
 
-# --- one loop for all cells ------------------------------------------------------------------------
+# --- one loop for all cells
 
 
 class Tape(NamedTuple):
     """What `backward` needs of one forward call."""
 
-    cell: str
     activation: str | None
     x: Array  # (T, B, I), zero in the padding
     w_ih: Array
@@ -162,8 +162,8 @@ def forward(
         state = (np.zeros((np.shape(x)[1], np.shape(w_hh)[1])),) * n_states
     elif n_states == 1:
         state = (state,)
-    dtype = np.result_type(x, *arrays, *state) if state[0].dtype.kind == "c" else np.result_type(x, *arrays)
-    x, w_ih, w_hh = (np.asarray(a) for a in (x, w_ih, w_hh))
+    dtype = np.result_type(x, *arrays, *(s for s in state if np.iscomplexobj(s)))
+    x, w_ih, w_hh = (np.array(a) for a in (x, w_ih, w_hh))  # the tape's own
     T, B, _ = x.shape
     lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     active = np.arange(T)[:, None] < lengths
@@ -188,7 +188,7 @@ def forward(
     if not keep_tape:
         return y, final, None
     has_bias = (b_ih is not None, b_hh is not None)
-    return y, final, Tape(cell, activation, x, w_ih, w_hh, has_bias, times, active, states, saved)
+    return y, final, Tape(activation, x, w_ih, w_hh, has_bias, times, active, states, saved)
 
 
 def clip_step(dh: Array, step_clip: tuple[str, float] | None) -> Array:
@@ -202,8 +202,14 @@ def clip_step(dh: Array, step_clip: tuple[str, float] | None) -> Array:
     return dh * np.where(norm > bound, bound / np.where(norm > bound, norm, 1), 1)
 
 
-def backward(tape: Tape, dy: Array | None, dstate: State, step_clip: tuple[str, float] | None) -> Grads:
-    _, grad, _, n_states = CELLS[tape.cell]
+def backward(
+    cell: str,
+    tape: Tape,
+    dy: Array | None,
+    dstate: State,
+    step_clip: tuple[str, float] | None,
+) -> Grads:
+    _, grad, _, n_states = CELLS[cell]
     x, w_ih, w_hh = tape.x, tape.w_ih, tape.w_hh
     final = tape.states[-1]
     if dstate is None:
@@ -232,43 +238,86 @@ def backward(tape: Tape, dy: Array | None, dstate: State, step_clip: tuple[str, 
     return Grads(dx, dw, dr, dbx if has_ih else None, dbh if has_hh else None, state)
 
 
-# --- the public functions --------------------------------------------------------------------------
+# --- the public functions
 
 
 def rnn_forward(
-    x, w_ih, w_hh, b_ih=None, b_hh=None, state=None, *,
-    activation="tanh", lengths=None, reverse=False, keep_tape=True,
-):  # fmt: skip
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    state: State = None,
+    *,
+    activation: str = "tanh",
+    lengths: Any = None,
+    reverse: bool = False,
+    keep_tape: bool = True,
+) -> tuple[Array, State, Tape | None]:
     """Elman RNN; see `bptt.rnn_forward`."""
     return forward("rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation)
 
 
-def rnn_backward(tape, dy=None, dstate=None, *, step_clip=None):
-    """Gradients of an RNN; see `bptt.rnn_backward`."""
-    return backward(tape, dy, dstate, step_clip)
+def rnn_backward(
+    tape: Tape,
+    dy: Array | None = None,
+    dstate: State = None,
+    *,
+    step_clip: tuple[str, float] | None = None,
+) -> Grads:
+    """Gradients of an Elman RNN; see `bptt.rnn_backward`."""
+    return backward("rnn", tape, dy, dstate, step_clip)
 
 
 def lstm_forward(
-    x, w_ih, w_hh, b_ih=None, b_hh=None, state=None, *,
-    lengths=None, reverse=False, keep_tape=True,
-):  # fmt: skip
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    state: State = None,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    keep_tape: bool = True,
+) -> tuple[Array, State, Tape | None]:
     """LSTM; see `bptt.lstm_forward`."""
     return forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
 
 
-def lstm_backward(tape, dy=None, dstate=None, *, step_clip=None):
+def lstm_backward(
+    tape: Tape,
+    dy: Array | None = None,
+    dstate: State = None,
+    *,
+    step_clip: tuple[str, float] | None = None,
+) -> Grads:
     """Gradients of an LSTM; see `bptt.lstm_backward`."""
-    return backward(tape, dy, dstate, step_clip)
+    return backward("lstm", tape, dy, dstate, step_clip)
 
 
 def gru_forward(
-    x, w_ih, w_hh, b_ih=None, b_hh=None, state=None, *,
-    lengths=None, reverse=False, keep_tape=True,
-):  # fmt: skip
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    state: State = None,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    keep_tape: bool = True,
+) -> tuple[Array, State, Tape | None]:
     """GRU; see `bptt.gru_forward`."""
     return forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
 
 
-def gru_backward(tape, dy=None, dstate=None, *, step_clip=None):
+def gru_backward(
+    tape: Tape,
+    dy: Array | None = None,
+    dstate: State = None,
+    *,
+    step_clip: tuple[str, float] | None = None,
+) -> Grads:
     """Gradients of a GRU; see `bptt.gru_backward`."""
-    return backward(tape, dy, dstate, step_clip)
+    return backward("gru", tape, dy, dstate, step_clip)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from bptt import _core
+
+# BPTT_ISA narrows the whole suite to one instruction set; otherwise all that run here take part.
+ISAS = [os.environ["BPTT_ISA"]] if os.environ.get("BPTT_ISA") else _core.isas()
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _core.isa()
+    _core.use_isa(request.param)
+    assert _core.isa() == request.param
+    yield request.param
+    _core.use_isa(before)

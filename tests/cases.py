@@ -172,6 +172,8 @@ def results(implementation: Any, p: Problem) -> dict[str, Any]:
     """Everything that a forward and a backward call give, by name."""
     y, state, tape = forward(implementation, p)
     grads = backward(implementation, p, tape)
+    several = reference.CELLS[p.cell.name].states > 1
+    assert isinstance(state, tuple) == isinstance(grads.state, tuple) == several
     named = {"y": y, **{f"state[{i}]": s for i, s in enumerate(flat(state))}}
     named |= {f"d {k}": v for k, v in grads._asdict().items() if k != "state" and v is not None}
     return named | {f"d state[{i}]": s for i, s in enumerate(flat(grads.state))}

@@ -69,7 +69,7 @@ def rnn_step(x, h, s, activation):  # type: ignore[no-untyped-def]
 def rnn_grad(ds, saved, s, activation):  # type: ignore[no-untyped-def]
     (y,) = saved
     d = ds[0] * ACTIVATIONS[activation][1](y)
-    return (d,), (d,), (0 * d,)
+    return (d,), (d,), (np.zeros_like(d),)
 
 
 def lstm_step(x, h, s, activation):  # type: ignore[no-untyped-def]
@@ -91,7 +91,7 @@ def lstm_grad(ds, saved, s, activation):  # type: ignore[no-untyped-def]
     df = dc * s[1] * f * (1 - f)
     dg = dc * i * (1 - g * g)
     do = ds[0] * tanh_c * o * (1 - o)
-    return (di, df, dg, do), (di, df, dg, do), (0 * dc, dc * f)
+    return (di, df, dg, do), (di, df, dg, do), (np.zeros_like(dc), dc * f)
 
 
 def gru_step(x, h, s, activation):  # type: ignore[no-untyped-def]
@@ -199,7 +199,7 @@ def clip_step(dh: Array, step_clip: tuple[str, float] | None) -> Array:
     if kind == "value":
         return np.clip(dh, -bound, bound)
     norm = np.sqrt((dh * dh).sum(axis=-1, keepdims=True))
-    return dh * np.where(norm > bound, bound / np.where(norm > bound, norm, 1), 1)
+    return np.asarray(dh * (bound / np.fmax(norm, bound)))
 
 
 def backward(
@@ -211,7 +211,7 @@ def backward(
 ) -> Grads:
     _, grad, _, n_states = CELLS[cell]
     x, w_ih, w_hh = tape.x, tape.w_ih, tape.w_hh
-    final = tape.states[-1]
+    *_, final = tape.states
     if dstate is None:
         ds = [np.zeros_like(a) for a in final]
     else:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""The rules of the code base that a machine can check."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bptt
+from bptt import _core
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [
+    path
+    for folder in ("cpp", "python", "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".pyi", ".cpp", ".hpp", ".inl", ".h"}
+]
+CPP = [path for path in SOURCES if ROOT / "cpp" in path.parents]
+BUILD = [ROOT / "CMakeLists.txt", ROOT / "cpp" / "CMakeLists.txt", ROOT / "pyproject.toml"]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_lists_are_not_empty() -> None:
+    assert len(CPP) > 15
+    assert len(SOURCES) > 50
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_source_file(path: Path) -> None:
+    lines = path.read_text("ascii").splitlines()
+    assert len(lines) <= 400
+    if path.suffix != ".pyi":
+        assert "SPDX-License-Identifier: MIT" in lines[0]
+
+
+@pytest.mark.parametrize("path", CPP, ids=name_of)
+def test_no_python_below_cpp(path: Path) -> None:
+    assert not re.search(r"pybind11|Python\.h|\bPy(Object|Err|_)", path.read_text())
+
+
+@pytest.mark.parametrize("path", BUILD, ids=name_of)
+def test_no_flag_that_changes_the_machine_or_the_numbers(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"-march=native|-Ofast|-f(fast-math|finite-math-only|associative)", text)
+
+
+def test_versions_are_equal() -> None:
+    assert bptt.__version__ == _core.__version__
+    assert f'version = "{bptt.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {bptt.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_reference_never_imports_the_core() -> None:
+    text = (ROOT / "python" / "bptt" / "reference.py").read_text()
+    imports = re.findall(r"^(?:from|import) (\S+)", text, re.MULTILINE)
+    assert set(imports) == {"__future__", "collections.abc", "typing", "numpy", ".grads"}
+
+
+@pytest.mark.parametrize("header", sorted((ROOT / "cpp/include/bptt").glob("*.hpp")), ids=name_of)
+def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("no C++ compiler")
+    source = tmp_path / "alone.cpp"
+    source.write_text(f'#include "bptt/{header.name}"\n')
+    command = [compiler, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion"]
+    command += ["-Werror", "-I", str(ROOT / "cpp/include"), str(source)]
+    subprocess.run(command, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("isa", _core.compiled_isas())
+def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
+    isa: str, tmp_path: Path
+) -> None:
+    """A weak symbol would be merged over instruction sets; an initialiser would run on any CPU."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if not compiler or not shutil.which("nm"):
+        pytest.skip("no C++ compiler or nm")
+    cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
+    march = re.search(rf"bptt_add_isa\({isa} ?(.*)\)", cmake)
+    assert march
+    output = tmp_path / "kernel.o"
+    # -O0 keeps every function that optimisation would inline away.
+    command = [compiler, "-std=c++17", "-O0", *march[1].split(), "-fno-exceptions", "-fno-rtti"]
+    source = ROOT / "cpp" / "src" / "isa" / f"{isa}.cpp"
+    subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=300)
+    symbols = subprocess.run(
+        ["nm", "-C", str(output)], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    kinds = [line[17:].split(" ", 1) for line in symbols if not line.startswith(" " * 18 + "U")]
+    exported = [name for kind, name in kinds if kind.isupper() and kind != "U"]
+    weak = [name for kind, name in kinds if kind in "WVuvw"]
+    assert exported == [f"bptt::{isa}::table"]
+    assert not weak
+    sections = subprocess.run(
+        ["objdump", "-h", str(output)], check=True, capture_output=True, text=True
+    ).stdout
+    assert ".init_array" not in sections
+    assert ".ctors" not in sections
+
+
+def test_import_leaves_subnormal_numbers_alone() -> None:
+    code = "import numpy as np; import bptt; print(np.float32(1e-40) * np.float32(0.5) > 0)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "True", result.stderr
+
+
+def test_import_brings_no_optional_package() -> None:
+    code = (
+        "import sys, bptt; names = ('matplotlib', 'tqdm', 'rich', 'safetensors', 'torch', 'jax');"
+        "print([n for n in names if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""One row per message of the functions: what is wrong, the exception, the text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bptt
+
+T, B, I, H = 5, 3, 4, 6
+GOOD = {
+    "x": np.zeros((T, B, I)),
+    "w_ih": np.zeros((4 * H, I)),
+    "w_hh": np.zeros((4 * H, H)),
+    "b_ih": np.zeros(4 * H),
+    "b_hh": np.zeros(4 * H),
+    "state": (np.zeros((B, H)), np.zeros((B, H))),
+}
+OBJECTS = np.full((T, B, I), None)
+
+FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"x": None}, TypeError, "lstm_forward: x is None, expected an array"),
+    (
+        {"x": np.zeros((T, I))},
+        ValueError,
+        "lstm_forward: x has shape (5, 4), expected (T, B, I), 3 dimensions",
+    ),
+    (
+        {"x": np.zeros((1, T, B, I))},
+        ValueError,
+        "lstm_forward: x has 4 dimensions, expected at most 3",
+    ),
+    ({"x": np.zeros((T, B, 0))}, ValueError, "x has shape (5, 3, 0), expected I of 1 or more"),
+    (
+        {"x": np.zeros((T, B, I), complex)},
+        TypeError,
+        "lstm_forward: x has dtype complex128, expected real numbers",
+    ),
+    ({"x": OBJECTS}, TypeError, "lstm_forward: x has dtype object, expected real numbers"),
+    ({"x": "text"}, TypeError, "lstm_forward: x has dtype <U4, expected real numbers"),
+    (
+        {"w_ih": np.zeros((4 * H, I + 1))},
+        ValueError,
+        "lstm_forward: w_ih has shape (24, 5), expected (4*H, I) = (24, 4)",
+    ),
+    (
+        {"w_ih": np.zeros((4 * H, I)).T},
+        ValueError,
+        "lstm_forward: w_ih has shape (4, 24), expected (4*H, I) = (24, 4)",
+    ),
+    ({"w_ih": np.zeros(4)}, ValueError, "w_ih has shape (4,), expected (4*H, I), 2 dimensions"),
+    (
+        {"w_hh": np.zeros((H, 4 * H))},
+        ValueError,
+        "lstm_forward: w_hh has shape (6, 24), expected (4*H, H) = (96, 24)",
+    ),
+    ({"w_hh": np.zeros(())}, ValueError, "w_hh has shape (), expected (4*H, H), 2 dimensions"),
+    ({"w_hh": np.zeros((0, 0))}, ValueError, "w_hh has shape (0, 0), expected H of 1 or more"),
+    ({"b_ih": np.zeros(H)}, ValueError, "b_ih has shape (6,), expected (4*H,) = (24,)"),
+    ({"b_hh": np.zeros((1, 4 * H))}, ValueError, "b_hh has shape (1, 24), expected (4*H,) = (24,)"),
+    ({"state": np.zeros((2, B, H))}, TypeError, "state is ndarray, expected a tuple (h, c)"),
+    ({"state": (np.zeros((B, H)),)}, TypeError, "state is 1 items, expected a tuple (h, c)"),
+    (
+        {"state": (np.zeros((B, H)), np.zeros((1, H)))},
+        ValueError,
+        "lstm_forward: state[1] has shape (1, 6), expected (B, H) = (3, 6)",
+    ),
+    ({"lengths": [1, 2]}, ValueError, "lengths has shape (2,), expected (B,) = (3,)"),
+    ({"lengths": 5}, ValueError, "lengths has shape (), expected (B,) = (3,)"),
+    ({"lengths": [1, 6, 2]}, ValueError, "lstm_forward: lengths[1] is 6, expected 0..T = 0..5"),
+    ({"lengths": [1, 2, -1]}, ValueError, "lstm_forward: lengths[2] is -1, expected 0..T = 0..5"),
+    ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths has dtype float64, expected integers"),
+]
+
+BACKWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    (
+        {"tape": None},
+        TypeError,
+        "lstm_backward: tape is None, expected that of lstm_forward(keep_tape=True)",
+    ),
+    ({"tape": "gru"}, TypeError, "lstm_backward: tape is Tape(gru, T=1, B=1, I=1, H=1, float64"),
+    (
+        {"dy": np.zeros((T, B, H + 1))},
+        ValueError,
+        "lstm_backward: dy has shape (5, 3, 7), expected (T, B, H) = (5, 3, 6)",
+    ),
+    ({"dy": np.zeros((T, B, H), complex)}, TypeError, "lstm_backward: dy has dtype complex128"),
+    ({"dstate": np.zeros((B, H))}, TypeError, "dstate is ndarray, expected a tuple (h, c)"),
+    (
+        {"dstate": (np.zeros((B, H)), np.zeros((H, B)))},
+        ValueError,
+        "lstm_backward: dstate[1] has shape (6, 3), expected (B, H) = (3, 6)",
+    ),
+    ({"step_clip": 1.0}, ValueError, "step_clip is 1.0, expected ('value', bound) or ('norm', bou"),
+    ({"step_clip": ("max", 1.0)}, ValueError, "step_clip is ('max', 1.0), expected ('value', boun"),
+    ({"step_clip": ("norm",)}, ValueError, "step_clip is ('norm',), expected ('value', bound) or "),
+    ({"step_clip": ("norm", 0)}, ValueError, "step_clip has bound 0, expected more than 0"),
+    ({"step_clip": ("value", -1.0)}, ValueError, "step_clip has bound -1.0, expected more than 0"),
+    ({"step_clip": ("norm", np.nan)}, ValueError, "step_clip has bound nan, expected more than 0"),
+    ({"step_clip": ("norm", "1")}, TypeError, "step_clip has bound '1', expected a number"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "text"), FORWARD, ids=[row[2] for row in FORWARD])
+def test_forward_refuses(wrong: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=re.escape(text)) as info:
+        bptt.lstm_forward(**{**GOOD, **wrong})
+    assert str(info.value).startswith("lstm_forward: ")
+
+
+@pytest.mark.parametrize(("wrong", "kind", "text"), BACKWARD, ids=[row[2] for row in BACKWARD])
+def test_backward_refuses(wrong: dict[str, Any], kind: type[Exception], text: str) -> None:
+    good = {"tape": bptt.lstm_forward(**GOOD)[2], "dy": np.zeros((T, B, H))}
+    if wrong.get("tape") == "gru":
+        one = np.zeros((1, 1, 1))
+        wrong = {"tape": bptt.gru_forward(one, np.zeros((3, 1)), np.zeros((3, 1)))[2]}
+    with pytest.raises(kind, match=re.escape(text)) as info:
+        bptt.lstm_backward(**{**good, **wrong})
+    assert str(info.value).startswith("lstm_backward: ")
+
+
+def test_names_of_other_cells() -> None:
+    x, w = np.zeros((T, B, I)), np.zeros((3 * H, H))
+    with pytest.raises(
+        ValueError, match=re.escape("gru_forward: w_ih has shape (18, 6), expected")
+    ):
+        bptt.gru_forward(x, w, w)
+    with pytest.raises(
+        ValueError, match=re.escape("rnn_forward: w_hh has shape (18, 6), expected (H, H) = (6, 6)")
+    ):
+        bptt.rnn_forward(x, np.zeros((H, I)), w)
+    with pytest.raises(
+        ValueError,
+        match="rnn_forward: activation is 'selu', expected one of tanh, relu, leaky_relu, ",
+    ):
+        bptt.rnn_forward(x, np.zeros((H, I)), np.zeros((H, H)), activation="selu")
+    with pytest.raises(ValueError, match=re.escape("state has shape (3,), expected (B, H)")):
+        bptt.rnn_forward(x, np.zeros((H, I)), np.zeros((H, H)), state=np.zeros(3))
+
+
+def test_sizes_too_large_to_address() -> None:
+    huge = np.broadcast_to(np.float32(0), (2**40, 2**20, 1))
+    one = np.zeros((1, 1), np.float32)
+    with pytest.raises((ValueError, MemoryError)):
+        bptt.rnn_forward(huge, one, one)

@@ -51,16 +51,38 @@ def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+def configure(folder: Path) -> None:
+    pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True)
+    definitions = {
+        "SKBUILD_PROJECT_VERSION": _core.__version__,
+        "pybind11_DIR": pybind11.strip(),
+        "Python_EXECUTABLE": sys.executable,
+    }
+    options = [f"-D{name}={value}" for name, value in definitions.items()]
+    result = run("cmake", "-S", ".", "-B", "build", *options, folder=folder)
+    assert result.returncode == 0, result.stderr
+
+
 def build(folder: Path) -> None:
-    result = run("cmake", "--build", "build", folder=folder)
+    result = run("cmake", "--build", "build", "--parallel", folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
     library = next((folder / "build").glob("_core*.so"))
     shutil.copy(library, folder / "install" / "bptt" / library.name)
 
 
+# An editable installation would come before the mutant's folder.
+RUN_TESTS = """
+import sys
+sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]
+import bptt, pytest
+if not bptt.__file__.startswith(sys.argv[1]):
+    sys.exit(3)
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/test_core.py"]))
+"""
+
+
 def caught(folder: Path) -> bool:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/test_core.py"]
-    result = run(*command, "-p", "no:cacheprovider", folder=folder)
+    result = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
     assert result.returncode in (0, 1), result.stdout + result.stderr
     return result.returncode == 1
 
@@ -76,26 +98,10 @@ def main() -> int:
             copy(ROOT / part, folder / part)
         (folder / "install").mkdir()
         shutil.copytree(folder / "python" / "bptt", folder / "install" / "bptt")
-        configure = [
-            "cmake",
-            "-S",
-            ".",
-            "-B",
-            "build",
-            f"-DSKBUILD_PROJECT_VERSION={_core.__version__}",
-        ]
-        pybind11 = subprocess.check_output(
-            [sys.executable, "-m", "pybind11", "--cmakedir"], text=True
-        )
-        result = run(
-            *configure,
-            f"-Dpybind11_DIR={pybind11.strip()}",
-            f"-DPython_EXECUTABLE={sys.executable}",
-            folder=folder,
-        )
-        assert result.returncode == 0, result.stderr
+        configure(folder)
         build(folder)
-        assert not caught(folder), "the unchanged core already fails"
+        first = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
+        assert first.returncode == 0, first.stdout[-2000:] + first.stderr
         survivors, count = [], 0
         for cell in sorted((folder / "cpp/src/cells").glob("*.hpp")):
             text = cell.read_text()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""What the samples of `bptt bench` say: medians, minima and ratios, as a table and as a picture."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+# A sample is disturbed if its process had less of the core's time, or a short matrix product after
+# it ran slower, than this share of what it should be.
+CPU_SHARE, PROBE_SHARE = 0.95, 0.85
+
+
+class Figures(NamedTuple):
+    """Of one library at one point."""
+
+    median: float  # ms per call
+    minimum: float  # ms per call
+    ratio: float  # its time / that of bptt, median over the rounds
+    disturbed: bool  # in most of its samples
+
+
+def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
+    """For each result its figures by library. Disturbed samples are left out unless most are."""
+    best = max(p for r in results for peer in r["peers"].values() for p in peer["probe"])
+
+    def calm(peer: dict[str, Any]) -> list[bool]:
+        good = [
+            cpu >= CPU_SHARE and probe >= PROBE_SHARE * best
+            for cpu, probe in zip(peer["cpu"], peer["probe"])
+        ]
+        return good if 2 * sum(good) >= len(good) else [False] * len(good)
+
+    def compare(peer: dict[str, Any], own: dict[str, Any]) -> Figures:
+        good, own_good = calm(peer), calm(own)
+        used = [s for s, ok in zip(peer["seconds"], good) if ok] or peer["seconds"]
+        pairs = list(zip(peer["seconds"], own["seconds"]))
+        both = [pair for pair, a, b in zip(pairs, good, own_good) if a and b] or pairs
+        ratio = median(a / b for a, b in both)
+        return Figures(1e3 * median(used), 1e3 * min(used), ratio, not any(good))
+
+    return [
+        {name: compare(peer, r["peers"]["bptt"]) for name, peer in r["peers"].items()}
+        for r in results
+    ]
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
+def _milliseconds(f: Figures) -> str:
+    return f"{_short(f.median)} ({_short(f.minimum)})" + ("*" if f.disturbed else "")
+
+
+def rows(report: dict[str, Any]) -> list[list[str]]:
+    """The table's cells, the heading first."""
+    peers = [name for name in report["versions"] if name != "bptt"]
+    columns = [text for name in peers for text in (f"{name} ms", "ratio")]
+    table = [["cell", "point", "pass", "bptt ms", "% of peak", *columns]]
+    for result, by_peer in zip(report["results"], figures(report["results"])):
+        own = by_peer["bptt"]
+        share = result["flops"] / (own.median * 1e-3) / (report["matmul_peak_gflops"] * 1e9)
+        row = [result["cell"], result["point"], result["pass"], _milliseconds(own)]
+        row.append(f"{100 * share:.0f}")
+        for name in peers:
+            f = by_peer.get(name)
+            row += ["", ""] if f is None else [_milliseconds(f), _short(f.ratio)]
+        table.append(row)
+    return table
+
+
+def notes(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    pinned = "not pinned" if report["core"] is None else f"pinned to core {report['core']}"
+    text = (
+        f"{machine['cpu']}, {machine['isa']}; {versions}; float32, one thread, {pinned}.\n"
+        "ms per call: median (minimum). ratio: the library's time / that of bptt; above 1, bptt is "
+        "faster.\n"
+        f"% of peak: of NumPy's float32 matrix product here, "
+        f"{report['matmul_peak_gflops']:.0f} GFLOP/s."
+    )
+    if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
+        text += "\n* most samples were disturbed by other work on this machine: measure again."
+    return text
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """With rich where that is installed and the terminal is wide enough, else as plain text."""
+    heading, *body = rows(report)
+    widths = [max(len(row[k]) for row in (heading, *body)) for k in range(len(heading))]
+    wide = shutil.get_terminal_size().columns >= sum(widths) + 2 * len(widths)
+    if wide and sys.stdout.isatty() and importlib.util.find_spec("rich"):
+        rich = importlib.import_module("rich")
+        box = importlib.import_module("rich.box").SIMPLE_HEAD
+        table = importlib.import_module("rich.table").Table(box=box, pad_edge=False)
+        for k, text in enumerate(heading):
+            table.add_column(text, justify="left" if k < 3 else "right", no_wrap=True)
+        for row in body:
+            table.add_row(*row)
+        rich.print(table)
+    else:
+        for row in (heading, *body):
+            left = [text.ljust(width) for text, width in zip(row[:3], widths)]
+            right = [text.rjust(width) for text, width in zip(row[3:], widths[3:])]
+            print("  ".join(left + right).rstrip())
+    print(notes(report))
+
+
+# --- the picture ----------------------------------------------------------------------------------
+
+
+def draw(report: dict[str, Any]) -> Any:
+    """Speed relative to torch (or to the first other library), a panel for each cell and pass."""
+    figure_module = importlib.import_module("matplotlib.figure")
+    others = [name for name in report["versions"] if name != "bptt"]
+    base = "torch" if "torch" in others else (others or ["bptt"])[0]
+    measured = list(zip(report["results"], figures(report["results"])))
+    cells = list(dict.fromkeys(result["cell"] for result, _ in measured))
+    passes = list(dict.fromkeys(result["pass"] for result, _ in measured))
+
+    figure = figure_module.Figure((6 * len(passes), 2.6 * len(cells) + 0.6), layout="constrained")
+    panels = figure.subplots(len(cells), len(passes), squeeze=False, sharey=True)
+    for cell, line in zip(cells, panels):
+        line[0].set_ylabel(f"speed, {base} = 1")
+        for mode, panel in zip(passes, line):
+            group = {
+                result["point"]: by_peer
+                for result, by_peer in measured
+                if (result["cell"], result["pass"]) == (cell, mode)
+            }
+            panel.set_title(f"{cell.upper()}, {mode}")
+            _draw_bars(panel, group, base, list(report["versions"]))
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _draw_bars(
+    panel: Any, group: dict[str, dict[str, Figures]], base: str, names: list[str]
+) -> None:
+    """A group of bars for each point, from 1 up or down; that of bptt is labelled."""
+    shown = [n for n in names if n != base and any(n in by_peer for by_peer in group.values())]
+    width = 0.8 / max(1, len(shown))
+    for k, name in enumerate(shown):
+        has = [(x, by) for x, by in enumerate(group.values()) if name in by and base in by]
+        speeds = [by[base].ratio / by[name].ratio for _, by in has]
+        bars = panel.bar(
+            [x + (k - (len(shown) - 1) / 2) * width for x, _ in has],
+            [speed - 1 for speed in speeds],
+            width,
+            bottom=1,
+            label=name,
+            color=f"C{names.index(name)}",
+        )
+        if name == "bptt":
+            panel.bar_label(bars, [_short(speed) for speed in speeds], fontsize=7)
+    panel.axhline(1, color="black", linewidth=0.8)
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter("{x:g}x")
+    panel.yaxis.set_minor_formatter("")
+    panel.margins(y=0.15)
+    panel.set_xticks(range(len(group)), list(group), rotation=30)

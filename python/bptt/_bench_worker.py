@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""The process in which one library is timed: ``python -m bptt._bench_worker PEER [CORE]``.
+
+It answers each line of JSON on its standard input with one on its standard output, and ends when
+its input does::
+
+    {"do": "load", "cell": ..., "point": ..., "pass": ..., "file": ...}   -> {"seconds": ...}
+    {"do": "time", "calls": n}      -> {"seconds": per call, "cpu": share, "probe": GFLOP/s}
+    {"do": "peak"}                  -> {"gflops": ...}
+
+"load" prepares the work, runs it until warm and saves its results to a file (npz). A failure is
+answered by {"error": ...}.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ._bench_peers import PEERS, Job
+from ._points import POINTS, problem
+
+WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
+
+
+def gflops(n: int, calls: int) -> float:
+    """Of the best of `calls` products of two n x n float32 matrices."""
+    a = np.full((n, n), 0.5, np.float32)
+    out = np.empty_like(a)
+    best = float("inf")
+    for _ in range(calls):
+        start = time.perf_counter()
+        np.matmul(a, a, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2e-9 * n**3 / best
+
+
+class Bench:
+    """The work loaded, and what can be asked of it."""
+
+    def __init__(self, peer: str) -> None:
+        self.prepare = PEERS[peer].prepare
+        self.job: Job | None = None
+        self.carry = False
+
+    def run(self, calls: int) -> None:
+        """Call by call; a stream carries its state, all else starts from the same one."""
+        assert self.job is not None
+        run, state = self.job.run, self.job.state
+        if self.carry:
+            for _ in range(calls):
+                state = run(state)[1]
+        else:
+            for _ in range(calls):
+                run(state)
+
+    def load(self, request: dict[str, Any]) -> dict[str, float]:
+        self.job = None  # frees the last one before the next is made
+        gc.collect()
+        cell, point = request["cell"], POINTS[request["point"]]
+        self.carry = point.stream
+        self.job = self.prepare(cell, request["pass"] == "training", problem(cell, point))
+        with self.job.context():
+            arrays: Any = self.job.arrays(self.job.run(self.job.state))
+            np.savez(request["file"], **arrays)
+            best, start = float("inf"), time.perf_counter()
+            while time.perf_counter() - start < WARM_SECONDS:
+                before = time.perf_counter()
+                self.run(1)
+                best = min(best, time.perf_counter() - before)
+        return {"seconds": best}
+
+    def time(self, request: dict[str, Any]) -> dict[str, float]:
+        assert self.job is not None
+        calls = request["calls"]
+        with self.job.context():
+            if calls > 1:
+                self.run(1)  # the other libraries have had the caches meanwhile
+            cpu, start = time.process_time(), time.perf_counter()
+            self.run(calls)
+            seconds = time.perf_counter() - start
+            cpu = time.process_time() - cpu
+        # A core that the host slows down shows in the probe, one that is shared in the CPU time.
+        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": gflops(128, 5)}
+
+    def peak(self, request: dict[str, Any]) -> dict[str, float]:
+        return {"gflops": gflops(1024, 3)}
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        os.sched_setaffinity(0, {int(argv[1])})
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)  # whatever a library prints does not reach the replies
+        gc.disable()
+        bench = Bench(argv[0])
+        requests: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
+            "load": bench.load,
+            "time": bench.time,
+            "peak": bench.peak,
+        }
+        for line in sys.stdin:
+            request = json.loads(line)
+            reply: dict[str, Any]
+            try:
+                reply = requests[request["do"]](request)
+            except Exception as error:
+                reply = {"error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The command ``bptt`` (also ``python -m bptt``).
+
+Exit codes: 0 done, 1 a result missed its goal, 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+__all__ = ["main"]
+
+# All but info are modules with add_arguments(parser) and run(args) -> int, imported when named.
+COMMANDS = {
+    "info": "print the version, the kernels in use and the number of threads",
+    "demo": "train on four tasks, print the results and draw a picture",
+    "bench": "time the core beside its NumPy reference and other libraries",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _main_parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:<7} {text}" for name, text in COMMANDS.items()]
+    parser = _Parser(
+        prog="bptt",
+        usage="bptt [-h] [--version] COMMAND [OPTIONS]",
+        description="Exact backpropagation through time on CPUs.",
+        epilog="\n".join(["commands:", *lines, "", "'bptt COMMAND --help' shows its options."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    first = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    parser = _main_parser()
+    args = parser.parse_args(argv[: first + 1])
+    if args.version:
+        from . import __version__
+
+        print(f"bptt {__version__}")
+        return 0
+    if args.command is None:
+        parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")
+    options = _Parser(
+        prog=f"bptt {args.command}",
+        description=COMMANDS[args.command],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if args.command == "info":
+        options.parse_args(argv[first + 1 :])
+        from . import show_config
+
+        print(show_config())
+        return 0
+    module = importlib.import_module(f".{args.command}", __package__)
+    module.add_arguments(options)
+    return int(module.run(options.parse_args(argv[first + 1 :])) or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (``sys.argv[1:]`` if omitted) and return the exit code."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("bptt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, ValueError) as error:
+        print(f"bptt: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Clipping of finished gradients, in place, between the backward pass and the optimiser.
+
+(`step_clip` of the backward functions is another thing: it acts inside backpropagation, at every
+time step.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from .grads import Array
+
+__all__ = ["clip_grad_norm", "clip_grad_value"]
+
+
+def clip_grad_norm(
+    grads: Mapping[str, Array], max_norm: float, *, nonfinite: str = "raise"
+) -> float:
+    """Scale all gradients by one factor so that their global Euclidean norm is at most `max_norm`.
+
+    The direction of the gradient as a whole stays; `clip_grad_value` turns it.
+
+    Parameters
+    ----------
+    grads : dict of str to ndarray
+        float32 or float64, changed in place.
+    max_norm : float
+        More than 0; inf changes no finite gradient and only measures.
+    nonfinite : {"raise", "skip", "zero"}, optional
+        What to do if any value is NaN or infinite:
+
+        - "raise": change nothing and raise an error.
+        - "skip": set all gradients to 0, so that this update is skipped, and return the norm, which
+          is not finite. (An optimiser with momentum or weight decay moves even then; to leave out
+          its step, test ``math.isfinite(norm)``.)
+        - "zero": set only these values to 0, then clip what remains.
+
+    Returns
+    -------
+    norm : float
+        The global norm before clipping, computed without overflow. With "zero", of what remains;
+        with "skip", NaN if any value is NaN, else inf if any is infinite.
+
+    Raises
+    ------
+    FloatingPointError
+        With "raise", if values are not finite: names the first arrays and counts the values.
+    ValueError
+        If `max_norm` is not more than 0, `nonfinite` is none of the above, or an array is
+        read-only.
+    TypeError
+        If `grads` holds anything but arrays of float32 or float64.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.clip import clip_grad_norm
+    >>> grads = {"w": np.array([3.0, 0.0]), "b": np.array([-4.0])}
+    >>> clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads
+    {'w': array([0.6, 0. ]), 'b': array([-0.8])}
+    """
+    largest = _largest("clip_grad_norm", grads, "max_norm", max_norm, nonfinite)
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    # norm = largest * root: sums of squares of values up to 1 neither overflow nor vanish.
+    scaled = (np.divide(g, largest, dtype=np.float64) for g in grads.values())
+    root = math.sqrt(sum(float(np.vdot(s, s)) for s in scaled))
+    if largest * root > max_norm:
+        for g in grads.values():
+            g[...] = np.divide(g, largest, dtype=np.float64) * (max_norm / root)
+    return largest * root
+
+
+def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str = "raise") -> float:
+    """Limit each element of the gradients to -bound..bound.
+
+    This turns the direction of the gradient as a whole, as large elements lose more than small
+    ones; `clip_grad_norm` keeps it.
+
+    Parameters
+    ----------
+    grads : dict of str to ndarray
+        float32 or float64, changed in place.
+    bound : float
+        More than 0.
+    nonfinite : {"raise", "skip", "zero"}, optional
+        As in `clip_grad_norm`. An infinite value is not clipped to `bound`: its size means nothing.
+
+    Returns
+    -------
+    largest : float
+        The largest absolute value before clipping. With "zero", of what remains; with "skip", NaN
+        if any value is NaN, else inf if any is infinite.
+
+    Raises
+    ------
+    FloatingPointError, ValueError, TypeError
+        As `clip_grad_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.clip import clip_grad_value
+    >>> grads = {"w": np.array([3.0, 0.5])}
+    >>> clip_grad_value(grads, 1.0)
+    3.0
+    >>> grads
+    {'w': array([1. , 0.5])}
+    """
+    largest = _largest("clip_grad_value", grads, "bound", bound, nonfinite)
+    if largest > bound and math.isfinite(largest):
+        for g in grads.values():
+            np.clip(g, -bound, bound, out=g)
+    return largest
+
+
+def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
+    """Refuse what cannot be changed in place in its own precision."""
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
+            has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
+            raise TypeError(
+                f"{where}: {label}[{name!r}] has {has}, expected an array of float32 or float64"
+            )
+        if not a.flags.writeable:
+            raise ValueError(f"{where}: {label}[{name!r}] is read-only, expected a writable array")
+
+
+def _largest(
+    where: str, grads: Mapping[str, Array], label: str, bound: float, nonfinite: str
+) -> float:
+    """Check the arguments, deal with non-finite values and return the largest absolute value."""
+    if not bound > 0:
+        raise ValueError(f"{where}: {label} is {bound!r}, expected more than 0")
+    if nonfinite not in ("raise", "skip", "zero"):
+        raise ValueError(f"{where}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'zero'")
+    check_writable(where, "grads", grads)
+    # NaN and infinity pass through the maximum: finite gradients are read only once.
+    largest = _max_abs(grads)
+    if math.isfinite(largest):
+        return largest
+    if nonfinite == "raise":
+        raise FloatingPointError(f"{where}: grads has {_nonfinite(grads)}, expected finite values")
+    for g in grads.values():
+        g[... if nonfinite == "skip" else ~np.isfinite(g)] = 0
+    return largest if nonfinite == "skip" else _max_abs(grads)
+
+
+def _max_abs(grads: Mapping[str, Array]) -> float:
+    extremes = [f(g, initial=0) for g in grads.values() for f in (np.min, np.max)]
+    return float(np.max(np.abs(np.array(extremes, np.float64)), initial=0))
+
+
+def _nonfinite(grads: Mapping[str, Array], shown: int = 3) -> str:
+    counts = {name: int(np.sum(~np.isfinite(g))) for name, g in grads.items()}
+    bad = [f"{n} of {grads[name].size} in {name!r}" for name, n in counts.items() if n]
+    more = f" and in {len(bad) - shown} more arrays" if len(bad) > shown else ""
+    return f"non-finite values: {', '.join(bad[:shown])}{more}"

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The model and the training loop that the demo's tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .clip import clip_grad_norm
+from .demo_console import Console
+from .dense import Linear
+from .grads import Array, State
+from .layers import Recurrent
+from .optim import Adam, join
+from .schedules import CosineAnnealing
+
+__all__ = ["Batch", "Reader", "fit", "state_gradient_norms"]
+
+Loss = Callable[[Array, Array], tuple[float, Array]]
+
+
+class Batch(NamedTuple):
+    x: Array  # (T, B, I)
+    target: Array  # (B, ...)
+    lengths: Array | None = None  # (B,)
+
+
+class Reader:
+    """Reads whole sequences with one recurrent layer; a linear map of the final h is the answer."""
+
+    def __init__(self, rnn: Recurrent, outputs: int, seed: int) -> None:
+        self.rnn = rnn
+        self.head = Linear(rnn.hidden_size, outputs, seed=seed)
+        self.parameters = join(rnn=rnn.parameters, head=self.head.parameters)
+
+    def __call__(self, x: Array, lengths: Array | None = None) -> Array:
+        _, state = self.rnn(x, lengths=lengths)
+        return self.head(hidden(state)[0])
+
+    def gradients(self, batch: Batch, loss: Loss) -> tuple[float, dict[str, Array]]:
+        """The loss and its gradient with respect to every parameter."""
+        _, state, tape = self.rnn.forward(batch.x, lengths=batch.lengths)
+        prediction, head_tape = self.head.forward(hidden(state)[0])
+        value, dprediction = loss(prediction, batch.target)
+        head = self.head.backward(head_tape, dprediction)
+        rnn = self.rnn.backward(tape, dstate=like(state, head.x))
+        return value, join(rnn=rnn.params, head=head.params)
+
+
+def hidden(state: State) -> Array:
+    """h, of a state that is h (RNN, GRU) or (h, c) (LSTM)."""
+    return state[0] if isinstance(state, tuple) else state  # type: ignore[no-any-return]
+
+
+def like(state: State, dh: Array) -> State:
+    """The gradient of a final state of one layer that acts on the loss through h alone."""
+    return (dh[None], None) if isinstance(state, tuple) else dh[None]
+
+
+def fit(
+    model: Reader,
+    draw: Callable[[], Batch],
+    loss: Loss,
+    *,
+    steps: int,
+    lr: float,
+    console: Console,
+    name: str,
+) -> list[float]:
+    """Train with Adam, a cosine schedule and gradients clipped to norm 1; return every loss."""
+    optimizer = Adam(model.parameters, lr=lr)
+    schedule = CosineAnnealing(optimizer, t_max=steps)
+    losses = []
+    for _ in console.progress(steps, name):
+        value, grads = model.gradients(draw(), loss)
+        clip_grad_norm(grads, 1.0)
+        optimizer.step(grads)
+        schedule.step()
+        losses.append(value)
+    return losses
+
+
+def state_gradient_norms(model: Reader, batch: Batch, loss: Loss) -> Array:
+    """||dL/dh_t|| for t = 1..T, over batch and units, of a loss on the last step alone.
+
+    Exact: the sequence is run as T sequences of one step, each with its own tape, so that the
+    gradient of each one's initial state is that of the state between two steps.
+    """
+    state: Any = None
+    tapes = []
+    for x_t in batch.x:
+        _, state, tape = model.rnn.forward(x_t[None], state)
+        tapes.append(tape)
+    prediction, head_tape = model.head.forward(hidden(state)[0])
+    dprediction = loss(prediction, batch.target)[1]
+    dstate = like(state, model.head.backward(head_tape, dprediction).x)
+    norms = []
+    for tape in reversed(tapes):
+        norms.append(np.linalg.norm(hidden(dstate).astype(np.float64)))
+        dstate = model.rnn.backward(tape, dstate=dstate).state
+    return np.array(norms[::-1])

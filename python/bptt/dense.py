@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""What every layer has (named parameters), and the two layers without time: Linear, Embedding."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .grads import Array, State
+
+__all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
+
+Seed = int | np.random.Generator | None
+
+
+class LayerGrads(NamedTuple):
+    """Gradients of a scalar loss with respect to all that a layer was given.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        By parameter name, in the order and with the shapes of ``layer.parameters``.
+    x : ndarray
+        With the shape of the layer's input; None for `Embedding`, whose input is indices.
+    state : ndarray or tuple of ndarray
+        With the shape of the initial state; None for layers without one.
+    """
+
+    params: dict[str, Array]
+    x: Any
+    state: State = None
+
+
+def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as an array of `dtype`; real numbers of any kind convert."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+    return np.asarray(array, dtype)
+
+
+def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
+    """Return `value` as an array of integers, all in 0..last."""
+    array = np.asarray(value)
+    if array.size == 0:  # an empty list has no integer type
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected integers")
+    if array.min() < 0 or array.max() > last:
+        values = f"{array.min()}..{array.max()}"
+        raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
+    return array.astype(np.int64, copy=False)
+
+
+def check_shape(where: str, name: str, array: Array, symbols: str, expected: Any) -> None:
+    if array.shape != expected:
+        raise ValueError(
+            f"{where}: {name} has shape {array.shape}, expected {symbols} = {expected}"
+        )
+
+
+class Layer:
+    """Parameters by name, loaded and printed; every layer derives from it.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        Change the arrays in place (``layer.parameters[name][...] = value``), as the optimisers do.
+    dtype : numpy.dtype
+        Of parameters, computation and results.
+    """
+
+    parameters: dict[str, Array]
+    dtype: np.dtype[Any]
+
+    def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
+        where = type(self).__name__
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{where}: dtype is {self.dtype}, expected float32 or float64")
+        for name, size in sizes.items():
+            if not isinstance(size, (int, np.integer)) or size < 1:
+                raise ValueError(f"{where}: {name} is {size!r}, expected a positive integer")
+            setattr(self, name, int(size))
+
+    def _fill(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        draw: Callable[[tuple[int, ...]], Array],
+    ) -> None:
+        # Drawn in float64, so that one seed means the same weights in both precisions.
+        self.parameters = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+
+    def load(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Copy `arrays` into the parameters, in place, converted to the layer's dtype.
+
+        Every name and shape is checked first: after an error the layer is as it was.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array_like
+            Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
+            layer of the same name is one, after ``.numpy()`` on each of its tensors.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected, or a shape is wrong.
+        TypeError
+            If an array does not hold real numbers.
+        """
+        where = type(self).__name__
+        missing = [name for name in self.parameters if name not in arrays]
+        unexpected = [name for name in arrays if name not in self.parameters]
+        if missing or unexpected:
+            raise ValueError(
+                f"{where}: arrays has missing names {missing} and unexpected names {unexpected}, "
+                "expected the names of the parameters"
+            )
+        new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
+        for name, array in self.parameters.items():
+            check_shape(where, name, new[name], "the parameter's shape", array.shape)
+        for name, array in self.parameters.items():
+            array[...] = new[name]
+
+    def __repr__(self) -> str:
+        options = []
+        for name, argument in inspect.signature(type(self)).parameters.items():
+            value = self.dtype.name if name == "dtype" else getattr(self, name, None)
+            if argument.default is argument.empty:
+                options.append(repr(value))
+            elif value != argument.default:
+                options.append(f"{name}={value!r}")
+        width = max(map(len, self.parameters))
+        rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
+        count = sum(array.size for array in self.parameters.values())
+        title = f"{type(self).__name__}({', '.join(options)})"
+        return "\n".join([title, *rows, f"  {count:,} parameters"])
+
+
+@final
+class Linear(Layer):
+    """Affine map of the last axis, at every position alike: y = x weight^T + bias.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool, optional
+    dtype : {"float32", "float64"}, optional
+    seed : int or numpy.random.Generator, optional
+        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+
+    Examples
+    --------
+    >>> from bptt.dense import Linear
+    >>> layer = Linear(3, 2, seed=0)
+    >>> y, tape = layer.forward([[1, 2, 3], [4, 5, 6]])
+    >>> grads = layer.backward(tape, [[1, 0], [0, 1]])
+    >>> grads.params["weight"]
+    array([[1., 2., 3.],
+           [4., 5., 6.]], dtype=float32)
+    """
+
+    in_features: int
+    out_features: int
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(dtype, in_features=in_features, out_features=out_features)
+        self.bias = bool(bias)
+        bound, rng = 1 / np.sqrt(self.in_features), np.random.default_rng(seed)
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        self._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
+        return self.forward(x)[0]
+
+    def forward(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return y and the tape for `backward`, which may share memory with `x`.
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not in_features long.
+        TypeError
+            If `x` does not hold real numbers.
+        """
+        x = as_float("Linear", "x", x, self.dtype)
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"Linear: x has shape {x.shape}, "
+                f"expected (..., in_features) = (..., {self.in_features})"
+            )
+        y = x @ self.parameters["weight"].T
+        if self.bias:
+            y += self.parameters["bias"]
+        return y, x
+
+    def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
+        """Return the gradients of a loss from `dy`, its gradient with respect to y.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y.
+        TypeError
+            If `dy` does not hold real numbers.
+        """
+        x, weight = tape, self.parameters["weight"]
+        dy = as_float("Linear", "dy", dy, self.dtype)
+        check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
+        rows = dy.reshape(-1, self.out_features)
+        params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
+        if self.bias:
+            params["bias"] = rows.sum(0)
+        return LayerGrads(params, dy @ weight)
+
+
+@final
+class Embedding(Layer):
+    """One learnt vector per index: y = weight[indices].
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+    dtype : {"float32", "float64"}, optional
+    seed : int or numpy.random.Generator, optional
+        For the initial weight, N(0, 1), as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (num_embeddings, embedding_dim).
+    """
+
+    num_embeddings: int
+    embedding_dim: int
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(dtype, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self._fill({"weight": shape}, np.random.default_rng(seed).standard_normal)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""
+        return self.forward(x)[0]
+
+    def forward(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return y and the tape for `backward`, which may share memory with `x`.
+
+        Raises
+        ------
+        ValueError
+            If an index is outside 0..num_embeddings - 1 (negative ones do not count from the end).
+        TypeError
+            If `x` does not hold integers.
+        """
+        last = self.num_embeddings - 1
+        x = as_indices("Embedding", "x", x, "0..num_embeddings - 1", last)
+        return self.parameters["weight"][x], x
+
+    def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
+        """Return the gradients of a loss from `dy`, its gradient with respect to y.
+
+        The gradient of a vector is summed over all places where its index occurs; ``grads.x`` is
+        None.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y.
+        TypeError
+            If `dy` does not hold real numbers.
+        """
+        dy = as_float("Embedding", "dy", dy, self.dtype)
+        expected = (*tape.shape, self.embedding_dim)
+        check_shape("Embedding", "dy", dy, "the shape of y", expected)
+        # Sorted, so that equal indices are neighbours: many times faster than np.add.at.
+        order = np.argsort(tape, axis=None, kind="stable")
+        used, first = np.unique(tape.reshape(-1)[order], return_index=True)
+        dweight = np.zeros_like(self.parameters["weight"])
+        if used.size:
+            rows = dy.reshape(-1, self.embedding_dim)[order]
+            dweight[used] = np.add.reduceat(rows, first, axis=0)
+        return LayerGrads({"weight": dweight}, None)

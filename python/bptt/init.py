@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Initialisers: every function fills the arrays it is given, in place, and returns nothing.
+
+`rng` is a `numpy.random.Generator`, or an int for a new one of that seed, or None for an arbitrary
+one. `gates` says how many gates are stacked in the rows of a weight (4 in an LSTM, 3 in a GRU):
+each gate's block of rows is then initialised as a matrix of its own.
+
+Examples
+--------
+>>> from bptt import init
+>>> from bptt.layers import LSTM
+>>> lstm = LSTM(3, 5, seed=0)
+>>> init.orthogonal(lstm.parameters["weight_hh_l0"], 0, gates=4)
+>>> init.forget_bias(lstm, 1.0)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from .dense import Layer, Seed
+from .grads import Array
+
+__all__ = [
+    "chrono",
+    "forget_bias",
+    "identity",
+    "irnn",
+    "normal",
+    "orthogonal",
+    "xavier_normal",
+    "xavier_uniform",
+]
+
+
+# --- one weight -----------------------------------------------------------------------------------
+
+
+def _blocks(where: str, w: Array, gates: int) -> list[Array]:
+    """Views of the gates' blocks of rows."""
+    if not isinstance(w, np.ndarray) or w.dtype.kind != "f":
+        raise TypeError(f"{where}: w has type {type(w).__name__}, expected a floating-point array")
+    if w.ndim != 2 or gates < 1 or len(w) % gates:
+        raise ValueError(
+            f"{where}: w has shape {w.shape}, expected (gates * rows, columns) with gates = {gates}"
+        )
+    return np.split(w, gates)
+
+
+def normal(w: Array, rng: Seed = None, std: float = 1.0, mean: float = 0.0) -> None:
+    """Fill an array of any shape from N(mean, std^2)."""
+    w[...] = np.random.default_rng(rng).normal(mean, std, w.shape)
+
+
+def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
+    """Fill from U(-a, a), a = gain sqrt(6 / (rows + columns)), with the rows of one gate.
+
+    References
+    ----------
+    Glorot & Bengio (2010), AISTATS, PMLR 9.
+    """
+    rng = np.random.default_rng(rng)
+    for block in _blocks("xavier_uniform", w, gates):
+        bound = gain * np.sqrt(6 / max(sum(block.shape), 1))
+        block[...] = rng.uniform(-bound, bound, block.shape)
+
+
+def xavier_normal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
+    """Fill from N(0, s^2), s = gain sqrt(2 / (rows + columns)), with the rows of one gate.
+
+    References
+    ----------
+    Glorot & Bengio (2010), AISTATS, PMLR 9.
+    """
+    rng = np.random.default_rng(rng)
+    for block in _blocks("xavier_normal", w, gates):
+        normal(block, rng, gain * float(np.sqrt(2 / max(sum(block.shape), 1))))
+
+
+def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
+    """Fill each gate's block with `gain` times a random matrix of orthonormal columns (or rows).
+
+    Uniform over all such matrices: Q of the QR decomposition of a Gaussian one, its signs fixed.
+
+    References
+    ----------
+    Saxe, McClelland & Ganguli (2014), arXiv:1312.6120.
+    """
+    rng = np.random.default_rng(rng)
+    for block in _blocks("orthogonal", w, gates):
+        wide = block.shape[0] < block.shape[1]
+        q, r = np.linalg.qr(rng.standard_normal(block.shape[::-1] if wide else block.shape))
+        q *= gain * np.copysign(1, np.diag(r))
+        block[...] = q.T if wide else q
+
+
+def identity(w: Array, scale: float = 1.0, *, gates: int = 1) -> None:
+    """Fill each gate's block with `scale` times the identity (1 on the diagonal, 0 elsewhere)."""
+    for block in _blocks("identity", w, gates):
+        block[...] = scale * np.eye(*block.shape)
+
+
+# --- recurrent layers, or their dict of parameters ------------------------------------------------
+
+
+class _Cell(NamedTuple):
+    w_hh: Array
+    biases: list[Array]  # b_ih and b_hh, or none
+    gates: int
+
+    def gate(self, k: int) -> list[Array]:
+        """Views of gate k in both biases."""
+        return [np.split(b, self.gates)[k] for b in self.biases]
+
+
+def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
+    """Every layer and direction among the parameters, whose names may have a prefix."""
+    params = layer.parameters if isinstance(layer, Layer) else layer
+    names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
+    if not names:
+        raise ValueError(f"{where}: {list(params)} has no recurrent weight, expected weight_hh_l0")
+    for name in names:
+        w_hh = params[name[0]]
+        b_hh = f"{name[1]}bias{name[2]}"
+        biases = [params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params]
+        yield _Cell(w_hh, biases, w_hh.shape[0] // w_hh.shape[1])
+
+
+def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
+    cells = list(_cells(where, layer))
+    for cell in cells:
+        if cell.gates not in allowed:
+            kinds = " or ".join(allowed.values())
+            raise ValueError(f"{where}: layer has {cell.gates} gates per unit, expected {kinds}")
+        if len(cell.biases) != 2:
+            raise ValueError(f"{where}: layer has no bias, expected bias=True")
+    return cells
+
+
+def _set(biases: list[Array], value: Array | float) -> None:
+    """Make the sum of b_ih and b_hh `value`: all in the first, 0 in the second."""
+    b_ih, b_hh = biases
+    b_ih[...] = value
+    b_hh[...] = 0
+
+
+def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
+    """Set the bias of an LSTM's forget gates, so that they start open for a positive `value`.
+
+    In every layer and direction b_ih + b_hh = value: all in b_ih, 0 in b_hh. Nothing else changes.
+
+    Parameters
+    ----------
+    layer : LSTM or dict of str to ndarray
+        The layer, or parameters with PyTorch's names.
+    value : float, optional
+        Before the sigmoid: the gate's factor is sig(value) at first, 0.73 for 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no LSTM, or it has no bias.
+
+    References
+    ----------
+    Gers, Schmidhuber & Cummins (2000); Jozefowicz, Zaremba & Sutskever (2015), PMLR 37.
+    """
+    for cell in _gated("forget_bias", layer, {4: "4 (LSTM)"}):
+        _set(cell.gate(1), value)
+
+
+def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -> None:
+    """Spread the time scales of a gated layer's units over 1 to `t_max` steps.
+
+    LSTM: forget bias f = log U(1, t_max - 1) per unit, input bias -f. GRU: the update gate z, the
+    share of the state that is kept, has the bias log U(1, t_max - 1); 1 - z takes the input. As sum
+    of b_ih and b_hh, in every layer and direction. Nothing else changes.
+
+    Parameters
+    ----------
+    layer : LSTM, GRU or dict of str to ndarray
+        The layer, or parameters with PyTorch's names.
+    t_max : float
+        The longest dependency expected, in steps, at least 2.
+
+    Raises
+    ------
+    ValueError
+        If `t_max` is less than 2, or there is no gated layer, or it has no bias.
+
+    References
+    ----------
+    Tallec & Ollivier (2018), arXiv:1804.11188.
+    """
+    if not 2 <= t_max < np.inf:
+        raise ValueError(f"chrono: t_max is {t_max!r}, expected at least 2")
+    rng = np.random.default_rng(rng)
+    for cell in _gated("chrono", layer, {4: "4 (LSTM)", 3: "3 (GRU)"}):
+        bias = np.log(rng.uniform(1, t_max - 1, cell.w_hh.shape[1]))
+        _set(cell.gate(1), bias)
+        if cell.gates == 4:
+            _set(cell.gate(0), -bias)
+
+
+def irnn(layer: Layer | Mapping[str, Array]) -> None:
+    """Make an RNN with activation relu an IRNN: w_hh is the identity, biases are 0.
+
+    At first each unit then adds up its inputs, and gradients pass unchanged from step to step. The
+    paper draws the input weights from N(0, 0.001^2): ``normal(w, rng, 0.001)``.
+
+    Parameters
+    ----------
+    layer : RNN or dict of str to ndarray
+        The layer, or parameters with PyTorch's names.
+
+    Raises
+    ------
+    ValueError
+        If there is no RNN among the parameters.
+
+    References
+    ----------
+    Le, Jaitly & Hinton (2015), arXiv:1504.00941.
+    """
+    cells = list(_cells("irnn", layer))
+    for cell in cells:
+        if cell.gates != 1:
+            raise ValueError(f"irnn: layer has {cell.gates} gates per unit, expected 1 (RNN)")
+    for cell in cells:
+        identity(cell.w_hh)
+        for bias in cell.biases:
+            bias[...] = 0

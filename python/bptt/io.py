@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""Arrays by name in one file: safetensors or NumPy's npz, never pickle, written atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .grads import Array
+
+__all__ = ["load", "load_metadata", "save"]
+
+Path = str | os.PathLike[str]
+
+_METADATA = "__metadata__"  # safetensors reserves this name; npz files use it the same way
+
+
+def save(
+    path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays to a file, whole or not at all.
+
+    The file is written under a temporary name in the same folder, flushed to the disk, and renamed:
+    whatever happens meanwhile, `path` holds the old content or the new one. (Only a killed process
+    can leave a temporary file ``.<name>.<random>.tmp`` behind.)
+
+    Parameters
+    ----------
+    path : str or path-like
+        Exactly this file is written. Its name decides the format: safetensors for a name in
+        ``.safetensors``, npz for any other suffix; without a suffix, safetensors where that package
+        is installed, else npz. `load` looks at the content, not at the name.
+    arrays : dict of str to array_like
+        Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
+    metadata : dict of str to str, optional
+        For `load_metadata`.
+
+    Raises
+    ------
+    TypeError
+        If a name or metadata is not text, or an array holds something else; nothing is written.
+    ValueError
+        If an array is called ``__metadata__``.
+    ImportError
+        If the name asks for safetensors and the package is not installed.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from bptt.io import load, load_metadata, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.npz")
+    ...     save(path, {"w": np.eye(2)}, {"epoch": "7"})
+    ...     load(path), load_metadata(path)
+    ({'w': array([[1., 0.],
+           [0., 1.]])}, {'epoch': '7'})
+    """
+    checked = {name: _plain(name, array) for name, array in arrays.items()}
+    metadata = dict(metadata or {})
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
+    target = os.path.realpath(os.fspath(path))  # through links: replace the file, not the link
+    suffix = os.path.splitext(target)[1].lower()
+    if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
+        content = _safetensors("save", path).save(checked, metadata or None)
+        _write(target, lambda file: file.write(content))
+    else:
+        _write(target, lambda file: _write_npz(file, checked, metadata))
+
+
+def load(path: Path) -> dict[str, Array]:
+    """Read the arrays of a file in safetensors or npz format, whatever its name.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict of str to ndarray
+        In new memory.
+
+    Raises
+    ------
+    ValueError
+        If the file is in neither format, truncated or damaged, or holds pickled objects.
+    ImportError
+        If it is a safetensors file and the package is not installed.
+    OSError
+        If the file cannot be read, as FileNotFoundError.
+    """
+    return _read("load", path)[0]
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata given to `save`, empty if there was none. Errors are those of `load`."""
+    return _read("load_metadata", path)[1]
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _plain(name: str, value: ArrayLike) -> Array:
+    if not isinstance(name, str):
+        raise TypeError(f"save: arrays has the name {name!r}, expected text")
+    if name == _METADATA:
+        raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"save: arrays[{name!r}] has dtype {array.dtype}, "
+            "expected numbers or booleans of up to 8 bytes"
+        )
+    # safetensors 0.8.0 writes other layouts wrongly, without an error.
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+def _safetensors(where: str, path: Path) -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            f"{where}: {os.fspath(path)} is a safetensors file, expected the package to be "
+            'installed: pip install "bptt[safetensors]"'
+        ) from error
+    return safetensors.numpy
+
+
+def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+    if metadata:
+        text = json.dumps(metadata).encode()
+        arrays = {_METADATA: np.frombuffer(text, np.uint8)} | arrays
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            # A bare ZipInfo has no time stamp: equal arrays give equal files.
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _write(target: str, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # KeyboardInterrupt as well
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the rename itself
+        finally:
+            os.close(descriptor)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        if content[:2] == b"PK":  # a zip archive
+            return _parse_npz(content)
+        if content[8:9] == b"{":  # a length of 8 bytes, then JSON
+            return _parse_safetensors(content, _safetensors(where, path))
+        raise ValueError("no such format")
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # whatever the parsers make of a damaged file
+        raise ValueError(
+            f"{where}: {os.fspath(path)} is damaged or not a safetensors or npz file ({error})"
+        ) from error
+
+
+def _parse_npz(content: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+    arrays = {}
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        for name in archive.namelist():
+            # Read whole, which checks the sum, before the header is believed.
+            member = BytesIO(archive.read(name))
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            arrays[name.removesuffix(".npy")] = array
+    metadata = arrays.pop(_METADATA, None)
+    return arrays, {} if metadata is None else json.loads(metadata.tobytes())
+
+
+def _parse_safetensors(content: bytes, library: Any) -> tuple[dict[str, Array], dict[str, str]]:
+    arrays = library.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    writable = {k: a if a.flags.writeable else a.copy() for k, a in arrays.items()}
+    return writable, header.get(_METADATA, {})

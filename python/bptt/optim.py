@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""Optimisers over dicts of arrays, updated in place. Formulas and defaults are PyTorch's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .clip import check_writable
+from .grads import Array
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
+
+
+def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge dicts by name into one, the part's name before each key.
+
+    Examples
+    --------
+    >>> from bptt.optim import join, split
+    >>> both = join(rnn={"w": 1, "b": 2}, out={"w": 3})
+    >>> both
+    {'rnn.w': 1, 'rnn.b': 2, 'out.w': 3}
+    >>> split(both)["out"]
+    {'w': 3}
+    """
+    return {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
+
+
+def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Undo `join`: one dict per part (the text before the first dot of each key)."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in joined.items():
+        part, _, key = name.partition(".")
+        parts.setdefault(part, {})[key] = value
+    return parts
+
+
+class Optimizer(ABC):
+    """Moves parameters against their gradients; see `SGD`, `Adam`, `AdamW` and `RMSprop`.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        float32 or float64; kept, and updated in place. `join` makes one dict of several layers'.
+    lr : float
+        Learning rate; may be set at any time.
+    weight_decay : float, optional
+        Added to each gradient, times its parameter (`AdamW`: taken off the parameter directly).
+
+    Attributes
+    ----------
+    state : dict of str to dict of str to ndarray
+        What the optimiser remembers of each parameter, by kind and parameter name.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a float32 or float64 array.
+    ValueError
+        If a parameter is read-only, or a number is out of its range.
+    """
+
+    _kinds: ClassVar[tuple[str, ...]]
+
+    def __init__(self, params: Mapping[str, Array], lr: float, weight_decay: float) -> None:
+        check_writable(type(self).__name__, "params", params)
+        self.params = params
+        self.lr = lr
+        self.weight_decay = self._in_range("weight_decay", weight_decay)
+        self.steps = 0
+        self.state = {
+            kind: {name: np.zeros_like(p) for name, p in params.items()} for kind in self._kinds
+        }
+
+    @property
+    def lr(self) -> float:
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = self._in_range("lr", value)
+
+    def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
+        if not 0 <= value < below:
+            raise ValueError(
+                f"{type(self).__name__}: {name} is {value!r}, expected 0 <= {name} < {below}"
+            )
+        return float(value)  # a NumPy scalar would turn float32 updates into float64
+
+    def step(self, grads: Mapping[str, ArrayLike]) -> None:
+        """Update every parameter in place.
+
+        Parameters
+        ----------
+        grads : dict of str to array_like
+            Exactly the names and shapes of the parameters; converted to their dtypes.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected, or a shape is wrong; nothing has changed then.
+        TypeError
+            If a gradient does not hold real numbers.
+        """
+        checked = self._match("step: grads", grads, self.params)
+        self.steps += 1
+        for name, p in self.params.items():
+            self._update(p, checked[name], *(self.state[kind][name] for kind in self._kinds))
+
+    @abstractmethod
+    def _update(self, p: Array, g: Array, *state: Array) -> None:
+        """Update one parameter and its state, in place."""
+
+    def _match(
+        self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        where = f"{type(self).__name__}.{what}"
+        missing = [name for name in expected if name not in given]
+        unexpected = [name for name in given if name not in expected]
+        if missing or unexpected:
+            raise ValueError(
+                f"{where} has missing names {missing} and unexpected names {unexpected}, "
+                f"expected {list(expected)}"
+            )
+        arrays = {name: np.asarray(given[name]) for name in expected}
+        for name, array in arrays.items():
+            if array.shape != expected[name].shape:
+                raise ValueError(
+                    f"{where}[{name!r}] has shape {array.shape}, expected {expected[name].shape}"
+                )
+            if array.dtype.kind not in "fiu":
+                raise TypeError(f"{where}[{name!r}] has dtype {array.dtype}, expected real numbers")
+            arrays[name] = np.asarray(array, expected[name].dtype)
+        return arrays
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all that `step` depends on besides the parameters, for `bptt.save`.
+
+        ``lr``, ``steps``, and ``<kind>.<parameter name>`` for each array in ``state``. The other
+        arguments of the constructor are not in it.
+        """
+        flat = {name: array.copy() for name, array in join(**self.state).items()}
+        return {"lr": np.array(self.lr), "steps": np.array(self.steps)} | flat
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: the next steps are then exactly those of the original.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If names, shapes or dtypes do not fit; nothing has changed then.
+        """
+        mine = self.state_dict()
+        checked = self._match("load_state_dict: state", state, mine)
+        self.lr = float(checked.pop("lr"))
+        self.steps = int(checked.pop("steps"))
+        for name, array in join(**self.state).items():
+            array[...] = checked[name]
+
+
+@final
+class SGD(Optimizer):
+    """Gradient descent, with heavy-ball momentum: v = momentum v + g,  p = p - lr v.
+
+    References
+    ----------
+    Polyak (1964), USSR Computational Mathematics and Mathematical Physics 4(5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.optim import SGD
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> SGD(params, lr=0.5).step({"w": np.array([2.0, 0.0])})
+    >>> params
+    {'w': array([0., 2.])}
+    """
+
+    _kinds = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        self.momentum = self._in_range("momentum", momentum)
+
+    def _update(self, p: Array, g: Array, *state: Array) -> None:
+        (v,) = state
+        v *= self.momentum
+        v += g + self.weight_decay * p if self.weight_decay else g
+        p -= self.lr * v
+
+
+@final
+class RMSprop(Optimizer):
+    """Steps divided by the running root mean square of the gradient.
+
+    s = alpha s + (1 - alpha) g^2,  p = p - lr g / (sqrt(s) + eps).
+
+    References
+    ----------
+    Tieleman & Hinton (2012), Lecture 6.5 of Neural Networks for Machine Learning.
+    """
+
+    _kinds = ("square_avg",)
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        self.alpha = self._in_range("alpha", alpha)
+        self.eps = self._in_range("eps", eps)
+
+    def _update(self, p: Array, g: Array, *state: Array) -> None:
+        (s,) = state
+        g = g + self.weight_decay * p if self.weight_decay else g
+        s *= self.alpha
+        s += (1 - self.alpha) * g * g
+        p -= self.lr * g / (np.sqrt(s) + self.eps)
+
+
+class _AdamBase(Optimizer):
+    _kinds = ("exp_avg", "exp_avg_sq")
+    _decoupled: ClassVar[bool]
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
+        self.eps = self._in_range("eps", eps)
+
+    def _update(self, p: Array, g: Array, *state: Array) -> None:
+        (m, v), (b1, b2) = state, self.betas
+        if self._decoupled:
+            p *= 1 - self.lr * self.weight_decay
+        elif self.weight_decay:
+            g = g + self.weight_decay * p
+        m += (1 - b1) * (g - m)
+        v *= b2
+        v += (1 - b2) * g * g
+        rate = self.lr / (1 - b1**self.steps)
+        p -= rate * m / (np.sqrt(v) / (1 - b2**self.steps) ** 0.5 + self.eps)
+
+
+@final
+class Adam(_AdamBase):
+    """Adam, with weight decay added to the gradient (see `AdamW` for the other kind).
+
+    m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,
+    p = p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), at step t, with betas = (b1, b2).
+
+    References
+    ----------
+    Kingma & Ba (2015), arXiv:1412.6980.
+    """
+
+    _decoupled = False
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+@final
+class AdamW(_AdamBase):
+    """Adam with decoupled weight decay: p = (1 - lr weight_decay) p before each step of `Adam`.
+
+    References
+    ----------
+    Loshchilov & Hutter (2019), arXiv:1711.05101.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)

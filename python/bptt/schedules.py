@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""Learning-rate schedules: each acts on the ``lr`` of one optimiser at every `step` of its own.
+
+All but `ReduceLROnPlateau` are closed formulas of the number of steps t, which start from the rate
+that the optimiser has when the schedule is made and agree with PyTorch's schedulers of these names
+(`WarmUp`: with its LinearLR, followed by another through SequentialLR).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, final
+
+from .optim import Optimizer, join, split
+
+__all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]
+
+
+def _check(where: str, name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{where}: {name} is {value!r}, expected {low} <= {name} <= {high}")
+
+
+class Schedule(ABC):
+    """Sets the learning rate of an optimiser; see `StepLR`, `CosineAnnealing` and the others.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its rate when the schedule is made is ``base_lr``.
+
+    Attributes
+    ----------
+    base_lr : float
+    steps : int
+        Calls of `step` so far: t.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ("base_lr", "steps")
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lr = optimizer.lr
+        self.steps = 0
+
+    def step(self, metric: float | None = None) -> None:
+        """Move on to the next step, usually after each epoch, and set the rate.
+
+        Parameters
+        ----------
+        metric : float, optional
+            What the training achieved, such as the validation loss. Only `ReduceLROnPlateau`
+            needs it, others accept it, so that one loop serves all schedules.
+        """
+        rate = self._lr(self.steps + 1, metric)
+        self.optimizer.lr = rate
+        self.steps += 1
+
+    @abstractmethod
+    def _lr(self, t: int, metric: float | None) -> float:
+        """The rate at step t."""
+
+    def state_dict(self) -> dict[str, float]:
+        """Return all that later steps depend on besides the constructor's arguments and ``lr``."""
+        return {name: getattr(self, name) for name in self._fields}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take over what `state_dict` gave; numbers may have become arrays of no dimension.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected.
+        """
+        if set(state) != set(self._fields):
+            raise ValueError(
+                f"{type(self).__name__}: state has names {sorted(state)}, "
+                f"expected {sorted(self._fields)}"
+            )
+        for name in self._fields:
+            setattr(self, name, type(getattr(self, name))(state[name]))
+
+
+@final
+class StepLR(Schedule):
+    """Multiply the rate by `gamma` every `step_size` steps: base_lr gamma^floor(t / step_size).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.optim import SGD
+    >>> from bptt.schedules import StepLR
+    >>> opt = SGD({"w": np.zeros(3)}, lr=1.0)
+    >>> schedule = StepLR(opt, step_size=2, gamma=0.5)
+    >>> rates = []
+    >>> for epoch in range(5):
+    ...     rates.append(opt.lr)
+    ...     schedule.step()
+    >>> rates
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        _check("StepLR", "step_size", step_size, 1)
+        _check("StepLR", "gamma", gamma, 0)
+        super().__init__(optimizer)
+        self.step_size, self.gamma = step_size, gamma
+
+    def _lr(self, t: int, metric: float | None) -> float:
+        return self.base_lr * self.gamma ** (t // self.step_size)
+
+
+@final
+class CosineAnnealing(Schedule):
+    """Go down to `eta_min` in `t_max` steps along half a cosine (and up again if steps go on).
+
+    eta_min + (base_lr - eta_min) (1 + cos(pi t / t_max)) / 2.
+
+    References
+    ----------
+    Loshchilov & Hutter (2017), arXiv:1608.03983, without the restarts.
+    """
+
+    def __init__(self, optimizer: Optimizer, t_max: int, eta_min: float = 0.0) -> None:
+        _check("CosineAnnealing", "t_max", t_max, 1)
+        _check("CosineAnnealing", "eta_min", eta_min, 0)
+        super().__init__(optimizer)
+        self.t_max, self.eta_min = t_max, eta_min
+
+    def _lr(self, t: int, metric: float | None) -> float:
+        fraction = (1 + math.cos(math.pi * t / self.t_max)) / 2
+        return self.eta_min + (self.base_lr - self.eta_min) * fraction
+
+
+@final
+class ReduceLROnPlateau(Schedule):
+    """Multiply the rate by `factor` when the metric has stopped improving.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    mode : {"min", "max"}, optional
+        Whether smaller or larger metrics are better.
+    factor : float, optional
+    patience : int, optional
+        Steps on end without improvement that are still accepted.
+    threshold : float, optional
+        An improvement is one by more than this fraction of the size of the best metric so far.
+    cooldown : int, optional
+        Steps after a reduction in which none are counted.
+    min_lr : float, optional
+
+    Notes
+    -----
+    For positive metrics as PyTorch's of this name. For negative ones PyTorch's threshold counts
+    *no change* as an improvement, and the rate never falls; here it is a fraction of their size.
+    A metric that is not a number is no improvement.
+    """
+
+    _fields = ("base_lr", "steps", "best", "bad_steps", "cooldown_left")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        where = "ReduceLROnPlateau"
+        if mode not in ("min", "max"):
+            raise ValueError(f"{where}: mode is {mode!r}, expected 'min' or 'max'")
+        _check(where, "factor", factor, 0, 1)
+        _check(where, "patience", patience, 0)
+        _check(where, "threshold", threshold, 0)
+        _check(where, "cooldown", cooldown, 0)
+        _check(where, "min_lr", min_lr, 0)
+        super().__init__(optimizer)
+        self.mode, self.factor, self.patience = mode, factor, patience
+        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        self.best = math.inf if mode == "min" else -math.inf
+        self.bad_steps = self.cooldown_left = 0
+
+    def _lr(self, t: int, metric: float | None) -> float:
+        if metric is None:
+            raise TypeError("ReduceLROnPlateau: step has no metric, expected a number")
+        gain = self.best - metric if self.mode == "min" else metric - self.best
+        margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
+        if gain > margin:
+            self.best, self.bad_steps = float(metric), 0
+        else:
+            self.bad_steps += 1
+        if self.cooldown_left:
+            self.cooldown_left -= 1
+            self.bad_steps = 0
+        if self.bad_steps <= self.patience:
+            return self.optimizer.lr
+        self.bad_steps, self.cooldown_left = 0, self.cooldown
+        rate = self.optimizer.lr
+        return min(rate, max(rate * self.factor, self.min_lr))
+
+
+@final
+class WarmUp(Schedule):
+    """Raise the rate linearly from start_factor * base_lr to base_lr, in `warmup_steps` steps.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    warmup_steps : int
+    start_factor : float, optional
+        0..1; the rate is set when the schedule is made.
+    after : Schedule, optional
+        Takes over at the end of the warm-up: its step t is the schedule's step warmup_steps + t.
+        Its base_lr, which is that of the optimiser when `after` was made, is that of both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.optim import SGD
+    >>> from bptt.schedules import CosineAnnealing, WarmUp
+    >>> opt = SGD({"w": np.zeros(3)}, lr=1.0)
+    >>> schedule = WarmUp(opt, 2, start_factor=0.0, after=CosineAnnealing(opt, t_max=2))
+    >>> rates = []
+    >>> for epoch in range(5):
+    ...     rates.append(opt.lr)
+    ...     schedule.step()
+    >>> rates
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        start_factor: float = 1 / 3,
+        after: Schedule | None = None,
+    ) -> None:
+        _check("WarmUp", "warmup_steps", warmup_steps, 1)
+        _check("WarmUp", "start_factor", start_factor, 0, 1)
+        if after is not None and after.optimizer is not optimizer:
+            raise ValueError("WarmUp: after has another optimiser, expected a schedule of the same")
+        super().__init__(optimizer)
+        if after is not None:
+            self.base_lr = after.base_lr
+        self.warmup_steps, self.start_factor, self.after = warmup_steps, start_factor, after
+        optimizer.lr = self._lr(0, None)
+
+    def _lr(self, t: int, metric: float | None) -> float:
+        if t <= self.warmup_steps:
+            rise = (1 - self.start_factor) * t / self.warmup_steps
+            return self.base_lr * (self.start_factor + rise)
+        if self.after is None:
+            return self.base_lr
+        self.after.step(metric)
+        return self.optimizer.lr
+
+    def state_dict(self) -> dict[str, float]:
+        after = {} if self.after is None else join(after=self.after.state_dict())
+        return super().state_dict() | after
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        own = {name: value for name, value in state.items() if not name.startswith("after.")}
+        if self.after is not None:
+            self.after.load_state_dict(split(state).get("after", {}))
+        elif len(own) < len(state):
+            raise ValueError("WarmUp: state has names of a schedule after it, expected none")
+        super().load_state_dict(own)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""Synthetic tasks that measure memory, each with the best score that is possible without any.
+
+All arrays are time-major. A generator passed as `seed` goes on from where it is, so a training
+loop draws fresh examples from one ``numpy.random.default_rng``; an integer always gives the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Task", "adding", "copy_memory", "temporal_order", "three_digits"]
+
+Seed = int | np.random.Generator | None
+
+
+class Task(NamedTuple):
+    """One batch of a task.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (T, B, I)
+        Input.
+    target : ndarray
+        What to predict; its shape and kind are the task's.
+    baseline : float
+        Expected loss of the best prediction that ignores the input; the task names the loss.
+    """
+
+    x: NDArray[np.float32]
+    target: NDArray[Any]
+    baseline: float
+
+
+def _check(function: str, T: int, least: int, batch: int = 1) -> None:
+    for name, value, low in (("T", T, least), ("batch", batch, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{function}: {name} has type {type(value).__name__}, expected int")
+        if value < low:
+            raise ValueError(f"{function}: {name} has value {value}, expected at least {low}")
+
+
+def three_digits(T: int = 3, seed: Seed = None) -> Task:
+    """Say which digit came first: the four sequences 101, 001, 000, 111.
+
+    The smallest task with a long lag. With ``T > 3`` random binary digits follow the first three,
+    so that the label is T - 1 steps away from the last step.
+
+    Parameters
+    ----------
+    T : int
+        Steps, at least 3.
+    seed : int, numpy.random.Generator or None
+        For the digits after the third.
+
+    Returns
+    -------
+    Task
+        x of shape (T, 4, 1), zeros and ones; target of shape (4,), float32, the first digit of
+        each; baseline 0.25, the mean squared error of answering 1/2 (accuracy 50 %).
+
+    Examples
+    --------
+    >>> from bptt.tasks import three_digits
+    >>> x, target, baseline = three_digits()
+    >>> x[:, :, 0].T.astype(int).tolist(), target.tolist(), baseline
+    ([[1, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]], [1.0, 0.0, 0.0, 1.0], 0.25)
+    """
+    _check("three_digits", T, least=3)
+    rng = np.random.default_rng(seed)
+    digits = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]]).T
+    x = np.concatenate([digits, rng.integers(0, 2, (T - 3, 4))]).astype(np.float32)
+    return Task(x[:, :, None], x[0], 0.25)
+
+
+def adding(T: int, batch: int, seed: Seed = None) -> Task:
+    """Add two marked numbers among T.
+
+    Each step shows a number from U[0, 1) and a marker; two markers are 1, one in the first half of
+    the sequence and one in the second, all others 0. This is the form of Le, Jaitly and Hinton
+    (2015, arXiv:1504.00941) with the positions of Arjovsky, Shah and Bengio (2016,
+    arXiv:1511.06464); the task is due to Hochreiter and Schmidhuber (1997), who drew from
+    [-1, 1], marked the first of the numbers early and scaled the sum.
+
+    Parameters
+    ----------
+    T : int
+        Steps, at least 2.
+    batch : int
+        Sequences B.
+    seed : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    Task
+        x of shape (T, B, 2), number and marker; target of shape (B,), float32, the sum;
+        baseline 1/6, the mean squared error of always answering 1 (the variance of the sum of
+        two uniform numbers, 2 * 1/12).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.tasks import adding
+    >>> x, target, baseline = adding(T=100, batch=8, seed=0)
+    >>> x.shape, target.shape, round(baseline, 4)
+    ((100, 8, 2), (8,), 0.1667)
+    >>> np.allclose((x[:, :, 0] * x[:, :, 1]).sum(axis=0), target)
+    True
+    """
+    _check("adding", T, least=2, batch=batch)
+    rng = np.random.default_rng(seed)
+    x = np.zeros((T, batch, 2), np.float32)
+    x[:, :, 0] = rng.random((T, batch), np.float32)
+    first, second = rng.integers(0, T // 2, batch), rng.integers(T // 2, T, batch)
+    b = np.arange(batch)
+    x[first, b, 1] = x[second, b, 1] = 1
+    return Task(x, x[first, b, 0] + x[second, b, 0], 1 / 6)
+
+
+def copy_memory(T: int, batch: int, seed: Seed = None) -> Task:
+    """Repeat ten symbols after T blank steps (Arjovsky, Shah and Bengio, 2016, arXiv:1511.06464).
+
+    Ten symbols out of eight (codes 0 to 7) are shown, then T - 1 blanks (code 8), a delimiter
+    (code 9) and ten blanks. The answer is T + 10 blanks, then the ten symbols in order.
+
+    Parameters
+    ----------
+    T : int
+        Length of the gap, at least 1; a sequence has T + 20 steps.
+    batch : int
+        Sequences B.
+    seed : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    Task
+        x of shape (T + 20, B, 10), one-hot codes; target of shape (T + 20, B), int64, codes;
+        baseline 10 ln 8 / (T + 20), the cross-entropy in nats a step of blanks followed by
+        guesses.
+
+    Examples
+    --------
+    >>> from bptt.tasks import copy_memory
+    >>> x, target, baseline = copy_memory(T=3, batch=1, seed=0)
+    >>> print(*x.argmax(axis=2)[:, 0])
+    6 5 4 2 2 0 0 0 1 6 8 8 9 8 8 8 8 8 8 8 8 8 8
+    >>> print(*target[:, 0], round(baseline, 4))
+    8 8 8 8 8 8 8 8 8 8 8 8 8 6 5 4 2 2 0 0 0 1 6 0.9041
+    """
+    _check("copy_memory", T, least=1, batch=batch)
+    rng = np.random.default_rng(seed)
+    symbols = rng.integers(0, 8, (10, batch))
+    shown = np.full((T + 20, batch), 8)
+    shown[:10] = symbols
+    shown[T + 9] = 9
+    target = np.full((T + 20, batch), 8)
+    target[-10:] = symbols
+    return Task(np.eye(10, dtype=np.float32)[shown], target, 10 * math.log(8) / (T + 20))
+
+
+def temporal_order(T: int, batch: int, seed: Seed = None) -> Task:
+    """Say in which order two X or Y symbols came (Hochreiter and Schmidhuber, 1997, task 6a).
+
+    A sequence starts with E (code 0) and ends with B (code 1). One of X (code 6) and Y (code 7)
+    stands at a random step of [T/10, T/5), another at one of [T/2, 3T/5); everything else is
+    drawn from a, b, c, d (codes 2 to 5). As in Pascanu, Mikolov and Bengio (2013), T is fixed
+    within a batch (the original drew 100 to 110).
+
+    Parameters
+    ----------
+    T : int
+        Steps, at least 10.
+    batch : int
+        Sequences B.
+    seed : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    Task
+        x of shape (T, B, 8), one-hot codes; target of shape (B,), int64: 0 XX, 1 XY, 2 YX, 3 YY;
+        baseline ln 4, the cross-entropy in nats of guessing (accuracy 25 %).
+
+    Examples
+    --------
+    >>> from bptt.tasks import temporal_order
+    >>> x, target, baseline = temporal_order(T=20, batch=2, seed=0)
+    >>> ["".join("EBabcdXY"[code] for code in codes) for codes in x.argmax(axis=2).T]
+    ['EcXaaccdccYcbcddaaaB', 'EbXaddcccddXdacadcbB']
+    >>> target.tolist(), round(baseline, 4)
+    ([1, 0], 1.3863)
+    """
+    _check("temporal_order", T, least=10, batch=batch)
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(2, 6, (T, batch))
+    codes[0], codes[-1] = 0, 1
+    target = rng.integers(0, 4, batch)
+    b = np.arange(batch)
+    codes[rng.integers(T // 10, T // 5, batch), b] = 6 + target // 2
+    codes[rng.integers(T // 2, 3 * T // 5, batch), b] = 6 + target % 2
+    return Task(np.eye(8, dtype=np.float32)[codes], target, math.log(4))

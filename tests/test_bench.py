@@ -329,8 +329,14 @@ def test_missing_libraries_are_reported_and_left_out(monkeypatch, capsys):
     assert 'pip install "bptt[plot]"' in capsys.readouterr().err
 
 
-def test_an_interrupted_run_leaves_no_process():
-    with pytest.raises(KeyboardInterrupt), bench.Worker("reference", None) as worker:
-        assert worker.process.poll() is None
+def test_an_interrupted_run_leaves_no_process(monkeypatch):
+    started = []
+
+    def interrupt(self, do, **request):
+        started.append(self.process)
+        assert self.process.poll() is None
         raise KeyboardInterrupt
-    assert worker.process.poll() is not None
+
+    monkeypatch.setattr(bench.Worker, "ask", interrupt)
+    assert main(["bench", "--points", "tiny", "--peers", "reference"]) == 130
+    assert [process.poll() is None for process in started] == [False]

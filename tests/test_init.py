@@ -75,6 +75,24 @@ def test_seeds(name):
     assert not np.array_equal(a, d)
 
 
+@pytest.mark.parametrize(
+    ("name", "defaults"),
+    [
+        ("normal", {"std": 1.0, "mean": 0.0}),
+        ("xavier_uniform", {"gain": 1.0, "gates": 1}),
+        ("xavier_normal", {"gain": 1.0, "gates": 1}),
+        ("orthogonal", {"gain": 1.0, "gates": 1}),
+        ("identity", {"scale": 1.0, "gates": 1}),
+    ],
+)
+def test_defaults(name, defaults):
+    a, b = np.zeros((4, 6)), np.zeros((4, 6))
+    seed = {} if name == "identity" else {"rng": 0}
+    getattr(init, name)(a, **seed)
+    getattr(init, name)(b, **seed, **defaults)
+    np.testing.assert_array_equal(a, b)
+
+
 def cells(layer):
     for name, w in layer.parameters.items():
         if name.startswith("bias_ih"):
@@ -109,7 +127,7 @@ def test_forget_bias_opens_the_gate_that_the_layer_uses():
     layer = LSTM(1, 1, dtype="float64", seed=0)
     for array in layer.parameters.values():
         array[...] = 0
-    init.forget_bias(layer, 1.0)
+    init.forget_bias(layer)  # 1
     _, (_, c) = layer(np.zeros((1, 1, 1)), (np.zeros((1, 1, 1)), np.ones((1, 1, 1))))
     assert c.item() == pytest.approx(1 / (1 + np.exp(-1)))
 

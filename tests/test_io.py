@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -119,6 +120,24 @@ def test_equal_arrays_give_equal_files(path, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 2e9)
     save(path, {"w": np.ones(2)}, {"a": "b"})
     assert path.read_bytes() == first
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be flushed elsewhere")
+def test_content_reaches_the_disk_before_the_name_and_then_the_folder(path, monkeypatch):
+    events = []
+
+    def fsync(descriptor):
+        status = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
+
+    real = os.replace
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("rename"), real(*names)))
+    before = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
+    save(path, {"w": np.ones(1000)})
+    assert events == [path.stat().st_size, "rename", "folder"]
+    if before:
+        assert os.listdir("/proc/self/fd") == before
 
 
 def test_links_stay_links(tmp_path):

@@ -77,6 +77,11 @@ def test_plateau_sees_negative_metrics_that_stand_still(mode):
     assert ours == pytest.approx([0.4] * 4 + [0.04] * 3)
 
 
+def test_plateau_without_a_threshold_asks_for_more_than_the_same():
+    ours = rates(ReduceLROnPlateau(optimizer(), patience=2, threshold=0), [1.0] * 6)
+    assert ours == pytest.approx([0.4] * 4 + [0.04] * 3)
+
+
 @pytest.mark.parametrize("first", [-5.0, 5.0])
 def test_plateau_rate_stays_while_negative_metrics_improve(first):
     metrics = first - np.arange(20.0)
@@ -92,6 +97,12 @@ def test_warm_up_alone(start_factor):
     else:
         expected = [0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4]
     assert rates(WarmUp(optimizer(), 4, start_factor), range(8)) == pytest.approx(expected)
+
+
+def test_warm_up_starts_at_a_third_as_torchs():
+    opt = optimizer()
+    WarmUp(opt, 4)
+    assert opt.lr == pytest.approx(0.4 / 3)
 
 
 def test_warm_up_then_another():
@@ -146,6 +157,7 @@ ERRORS = [
     (lambda: StepLR(optimizer(), 0), ValueError, "StepLR: step_size is 0, expected 1 <= step_size"),
     (lambda: StepLR(optimizer(), 1, -1), ValueError, "StepLR: gamma is -1, expected 0 <= gamma"),
     (lambda: CosineAnnealing(optimizer(), 0), ValueError, "CosineAnnealing: t_max is 0, expected"),
+    (lambda: CosineAnnealing(optimizer(), 1, -1), ValueError, "CosineAnnealing: eta_min is -1"),
     (lambda: WarmUp(optimizer(), 0), ValueError, "WarmUp: warmup_steps is 0, expected 1 <="),
     (lambda: WarmUp(optimizer(), 1, 2), ValueError, "WarmUp: start_factor is 2, expected 0 <="),
     (

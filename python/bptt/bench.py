@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -283,9 +284,8 @@ def _matplotlib_writes(file: Path) -> None:
     """Raise unless the picture can be written at the end."""
     if not importlib.util.find_spec("matplotlib"):
         raise ValueError('bench: plot needs matplotlib: pip install "bptt[plot]"')
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = sorted(FigureCanvasBase.filetypes)
+    canvas = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase
+    known = sorted(canvas.filetypes)
     if file.suffix[1:].lower() not in known:
         raise ValueError(f"bench: plot has {str(file)!r}, expected a name in .{', .'.join(known)}")
 

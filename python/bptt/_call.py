@@ -107,9 +107,8 @@ def forward(
     caller, states = f"{cell}_forward", _states(cell)
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     initial = as_states(caller, "state", state, states, arrays[0].dtype)
-    y, final, tape = _core.forward(
-        caller, cell, activation, *arrays, initial, as_lengths(caller, lengths), reverse, keep_tape
-    )
+    options = (as_lengths(caller, lengths), reverse, keep_tape)
+    y, final, tape = _core.forward(caller, cell, activation, *arrays, initial, *options)
     return y, final if states > 1 else final[0], tape
 
 
@@ -129,4 +128,4 @@ def backward(
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
     *grads, initial = _core.backward(caller, tape, d, final, kind, bound)
-    return Grads(*grads, initial if states > 1 else initial[0])
+    return Grads._make([*grads, initial if states > 1 else initial[0]])

@@ -12,20 +12,8 @@ class Tape:
     @property
     def dims(self) -> tuple[int, int, int, int]: ...
 
-def forward(
-    caller: str,
-    cell: str,
-    activation: str,
-    x: Any,
-    w_ih: Any,
-    w_hh: Any,
-    b_ih: Any,
-    b_hh: Any,
-    state: tuple[Any, ...],
-    lengths: Any,
-    reverse: bool,
-    train: bool,
-) -> tuple[Any, tuple[Any, ...], Tape | None]: ...
+# caller, cell, activation, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, train
+def forward(*arguments: Any) -> tuple[Any, tuple[Any, ...], Tape | None]: ...
 def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float
 ) -> tuple[Any, ...]: ...

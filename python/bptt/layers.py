@@ -50,15 +50,14 @@ class RecurrentTape(NamedTuple):
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")
 
-# Generators are not thread-safe and layers may share one: a single lock, held only to spawn.
-# (A lock inside each layer would also keep it from being copied and pickled.)
-_SPAWN = threading.Lock()
+# Held only to count; a lock inside each layer would keep it from being copied and pickled.
+_COUNTING = threading.Lock()
 
 
 class Recurrent(Layer, ABC):
     """Layers of one recurrent cell, in one or both directions; see `RNN`, `LSTM` and `GRU`.
 
-    Calls change nothing in the layer, so they may run in several threads at once. The n-th call of
+    Calls leave the parameters alone and may run in several threads at once. The n-th call of
     `forward` draws the n-th dropout masks of the seed.
 
     Parameters
@@ -119,12 +118,13 @@ class Recurrent(Layer, ABC):
             warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=2)
         self.bias, self.batch_first = bool(bias), bool(batch_first)
         self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
-        self._directions, self._rng = 1 + self.bidirectional, np.random.default_rng(seed)
+        self._directions, rng = 1 + self.bidirectional, np.random.default_rng(seed)
         shapes = [self._shapes(k) for k in range(self.num_layers * self._directions)]
         self._names = [list(s) for s in shapes]
         bound = 1 / np.sqrt(self.hidden_size)
         everything = {name: shape for s in shapes for name, shape in s.items()}
-        self._fill(everything, lambda shape: self._rng.uniform(-bound, bound, shape))
+        self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
+        self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
 
     @property
     @abstractmethod
@@ -177,8 +177,8 @@ class Recurrent(Layer, ABC):
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
 
-        Arguments, errors and the first two results are those of a call. The tape may share memory
-        with `x` and the parameters: run `backward` before you change them.
+        Arguments, errors and the first two results are those of a call. The tape refers to `x`:
+        run `backward` before you change it. The parameters may change in between.
         """
         return self._run(x, state, lengths, training=True)
 
@@ -308,8 +308,9 @@ class Recurrent(Layer, ABC):
     def _draw_masks(self, T: int, B: int) -> list[Array]:
         if not self.dropout or self.num_layers == 1:
             return []
-        with _SPAWN:
-            (rng,) = self._rng.spawn(1)
+        with _COUNTING:
+            call, self._mask_calls = self._mask_calls, self._mask_calls + 1
+        rng = np.random.default_rng((self._mask_seed, call))
         shape = (self.num_layers - 1, T, B, self._directions * self.hidden_size)
         scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0.0
         return list((rng.random(shape) >= self.dropout) * self.dtype.type(scale))
@@ -392,8 +393,7 @@ class GRU(Recurrent):
 
     The reset gate acts after the recurrent product, as in PyTorch and cuDNN:
     n_t = tanh(w_in x_t + b_in + sig(r) (w_hn h_{t-1} + b_hn)),
-    h_t = (1 - sig(z)) n_t + sig(z) h_{t-1}
-    (Cho et al., 2014, arXiv:1406.1078).
+    h_t = (1 - sig(z)) n_t + sig(z) h_{t-1}   (Cho et al., 2014, arXiv:1406.1078).
     """
 
     _cell = Cell(functional.gru_forward, functional.gru_backward, gates=3, states=1)

@@ -7,8 +7,8 @@ pytest benchmarks --benchmark-only -k "lstm and medium-training"
 
 import pytest
 
-from bptt._bench_peers import PEERS, TOLERANCE
-from bptt._points import CELLS, POINTS, disagreement, flops, problem
+from bptt.bench.peers import PEERS, TOLERANCE
+from bptt.bench.points import CELLS, POINTS, disagreement, flops, problem
 
 CASES = [
     pytest.param(cell, point, mode, id=f"{cell}-{point}-{mode}")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bptt import bench
-from bptt._bench_peers import PEERS, TOLERANCE
-from bptt._bench_report import figures, rows
-from bptt._points import CELLS, POINTS, disagreement, flops, problem
+from bptt.bench.peers import PEERS, TOLERANCE
+from bptt.bench.points import CELLS, POINTS, disagreement, flops, problem
+from bptt.bench.report import figures, rows
 from bptt.cli import main
 
 FAST = ["--seconds", "0", "--repeats", "2"]
@@ -27,8 +27,8 @@ def failing_worker(tmp_path, monkeypatch):
         script = tmp_path / "worker.py"
         script.write_text(
             "import os, sys\n"
-            "from bptt import _bench_worker as worker\n"
-            "from bptt._bench_worker import PEERS\n"
+            "from bptt.bench import worker\n"
+            "from bptt.bench.worker import PEERS\n"
             f"{lines}\n"
             "worker.main(sys.argv[1:])\n"
         )
@@ -113,7 +113,7 @@ def test_each_library_agrees_with_bptt(peer, capsys):
 
 def test_picture_has_a_panel_for_each_cell_and_pass(finished):
     pytest.importorskip("matplotlib")
-    from bptt._bench_report import draw
+    from bptt.bench.report import draw
 
     report, _ = finished
     panels = draw(report).axes
@@ -159,7 +159,7 @@ def test_problem_is_the_same_each_time_and_float32():
 
 
 def test_a_stream_carries_its_state():
-    from bptt._bench_worker import Bench
+    from bptt.bench.worker import Bench
 
     bench_ = Bench("bptt")
     seen = []

@@ -15,9 +15,9 @@ import pytest
 
 from bptt import GRU, LSTM, RNN, Linear, mse, tasks
 from bptt.demo import _save
-from bptt.demo_console import Result
-from bptt.demo_digits import terms
-from bptt.demo_model import Batch, Reader, state_gradient_norms
+from bptt.demo.console import Result
+from bptt.demo.digits import terms
+from bptt.demo.model import Batch, Reader, state_gradient_norms
 
 # Runs the command line in this process's Python, after a line of preparation.
 MAIN = "import sys; from bptt.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -15,7 +15,9 @@ import bptt
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MODULES = [m.name for m in pkgutil.iter_modules(bptt.__path__) if m.name not in ("__main__",)]
+MODULES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.") if m.name != "bptt.__main__"]
+    m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.") if "__main__" not in m.name
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -34,7 +36,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name: str) -> None:
-    failures, _ = doctest.testmod(importlib.import_module(f"bptt.{name}"))
+    failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0
 
 

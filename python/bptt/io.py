@@ -77,9 +77,9 @@ def save(
     suffix = os.path.splitext(target)[1].lower()
     if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
         content = _safetensors("save", path).save(checked, metadata or None)
-        _write(target, lambda file: file.write(content))
+        write_atomically(target, lambda file: file.write(content))
     else:
-        _write(target, lambda file: _write_npz(file, checked, metadata))
+        write_atomically(target, lambda file: _write_npz(file, checked, metadata))
 
 
 def load(path: Path) -> dict[str, Array]:
@@ -151,7 +151,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _write(target: str, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name and rename it, so that it is never seen half-written."""
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The process in which one library is timed: ``python -m bptt._bench_worker PEER [CORE]``.
+"""The process in which one library is timed: ``python -m bptt.bench.worker PEER [CORE]``.
 
 It answers each line of JSON on its standard input with one on its standard output, and ends when
 its input does::
@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ._bench_peers import PEERS, Job
-from ._points import POINTS, problem
+from .peers import PEERS, Job
+from .points import POINTS, problem
 
 WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .demo_tasks import AHEAD, Forecast, Sums
-from .grads import Array
+from ..grads import Array
+from .tasks import AHEAD, Forecast, Sums
 
 __all__ = ["draw"]
 

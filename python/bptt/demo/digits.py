@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import tasks
-from .demo_console import Console, Result
-from .functional import rnn_backward, rnn_forward
-from .grads import Array
+from .. import tasks
+from ..functional import rnn_backward, rnn_forward
+from ..grads import Array
+from .console import Console, Result
 
 __all__ = ["three_digits"]
 

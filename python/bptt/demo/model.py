@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .clip import clip_grad_norm
-from .demo_console import Console
-from .dense import Linear
-from .grads import Array, State
-from .layers import Recurrent
-from .optim import Adam, join
-from .schedules import CosineAnnealing
+from ..clip import clip_grad_norm
+from ..dense import Linear
+from ..grads import Array, State
+from ..layers import Recurrent
+from ..optim import Adam, join
+from ..schedules import CosineAnnealing
+from .console import Console
 
 __all__ = ["Batch", "Reader", "fit", "state_gradient_norms"]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._points import CELLS, PASSES, Problem
-from .grads import Array
+from ..grads import Array
+from .points import CELLS, PASSES, Problem
 
 TOLERANCE = 2e-4  # of a result's maximum: float32 sums of thousands of steps in another order
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import datasets, tasks
-from .demo_console import Console, Result
-from .demo_model import Batch, Reader, fit, state_gradient_norms
-from .grads import Array
-from .init import chrono
-from .layers import GRU, LSTM, RNN, Recurrent
-from .losses import cross_entropy, mse
+from .. import datasets, tasks
+from ..grads import Array
+from ..init import chrono
+from ..layers import GRU, LSTM, RNN, Recurrent
+from ..losses import cross_entropy, mse
+from .console import Console, Result
+from .model import Batch, Reader, fit, state_gradient_norms
 
 __all__ = ["Forecast", "Sums", "adding", "co2", "speakers"]
 

@@ -11,9 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from .demo_console import Console, optional
-from .demo_digits import three_digits
-from .demo_tasks import adding, co2, speakers
+from .console import Console, optional
+from .digits import three_digits
+from .tasks import adding, co2, speakers
 
 FULL = {"digits": 2000, "adding": 1500, "speakers": 300, "co2": 800}
 QUICK = {"digits": 500, "adding": 250, "speakers": 100, "co2": 300}
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     console.table(results, judged=not args.quick)
     console.print(f"{time.perf_counter() - started:.0f} s.")
     if figure is not None:
-        from .demo_plot import draw
+        from .plot import draw
 
         draw(figure, digits, sums, forecast)
         _save(figure, args.out)

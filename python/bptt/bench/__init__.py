@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``bptt bench``: the core beside its NumPy reference and other libraries.
 
-Each library runs in a process of its own (`bptt._bench_worker`), on one thread and one core. First
+Each library runs in a process of its own (`bptt.bench.worker`), on one thread and one core. First
 each does the work once and its results are compared with those of bptt. Then the processes are
 asked in turn for one sample each, round after round, so that whatever disturbs the machine meets
 all of them alike, and times are compared within a round.
@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._bench_peers import PEERS, TOLERANCE
-from ._bench_report import draw, print_table
-from ._points import CELLS, PASSES, POINTS, disagreement, flops
-from .config import show_config
-from .io import _write
+from ..config import show_config
+from ..io import write_atomically
+from .peers import PEERS, TOLERANCE
+from .points import CELLS, PASSES, POINTS, disagreement, flops
+from .report import draw, print_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -40,7 +40,7 @@ POINTS_BY_DEFAULT = [name for name in POINTS if name not in ("large", "xl")]
 POINTS_QUICK = ["tiny", "small", "stream128"]
 SAMPLES = 20  # rounds that fit into the time of a case, unless single calls take longer
 
-_WORKER = [sys.executable, "-m", "bptt._bench_worker"]
+_WORKER = [sys.executable, "-m", "bptt.bench.worker"]
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -345,8 +345,10 @@ def run(args: argparse.Namespace) -> int:
     print_table(report)
     if args.json:
         text = _to_json(report).encode()
-        _write(os.path.realpath(args.json), lambda file: file.write(text))
+        write_atomically(os.path.realpath(args.json), lambda file: file.write(text))
     if args.plot:
         figure, suffix = draw(report), args.plot.suffix[1:]
-        _write(os.path.realpath(args.plot), lambda file: figure.savefig(file, format=suffix))
+        write_atomically(
+            os.path.realpath(args.plot), lambda file: figure.savefig(file, format=suffix)
+        )
     return 0

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _core
-from .grads import Array
+from .. import _core
+from ..grads import Array
 
 CELLS = _core.cells()  # name -> (gates, states)
 PASSES = ("inference", "training")

@@ -15,9 +15,8 @@ import bptt
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MODULES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.") if m.name != "bptt.__main__"]
-    m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.") if "__main__" not in m.name
-]
+NAMES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.")]
+MODULES = [name for name in NAMES if not name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -5,43 +5,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "bptt/recurrent.hpp"
+#include "memory.hpp"
 
 namespace py = pybind11;
-
-// Memory of one call or one tape, 64-byte aligned; large pieces ask for huge pages.
-class Buffer {
- public:
-  explicit Buffer(std::size_t bytes) {
-    if (!bytes) return;
-    constexpr std::size_t huge = std::size_t(1) << 21;
-    const std::size_t alignment = bytes >= huge ? huge : 64;
-    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    if (rounded < bytes) throw std::bad_alloc();
-    data_.reset(std::aligned_alloc(alignment, rounded));
-    if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-    if (bytes >= huge) madvise(data_.get(), rounded, MADV_HUGEPAGE);
-#endif
-  }
-  void* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> data_;
-};
 
 template <class T>
 bptt::Tensor<const T> view(const std::string& caller, const char* name, const py::object& object) {
@@ -62,8 +33,15 @@ bptt::Tensor<const T> view(const std::string& caller, const char* name, const py
   return tensor;
 }
 
-// A new array, uninitialised.
+// A new array, uninitialised; a large one in memory that goes back to the pool with it.
 template <class T>
 py::array_t<T> make(std::vector<py::ssize_t> shape) {
-  return py::array_t<T>(std::move(shape));
+  std::size_t bytes = sizeof(T);
+  for (py::ssize_t size : shape) bytes *= static_cast<std::size_t>(size);  // checked by the plan
+  if (bytes < (std::size_t(1) << 16)) return py::array_t<T>(std::move(shape));
+  auto buffer = std::make_unique<Buffer>(bytes);
+  const T* data = static_cast<const T*>(buffer->get());
+  py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });
+  buffer.release();
+  return py::array_t<T>(std::move(shape), data, owner);
 }

@@ -15,20 +15,16 @@ using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using I32 = std::int32_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using I64 = std::int64_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
-using F32Loose = float __attribute__((vector_size(BPTT_VECTOR_BYTES), aligned(4), may_alias));
-using F64Loose = double __attribute__((vector_size(BPTT_VECTOR_BYTES), aligned(8), may_alias));
 
 template <class T>
 struct Simd;
 template <>
 struct Simd<float> {
   using Native = F32;
-  using Loose = F32Loose;
 };
 template <>
 struct Simd<double> {
   using Native = F64;
-  using Loose = F64Loose;
 };
 template <class T>
 using Native = typename Simd<T>::Native;
@@ -40,13 +36,17 @@ constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
 BPTT_INLINE F32 broadcast(float s) { return s - F32{}; }
 BPTT_INLINE F64 broadcast(double s) { return s - F64{}; }
 
+// From and to any address: a type with less alignment would lose that property as a template's
+// member.
 template <class T>
 BPTT_INLINE Native<T> load(const T* p) {
-  return *reinterpret_cast<const typename Simd<T>::Loose*>(p);
+  Native<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
 }
 template <class T>
 BPTT_INLINE void store(T* p, Native<T> v) {
-  *reinterpret_cast<typename Simd<T>::Loose*>(p) = v;
+  __builtin_memcpy(p, &v, sizeof v);
 }
 // The first n lanes; nothing beyond them is touched, and loading fills the rest with zeros.
 template <class T>

@@ -40,6 +40,13 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
         TypeError,
         "lstm_forward: x has dtype complex128, expected real numbers",
     ),
+    (
+        {"x": np.ma.masked_array(np.zeros((T, B, I)), mask=True)},
+        TypeError,
+        "lstm_forward: x is a masked array, expected one without a mask",
+    ),
+    ({"reverse": "yes"}, TypeError, "lstm_forward: reverse is 'yes', expected True or False"),
+    ({"keep_tape": None}, TypeError, "lstm_forward: keep_tape is None, expected True or False"),
     ({"x": OBJECTS}, TypeError, "lstm_forward: x has dtype object, expected real numbers"),
     ({"x": "text"}, TypeError, "lstm_forward: x has dtype <U4, expected real numbers"),
     (
@@ -73,6 +80,11 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lengths": 5}, ValueError, "lengths has shape (), expected (B,) = (3,)"),
     ({"lengths": [1, 6, 2]}, ValueError, "lstm_forward: lengths[1] is 6, expected 0..T = 0..5"),
     ({"lengths": [1, 2, -1]}, ValueError, "lstm_forward: lengths[2] is -1, expected 0..T = 0..5"),
+    (
+        {"lengths": np.array([1, 2, 2**64 - 1], np.uint64)},
+        ValueError,
+        "lengths[2] is 9223372036854775807, expected 0..T = 0..5",
+    ),
     ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths has dtype float64, expected integers"),
 ]
 
@@ -101,6 +113,7 @@ BACKWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"step_clip": ("norm", 0)}, ValueError, "step_clip has bound 0, expected more than 0"),
     ({"step_clip": ("value", -1.0)}, ValueError, "step_clip has bound -1.0, expected more than 0"),
     ({"step_clip": ("norm", np.nan)}, ValueError, "step_clip has bound nan, expected more than 0"),
+    ({"step_clip": (np.ones(2), 1.0)}, ValueError, "expected ('value', bound) or ('norm', bound)"),
     ({"step_clip": ("norm", "1")}, TypeError, "step_clip has bound '1', expected a number"),
 ]
 
@@ -138,6 +151,8 @@ def test_names_of_other_cells() -> None:
         match="rnn_forward: activation is 'selu', expected one of tanh, relu, leaky_relu, ",
     ):
         bptt.rnn_forward(x, np.zeros((H, I)), np.zeros((H, H)), activation="selu")
+    with pytest.raises(TypeError, match="rnn_forward: activation is None, expected its name"):
+        bptt.rnn_forward(x, np.zeros((H, I)), np.zeros((H, H)), activation=None)  # type: ignore
     with pytest.raises(ValueError, match=re.escape("state has shape (3,), expected (B, H)")):
         bptt.rnn_forward(x, np.zeros((H, I)), np.zeros((H, H)), state=np.zeros(3))
 

@@ -16,6 +16,8 @@ StepClip = tuple[str, float]
 
 
 def as_real(caller: str, name: str, value: Any) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(
@@ -67,22 +69,31 @@ def as_lengths(caller: str, value: Any) -> Array | None:
     array = np.asarray(value)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{caller}: lengths has dtype {array.dtype}, expected integers")
+    if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
+        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
     return prepare(array, np.int64)
+
+
+def as_flag(caller: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected True or False")
+    return bool(value)
 
 
 def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
     if value is None:
         return ("none", 0.0)
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or value[0] not in ("value", "norm"):
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (None, None)
+    kind, bound = pair
+    if not isinstance(kind, str) or kind not in ("value", "norm"):
         raise ValueError(
             f"{caller}: step_clip is {value!r}, expected ('value', bound) or ('norm', bound)"
         )
-    kind, bound = value
     if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: step_clip has bound {bound!r}, expected a number")
-    if not bound > 0:
+    if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
-    return (kind, float(bound))
+    return (kind, float(min(bound, np.finfo(np.float64).max)))
 
 
 @cache
@@ -107,7 +118,10 @@ def forward(
     caller, states = f"{cell}_forward", _states(cell)
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     initial = as_states(caller, "state", state, states, arrays[0].dtype)
-    options = (as_lengths(caller, lengths), reverse, keep_tape)
+    if not isinstance(activation, str):
+        raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
+    flags = (as_flag(caller, "reverse", reverse), as_flag(caller, "keep_tape", keep_tape))
+    options = (as_lengths(caller, lengths), *flags)
     y, final, tape = _core.forward(caller, cell, activation, *arrays, initial, *options)
     return y, final if states > 1 else final[0], tape
 

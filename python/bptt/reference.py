@@ -192,13 +192,19 @@ def forward(
 
 
 def clip_step(dh: Array, step_clip: tuple[str, float] | None) -> Array:
-    """Bound the gradient passed back one step: each element, or each sequence's Euclidean norm."""
+    """Bound the gradient passed back one step: each element, or each sequence's Euclidean norm.
+
+    By norm, a gradient that is not finite stays as it is.
+    """
     if step_clip is None:
         return dh
     kind, bound = step_clip
     if kind == "value":
         return np.clip(dh, -bound, bound)
-    norm = np.sqrt((dh * dh).sum(axis=-1, keepdims=True))
+    # Relative to the largest element, as squares could overflow.
+    largest = np.fmax(np.abs(dh).max(axis=-1, keepdims=True), np.finfo(dh.dtype).tiny)
+    scaled = dh / largest
+    norm = largest * np.sqrt((scaled * scaled).sum(axis=-1, keepdims=True))
     return np.asarray(dh * (bound / np.fmax(norm, bound)))
 
 

@@ -5,6 +5,7 @@
 // operand of the weight gradients and the left one of dx.
 
 constexpr Index chunk_target_rows = 128;
+constexpr Index sum_rows = 512;  // summed at once: longer sums of floats lose precision
 
 template <class Cell>
 BPTT_INLINE Index chunk_capacity(const Dims& d, const Rows& rows) {
@@ -50,6 +51,7 @@ struct Backward {
   const Tape<T, Cell> tape;
   const BackwardScratch<T, Cell> scratch;
   const Index blocks, padded;
+  mutable Patience patience;
 
   explicit Backward(const BackwardCall<T>& c)
       : call(c),
@@ -58,7 +60,8 @@ struct Backward {
         tape(const_cast<void*>(c.tape), c.dims, c.rows.first[c.dims.T]),
         scratch(c.scratch, c.dims, c.rows),
         blocks(blocks_of<T>(c.dims.H)),
-        padded(blocks * L) {}
+        padded(blocks * L),
+        patience{c.interrupt} {}
 
   // --- one step: the cell's equations
 
@@ -108,13 +111,17 @@ struct Backward {
                      rows.count[step.previous]};
     }
     for (Index j = 0; j < blocks; ++j) {
-      T* db_memory = scratch.db_chunk + j * S * L;
-      Vec<T> db[S];
-      BPTT_UNROLL for (int i = 0; i < S; ++i) db[i] = load(db_memory + i * L);
       T* out = dsums + j * scratch.capacity * S * L;
-      units(t, j, 0, step.continuing, h, before, out, db);
-      units(t, j, step.continuing, step.count, tape.h0, initial, out, db);
-      BPTT_UNROLL for (int i = 0; i < S; ++i) store(db_memory + i * L, db[i].v);
+      for (Index begin = 0; begin < step.count;) {
+        const bool first = begin >= step.continuing;
+        const Index end = smaller(first ? step.count : step.continuing, begin + sum_rows);
+        Vec<T> db[S];
+        BPTT_UNROLL for (int i = 0; i < S; ++i) db[i] = Vec<T>(0);
+        units(t, j, begin, end, first ? tape.h0 : h, first ? initial : before, out, db);
+        T* total = scratch.db_chunk + (j * S) * L;
+        BPTT_UNROLL for (int i = 0; i < S; ++i) store(total + i * L, load(total + i * L) + db[i].v);
+        begin = end;
+      }
     }
   }
 
@@ -140,6 +147,7 @@ struct Backward {
     for (Index column = 0; column < K; column += column_blocks * L) {
       const Index width = smaller(column_blocks, blocks_of<T>(K - column));
       const T* panel = w + column * padded * G;
+      if (patience.ends(n, padded * G, width * L)) return;
       each_row_block(0, n, [&](auto mr, Index row) {
         with_int<column_blocks>(width, [&](auto nv) {
           product_tile<Side, mr.value, nv.value>(dsums + row * S * L, scratch.capacity * S * L,
@@ -183,21 +191,29 @@ struct Backward {
         T* dh = scratch.dstates[0] + (j * d.B + r) * L;
         store(dh, maximum(broadcast(-bound), minimum(broadcast(bound), load(dh))));
       }
-    for (Index r = 0; r < n && call.step_clip.kind == StepClip::norm; ++r) {
-      double squares[L] = {}, sum = 0;  // in double: squares of large floats stay finite
-      for (Index j = 0; j < blocks; ++j)
-        for (Index l = 0; l < L; ++l) {
-          const double v = static_cast<double>(scratch.dstates[0][(j * d.B + r) * L + l]);
-          squares[l] += v * v;
-        }
-      for (Index l = 0; l < L; ++l) sum += squares[l];
-      const double norm = __builtin_sqrt(sum);
-      if (!(norm > call.step_clip.bound)) continue;
+    for (Index r = 0; r < n && call.step_clip.kind == StepClip::norm; ++r) clip_norm(r);
+  }
+
+  // In double and relative to the largest element: squares of large floats stay finite, and the
+  // padding takes no part. A gradient that is not finite stays as it is.
+  void clip_norm(Index r) const {
+    const auto each = [&](const auto& f) {
       for (Index j = 0; j < blocks; ++j) {
         T* dh = scratch.dstates[0] + (j * d.B + r) * L;
-        store(dh, load(dh) * broadcast(T(call.step_clip.bound / norm)));
+        for (Index l = 0; l < used_lanes<T>(j, d.H); ++l) f(dh[l]);
       }
-    }
+    };
+    double largest = 0, sum = 0;
+    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
+    if (!(largest > 0)) return;
+    each([&](T v) {
+      const double scaled = static_cast<double>(v) / largest;
+      sum += scaled * scaled;
+    });
+    const double root = __builtin_sqrt(sum);
+    if (!(largest * root > call.step_clip.bound)) return;
+    const double factor = call.step_clip.bound / largest / root;
+    each([&](T& v) { v = T(static_cast<double>(v) * factor); });
   }
 
   // --- weight gradients of a chunk
@@ -223,17 +239,20 @@ struct Backward {
   template <class Side>
   void weight_gradient(const T* left, Index N, Index row, Index K, T* dw) const {
     const Index block_stride = scratch.capacity * S * L;
-    for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
-      const Index width = smaller(unit_blocks<Cell>, blocks - j);
-      const T* dsums = scratch.dsums + j * block_stride + row * S * L;
-      T* panel = dw + j * N * G * L;
-      each_row_block(0, N, [&](auto mr, Index n) {
-        with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-          weight_tile<Side, mr.value, nb.value>(left + n, N, dsums, block_stride, K,
-                                                panel + n * width * G * L);
+    for (Index k = 0; k < K; k += sum_rows)
+      for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
+        const Index width = smaller(unit_blocks<Cell>, blocks - j),
+                    count = smaller(sum_rows, K - k);
+        if (patience.ends(count, N, width * G * L)) return;
+        const T* dsums = scratch.dsums + j * block_stride + (row + k) * S * L;
+        T* panel = dw + j * N * G * L;
+        each_row_block(0, N, [&](auto mr, Index n) {
+          with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+            weight_tile<Side, mr.value, nb.value>(left + k * N + n, N, dsums, block_stride, count,
+                                                  panel + n * width * G * L);
+          });
         });
-      });
-    }
+      }
   }
 
   // Rows of the chunk whose previous h are neighbours in memory form one product; with equal
@@ -281,10 +300,10 @@ struct Backward {
     zero_all(scratch.db, padded * S);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], d.B, d.H, scratch.dstates[q]);
-    Patience patience{call.interrupt};
     for (Index limit = rows.reverse ? 0 : d.T; limit != (rows.reverse ? d.T : 0);) {
       const Chunk chunk = next_chunk(limit);
-      if (!run_chunk(chunk, patience)) return false;
+      run_chunk(chunk);
+      if (patience.stopped) return false;
       limit = rows.reverse ? chunk.end : chunk.begin;
     }
     unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih, d.H, d.I, call.dw_ih);
@@ -295,7 +314,7 @@ struct Backward {
     return true;
   }
 
-  bool run_chunk(const Chunk& chunk, Patience& patience) const {
+  void run_chunk(const Chunk& chunk) const {
     zero_all(scratch.db_chunk, padded * S);
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
@@ -303,14 +322,12 @@ struct Backward {
       step_units(t, dsums);
       pass_back(rows.count[t], dsums);
       if (call.step_clip.kind != StepClip::none) clip_rows(rows.count[t]);
-      if (patience.ends(static_cast<double>(4 * rows.count[t] * G * d.H * (d.I + d.H))))
-        return false;
+      if (patience.stopped) return;
     }
     weight_gradient<XSide<Cell>>(call.x + chunk.row * d.I, d.I, 0, chunk.rows, scratch.dw_ih);
     recurrent_weight_gradient(chunk);
     for (Index i = 0; i < padded * S; ++i) scratch.db[i] += scratch.db_chunk[i];
     input_gradient(chunk);
-    return true;
   }
 
   static void zero_all(T* p, Index n) {

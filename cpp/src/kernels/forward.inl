@@ -164,7 +164,7 @@ void collect_final_states(const ForwardCall<T>& call, const ForwardStates<T, Cel
 
 template <class T, class Cell>
 void forward_step(const ForwardCall<T>& call, const ForwardScratch<T, Cell>& scratch,
-                  const ForwardStates<T, Cell>& states, T* saved, Index t) {
+                  const ForwardStates<T, Cell>& states, T* saved, Index t, Patience& patience) {
   const Dims& d = call.dims;
   const StepRows rows(call.rows, d.T, t);
   ForwardStep<T> continuing{}, starting{};
@@ -181,6 +181,7 @@ void forward_step(const ForwardCall<T>& call, const ForwardScratch<T, Cell>& scr
     for (int q = 1; q < Cell::states; ++q) continuing.before[q] = states.after(q, rows.previous);
   }
   for (Index j = 0; j < blocks_of<T>(d.H); j += unit_blocks<Cell>) {
+    if (patience.ends(rows.count, d.I + d.H, unit_blocks<Cell> * Cell::gates * lanes<T>)) return;
     forward_panel<T, Cell>(call, scratch, continuing, 0, rows.continuing, j);
     forward_panel<T, Cell>(call, scratch, starting, rows.continuing, rows.count, j);
   }
@@ -191,21 +192,20 @@ bool forward(const ForwardCall<T>& call) {
   const Dims& d = call.dims;
   const ForwardScratch<T, Cell> scratch(call.scratch, d);
   const Tape<T, Cell> tape(call.tape, d, call.rows.first[d.T]);
-  pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, scratch.w_ih);
-  pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, scratch.w_hh);
+  Patience patience{call.interrupt};
+  pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, scratch.w_ih, patience);
+  pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, scratch.w_hh, patience);
   pack_bias<T, Cell>(call.b_ih, call.b_hh, d.H, scratch.bias);
   if (call.tape) {
-    pack_by_column<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, tape.w_ih);
-    pack_by_column<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, tape.w_hh);
+    pack_by_column<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, tape.w_ih, patience);
+    pack_by_column<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, tape.w_hh, patience);
   }
   const ForwardStates<T, Cell> states(call, tape, scratch);
-  Patience patience{call.interrupt};
-  for (Index n = 0; n < d.T; ++n) {
+  for (Index n = 0; n < d.T && !patience.stopped; ++n) {
     const Index t = call.rows.reverse ? d.T - 1 - n : n;
-    forward_step<T, Cell>(call, scratch, states, call.tape ? tape.saved : nullptr, t);
-    const Index operations = 2 * call.rows.count[t] * Cell::gates * d.H * (d.I + d.H);
-    if (patience.ends(static_cast<double>(operations))) return false;
+    forward_step<T, Cell>(call, scratch, states, call.tape ? tape.saved : nullptr, t, patience);
   }
+  if (patience.stopped) return false;
   collect_final_states<T, Cell>(call, states);
   return true;
 }

@@ -35,6 +35,23 @@ struct HSide {
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
 
+// Counts floating-point operations, and asks every millisecond or so whether to stop.
+struct Patience {
+  const Interrupt& interrupt;
+  double work = 0;
+  bool stopped = false;
+
+  bool ends(Index rows, Index inputs, Index outputs) {
+    constexpr double overhead = 2e4;  // of a step or a loop, as operations
+    work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
+                static_cast<double>(outputs) +
+            overhead;
+    if (!interrupt.requested || work < 5e7 || stopped) return stopped;
+    work = 0;
+    return stopped = interrupt.requested(interrupt.context);
+  }
+};
+
 // Panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K].
 template <class T, class Cell>
 BPTT_INLINE Index unit_packed_index(Index j, Index k, Index g, Index H, Index K) {
@@ -49,8 +66,8 @@ BPTT_INLINE Index unit_packed_size(Index H, Index K) {
 }
 
 template <class T, class Cell, class Side>
-void pack_by_unit(const T* w, Index H, Index K, T* packed) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
+void pack_by_unit(const T* w, Index H, Index K, T* packed, Patience& patience) {
+  for (Index j = 0; j < blocks_of<T>(H) && !patience.ends(16, K, Cell::gates * lanes<T>); ++j)
     for (Index g = 0; g < Cell::gates; ++g) {
       const T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
       const Index used = used_lanes<T>(j, H);
@@ -82,9 +99,10 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
 }
 
 template <class T, class Cell, class Side>
-void pack_by_column(const T* w, Index H, Index K, T* packed) {
+void pack_by_column(const T* w, Index H, Index K, T* packed, Patience& patience) {
   constexpr Index panel_width = column_blocks * lanes<T>;
   for (Index column = 0; column < K; column += panel_width) {
+    if (patience.ends(16, panel_width, Cell::gates * H)) return;
     const Index used = smaller(panel_width, K - column), width = blocks_of<T>(used) * lanes<T>;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
       for (Index g = 0; g < Cell::gates; ++g)
@@ -178,17 +196,5 @@ struct StepRows {
     previous = rows.reverse ? t + 1 : t - 1;
     count = rows.count[t];
     continuing = previous < 0 || previous >= T ? 0 : smaller(rows.count[previous], count);
-  }
-};
-
-// Counts operations and asks from time to time whether to stop.
-struct Patience {
-  const Interrupt& interrupt;
-  double work = 0;
-  bool ends(double operations) {
-    work += operations;
-    if (!interrupt.requested || work < 1e8) return false;
-    work = 0;
-    return interrupt.requested(interrupt.context);
   }
 };

@@ -48,7 +48,7 @@ def test_cross_entropy_is_torchs(ignore_index, scale, dtype):
         )
 
     check_against_torch(
-        lambda p: cross_entropy(p, target, ignore_index),
+        lambda p: cross_entropy(p, target, ignore_index=ignore_index),
         theirs,
         logits,
         1e-12 if dtype == "float64" else 1e-6,

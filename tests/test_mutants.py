@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import textbook
 from bptt import reference
 from cases import (
     CELLS,
@@ -78,6 +79,40 @@ def test_wrong_cell_gradients_are_caught(cell: Cell, monkeypatch: pytest.MonkeyP
 
     checks = [gradient_check(problem(cell, (4, 2, 3, 4)))]
     assert survivors(row.grad, install, checks) == []
+
+
+def forward_check(p: Problem) -> Check:
+    want = textbook.outputs(p)
+
+    def check() -> None:
+        got = reference_results(p)
+        assert_close({name: got[name] for name in want}, want, TOLERANCE["float32"])
+
+    return check
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
+def test_wrong_equations_are_caught(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the gradient fits the wrong equations."""
+    row = reference.CELLS[cell.name]
+
+    def install(mutant: Any) -> None:
+        monkeypatch.setitem(reference.CELLS, cell.name, row._replace(step=mutant))
+
+    checks = [forward_check(problem(cell, (4, 3, 2, 3)))]
+    assert survivors(row.step, install, checks) == []
+
+
+def test_a_wrong_forward_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def install(mutant: Any) -> None:
+        monkeypatch.setattr(reference, "forward", mutant)
+
+    cells = [c for c in CELLS if c.name in ("lstm", "gru")]
+    problems = [problem(c, (4, 3, 2, 3), o) for c in cells for o in OPTIONS if not o.step_clip]
+    checks = [check(p) for p in problems for check in (forward_check, gradient_check)]
+    # Not wrong: the padding of x counts for nothing, whatever finite number it is.
+    equivalent = ["forward: 0 -> 1 in `x = np.where(active[:, :, None], x, 0)`"]
+    assert survivors(reference.forward, install, checks) == equivalent
 
 
 @pytest.mark.parametrize("name", list(reference.ACTIVATIONS))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import textbook
 from bptt import reference
 from cases import CELLS, OPTIONS, Cell, Options, assert_close, flat, problem, reference_results
 from complex_step import gradients
@@ -23,6 +24,14 @@ def test_backward_is_the_complex_step_derivative(cell: Cell, options: Options) -
         assert_close({name: got[name] for name in want}, want, 1e-12)
         missing = {"d b_ih", "d b_hh"} - want.keys()
         assert not missing & got.keys()
+
+
+@pytest.mark.parametrize("options", UNCLIPPED, ids=lambda o: o.id)
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.name in textbook.UNITS], ids=lambda c: c.id)
+def test_forward_is_that_of_the_textbook(cell: Cell, options: Options) -> None:
+    p = problem(cell, (4, 3, 2, 3), options)
+    got, want = reference_results(p), textbook.outputs(p)
+    assert_close({name: got[name] for name in want}, want, 1e-13)
 
 
 def linear(w_h: float, T: int) -> float:

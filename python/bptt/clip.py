@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .grads import Array
+from .grads import Array, check_mapping
 
 __all__ = ["clip_grad_norm", "clip_grad_value"]
 
@@ -125,8 +125,13 @@ def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str 
 
 
 def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
-    """Refuse what cannot be changed in place in its own precision."""
+    """Refuse what cannot be changed in place in its own precision, and each array once."""
+    check_mapping(where, label, arrays)
+    names: dict[int, str] = {}
     for name, a in arrays.items():
+        other = names.setdefault(id(a), name)
+        if other != name:
+            raise ValueError(f"{where}: {label} has one array as {other!r} and {name!r}")
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
             raise TypeError(

@@ -37,6 +37,8 @@ class LayerGrads(NamedTuple):
 
 def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{where}: {name} is a masked array, expected one without a mask")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
@@ -127,6 +129,12 @@ class Layer:
         for name, array in self.parameters.items():
             array[...] = new[name]
 
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters by name, under the name that PyTorch has for it."""
+        return {name: array.copy() for name, array in self.parameters.items()}
+
+    load_state_dict = load
+
     def __repr__(self) -> str:
         options = []
         for name, argument in inspect.signature(type(self)).parameters.items():
@@ -194,8 +202,8 @@ class Linear(Layer):
         """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
         return self.forward(x)[0]
 
-    def forward(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Return y and the tape for `backward`, which may share memory with `x`.
+    def forward(self, x: ArrayLike) -> tuple[Array, tuple[Array, Array]]:
+        """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
 
         Raises
         ------
@@ -210,12 +218,13 @@ class Linear(Layer):
                 f"Linear: x has shape {x.shape}, "
                 f"expected (..., in_features) = (..., {self.in_features})"
             )
-        y = x @ self.parameters["weight"].T
+        weight = self.parameters["weight"].copy()
+        y = x @ weight.T
         if self.bias:
             y += self.parameters["bias"]
-        return y, x
+        return y, (x, weight)
 
-    def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
+    def backward(self, tape: tuple[Array, Array], dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
 
         Raises
@@ -225,13 +234,14 @@ class Linear(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
-        x, weight = tape, self.parameters["weight"]
+        x, weight = tape
         dy = as_float("Linear", "dy", dy, self.dtype)
         check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
         rows = dy.reshape(-1, self.out_features)
         params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
         if self.bias:
-            params["bias"] = rows.sum(0)
+            # In float64: a float32 sum over many rows loses one digit after the other.
+            params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
         return LayerGrads(params, dy @ weight)
 
 

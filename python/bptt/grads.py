@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The gradients that one backward pass returns."""
+"""The gradients that one backward pass returns, and dicts of arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,3 +44,13 @@ class Grads(NamedTuple):
             return str(np.shape(value))
 
         return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in self._asdict().items()) + ")"
+
+
+def check_mapping(where: str, label: str, value: object) -> None:
+    """Refuse what holds the arrays instead of them."""
+    if isinstance(value, Mapping):
+        return
+    hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
+    raise TypeError(
+        f"{where}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
+    )

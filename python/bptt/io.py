@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .grads import Array
+from .grads import Array, check_mapping
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -32,7 +32,7 @@ def save(
 
     The file is written under a temporary name in the same folder, flushed to the disk, and renamed:
     whatever happens meanwhile, `path` holds the old content or the new one. (Only a killed process
-    can leave a temporary file ``.<name>.<random>.tmp`` behind.)
+    can leave a temporary file ``.<random>.tmp`` behind.)
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def save(
     TypeError
         If a name or metadata is not text, or an array holds something else; nothing is written.
     ValueError
-        If an array is called ``__metadata__``.
+        If an array is called ``__metadata__`` or its name holds a NUL, or the path leads to
+        something else than a file, as a device.
     ImportError
         If the name asks for safetensors and the package is not installed.
     OSError
@@ -68,6 +69,7 @@ def save(
     ({'w': array([[1., 0.],
            [0., 1.]])}, {'epoch': '7'})
     """
+    check_mapping("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
     metadata = dict(metadata or {})
     for key, value in metadata.items():
@@ -117,6 +119,8 @@ def load_metadata(path: Path) -> dict[str, str]:
 def _plain(name: str, value: ArrayLike) -> Array:
     if not isinstance(name, str):
         raise TypeError(f"save: arrays has the name {name!r}, expected text")
+    if "\0" in name:  # zip archives cut a name there
+        raise ValueError(f"save: arrays has the name {name!r}, expected one without a NUL")
     if name == _METADATA:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
     array = np.asarray(value)
@@ -152,11 +156,20 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 
 
 def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    """Write a file under a temporary name and rename it, so that it is never seen half-written.
+
+    Raises ValueError if something else than a regular file stands there: it would be replaced.
+    """
+    mode = None
+    if os.path.lexists(target):
+        if not os.path.isfile(target):
+            raise ValueError(f"{target} is no regular file, expected one or nothing there")
+        mode = os.stat(target).st_mode & 0o7777
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
+            if mode is not None:  # no more readers than before
+                os.chmod(temporary, mode)
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -166,7 +179,7 @@ def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
             os.unlink(temporary)
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
             os.fsync(descriptor)  # the rename itself
         finally:

@@ -177,8 +177,8 @@ class Recurrent(Layer, ABC):
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with dropout, and with a tape for `backward`.
 
-        Arguments, errors and the first two results are those of a call. The tape refers to `x`:
-        run `backward` before you change it. The parameters may change in between.
+        Arguments, errors and the first two results are those of a call. `y` is read-only: change
+        a copy. The tape refers to `x`, which must stay as it is; the parameters may change.
         """
         return self._run(x, state, lengths, training=True)
 
@@ -192,8 +192,7 @@ class Recurrent(Layer, ABC):
             check_shape(type(self).__name__, "lengths", lengths, "(B,)", (B,))
         initial = self._split_state("state", state, B)
         masks = self._draw_masks(T, B) if training else []
-        cells: list[Any] = []
-        final: list[State] = []
+        cells, final = list[Any](), list[State]()
         for layer in range(self.num_layers):
             if layer and masks:
                 y = y * masks[layer - 1]
@@ -208,6 +207,8 @@ class Recurrent(Layer, ABC):
                 cells.append(tape)
             y = np.concatenate(outputs, axis=-1) if reverse else outputs[0]
         y = y.swapaxes(0, 1) if self.batch_first else y
+        if training:  # with one direction, the tape refers to it
+            y.flags.writeable = False
         return y, self._join_state(final), RecurrentTape(self, (T, B), cells, masks)
 
     def backward(

@@ -17,6 +17,8 @@ __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 
 
 def _real(where: str, name: str, value: ArrayLike) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{where}: {name} is a masked array, expected one without a mask")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
@@ -69,7 +71,7 @@ def mse(prediction: ArrayLike, target: ArrayLike) -> tuple[float, Array]:
 
 
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, ignore_index: int = -100
+    logits: ArrayLike, target: ArrayLike, *, ignore_index: int = -100
 ) -> tuple[float, Array]:
     """Cross-entropy of the softmax of `logits`: mean of -log softmax(logits)[target].
 
@@ -94,7 +96,8 @@ def cross_entropy(
     ValueError
         If the shapes disagree, or a target is neither a class nor `ignore_index`.
     TypeError
-        If `logits` does not hold real numbers, or `target` integers.
+        If `logits` does not hold real numbers or has a mask, or `target` or `ignore_index` are no
+        integers.
 
     Examples
     --------
@@ -103,6 +106,8 @@ def cross_entropy(
     (0.6931471805599453, array([[-0.5,  0.5],
            [ 0. ,  0. ]]))
     """
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"cross_entropy: ignore_index is {ignore_index!r}, expected an integer")
     logits, target = _real("cross_entropy", "logits", logits), np.asarray(target)
     if logits.ndim == 0 or target.shape != logits.shape[:-1]:
         raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .clip import check_writable
-from .grads import Array
+from .grads import Array, check_mapping
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 
@@ -86,6 +86,8 @@ class Optimizer(ABC):
         self._lr = self._in_range("lr", value)
 
     def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
         if not 0 <= value < below:
             raise ValueError(
                 f"{type(self).__name__}: {name} is {value!r}, expected 0 <= {name} < {below}"
@@ -107,6 +109,12 @@ class Optimizer(ABC):
         TypeError
             If a gradient does not hold real numbers.
         """
+        check_mapping(f"{type(self).__name__}.step", "grads", grads)
+        if any(self.state[kind].keys() != self.params.keys() for kind in self._kinds):
+            raise ValueError(
+                f"{type(self).__name__}.step: params has other names than at the start, "
+                "expected the same: make a new optimiser"
+            )
         checked = self._match("step: grads", grads, self.params)
         self.steps += 1
         for name, p in self.params.items():
@@ -195,7 +203,8 @@ class SGD(Optimizer):
 
     def _update(self, p: Array, g: Array, *state: Array) -> None:
         (v,) = state
-        v *= self.momentum
+        # Not 0 * v without momentum: what was infinite once would be NaN for ever.
+        v[...] = self.momentum * v if self.momentum else 0
         v += g + self.weight_decay * p if self.weight_decay else g
         p -= self.lr * v
 
@@ -222,7 +231,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, weight_decay)
-        self.alpha = self._in_range("alpha", alpha)
+        self.alpha = self._in_range("alpha", alpha, below=1)
         self.eps = self._in_range("eps", eps)
 
     def _update(self, p: Array, g: Array, *state: Array) -> None:
@@ -246,6 +255,8 @@ class _AdamBase(Optimizer):
         weight_decay: float,
     ) -> None:
         super().__init__(params, lr, weight_decay)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers")
         self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
         self.eps = self._in_range("eps", eps)
 

@@ -205,7 +205,7 @@ def clip_step(dh: Array, step_clip: tuple[str, float] | None) -> Array:
     largest = np.fmax(np.abs(dh).max(axis=-1, keepdims=True), np.finfo(dh.dtype).tiny)
     scaled = dh / largest
     norm = largest * np.sqrt((scaled * scaled).sum(axis=-1, keepdims=True))
-    return np.asarray(dh * (bound / np.fmax(norm, bound)))
+    return np.asarray(dh / np.fmax(norm / bound, 1))
 
 
 def backward(

@@ -47,6 +47,7 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({"reverse": "yes"}, TypeError, "lstm_forward: reverse is 'yes', expected True or False"),
     ({"keep_tape": None}, TypeError, "lstm_forward: keep_tape is None, expected True or False"),
+    ({"x": [[[1.0], [1.0, 2.0]]]}, ValueError, "lstm_forward: x is no array: setting an array el"),
     ({"x": OBJECTS}, TypeError, "lstm_forward: x has dtype object, expected real numbers"),
     ({"x": "text"}, TypeError, "lstm_forward: x has dtype <U4, expected real numbers"),
     (

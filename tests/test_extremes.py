@@ -37,6 +37,14 @@ def test_step_clip_by_norm_of_huge_gradients(isa: str, dtype: str) -> None:
         assert np.allclose(clipped, bound / np.sqrt(H), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("bound", [np.inf, 10**400, 1e308])
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_step_clip_with_a_bound_beyond_all_gradients(kind: str, bound: float) -> None:
+    _, _, tape = bptt.rnn_forward([[[1.0]]], [[0.5]], [[0.5]])
+    free = bptt.rnn_backward(tape, [[[1.0]]])
+    assert bptt.rnn_backward(tape, [[[1.0]]], step_clip=(kind, bound)) == free
+
+
 @pytest.mark.filterwarnings("ignore:.*encountered in.*:RuntimeWarning")
 @pytest.mark.parametrize("H", [16, 17])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,10 @@ StepClip = tuple[str, float]
 def as_real(caller: str, name: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{caller}: {name} is no array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
@@ -93,7 +97,7 @@ def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
         raise TypeError(f"{caller}: step_clip has bound {bound!r}, expected a number")
     if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
-    return (kind, float(min(bound, np.finfo(np.float64).max)))
+    return (kind, float(min(bound, sys.float_info.max)))
 
 
 @cache

@@ -17,10 +17,18 @@ struct Dims {
 // the rows of one step are neighbours: step t holds sequences 0 .. count[t]-1, in rows first[t] ..
 // first[t+1]-1. With equal lengths count[t] = B and first[t] = t*B: the caller's own (T, B, ...)
 // arrays, without a copy.
+//
+// The backward pass takes the steps in chunks, steps chunk[c] .. chunk[c+1]-1. The tape holds the
+// saved values of one segment of chunks, chunks segment[s] .. segment[s+1]-1, that which is
+// processed last; those of the others are computed again from the states where they start.
 struct Rows {
-  const Index* count;  // [T], never increasing
-  const Index* first;  // [T+1]
-  bool reverse;        // process the steps from T-1 down to 0
+  const Index* count;    // [T], never increasing
+  const Index* first;    // [T+1]
+  const Index* chunk;    // [chunks+1]
+  const Index* segment;  // [segments+1]
+  Index chunks, segments;
+  Index chunk_rows, segment_rows;  // of the largest
+  bool reverse;                    // process the steps from T-1 down to 0
 };
 
 enum class Activation { tanh, relu, leaky_relu, sigmoid, identity };
@@ -34,10 +42,15 @@ struct StepClip {
   double bound;
 };
 
-// Long calls ask now and then whether they should stop.
-struct Interrupt {
-  bool (*requested)(void*);  // null: never
+// The ranks that compute one call together, each in a thread of its own. All run the same kernel,
+// and every element of a result is summed by one of them, in an order that does not depend on them.
+struct Team {
+  int rank, size;
+  const Index* sequences;  // rank r takes sequences sequences[r] .. sequences[r+1]-1 of every step;
+                           // null: a share of the hidden units
   void* context;
+  bool (*wait)(void* context);               // for all others; false: the call is stopped
+  bool (*stopped)(void* context, int rank);  // asked every millisecond or so
 };
 
 constexpr int max_states = 2;
@@ -49,13 +62,13 @@ struct ForwardCall {
   Dims dims;
   Rows rows;
   Options options;
-  Interrupt interrupt;
   const T* x;                   // [R, I]
   const T* w_ih;                // [G*H, I]
   const T* w_hh;                // [G*H, H]
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
   const T* state0[max_states];  // [B, H] each, sorted as the rows; null: zeros
+  void* weights;                // weights_bytes, 64-byte aligned: as pack() left it
   T* y;                         // [R, H]
   T* state_n[max_states];       // [B, H] each, sorted as the rows
   void* tape;                   // tape_bytes, 64-byte aligned; null: inference
@@ -67,11 +80,11 @@ struct BackwardCall {
   Dims dims;
   Rows rows;
   Options options;
-  Interrupt interrupt;
   StepClip step_clip;
   const T* x;                     // [R, I] as in the forward call
   const T* y;                     // [R, H] as the forward call left it
   const void* tape;               // as the forward call left it
+  const void* weights;            // as pack() left them; only for several segments
   const T* dy;                    // [R, H] or null: zeros
   const T* dstate_n[max_states];  // [B, H] each or null: zeros
   T* dx;                          // [R, I]
@@ -87,11 +100,14 @@ template <class T>
 struct CellKernels {
   const char* name;
   int gates, states;
-  std::size_t (*tape_bytes)(const Dims&, Index rows);
+  std::size_t (*weights_bytes)(const Dims&);
+  std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&);
   std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&);
-  bool (*forward)(const ForwardCall<T>&);    // false: interrupted
-  bool (*backward)(const BackwardCall<T>&);  // false: interrupted
+  // Called by every rank; false: stopped.
+  bool (*pack)(const ForwardCall<T>&, const Team&);
+  bool (*forward)(const ForwardCall<T>&, const Team&);
+  bool (*backward)(const BackwardCall<T>&, const Team&);
 };
 
 struct KernelTable {

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
+#include "bptt/threads.hpp"
 #include "check.hpp"
 #include "isa.hpp"
+#include "schedule.hpp"
+#include "team.hpp"
 
 namespace bptt {
 namespace {
@@ -52,58 +54,105 @@ struct Plan<T>::Impl {
   const CellKernels<T>& cell;
   Options options;
   Dims dims;
-  bool ragged;                      // rows are gathered from the caller's arrays and scattered back
-  std::vector<Index> order;         // of the sequences, longest first
-  std::vector<Index> count, first;  // see Rows
+  bool ragged;  // rows are gathered from the caller's arrays and scattered back
+  Schedule schedule;
 
   Impl(const Spec& s, const Inputs<T>& in)
       : spec(s),
         cell(find_cell<T>(s)),
         options(options_of(s)),
-        dims(check_inputs(s, cell.gates, cell.states, in)) {
-    const std::int64_t* lengths = in.lengths.data;
-    const auto full = [&](std::int64_t length) { return length == dims.T; };
-    ragged = lengths && !std::all_of(lengths, lengths + dims.B, full);
-    count.assign(static_cast<std::size_t>(dims.T), dims.B);
-    if (ragged) sort_by_length(lengths);
-    first.assign(static_cast<std::size_t>(dims.T) + 1, 0);
-    std::partial_sum(count.begin(), count.end(), first.begin() + 1);
+        dims(check_inputs(s, cell.gates, cell.states, in)),
+        ragged(!all_equal(in.lengths.data, dims)),
+        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse) {
+    if (spec.train && spec.checkpoint != Spec::off) place_checkpoints();
   }
 
-  void sort_by_length(const std::int64_t* lengths) {
-    order.resize(static_cast<std::size_t>(dims.B));
-    std::iota(order.begin(), order.end(), Index(0));
-    std::stable_sort(order.begin(), order.end(),
-                     [&](Index a, Index b) { return lengths[a] > lengths[b]; });
-    Index longer = dims.B;
-    for (Index t = 0; t < dims.T; ++t) {
-      while (longer > 0 && lengths[order[static_cast<std::size_t>(longer - 1)]] <= t) --longer;
-      count[static_cast<std::size_t>(t)] = longer;
+  static bool all_equal(const std::int64_t* lengths, const Dims& d) {
+    return !lengths ||
+           std::all_of(lengths, lengths + d.B, [&](std::int64_t length) { return length == d.T; });
+  }
+
+  void place_checkpoints() {
+    const Index chunks = schedule.chunks();
+    if (spec.checkpoint == Spec::sqrt) {
+      Index n = 1;
+      while (n * n < chunks) ++n;
+      return schedule.cut(n);
     }
+    const auto bytes = [&](Index n) {
+      schedule.cut(n);
+      return TapePieces(*this, nullptr).bytes + BackwardPieces(*this, nullptr).bytes;
+    };
+    // The bytes rise with the length of the segments, but for very short ones; the shortest that is
+    // of any use has as many chunks as there are segments.
+    Index best = 0;
+    std::size_t least = 0;
+    for (Index n = std::max(chunks, Index(1)); n > 0; n = n == 1 ? 0 : (n + 1) / 2) {
+      const std::size_t needed = bytes(n);
+      if (needed <= spec.max_bytes) {
+        best = n;
+        break;
+      }
+      least = least ? std::min(least, needed) : needed;
+    }
+    if (!best)
+      refuse(spec.caller, "max_bytes is " + std::to_string(spec.max_bytes) +
+                              ", expected at least " + std::to_string(least));
+    schedule.cut(best);
   }
 
-  Rows rows() const { return {count.data(), first.data(), spec.reverse}; }
-  Index total() const { return first.back(); }
-  Index source(Index row) const { return order[static_cast<std::size_t>(row)]; }
+  Rows rows() const { return schedule.rows(); }
+  Index total() const { return schedule.total(); }
+  Index source(Index row) const { return schedule.order[static_cast<std::size_t>(row)]; }
   static std::size_t bytes(Index n) { return static_cast<std::size_t>(n) * sizeof(T); }
 
-  // --- between the caller's (T, B, width) or (B, width) arrays and sorted rows
+  // --- the threads
 
-  void gather(const T* from, Index width, T* rows_out) const {
-    for (Index t = 0; t < dims.T; ++t)
-      gather_rows(from + t * dims.B * width, count[static_cast<std::size_t>(t)], width,
-                  rows_out + first[static_cast<std::size_t>(t)] * width);
+  // Threads cost some microseconds a call, or, where they share the hidden units, some tenths of
+  // one a step: below, they would not pay.
+  int team_size() const {
+    constexpr double least_work = 1e6, least_step = 1e5;  // operations of one thread
+    const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
+                        static_cast<double>(dims.I + dims.H) * static_cast<double>(dims.B);
+    const double work =
+        step * static_cast<double>(total()) / static_cast<double>(dims.B ? dims.B : 1);
+    const int most = spec.threads ? spec.threads : threads();
+    const auto at_most = [&](double n) {
+      return static_cast<int>(std::max(1.0, std::min(n, double(most))));
+    };
+    const int n = at_most(work / least_work);
+    return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
+  }
+  // Whole sequences for every rank if each has enough to fill its registers.
+  bool by_sequence(int ranks) const { return dims.B / ranks >= 4; }
+
+  // --- between the caller's (T, B, width) or (B, width) arrays and sorted rows; a rank's share of
+  // the steps or, of the latter, all by the first rank
+
+  struct Steps {
+    Index begin, end;
+  };
+  Steps steps(const Team& team) const {
+    return {dims.T * team.rank / team.size, dims.T * (team.rank + 1) / team.size};
+  }
+  Index count(Index t) const { return schedule.count[static_cast<std::size_t>(t)]; }
+  Index first(Index t) const { return schedule.first[static_cast<std::size_t>(t)]; }
+
+  void gather(const T* from, Index width, T* rows_out, const Team& team) const {
+    const Steps mine = steps(team);
+    for (Index t = mine.begin; t < mine.end; ++t)
+      gather_rows(from + t * dims.B * width, count(t), width, rows_out + first(t) * width);
   }
   void gather_rows(const T* from, Index n, Index width, T* out) const {
     for (Index r = 0; r < n; ++r)
       std::memcpy(out + r * width, from + source(r) * width, bytes(width));
   }
-  void scatter(const T* rows_in, Index width, T* to) const {
-    for (Index t = 0; t < dims.T; ++t) {
+  void scatter(const T* rows_in, Index width, T* to, const Team& team) const {
+    const Steps mine = steps(team);
+    for (Index t = mine.begin; t < mine.end; ++t) {
       T* step = to + t * dims.B * width;
-      const Index n = count[static_cast<std::size_t>(t)];
-      scatter_rows(rows_in + first[static_cast<std::size_t>(t)] * width, n, width, step);
-      for (Index r = n; r < dims.B; ++r) std::fill_n(step + source(r) * width, width, T(0));
+      scatter_rows(rows_in + first(t) * width, count(t), width, step);
+      for (Index r = count(t); r < dims.B; ++r) std::fill_n(step + source(r) * width, width, T(0));
     }
   }
   void scatter_rows(const T* in, Index n, Index width, T* to) const {
@@ -113,12 +162,14 @@ struct Plan<T>::Impl {
   // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 
   struct TapePieces {
-    void* kernel;
+    void *kernel, *weights = nullptr;
     T *x, *y;
     std::size_t bytes;
     TapePieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.total())));
+      kernel = pieces.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.rows())));
+      if (p.rows().segments > 1)
+        weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       x = p.ragged ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
       y = p.ragged ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
       bytes = pieces.used;
@@ -126,13 +177,14 @@ struct Plan<T>::Impl {
   };
 
   struct ForwardPieces {
-    void* kernel;
+    void *kernel, *weights;
     T *x = nullptr, *y = nullptr;
     T *state0[max_states], *state_n[max_states];
     std::size_t bytes;
     ForwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
       kernel = pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims)));
+      weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.ragged && !p.spec.train) {
         x = pieces.take<T>(p.total() * p.dims.I);
         y = pieces.take<T>(p.total() * p.dims.H);
@@ -166,6 +218,89 @@ struct Plan<T>::Impl {
       bytes = pieces.used;
     }
   };
+
+  // --- the calls; `work` is one rank's part of them
+
+  template <class F>
+  bool run(StopRequest stop, const F& work) const {
+    Lease threads(team_size());
+    std::vector<Index> shares;
+    if (threads.size() > 1 && by_sequence(threads.size()))
+      shares = schedule.shares(dims.B, threads.size());
+    return threads.run(stop, [&](Team team) {
+      team.sequences = shares.empty() ? nullptr : shares.data();
+      work(team);
+    });
+  }
+
+  ForwardCall<T> forward_call(const Inputs<T>& in, const Outputs<T>& out, const TapePieces& kept,
+                              const ForwardPieces& work) const {
+    ForwardCall<T> call{};
+    call.dims = dims, call.rows = rows(), call.options = options;
+    call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
+    call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+    call.weights = kept.weights ? kept.weights : work.weights;
+    call.y = out.y;
+    call.tape = spec.train ? kept.kernel : nullptr;
+    call.scratch = work.kernel;
+    for (int q = 0; q < cell.states; ++q)
+      call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
+    if (!ragged) return call;
+    call.x = spec.train ? kept.x : work.x;
+    call.y = spec.train ? kept.y : work.y;
+    for (int q = 0; q < cell.states; ++q) {
+      call.state0[q] = in.state[q] ? work.state0[q] : nullptr;
+      call.state_n[q] = work.state_n[q];
+    }
+    return call;
+  }
+
+  void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
+               const ForwardPieces& pieces, const Team& team) const {
+    if (ragged) gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
+    for (int q = 0; q < cell.states && ragged && team.rank == 0; ++q)
+      if (in.state[q]) gather_rows(in.state[q].data, dims.B, dims.H, pieces.state0[q]);
+    if (!cell.pack(call, team) || !cell.forward(call, team) || !ragged) return;
+    scatter(call.y, dims.H, out.y, team);
+    for (int q = 0; q < cell.states && team.rank == 0; ++q)
+      scatter_rows(call.state_n[q], dims.B, dims.H, out.state[q]);
+  }
+
+  BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& given,
+                                StepClipping clip, const Gradients<T>& out, const TapePieces& kept,
+                                const BackwardPieces& work) const {
+    BackwardCall<T> call{};
+    call.dims = dims, call.rows = rows(), call.options = options;
+    call.step_clip = {static_cast<StepClip::Kind>(clip.kind), clip.bound};
+    call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
+    call.dy = given.y.data;
+    call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh;
+    call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
+    call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
+    call.scratch = work.kernel;
+    for (int q = 0; q < cell.states; ++q)
+      call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
+    if (!ragged) return call;
+    call.x = kept.x, call.y = kept.y, call.dx = work.dx;
+    call.dy = given.y ? work.dy : nullptr;
+    for (int q = 0; q < cell.states; ++q) {
+      call.dstate_n[q] = given.state[q] ? work.dstate_n[q] : nullptr;
+      call.dstate0[q] = work.dstate0[q];
+    }
+    return call;
+  }
+
+  void backward(const Cotangents<T>& given, const Gradients<T>& out, const BackwardCall<T>& call,
+                const BackwardPieces& pieces, const Team& team) const {
+    if (ragged && given.y) gather(given.y.data, dims.H, pieces.dy, team);
+    for (int q = 0; q < cell.states && ragged && team.rank == 0; ++q)
+      if (given.state[q]) gather_rows(given.state[q].data, dims.B, dims.H, pieces.dstate_n[q]);
+    if (team.size > 1 && ragged && !team.wait(team.context)) return;
+    if (!cell.backward(call, team) || !ragged) return;
+    scatter(pieces.dx, dims.I, out.x, team);
+    for (int q = 0; q < cell.states && team.rank == 0; ++q)
+      scatter_rows(pieces.dstate0[q], dims.B, dims.H, out.state[q]);
+  }
 };
 
 template <class T>
@@ -221,32 +356,8 @@ bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, vo
   check_buffer(p.spec.caller, "scratch", scratch, forward_scratch_bytes());
   const typename Impl::TapePieces kept(p, p.spec.train ? tape : nullptr);
   const typename Impl::ForwardPieces work(p, scratch);
-  ForwardCall<T> call{};
-  call.dims = p.dims, call.rows = p.rows(), call.options = p.options;
-  call.interrupt = {stop.requested, stop.context};
-  call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
-  call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
-  call.y = out.y;
-  call.tape = p.spec.train ? kept.kernel : nullptr;
-  call.scratch = work.kernel;
-  for (int q = 0; q < p.cell.states; ++q)
-    call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
-  if (!p.ragged) return p.cell.forward(call);
-
-  T* x = p.spec.train ? kept.x : work.x;
-  p.gather(in.x.data, p.dims.I, x);
-  call.x = x;
-  call.y = p.spec.train ? kept.y : work.y;
-  for (int q = 0; q < p.cell.states; ++q) {
-    if (in.state[q]) p.gather_rows(in.state[q].data, p.dims.B, p.dims.H, work.state0[q]);
-    call.state0[q] = in.state[q] ? work.state0[q] : nullptr;
-    call.state_n[q] = work.state_n[q];
-  }
-  if (!p.cell.forward(call)) return false;
-  p.scatter(call.y, p.dims.H, out.y);
-  for (int q = 0; q < p.cell.states; ++q)
-    p.scatter_rows(work.state_n[q], p.dims.B, p.dims.H, out.state[q]);
-  return true;
+  const ForwardCall<T> call = p.forward_call(in, out, kept, work);
+  return p.run(stop, [&](const Team& team) { p.forward(in, out, call, work, team); });
 }
 
 template <class T>
@@ -260,32 +371,8 @@ bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepC
   check_buffer(caller, "scratch", scratch, backward_scratch_bytes());
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));
   const typename Impl::BackwardPieces work(p, scratch);
-  BackwardCall<T> call{};
-  call.dims = p.dims, call.rows = p.rows(), call.options = p.options;
-  call.interrupt = {stop.requested, stop.context};
-  call.step_clip = {static_cast<StepClip::Kind>(clip.kind), clip.bound};
-  call.x = x, call.y = y, call.tape = kept.kernel, call.dy = given.y.data;
-  call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh;
-  call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
-  call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
-  call.scratch = work.kernel;
-  for (int q = 0; q < p.cell.states; ++q)
-    call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
-  if (!p.ragged) return p.cell.backward(call);
-
-  call.x = kept.x, call.y = kept.y, call.dx = work.dx;
-  if (given.y) p.gather(given.y.data, p.dims.H, work.dy);
-  call.dy = given.y ? work.dy : nullptr;
-  for (int q = 0; q < p.cell.states; ++q) {
-    if (given.state[q]) p.gather_rows(given.state[q].data, p.dims.B, p.dims.H, work.dstate_n[q]);
-    call.dstate_n[q] = given.state[q] ? work.dstate_n[q] : nullptr;
-    call.dstate0[q] = work.dstate0[q];
-  }
-  if (!p.cell.backward(call)) return false;
-  p.scatter(work.dx, p.dims.I, out.x);
-  for (int q = 0; q < p.cell.states; ++q)
-    p.scatter_rows(work.dstate0[q], p.dims.B, p.dims.H, out.state[q]);
-  return true;
+  const BackwardCall<T> call = p.backward_call(x, y, given, clip, out, kept, work);
+  return p.run(stop, [&](const Team& team) { p.backward(given, out, call, work, team); });
 }
 
 template class Plan<float>;

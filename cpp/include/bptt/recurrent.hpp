@@ -28,6 +28,15 @@ struct Spec {
       "tanh";            // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
   bool train = true;     // keep a tape for backward
+  int threads = 0;       // at most; 0: as many as bptt::threads() says. Small calls take fewer.
+  // A tape of less memory keeps the values of one segment of steps, and backward() computes those
+  // of the others again: the same gradients, to the last bit, in about a third more time.
+  enum Checkpoint {
+    off,
+    sqrt,  // segments as long as there are many
+    bytes  // the longest segments with which the tape and backward's scratch fit into max_bytes
+  } checkpoint = off;
+  std::size_t max_bytes = 0;
   std::string caller = "forward";  // opens every error message
 };
 

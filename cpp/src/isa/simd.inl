@@ -21,10 +21,12 @@ struct Simd;
 template <>
 struct Simd<float> {
   using Native = F32;
+  using Mask = I32;  // of a shuffle
 };
 template <>
 struct Simd<double> {
   using Native = F64;
+  using Mask = I64;
 };
 template <class T>
 using Native = typename Simd<T>::Native;

@@ -36,12 +36,19 @@ constexpr int max_rows = 2;
 #include "../cells/list.hpp"
 #include "../pieces.inl"
 #include "gemm.inl"
+#include "transpose.inl"
+#include "team.inl"
 #include "layout.inl"
+#include "tape.inl"
 #include "forward.inl"
 #include "backward.inl"
 
 template <class T, class Cell>
-std::size_t tape_bytes(const Dims& d, Index rows) {
+std::size_t weights_bytes(const Dims& d) {
+  return Weights<T, Cell>(nullptr, d).bytes;
+}
+template <class T, class Cell>
+std::size_t tape_bytes(const Dims& d, const Rows& rows) {
   return Tape<T, Cell>(nullptr, d, rows).bytes;
 }
 template <class T, class Cell>
@@ -52,14 +59,25 @@ template <class T, class Cell>
 std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows) {
   return BackwardScratch<T, Cell>(nullptr, d, rows).bytes;
 }
+template <class T, class Cell>
+bool forward(const ForwardCall<T>& call, const Team& team) {
+  const Tape<T, Cell> tape(call.tape, call.dims, call.rows);
+  return Forward<T, Cell>(call, team, tape.last, false).run();
+}
+template <class T, class Cell>
+bool backward(const BackwardCall<T>& call, const Team& team) {
+  return Backward<T, Cell>(call, team).run();
+}
 
 #define BPTT_CELL_KERNELS(Cell)     \
   {Cell::name,                      \
    Cell::gates,                     \
    Cell::states,                    \
+   weights_bytes<T, Cell>,          \
    tape_bytes<T, Cell>,             \
    forward_scratch_bytes<T, Cell>,  \
    backward_scratch_bytes<T, Cell>, \
+   pack<T, Cell>,                   \
    forward<T, Cell>,                \
    backward<T, Cell>},
 template <class T>

@@ -2,6 +2,9 @@
 // The microkernel: a tile of MR rows by a few vectors stays in registers while it runs over the
 // inner index.
 
+// So few rows take two panels at once, as far as the registers hold them.
+constexpr int few_rows = max_rows < 6 ? 1 : 2;
+
 template <int N>
 struct Int {
   static constexpr int value = N;
@@ -31,32 +34,27 @@ template <class T, int MR, int NV>
 using Tile = Native<T>[MR][NV];
 
 template <class T, int MR, int NV>
-BPTT_INLINE void zero(Tile<T, MR, NV>& acc) {
+BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
       Native<T>{};
 }
 
-template <class T, int MR, int NV>
-BPTT_INLINE void store_tile(T* out, const Tile<T, MR, NV>& acc) {
-  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NV; ++v)
-      store(out + (r * NV + v) * lanes<T>, acc[r][v]);
-}
-
-// acc[r][b*S + First + g] += sum over k < K of a[r*a_row + k*a_step] * w[k*w_step + b*w_block +
-// g*lanes ...], for MR rows r, NB blocks of hidden units b, and the window of G out of S sums of
-// each unit. Every loop over the tile must unroll completely: one that stays a loop puts the
-// accumulators into memory.
-template <class T, int MR, int NB, int S, int First, int G>
-BPTT_INLINE void multiply_add(Tile<T, MR, NB * S>& acc, const T* a, Index a_row, Index a_step,
-                              const T* w, Index w_step, Index w_block, Index K) {
+// For P panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
+// acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
+// vector w[p*w_panel + k*w_step + (n*G + g)*lanes].
+// Every loop over the tile must unroll completely: one that stays a loop puts the accumulators into
+// memory.
+template <class T, int MR, int P, int NB, int S, int First, int G>
+BPTT_INLINE void multiply_add(Tile<T, MR, P * NB * S>& acc, const T* a, Index a_row, Index a_panel,
+                              Index a_step, const T* w, Index w_panel, Index w_step, Index K) {
   for (Index k = 0; k < K; ++k) {
-    Native<T> b[NB * G];
-    BPTT_UNROLL for (int n = 0; n < NB; ++n) BPTT_UNROLL for (int g = 0; g < G; ++g) b[n * G + g] =
-        load(w + n * w_block + g * lanes<T>);
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) {
-      const Native<T> s = broadcast(a[r * a_row]);
+    Native<T> b[P][NB * G];
+    BPTT_UNROLL for (int p = 0; p < P; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) b[p][v] =
+        load(w + p * w_panel + v * lanes<T>);
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int p = 0; p < P; ++p) {
+      const Native<T> s = broadcast(a[r * a_row + p * a_panel]);
       BPTT_UNROLL for (int n = 0; n < NB; ++n) BPTT_UNROLL for (int g = 0; g < G; ++g)
-          acc[r][n * S + First + g] += s * b[n * G + g];
+          acc[r][(p * NB + n) * S + First + g] += s * b[p][n * G + g];
     }
     a += a_step;
     w += w_step;

@@ -35,81 +35,85 @@ struct HSide {
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
 
-// Counts floating-point operations, and asks every millisecond or so whether to stop.
-struct Patience {
-  const Interrupt& interrupt;
-  double work = 0;
-  bool stopped = false;
+// --- panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K]
 
-  bool ends(Index rows, Index inputs, Index outputs) {
-    constexpr double overhead = 2e4;  // of a step or a loop, as operations
-    work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
-                static_cast<double>(outputs) +
-            overhead;
-    if (!interrupt.requested || work < 5e7 || stopped) return stopped;
-    work = 0;
-    return stopped = interrupt.requested(interrupt.context);
-  }
-};
-
-// Panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K].
-template <class T, class Cell>
-BPTT_INLINE Index unit_packed_index(Index j, Index k, Index g, Index H, Index K) {
-  const Index panel = j / unit_blocks<Cell>,
-              width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel * unit_blocks<Cell>);
-  const Index start = panel * unit_blocks<Cell> * K;
-  return ((start + k * width + j % unit_blocks<Cell>)*Cell::gates + g) * lanes<T>;
-}
 template <class T, class Cell>
 BPTT_INLINE Index unit_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * K * Cell::gates * lanes<T>;
 }
 
+// Inputs [begin, end) of the `width` blocks from block j.
 template <class T, class Cell, class Side>
-void pack_by_unit(const T* w, Index H, Index K, T* packed, Patience& patience) {
-  for (Index j = 0; j < blocks_of<T>(H) && !patience.ends(16, K, Cell::gates * lanes<T>); ++j)
+void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin, Index end,
+                T* packed) {
+  for (Index b = 0; b < width; ++b)
     for (Index g = 0; g < Cell::gates; ++g) {
-      const T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
-      const Index used = used_lanes<T>(j, H);
-      for (Index k = 0; k < K; ++k) {
-        T* p = packed + unit_packed_index<T, Cell>(j, k, g, H, K);
-        for (Index l = 0; l < lanes<T>; ++l) p[l] = l < used ? rows[l * K + k] : T(0);
+      const Index units = used_lanes<T>(j + b, H);
+      const T* rows = w + (Side::gates[g] * H + (j + b) * lanes<T>)*K;
+      T* out = packed + (b * Cell::gates + g) * lanes<T>;
+      for (Index k = begin; k < end; k += lanes<T>) {
+        Native<T> block[lanes<T>];
+        load_rows<T>(rows + k, K, units, smaller(lanes<T>, end - k), block);
+        transpose<T>(block);
+        for (Index i = 0; i < smaller(lanes<T>, end - k); ++i)
+          store(out + (k - begin + i) * width * Cell::gates * lanes<T>, block[i]);
       }
     }
 }
 
+// The panels that hold blocks [blocks.begin, blocks.end).
 template <class T, class Cell, class Side>
-void unpack_by_unit(const T* packed, Index H, Index K, T* w) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
+void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patience& patience) {
+  for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
+    const Index width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - j);
+    if (patience.ends(16, K, width * Cell::gates * lanes<T>)) return;
+    pack_panel<T, Cell, Side>(w, H, K, j, width, 0, K, packed + j * K * Cell::gates * lanes<T>);
+  }
+}
+
+template <class T, class Cell, class Side>
+void unpack_by_unit(const T* packed, Index H, Index K, Range blocks, T* w) {
+  for (Index j = blocks.begin; j < blocks.end; ++j)
     for (Index g = 0; g < Cell::gates; ++g) {
+      const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
+                  width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel),
+                  step = width * Cell::gates * lanes<T>;
+      const T* from =
+          packed + panel * K * Cell::gates * lanes<T> + ((j - panel) * Cell::gates + g) * lanes<T>;
       T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
-      const Index used = used_lanes<T>(j, H);
-      for (Index k = 0; k < K; ++k) {
-        const T* p = packed + unit_packed_index<T, Cell>(j, k, g, H, K);
-        for (Index l = 0; l < used; ++l) rows[l * K + k] = p[l];
+      for (Index k = 0; k < K; k += lanes<T>) {
+        const Index n = smaller(lanes<T>, K - k);
+        Native<T> block[lanes<T>];
+        load_rows<T>(from + k * step, step, n, lanes<T>, block);
+        transpose<T>(block);
+        for (Index l = 0; l < used_lanes<T>(j, H); ++l) store(rows + l * K + k, block[l], n);
       }
     }
 }
 
-// Panels of backward weights: [panel of input columns][block, gate, lane][column]; w is [gates*H,
-// K].
+// --- panels of backward weights: [panel of input columns][block, gate, lane][column]
+
 template <class T, class Cell>
 BPTT_INLINE Index column_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * Cell::gates * lanes<T> * blocks_of<T>(K) * lanes<T>;
 }
 
+// The panels that hold column blocks [columns.begin, columns.end).
 template <class T, class Cell, class Side>
-void pack_by_column(const T* w, Index H, Index K, T* packed, Patience& patience) {
-  constexpr Index panel_width = column_blocks * lanes<T>;
-  for (Index column = 0; column < K; column += panel_width) {
-    if (patience.ends(16, panel_width, Cell::gates * H)) return;
-    const Index used = smaller(panel_width, K - column), width = blocks_of<T>(used) * lanes<T>;
+void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Patience& patience) {
+  const Index rows = blocks_of<T>(H) * Cell::gates * lanes<T>;
+  for (Index c = columns.begin; c < columns.end; c += column_blocks) {
+    const Index width = smaller(column_blocks, blocks_of<T>(K) - c);
+    if (patience.ends(16, width * lanes<T>, rows)) return;
+    T* out = packed + c * lanes<T> * rows;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
       for (Index g = 0; g < Cell::gates; ++g)
-        for (Index l = 0; l < lanes<T>; ++l, packed += width) {
+        for (Index l = 0; l < lanes<T>; ++l, out += width * lanes<T>) {
           const bool real = l < used_lanes<T>(j, H);
-          const T* row = w + (Side::gates[g] * H + j * lanes<T> + (real ? l : 0)) * K + column;
-          for (Index c = 0; c < width; ++c) packed[c] = real && c < used ? row[c] : T(0);
+          const T* row = w + (Side::gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;
+          for (Index b = 0; b < width; ++b)
+            store(out + b * lanes<T>,
+                  real ? load(row + (c + b) * lanes<T>, used_lanes<T>(c + b, K)) : Native<T>{});
         }
   }
 }
@@ -138,63 +142,25 @@ void unpack_bias(const T* packed, Index H, T* b_ih, T* b_hh) {
   }
 }
 
-// [B, H] <-> [block][B][lane]; null reads as zeros.
-template <class T>
-void to_blocks(const T* rows, Index B, Index H, T* blocks) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
-    for (Index b = 0; b < B; ++b)
-      store(blocks + (j * B + b) * lanes<T>,
-            rows ? load(rows + b * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
-}
-template <class T>
-void from_blocks(const T* blocks, Index B, Index H, T* rows) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
-    for (Index b = 0; b < B; ++b)
-      store(rows + b * H + j * lanes<T>, load(blocks + (j * B + b) * lanes<T>),
-            used_lanes<T>(j, H));
-}
-
-// What the backward pass needs beside x and y.
-template <class T, class Cell>
-struct Tape {
-  T* w_ih;                // by column
-  T* w_hh;                // by column
-  T* h0;                  // [B, H]
-  T* state0[max_states];  // from 1: [block][B][lane]
-  T* states[max_states];  // from 1: [step] of [block][row in step][lane]: after each step
-  T* saved;               // [step] of [block][row in step][value][lane]
-  std::size_t bytes;
-
-  Tape(void* buffer, const Dims& d, Index rows) {
-    Pieces pieces{static_cast<char*>(buffer)};
-    const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    w_ih = pieces.take<T>(column_packed_size<T, Cell>(d.H, d.I));
-    w_hh = pieces.take<T>(column_packed_size<T, Cell>(d.H, d.H));
-    h0 = pieces.take<T>(d.B * d.H);
-    for (int q = 1; q < Cell::states; ++q) {
-      state0[q] = pieces.take<T>(d.B * padded);
-      states[q] = pieces.take<T>(rows * padded);
-    }
-    saved = pieces.take<T>(rows * padded * Cell::saved);
-    bytes = pieces.used;
-  }
-};
-
-// A state-like array of one step.
+// A state-like array: [block][row][lane].
 template <class T>
 struct StepState {
   T* base;
   Index rows;
-  T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
+  BPTT_INLINE T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
 };
 
-// Which rows of step t continue a sequence from `previous`, the step before it in the order of
-// processing, and which start from the initial state: [0, continuing) and [continuing, count).
-struct StepRows {
-  Index count, continuing, previous;
-  StepRows(const Rows& rows, Index T, Index t) {
-    previous = rows.reverse ? t + 1 : t - 1;
-    count = rows.count[t];
-    continuing = previous < 0 || previous >= T ? 0 : smaller(rows.count[previous], count);
-  }
-};
+// Rows [r.begin, r.end) of [B, H] <-> [block][row][lane]; null reads as zeros.
+template <class T>
+void to_blocks(const T* rows, Index H, Range r, const StepState<T>& state) {
+  for (Index j = 0; j < blocks_of<T>(H); ++j)
+    for (Index b = r.begin; b < r.end; ++b)
+      store(state.at(j, b),
+            rows ? load(rows + b * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
+}
+template <class T>
+void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
+  for (Index j = 0; j < blocks_of<T>(H); ++j)
+    for (Index b = r.begin; b < r.end; ++b)
+      store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// What the ranks of a team share out, and when they wait or stop.
+
+struct Range {
+  Index begin, end;
+};
+
+// Part number `rank` of n things, cut at multiples of `unit`.
+BPTT_INLINE Range share_of(Index n, Index unit, const Team& team) {
+  const Index parts = (n + unit - 1) / unit;
+  const Index begin = parts * team.rank / team.size, end = parts * (team.rank + 1) / team.size;
+  return {begin * unit, end * unit < n ? end * unit : n};
+}
+
+// Counts floating-point operations, and asks every millisecond or so whether to stop.
+struct Patience {
+  const Team& team;
+  double work = 0;
+  bool stopped = false;
+
+  bool ends(Index rows, Index inputs, Index outputs) {
+    constexpr double overhead = 2e4;  // of a step or a loop, as operations
+    work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
+                static_cast<double>(outputs) +
+            overhead;
+    if (work < 5e7 || stopped) return stopped;
+    work = 0;
+    return stopped = team.stopped(team.context, team.rank);
+  }
+
+  // For all ranks; false: stop.
+  bool wait() {
+    if (team.size > 1 && !team.wait(team.context)) stopped = true;
+    return !stopped;
+  }
+};

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "bptt/recurrent.hpp"
+#include "bptt/threads.hpp"
 #include "kernel_table.hpp"
 
 namespace bptt {
@@ -61,10 +62,17 @@ inline void check_size(const std::string& caller, const Dims& d, int gates, std:
                        " are too large to address");
 }
 
+inline void check_threads(const std::string& caller, int threads) {
+  if (threads < 0 || threads > most_threads)
+    refuse(caller, "threads is " + std::to_string(threads) + ", expected 1.." +
+                       std::to_string(most_threads) + ", or 0 for the default");
+}
+
 template <class T>
 Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) {
   const std::string& caller = spec.caller;
   const std::string rows = gates == 1 ? "H" : std::to_string(gates) + "*H";
+  check_threads(caller, spec.threads);
   check_ndim(caller, "x", in.x, 3, "(T, B, I)");
   check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
   check_ndim(caller, "w_hh", in.w_hh, 2, ("(" + rows + ", H)").c_str());
@@ -92,15 +100,18 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
 }
 
 template <class T>
-void check_cotangents(const std::string& caller, const Dims& d, int states,
-                      const Cotangents<T>& given, const StepClipping& clip) {
+void check_cotangents(const BackwardSpec& spec, const Dims& d, int states,
+                      const Cotangents<T>& given) {
+  const std::string& caller = spec.caller;
+  check_threads(caller, spec.threads);
   if (given.y) check_shape(caller, "dy", given.y, "(T, B, H)", {d.T, d.B, d.H});
   for (int q = 0; q < states; ++q)
     if (given.state[q])
       check_shape(caller, std::string("d") + state_name(states, q), given.state[q], "(B, H)",
                   {d.B, d.H});
-  if (clip.kind != StepClipping::none && !(clip.bound > 0))
-    refuse(caller, "step_clip has bound " + std::to_string(clip.bound) + ", expected more than 0");
+  if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
+    refuse(caller,
+           "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");
 }
 
 inline void check_buffer(const std::string& caller, const char* name, const void* buffer,

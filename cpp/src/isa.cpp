@@ -105,6 +105,8 @@ std::vector<std::string> available_isas() {
 
 std::string active_isa() { return active_kernels().isa; }
 
+bool has_bf16() { return active_kernels().bf16 != nullptr; }
+
 void set_isa(const std::string& name) {
   active.store(&find(name, "isa"), std::memory_order_release);
 }

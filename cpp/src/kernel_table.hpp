@@ -115,6 +115,7 @@ struct KernelTable {
   int cells;
   const CellKernels<float>* f32;   // [cells]
   const CellKernels<double>* f64;  // [cells]
+  const CellKernels<float>* bf16;  // [cells], products in bfloat16; or null
 };
 
 }  // namespace bptt

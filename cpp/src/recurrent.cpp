@@ -110,13 +110,13 @@ struct Plan<T>::Impl {
 
   // Threads cost some microseconds a call, or, where they share the hidden units, some tenths of
   // one a step: below, they would not pay.
-  int team_size() const {
+  int team_size(int given) const {
     constexpr double least_work = 1e6, least_step = 1e5;  // operations of one thread
     const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
                         static_cast<double>(dims.I + dims.H) * static_cast<double>(dims.B);
     const double work =
         step * static_cast<double>(total()) / static_cast<double>(dims.B ? dims.B : 1);
-    const int most = spec.threads ? spec.threads : threads();
+    const int most = given ? given : threads();
     const auto at_most = [&](double n) {
       return static_cast<int>(std::max(1.0, std::min(n, double(most))));
     };
@@ -222,8 +222,8 @@ struct Plan<T>::Impl {
   // --- the calls; `work` is one rank's part of them
 
   template <class F>
-  bool run(StopRequest stop, const F& work) const {
-    Lease threads(team_size());
+  bool run(int most, StopRequest stop, const F& work) const {
+    Lease threads(team_size(most));
     std::vector<Index> shares;
     if (threads.size() > 1 && by_sequence(threads.size()))
       shares = schedule.shares(dims.B, threads.size());
@@ -357,22 +357,24 @@ bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, vo
   const typename Impl::TapePieces kept(p, p.spec.train ? tape : nullptr);
   const typename Impl::ForwardPieces work(p, scratch);
   const ForwardCall<T> call = p.forward_call(in, out, kept, work);
-  return p.run(stop, [&](const Team& team) { p.forward(in, out, call, work, team); });
+  return p.run(p.spec.threads, stop,
+               [&](const Team& team) { p.forward(in, out, call, work, team); });
 }
 
 template <class T>
-bool Plan<T>::backward(const T* x, const T* y, const Cotangents<T>& given, StepClipping clip,
+bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& given,
                        const Gradients<T>& out, const void* tape, void* scratch,
-                       const std::string& caller, StopRequest stop) const {
+                       StopRequest stop) const {
   const Impl& p = *impl_;
-  if (!p.spec.train) refuse(caller, "the forward call kept no tape, expected one that trains");
-  check_cotangents(caller, p.dims, p.cell.states, given, clip);
-  check_buffer(caller, "tape", tape, tape_bytes());
-  check_buffer(caller, "scratch", scratch, backward_scratch_bytes());
+  if (!p.spec.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
+  check_cotangents(spec, p.dims, p.cell.states, given);
+  check_buffer(spec.caller, "tape", tape, tape_bytes());
+  check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes());
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));
   const typename Impl::BackwardPieces work(p, scratch);
-  const BackwardCall<T> call = p.backward_call(x, y, given, clip, out, kept, work);
-  return p.run(stop, [&](const Team& team) { p.backward(given, out, call, work, team); });
+  const BackwardCall<T> call = p.backward_call(x, y, given, spec.clip, out, kept, work);
+  return p.run(spec.threads, stop,
+               [&](const Team& team) { p.backward(given, out, call, work, team); });
 }
 
 template class Plan<float>;

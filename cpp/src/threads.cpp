@@ -222,7 +222,7 @@ int default_threads() {
   return limit && limit < cores ? limit : cores;
 }
 
-const pid_t loaded_by = getpid();
+std::atomic<pid_t> alone{getpid()};  // the process that loaded this library
 std::atomic<int> chosen{0}, by_default{0};
 
 }  // namespace
@@ -231,9 +231,12 @@ int threads() {
   if (const int n = chosen.load(std::memory_order_relaxed)) return n;
   int n = by_default.load(std::memory_order_relaxed);
   if (!n) by_default.store(n = default_threads(), std::memory_order_relaxed);
+  if (n == 1 || getpid() == alone.load(std::memory_order_relaxed)) return n;
   const char* own = std::getenv("BPTT_NUM_THREADS");
-  return n > 1 && getpid() != loaded_by && !(own && *own) ? 1 : n;
+  return own && *own ? n : 1;
 }
+
+void expect_siblings() { alone.store(0, std::memory_order_relaxed); }
 
 void set_threads(int n) {
   if (n < 0 || n > most_threads)

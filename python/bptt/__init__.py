@@ -18,7 +18,7 @@ except ImportError as error:
 
 from . import datasets, init, losses, optim, reference, schedules, tasks
 from .clip import clip_grad_norm, clip_grad_value
-from .config import show_config
+from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
 from .functional import (
     gru_backward,
@@ -58,6 +58,7 @@ __all__ = [
     "clip_grad_value",
     "cross_entropy",
     "datasets",
+    "get_num_threads",
     "gradcheck",
     "gru_backward",
     "gru_forward",
@@ -74,6 +75,7 @@ __all__ = [
     "rnn_forward",
     "save",
     "schedules",
+    "set_num_threads",
     "show_config",
     "tasks",
 ]

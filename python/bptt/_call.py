@@ -28,6 +28,8 @@ def as_real(caller: str, name: str, value: Any) -> Array:
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
             "(float32 or float64; other float and integer kinds are converted)"
         )
+    if array.ndim > 3:
+        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most 3")
     return array
 
 
@@ -55,9 +57,9 @@ def as_states(
     caller: str, name: str, value: State, states: int, dtype: DTypeLike
 ) -> tuple[Any, ...]:
     if value is None:
-        return ()
+        return (None, None)
     if states == 1:
-        return (prepare(as_real(caller, name, value), dtype),)
+        return (prepare(as_real(caller, name, value), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple (h, c)")
@@ -100,6 +102,33 @@ def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
     return (kind, float(min(bound, sys.float_info.max)))
 
 
+def as_count(caller: str, name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected a whole number")
+    if not least <= value <= sys.maxsize:
+        raise ValueError(f"{caller}: {name} is {value}, expected {least} or more")
+    return int(value)
+
+
+def as_threads(caller: str, value: int | None) -> int | None:
+    return None if value is None else min(as_count(caller, "threads", value, 1), 2**31 - 1)
+
+
+COMPUTE = (None, "bf16", "bf16_if_available")
+
+
+def as_bf16(caller: str, value: str | None) -> bool:
+    """Are the products to be taken in bfloat16?"""
+    if value not in COMPUTE:
+        raise ValueError(f"{caller}: compute is {value!r}, expected one of {COMPUTE}")
+    if value == "bf16" and not _core.has_bf16():
+        raise ValueError(
+            f"{caller}: compute is 'bf16', which the instruction set {_core.isa()} has no products "
+            "for; expected None, or 'bf16_if_available' to compute in float32 instead"
+        )
+    return value is not None and _core.has_bf16()
+
+
 @cache
 def _states(cell: str) -> int:
     return _core.cells()[cell][1]
@@ -117,17 +146,41 @@ def forward(
     reverse: bool,
     keep_tape: bool,
     activation: str = "tanh",
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
-    """Any cell of the core by its name, as `bptt.reference.forward`."""
-    caller, states = f"{cell}_forward", _states(cell)
+    """Any cell of the core by its name."""
+    # A step of a small network takes less time than looking at its arguments here: the core does
+    # that, and returns None where something is to be converted or refused.
+    if threads is checkpoint is max_bytes is compute is None:
+        result = _core.forward(
+            cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+            None, None, None, False,
+        )  # fmt: skip
+        if result is not None:
+            return result
+    caller = f"{cell}_forward"
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
-    initial = as_states(caller, "state", state, states, arrays[0].dtype)
+    dtype = arrays[0].dtype
+    initial = as_states(caller, "state", state, _states(cell), dtype)
     if not isinstance(activation, str):
         raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
+    if checkpoint not in (None, "sqrt"):
+        raise ValueError(f"{caller}: checkpoint is {checkpoint!r}, expected None or 'sqrt'")
+    if max_bytes is not None and checkpoint is not None:
+        raise ValueError(f"{caller}: checkpoint and max_bytes are both given, expected one of them")
+    if max_bytes is not None:
+        max_bytes = as_count(caller, "max_bytes", max_bytes, 0)
     flags = (as_flag(caller, "reverse", reverse), as_flag(caller, "keep_tape", keep_tape))
-    options = (as_lengths(caller, lengths), *flags)
-    y, final, tape = _core.forward(caller, cell, activation, *arrays, initial, *options)
-    return y, final if states > 1 else final[0], tape
+    bf16 = as_bf16(caller, compute) and dtype == np.float32
+    result = _core.forward(
+        cell, *arrays, initial, as_lengths(caller, lengths), *flags, activation,
+        as_threads(caller, threads), checkpoint, max_bytes, bf16,
+    )  # fmt: skip
+    assert result is not None
+    return result
 
 
 def backward(
@@ -136,6 +189,7 @@ def backward(
     dy: ArrayLike | None,
     dstate: State,
     step_clip: StepClip | None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
     caller, states = f"{cell}_backward", _states(cell)
@@ -145,5 +199,6 @@ def backward(
     kind, bound = as_step_clip(caller, step_clip)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
-    *grads, initial = _core.backward(caller, tape, d, final, kind, bound)
+    count = as_threads(caller, threads) or 0
+    *grads, initial = _core.backward(caller, tape, d, final, kind, bound, count)
     return Grads._make([*grads, initial if states > 1 else initial[0]])

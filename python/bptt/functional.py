@@ -34,6 +34,10 @@ def rnn_forward(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """Elman RNN over whole sequences.
 
@@ -42,8 +46,7 @@ def rnn_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features. Where it is C-contiguous and of the dtype of the
-        computation, the tape refers to it: do not change it before the backward call.
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (H, I) and (H, H)
         Weights of the input and of the previous state.
     b_ih, b_hh : array_like, shape (H,), optional
@@ -58,6 +61,8 @@ def rnn_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     keep_tape : bool
         Keep what `rnn_backward` needs; without it, inference takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
 
     Returns
     -------
@@ -72,20 +77,23 @@ def rnn_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or the activation is unknown.
+        If shapes disagree, or a length is outside 0..T, or the activation or another option is
+        unknown, or `max_bytes` is too few, or this CPU has no products in bfloat16.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
     Notes
     -----
-    Computes in float64 if x, a weight or a bias is float64, else in float32; other arrays are
-    converted to that. T = 0 and B = 0 give an empty `y`; the state passes through.
+    Precision and empty arrays are as in `lstm_forward`.
 
     References
     ----------
     Elman (1990), "Finding structure in time", Cognitive Science 14(2).
     """
-    return forward("rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation)
+    return forward(
+        "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+        threads, checkpoint, max_bytes, compute,
+    )  # fmt: skip
 
 
 def rnn_backward(
@@ -94,6 +102,7 @@ def rnn_backward(
     dstate: State = None,
     *,
     step_clip: StepClip | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of an Elman RNN: exact backpropagation through time.
 
@@ -113,6 +122,8 @@ def rnn_backward(
         limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
         each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
         then no longer the gradient of L.
+    threads : int, optional
+        At most so many, as in the forward call.
 
     Returns
     -------
@@ -131,7 +142,7 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("rnn", tape, dy, dstate, step_clip)
+    return backward("rnn", tape, dy, dstate, step_clip, threads)
 
 
 def lstm_forward(
@@ -145,6 +156,10 @@ def lstm_forward(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """LSTM with forget gate over whole sequences.
 
@@ -168,6 +183,19 @@ def lstm_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     keep_tape : bool
         Keep what `lstm_backward` needs; without it, inference takes less time and memory.
+    threads : int, optional
+        At most so many; `bptt.get_num_threads()` if omitted. Small calls take fewer. Results do
+        not depend on it.
+    checkpoint : {"sqrt"}, optional
+        Keep the values of one of about sqrt(T) segments of steps; `lstm_backward` computes the
+        others again: the same gradients to the last bit in about a third more time.
+    max_bytes : int, optional
+        As `checkpoint`, with segments so long that the tape and the workspace of `lstm_backward`
+        take at most so many bytes.
+    compute : {"bf16", "bf16_if_available"}, optional
+        Take the products of float32 arrays in bfloat16 (8 significant bits), with sums, gates,
+        states and gradients in float32: errors up to 5e-3 of the largest value, for large layers
+        half the time or less. `bptt.show_config` tells whether this CPU can.
 
     Returns
     -------
@@ -182,7 +210,8 @@ def lstm_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T.
+        If shapes disagree, or a length is outside 0..T, or an option is unknown, or `max_bytes`
+        is too few, or this CPU has no products in bfloat16.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -196,7 +225,10 @@ def lstm_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
-    return forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
+    return forward(
+        "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
+        threads, checkpoint, max_bytes, compute,
+    )  # fmt: skip
 
 
 def lstm_backward(
@@ -205,6 +237,7 @@ def lstm_backward(
     dstate: State = None,
     *,
     step_clip: StepClip | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM: exact backpropagation through time.
 
@@ -224,6 +257,8 @@ def lstm_backward(
         limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
         each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
         then no longer the gradient of L.
+    threads : int, optional
+        At most so many, as in the forward call.
 
     Returns
     -------
@@ -242,7 +277,7 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, step_clip)
+    return backward("lstm", tape, dy, dstate, step_clip, threads)
 
 
 def gru_forward(
@@ -256,6 +291,10 @@ def gru_forward(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """GRU over whole sequences, reset gate applied after the recurrent product.
 
@@ -267,8 +306,7 @@ def gru_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features. Where it is C-contiguous and of the dtype of the
-        computation, the tape refers to it: do not change it before the backward call.
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, H)
         Weights of the input and of the previous state; gate order r, z, n (PyTorch's).
     b_ih, b_hh : array_like, shape (3*H,), optional
@@ -281,6 +319,8 @@ def gru_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     keep_tape : bool
         Keep what `gru_backward` needs; without it, inference takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
 
     Returns
     -------
@@ -295,21 +335,24 @@ def gru_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T.
+        If shapes disagree, or a length is outside 0..T, or an option is unknown, or `max_bytes`
+        is too few, or this CPU has no products in bfloat16.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
     Notes
     -----
-    Computes in float64 if x, a weight or a bias is float64, else in float32; other arrays are
-    converted to that. T = 0 and B = 0 give an empty `y`; the state passes through.
+    Precision and empty arrays are as in `lstm_forward`.
 
     References
     ----------
     Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
     EMNLP; https://arxiv.org/abs/1406.1078.
     """
-    return forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
+    return forward(
+        "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
+        threads, checkpoint, max_bytes, compute,
+    )  # fmt: skip
 
 
 def gru_backward(
@@ -318,6 +361,7 @@ def gru_backward(
     dstate: State = None,
     *,
     step_clip: StepClip | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of a GRU: exact backpropagation through time.
 
@@ -337,6 +381,8 @@ def gru_backward(
         limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
         each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
         then no longer the gradient of L.
+    threads : int, optional
+        At most so many, as in the forward call.
 
     Returns
     -------
@@ -355,4 +401,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("gru", tape, dy, dstate, step_clip)
+    return backward("gru", tape, dy, dstate, step_clip, threads)

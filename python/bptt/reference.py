@@ -244,7 +244,8 @@ def backward(
     return Grads(dx, dw, dr, dbx if has_ih else None, dbh if has_hh else None, state)
 
 
-# --- the public functions
+# --- the public functions; threads, checkpoint, max_bytes and compute say how the core computes, and
+# mean nothing here
 
 
 def rnn_forward(
@@ -259,6 +260,10 @@ def rnn_forward(
     lengths: Any = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, Tape | None]:
     """Elman RNN; see `bptt.rnn_forward`."""
     return forward("rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation)
@@ -270,6 +275,7 @@ def rnn_backward(
     dstate: State = None,
     *,
     step_clip: tuple[str, float] | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of an Elman RNN; see `bptt.rnn_backward`."""
     return backward("rnn", tape, dy, dstate, step_clip)
@@ -286,6 +292,10 @@ def lstm_forward(
     lengths: Any = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, Tape | None]:
     """LSTM; see `bptt.lstm_forward`."""
     return forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
@@ -297,6 +307,7 @@ def lstm_backward(
     dstate: State = None,
     *,
     step_clip: tuple[str, float] | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM; see `bptt.lstm_backward`."""
     return backward("lstm", tape, dy, dstate, step_clip)
@@ -313,6 +324,10 @@ def gru_forward(
     lengths: Any = None,
     reverse: bool = False,
     keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
 ) -> tuple[Array, State, Tape | None]:
     """GRU; see `bptt.gru_forward`."""
     return forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape)
@@ -324,6 +339,7 @@ def gru_backward(
     dstate: State = None,
     *,
     step_clip: tuple[str, float] | None = None,
+    threads: int | None = None,
 ) -> Grads:
     """Gradients of a GRU; see `bptt.gru_backward`."""
     return backward("gru", tape, dy, dstate, step_clip)

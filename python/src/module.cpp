@@ -1,183 +1,113 @@
 // SPDX-License-Identifier: MIT
-// The binding: array arguments in, arrays out, the GIL released in between. Documented in
-// bptt/functional.py.
+// The binding: array arguments in, arrays out. Documented in bptt/functional.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
-#include <exception>
-#include <optional>
-#include <thread>
+#include <new>
+#include <stdexcept>
 
-#include "arrays.hpp"
 #include "bptt/isa.hpp"
+#include "bptt/threads.hpp"
+#include "calls.hpp"
 
 namespace {
 
-using bptt::most_states;
+// --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+// threads, checkpoint, max_bytes, bf16): None where an argument is not as the core needs it, which
+// bptt/_call.py then converts. By the fast calling convention, since a step of a small network
+// takes less time than pybind11 to sort its arguments.
 
-// The thread that Python delivers signals to; set when the module is loaded.
-unsigned long main_thread = 0;
-
-// Releases the GIL, and takes it back. A thread that comes back while the interpreter is shutting
-// down must never return into it: Python before 3.14 would end it by an exception that no
-// destructor survives, so it sleeps instead.
-class GilRelease {
- public:
-  GilRelease() : state_(PyEval_SaveThread()) {}
-  void take_back() {
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (...) {
-      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-  }
-  // Lets Ctrl-C reach a long call: Python's signal handlers run only when the main thread asks.
-  static bool signal_arrived(void* context) {
-    auto* self = static_cast<GilRelease*>(context);
-    const auto now = std::chrono::steady_clock::now();
-    if (now - self->last_ < std::chrono::milliseconds(50)) return false;
-    self->last_ = now;
-    if (PyThread_get_thread_ident() != main_thread) return false;
-    PyEval_RestoreThread(self->state_);
-    const bool arrived = PyErr_CheckSignals() != 0;
-    self->state_ = PyEval_SaveThread();
-    return arrived;
-  }
-
- private:
-  PyThreadState* state_;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+enum Argument {
+  cell,
+  x,
+  w_ih,
+  w_hh,
+  b_ih,
+  b_hh,
+  state,
+  lengths,
+  reverse,
+  keep_tape,
+  activation,
+  threads,
+  checkpoint,
+  max_bytes,
+  bf16,
+  arguments
 };
 
-// Runs f(stop request) without the GIL; f returns false when a signal stopped it.
-template <class F>
-void run_interruptibly(const F& f) {
-  bool finished = false;
-  std::exception_ptr error;
-  GilRelease gil;
-  try {
-    finished = f(bptt::StopRequest{&GilRelease::signal_arrived, &gil});
-  } catch (...) {
-    error = std::current_exception();
+// One array for a cell of one state, else a tuple.
+bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
+  static const std::vector<bptt::CellInfo> cells = bptt::cells();
+  arrays.state[0] = arrays.state[1] = py::none();
+  if (PyTuple_Check(given.ptr())) {
+    const auto tuple = py::reinterpret_borrow<py::tuple>(given);
+    for (std::size_t q = 0; q < tuple.size() && q < most_states; ++q) arrays.state[q] = tuple[q];
+    return tuple.size() == most_states;
   }
-  gil.take_back();
-  if (error) std::rethrow_exception(error);
-  if (!finished) throw py::error_already_set();
+  arrays.state[0] = given;
+  for (const bptt::CellInfo& known : cells)
+    if (known.name == name) return given.is_none() || known.states == 1;
+  return true;
 }
 
-// What backward needs of one forward call: the core's tape, and the arrays that it refers to.
-struct Tape {
-  virtual ~Tape() = default;
-  virtual py::tuple backward(const std::string& caller, const py::object& dy,
-                             const py::tuple& dstate, bptt::StepClipping clip) const = 0;
-  std::string cell, dtype;
-  py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
-  std::size_t bytes = 0;
-};
-
-template <class T>
-struct TapeOf : Tape {
-  bptt::Plan<T> plan;
-  Buffer buffer;
-  py::array_t<T> x, y;
-  bool has_b_ih, has_b_hh;
-
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, const py::array_t<T>& x_array,
-         const py::array_t<T>& y_array, bool with_b_ih, bool with_b_hh)
-      : plan(std::move(p)),
-        buffer(plan.tape_bytes()),
-        x(x_array),
-        y(y_array),
-        has_b_ih(with_b_ih),
-        has_b_hh(with_b_hh) {
-    cell = spec.cell, dtype = py::str(py::dtype::of<T>()), bytes = plan.tape_bytes();
-    dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
-    dims[3] = plan.hidden_size();
+bool read_spec(PyObject* const* a, bptt::Spec& spec) {
+  if (!PyBool_Check(a[reverse]) || !PyBool_Check(a[keep_tape])) return false;
+  const char *name = PyUnicode_Check(a[cell]) ? PyUnicode_AsUTF8(a[cell]) : nullptr,
+             *function = PyUnicode_Check(a[activation]) ? PyUnicode_AsUTF8(a[activation]) : nullptr;
+  if (!name || !function) return false;
+  spec.cell = name, spec.activation = function;
+  spec.caller = spec.cell + "_forward";
+  spec.reverse = a[reverse] == Py_True, spec.train = a[keep_tape] == Py_True;
+  spec.bf16 = a[bf16] == Py_True;
+  if (a[threads] != Py_None) spec.threads = py::cast<int>(py::handle(a[threads]));
+  if (a[checkpoint] != Py_None) spec.checkpoint = bptt::Spec::sqrt;
+  if (a[max_bytes] != Py_None) {
+    spec.checkpoint = bptt::Spec::bytes;
+    spec.max_bytes = py::cast<std::size_t>(py::handle(a[max_bytes]));
   }
-
-  py::tuple backward(const std::string& caller, const py::object& dy, const py::tuple& dstate,
-                     bptt::StepClipping clip) const override {
-    bptt::Cotangents<T> given;
-    given.y = view<T>(caller, "dy", dy);
-    for (std::size_t q = 0; q < dstate.size() && q < most_states; ++q)
-      given.state[q] = view<T>(caller, "dstate", dstate[q]);
-    const py::ssize_t B = dims[1], I = dims[2], H = dims[3], rows = plan.gates() * H;
-    auto dx = make<T>({dims[0], B, I}), dw_ih = make<T>({rows, I}), dw_hh = make<T>({rows, H});
-    std::optional<py::array_t<T>> db_ih, db_hh;
-    if (has_b_ih) db_ih = make<T>({rows});
-    if (has_b_hh) db_hh = make<T>({rows});
-    py::tuple dstate0(static_cast<std::size_t>(plan.states()));
-    bptt::Gradients<T> out{};
-    for (std::size_t q = 0; q < dstate0.size(); ++q) {
-      auto d = make<T>({B, H});
-      out.state[q] = d.mutable_data();
-      dstate0[q] = d;
-    }
-    out.x = dx.mutable_data(), out.w_ih = dw_ih.mutable_data(), out.w_hh = dw_hh.mutable_data();
-    out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
-    out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
-    const Buffer scratch(plan.backward_scratch_bytes());
-    const T *x_data = x.data(), *y_data = y.data();
-    run_interruptibly([&](bptt::StopRequest stop) {
-      return plan.backward(x_data, y_data, given, clip, out, buffer.get(), scratch.get(), caller,
-                           stop);
-    });
-    return py::make_tuple(dx, dw_ih, dw_hh, db_ih, db_hh, dstate0);
-  }
-};
-
-template <class T>
-py::tuple forward_of(const bptt::Spec& spec, const py::object& x, const py::object& w_ih,
-                     const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
-                     const py::tuple& state, const py::object& lengths) {
-  const std::string& caller = spec.caller;
-  bptt::Inputs<T> in;
-  in.x = view<T>(caller, "x", x);
-  in.w_ih = view<T>(caller, "w_ih", w_ih), in.w_hh = view<T>(caller, "w_hh", w_hh);
-  in.b_ih = view<T>(caller, "b_ih", b_ih), in.b_hh = view<T>(caller, "b_hh", b_hh);
-  in.lengths = view<std::int64_t>(caller, "lengths", lengths);
-  for (std::size_t q = 0; q < state.size() && q < most_states; ++q)
-    in.state[q] = view<T>(caller, "state", state[q]);
-
-  bptt::Plan<T> plan(spec, in);
-  auto y = make<T>({plan.steps(), plan.batch(), plan.hidden_size()});
-  py::tuple state_n(static_cast<std::size_t>(plan.states()));
-  bptt::Outputs<T> out{};
-  out.y = y.mutable_data();
-  for (std::size_t q = 0; q < state_n.size(); ++q) {
-    auto s = make<T>({plan.batch(), plan.hidden_size()});
-    out.state[q] = s.mutable_data();
-    state_n[q] = s;
-  }
-  const Buffer scratch(plan.forward_scratch_bytes());
-  if (!spec.train) {
-    run_interruptibly([&](bptt::StopRequest stop) {
-      return plan.forward(in, out, nullptr, scratch.get(), stop);
-    });
-    return py::make_tuple(y, state_n, py::none());
-  }
-  auto tape =
-      std::make_unique<TapeOf<T>>(spec, std::move(plan), py::reinterpret_borrow<py::array_t<T>>(x),
-                                  y, bool(in.b_ih), bool(in.b_hh));
-  run_interruptibly([&](bptt::StopRequest stop) {
-    return tape->plan.forward(in, out, tape->buffer.get(), scratch.get(), stop);
-  });
-  y.attr("setflags")(py::arg("write") = false);  // the tape refers to it
-  return py::make_tuple(y, state_n, std::unique_ptr<Tape>(std::move(tape)));
+  return true;
 }
 
-py::tuple forward(const std::string& caller, const std::string& cell, const std::string& activation,
-                  const py::object& x, const py::object& w_ih, const py::object& w_hh,
-                  const py::object& b_ih, const py::object& b_hh, const py::tuple& state,
-                  const py::object& lengths, bool reverse, bool train) {
+py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   bptt::Spec spec;
-  spec.caller = caller, spec.cell = cell, spec.activation = activation;
-  spec.reverse = reverse, spec.train = train;
-  if (py::isinstance<py::array_t<float>>(x))
-    return forward_of<float>(spec, x, w_ih, w_hh, b_ih, b_hh, state, lengths);
-  return forward_of<double>(spec, x, w_ih, w_hh, b_ih, b_hh, state, lengths);
+  if (count != arguments) throw py::type_error("forward: wrong number of arguments");
+  Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], {}, a[lengths]};
+  if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
+  if (arrays.all_usable<float>()) return forward<float>(spec, arrays);
+  if (arrays.all_usable<double>()) return forward<double>(spec, arrays);
+  return py::none();
 }
+
+// Python's exception for that in flight.
+void set_python_error() {
+  try {
+    throw;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
+
+PyObject* fast_forward(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  try {
+    return forward_or_none(args, count).release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+PyMethodDef forward_definition = {
+    "forward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(fast_forward)),
+    METH_FASTCALL, nullptr};
 
 bptt::StepClipping step_clipping(const std::string& kind, double bound) {
   if (kind == "value") return {bptt::StepClipping::value, bound};
@@ -204,11 +134,17 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           text += std::string(", ") + "TBIH"[i] + "=" + std::to_string(t.dims[i]);
         return text + ", " + t.dtype + ", " + std::to_string((t.bytes + 512) / 1024) + " KiB)";
       });
-  m.def("forward", &forward);
-  m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
-                       const py::tuple& dstate, const std::string& clip, double bound) {
-    return tape.backward(caller, dy, dstate, step_clipping(clip, bound));
-  });
+  m.attr("forward") =
+      py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
+  m.def("backward",
+        [](const std::string& caller, const Tape& tape, const py::object& dy,
+           const py::tuple& dstate, const std::string& clip, double bound, int threads) {
+          return tape.backward({step_clipping(clip, bound), threads, caller}, dy, dstate);
+        });
+  m.def("threads", &bptt::threads);
+  m.def("expect_siblings", &bptt::expect_siblings);
+  m.def("has_bf16", &bptt::has_bf16);
+  m.def("set_threads", &bptt::set_threads);
   m.def("compiled_isas", &bptt::compiled_isas);
   m.def("isas", &bptt::available_isas);
   m.def("isa", &bptt::active_isa);

@@ -18,4 +18,7 @@ std::string active_isa();
 // wrote it. Throws std::invalid_argument if it is none of available_isas().
 void set_isa(const std::string& name);
 
+// Can the one in use take products in bfloat16 (Spec::bf16)?
+bool has_bf16();
+
 }  // namespace bptt

@@ -6,9 +6,9 @@
 // are only used during the call.
 //
 //   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws
-//   std::invalid_argument plan.forward(inputs, outputs, tape, scratch);      // tape:
-//   plan.tape_bytes(), null for inference plan.backward(inputs, y, cotangents, clip, gradients,
-//   tape, scratch);
+//                                                      // std::invalid_argument
+//   plan.forward(inputs, outputs, tape, scratch);      // tape: plan.tape_bytes(), or null
+//   plan.backward({}, x, y, cotangents, gradients, tape, scratch);
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +28,7 @@ struct Spec {
       "tanh";            // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
   bool train = true;     // keep a tape for backward
+  bool bf16 = false;     // products in bfloat16, sums in float; only float, only if has_bf16()
   int threads = 0;       // at most; 0: as many as bptt::threads() says. Small calls take fewer.
   // A tape of less memory keeps the values of one segment of steps, and backward() computes those
   // of the others again: the same gradients, to the last bit, in about a third more time.
@@ -85,6 +86,12 @@ struct StepClipping {
   double bound = 0;  // > 0
 };
 
+struct BackwardSpec {
+  StepClipping clip;
+  int threads = 0;                  // as in Spec
+  std::string caller = "backward";  // opens every error message
+};
+
 // Called every few milliseconds of a long call, on the calling thread; true stops the call.
 struct StopRequest {
   bool (*requested)(void*) = nullptr;
@@ -116,9 +123,9 @@ class Plan {
                StopRequest stop = {}) const;
 
   // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape.
-  bool backward(const T* x, const T* y, const Cotangents<T>& cotangents, StepClipping clip,
+  bool backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& cotangents,
                 const Gradients<T>& gradients, const void* tape, void* scratch,
-                const std::string& caller = "backward", StopRequest stop = {}) const;
+                StopRequest stop = {}) const;
 
  private:
   struct Impl;

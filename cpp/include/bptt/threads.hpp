@@ -14,6 +14,9 @@ int threads();
 // 0 returns to the default. Throws std::invalid_argument outside 0..most_threads.
 void set_threads(int n);
 
+// The default becomes 1, as in a forked process: this one is one of several that compute.
+void expect_siblings();
+
 constexpr int most_threads = 1024;
 
 }  // namespace bptt

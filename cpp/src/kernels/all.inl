@@ -88,7 +88,7 @@ constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
 
 extern const KernelTable table;
 constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT),
-                                        cell_kernels<float>, cell_kernels<double>};
+                                        cell_kernels<float>, cell_kernels<double>, nullptr};
 const KernelTable table = constant_table;
 
 }  // namespace BPTT_ISA

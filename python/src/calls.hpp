@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// One forward or backward call of the core on NumPy arrays.
+#pragma once
+#include <optional>
+#include <utility>
+
+#include "arrays.hpp"
+#include "gil.hpp"
+
+using bptt::most_states;
+
+// What backward needs of one forward call: the core's tape, and the arrays that it refers to.
+struct Tape {
+  virtual ~Tape() = default;
+  virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
+                             const py::tuple& dstate) const = 0;
+  std::string cell, dtype;
+  py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
+  std::size_t bytes = 0;
+};
+
+template <class T>
+struct TapeOf : Tape {
+  bptt::Plan<T> plan;
+  Buffer buffer;
+  py::object x;
+  py::array_t<T> y;
+  bool has_b_ih, has_b_hh;
+
+  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::array_t<T> y_array,
+         bool with_b_ih, bool with_b_hh)
+      : plan(std::move(p)),
+        buffer(plan.tape_bytes()),
+        x(std::move(x_array)),
+        y(std::move(y_array)),
+        has_b_ih(with_b_ih),
+        has_b_hh(with_b_hh) {
+    cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
+    bytes = plan.tape_bytes();
+    dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
+    dims[3] = plan.hidden_size();
+  }
+
+  py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
+                     const py::tuple& dstate) const override {
+    bptt::Cotangents<T> given;
+    given.y = view<T>(dy);
+    for (std::size_t q = 0; q < dstate.size() && q < most_states; ++q)
+      given.state[q] = view<T>(dstate[q]);
+    const py::ssize_t B = dims[1], I = dims[2], H = dims[3], rows = plan.gates() * H;
+    auto dx = make<T, 3>({dims[0], B, I});
+    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, H});
+    std::optional<py::array_t<T>> db_ih, db_hh;
+    if (has_b_ih) db_ih = make<T, 1>({rows});
+    if (has_b_hh) db_hh = make<T, 1>({rows});
+    py::tuple dstate0(static_cast<std::size_t>(plan.states()));
+    bptt::Gradients<T> out{};
+    for (std::size_t q = 0; q < dstate0.size(); ++q) {
+      auto d = make<T, 2>({B, H});
+      out.state[q] = d.mutable_data();
+      dstate0[q] = std::move(d);
+    }
+    out.x = dx.mutable_data(), out.w_ih = dw_ih.mutable_data(), out.w_hh = dw_hh.mutable_data();
+    out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
+    out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
+    const Buffer scratch(plan.backward_scratch_bytes());
+    const T *x_data = view<T>(x).data, *y_data = y.data();
+    run_interruptibly([&](bptt::StopRequest stop) {
+      return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
+    });
+    return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
+                          std::move(db_hh), std::move(dstate0));
+  }
+};
+
+// The arguments of a forward call that are arrays; None where left out.
+struct Arrays {
+  py::handle x, w_ih, w_hh, b_ih, b_hh, state[most_states], lengths;
+
+  // As they lie, all of one type?
+  template <class T>
+  bool all_usable() const {
+    for (py::handle required : {x, w_ih, w_hh})
+      if (!usable<T>(required)) return false;
+    for (py::handle optional : {b_ih, b_hh, state[0], state[1]})
+      if (!optional.is_none() && !usable<T>(optional)) return false;
+    return lengths.is_none() || usable<std::int64_t>(lengths);
+  }
+
+  template <class T>
+  bptt::Inputs<T> inputs() const {
+    bptt::Inputs<T> in;
+    in.x = view<T>(x);
+    in.w_ih = view<T>(w_ih), in.w_hh = view<T>(w_hh);
+    in.b_ih = view<T>(b_ih), in.b_hh = view<T>(b_hh);
+    in.lengths = view<std::int64_t>(lengths);
+    for (int q = 0; q < most_states; ++q) in.state[q] = view<T>(state[q]);
+    return in;
+  }
+};
+
+// (y, final state, tape or None)
+template <class T>
+py::tuple forward(const bptt::Spec& spec, const Arrays& arrays) {
+  const bptt::Inputs<T> in = arrays.inputs<T>();
+  bptt::Plan<T> plan(spec, in);
+  const py::ssize_t B = plan.batch(), H = plan.hidden_size();
+  auto y = make<T, 3>({plan.steps(), B, H});
+  bptt::Outputs<T> out{};
+  out.y = y.mutable_data();
+  std::array<py::object, most_states> finals;
+  for (int q = 0; q < plan.states(); ++q) {
+    auto s = make<T, 2>({B, H});
+    out.state[q] = s.mutable_data();
+    finals[static_cast<std::size_t>(q)] = std::move(s);
+  }
+  const Buffer scratch(plan.forward_scratch_bytes());
+  const int states = plan.states();
+  py::object tape = py::none();
+  const auto run = [&](const bptt::Plan<T>& p, void* memory) {
+    run_interruptibly(
+        [&](bptt::StopRequest stop) { return p.forward(in, out, memory, scratch.get(), stop); });
+  };
+  if (spec.train) {
+    auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),
+                                            py::reinterpret_borrow<py::object>(arrays.x), y,
+                                            bool(in.b_ih), bool(in.b_hh));
+    run(kept->plan, kept->buffer.get());
+    make_read_only(y);  // the tape refers to it
+    tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));
+  } else {
+    run(plan, nullptr);
+  }
+  if (states == 1) return py::make_tuple(std::move(y), std::move(finals[0]), std::move(tape));
+  return py::make_tuple(std::move(y), py::make_tuple(std::move(finals[0]), std::move(finals[1])),
+                        std::move(tape));
+}

@@ -97,8 +97,9 @@ struct CellKernels {
 struct KernelTable {
   const char* isa;
   int cells;
-  const CellKernels<float>* f32;   // [cells]
-  const CellKernels<double>* f64;  // [cells]
+  const CellKernels<float>* f32;                                   // [cells]
+  const CellKernels<double>* f64;                                  // [cells]
+  double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 
 }  // namespace bptt

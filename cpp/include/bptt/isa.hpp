@@ -18,4 +18,8 @@ std::string active_isa();
 // wrote it. Throws std::invalid_argument if it is none of available_isas().
 void set_isa(const std::string& name);
 
+// 1e9 float32 operations per second of the multiply-add units, on the calling thread, over at least
+// `seconds`: the most that any kernel of the instruction set in use could reach.
+double fma_gflops(double seconds);
+
 }  // namespace bptt

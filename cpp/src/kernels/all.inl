@@ -39,6 +39,7 @@ constexpr int max_rows = 2;
 #include "layout.inl"
 #include "forward.inl"
 #include "backward.inl"
+#include "peak.inl"
 
 template <class T, class Cell>
 std::size_t tape_bytes(const Dims& d, Index rows) {
@@ -70,7 +71,7 @@ constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
 
 extern const KernelTable table;
 constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT),
-                                        cell_kernels<float>, cell_kernels<double>};
+                                        cell_kernels<float>, cell_kernels<double>, multiply_adds};
 const KernelTable table = constant_table;
 
 }  // namespace BPTT_ISA

@@ -13,7 +13,7 @@ import pytest
 from bptt import bench
 from bptt.bench.peers import PEERS, TOLERANCE
 from bptt.bench.points import CELLS, POINTS, disagreement, flops, problem
-from bptt.bench.report import figures, rows
+from bptt.bench.report import CALM, calm, figures, rows
 from bptt.cli import main
 
 FAST = ["--seconds", "0", "--repeats", "2"]
@@ -59,9 +59,10 @@ def test_report_holds_every_sample_and_the_machine(finished):
         "bptt": report["versions"]["bptt"],
         "reference": "NumPy " + np.__version__,
     }
-    assert report["settings"] == {"seconds": 0, "repeats": 2}
+    assert report["settings"] == {"seconds": 0, "repeats": 2, "calm": CALM}
     assert (report["threads"], report["dtype"]) == (1, "float32")
-    assert report["matmul_peak_gflops"] > 0
+    probes = [p for r in report["results"] for peer in r["peers"].values() for p in peer["probe"]]
+    assert report["fma_peak_gflops"] == max(probes)
     measured = {(r["cell"], r["point"], r["pass"]) for r in report["results"]}
     assert measured == {
         (cell, point, mode)
@@ -83,6 +84,7 @@ def test_report_holds_every_sample_and_the_machine(finished):
             for key in ("seconds", "cpu", "probe"):
                 assert len(peer[key]) == 2
                 assert min(peer[key]) > 0
+            assert peer["disturbed"] == calm(peer, max(probes)).count(False)
 
 
 def test_table_shows_the_report(finished):
@@ -96,6 +98,16 @@ def test_table_shows_the_report(finished):
     text = "\n".join(lines[1 + len(body) :])
     assert "one thread" in text
     assert report["machine"]["cpu"] in text
+    assert f"at best {report['fma_peak_gflops']:.0f} GFLOP/s" in text
+    assert "left out where at least 3 others remain" in text
+
+
+def test_share_of_the_peak_is_that_of_the_best_probe():
+    peers = {"bptt": _sampled([2e-3] * 3, probe=[50, 100, 90])}
+    result = {"cell": "rnn", "point": "tiny", "pass": "training", "flops": 1e8, "peers": peers}
+    table = rows({"versions": {"bptt": ""}, "results": [result]})
+    assert table[0][4] == "% of peak"
+    assert table[1][4] == "50"  # 1e8 operations in 2 ms are 50 GFLOP/s, of 100
 
 
 @pytest.mark.parametrize("peer", [name for name in PEERS if name != "bptt"])
@@ -191,7 +203,13 @@ def test_figures_are_medians_of_calm_samples_and_ratios_within_rounds():
     assert both["peer"] == pytest.approx((8.0, 2.0, 2.0, False))
 
 
-def test_figures_use_and_mark_samples_of_which_most_are_disturbed():
+@pytest.mark.parametrize(("probe", "good"), [(85.0, True), (84.9, False)])
+def test_a_sample_is_disturbed_below_85_percent_of_the_best_probe(probe, good):
+    peer = _sampled([1.0] * 2, probe=[100.0, probe], cpu=[1.0] * 2)
+    assert calm(peer, 100.0) == [True, good]
+
+
+def test_figures_use_and_mark_samples_of_which_fewer_than_three_are_calm():
     own = _sampled([1e-3, 2e-3, 3e-3, 4e-3, 5e-3], cpu=[1, 1, 0.5, 0.5, 0.5])
     calm = _sampled([2e-3] * 5)
     both = figures([{"peers": {"bptt": own, "peer": calm}}])[0]

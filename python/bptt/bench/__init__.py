@@ -32,7 +32,7 @@ from ..config import show_config
 from ..io import write_atomically
 from .peers import PEERS, TOLERANCE
 from .points import CELLS, PASSES, POINTS, disagreement, flops
-from .report import draw, print_table
+from .report import CALM, calm, draw, peak, print_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -236,8 +236,8 @@ def measure(
 
 def _measure_all(
     cases: Sequence[Case], peers: Sequence[str], seconds: float, repeats: int, core: int | None
-) -> tuple[list[dict[str, Any]], float]:
-    results, peak = [], 0.0
+) -> list[dict[str, Any]]:
+    results = []
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, core)) for name in ["bptt", *peers]}
         for k, case in enumerate(cases):
@@ -248,8 +248,7 @@ def _measure_all(
                 if case.mode in PEERS[name].passes and case.cell in PEERS[name].cells
             }
             results.append(measure(case, able, seconds, repeats))
-            peak = max(peak, workers["bptt"].ask("peak")["gflops"])
-    return results, peak
+    return results
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -326,20 +325,23 @@ def run(args: argparse.Namespace) -> int:
     peers = _installed(args.peers)
     core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     try:
-        results, peak = _measure_all(cases, peers, seconds, args.repeats, core)
+        results = _measure_all(cases, peers, seconds, args.repeats, core)
     except RuntimeError as error:
         _say(str(error))
         return 1
+    for result in results:
+        for peer in result["peers"].values():
+            peer["disturbed"] = calm(peer, peak(results)).count(False)
     report = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": _machine(),
-        "settings": {"seconds": seconds, "repeats": args.repeats},
+        "settings": {"seconds": seconds, "repeats": args.repeats, "calm": CALM},
         "threads": 1,
         "core": core,
         "dtype": "float32",
         "tolerance": TOLERANCE,
         "versions": {name: _version(name) for name in ["bptt", *peers]},
-        "matmul_peak_gflops": round(peak, 1),
+        "fma_peak_gflops": peak(results),
         "results": results,
     }
     print_table(report)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-# A sample is disturbed if its process had less of the core's time, or a short matrix product after
-# it ran slower, than this share of what it should be.
-CPU_SHARE, PROBE_SHARE = 0.95, 0.85
+# A sample is calm if its process had this share of the core's time, and the multiply-adds right
+# after it this share of their best rate in the run; so many calm ones stand without the others.
+CALM = {"cpu": 0.95, "probe": 0.85, "samples": 3}
 
 
 class Figures(NamedTuple):
@@ -22,27 +22,38 @@ class Figures(NamedTuple):
     median: float  # ms per call
     minimum: float  # ms per call
     ratio: float  # its time / that of bptt, median over the rounds
-    disturbed: bool  # in most of its samples
+    disturbed: bool  # too few of its samples were calm, so all are used
+
+
+def peak(results: Sequence[dict[str, Any]]) -> float:
+    """GFLOP/s of the multiply-add units: the best probe of the run."""
+    return float(max(p for r in results for peer in r["peers"].values() for p in peer["probe"]))
+
+
+def calm(peer: dict[str, Any], best: float) -> list[bool]:
+    """For each sample of a library at one point."""
+    return [
+        cpu >= CALM["cpu"] and probe >= CALM["probe"] * best
+        for cpu, probe in zip(peer["cpu"], peer["probe"])
+    ]
 
 
 def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
-    """For each result its figures by library. Disturbed samples are left out unless most are."""
-    best = max(p for r in results for peer in r["peers"].values() for p in peer["probe"])
+    """For each result its figures by library, of calm samples if there are enough of them."""
+    best = peak(results)
 
-    def calm(peer: dict[str, Any]) -> list[bool]:
-        good = [
-            cpu >= CPU_SHARE and probe >= PROBE_SHARE * best
-            for cpu, probe in zip(peer["cpu"], peer["probe"])
-        ]
-        return good if 2 * sum(good) >= len(good) else [False] * len(good)
+    def enough(values: Sequence[Any], good: Sequence[bool]) -> Sequence[Any]:
+        return [v for v, ok in zip(values, good) if ok] if sum(good) >= CALM["samples"] else values
 
     def compare(peer: dict[str, Any], own: dict[str, Any]) -> Figures:
-        good, own_good = calm(peer), calm(own)
-        used = [s for s, ok in zip(peer["seconds"], good) if ok] or peer["seconds"]
+        good, own_good = calm(peer, best), calm(own, best)
+        used = enough(peer["seconds"], good)
         pairs = list(zip(peer["seconds"], own["seconds"]))
-        both = [pair for pair, a, b in zip(pairs, good, own_good) if a and b] or pairs
-        ratio = median(a / b for a, b in both)
-        return Figures(1e3 * median(used), 1e3 * min(used), ratio, not any(good))
+        both = enough(pairs, [a and b for a, b in zip(good, own_good)])
+        disturbed = sum(good) < min(CALM["samples"], len(good))
+        return Figures(
+            1e3 * median(used), 1e3 * min(used), median(a / b for a, b in both), disturbed
+        )
 
     return [
         {name: compare(peer, r["peers"]["bptt"]) for name, peer in r["peers"].items()}
@@ -64,9 +75,10 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
     peers = [name for name in report["versions"] if name != "bptt"]
     columns = [text for name in peers for text in (f"{name} ms", "ratio")]
     table = [["cell", "point", "pass", "bptt ms", "% of peak", *columns]]
+    best = peak(report["results"])
     for result, by_peer in zip(report["results"], figures(report["results"])):
         own = by_peer["bptt"]
-        share = result["flops"] / (own.median * 1e-3) / (report["matmul_peak_gflops"] * 1e9)
+        share = result["flops"] / (own.median * 1e-3) / (best * 1e9)
         row = [result["cell"], result["point"], result["pass"], _milliseconds(own)]
         row.append(f"{100 * share:.0f}")
         for name in peers:
@@ -84,12 +96,15 @@ def notes(report: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['isa']}; {versions}; float32, one thread, {pinned}.\n"
         "ms per call: median (minimum). ratio: the library's time / that of bptt; above 1, bptt is "
         "faster.\n"
-        f"% of peak: of NumPy's float32 matrix product here, "
-        f"{report['matmul_peak_gflops']:.0f} GFLOP/s."
+        "% of peak: of the float32 multiply-adds that the core can do, measured after each sample: "
+        f"at best {peak(report['results']):.0f} GFLOP/s.\n"
+        f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
+        f"below {CALM['probe']:.0%} of the best)\n"
+        f"are left out where at least {CALM['samples']} others remain"
     )
     if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
-        text += "\n* most samples were disturbed by other work on this machine: measure again."
-    return text
+        return text + "; * where they do not: all are used, measure again."
+    return text + "."
 
 
 def print_table(report: dict[str, Any]) -> None:

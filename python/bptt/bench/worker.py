@@ -6,7 +6,6 @@ its input does::
 
     {"do": "load", "cell": ..., "point": ..., "pass": ..., "file": ...}   -> {"seconds": ...}
     {"do": "time", "calls": n}      -> {"seconds": per call, "cpu": share, "probe": GFLOP/s}
-    {"do": "peak"}                  -> {"gflops": ...}
 
 "load" prepares the work, runs it until warm and saves its results to a file (npz). A failure is
 answered by {"error": ...}.
@@ -24,22 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .peers import PEERS, Job
 from .points import POINTS, problem
 
 WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
-
-
-def gflops(n: int, calls: int) -> float:
-    """Of the best of `calls` products of two n x n float32 matrices."""
-    a = np.full((n, n), 0.5, np.float32)
-    out = np.empty_like(a)
-    best = float("inf")
-    for _ in range(calls):
-        start = time.perf_counter()
-        np.matmul(a, a, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2e-9 * n**3 / best
+PROBES, PROBE_SECONDS = 5, 2e-4  # the first ones may find wide vectors still powering up
 
 
 class Bench:
@@ -88,10 +77,8 @@ class Bench:
             seconds = time.perf_counter() - start
             cpu = time.process_time() - cpu
         # A core that the host slows down shows in the probe, one that is shared in the CPU time.
-        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": gflops(128, 5)}
-
-    def peak(self, request: dict[str, Any]) -> dict[str, float]:
-        return {"gflops": gflops(1024, 3)}
+        probe = max(_core.fma_gflops(PROBE_SECONDS) for _ in range(PROBES))
+        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe}
 
 
 def main(argv: list[str]) -> None:
@@ -104,7 +91,6 @@ def main(argv: list[str]) -> None:
         requests: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
             "load": bench.load,
             "time": bench.time,
-            "peak": bench.peak,
         }
         for line in sys.stdin:
             request = json.loads(line)

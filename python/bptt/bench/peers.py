@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,11 @@ class Peer(NamedTuple):
     extra: str = ""  # pip install "bptt[extra]"
     passes: tuple[str, ...] = PASSES
     cells: tuple[str, ...] = tuple(CELLS)
+
+
+def threads() -> int:
+    """On which each call may compute; libraries that read it from the environment are not told."""
+    return int(os.environ.get("BPTT_NUM_THREADS", "1"))
 
 
 def _named(y: Any, states: Sequence[Any], grads: Sequence[Any] = ()) -> dict[str, Array]:
@@ -85,7 +91,7 @@ def _functional(module_name: str) -> Callable[[str, bool, Problem], Job]:
 
 def _torch(cell: str, train: bool, p: Problem) -> Job:
     torch = importlib.import_module("torch")
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads())
     layer = getattr(torch.nn, cell.upper())(p.x.shape[2], p.dy.shape[2]).train(train)
     with torch.no_grad():
         for parameter, value in zip(layer.parameters(), p.weights):
@@ -210,7 +216,7 @@ def _onnx_model(cell: str, p: Problem) -> bytes:
 def _onnxruntime(cell: str, train: bool, p: Problem) -> Job:
     ort = importlib.import_module("onnxruntime")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
     session = ort.InferenceSession(_onnx_model(cell, p), options, ["CPUExecutionProvider"])
     names = ["h0", "c0"][: len(p.state)]
     binding = session.io_binding()

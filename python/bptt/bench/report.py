@@ -25,9 +25,13 @@ class Figures(NamedTuple):
     disturbed: bool  # too few of its samples were calm, so all are used
 
 
-def peak(results: Sequence[dict[str, Any]]) -> float:
-    """GFLOP/s of the multiply-add units: the best probe of the run."""
-    return float(max(p for r in results for peer in r["peers"].values() for p in peer["probe"]))
+def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """GFLOP/s of the multiply-add units by number of threads: the best probe of the run."""
+    best: dict[int, float] = {}
+    for r in results:
+        probes = [p for peer in r["peers"].values() for p in peer["probe"]]
+        best[r["threads"]] = max(best.get(r["threads"], 0.0), *probes)
+    return best
 
 
 def calm(peer: dict[str, Any], best: float) -> list[bool]:
@@ -40,12 +44,12 @@ def calm(peer: dict[str, Any], best: float) -> list[bool]:
 
 def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
     """For each result its figures by library, of calm samples if there are enough of them."""
-    best = peak(results)
+    best = peaks(results)
 
     def enough(values: Sequence[Any], good: Sequence[bool]) -> Sequence[Any]:
         return [v for v, ok in zip(values, good) if ok] if sum(good) >= CALM["samples"] else values
 
-    def compare(peer: dict[str, Any], own: dict[str, Any]) -> Figures:
+    def compare(peer: dict[str, Any], own: dict[str, Any], best: float) -> Figures:
         good, own_good = calm(peer, best), calm(own, best)
         used = enough(peer["seconds"], good)
         pairs = list(zip(peer["seconds"], own["seconds"]))
@@ -56,7 +60,10 @@ def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
         )
 
     return [
-        {name: compare(peer, r["peers"]["bptt"]) for name, peer in r["peers"].items()}
+        {
+            name: compare(peer, r["peers"]["bptt"], best[r["threads"]])
+            for name, peer in r["peers"].items()
+        }
         for r in results
     ]
 
@@ -74,13 +81,13 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
     """The table's cells, the heading first."""
     peers = [name for name in report["versions"] if name != "bptt"]
     columns = [text for name in peers for text in (f"{name} ms", "ratio")]
-    table = [["cell", "point", "pass", "bptt ms", "% of peak", *columns]]
-    best = peak(report["results"])
+    table = [["cell", "point", "pass", "threads", "bptt ms", "% of peak", *columns]]
+    best = peaks(report["results"])
     for result, by_peer in zip(report["results"], figures(report["results"])):
         own = by_peer["bptt"]
-        share = result["flops"] / (own.median * 1e-3) / (best * 1e9)
-        row = [result["cell"], result["point"], result["pass"], _milliseconds(own)]
-        row.append(f"{100 * share:.0f}")
+        share = result["flops"] / (own.median * 1e-3) / (best[result["threads"]] * 1e9)
+        row = [result[key] for key in ("cell", "point", "pass")] + [str(result["threads"])]
+        row += [_milliseconds(own), f"{100 * share:.0f}"]
         for name in peers:
             f = by_peer.get(name)
             row += ["", ""] if f is None else [_milliseconds(f), _short(f.ratio)]
@@ -91,13 +98,14 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
 def notes(report: dict[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    pinned = "not pinned" if report["core"] is None else f"pinned to core {report['core']}"
+    pinned = "not pinned" if report["cores"] is None else "pinned to as many cores as threads"
+    best = [f"{rate:.0f} on {n}" for n, rate in peaks(report["results"]).items()]
     text = (
-        f"{machine['cpu']}, {machine['isa']}; {versions}; float32, one thread, {pinned}.\n"
+        f"{machine['cpu']}, {machine['isa']}; {versions}; float32, {pinned}.\n"
         "ms per call: median (minimum). ratio: the library's time / that of bptt; above 1, bptt is "
         "faster.\n"
-        "% of peak: of the float32 multiply-adds that the core can do, measured after each sample: "
-        f"at best {peak(report['results']):.0f} GFLOP/s.\n"
+        "% of peak: of the float32 multiply-adds that the cores can do, measured after each "
+        f"sample;\nat best, in GFLOP/s by threads: {', '.join(best)}.\n"
         f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
         f"below {CALM['probe']:.0%} of the best)\n"
         f"are left out where at least {CALM['samples']} others remain"

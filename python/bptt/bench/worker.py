@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The process in which one library is timed: ``python -m bptt.bench.worker PEER [CORE]``.
+"""The process in which one library is timed: ``python -m bptt.bench.worker PEER``.
 
 It answers each line of JSON on its standard input with one on its standard output, and ends when
 its input does::
@@ -13,10 +13,13 @@ answered by {"error": ...}.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,11 +27,35 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .peers import PEERS, Job
+from .measure import allowed_cores
+from .peers import PEERS, Job, threads
 from .points import POINTS, problem
 
 WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>: a stopped process would not see that its input has ended
 PROBES, PROBE_SECONDS = 5, 2e-4  # the first ones may find wide vectors still powering up
+
+
+def probe(threads: int) -> float:
+    """GFLOP/s of multiply-adds, at best, on as many cores at once."""
+    if threads == 1:
+        return max(_core.fma_gflops(PROBE_SECONDS) for _ in range(PROBES))
+    rates: list[float] = []
+    cores = allowed_cores()
+    ready = threading.Barrier(threads)
+
+    def work(k: int) -> None:
+        if cores:
+            os.sched_setaffinity(0, {cores[k]})  # of this thread only
+        ready.wait()
+        rates.append(probe(1))
+
+    helpers = [threading.Thread(target=work, args=[k]) for k in range(threads)]
+    for helper in helpers:
+        helper.start()
+    for helper in helpers:
+        helper.join()
+    return sum(rates)
 
 
 class Bench:
@@ -77,13 +104,12 @@ class Bench:
             seconds = time.perf_counter() - start
             cpu = time.process_time() - cpu
         # A core that the host slows down shows in the probe, one that is shared in the CPU time.
-        probe = max(_core.fma_gflops(PROBE_SECONDS) for _ in range(PROBES))
-        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe}
+        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe(threads())}
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        os.sched_setaffinity(0, {int(argv[1])})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)  # whatever a library prints does not reach the replies
         gc.disable()

@@ -58,9 +58,8 @@ def test_a_stream_carries_its_state():
 
 @pytest.mark.parametrize("peer", [name for name in PEERS if name != "bptt"])
 def test_each_library_agrees_with_bptt(peer, capsys):
-    missing = [name for name in PEERS[peer].modules if not importlib.util.find_spec(name)]
-    if missing:
-        pytest.skip(f"{missing} not installed")
+    if PEERS[peer].missing():
+        pytest.skip(PEERS[peer].missing())
     arguments = ["--points", "tiny,stream32", "--peers", peer, "--seconds", "0", "--repeats", "1"]
     assert main(["bench", *arguments]) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()[1 : 1 + 9]]
@@ -71,13 +70,15 @@ def test_each_library_agrees_with_bptt(peer, capsys):
 
 def test_missing_libraries_are_reported_and_left_out(monkeypatch, capsys):
     find = importlib.util.find_spec
-    hidden = ("onnx", "jax", "matplotlib")
+    hidden = ("onnx", "jax", "torch", "openvino", "tensorflow", "matplotlib")
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n in hidden else find(n))
-    few = ["--points", "stream32", "--cells", "rnn", "--peers", "reference,onnxruntime,jax"]
+    few = ["--points", "stream32", "--cells", "rnn", "--peers", "all"]
     assert main(["bench", *few, *FAST]) == 0
     out, err = capsys.readouterr()
     assert 'onnx not installed (pip install "bptt[onnx]")' in err
-    assert 'jax is left out: jax not installed (pip install "bptt[jax]")' in err
+    for name in ("jax", "torch", "openvino", "tensorflow"):
+        assert f'{name} is left out: {name} not installed (pip install "bptt[{name}]")' in err
+    assert 'torch_tuned is left out: torch not installed (pip install "bptt[torch]")' in err
     assert "reference" in out
     assert "jax" not in out
     assert main(["bench", *few, "--plot", "b.png"]) == 2
@@ -126,3 +127,27 @@ PEERS["reference"] = PEERS["reference"]._replace(prepare=wrong)
     assert f"gru tiny training: reference disagrees with bptt: {array} has" in err
     assert out == ""
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "point"),
+    [
+        # It forgets the state that it is given: not seen in the first step of a stream.
+        ("run=lambda state: job.run(job.state)", "stream32"),
+        # It adds to what the call before has left: not seen in the results of the first.
+        ("arrays=lambda r: {k: a * min(len(calls), 2) for k, a in job.arrays(r).items()}", "tiny"),
+    ],
+)
+def test_later_calls_are_checked(wrong, point, failing_worker, capsys):
+    failing_worker(f"""
+right = PEERS["reference"].prepare
+def prepare(*arguments):
+    calls = []
+    job = right(*arguments)
+    job = job._replace(run=lambda state, run=job.run: calls.append(1) or run(state))
+    return job._replace({wrong})
+PEERS["reference"] = PEERS["reference"]._replace(prepare=prepare)
+""")
+    few = ["--points", point, "--cells", "rnn", "--peers", "reference", *FAST]
+    assert main(["bench", *few]) == 1
+    assert "reference disagrees with bptt" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bptt.bench import measure, worker
+from bptt.bench.peers import PEERS
 from bptt.cli import main
 
 FAST = ["--seconds", "0", "--repeats", "2"]
@@ -43,6 +44,18 @@ PEERS["bptt"] = PEERS["bptt"]._replace(prepare=tell)
     for name in ("BPTT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert f"'{name}': '{threads}'" in err
     assert (", 2 threads" in err) == (threads == 2)
+
+
+def test_a_library_gets_the_environment_that_it_needs(failing_worker, monkeypatch, capsys):
+    failing_worker("""
+def tell(*arguments):
+    raise LookupError(os.environ["GLIBC_TUNABLES"])
+PEERS["reference"] = PEERS["reference"]._replace(prepare=tell)
+""")
+    tuned = PEERS["torch_tuned"].environment
+    monkeypatch.setitem(PEERS, "reference", PEERS["reference"]._replace(environment=tuned))
+    assert main(["bench", "--points", "tiny", "--peers", "reference", *FAST]) == 1
+    assert "LookupError: glibc.malloc.mmap_threshold=" in capsys.readouterr().err
 
 
 @needs_two_cores

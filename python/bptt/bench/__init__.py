@@ -118,10 +118,9 @@ def _installed(peers: Sequence[str]) -> list[str]:
     """Those that can run here; the others are reported with the line that installs them."""
     found = []
     for peer in peers:
-        missing = [name for name in PEERS[peer].modules if not importlib.util.find_spec(name)]
+        missing = PEERS[peer].missing()
         if missing:
-            line = f'pip install "bptt[{PEERS[peer].extra}]"'
-            say(f"bench: {peer} is left out: {' and '.join(missing)} not installed ({line})")
+            say(f"bench: {peer} is left out: {missing}")
         else:
             found.append(peer)
     return found
@@ -144,12 +143,6 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-def _version(peer: str) -> str:
-    if peer == "reference":
-        return f"NumPy {np.__version__}"
-    return importlib.metadata.version((*PEERS[peer].modules, "bptt")[0])
 
 
 def _matplotlib_writes(file: Path) -> None:
@@ -214,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
         "cores": allowed_cores(),
         "dtype": "float32",
         "tolerance": TOLERANCE,
-        "versions": {name: _version(name) for name in ["bptt", *peers]},
+        "versions": {name: PEERS[name].version() for name in ["bptt", *peers]},
         "fma_peak_gflops": best,
         "results": results,
     }

@@ -64,7 +64,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env=os.environ | _environment(threads),
+            env={**os.environ, **_environment(threads), **PEERS[peer].environment},
             start_new_session=True,  # Ctrl-C is for the parent, which then ends this process
             # Before it loads anything: threads that a library starts keep to these cores.
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What `bptt bench` has the libraries do, and that no wrong results are timed."""
 
+import contextlib
 import importlib.util
+import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,8 +60,26 @@ def test_a_stream_carries_its_state():
 # --- the libraries --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def onednn(tmp_path_factory):
+    """The environment of the benchmark's own library, built if oneDNN can be found."""
+    if os.environ.get("BPTT_ONEDNN"):
+        return {}
+    file = tmp_path_factory.mktemp("onednn") / "libbptt_onednn.so"
+    source = Path(__file__).parents[1] / "benchmarks" / "onednn" / "onednn_rnn.cpp"
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    with contextlib.suppress(OSError):
+        command = ["g++", *flags, str(source), "-ldnnl", "-o", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        # Whoever has oneDNN can build this.
+        assert done.returncode == 0 or "dnnl.hpp: No such file" in done.stderr, done.stderr
+    return {"BPTT_ONEDNN": str(file)}
+
+
 @pytest.mark.parametrize("peer", [name for name in PEERS if name != "bptt"])
-def test_each_library_agrees_with_bptt(peer, capsys):
+def test_each_library_agrees_with_bptt(peer, onednn, monkeypatch, capsys):
+    for name, value in onednn.items():
+        monkeypatch.setenv(name, value)
     if PEERS[peer].missing():
         pytest.skip(PEERS[peer].missing())
     arguments = ["--points", "tiny,stream32", "--peers", peer, "--seconds", "0", "--repeats", "1"]
@@ -72,12 +94,15 @@ def test_missing_libraries_are_reported_and_left_out(monkeypatch, capsys):
     find = importlib.util.find_spec
     hidden = ("onnx", "jax", "torch", "openvino", "tensorflow", "matplotlib")
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n in hidden else find(n))
+    monkeypatch.setenv("BPTT_ONEDNN", "/no/such.so")
     few = ["--points", "stream32", "--cells", "rnn", "--peers", "all"]
     assert main(["bench", *few, *FAST]) == 0
     out, err = capsys.readouterr()
     assert 'onnx not installed (pip install "bptt[onnx]")' in err
     for name in ("jax", "torch", "openvino", "tensorflow"):
         assert f'{name} is left out: {name} not installed (pip install "bptt[{name}]")' in err
+    for name in ("onednn", "onednn_packed"):
+        assert f"{name} is left out: BPTT_ONEDNN is '/no/such.so', expected the library" in err
     assert 'torch_tuned is left out: torch not installed (pip install "bptt[torch]")' in err
     assert "reference" in out
     assert "jax" not in out

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..points import CELLS, PASSES, Problem
-from . import jax, onnxruntime, openvino, own, tensorflow, torch
+from . import jax, onednn, onnxruntime, openvino, own, tensorflow, torch
 from .job import Job
 
 __all__ = ["PEERS", "TOLERANCE", "Peer"]
@@ -60,6 +60,10 @@ PEERS = {
     "torch": _package(torch.prepare, "torch", "torch"),
     "torch_tuned": _package(
         torch.prepare, "torch", "torch", environment={"GLIBC_TUNABLES": _KEEP_MEMORY}
+    ),
+    "onednn": Peer(onednn.preparer(repack=True), onednn.version, onednn.missing),
+    "onednn_packed": Peer(
+        onednn.preparer(repack=False), onednn.version, onednn.missing, passes=_INFERENCE
     ),
     "onnxruntime": _package(onnxruntime.prepare, "onnx", "onnxruntime", "onnx", passes=_INFERENCE),
     "openvino": _package(openvino.prepare, "openvino", "openvino", passes=_INFERENCE),

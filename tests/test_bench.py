@@ -94,30 +94,37 @@ def test_share_of_the_peak_is_that_of_the_best_probe():
     assert [line[5] for line in table] == ["% of peak", "50", "25"]
 
 
-def test_picture_has_a_panel_for_each_cell_and_pass(finished):
+def test_pictures_have_a_panel_for_each_pass_and_number_of_threads(finished):
     pytest.importorskip("matplotlib")
-    from bptt.bench.report import draw
+    from bptt.bench.plot import draw
 
     report, _ = finished
-    panels = draw(report).axes
-    assert [p.get_title() for p in panels] == [
-        f"{cell.upper()}, {mode}" for cell in CELLS for mode in ("inference", "training")
-    ]
-    for panel, points in zip(panels, [3, 2] * len(CELLS)):
-        assert panel.get_yscale() == "log"
-        assert len(panel.patches) == points
+    twice = [{**r, "threads": n} for r in report["results"] for n in (1, 2)]
+    pictures = draw({**report, "results": twice})
+    assert list(pictures) == list(CELLS)
+    for cell, picture in pictures.items():
+        assert [p.get_title() for p in picture.axes] == [
+            f"{cell.upper()}, {mode}, {threads}"
+            for mode in ("inference", "training")
+            for threads in ("1 thread", "2 threads")
+        ]
+        for panel, points in zip(picture.axes, [3, 3, 2, 2]):
+            assert panel.get_yscale() == "log"
+            assert len(panel.patches) == points
+        assert [text.get_text() for text in picture.legends[0].get_texts()] == ["bptt"]
     stats = figures(report["results"])
-    top = panels[0].patches[0]
+    top = pictures["rnn"].axes[0].patches[0]
     assert top.get_y() + top.get_height() == pytest.approx(stats[0]["reference"].ratio)
 
 
-def test_picture_is_written(tmp_path, capsys):
+def test_a_picture_is_written_for_each_cell(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    file = tmp_path / "bench.svg"
-    few = ["--points", "tiny", "--cells", "rnn", "--passes", "inference", "--peers", "reference"]
-    assert main(["bench", *few, *FAST, "--plot", str(file)]) == 0
-    assert "<svg" in file.read_text()
-    assert [f.name for f in tmp_path.iterdir()] == ["bench.svg"]
+    few = ["--points", "tiny", "--cells", "rnn,gru", "--passes", "inference"]
+    few += ["--peers", "reference", "--plot", str(tmp_path / "bench.svg")]
+    assert main(["bench", *few, *FAST]) == 0
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["bench-gru.svg", "bench-rnn.svg"]
+    for file in tmp_path.iterdir():
+        assert "<svg" in file.read_text()
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import importlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -28,8 +25,9 @@ from ..config import show_config
 from ..io import write_atomically
 from .measure import Case, allowed_cores, measure_all, say
 from .peers import PEERS, TOLERANCE
+from .plot import check_plot, write_plots
 from .points import CELLS, PASSES, POINTS
-from .report import CALM, calm, draw, peaks, print_table
+from .report import CALM, calm, peaks, print_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -107,7 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=_seconds, help="for each line of the table (default: 1.5)")
     add("--repeats", type=_at_least_one, default=3, help="samples at least (default: 3)")
     add("--json", type=_file, metavar="FILE", help="write every sample and the machine's data")
-    add("--plot", type=_file, metavar="FILE", help="draw the speeds relative to torch")
+    add(
+        "--plot",
+        type=_file,
+        metavar="FILE",
+        help="draw the speeds relative to torch, FILE-cell for each cell",
+    )
     add("--quick", action="store_true", help="three small points and 0.2 s for each line")
 
 
@@ -145,16 +148,6 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _matplotlib_writes(file: Path) -> None:
-    """Raise unless the picture can be written at the end."""
-    if not importlib.util.find_spec("matplotlib"):
-        raise ValueError('bench: plot needs matplotlib: pip install "bptt[plot]"')
-    canvas = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase
-    known = sorted(canvas.filetypes)
-    if file.suffix[1:].lower() not in known:
-        raise ValueError(f"bench: plot has {str(file)!r}, expected a name in .{', .'.join(known)}")
-
-
 def _to_json(report: Mapping[str, Any]) -> str:
     """Indented, but each result on one line."""
     lines = ",\n".join(json.dumps(result) for result in report["results"])
@@ -188,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     if not cases:
         raise ValueError(f"bench: points has {','.join(points)}, expected one with a training pass")
     if args.plot:
-        _matplotlib_writes(args.plot)
+        check_plot(args.plot)
     peers = _installed(args.peers)
     try:
         results = measure_all(cases, peers, seconds, args.repeats)
@@ -216,8 +209,5 @@ def run(args: argparse.Namespace) -> int:
         text = _to_json(report).encode()
         write_atomically(os.path.realpath(args.json), lambda file: file.write(text))
     if args.plot:
-        figure, suffix = draw(report), args.plot.suffix[1:]
-        write_atomically(
-            os.path.realpath(args.plot), lambda file: figure.savefig(file, format=suffix)
-        )
+        write_plots(report, args.plot)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the samples of `bptt bench` say: medians, minima and ratios, as a table and as a picture."""
+"""What the samples of `bptt bench` say: medians, minima and ratios, and their table."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
     ]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
 
 
 def _milliseconds(f: Figures) -> str:
-    return f"{_short(f.median)} ({_short(f.minimum)})" + ("*" if f.disturbed else "")
+    return f"{short(f.median)} ({short(f.minimum)})" + ("*" if f.disturbed else "")
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
@@ -90,7 +90,7 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
         row += [_milliseconds(own), f"{100 * share:.0f}"]
         for name in peers:
             f = by_peer.get(name)
-            row += ["", ""] if f is None else [_milliseconds(f), _short(f.ratio)]
+            row += ["", ""] if f is None else [_milliseconds(f), short(f.ratio)]
         table.append(row)
     return table
 
@@ -135,59 +135,3 @@ def print_table(report: dict[str, Any]) -> None:
             right = [text.rjust(width) for text, width in zip(row[3:], widths[3:])]
             print("  ".join(left + right).rstrip())
     print(notes(report))
-
-
-# --- the picture ----------------------------------------------------------------------------------
-
-
-def draw(report: dict[str, Any]) -> Any:
-    """Speed relative to torch (or to the first other library), a panel for each cell and pass."""
-    figure_module = importlib.import_module("matplotlib.figure")
-    others = [name for name in report["versions"] if name != "bptt"]
-    base = "torch" if "torch" in others else (others or ["bptt"])[0]
-    measured = list(zip(report["results"], figures(report["results"])))
-    cells = list(dict.fromkeys(result["cell"] for result, _ in measured))
-    passes = list(dict.fromkeys(result["pass"] for result, _ in measured))
-
-    figure = figure_module.Figure((6 * len(passes), 2.6 * len(cells) + 0.6), layout="constrained")
-    panels = figure.subplots(len(cells), len(passes), squeeze=False, sharey=True)
-    for cell, line in zip(cells, panels):
-        line[0].set_ylabel(f"speed, {base} = 1")
-        for mode, panel in zip(passes, line):
-            group = {
-                result["point"]: by_peer
-                for result, by_peer in measured
-                if (result["cell"], result["pass"]) == (cell, mode)
-            }
-            panel.set_title(f"{cell.upper()}, {mode}")
-            _draw_bars(panel, group, base, list(report["versions"]))
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return figure
-
-
-def _draw_bars(
-    panel: Any, group: dict[str, dict[str, Figures]], base: str, names: list[str]
-) -> None:
-    """A group of bars for each point, from 1 up or down; that of bptt is labelled."""
-    shown = [n for n in names if n != base and any(n in by_peer for by_peer in group.values())]
-    width = 0.8 / max(1, len(shown))
-    for k, name in enumerate(shown):
-        has = [(x, by) for x, by in enumerate(group.values()) if name in by and base in by]
-        speeds = [by[base].ratio / by[name].ratio for _, by in has]
-        bars = panel.bar(
-            [x + (k - (len(shown) - 1) / 2) * width for x, _ in has],
-            [speed - 1 for speed in speeds],
-            width,
-            bottom=1,
-            label=name,
-            color=f"C{names.index(name)}",
-        )
-        if name == "bptt":
-            panel.bar_label(bars, [_short(speed) for speed in speeds], fontsize=7)
-    panel.axhline(1, color="black", linewidth=0.8)
-    panel.set_yscale("log")
-    panel.yaxis.set_major_formatter("{x:g}x")
-    panel.yaxis.set_minor_formatter("")
-    panel.margins(y=0.15)
-    panel.set_xticks(range(len(group)), list(group), rotation=30)

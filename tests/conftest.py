@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # Before NumPy is imported: its threads make the small products of the reference many times slower
 # when the machine has other work.
@@ -12,6 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 
 from bptt import _core
+from bptt.bench import measure
 
 # BPTT_ISA narrows the whole suite to one instruction set; otherwise all that run here take part.
 ISAS = [os.environ["BPTT_ISA"]] if os.environ.get("BPTT_ISA") else _core.isas()
@@ -24,3 +27,21 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     assert _core.isa() == request.param
     yield request.param
     _core.use_isa(before)
+
+
+@pytest.fixture
+def failing_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Workers of `bptt bench` that first run the given lines, in which `PEERS` can be changed."""
+
+    def install(lines: str) -> None:
+        script = tmp_path / "worker.py"
+        script.write_text(
+            "import os, sys\n"
+            "from bptt.bench import worker\n"
+            "from bptt.bench.worker import PEERS\n"
+            f"{lines}\n"
+            "worker.main(sys.argv[1:])\n"
+        )
+        monkeypatch.setattr(measure, "_WORKER", [sys.executable, str(script)])
+
+    return install

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bptt
+from bptt.bench.markdown import update
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,6 +25,12 @@ def test_code_on_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> 
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     exec("\n".join(blocks), {})
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert update(text, page.parent) == text, f"python -m bptt.bench.markdown {page}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_a_tape_stays_with_the_kernels_that_wrote_it() -> None:
                 assert bptt.rnn_backward(tape, dstate=[[1.0]]).state.item() == pytest.approx(0.729)
     finally:
         _core.use_isa(before)
+
+
+def test_multiply_adds_take_their_time(isa: str) -> None:
+    """Were the compiler to drop them, the rate would be many times what any core can do."""
+    start = time.perf_counter()
+    rate = _core.fma_gflops(0.01)
+    assert time.perf_counter() - start >= 0.01
+    assert 0 < rate < 1024, "four units of sixteen lanes, two operations, 8 GHz"
 
 
 def test_show_config() -> None:

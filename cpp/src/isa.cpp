@@ -2,6 +2,7 @@
 #include "isa.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -109,6 +110,19 @@ bool has_bf16() { return active_kernels().bf16 != nullptr; }
 
 void set_isa(const std::string& name) {
   active.store(&find(name, "isa"), std::memory_order_release);
+}
+
+double fma_gflops(double seconds) {
+  const KernelTable& table = active_kernels();
+  const auto start = std::chrono::steady_clock::now();
+  double operations = 0, elapsed;
+  volatile float factor = 1e-9f;  // so small that no sum ever changes, or overflows
+  do {
+    float out;
+    operations += table.multiply_adds(1000, factor, &out);
+    elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  } while (elapsed < seconds);
+  return 1e-9 * operations / elapsed;
 }
 
 }  // namespace bptt

@@ -116,6 +116,7 @@ struct KernelTable {
   const CellKernels<float>* f32;   // [cells]
   const CellKernels<double>* f64;  // [cells]
   const CellKernels<float>* bf16;  // [cells], products in bfloat16; or null
+  double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 
 }  // namespace bptt

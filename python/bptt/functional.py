@@ -60,7 +60,7 @@ def rnn_forward(
     reverse : bool
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     keep_tape : bool
-        Keep what `rnn_backward` needs; without it, inference takes less time and memory.
+        Keep what `rnn_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
         How to compute it, as in `lstm_forward`.
 
@@ -77,14 +77,13 @@ def rnn_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or the activation or another option is
-        unknown, or `max_bytes` is too few, or this CPU has no products in bfloat16.
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
     Notes
     -----
-    Precision and empty arrays are as in `lstm_forward`.
+    Precision and empty arrays: as in `lstm_forward`.
 
     References
     ----------
@@ -210,8 +209,8 @@ def lstm_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown, or `max_bytes`
-        is too few, or this CPU has no products in bfloat16.
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible,
+        such as `max_bytes` too few.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -222,7 +221,7 @@ def lstm_forward(
 
     References
     ----------
-    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
+    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8);
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
     return forward(
@@ -318,7 +317,7 @@ def gru_forward(
     reverse : bool
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     keep_tape : bool
-        Keep what `gru_backward` needs; without it, inference takes less time and memory.
+        Keep what `gru_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
         How to compute it, as in `lstm_forward`.
 
@@ -335,14 +334,13 @@ def gru_forward(
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown, or `max_bytes`
-        is too few, or this CPU has no products in bfloat16.
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
     Notes
     -----
-    Precision and empty arrays are as in `lstm_forward`.
+    Precision and empty arrays: as in `lstm_forward`.
 
     References
     ----------

@@ -149,6 +149,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("isas", &bptt::available_isas);
   m.def("isa", &bptt::active_isa);
   m.def("use_isa", &bptt::set_isa);
+  m.def("fma_gflops", [](double seconds) {
+    double rate = 0;
+    run_interruptibly([&](bptt::StopRequest) {
+      rate = bptt::fma_gflops(seconds);
+      return true;
+    });
+    return rate;
+  });
   m.def("cells", [] {
     py::dict cells;
     for (const bptt::CellInfo& cell : bptt::cells())

@@ -21,4 +21,8 @@ void set_isa(const std::string& name);
 // Can the one in use take products in bfloat16 (Spec::bf16)?
 bool has_bf16();
 
+// 1e9 float32 operations per second of the multiply-add units, on the calling thread, over at least
+// `seconds`: the most that any kernel of the instruction set in use could reach.
+double fma_gflops(double seconds);
+
 }  // namespace bptt

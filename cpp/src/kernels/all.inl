@@ -42,6 +42,7 @@ constexpr int max_rows = 2;
 #include "tape.inl"
 #include "forward.inl"
 #include "backward.inl"
+#include "peak.inl"
 
 template <class T, class Cell>
 std::size_t weights_bytes(const Dims& d) {
@@ -87,8 +88,9 @@ constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
 }  // namespace
 
 extern const KernelTable table;
-constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT),
-                                        cell_kernels<float>, cell_kernels<double>, nullptr};
+constexpr KernelTable constant_table = {
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), cell_kernels<float>, cell_kernels<double>, nullptr,
+    multiply_adds};
 const KernelTable table = constant_table;
 
 }  // namespace BPTT_ISA

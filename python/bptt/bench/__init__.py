@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``bptt bench``: the core beside its NumPy reference and other libraries.
 
-Each library runs in a process of its own (`bptt.bench.worker`), on one thread and one core. First
+Each library runs in a process of its own (`bptt.bench.worker`), on as many cores as threads. First
 each does the work once and its results are compared with those of bptt. Then the processes are
 asked in turn for one sample each, round after round, so that whatever disturbs the machine meets
 all of them alike, and times are compared within a round.
@@ -12,44 +12,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import importlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..config import show_config
 from ..io import write_atomically
+from .measure import Case, allowed_cores, measure_all, say
 from .peers import PEERS, TOLERANCE
-from .points import CELLS, PASSES, POINTS, disagreement, flops
-from .report import draw, print_table
+from .plot import check_plot, write_plots
+from .points import CELLS, PASSES, POINTS
+from .report import CALM, calm, peaks, print_table
 
 __all__ = ["add_arguments", "run"]
 
 POINTS_BY_DEFAULT = [name for name in POINTS if name not in ("large", "xl")]
 POINTS_QUICK = ["tiny", "small", "stream128"]
-SAMPLES = 20  # rounds that fit into the time of a case, unless single calls take longer
-
-_WORKER = [sys.executable, "-m", "bptt.bench.worker"]
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
-
 
 # --- arguments ------------------------------------------------------------------------------------
 
@@ -65,6 +48,17 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
         return [name for name in known if name in names]
 
     return parse
+
+
+def _threads(text: str) -> list[int]:
+    most = len(allowed_cores() or range(os.cpu_count() or 1))
+    known = [str(n + 1) for n in range(most)]
+    if not set(text.split(",")) <= set(known):
+        raise argparse.ArgumentTypeError(
+            f"has {text!r}, expected some of {','.join(known)}: this process may use "
+            f"{most} core{'s' if most > 1 else ''}"
+        )
+    return sorted({int(n) for n in text.split(",")})
 
 
 def _at_least_one(text: str) -> int:
@@ -107,152 +101,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{text}; of: {', '.join(known)}",
         )
     add = parser.add_argument
+    add("--threads", type=_threads, default=[1], metavar="N,N,...", help="of a call (default: 1)")
     add("--seconds", type=_seconds, help="for each line of the table (default: 1.5)")
     add("--repeats", type=_at_least_one, default=3, help="samples at least (default: 3)")
     add("--json", type=_file, metavar="FILE", help="write every sample and the machine's data")
-    add("--plot", type=_file, metavar="FILE", help="draw the speeds relative to torch")
+    add(
+        "--plot",
+        type=_file,
+        metavar="FILE",
+        help="draw the speeds relative to torch, FILE-cell for each cell",
+    )
     add("--quick", action="store_true", help="three small points and 0.2 s for each line")
 
 
-# --- workers --------------------------------------------------------------------------------------
-
-
-class Worker:
-    """One library in its own process; it ends with the `with` block."""
-
-    def __init__(self, peer: str, core: int | None) -> None:
-        self.peer = peer
-        self.process = subprocess.Popen(
-            [*_WORKER, peer, *([] if core is None else [str(core)])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends this process
-        )
-
-    def ask(self, do: str, **request: Any) -> dict[str, float]:
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as the next line will show
-            print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        reply: dict[str, Any] = (
-            json.loads(line) if line else {"error": f"it ended with code {self.process.wait()}"}
-        )
-        if "error" in reply:
-            raise RuntimeError(f"bench: {self.peer} failed in its process: {reply['error']}")
-        return reply
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.communicate()  # waits, and closes the pipes
+# --- the command ----------------------------------------------------------------------------------
 
 
 def _installed(peers: Sequence[str]) -> list[str]:
     """Those that can run here; the others are reported with the line that installs them."""
     found = []
     for peer in peers:
-        missing = [name for name in PEERS[peer].modules if not importlib.util.find_spec(name)]
+        missing = PEERS[peer].missing()
         if missing:
-            line = f'pip install "bptt[{PEERS[peer].extra}]"'
-            _say(f"bench: {peer} is left out: {' and '.join(missing)} not installed ({line})")
+            say(f"bench: {peer} is left out: {missing}")
         else:
             found.append(peer)
     return found
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-# --- measuring ------------------------------------------------------------------------------------
-
-
-class Case(NamedTuple):
-    cell: str
-    point: str
-    mode: str  # the pass
-
-    def __str__(self) -> str:
-        return f"{self.cell} {self.point} {self.mode}"
-
-
-def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, float]]:
-    """By library: seconds per call, and the agreement of its results with those of bptt."""
-    loaded: dict[str, tuple[float, float]] = {}
-    expected: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="bptt-bench-") as folder:
-        for name, worker in workers.items():  # bptt is the first
-            file = os.path.join(folder, name + ".npz")
-            request = {"cell": case.cell, "point": case.point, "pass": case.mode, "file": file}
-            seconds = worker.ask("load", **request)["seconds"]
-            with np.load(file) as arrays:
-                result = dict(arrays)
-            expected = expected or result
-            error, array = disagreement(result, expected)
-            if error > TOLERANCE:
-                raise RuntimeError(
-                    f"bench: {case}: {name} disagrees with bptt: {array} has the relative error "
-                    f"{error:.1e}, expected at most {TOLERANCE:.0e}"
-                )
-            loaded[name] = seconds, error
-    return loaded
-
-
-def measure(
-    case: Case, workers: Mapping[str, Worker], seconds: float, repeats: int
-) -> dict[str, Any]:
-    """Check that the libraries agree, then time them in turn."""
-    loaded = _load(case, workers)
-    share = seconds / len(workers) / SAMPLES
-    calls = {name: max(1, round(share / loaded[name][0])) for name in workers}
-    rounds: list[dict[str, dict[str, float]]] = []
-    start = time.monotonic()
-    while len(rounds) < repeats or time.monotonic() - start < seconds:
-        rounds.append({n: worker.ask("time", calls=calls[n]) for n, worker in workers.items()})
-    peers = {
-        name: {
-            "relative_error": float(f"{loaded[name][1]:.2g}"),
-            "calls_per_sample": calls[name],
-            **{
-                key: [float(f"{r[name][key]:.4g}") for r in rounds]
-                for key in ("seconds", "cpu", "probe")
-            },
-        }
-        for name in workers
-    }
-    return {
-        "cell": case.cell,
-        "point": case.point,
-        "shape": list(POINTS[case.point]),
-        "pass": case.mode,
-        "flops": flops(case.cell, POINTS[case.point], case.mode),
-        "peers": peers,
-    }
-
-
-def _measure_all(
-    cases: Sequence[Case], peers: Sequence[str], seconds: float, repeats: int, core: int | None
-) -> tuple[list[dict[str, Any]], float]:
-    results, peak = [], 0.0
-    with contextlib.ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name, core)) for name in ["bptt", *peers]}
-        for k, case in enumerate(cases):
-            _say(f"[{k + 1}/{len(cases)}] {case}")
-            able = {
-                name: worker
-                for name, worker in workers.items()
-                if case.mode in PEERS[name].passes and case.cell in PEERS[name].cells
-            }
-            results.append(measure(case, able, seconds, repeats))
-            peak = max(peak, workers["bptt"].ask("peak")["gflops"])
-    return results, peak
-
-
-# --- the command ----------------------------------------------------------------------------------
 
 
 def _cpu_name() -> str:
@@ -272,22 +146,6 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-def _version(peer: str) -> str:
-    if peer == "reference":
-        return f"NumPy {np.__version__}"
-    return importlib.metadata.version((*PEERS[peer].modules, "bptt")[0])
-
-
-def _matplotlib_writes(file: Path) -> None:
-    """Raise unless the picture can be written at the end."""
-    if not importlib.util.find_spec("matplotlib"):
-        raise ValueError('bench: plot needs matplotlib: pip install "bptt[plot]"')
-    canvas = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase
-    known = sorted(canvas.filetypes)
-    if file.suffix[1:].lower() not in known:
-        raise ValueError(f"bench: plot has {str(file)!r}, expected a name in .{', .'.join(known)}")
 
 
 def _to_json(report: Mapping[str, Any]) -> str:
@@ -313,7 +171,8 @@ def run(args: argparse.Namespace) -> int:
     points = args.points or (POINTS_QUICK if args.quick else POINTS_BY_DEFAULT)
     seconds = args.seconds if args.seconds is not None else 0.2 if args.quick else 1.5
     cases = [
-        Case(cell, point, mode)
+        Case(cell, point, mode, threads)
+        for threads in args.threads
         for cell in args.cells
         for mode in args.passes
         for point in points
@@ -322,24 +181,27 @@ def run(args: argparse.Namespace) -> int:
     if not cases:
         raise ValueError(f"bench: points has {','.join(points)}, expected one with a training pass")
     if args.plot:
-        _matplotlib_writes(args.plot)
+        check_plot(args.plot)
     peers = _installed(args.peers)
-    core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     try:
-        results, peak = _measure_all(cases, peers, seconds, args.repeats, core)
+        results = measure_all(cases, peers, seconds, args.repeats)
     except RuntimeError as error:
-        _say(str(error))
+        say(str(error))
         return 1
+    best = peaks(results)
+    for result in results:
+        for peer in result["peers"].values():
+            peer["disturbed"] = calm(peer, best[result["threads"]]).count(False)
     report = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": _machine(),
-        "settings": {"seconds": seconds, "repeats": args.repeats},
-        "threads": 1,
-        "core": core,
+        "settings": {"seconds": seconds, "repeats": args.repeats, "calm": CALM},
+        "threads": args.threads,
+        "cores": allowed_cores(),
         "dtype": "float32",
         "tolerance": TOLERANCE,
-        "versions": {name: _version(name) for name in ["bptt", *peers]},
-        "matmul_peak_gflops": round(peak, 1),
+        "versions": {name: PEERS[name].version() for name in ["bptt", *peers]},
+        "fma_peak_gflops": best,
         "results": results,
     }
     print_table(report)
@@ -347,8 +209,5 @@ def run(args: argparse.Namespace) -> int:
         text = _to_json(report).encode()
         write_atomically(os.path.realpath(args.json), lambda file: file.write(text))
     if args.plot:
-        figure, suffix = draw(report), args.plot.suffix[1:]
-        write_atomically(
-            os.path.realpath(args.plot), lambda file: figure.savefig(file, format=suffix)
-        )
+        write_plots(report, args.plot)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the samples of `bptt bench` say: medians, minima and ratios, as a table and as a picture."""
+"""What the samples of `bptt bench` say: medians, minima and ratios, and their table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-# A sample is disturbed if its process had less of the core's time, or a short matrix product after
-# it ran slower, than this share of what it should be.
-CPU_SHARE, PROBE_SHARE = 0.95, 0.85
+# A sample is calm if its process had this share of the core's time, and the multiply-adds right
+# after it this share of their best rate in the run; so many calm ones stand without the others.
+CALM = {"cpu": 0.95, "probe": 0.85, "samples": 3}
 
 
 class Figures(NamedTuple):
@@ -22,56 +22,75 @@ class Figures(NamedTuple):
     median: float  # ms per call
     minimum: float  # ms per call
     ratio: float  # its time / that of bptt, median over the rounds
-    disturbed: bool  # in most of its samples
+    disturbed: bool  # too few of its samples were calm, so all are used
+
+
+def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """GFLOP/s of the multiply-add units by number of threads: the best probe of the run."""
+    best: dict[int, float] = {}
+    for r in results:
+        probes = [p for peer in r["peers"].values() for p in peer["probe"]]
+        best[r["threads"]] = max(best.get(r["threads"], 0.0), *probes)
+    return best
+
+
+def calm(peer: dict[str, Any], best: float) -> list[bool]:
+    """For each sample of a library at one point."""
+    return [
+        cpu >= CALM["cpu"] and probe >= CALM["probe"] * best
+        for cpu, probe in zip(peer["cpu"], peer["probe"])
+    ]
 
 
 def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
-    """For each result its figures by library. Disturbed samples are left out unless most are."""
-    best = max(p for r in results for peer in r["peers"].values() for p in peer["probe"])
+    """For each result its figures by library, of calm samples if there are enough of them."""
+    best = peaks(results)
 
-    def calm(peer: dict[str, Any]) -> list[bool]:
-        good = [
-            cpu >= CPU_SHARE and probe >= PROBE_SHARE * best
-            for cpu, probe in zip(peer["cpu"], peer["probe"])
-        ]
-        return good if 2 * sum(good) >= len(good) else [False] * len(good)
+    def enough(values: Sequence[Any], good: Sequence[bool]) -> Sequence[Any]:
+        return [v for v, ok in zip(values, good) if ok] if sum(good) >= CALM["samples"] else values
 
-    def compare(peer: dict[str, Any], own: dict[str, Any]) -> Figures:
-        good, own_good = calm(peer), calm(own)
-        used = [s for s, ok in zip(peer["seconds"], good) if ok] or peer["seconds"]
+    def compare(peer: dict[str, Any], own: dict[str, Any], best: float) -> Figures:
+        good, own_good = calm(peer, best), calm(own, best)
+        used = enough(peer["seconds"], good)
         pairs = list(zip(peer["seconds"], own["seconds"]))
-        both = [pair for pair, a, b in zip(pairs, good, own_good) if a and b] or pairs
-        ratio = median(a / b for a, b in both)
-        return Figures(1e3 * median(used), 1e3 * min(used), ratio, not any(good))
+        both = enough(pairs, [a and b for a, b in zip(good, own_good)])
+        disturbed = sum(good) < min(CALM["samples"], len(good))
+        return Figures(
+            1e3 * median(used), 1e3 * min(used), median(a / b for a, b in both), disturbed
+        )
 
     return [
-        {name: compare(peer, r["peers"]["bptt"]) for name, peer in r["peers"].items()}
+        {
+            name: compare(peer, r["peers"]["bptt"], best[r["threads"]])
+            for name, peer in r["peers"].items()
+        }
         for r in results
     ]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
 
 
 def _milliseconds(f: Figures) -> str:
-    return f"{_short(f.median)} ({_short(f.minimum)})" + ("*" if f.disturbed else "")
+    return f"{short(f.median)} ({short(f.minimum)})" + ("*" if f.disturbed else "")
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
     """The table's cells, the heading first."""
     peers = [name for name in report["versions"] if name != "bptt"]
     columns = [text for name in peers for text in (f"{name} ms", "ratio")]
-    table = [["cell", "point", "pass", "bptt ms", "% of peak", *columns]]
+    table = [["cell", "point", "pass", "threads", "bptt ms", "% of peak", *columns]]
+    best = peaks(report["results"])
     for result, by_peer in zip(report["results"], figures(report["results"])):
         own = by_peer["bptt"]
-        share = result["flops"] / (own.median * 1e-3) / (report["matmul_peak_gflops"] * 1e9)
-        row = [result["cell"], result["point"], result["pass"], _milliseconds(own)]
-        row.append(f"{100 * share:.0f}")
+        share = result["flops"] / (own.median * 1e-3) / (best[result["threads"]] * 1e9)
+        row = [result[key] for key in ("cell", "point", "pass")] + [str(result["threads"])]
+        row += [_milliseconds(own), f"{100 * share:.0f}"]
         for name in peers:
             f = by_peer.get(name)
-            row += ["", ""] if f is None else [_milliseconds(f), _short(f.ratio)]
+            row += ["", ""] if f is None else [_milliseconds(f), short(f.ratio)]
         table.append(row)
     return table
 
@@ -79,17 +98,21 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
 def notes(report: dict[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    pinned = "not pinned" if report["core"] is None else f"pinned to core {report['core']}"
+    pinned = "not pinned" if report["cores"] is None else "pinned to as many cores as threads"
+    best = [f"{rate:.0f} on {n}" for n, rate in peaks(report["results"]).items()]
     text = (
-        f"{machine['cpu']}, {machine['isa']}; {versions}; float32, one thread, {pinned}.\n"
+        f"{machine['cpu']}, {machine['isa']}; {versions}; float32, {pinned}.\n"
         "ms per call: median (minimum). ratio: the library's time / that of bptt; above 1, bptt is "
         "faster.\n"
-        f"% of peak: of NumPy's float32 matrix product here, "
-        f"{report['matmul_peak_gflops']:.0f} GFLOP/s."
+        "% of peak: of the float32 multiply-adds that the cores can do, measured after each "
+        f"sample;\nat best, in GFLOP/s by threads: {', '.join(best)}.\n"
+        f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
+        f"below {CALM['probe']:.0%} of the best)\n"
+        f"are left out where at least {CALM['samples']} others remain"
     )
     if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
-        text += "\n* most samples were disturbed by other work on this machine: measure again."
-    return text
+        return text + "; * where they do not: all are used, measure again."
+    return text + "."
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -112,59 +135,3 @@ def print_table(report: dict[str, Any]) -> None:
             right = [text.rjust(width) for text, width in zip(row[3:], widths[3:])]
             print("  ".join(left + right).rstrip())
     print(notes(report))
-
-
-# --- the picture ----------------------------------------------------------------------------------
-
-
-def draw(report: dict[str, Any]) -> Any:
-    """Speed relative to torch (or to the first other library), a panel for each cell and pass."""
-    figure_module = importlib.import_module("matplotlib.figure")
-    others = [name for name in report["versions"] if name != "bptt"]
-    base = "torch" if "torch" in others else (others or ["bptt"])[0]
-    measured = list(zip(report["results"], figures(report["results"])))
-    cells = list(dict.fromkeys(result["cell"] for result, _ in measured))
-    passes = list(dict.fromkeys(result["pass"] for result, _ in measured))
-
-    figure = figure_module.Figure((6 * len(passes), 2.6 * len(cells) + 0.6), layout="constrained")
-    panels = figure.subplots(len(cells), len(passes), squeeze=False, sharey=True)
-    for cell, line in zip(cells, panels):
-        line[0].set_ylabel(f"speed, {base} = 1")
-        for mode, panel in zip(passes, line):
-            group = {
-                result["point"]: by_peer
-                for result, by_peer in measured
-                if (result["cell"], result["pass"]) == (cell, mode)
-            }
-            panel.set_title(f"{cell.upper()}, {mode}")
-            _draw_bars(panel, group, base, list(report["versions"]))
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return figure
-
-
-def _draw_bars(
-    panel: Any, group: dict[str, dict[str, Figures]], base: str, names: list[str]
-) -> None:
-    """A group of bars for each point, from 1 up or down; that of bptt is labelled."""
-    shown = [n for n in names if n != base and any(n in by_peer for by_peer in group.values())]
-    width = 0.8 / max(1, len(shown))
-    for k, name in enumerate(shown):
-        has = [(x, by) for x, by in enumerate(group.values()) if name in by and base in by]
-        speeds = [by[base].ratio / by[name].ratio for _, by in has]
-        bars = panel.bar(
-            [x + (k - (len(shown) - 1) / 2) * width for x, _ in has],
-            [speed - 1 for speed in speeds],
-            width,
-            bottom=1,
-            label=name,
-            color=f"C{names.index(name)}",
-        )
-        if name == "bptt":
-            panel.bar_label(bars, [_short(speed) for speed in speeds], fontsize=7)
-    panel.axhline(1, color="black", linewidth=0.8)
-    panel.set_yscale("log")
-    panel.yaxis.set_major_formatter("{x:g}x")
-    panel.yaxis.set_minor_formatter("")
-    panel.margins(y=0.15)
-    panel.set_xticks(range(len(group)), list(group), rotation=30)

@@ -1,45 +1,64 @@
 # SPDX-License-Identifier: MIT
-"""The process in which one library is timed: ``python -m bptt.bench.worker PEER [CORE]``.
+"""The process in which one library is timed: ``python -m bptt.bench.worker PEER``.
 
 It answers each line of JSON on its standard input with one on its standard output, and ends when
 its input does::
 
     {"do": "load", "cell": ..., "point": ..., "pass": ..., "file": ...}   -> {"seconds": ...}
     {"do": "time", "calls": n}      -> {"seconds": per call, "cpu": share, "probe": GFLOP/s}
-    {"do": "peak"}                  -> {"gflops": ...}
 
-"load" prepares the work, runs it until warm and saves its results to a file (npz). A failure is
-answered by {"error": ...}.
+"load" prepares the work, runs it until warm, and saves the results of what would be the next call
+to a file (npz): those of a first call could hide what is left over from it. A failure is answered
+by {"error": ...}.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .peers import PEERS, Job
+from .. import _core
+from .measure import allowed_cores
+from .peers import PEERS
+from .peers.job import Job, threads
 from .points import POINTS, problem
 
+CHECKED_STEPS = 3  # of a stream, after which the results are saved
 WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>: a stopped process would not see that its input has ended
+PROBES, PROBE_SECONDS = 5, 2e-4  # the first ones may find wide vectors still powering up
 
 
-def gflops(n: int, calls: int) -> float:
-    """Of the best of `calls` products of two n x n float32 matrices."""
-    a = np.full((n, n), 0.5, np.float32)
-    out = np.empty_like(a)
-    best = float("inf")
-    for _ in range(calls):
-        start = time.perf_counter()
-        np.matmul(a, a, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2e-9 * n**3 / best
+def probe(threads: int) -> float:
+    """GFLOP/s of multiply-adds, at best, on as many cores at once."""
+    if threads == 1:
+        return max(_core.fma_gflops(PROBE_SECONDS) for _ in range(PROBES))
+    rates: list[float] = []
+    cores = allowed_cores()
+    ready = threading.Barrier(threads)
+
+    def work(k: int) -> None:
+        if cores:
+            os.sched_setaffinity(0, {cores[k]})  # of this thread only
+        ready.wait()
+        rates.append(probe(1))
+
+    helpers = [threading.Thread(target=work, args=[k]) for k in range(threads)]
+    for helper in helpers:
+        helper.start()
+    for helper in helpers:
+        helper.join()
+    return sum(rates)
 
 
 class Bench:
@@ -50,16 +69,19 @@ class Bench:
         self.job: Job | None = None
         self.carry = False
 
-    def run(self, calls: int) -> None:
+    def run(self, calls: int) -> tuple[Any, ...]:
         """Call by call; a stream carries its state, all else starts from the same one."""
         assert self.job is not None
         run, state = self.job.run, self.job.state
+        result: tuple[Any, ...] = ()
         if self.carry:
             for _ in range(calls):
-                state = run(state)[1]
+                result = run(state)
+                state = result[1]
         else:
             for _ in range(calls):
-                run(state)
+                result = run(state)
+        return result
 
     def load(self, request: dict[str, Any]) -> dict[str, float]:
         self.job = None  # frees the last one before the next is made
@@ -68,13 +90,14 @@ class Bench:
         self.carry = point.stream
         self.job = self.prepare(cell, request["pass"] == "training", problem(cell, point))
         with self.job.context():
-            arrays: Any = self.job.arrays(self.job.run(self.job.state))
-            np.savez(request["file"], **arrays)
+            self.run(1)
             best, start = float("inf"), time.perf_counter()
             while time.perf_counter() - start < WARM_SECONDS:
                 before = time.perf_counter()
                 self.run(1)
                 best = min(best, time.perf_counter() - before)
+            arrays: Any = self.job.arrays(self.run(CHECKED_STEPS if self.carry else 1))
+        np.savez(request["file"], **arrays)
         return {"seconds": best}
 
     def time(self, request: dict[str, Any]) -> dict[str, float]:
@@ -88,15 +111,12 @@ class Bench:
             seconds = time.perf_counter() - start
             cpu = time.process_time() - cpu
         # A core that the host slows down shows in the probe, one that is shared in the CPU time.
-        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": gflops(128, 5)}
-
-    def peak(self, request: dict[str, Any]) -> dict[str, float]:
-        return {"gflops": gflops(1024, 3)}
+        return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe(threads())}
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        os.sched_setaffinity(0, {int(argv[1])})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)  # whatever a library prints does not reach the replies
         gc.disable()
@@ -104,7 +124,6 @@ def main(argv: list[str]) -> None:
         requests: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
             "load": bench.load,
             "time": bench.time,
-            "peak": bench.peak,
         }
         for line in sys.stdin:
             request = json.loads(line)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The processes that `bptt bench` asks in turn, and what it makes of their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .peers import PEERS, TOLERANCE
+from .points import POINTS, disagreement, flops
+
+SAMPLES = 20  # rounds that fit into the time of a case, unless single calls take longer
+
+_WORKER = [sys.executable, "-m", "bptt.bench.worker"]
+
+
+def say(text: str) -> None:
+    """Of the progress, apart from the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+def allowed_cores() -> list[int] | None:
+    """Those that this process may run on, where the system can tell and pin."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What tells each library its number of threads."""
+    names = ["BPTT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+    several = str(threads > 1).lower()
+    return {
+        **dict.fromkeys([*names, "VECLIB_MAXIMUM_THREADS"], str(threads)),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={several} "
+        f"intra_op_parallelism_threads={threads}",
+    }
+
+
+class Worker:
+    """One library in its own process; it ends with the `with` block.
+
+    It is stopped but while it is asked: many libraries' threads spin for a while, or for ever, when
+    they wait for work, and would take the cores of the library that is timed.
+    """
+
+    def __init__(self, peer: str, threads: int) -> None:
+        self.peer = peer
+        cores = (allowed_cores() or [])[-threads:]
+        self.process = subprocess.Popen(
+            [*_WORKER, peer],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, **_environment(threads), **PEERS[peer].environment},
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends this process
+            # Before it loads anything: threads that a library starts keep to these cores.
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+        )
+
+    def _signal(self, name: str) -> None:
+        if sys.platform == "linux":  # where the end of the parent also ends a stopped worker
+            self.process.send_signal(getattr(signal, name))
+
+    def ask(self, do: str, **request: Any) -> dict[str, float]:
+        self._signal("SIGCONT")
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as the next line will show
+            print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if line:
+            self._signal("SIGSTOP")
+        reply: dict[str, Any] = (
+            json.loads(line) if line else {"error": f"it ended with code {self.process.wait()}"}
+        )
+        if "error" in reply:
+            raise RuntimeError(f"bench: {self.peer} failed in its process: {reply['error']}")
+        return reply
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()  # waits, and closes the pipes
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    cell: str
+    point: str
+    mode: str  # the pass
+    threads: int
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} threads" if self.threads > 1 else ""
+        return f"{self.cell} {self.point} {self.mode}{threads}"
+
+
+def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, float]]:
+    """By library: seconds per call, and the agreement of its results with those of bptt."""
+    loaded: dict[str, tuple[float, float]] = {}
+    expected: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bptt-bench-") as folder:
+        for name, worker in workers.items():  # bptt is the first
+            file = os.path.join(folder, name + ".npz")
+            request = {"cell": case.cell, "point": case.point, "pass": case.mode, "file": file}
+            seconds = worker.ask("load", **request)["seconds"]
+            with np.load(file) as arrays:
+                result = dict(arrays)
+            expected = expected or result
+            error, array = disagreement(result, expected)
+            if error > TOLERANCE:
+                raise RuntimeError(
+                    f"bench: {case}: {name} disagrees with bptt: {array} has the relative error "
+                    f"{error:.1e}, expected at most {TOLERANCE:.0e}"
+                )
+            loaded[name] = seconds, error
+    return loaded
+
+
+def measure(
+    case: Case, workers: Mapping[str, Worker], seconds: float, repeats: int
+) -> dict[str, Any]:
+    """Check that the libraries agree, then time them in turn."""
+    loaded = _load(case, workers)
+    share = seconds / len(workers) / SAMPLES
+    calls = {name: max(1, round(share / loaded[name][0])) for name in workers}
+    rounds: list[dict[str, dict[str, float]]] = []
+    start = time.monotonic()
+    while len(rounds) < repeats or time.monotonic() - start < seconds:
+        rounds.append({n: worker.ask("time", calls=calls[n]) for n, worker in workers.items()})
+    peers = {
+        name: {
+            "relative_error": float(f"{loaded[name][1]:.2g}"),
+            "calls_per_sample": calls[name],
+            **{
+                key: [float(f"{r[name][key]:.4g}") for r in rounds]
+                for key in ("seconds", "cpu", "probe")
+            },
+        }
+        for name in workers
+    }
+    return {
+        "cell": case.cell,
+        "point": case.point,
+        "shape": list(POINTS[case.point]),
+        "pass": case.mode,
+        "threads": case.threads,
+        "flops": flops(case.cell, POINTS[case.point], case.mode),
+        "peers": peers,
+    }
+
+
+def measure_all(
+    cases: Sequence[Case], peers: Sequence[str], seconds: float, repeats: int
+) -> list[dict[str, Any]]:
+    """Every case, those of one number of threads together: their processes are the same."""
+    results: list[dict[str, Any]] = []
+    for threads in dict.fromkeys(case.threads for case in cases):
+        with contextlib.ExitStack() as stack:
+            workers = {n: stack.enter_context(Worker(n, threads)) for n in ["bptt", *peers]}
+            for case in (case for case in cases if case.threads == threads):
+                say(f"[{len(results) + 1}/{len(cases)}] {case}")
+                able = {
+                    name: worker
+                    for name, worker in workers.items()
+                    if case.mode in PEERS[name].passes and case.cell in PEERS[name].cells
+                }
+                results.append(measure(case, able, seconds, repeats))
+    return results

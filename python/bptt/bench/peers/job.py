@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""What every library does with a problem."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...grads import Array
+
+
+class Job(NamedTuple):
+    """One piece of work of one library, in its own types."""
+
+    run: Callable[[Any], tuple[Any, ...]]  # initial state -> (y, final state[, gradients])
+    state: Any
+    arrays: Callable[[tuple[Any, ...]], dict[str, Array]]  # what `run` gave, as NumPy arrays
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+
+
+def threads() -> int:
+    """On which each call may compute; libraries that read it from the environment are not told."""
+    return int(os.environ.get("BPTT_NUM_THREADS", "1"))
+
+
+def named(y: Any, states: Sequence[Any], grads: Sequence[Any] = ()) -> dict[str, Array]:
+    """One dict of arrays for all; `grads` are in the order of the arguments."""
+    values = (y, *states, *grads)
+    names = ["y", "final h", "final c"][: 1 + len(states)]
+    if grads:
+        arguments = ["x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0"][: 5 + len(states)]
+        names += [f"gradient of {name}" for name in arguments]
+    return {name: np.asarray(value) for name, value in zip(names, values)}
+
+
+def as_tuple(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)

@@ -26,7 +26,8 @@ struct Rows {
   const Index* first;    // [T+1]
   const Index* chunk;    // [chunks+1]
   const Index* segment;  // [segments+1]
-  Index chunks, segments;
+  const Index* group;    // [groups+1]: sequences whose weight gradients are summed apart
+  Index chunks, segments, groups;
   Index chunk_rows, segment_rows;  // of the largest
   bool reverse;                    // process the steps from T-1 down to 0
 };

@@ -63,8 +63,16 @@ struct Plan<T>::Impl {
         options(options_of(s)),
         dims(check_inputs(s, cell.gates, cell.states, in)),
         ragged(!all_equal(in.lengths.data, dims)),
-        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse) {
+        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse, groups()) {
     if (spec.train && spec.checkpoint != Spec::off) place_checkpoints();
+  }
+
+  // Two ranks that each take half the sequences need not exchange anything until the end, if each
+  // sums its own weight gradients. That they are summed so must not depend on the number of ranks,
+  // so it depends on the sizes: it pays while the gradients fit into a cache.
+  int groups() const {
+    const Index gradients = cell.gates * dims.H * (dims.I + dims.H) * Index(sizeof(T));
+    return dims.B >= 8 && gradients <= (Index(1) << 20) ? 2 : 1;
   }
 
   static bool all_equal(const std::int64_t* lengths, const Dims& d) {

@@ -12,16 +12,18 @@ namespace bptt {
 
 struct Schedule {
   std::vector<Index> order;  // of the sequences, longest first; empty: as they are
-  std::vector<Index> count, first, chunk, segment;
+  std::vector<Index> count, first, chunk, segment, group;
   Index chunk_rows = 0, segment_rows = 0;
   bool reverse;
 
   // lengths: null if all are T.
-  Schedule(const Dims& d, const std::int64_t* lengths, bool backwards) : reverse(backwards) {
+  Schedule(const Dims& d, const std::int64_t* lengths, bool backwards, int groups)
+      : reverse(backwards) {
     count.assign(size(d.T), d.B);
     if (lengths) sort_by_length(d, lengths);
     first.assign(size(d.T) + 1, 0);
     std::partial_sum(count.begin(), count.end(), first.begin() + 1);
+    group = shares(d.B, groups);
     cut_chunks(d);
     cut(chunks());
   }
@@ -43,9 +45,15 @@ struct Schedule {
   }
 
   Rows rows() const {
-    return {count.data(),   first.data(), chunk.data(),
-            segment.data(), chunks(),     static_cast<Index>(segment.size()) - 1,
-            chunk_rows,     segment_rows, reverse};
+    Rows r{};
+    r.count = count.data(), r.first = first.data();
+    r.chunk = chunk.data(), r.segment = segment.data(), r.group = group.data();
+    r.chunks = chunks();
+    r.segments = static_cast<Index>(segment.size()) - 1;
+    r.groups = static_cast<Index>(group.size()) - 1;
+    r.chunk_rows = chunk_rows, r.segment_rows = segment_rows;
+    r.reverse = reverse;
+    return r;
   }
 
   // Bounds of the sequences of each rank, so that all have as many steps.

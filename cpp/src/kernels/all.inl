@@ -41,6 +41,7 @@ constexpr int max_rows = 2;
 #include "layout.inl"
 #include "tape.inl"
 #include "forward.inl"
+#include "weight_gradient.inl"
 #include "backward.inl"
 #include "peak.inl"
 

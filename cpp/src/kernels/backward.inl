@@ -4,20 +4,21 @@
 // with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
 // operand of the weight gradients and the left one of dx.
 
-constexpr Index sum_rows = 512;  // summed at once: longer sums of floats lose precision
-
 template <class T, class Cell>
 struct BackwardScratch {
   T* dsums;                // [block][chunk_rows][sum][lane]
   T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
-  T *dw_ih, *dw_hh;        // by unit
-  T* db;                   // [block][sum][lane]
+  T* gradients;            // [group]: of w_ih and w_hh by unit, and of the biases
+  Index weights, ih, hh;   // elements of a group, of w_ih, of w_hh
   void* forward;           // to compute the values of a segment again
   SegmentTape<T, Cell> again;
   std::size_t bytes;
 
   BackwardScratch(void* buffer, const Dims& d, const Rows& rows)
       : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows) {}
+  T* dw_ih(Index group) const { return gradients + group * weights; }
+  T* dw_hh(Index group) const { return dw_ih(group) + ih; }
+  T* db(Index group) const { return dw_hh(group) + hh; }  // [block][sum][lane]
 
  private:
   BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows)
@@ -25,9 +26,9 @@ struct BackwardScratch {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = pieces.take<T>(padded * Cell::sums * rows.chunk_rows);
     for (int q = 0; q < Cell::states; ++q) dstates[q] = pieces.take<T>(d.B * padded);
-    dw_ih = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.I));
-    dw_hh = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.H));
-    db = pieces.take<T>(padded * Cell::sums);
+    ih = unit_packed_size<T, Cell>(d.H, d.I), hh = unit_packed_size<T, Cell>(d.H, d.H);
+    weights = ih + hh + padded * Cell::sums;
+    gradients = pieces.take<T>(rows.groups * weights);
     const std::size_t forward_bytes =
         rows.segments > 1 ? ForwardScratch<T, Cell>(nullptr, d).bytes : 0;
     forward = pieces.take<char>(static_cast<Index>(forward_bytes));
@@ -57,7 +58,8 @@ struct Backward {
   const Tape<T, Cell> tape;
   const BackwardScratch<T, Cell> scratch;
   const Index blocks, padded;
-  const Range units;  // blocks of this rank
+  const Range units;      // blocks of this rank
+  const bool own_groups;  // each rank takes a group of sequences, and waits for nobody
   mutable Patience patience;
 
   Backward(const BackwardCall<T>& c, const Team& t)
@@ -70,6 +72,7 @@ struct Backward {
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
         units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
+        own_groups(t.sequences && t.size == c.rows.groups),
         patience{t} {}
 
   // Of `count` sequences, those of this rank.
@@ -197,13 +200,22 @@ struct Backward {
   }
 
   void input_gradient(const Span& chunk) const {
-    const Range r = share_of(chunk.rows, max_rows, team), columns{0, blocks_of<T>(d.I)};
-    products<XSide<Cell>>(scratch.dsums, r, tape.w_ih, d.I, columns,
+    if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
+    for (Index t = chunk.begin; t < chunk.end; ++t) {
+      const Range mine = sequences(rows.count[t]);
+      const Index first = rows.first[t] - chunk.row;
+      input_gradient(chunk.row, {first + mine.begin, first + mine.end});
+    }
+  }
+
+  // Rows r of a chunk that begins with row `start`.
+  void input_gradient(Index start, Range r) const {
+    products<XSide<Cell>>(scratch.dsums, r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
                           [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
-                            for (Index r = 0; r < n_rows; ++r)
+                            for (Index i = 0; i < n_rows; ++i)
                               for (Index b = 0; b < width; ++b)
-                                store(call.dx + (chunk.row + row + r) * d.I + column + b * L,
-                                      load(tile + (r * width + b) * L),
+                                store(call.dx + (start + row + i) * d.I + column + b * L,
+                                      load(tile + (i * width + b) * L),
                                       used_lanes<T>(column / L + b, d.I));
                           });
   }
@@ -243,88 +255,55 @@ struct Backward {
     each([&](T& v) { v = T(static_cast<double>(v) * factor); });
   }
 
-  // --- weight gradients of a chunk
+  // --- weight gradients of a chunk: for each group of sequences its own, so that the order of the
+  // sums does not depend on whether two ranks take one group each or share the inputs of both
 
-  // dw[n + r, ...] += sum over K rows of left[row, n + r] * dsums[row, ...]: left is x or h as it
-  // lies.
-  template <class Side, int MR, int NB>
-  __attribute__((noinline)) static void weight_tile(const T* left, Index left_row, const T* dsums,
-                                                    Index block_stride, Index K, T* dw) {
-    prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
-    Tile<T, MR, NB * G> acc;
-    clear<T, MR, NB * G>(acc);
-    multiply_add<T, MR, NB, 1, G, 0, G>(acc, left, 1, 0, left_row, dsums + Side::first * L,
-                                        block_stride, S * L, K);
-    // Added here, not loaded as the start: the sums would wait for memory.
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
-      T* p = dw + (r * NB * G + v) * L;
-      store(p, load(p) + acc[r][v]);
-    }
-  }
-
-  // Inputs n of dw (by unit, N inputs) += left[K, N]^T dsums[row .. row + K)
-  template <class Side>
-  void weight_gradient(const T* left, Index N, Range n, Index row, Index K, T* dw) const {
-    const Index block_stride = rows.chunk_rows * S * L;
-    for (Index k = 0; k < K && n.begin < n.end; k += sum_rows)
-      for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
-        const Index width = smaller(unit_blocks<Cell>, blocks - j),
-                    count = smaller(sum_rows, K - k);
-        if (patience.ends(count, n.end - n.begin, width * G * L)) return;
-        const T* dsums = scratch.dsums + j * block_stride + (row + k) * S * L;
-        T* panel = dw + j * N * G * L;
-        each_row_block(n.begin, n.end, [&](auto mr, Index i) {
-          with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-            weight_tile<Side, mr.value, nb.value>(left + k * N + i, N, dsums, block_stride, count,
-                                                  panel + i * width * G * L);
-          });
-        });
+  // Inputs n of the weights (those of x, then those of h) and blocks of the biases.
+  void group_gradient(const Span& chunk, Index group, Range n, Range mine) const {
+    const WeightGradient<T, Cell> gradient{rows, scratch.dsums, blocks, patience};
+    const Range sequences{rows.group[group], rows.group[group + 1]};
+    const auto each_step = [&](const auto& f) {
+      for (Index t = chunk.begin; t < chunk.end; ++t) {
+        const StepRows step(rows, d.T, t);
+        const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
+        f(t, step, r, rows.first[t] - chunk.row);
       }
-  }
-
-  // The sum of the gradients of a chunk's sums, in pieces.
-  void bias_gradient(const Span& chunk) const {
-    const Range mine = share_of(blocks, 1, team);
-    for (Index j = mine.begin; j < mine.end; ++j) {
-      Vec<T> total[S];
-      BPTT_UNROLL for (int i = 0; i < S; ++i) total[i] = Vec<T>(0);
-      for (Index k = 0; k < chunk.rows; k += sum_rows) {
-        const T* dsums = scratch.dsums + (j * rows.chunk_rows + k) * S * L;
-        Vec<T> part[S];
-        BPTT_UNROLL for (int i = 0; i < S; ++i) part[i] = Vec<T>(0);
-        const Index n = smaller(sum_rows, chunk.rows - k);
-        BPTT_NO_UNROLL for (Index r = 0; r < n; ++r) {
-          BPTT_UNROLL for (int i = 0; i < S; ++i) part[i] =
-              part[i] + Vec<T>(load(dsums + (r * S + i) * L));
-        }
-        BPTT_UNROLL for (int i = 0; i < S; ++i) total[i] = total[i] + part[i];
-      }
-      T* db = scratch.db + j * S * L;
-      BPTT_UNROLL for (int i = 0; i < S; ++i) store(db + i * L, load(db + i * L) + total[i].v);
-    }
-  }
-
-  // Rows of the chunk whose previous h are neighbours in memory form one product; with equal
-  // lengths that is the whole chunk, but for the rows that start from h0.
-  void recurrent_weight_gradient(const Span& chunk, Range inputs) const {
-    const T* left = nullptr;
-    Index start = 0, n = 0;
-    const auto add = [&](const T* h, Index row, Index count) {
-      if (!count) return;
-      if (n && row == start + n && h == left + n * d.H) {
-        n += count;
-        return;
-      }
-      if (n) weight_gradient<HSide<Cell>>(left, d.H, inputs, start, n, scratch.dw_hh);
-      left = h, start = row, n = count;
     };
-    for (Index t = chunk.begin; t < chunk.end; ++t) {
-      const StepRows step(rows, d.T, t);
-      const Index row = rows.first[t] - chunk.row;
-      if (step.continuing) add(call.y + rows.first[step.previous] * d.H, row, step.continuing);
-      add(tape.h0 + step.continuing * d.H, row + step.continuing, step.count - step.continuing);
-    }
-    if (n) weight_gradient<HSide<Cell>>(left, d.H, inputs, start, n, scratch.dw_hh);
+    gradient.in_pieces(
+        d.I,
+        [&](const auto& add) {
+          each_step([&](Index t, const StepRows&, Range r, Index row) {
+            add(call.x + (rows.first[t] + r.begin) * d.I, row + r.begin, r.end - r.begin);
+          });
+        },
+        [&](const Runs<T>& runs) {
+          gradient.template add_weights<XSide<Cell>>(
+              runs, d.I, {smaller(n.begin, d.I), smaller(n.end, d.I)}, scratch.dw_ih(group));
+          gradient.add_bias(runs, mine, scratch.db(group));
+        });
+    gradient.in_pieces(
+        d.H,
+        [&](const auto& add) {
+          each_step([&](Index, const StepRows& step, Range r, Index row) {
+            const Index middle = larger(r.begin, smaller(r.end, step.continuing));
+            if (r.begin < middle)
+              add(call.y + (rows.first[step.previous] + r.begin) * d.H, row + r.begin,
+                  middle - r.begin);
+            add(tape.h0 + middle * d.H, row + middle, r.end - middle);
+          });
+        },
+        [&](const Runs<T>& runs) {
+          gradient.template add_weights<HSide<Cell>>(
+              runs, d.H, {larger(n.begin - d.I, 0), larger(n.end - d.I, 0)}, scratch.dw_hh(group));
+        });
+  }
+
+  // The gradients of all groups into that of the first, inputs of rank's share.
+  void add_groups() const {
+    const Range mine = share_of(scratch.weights, 16, team);
+    for (Index g = 1; g < rows.groups; ++g)
+      for (Index i = mine.begin; i < mine.end; ++i)
+        scratch.gradients[i] += scratch.gradients[g * scratch.weights + i];
   }
 
   // --- the loop
@@ -344,23 +323,22 @@ struct Backward {
       }
       if (patience.stopped) return;
     }
-    if (!patience.wait()) return;
-    const Range inputs = share_of(d.I + d.H, max_rows, team);  // x and h side by side
-    weight_gradient<XSide<Cell>>(call.x + chunk.row * d.I, d.I,
-                                 {smaller(inputs.begin, d.I), smaller(inputs.end, d.I)}, 0,
-                                 chunk.rows, scratch.dw_ih);
-    recurrent_weight_gradient(chunk, {larger(inputs.begin - d.I, 0), larger(inputs.end - d.I, 0)});
-    bias_gradient(chunk);
+    if (!own_groups && !patience.wait()) return;
+    const Range all = {0, d.I + d.H}, every_block = {0, blocks};
+    for (Index g = 0; g < rows.groups; ++g)
+      if (!own_groups)
+        group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team));
+      else if (g == team.rank)
+        group_gradient(chunk, g, all, every_block);
     input_gradient(chunk);
-    patience.wait();
+    if (!own_groups) patience.wait();
   }
 
   bool run() const {
-    const Range xs = share_of(d.I, 1, team), hs = share_of(d.H, 1, team);
     const Range panels = share_of(blocks, unit_blocks<Cell>, team);
-    zero(scratch.dw_ih, unit_packed_size<T, Cell>(d.H, 1), xs);
-    zero(scratch.dw_hh, unit_packed_size<T, Cell>(d.H, 1), hs);
-    zero(scratch.db, S * L, {panels.begin, panels.end});
+    const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
+    __builtin_memset(scratch.gradients + zeros.begin, 0,
+                     static_cast<std::size_t>(zeros.end - zeros.begin) * sizeof(T));
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], d.H, mine, StepState<T>{scratch.dstates[q], d.B});
@@ -378,17 +356,13 @@ struct Backward {
         run_chunk(chunk_span(rows, rows.segment[s] + in_order(rows, chunks, c)), forward);
     }
     if (!patience.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih, d.H, d.I, panels, call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh, d.H, d.H, panels, call.dw_hh);
-    if (team.rank == 0) unpack_bias<T, Cell>(scratch.db, d.H, call.db_ih, call.db_hh);
+    add_groups();
+    if (!patience.wait()) return false;
+    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, panels, call.dw_ih);
+    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.H, panels, call.dw_hh);
+    if (team.rank == 0) unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, d.H, mine, call.dstate0[q]);
     return patience.wait();
-  }
-
-  // Things r of `size` elements each.
-  static void zero(T* p, Index size, Range r) {
-    __builtin_memset(p + r.begin * size, 0,
-                     static_cast<std::size_t>((r.end - r.begin) * size) * sizeof(T));
   }
 };

@@ -5,8 +5,7 @@
 #include <cstring>
 
 #include "bptt/threads.hpp"
-#include "check.hpp"
-#include "isa.hpp"
+#include "dispatch.hpp"
 #include "schedule.hpp"
 #include "team.hpp"
 
@@ -16,35 +15,6 @@ namespace {
 #include "pieces.inl"
 
 static_assert(most_states == max_states, "the public header and the kernels agree");
-
-template <class T>
-const CellKernels<T>* kernels_of(const KernelTable& table) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return table.f32;
-  else
-    return table.f64;
-}
-
-template <class T>
-const CellKernels<T>& find_cell(const Spec& spec) {
-  const KernelTable& table = active_kernels();
-  std::string choices;
-  for (int i = 0; i < table.cells; ++i) {
-    const CellKernels<T>& cell = kernels_of<T>(table)[i];
-    if (spec.cell == cell.name) return cell;
-    choices += (i ? ", " : "") + std::string(cell.name);
-  }
-  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of " + choices);
-}
-
-Options options_of(const Spec& spec) {
-  const char* names[] = {"tanh", "relu", "leaky_relu", "sigmoid",
-                         "identity"};  // as enum Activation
-  for (int i = 0; i < 5; ++i)
-    if (spec.activation == names[i]) return {static_cast<Activation>(i)};
-  refuse(spec.caller, "activation is '" + spec.activation +
-                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity");
-}
 
 }  // namespace
 

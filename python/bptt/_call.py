@@ -154,7 +154,7 @@ def forward(
     """Any cell of the core by its name."""
     # A step of a small network takes less time than looking at its arguments here: the core does
     # that, and returns None where something is to be converted or refused.
-    if threads is checkpoint is max_bytes is compute is None:
+    if threads is None and checkpoint is None and max_bytes is None and compute is None:
         result = _core.forward(
             cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
             None, None, None, False,

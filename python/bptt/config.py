@@ -11,7 +11,6 @@ import numpy as np
 from . import _core
 from ._call import as_count
 
-
 # In a process that multiprocessing started, the others compute as well.
 _process = sys.modules.get("multiprocessing.process")
 if _process is not None and _process.current_process().name != "MainProcess":

@@ -113,7 +113,7 @@ def rnn_backward(
     tape : Tape
         From `rnn_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Steps beyond the lengths are never used.
+        Loss per unit of each output; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
         Loss per unit of the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
@@ -248,14 +248,11 @@ def lstm_backward(
     tape : Tape
         From `lstm_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Steps beyond the lengths are never used.
+        Loss per unit of each output; zeros if omitted. Padding is never used.
     dstate : tuple (h, c) of array_like, shape (B, H) each, optional
         Loss per unit of the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
-        Clip dL/dh each time it is passed back one step, to the initial state as well: "value"
-        limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
-        each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
-        then no longer the gradient of L.
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -371,14 +368,11 @@ def gru_backward(
     tape : Tape
         From `gru_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Steps beyond the lengths are never used.
+        Loss per unit of each output; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
         Loss per unit of the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
-        Clip dL/dh each time it is passed back one step, to the initial state as well: "value"
-        limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
-        each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
-        then no longer the gradient of L.
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     threads : int, optional
         At most so many, as in the forward call.
 

@@ -244,8 +244,8 @@ def backward(
     return Grads(dx, dw, dr, dbx if has_ih else None, dbh if has_hh else None, state)
 
 
-# --- the public functions; threads, checkpoint, max_bytes and compute say how the core computes, and
-# mean nothing here
+# --- the public functions; threads, checkpoint, max_bytes and compute are about how the core
+# computes, and mean nothing here
 
 
 def rnn_forward(

@@ -9,6 +9,7 @@
 #include "bptt/isa.hpp"
 #include "bptt/threads.hpp"
 #include "calls.hpp"
+#include "streams.hpp"
 
 namespace {
 
@@ -145,6 +146,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("expect_siblings", &bptt::expect_siblings);
   m.def("has_bf16", &bptt::has_bf16);
   m.def("set_threads", &bptt::set_threads);
+  bind_stream(m);
   m.def("compiled_isas", &bptt::compiled_isas);
   m.def("isas", &bptt::available_isas);
   m.def("isa", &bptt::active_isa);

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+#include "bptt/stream.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "dispatch.hpp"
+#include "schedule.hpp"
+#include "team.hpp"
+
+namespace bptt {
+namespace {
+
+#include "pieces.inl"
+
+constexpr Index block_steps = 32;  // of one call of the kernels
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+Memory allocate(std::size_t bytes) {
+  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!p) throw std::bad_alloc();
+  return Memory(p);
+}
+
+// The team of the calling thread alone.
+Team alone(StopRequest& stop) {
+  return {0,
+          1,
+          nullptr,
+          &stop,
+          [](void*) { return true; },
+          [](void* s, int) {
+            const auto* request = static_cast<StopRequest*>(s);
+            return request->requested && request->requested(request->context);
+          }};
+}
+
+}  // namespace
+
+template <class T>
+struct Stream<T>::Impl {
+  const CellKernels<T>& cell;
+  Dims dims;  // of a full block
+  Schedule schedule;
+  Memory memory;
+  ForwardCall<T> call{};
+
+  static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
+    if (in.lengths || spec.reverse)
+      refuse(spec.caller, "lengths or reverse are given, expected a stream without");
+    Dims d = check_inputs(spec, cell.gates, cell.states, in);
+    d.T = block_steps;
+    return d;
+  }
+
+  Impl(const Spec& spec, const Inputs<T>& in)
+      : cell(find_cell<T>(spec)),
+        dims(checked(spec, cell, in)),
+        schedule(dims, nullptr, false, 1),
+        memory(allocate(place(nullptr))) {
+    place(memory.get());
+    call.dims = dims, call.rows = schedule.rows(), call.options = options_of(spec);
+    call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
+    call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+    StopRequest never;
+    cell.pack(call, alone(never));
+    call.w_ih = call.w_hh = call.b_ih = call.b_hh = nullptr;  // the caller's
+    const auto bytes = static_cast<std::size_t>(dims.B * dims.H) * sizeof(T);
+    for (int q = 0; q < cell.states; ++q) {
+      call.state0[q] = call.state_n[q];
+      if (in.state[q])
+        std::memcpy(call.state_n[q], in.state[q].data, bytes);
+      else
+        std::memset(call.state_n[q], 0, bytes);
+    }
+  }
+
+  std::size_t place(void* buffer) {
+    Pieces pieces{static_cast<char*>(buffer)};
+    call.weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(dims)));
+    call.scratch = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims)));
+    for (int q = 0; q < cell.states; ++q) call.state_n[q] = pieces.take<T>(dims.B * dims.H);
+    return pieces.used;
+  }
+};
+
+template <class T>
+Stream<T>::Stream(const Spec& spec, const Inputs<T>& inputs) : impl_(new Impl(spec, inputs)) {}
+template <class T>
+Stream<T>::Stream(Stream&&) noexcept = default;
+template <class T>
+Stream<T>::~Stream() = default;
+
+template <class T>
+std::ptrdiff_t Stream<T>::batch() const {
+  return impl_->dims.B;
+}
+template <class T>
+std::ptrdiff_t Stream<T>::input_size() const {
+  return impl_->dims.I;
+}
+template <class T>
+std::ptrdiff_t Stream<T>::hidden_size() const {
+  return impl_->dims.H;
+}
+template <class T>
+int Stream<T>::states() const {
+  return impl_->cell.states;
+}
+
+template <class T>
+bool Stream<T>::process(const T* x, std::ptrdiff_t steps, T* y, StopRequest stop) {
+  Impl& s = *impl_;
+  const Index B = s.dims.B;
+  const Index one[] = {0, 1};
+  ForwardCall<T> call = s.call;
+  for (Index t = 0; t < steps; t += call.dims.T) {
+    call.dims.T = std::min(steps - t, block_steps);
+    const Index whole[] = {0, call.dims.T};
+    call.rows.chunk = whole, call.rows.segment = one;
+    call.rows.chunks = call.rows.segments = 1;
+    call.x = x + t * B * s.dims.I, call.y = y + t * B * s.dims.H;
+    if (!s.cell.forward(call, alone(stop))) return false;
+  }
+  return true;
+}
+
+template <class T>
+T* Stream<T>::state(int q) {
+  return impl_->call.state_n[q];
+}
+
+template class Stream<float>;
+template class Stream<double>;
+
+}  // namespace bptt

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Layers that run step by step: the bits of the whole sequence, and clear errors."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bptt
+from bptt.layers import GRU, LSTM, RNN, Recurrent
+from cases import flat
+
+LAYERS = [
+    lambda **o: RNN(3, 17, **o),
+    lambda **o: RNN(5, 80, activation="relu", bias=False, **o),
+    lambda **o: LSTM(3, 8, **o),
+    lambda **o: LSTM(7, 33, 2, **o),
+    lambda **o: GRU(40, 48, 3, bias=False, **o),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 2, 9])
+@pytest.mark.parametrize("make", LAYERS)
+def test_however_cut_the_bits_of_the_whole(make: Any, batch: int, dtype: str, isa: str) -> None:
+    layer: Recurrent = make(dtype=dtype, seed=0)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((75, batch, layer.input_size)).astype(dtype)
+    shape = (layer.num_layers, batch, layer.hidden_size)
+    state: Any = tuple(rng.standard_normal(shape).astype(dtype) for _ in flat(layer(x)[1]))
+    state = state if isinstance(layer, LSTM) else state[0]
+    y, final = layer(x, state)
+    stream = layer.stream(batch, state)
+    cuts = [0, 1, 2, 2, 5, 38, 75]
+    pieces = [stream.process(x[a:b]) for a, b in itertools.pairwise(cuts)]
+    assert np.array_equal(np.concatenate(pieces), y)
+    assert all(np.array_equal(a, b) for a, b in zip(flat(stream.state), flat(final)))
+    stream = layer.stream(batch, state)
+    assert np.array_equal([stream.step(x_t) for x_t in x], y)
+
+
+def test_it_is_a_copy() -> None:
+    layer = LSTM(2, 4, seed=0)
+    x = np.ones((3, 1, 2), np.float32)
+    y = layer(x)[0]
+    stream = layer.stream()
+    for array in layer.parameters.values():
+        array[...] = 7
+    assert np.array_equal(stream.process(x), y)
+    h, _ = stream.state
+    h[...] = 7
+    assert not (stream.state[0] == 7).any()
+
+
+def test_other_inputs_are_converted() -> None:
+    layer = GRU(3, 5, batch_first=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((1, 6, 3))
+    y = layer(x)[0]
+    assert np.array_equal(layer.stream().process(x), y)
+    stream = layer.stream()
+    inputs = [x[0, 0], x[:, 1].tolist(), x[:, 2].astype(">f8"), np.asfortranarray(x[:, 3])]
+    steps = [np.reshape(stream.step(x_t), (1, 5)) for x_t in inputs]
+    assert np.array_equal(np.stack(steps, 1), y[:, :4])
+    assert stream.step(np.zeros(3, np.float32)).shape == (5,)
+    assert stream.process(np.zeros((1, 0, 3))).shape == (1, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("LSTM.stream: batch is 0, expected 1 or more", lambda: LSTM(2, 3).stream(0)),
+        ("LSTM.stream: batch is 1.5, expected a whole", lambda: LSTM(2, 3).stream(1.5)),  # type: ignore[arg-type]
+        ("is bidirectional", lambda: LSTM(2, 3, bidirectional=True).stream()),
+        ("expected (B, I) = (1, 2)", lambda: LSTM(2, 3).stream().step(np.zeros((2, 2)))),
+        ("x has shape (3,)", lambda: LSTM(2, 3).stream().step(np.zeros(3))),
+        ("x has shape (2,)", lambda: LSTM(2, 3).stream(2).step(np.zeros(2))),
+        ("with B = 1, I = 2", lambda: LSTM(2, 3).stream().process(np.zeros((4, 2)))),
+        ("stream.step: x", lambda: LSTM(2, 3).stream().step(np.zeros((1, 2), complex))),
+        ("state", lambda: GRU(2, 3).stream(2, np.zeros((1, 1, 3)))),
+    ],
+)
+def test_errors(message: str, call: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        call()
+
+
+def test_repr() -> None:
+    assert repr(bptt.GRU(2, 3, 2).stream(4)) == (
+        "Stream(batch=4, input_size=2, num_layers=2, float32)"
+    )

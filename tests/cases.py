@@ -45,6 +45,17 @@ SHAPES = [
 ]
 # Several chunks of the backward loop, with and without a rest.
 LONG_SHAPES = [(300, 7, 20, 40), (37, 64, 12, 130), (129, 1, 5, 16), (3, 150, 4, 24)]
+# T, B, I, and H of a cell with one gate, less of one with more: so large that several threads share
+# the hidden units (many, in few sequences) or the sequences (4 or more for each thread).
+THREAD_SHAPES = [
+    (70, 1, 30, 437),
+    (50, 3, 30, 437),
+    (16, 9, 30, 437),
+    (40, 7, 19, 171),
+    (40, 8, 19, 171),
+    (20, 16, 19, 171),
+    (12, 33, 19, 171),
+]
 
 
 class Options(NamedTuple):
@@ -153,25 +164,46 @@ def problem(
     )
 
 
+def of_many_threads(cell: Cell, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """One of `THREAD_SHAPES` for this cell; no vector width divides its H."""
+    *rest, units = shape
+    return (*rest, int(units * reference.CELLS[cell.name].gates ** -0.5) | 1)  # type: ignore
+
+
 def flat(state: Any) -> list[Any]:
     return list(state) if isinstance(state, tuple) else [state]
 
 
-def forward(implementation: Any, p: Problem, keep_tape: bool = True) -> Any:
-    """`implementation`: `bptt.reference`, or `bptt._call` for the core."""
+def state_of(parts: list[Any]) -> Any:
+    return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def take(p: Problem, rows: Any) -> Problem:
+    """The same problem for some of its sequences."""
+    rows = np.asarray(rows)
+    arrays = {**p.arrays, "x": p.arrays["x"][:, rows]}
+    if p.arrays["state"] is not None:
+        arrays["state"] = state_of([s[rows] for s in flat(p.arrays["state"])])
+    dstate = state_of([s[rows] for s in flat(p.dstate)])
+    lengths = None if p.lengths is None else p.lengths[rows]
+    return p._replace(arrays=arrays, lengths=lengths, dy=p.dy[:, rows], dstate=dstate)
+
+
+def forward(implementation: Any, p: Problem, keep_tape: bool = True, **how: Any) -> Any:
+    """`implementation`: `bptt.reference`, or `bptt._call` for the core; `how`: threads and such."""
     return implementation.forward(
-        p.cell.name, *p.arrays.values(), p.lengths, p.reverse, keep_tape, **p.cell.options
+        p.cell.name, *p.arrays.values(), p.lengths, p.reverse, keep_tape, **p.cell.options, **how
     )
 
 
-def backward(implementation: Any, p: Problem, tape: Any) -> Any:
-    return implementation.backward(p.cell.name, tape, p.dy, p.dstate, p.step_clip)
+def backward(implementation: Any, p: Problem, tape: Any, **how: Any) -> Any:
+    return implementation.backward(p.cell.name, tape, p.dy, p.dstate, p.step_clip, **how)
 
 
-def results(implementation: Any, p: Problem) -> dict[str, Any]:
+def results(implementation: Any, p: Problem, **how: Any) -> dict[str, Any]:
     """Everything that a forward and a backward call give, by name."""
-    y, state, tape = forward(implementation, p)
-    grads = backward(implementation, p, tape)
+    y, state, tape = forward(implementation, p, **how)
+    grads = backward(implementation, p, tape, **{k: v for k, v in how.items() if k == "threads"})
     several = reference.CELLS[p.cell.name].states > 1
     assert isinstance(state, tuple) == isinstance(grads.state, tuple) == several
     named = {"y": y, **{f"state[{i}]": s for i, s in enumerate(flat(state))}}
@@ -179,12 +211,29 @@ def results(implementation: Any, p: Problem) -> dict[str, Any]:
     return named | {f"d state[{i}]": s for i, s in enumerate(flat(grads.state))}
 
 
-def core_results(p: Problem) -> dict[str, Any]:
-    return results(_call, p)
+def core_results(p: Problem, **how: Any) -> dict[str, Any]:
+    return results(_call, p, **how)
 
 
 def reference_results(p: Problem) -> dict[str, Any]:
     return results(reference, p.cast(np.float64))
+
+
+def same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a.keys() == b.keys()
+    different = [k for k in a if a[k].shape != b[k].shape or a[k].tobytes() != b[k].tobytes()]
+    assert not different
+
+
+# Of these, each sequence has its own: along axis 0 of the states, along axis 1 of the others.
+PER_SEQUENCE = ["d x", "d state[0]", "d state[1]", "state[0]", "state[1]", "y"]
+
+
+def same_bits_per_sequence(part: dict[str, Any], whole: dict[str, Any], rows: list[int]) -> None:
+    """`part`: the results of ``take(p, rows)``."""
+    names = [name for name in PER_SEQUENCE if name in whole]
+    want = {name: np.take(whole[name], rows, 0 if "state" in name else 1) for name in names}
+    same_bits({name: part[name] for name in names}, want)
 
 
 def error(got: Any, want: Any) -> float:

@@ -22,6 +22,15 @@ GOOD = {
 }
 OBJECTS = np.full((T, B, I), None)
 
+THREADS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"threads": 0}, ValueError, "threads is 0, expected 1"),
+    ({"threads": -1}, ValueError, "threads is -1, expected 1"),
+    ({"threads": 1025}, ValueError, "threads is 1025, expected 1..1024"),
+    ({"threads": 2**40}, ValueError, "threads is 1099511627776, expected 1..1024"),
+    ({"threads": 1.5}, TypeError, "threads is 1.5, expected a whole number"),
+    ({"threads": True}, TypeError, "threads is True, expected a whole number"),
+    ({"threads": "2"}, TypeError, "threads is '2', expected a whole number"),
+]
 FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": None}, TypeError, "lstm_forward: x is None, expected an array"),
     (
@@ -87,6 +96,21 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
         "lengths[2] is 9223372036854775807, expected 0..T = 0..5",
     ),
     ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths has dtype float64, expected integers"),
+    *THREADS,
+    ({"checkpoint": "log"}, ValueError, "checkpoint is 'log', expected None or 'sqrt'"),
+    ({"checkpoint": True}, ValueError, "checkpoint is True, expected None or 'sqrt'"),
+    ({"checkpoint": ["sqrt"]}, ValueError, "checkpoint is ['sqrt'], expected None or 'sqrt'"),
+    ({"checkpoint": np.ones(2)}, ValueError, "checkpoint is array([1., 1.]), expected None or 'sq"),
+    (
+        {"checkpoint": "sqrt", "max_bytes": 2**30},
+        ValueError,
+        "lstm_forward: checkpoint and max_bytes are both given, expected one of them",
+    ),
+    ({"max_bytes": -1}, ValueError, "lstm_forward: max_bytes is -1, expected 0 or more"),
+    ({"max_bytes": 1e9}, TypeError, "max_bytes is 1000000000.0, expected a whole number"),
+    ({"max_bytes": True}, TypeError, "lstm_forward: max_bytes is True, expected a whole number"),
+    ({"max_bytes": "1G"}, TypeError, "lstm_forward: max_bytes is '1G', expected a whole number"),
+    ({"max_bytes": 999}, ValueError, "lstm_forward: max_bytes is 999, expected at least "),
 ]
 
 BACKWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -116,6 +140,7 @@ BACKWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"step_clip": ("norm", np.nan)}, ValueError, "step_clip has bound nan, expected more than 0"),
     ({"step_clip": (np.ones(2), 1.0)}, ValueError, "expected ('value', bound) or ('norm', bound)"),
     ({"step_clip": ("norm", "1")}, TypeError, "step_clip has bound '1', expected a number"),
+    *THREADS,
 ]
 
 

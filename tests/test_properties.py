@@ -14,9 +14,9 @@ from bptt import _call
 from cases import (
     CELLS,
     OPTIONS,
+    PER_SEQUENCE,
     TOLERANCE,
     Cell,
-    Problem,
     assert_close,
     backward,
     core_results,
@@ -24,6 +24,10 @@ from cases import (
     forward,
     problem,
     reference_results,
+    same_bits,
+    same_bits_per_sequence,
+    state_of,
+    take,
 )
 
 DTYPES = list(TOLERANCE)
@@ -36,30 +40,6 @@ def cell(request: pytest.FixtureRequest) -> Cell:
     return request.param  # type: ignore[no-any-return]
 
 
-def same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert a.keys() == b.keys()
-    different = [k for k in a if not np.array_equal(a[k], b[k], equal_nan=True)]
-    assert not different
-
-
-def state_of(parts: list[Any]) -> Any:
-    return tuple(parts) if len(parts) > 1 else parts[0]
-
-
-def take(p: Problem, rows: Any) -> Problem:
-    """The same problem for some of its sequences."""
-    rows = np.asarray(rows)
-    arrays = {**p.arrays, "x": p.arrays["x"][:, rows]}
-    if p.arrays["state"] is not None:
-        arrays["state"] = state_of([s[rows] for s in flat(p.arrays["state"])])
-    dstate = state_of([s[rows] for s in flat(p.dstate)])
-    lengths = None if p.lengths is None else p.lengths[rows]
-    return p._replace(arrays=arrays, lengths=lengths, dy=p.dy[:, rows], dstate=dstate)
-
-
-PER_SEQUENCE = ["d x", "d state[0]", "d state[1]", "state[0]", "state[1]", "y"]
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ["plain", "clip-norm-lengths", "lengths-reverse"])
 def test_a_sequence_gets_the_same_bits_in_any_batch(
@@ -68,11 +48,7 @@ def test_a_sequence_gets_the_same_bits_in_any_batch(
     p = problem(cell, SHAPE, BY_ID[option], dtype)
     whole = core_results(p)
     for rows in ([3, 0, 4, 1, 2], [2], [4, 1], [0, 1, 2, 3, 4, 0, 1, 2, 3]):
-        part = core_results(take(p, rows))
-        for name in PER_SEQUENCE:
-            if name in whole:
-                axis = 0 if "state" in name else 1
-                assert np.array_equal(part[name], np.take(whole[name], rows, axis)), name
+        same_bits_per_sequence(core_results(take(p, rows)), whole, rows)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

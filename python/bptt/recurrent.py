@@ -264,8 +264,8 @@ class Recurrent(Layer, ABC):
                 k = len(cells)
                 w_ih, w_hh, b_ih, b_hh = self._weights(k)
                 out, last, tape = _call.forward(
-                    cell.name, y, w_ih, w_hh, b_ih, b_hh, initial[k], lengths, reverse == 1, training,
-                    cell.activation, None, checkpoint, max_bytes, self.compute,
+                    cell.name, y, w_ih, w_hh, b_ih, b_hh, initial[k], lengths, reverse == 1,
+                    training, cell.activation, None, checkpoint, max_bytes, self.compute,
                 )  # fmt: skip
                 outputs.append(out)
                 final.append(last)

@@ -40,50 +40,53 @@ constexpr int max_rows = 2;
 #include "team.inl"
 #include "layout.inl"
 #include "tape.inl"
+#include "runs.inl"
+#include "exact.inl"
 #include "forward.inl"
-#include "weight_gradient.inl"
 #include "backward.inl"
 #include "peak.inl"
 
-template <class T, class Cell>
+template <class P>
 std::size_t weights_bytes(const Dims& d) {
-  return Weights<T, Cell>(nullptr, d).bytes;
+  return typename P::Weights(nullptr, d).bytes;
 }
-template <class T, class Cell>
+template <class P>
 std::size_t tape_bytes(const Dims& d, const Rows& rows) {
-  return Tape<T, Cell>(nullptr, d, rows).bytes;
+  return Tape<P>(nullptr, d, rows).bytes;
 }
-template <class T, class Cell>
+template <class P>
 std::size_t forward_scratch_bytes(const Dims& d) {
-  return ForwardScratch<T, Cell>(nullptr, d).bytes;
+  return ForwardScratch<P>(nullptr, d).bytes;
 }
-template <class T, class Cell>
+template <class P>
 std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows) {
-  return BackwardScratch<T, Cell>(nullptr, d, rows).bytes;
+  return BackwardScratch<P>(nullptr, d, rows).bytes;
 }
-template <class T, class Cell>
-bool forward(const ForwardCall<T>& call, const Team& team) {
-  const Tape<T, Cell> tape(call.tape, call.dims, call.rows);
-  return Forward<T, Cell>(call, team, tape.last, false).run();
+template <class P>
+bool forward(const ForwardCall<typename P::T>& call, const Team& team) {
+  const Tape<P> tape(call.tape, call.dims, call.rows);
+  return Forward<P>(call, team, tape.last, false).run();
 }
-template <class T, class Cell>
-bool backward(const BackwardCall<T>& call, const Team& team) {
-  return Backward<T, Cell>(call, team).run();
+template <class P>
+bool backward(const BackwardCall<typename P::T>& call, const Team& team) {
+  return Backward<P>(call, team).run();
 }
 
-#define BPTT_CELL_KERNELS(Cell)     \
-  {Cell::name,                      \
-   Cell::gates,                     \
-   Cell::states,                    \
-   weights_bytes<T, Cell>,          \
-   tape_bytes<T, Cell>,             \
-   forward_scratch_bytes<T, Cell>,  \
-   backward_scratch_bytes<T, Cell>, \
-   pack<T, Cell>,                   \
-   forward<T, Cell>,                \
-   backward<T, Cell>},
+template <class P>
+constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
+                                                   P::Cell::gates,
+                                                   P::Cell::states,
+                                                   weights_bytes<P>,
+                                                   tape_bytes<P>,
+                                                   forward_scratch_bytes<P>,
+                                                   backward_scratch_bytes<P>,
+                                                   pack<P>,
+                                                   forward<P>,
+                                                   backward<P>};
+
+#define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
-constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_CELL_KERNELS)};
+constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
 #define BPTT_COUNT(Cell) +1
 
 }  // namespace

@@ -4,13 +4,16 @@
 // with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
 // operand of the weight gradients and the left one of dx.
 
-template <class T, class Cell>
+template <class P>
 struct BackwardScratch {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
   T* dsums;                // [block][chunk_rows][sum][lane]
   T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
   T* gradients;            // [group]: of w_ih and w_hh by unit, and of the biases
   Index weights, ih, hh;   // elements of a group, of w_ih, of w_hh
-  void* forward;           // to compute the values of a segment again
+  void* products;
+  void* forward;  // to compute the values of a segment again
   SegmentTape<T, Cell> again;
   std::size_t bytes;
 
@@ -26,11 +29,12 @@ struct BackwardScratch {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = pieces.take<T>(padded * Cell::sums * rows.chunk_rows);
     for (int q = 0; q < Cell::states; ++q) dstates[q] = pieces.take<T>(d.B * padded);
-    ih = unit_packed_size<T, Cell>(d.H, d.I), hh = unit_packed_size<T, Cell>(d.H, d.H);
+    ih = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.I));
+    hh = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.H));
     weights = ih + hh + padded * Cell::sums;
     gradients = pieces.take<T>(rows.groups * weights);
-    const std::size_t forward_bytes =
-        rows.segments > 1 ? ForwardScratch<T, Cell>(nullptr, d).bytes : 0;
+    products = pieces.take<char>(static_cast<Index>(P::Backward::scratch_bytes(d, rows)));
+    const std::size_t forward_bytes = rows.segments > 1 ? ForwardScratch<P>(nullptr, d).bytes : 0;
     forward = pieces.take<char>(static_cast<Index>(forward_bytes));
     bytes = pieces.used;
   }
@@ -47,20 +51,23 @@ ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
   return f;
 }
 
-template <class T, class Cell>
+template <class P>
 struct Backward {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
   static constexpr int G = Cell::gates, S = Cell::sums;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
   const Team& team;
-  const Tape<T, Cell> tape;
-  const BackwardScratch<T, Cell> scratch;
+  const Tape<P> tape;
+  const BackwardScratch<P> scratch;
   const Index blocks, padded;
   const Range units;      // blocks of this rank
   const bool own_groups;  // each rank takes a group of sequences, and waits for nobody
   mutable Patience patience;
+  const typename P::Backward products;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
@@ -73,7 +80,8 @@ struct Backward {
         padded(blocks * L),
         units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
         own_groups(t.sequences && t.size == c.rows.groups),
-        patience{t} {}
+        patience{t},
+        products(d, rows, scratch.dsums, scratch.products, t.rank, patience) {}
 
   // Of `count` sequences, those of this rank.
   Range sequences(Index count) const {
@@ -86,7 +94,7 @@ struct Backward {
 
   // Rows `r` of step t in block j, which share where their previous state lies.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
-                  const Forward<T, Cell>& forward, T* dsums) const {
+                  const Forward<P>& forward, T* dsums) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const T* saved =
         forward.values.saved +
@@ -116,7 +124,7 @@ struct Backward {
     }
   }
 
-  void step(Index t, Range mine, const Forward<T, Cell>& forward, T* dsums) const {
+  void step(Index t, Range mine, const Forward<P>& forward, T* dsums) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
     const T* h = step.continuing ? call.y + rows.first[step.previous] * d.H : nullptr;
@@ -134,69 +142,19 @@ struct Backward {
 
   // --- products with packed weights: dx, and the gradient passed back to h
 
-  // out[MR][P*NV][lane] = gradients of the sums in one window, times P panels of NV column blocks.
-  // A narrow panel is summed in several chains, so that there are enough that do not wait for each
-  // other.
-  template <class Side, int MR, int P, int NV>
-  __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride,
-                                                     Index blocks, const T* w, T* out) {
-    constexpr int chains = P > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
-    constexpr Index row = NV * L;
-    const Index panel = chains > 1 ? row : blocks * G * L * row;
-    Tile<T, MR, P * chains * NV> acc;
-    clear<T, MR, P * chains * NV>(acc);
-    for (Index j = 0; j < blocks; ++j)
-      multiply_add<T, MR, P * chains, NV, 1, 0, 1>(
-          acc, dsums + j * block_stride + Side::first * L, S * L, chains > 1 ? 1 : 0, chains,
-          w + j * G * L * row, panel, chains * row, G * L / chains);
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < P * NV; ++v) {
-      Native<T> sum = acc[r][v];
-      if constexpr (chains == 2) sum += acc[r][NV + v];
-      if constexpr (chains == 4)
-        sum = (sum + acc[r][NV + v]) + (acc[r][2 * NV + v] + acc[r][3 * NV + v]);
-      store(out + (r * P * NV + v) * L, sum);
-    }
-  }
-
-  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
-  // being [gates*H, K] packed by column.
-  template <class Side, class F>
-  void products(const T* dsums, Range r, const T* w, Index K, Range c, const F& f) const {
-    constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[max_rows * wide * L];
-    const Index stride = rows.chunk_rows * S * L;
-    const bool few = r.end - r.begin <= few_rows;
-    for (Index j = c.begin, width; j < c.end; j += width) {
-      const Index full = K / (column_blocks * L) * column_blocks;
-      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
-      const T* panel = w + j * L * padded * G;
-      if (patience.ends(r.end - r.begin, padded * G, width * L)) return;
-      each_row_block(r.begin, r.end, [&](auto mr, Index row) {
-        const T* left = dsums + row * S * L;
-        if constexpr (mr.value <= few_rows) {
-          if (width == wide)
-            product_tile<Side, mr.value, 2, column_blocks>(left, stride, blocks, panel, tile);
-        }
-        if (width < wide)
-          with_int<column_blocks>(width, [&](auto nv) {
-            product_tile<Side, mr.value, 1, nv.value>(left, stride, blocks, panel, tile);
-          });
-        f(row, Index(mr.value), j * L, width, tile);
-      });
-    }
-  }
-
   // The path of the gradient through w_hh, added to the one that the cell gave.
-  void pass_back(Range r, const T* dsums) const {
-    products<HSide<Cell>>(dsums, r, tape.w_hh, d.H, units,
-                          [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
-                            for (Index b = 0; b < width; ++b)
-                              for (Index i = 0; i < n_rows; ++i) {
-                                T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row + i) * L;
-                                const Native<T> v = load(tile + (i * width + b) * L);
-                                store(dh, Cell::passes_h ? load(dh) + v : v);
-                              }
-                          });
+  // first: row of the step in the chunk.
+  void pass_back(Index first, Range r) const {
+    products.template each_tile<HSide<Cell>>(
+        {first + r.begin, first + r.end}, tape.w_hh, d.H, units,
+        [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
+          for (Index b = 0; b < width; ++b)
+            for (Index i = 0; i < n_rows; ++i) {
+              T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row - first + i) * L;
+              const Native<T> v = load(tile + (i * width + b) * L);
+              store(dh, Cell::passes_h ? load(dh) + v : v);
+            }
+        });
   }
 
   void input_gradient(const Span& chunk) const {
@@ -210,14 +168,14 @@ struct Backward {
 
   // Rows r of a chunk that begins with row `start`.
   void input_gradient(Index start, Range r) const {
-    products<XSide<Cell>>(scratch.dsums, r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
-                          [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
-                            for (Index i = 0; i < n_rows; ++i)
-                              for (Index b = 0; b < width; ++b)
-                                store(call.dx + (start + row + i) * d.I + column + b * L,
-                                      load(tile + (i * width + b) * L),
-                                      used_lanes<T>(column / L + b, d.I));
-                          });
+    products.template each_tile<XSide<Cell>>(
+        r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
+        [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
+          for (Index i = 0; i < n_rows; ++i)
+            for (Index b = 0; b < width; ++b)
+              store(call.dx + (start + row + i) * d.I + column + b * L,
+                    load(tile + (i * width + b) * L), used_lanes<T>(column / L + b, d.I));
+        });
   }
 
   // --- clipping of the gradient passed back
@@ -260,7 +218,6 @@ struct Backward {
 
   // Inputs n of the weights (those of x, then those of h) and blocks of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine) const {
-    const WeightGradient<T, Cell> gradient{rows, scratch.dsums, blocks, patience};
     const Range sequences{rows.group[group], rows.group[group + 1]};
     const auto each_step = [&](const auto& f) {
       for (Index t = chunk.begin; t < chunk.end; ++t) {
@@ -269,7 +226,7 @@ struct Backward {
         f(t, step, r, rows.first[t] - chunk.row);
       }
     };
-    gradient.in_pieces(
+    in_pieces<T>(
         d.I,
         [&](const auto& add) {
           each_step([&](Index t, const StepRows&, Range r, Index row) {
@@ -277,11 +234,11 @@ struct Backward {
           });
         },
         [&](const Runs<T>& runs) {
-          gradient.template add_weights<XSide<Cell>>(
+          products.template add_weights<XSide<Cell>>(
               runs, d.I, {smaller(n.begin, d.I), smaller(n.end, d.I)}, scratch.dw_ih(group));
-          gradient.add_bias(runs, mine, scratch.db(group));
+          add_bias(runs, mine, scratch.db(group));
         });
-    gradient.in_pieces(
+    in_pieces<T>(
         d.H,
         [&](const auto& add) {
           each_step([&](Index, const StepRows& step, Range r, Index row) {
@@ -293,9 +250,26 @@ struct Backward {
           });
         },
         [&](const Runs<T>& runs) {
-          gradient.template add_weights<HSide<Cell>>(
+          products.template add_weights<HSide<Cell>>(
               runs, d.H, {larger(n.begin - d.I, 0), larger(n.end - d.I, 0)}, scratch.dw_hh(group));
         });
+  }
+
+  // Blocks `mine` of db, [block][sum][lane].
+  void add_bias(const Runs<T>& runs, Range mine, T* db) const {
+    for (Index j = mine.begin; j < mine.end; ++j) {
+      Vec<T> sum[S];
+      BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = Vec<T>(0);
+      for (int k = 0; k < runs.count; ++k) {
+        const T* first = scratch.dsums + (j * rows.chunk_rows + runs.run[k].row) * S * L;
+        const T* end = first + runs.run[k].rows * S * L;
+        BPTT_NO_UNROLL for (const T* p = first; p != end; p += S * L) {
+          BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = sum[i] + Vec<T>(load(p + i * L));
+        }
+      }
+      T* out = db + j * S * L;
+      BPTT_UNROLL for (int i = 0; i < S; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
+    }
   }
 
   // The gradients of all groups into that of the first, inputs of rank's share.
@@ -308,14 +282,15 @@ struct Backward {
 
   // --- the loop
 
-  void run_chunk(const Span& chunk, const Forward<T, Cell>& forward) const {
+  void run_chunk(const Span& chunk, const Forward<P>& forward) const {
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
-      T* dsums = scratch.dsums + (rows.first[t] - chunk.row) * S * L;
-      step(t, mine, forward, dsums);
+      const Index first = rows.first[t] - chunk.row;
+      step(t, mine, forward, scratch.dsums + first * S * L);
+      products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !patience.wait()) return;
-      pass_back(mine, dsums);
+      pass_back(first, mine);
       if (call.step_clip.kind != StepClip::none) {
         if (!team.sequences && !patience.wait()) return;
         clip_rows(team.sequences ? mine : share_of(rows.count[t], 1, team));
@@ -347,7 +322,7 @@ struct Backward {
     for (Index k = rows.segments; k-- > 0 && !patience.stopped;) {
       const Index s = in_order(rows, rows.segments, k);
       const bool last = k + 1 == rows.segments;
-      Forward<T, Cell> forward(forward_of, team, last ? tape.last : scratch.again, true);
+      Forward<P> forward(forward_of, team, last ? tape.last : scratch.again, true);
       forward.states.enter(s);
       if (!last) forward.run_steps(segment_span(rows, s));
       patience.stopped |= forward.patience.stopped;
@@ -358,8 +333,10 @@ struct Backward {
     if (!patience.wait()) return false;
     add_groups();
     if (!patience.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, panels, call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.H, panels, call.dw_hh);
+    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, P::padded_inputs(d.I), panels,
+                                         call.dw_ih);
+    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.H, P::padded_inputs(d.H), panels,
+                                         call.dw_hh);
     if (team.rank == 0) unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, d.H, mine, call.dstate0[q]);

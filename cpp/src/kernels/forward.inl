@@ -2,31 +2,15 @@
 // The forward loop: time, then panels of hidden units, then blocks of rows. A tile takes the
 // products with x and h of all sums of its units, and the cell's equations follow while it is hot.
 
-// The forward weights, packed.
-template <class T, class Cell>
-struct Weights {
-  T *ih, *hh;  // by unit
-  T* bias;     // [block][sum][lane]
-  std::size_t bytes;
-
-  Weights(void* buffer, const Dims& d) {
-    Pieces pieces{static_cast<char*>(buffer)};
-    ih = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.I));
-    hh = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.H));
-    bias = pieces.take<T>(unit_packed_size<T, Cell>(d.H, 1) / Cell::gates * Cell::sums);
-    bytes = pieces.used;
-  }
-};
-
-template <class T, class Cell>
-bool pack(const ForwardCall<T>& call, const Team& team) {
-  const Dims& d = call.dims;
-  const Weights<T, Cell> weights(call.weights, d);
+template <class P>
+bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
+  using T = typename P::T;
+  const typename P::Weights weights(call.weights, call.dims);
   Patience patience{team};
-  const Range blocks = share_of(blocks_of<T>(d.H), unit_blocks<Cell>, team);
-  pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, weights.ih, patience);
-  pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, blocks, weights.hh, patience);
-  if (team.rank == 0) pack_bias<T, Cell>(call.b_ih, call.b_hh, d.H, weights.bias);
+  weights.pack(call, share_of(blocks_of<T>(call.dims.H), unit_blocks<typename P::Cell>, team),
+               patience);
+  if (team.rank == 0)
+    pack_bias<T, typename P::Cell>(call.b_ih, call.b_hh, call.dims.H, weights.bias);
   return patience.wait();
 }
 
@@ -35,11 +19,14 @@ bool pack(const ForwardCall<T>& call, const Team& team) {
 constexpr Index narrow_rows = 8;      // fewer are narrow
 constexpr Index projected_rows = 32;  // taken at once
 
-template <class T, class Cell>
+template <class P>
 struct ForwardScratch {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
   T* h0;                  // [B, H], for inference
   T* states[max_states];  // from 1: [block][B][lane], for inference: updated in place
   T* sums;                // [row][block][sum][lane] of projected rows
+  void* products;
   std::size_t bytes;
 
   ForwardScratch(void* buffer, const Dims& d) {
@@ -48,62 +35,25 @@ struct ForwardScratch {
     h0 = pieces.take<T>(d.B * d.H);
     for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(d.B * padded);
     sums = pieces.take<T>(projected_rows * padded * Cell::sums);
+    products = pieces.take<char>(static_cast<Index>(P::Forward::scratch_bytes(d)));
     bytes = pieces.used;
   }
 };
 
-// Rows of a left operand and the panels of weights that they meet; K = 0: nothing.
-template <class T>
-struct Operands {
-  const T* rows;
-  Index K;
-  const T* w;
-};
-
-// Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
-// holds what they start from, in the same order, `start_row` apart.
-template <class T, class Cell, int MR, int P, int NB>
-__attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
-                                            const T* start, Index start_row, T* sums,
-                                            Index row_size) {
-  constexpr int G = Cell::gates, S = Cell::sums, V = P * NB * S;
-  constexpr Index step = NB * G * lanes<T>;
-  Tile<T, MR, V> acc;
-  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
-      load(start + r * start_row + v * lanes<T>);
-  multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.K, 0, 1, x.w, x.K * step, step,
-                                                  x.K);
-  multiply_add<T, MR, P, NB, S, Cell::h_first, G>(acc, h.rows, h.K, 0, 1, h.w, h.K * step, step,
-                                                  h.K);
-  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
-      store(sums + r * row_size + v * lanes<T>, acc[r][v]);
-}
-
-// Rows of one step that share where their previous state lies.
-template <class T>
-struct ForwardStep {
-  Range rows;
-  const T* x;                       // [row, I]
-  const T* h;                       // [row, H]: before the step
-  StepState<T> before[max_states];  // from 1
-  StepState<T> after[max_states];   // from 1
-  T* saved;                         // [block][row][value][lane] or null
-  Index count;                      // rows of the whole step
-  T* y;                             // [row, H] or null
-  const T* sums;                    // projected, or null
-};
-
-template <class T, class Cell>
+template <class P>
 struct Forward {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
   static constexpr int G = Cell::gates, S = Cell::sums;
   static constexpr Index L = lanes<T>;
   const ForwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
   const Team& team;
-  const Weights<T, Cell> weights;
-  const Tape<T, Cell> tape;
-  const ForwardScratch<T, Cell> scratch;
+  const typename P::Weights weights;
+  const Tape<P> tape;
+  const ForwardScratch<P> scratch;
+  const typename P::Forward products;
   const SegmentTape<T, Cell> values;  // of the segment at hand
   const bool again;                   // y is known, and only the values are wanted
   T* const h0;                        // [B, H]
@@ -121,6 +71,7 @@ struct Forward {
         weights(c.weights, c.dims),
         tape(c.tape, c.dims, c.rows),
         scratch(c.scratch, c.dims),
+        products(d, weights, scratch.products),
         values(segment_values),
         again(y_is_known),
         h0(c.tape ? tape.h0 : scratch.h0),
@@ -184,45 +135,13 @@ struct Forward {
     }
   }
 
-  Operands<T> x_operands(const T* x, Index j) const {
-    return {x, d.I, weights.ih + j * d.I * G * L};
-  }
-  Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.H, weights.hh + j * d.H * G * L};
-  }
-
-  // Blocks of panels from block j: few rows take two panels at once, to have enough sums that do
-  // not wait for each other.
-  Index panel_width(Index j, Index end, Index n_rows) const {
-    const Index width = unit_blocks<Cell>;
-    return n_rows <= few_rows && j + 2 * width <= end ? 2 * width : smaller(width, end - j);
-  }
-
-  template <int MR>
-  void tile(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
-            Index row_size, Index width) const {
-    if constexpr (MR <= few_rows) {
-      if (width == 2 * unit_blocks<Cell>)
-        return forward_tile<T, Cell, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
-                                                               row_size);
-    }
-    with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-      forward_tile<T, Cell, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
-    });
-  }
-
   void forward_panel(const ForwardStep<T>& step, Index j, Index width) const {
-    alignas(64) T sums[max_rows * 2 * unit_blocks<Cell> * S * L];
-    const Index all = blocks * S * L;
-    each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
-      if (step.saved) prefetch_units(step, row, mr.value, j, width);
-      const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
-      Operands<T> x = x_operands(step.x + row * d.I, j);
-      if (step.sums) x.K = 0;
-      tile<mr.value>(x, h_operands(step.h + row * d.H, j), start, step.sums ? all : 0, sums,
-                     width * S * L, width);
-      forward_units(step, {row, row + mr.value}, j, width, sums, width * S * L);
-    });
+    products.each_tile(
+        step, j, width,
+        [&](Range r) {
+          if (step.saved) prefetch_units(step, r.begin, r.end - r.begin, j, width);
+        },
+        [&](Range r, const T* sums) { forward_units(step, r, j, width, sums, width * S * L); });
   }
 
   // Step t; `sums` holds those of its rows if they were projected, with h as well if y is known.
@@ -246,8 +165,10 @@ struct Forward {
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step_rows.continuing));
     parts[0].rows = {mine.begin, middle}, parts[1].rows = {middle, mine.end};
+    for (const ForwardStep<T>& part : parts)
+      if (!with_h) products.prepare(part);
     for (Index j = units.begin; j < units.end;) {
-      const Index width = panel_width(j, units.end, mine.end - mine.begin);
+      const Index width = products.panel_width(j, units.end, mine.end - mine.begin);
       if (patience.ends(mine.end - mine.begin, d.I + d.H, width * G * L)) return;
       for (const ForwardStep<T>& part : parts)
         if (part.rows.begin == part.rows.end)
@@ -283,19 +204,13 @@ struct Forward {
 
   // Sums of the rows of `span`, from x and, where y is known, from h.
   void project(const Span& span) {
-    const Index all = blocks * S * L;
-    const T* h = call.y;
-    if (again) h += rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.H;
+    const T *x = call.x + span.row * d.I, *h = nullptr;
+    if (again) h = call.y + rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.H;
+    products.prepare_projection(x, h, span.rows);
     for (Index j = units.begin; j < units.end; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, units.end - j);
       if (patience.ends(span.rows, d.I + (again ? d.H : 0), width * G * L)) return;
-      each_row_block(0, span.rows, [&](auto mr, Index row) {
-        Operands<T> with_h = h_operands(h + row * d.H, j);
-        if (!again) with_h.K = 0;
-        tile<mr.value>(x_operands(call.x + (span.row + row) * d.I, j), with_h,
-                       weights.bias + j * S * L, 0, scratch.sums + row * all + j * S * L, all,
-                       width);
-      });
+      products.project(x, h, span.rows, j, width, scratch.sums);
     }
   }
 
@@ -362,10 +277,8 @@ struct Forward {
   bool run() {
     copy_initial_state();
     if (call.tape) {
-      const Range xs = share_of(blocks_of<T>(d.I), column_blocks, team),
-                  hs = share_of(blocks, column_blocks, team);
-      pack_by_column<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
-      pack_by_column<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, hs, tape.w_hh, patience);
+      P::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
+                      share_of(blocks, column_blocks, team), patience);
     }
     if (!patience.wait()) return false;
     for (Index k = 0; k < rows.segments && !patience.stopped; ++k) {

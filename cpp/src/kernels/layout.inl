@@ -71,15 +71,16 @@ void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patienc
   }
 }
 
+// Each panel has padded_K inputs, of which K are real.
 template <class T, class Cell, class Side>
-void unpack_by_unit(const T* packed, Index H, Index K, Range blocks, T* w) {
+void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
     for (Index g = 0; g < Cell::gates; ++g) {
       const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
                   width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel),
                   step = width * Cell::gates * lanes<T>;
-      const T* from =
-          packed + panel * K * Cell::gates * lanes<T> + ((j - panel) * Cell::gates + g) * lanes<T>;
+      const T* from = packed + panel * padded_K * Cell::gates * lanes<T> +
+                      ((j - panel) * Cell::gates + g) * lanes<T>;
       T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
       for (Index k = 0; k < K; k += lanes<T>) {
         const Index n = smaller(lanes<T>, K - k);

@@ -38,32 +38,18 @@ struct SegmentTape {
   }
 };
 
-// What the backward pass needs beside x and y.
-template <class T, class Cell>
-struct Tape {
-  T* w_ih;                // by column
-  T* w_hh;                // by column
-  T* h0;                  // [B, H]
-  T* state0[max_states];  // from 1: [block][B][lane]
-  T* starts[max_states];  // from 1: [segment] of [block][B][lane]: before its first step
-  SegmentTape<T, Cell> last;
-  std::size_t bytes;
-
-  Tape(void* buffer, const Dims& d, const Rows& rows)
-      : Tape(Pieces{static_cast<char*>(buffer)}, d, rows) {}
-
- private:
-  Tape(Pieces pieces, const Dims& d, const Rows& rows) : last(pieces, d, rows.segment_rows) {
-    const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    w_ih = pieces.take<T>(column_packed_size<T, Cell>(d.H, d.I));
-    w_hh = pieces.take<T>(column_packed_size<T, Cell>(d.H, d.H));
-    h0 = pieces.take<T>(d.B * d.H);
-    for (int q = 1; q < Cell::states; ++q) {
-      state0[q] = pieces.take<T>(d.B * padded);
-      starts[q] = rows.segments > 1 ? pieces.take<T>(rows.segments * d.B * padded) : nullptr;
-    }
-    bytes = pieces.used;
-  }
+// Rows of one step that share where their previous state lies.
+template <class T>
+struct ForwardStep {
+  Range rows;
+  const T* x;                       // [row, I]
+  const T* h;                       // [row, H]: before the step
+  StepState<T> before[max_states];  // from 1
+  StepState<T> after[max_states];   // from 1
+  T* saved;                         // [block][row][value][lane] or null
+  Index count;                      // rows of the whole step
+  T* y;                             // [row, H] or null
+  const T* sums;                    // projected, or null
 };
 
 // Where the states beside h lie: one after the other in the values of a segment, or, for inference,
@@ -90,5 +76,34 @@ struct States {
     const Span span = segment_span(rows, s);
     segment = s, segment_row = span.row;
     segment_first = rows.reverse ? span.end - 1 : span.begin;
+  }
+};
+
+// What the backward pass needs beside x and y.
+template <class P>
+struct Tape {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
+  typename P::Column *w_ih, *w_hh;  // by column
+  T* h0;                            // [B, H]
+  T* state0[max_states];            // from 1: [block][B][lane]
+  T* starts[max_states];            // from 1: [segment] of [block][B][lane]: before its first step
+  SegmentTape<T, Cell> last;
+  std::size_t bytes;
+
+  Tape(void* buffer, const Dims& d, const Rows& rows)
+      : Tape(Pieces{static_cast<char*>(buffer)}, d, rows) {}
+
+ private:
+  Tape(Pieces pieces, const Dims& d, const Rows& rows) : last(pieces, d, rows.segment_rows) {
+    const Index padded = blocks_of<T>(d.H) * lanes<T>;
+    w_ih = pieces.take<typename P::Column>(P::column_size(d.H, d.I));
+    w_hh = pieces.take<typename P::Column>(P::column_size(d.H, d.H));
+    h0 = pieces.take<T>(d.B * d.H);
+    for (int q = 1; q < Cell::states; ++q) {
+      state0[q] = pieces.take<T>(d.B * padded);
+      starts[q] = rows.segments > 1 ? pieces.take<T>(rows.segments * d.B * padded) : nullptr;
+    }
+    bytes = pieces.used;
   }
 };

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+// The products in the precision of the results: what a precision is, for the loops.
+
+// The forward weights, packed.
+template <class T, class Cell>
+struct ExactWeights {
+  T *ih, *hh;  // by unit
+  T* bias;     // [block][sum][lane]
+  std::size_t bytes;
+
+  ExactWeights(void* buffer, const Dims& d) {
+    Pieces pieces{static_cast<char*>(buffer)};
+    ih = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.I));
+    hh = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.H));
+    bias = pieces.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
+    bytes = pieces.used;
+  }
+  // The panels that hold some blocks.
+  void pack(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
+    const Dims& d = call.dims;
+    pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
+    pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, patience);
+  }
+};
+
+// Rows of a left operand and the panels of weights that they meet; K = 0: nothing.
+template <class T>
+struct Operands {
+  const T* rows;
+  Index K;
+  const T* w;
+};
+
+// Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
+// holds what they start from, in the same order, `start_row` apart.
+template <class T, class Cell, int MR, int P, int NB>
+__attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
+                                            const T* start, Index start_row, T* sums,
+                                            Index row_size) {
+  constexpr int G = Cell::gates, S = Cell::sums, V = P * NB * S;
+  constexpr Index step = NB * G * lanes<T>;
+  Tile<T, MR, V> acc;
+  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
+      load(start + r * start_row + v * lanes<T>);
+  multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.K, 0, 1, x.w, x.K * step, step,
+                                                  x.K);
+  multiply_add<T, MR, P, NB, S, Cell::h_first, G>(acc, h.rows, h.K, 0, 1, h.w, h.K * step, step,
+                                                  h.K);
+  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
+      store(sums + r * row_size + v * lanes<T>, acc[r][v]);
+}
+
+template <class T, class Cell>
+struct ExactForward {
+  static constexpr int G = Cell::gates, S = Cell::sums;
+  static constexpr Index L = lanes<T>;
+  const Dims& d;
+  const ExactWeights<T, Cell>& weights;
+
+  static std::size_t scratch_bytes(const Dims&) { return 0; }
+  ExactForward(const Dims& dims, const ExactWeights<T, Cell>& w, void*) : d(dims), weights(w) {}
+
+  // Before the products of some rows of a step.
+  void prepare(const ForwardStep<T>&) const {}
+
+  // Blocks of panels from block j: few rows take two panels at once, to have enough sums that do
+  // not wait for each other.
+  Index panel_width(Index j, Index end, Index n_rows) const {
+    const Index width = unit_blocks<Cell>;
+    return n_rows <= few_rows && j + 2 * width <= end ? 2 * width : smaller(width, end - j);
+  }
+
+  Operands<T> x_operands(const T* x, Index j) const {
+    return {x, d.I, weights.ih + j * d.I * G * L};
+  }
+  Operands<T> h_operands(const T* h, Index j) const {
+    return {h, d.H, weights.hh + j * d.H * G * L};
+  }
+
+  template <int MR>
+  void tile(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
+            Index row_size, Index width) const {
+    if constexpr (MR <= few_rows) {
+      if (width == 2 * unit_blocks<Cell>)
+        return forward_tile<T, Cell, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
+                                                               row_size);
+    }
+    with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+      forward_tile<T, Cell, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
+    });
+  }
+
+  // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
+  // [row][block][sum][lane]. before(rows) comes before the products.
+  template <class Before, class F>
+  void each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
+                 const F& f) const {
+    alignas(64) T sums[max_rows * 2 * unit_blocks<Cell> * S * L];
+    const Index all = blocks_of<T>(d.H) * S * L;
+    each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
+      const Range r{row, row + mr.value};
+      before(r);
+      const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
+      Operands<T> x = x_operands(step.x + row * d.I, j);
+      if (step.sums) x.K = 0;
+      tile<mr.value>(x, h_operands(step.h + row * d.H, j), start, step.sums ? all : 0, sums,
+                     width * S * L, width);
+      f(r, sums);
+    });
+  }
+
+  // Before projecting n rows; h may be null.
+  void prepare_projection(const T*, const T*, Index) const {}
+
+  // Sums of n rows from x and, if given, h, for `width` blocks from block j; out is [row][all
+  // blocks][sum][lane].
+  void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
+    const Index all = blocks_of<T>(d.H) * S * L;
+    each_row_block(0, n, [&](auto mr, Index row) {
+      Operands<T> with_h = h_operands(h ? h + row * d.H : nullptr, j);
+      if (!h) with_h.K = 0;
+      tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * S * L, 0,
+                     out + row * all + j * S * L, all, width);
+    });
+  }
+};
+
+template <class T, class Cell>
+struct ExactBackward {
+  static constexpr int G = Cell::gates, S = Cell::sums;
+  static constexpr Index L = lanes<T>;
+  const Rows& rows;
+  const T* dsums;  // [block][chunk_rows][sum][lane]
+  const Index blocks;
+  Patience& patience;
+
+  static std::size_t scratch_bytes(const Dims&, const Rows&) { return 0; }
+  ExactBackward(const Dims& d, const Rows& r, const T* sums, void*, int, Patience& p)
+      : rows(r), dsums(sums), blocks(blocks_of<T>(d.H)), patience(p) {}
+
+  // After rows r of dsums were written.
+  void prepare(Range) const {}
+
+  // out[MR][Panels*NV][lane] = gradients of the sums in one window, times some panels of NV column
+  // blocks. A narrow panel is summed in several chains, so that there are enough that do not wait
+  // for each other.
+  template <class Side, int MR, int Panels, int NV>
+  __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride,
+                                                     Index blocks, const T* w, T* out) {
+    constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
+    constexpr Index row = NV * L;
+    const Index panel = chains > 1 ? row : blocks * G * L * row;
+    Tile<T, MR, Panels * chains * NV> acc;
+    clear<T, MR, Panels * chains * NV>(acc);
+    for (Index j = 0; j < blocks; ++j)
+      multiply_add<T, MR, Panels * chains, NV, 1, 0, 1>(
+          acc, dsums + j * block_stride + Side::first * L, S * L, chains > 1 ? 1 : 0, chains,
+          w + j * G * L * row, panel, chains * row, G * L / chains);
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v) {
+      Native<T> sum = acc[r][v];
+      if constexpr (chains == 2) sum += acc[r][NV + v];
+      if constexpr (chains == 4)
+        sum = (sum + acc[r][NV + v]) + (acc[r][2 * NV + v] + acc[r][3 * NV + v]);
+      store(out + (r * Panels * NV + v) * L, sum);
+    }
+  }
+
+  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
+  // being [gates*H, K] packed by column.
+  template <class Side, class F>
+  void each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
+    constexpr Index wide = 2 * column_blocks;
+    alignas(64) T tile[max_rows * wide * L];
+    const Index stride = rows.chunk_rows * S * L;
+    const bool few = r.end - r.begin <= few_rows;
+    for (Index j = c.begin, width; j < c.end; j += width) {
+      const Index full = K / (column_blocks * L) * column_blocks;
+      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+      const T* panel = w + j * L * blocks * L * G;
+      if (patience.ends(r.end - r.begin, blocks * L * G, width * L)) return;
+      each_row_block(r.begin, r.end, [&](auto mr, Index row) {
+        const T* left = dsums + row * S * L;
+        if constexpr (mr.value <= few_rows) {
+          if (width == wide)
+            product_tile<Side, mr.value, 2, column_blocks>(left, stride, blocks, panel, tile);
+        }
+        if (width < wide)
+          with_int<column_blocks>(width, [&](auto nv) {
+            product_tile<Side, mr.value, 1, nv.value>(left, stride, blocks, panel, tile);
+          });
+        f(row, Index(mr.value), j * L, width, tile);
+      });
+    }
+  }
+
+  // dw[n + r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
+  template <class Side, int MR, int NB>
+  __attribute__((noinline)) static void tile(const Runs<T>& runs, Index N, Index n, const T* dsums,
+                                             Index block_stride, T* dw) {
+    prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
+    Tile<T, MR, NB * G> acc;
+    clear<T, MR, NB * G>(acc);
+    for (int i = 0; i < runs.count; ++i)
+      multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, N,
+                                          dsums + (runs.run[i].row * S + Side::first) * L,
+                                          block_stride, S * L, runs.run[i].rows);
+    // Added here, not loaded as the start: the sums would wait for memory.
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
+      T* p = dw + (r * NB * G + v) * L;
+      store(p, load(p) + acc[r][v]);
+    }
+  }
+
+  // Inputs n of dw (by unit, N inputs).
+  template <class Side>
+  void add_weights(const Runs<T>& runs, Index N, Range n, T* dw) const {
+    const Index block_stride = rows.chunk_rows * S * L;
+    for (Index j = 0; j < blocks && n.begin < n.end; j += unit_blocks<Cell>) {
+      const Index width = smaller(unit_blocks<Cell>, blocks - j);
+      if (patience.ends(runs.rows, n.end - n.begin, width * G * L)) return;
+      T* panel = dw + j * N * G * L;
+      each_row_block(n.begin, n.end, [&](auto mr, Index i) {
+        with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+          tile<Side, mr.value, nb.value>(runs, N, i, dsums + j * block_stride, block_stride,
+                                         panel + i * width * G * L);
+        });
+      });
+    }
+  }
+};
+
+template <class T_, class Cell_>
+struct Exact {
+  using T = T_;
+  using Cell = Cell_;
+  using Weights = ExactWeights<T, Cell>;
+  using Forward = ExactForward<T, Cell>;
+  using Backward = ExactBackward<T, Cell>;
+  using Column = T;  // element of the backward weights
+  static Index column_size(Index H, Index K) { return column_packed_size<T, Cell>(H, K); }
+  static Index padded_inputs(Index K) { return K; }  // of a weight gradient
+
+  template <class Tape>
+  static void pack_columns(const ForwardCall<T>& call, const Tape& tape, Range xs, Range hs,
+                           Patience& patience) {
+    const Dims& d = call.dims;
+    pack_by_column<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
+    pack_by_column<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, hs, tape.w_hh, patience);
+  }
+};

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// Rows of a chunk, as they are summed to the gradients of weights and biases.
+
+constexpr Index sum_rows = 512;  // summed at once: longer sums of floats lose precision
+
+// Rows of a left operand, x or h as it lies, and the rows of dsums that they meet. Neighbours are
+// one run: with equal lengths that is a whole chunk, but for the rows that start from h0.
+template <class T>
+struct Runs {
+  static constexpr int most = 64;
+  struct Run {
+    const T* left;
+    Index row, rows;
+  } run[most];
+  int count = 0;
+  Index rows = 0;
+
+  // How many of n more rows there was room for.
+  Index add(const T* left, Index width, Index row, Index n) {
+    n = smaller(n, sum_rows - rows);
+    Run* last = count ? run + count - 1 : nullptr;
+    if (last && left == last->left + last->rows * width && row == last->row + last->rows)
+      last->rows += n;
+    else if (count < most)
+      run[count++] = {left, row, n};
+    else
+      return 0;
+    rows += n;
+    return n;
+  }
+};
+
+// f(runs) for what `parts` adds by its argument, in pieces: parts(add), add(left, row, rows).
+template <class T, class Parts, class F>
+void in_pieces(Index width, const Parts& parts, const F& f) {
+  Runs<T> runs;
+  parts([&](const T* left, Index row, Index n) {
+    while (n > 0) {
+      const Index added = runs.add(left, width, row, n);
+      left += added * width, row += added, n -= added;
+      if (n > 0) {
+        f(runs);
+        runs = Runs<T>();
+      }
+    }
+  });
+  if (runs.rows) f(runs);
+}

@@ -17,15 +17,15 @@ import bptt
 T, B, I, H = 100, 16, 32, 64
 
 
-def arguments() -> list[Any]:
+def arguments(T: int = T, B: int = B, I: int = I, H: int = H) -> list[Any]:
     rng = np.random.default_rng(0)
     shapes = [(T, B, I), (4 * H, I), (4 * H, H), (4 * H,), (4 * H,)]
     return [rng.standard_normal(s).astype("float32") * 0.1 for s in shapes]
 
 
-def train(a: list[Any], dy: Any) -> None:
-    y, _, tape = bptt.lstm_forward(*a)
-    bptt.lstm_backward(tape, dy)
+def train(a: list[Any], dy: Any, threads: int | None = None, checkpoint: str | None = None) -> None:
+    y, _, tape = bptt.lstm_forward(*a, threads=threads, checkpoint=checkpoint)
+    bptt.lstm_backward(tape, dy, threads=threads)
     assert y.shape == dy.shape
 
 
@@ -45,12 +45,37 @@ def test_a_warm_training_step_causes_no_page_faults() -> None:
     assert page_faults() - before < 20 * 20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size of Linux")
-def test_ten_thousand_calls_do_not_grow() -> None:
-    def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+@pytest.mark.parametrize("how", [{}, {"threads": 3}, {"checkpoint": "sqrt"}], ids=str)
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the page faults of Linux")
+def test_nor_do_larger_steps(how: dict[str, Any]) -> None:
+    a, dy = arguments(100, 32, 128, 128), np.ones((100, 32, 128), np.float32)
+    for _ in range(5):
+        train(a, dy, **how)
+    before = page_faults()
+    for _ in range(20):
+        train(a, dy, **how)
+    assert page_faults() - before < 200
 
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("how", [{}, {"threads": 2}, {"checkpoint": "sqrt"}], ids=str)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size of Linux")
+def test_ten_thousand_small_training_steps_do_not_grow(how: dict[str, Any]) -> None:
+    a, dy = arguments(3, 2, 4, 8), np.ones((3, 2, 8), np.float32)
+    for _ in range(500):
+        train(a, dy, **how)
+    before = resident()
+    for _ in range(10_000):
+        train(a, dy, **how)
+    assert resident() - before < 2 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size of Linux")
+def test_calls_of_many_shapes_do_not_grow() -> None:
     def call(n: int) -> None:
         x = np.ones((1 + n % 7, 1 + n % 5, 3))
         w_ih, w_hh = np.ones((4 * (1 + n % 11), 3)), np.ones((4 * (1 + n % 11), 1 + n % 11))

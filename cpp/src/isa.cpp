@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "isa.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -11,6 +17,12 @@
 namespace bptt {
 
 #if defined(__x86_64__)
+namespace amx {
+extern const KernelTable table;
+}
+namespace avx512bf16 {
+extern const KernelTable table;
+}
 namespace avx512 {
 extern const KernelTable table;
 }
@@ -33,19 +45,49 @@ extern const KernelTable table;
 namespace {
 
 struct Isa {
-  const KernelTable& table;
+  KernelTable table;
   bool (*runs_here)();
 };
+
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+
+bool has_bf16_products() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+}
+
+// Tile registers are used only by those whom the operating system lets.
+bool has_amx() {
+#if defined(__linux__)
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  constexpr long request_permission = 0x1023, tile_data = 18;  // of arch_prctl
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return has_bf16_products() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) &&
+         (d & amx_tile) && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+// AVX-512 with products in bfloat16.
+KernelTable with_bf16(const KernelTable& products) {
+  KernelTable table = avx512::table;
+  table.isa = products.isa, table.bf16 = products.bf16;
+  return table;
+}
+#endif
 
 // Best first. The built-in tests look at what the operating system saves as well as at the CPU.
 const Isa isas[] = {
 #if defined(__x86_64__)
-    {avx512::table,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512vl");
-     }},
+    {with_bf16(amx::table), has_amx},
+    {with_bf16(avx512bf16::table), has_bf16_products},
+    {avx512::table, has_avx512},
     {avx2::table,
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

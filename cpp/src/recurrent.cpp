@@ -42,7 +42,7 @@ struct Plan<T>::Impl {
   // so it depends on the sizes: it pays while the gradients fit into a cache.
   int groups() const {
     const Index gradients = cell.gates * dims.H * (dims.I + dims.H) * Index(sizeof(T));
-    return dims.B >= 8 && gradients <= (Index(1) << 20) ? 2 : 1;
+    return dims.B >= 8 && (spec.bf16 || gradients <= (Index(1) << 20)) ? 2 : 1;
   }
 
   static bool all_equal(const std::int64_t* lengths, const Dims& d) {
@@ -98,6 +98,8 @@ struct Plan<T>::Impl {
     const auto at_most = [&](double n) {
       return static_cast<int>(std::max(1.0, std::min(n, double(most))));
     };
+    if (spec.bf16)  // each rank rounds the rows of its own sequences
+      return most > 1 && by_sequence(groups()) && work >= 2 * least_work ? groups() : 1;
     const int n = at_most(work / least_work);
     return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
   }

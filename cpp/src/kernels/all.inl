@@ -41,10 +41,15 @@ constexpr int max_rows = 2;
 #include "layout.inl"
 #include "tape.inl"
 #include "runs.inl"
+#if defined(BPTT_BF16)
+#include "bf16.inl"
+#include "bf16_cells.inl"
+#else
 #include "exact.inl"
+#include "peak.inl"
+#endif
 #include "forward.inl"
 #include "backward.inl"
-#include "peak.inl"
 
 template <class P>
 std::size_t weights_bytes(const Dims& d) {
@@ -84,17 +89,27 @@ constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
                                                    forward<P>,
                                                    backward<P>};
 
+#define BPTT_COUNT(Cell) +1
+
+// A file that defines BPTT_BF16 has the products in bfloat16 instead of those in the precision of
+// the results.
+#if defined(BPTT_BF16)
+#define BPTT_IN_BF16(Cell) kernels_of<InBf16<Cell>>,
+constexpr CellKernels<float> bf16_kernels[] = {BPTT_CELLS(BPTT_IN_BF16)};
+constexpr KernelTable constant_table = {
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
+#else
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
-#define BPTT_COUNT(Cell) +1
+constexpr KernelTable constant_table = {
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), cell_kernels<float>, cell_kernels<double>, nullptr,
+    multiply_adds};
+#endif
 
 }  // namespace
 
 extern const KernelTable table;
-constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), cell_kernels<float>, cell_kernels<double>, nullptr,
-    multiply_adds};
 const KernelTable table = constant_table;
 
 }  // namespace BPTT_ISA

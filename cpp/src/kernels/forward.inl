@@ -14,11 +14,6 @@ bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
   return patience.wait();
 }
 
-// Where a step is narrow, its products with x are taken before, for many steps at once: a row alone
-// waits for the weights to come from the cache.
-constexpr Index narrow_rows = 8;      // fewer are narrow
-constexpr Index projected_rows = 32;  // taken at once
-
 template <class P>
 struct ForwardScratch {
   using T = typename P::T;

@@ -107,3 +107,8 @@ struct Tape {
     bytes = pieces.used;
   }
 };
+
+// Where a step is narrow, its products with x are taken before, for many steps at once: a row alone
+// waits for the weights to come from the cache.
+constexpr Index narrow_rows = 8;      // fewer are narrow
+constexpr Index projected_rows = 32;  // taken at once

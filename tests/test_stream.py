@@ -88,6 +88,21 @@ def test_errors(message: str, call: Any) -> None:
         call()
 
 
+def test_the_state_can_be_assigned() -> None:
+    layer = LSTM(2, 3, 2, seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 1, 2)).astype(np.float32)
+    stream = layer.stream()
+    first, state, second = stream.process(x[:2]), stream.state, stream.process(x[2:])
+    stream.state = state
+    assert np.array_equal(stream.process(x[2:]), second)
+    stream.state = (np.zeros((2, 1, 3)),) * 2
+    assert np.array_equal(stream.process(x[:2]), first)
+    with pytest.raises(ValueError, match=re.escape("(num_layers, B, H) = (2, 1, 3)")):
+        stream.state = (np.zeros((1, 1, 3)),) * 2
+    with pytest.raises(TypeError, match=re.escape("expected a tuple (h, c)")):
+        stream.state = np.zeros((2, 1, 3))
+
+
 def test_repr() -> None:
     assert repr(bptt.GRU(2, 3, 2).stream(4)) == (
         "Stream(batch=4, input_size=2, num_layers=2, float32)"

@@ -117,16 +117,18 @@ def as_threads(caller: str, value: int | None) -> int | None:
 COMPUTE = (None, "bf16", "bf16_if_available")
 
 
-def as_bf16(caller: str, value: str | None) -> bool:
+def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     """Are the products to be taken in bfloat16?"""
     if value not in COMPUTE:
         raise ValueError(f"{caller}: compute is {value!r}, expected one of {COMPUTE}")
+    if value == "bf16" and dtype != np.float32:
+        raise ValueError(f"{caller}: compute is 'bf16' with {dtype} arrays, expected float32")
     if value == "bf16" and not _core.has_bf16():
         raise ValueError(
             f"{caller}: compute is 'bf16', which the instruction set {_core.isa()} has no products "
             "for; expected None, or 'bf16_if_available' to compute in float32 instead"
         )
-    return value is not None and _core.has_bf16()
+    return value is not None and dtype == np.float32 and _core.has_bf16()
 
 
 @cache
@@ -174,7 +176,7 @@ def forward(
     if max_bytes is not None:
         max_bytes = as_count(caller, "max_bytes", max_bytes, 0)
     flags = (as_flag(caller, "reverse", reverse), as_flag(caller, "keep_tape", keep_tape))
-    bf16 = as_bf16(caller, compute) and dtype == np.float32
+    bf16 = as_bf16(caller, compute, dtype)
     result = _core.forward(
         cell, *arrays, initial, as_lengths(caller, lengths), *flags, activation,
         as_threads(caller, threads), checkpoint, max_bytes, bf16,

@@ -193,8 +193,8 @@ def lstm_forward(
         take at most so many bytes.
     compute : {"bf16", "bf16_if_available"}, optional
         Take the products of float32 arrays in bfloat16 (8 significant bits), with sums, gates,
-        states and gradients in float32: errors up to 5e-3 of the largest value, for large layers
-        half the time or less. `bptt.show_config` tells whether this CPU can.
+        states and gradients in float32: errors of about 5e-3 of the largest value with weights of
+        usual size. `bptt.show_config` tells whether this CPU can.
 
     Returns
     -------

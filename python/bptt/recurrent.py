@@ -116,11 +116,7 @@ class Recurrent(Layer, ABC):
             raise ValueError(f"{where}: dropout is {dropout!r}, expected a probability 0..1")
         if dropout and num_layers == 1:
             warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=2)
-        _call.as_bf16(where, compute)
-        if compute == "bf16" and self.dtype != np.float32:
-            raise ValueError(
-                f"{where}: compute is 'bf16', expected dtype float32, not {self.dtype}"
-            )
+        _call.as_bf16(where, compute, self.dtype)
         self.compute = compute
         self.bias, self.batch_first = bool(bias), bool(batch_first)
         self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
@@ -178,17 +174,15 @@ class Recurrent(Layer, ABC):
         if self.bidirectional:
             raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
         B, cell = _call.as_count(where, "batch", batch, 1), self._cell
-        bf16 = _call.as_bf16(where, self.compute)
+        bf16 = _call.as_bf16(where, self.compute, self.dtype)
         cores = []
         for k in range(self.num_layers):
             weights = tuple(_call.prepare(w, self.dtype) for w in self._weights(k) if w is not None)
             shape = np.empty((0, B, weights[0].shape[1]), self.dtype)
             cores.append(_core.Stream(where, cell.name, cell.activation, bf16, shape, weights))
         stream = Stream(cores, (B, self.input_size), self.dtype, self.batch_first)
-        for core, initial in zip(cores, self._split_state("state", state, B)):
-            if initial is not None:
-                parts = initial if isinstance(initial, tuple) else (initial,)
-                core.set_state(tuple(_call.prepare(part, self.dtype) for part in parts))
+        if state is not None:
+            stream.state = state
         return stream
 
     def __call__(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
-from .dense import as_float
+from .dense import as_float, check_shape
 from .grads import State
 
 __all__ = ["Stream"]
@@ -108,6 +108,20 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c)."""
+        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c). Can be assigned."""
         parts = [np.stack(part) for part in zip(*(core.get_state() for core in self._cores))]
         return tuple(parts) if len(parts) > 1 else parts[0]
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        now: Any = self.state
+        several = isinstance(now, tuple)
+        if several and not (isinstance(value, tuple) and len(value) == 2):
+            raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple (h, c)")
+        parts = []
+        for part, old in zip(value if several else (value,), now if several else (now,)):
+            part = as_float("stream", "state", part, self.dtype)
+            check_shape("stream", "state", part, "(num_layers, B, H)", old.shape)
+            parts.append(np.array(part, order="C"))
+        for core, state in zip(self._cores, zip(*parts)):
+            core.set_state(state)

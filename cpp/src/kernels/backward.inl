@@ -8,7 +8,7 @@ template <class P>
 struct BackwardScratch {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  T* dsums;                // [block][chunk_rows][sum][lane]
+  T* dsums;                // [group]: [block][chunk_rows][sum][lane]
   T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
   T* gradients;            // [group]: of w_ih and w_hh by unit, and of the biases
   Index weights, ih, hh;   // elements of a group, of w_ih, of w_hh
@@ -27,7 +27,7 @@ struct BackwardScratch {
   BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows)
       : again(pieces, d, rows.segments > 1 ? rows.segment_rows : 0) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    dsums = pieces.take<T>(padded * Cell::sums * rows.chunk_rows);
+    dsums = pieces.take<T>(rows.groups * padded * Cell::sums * rows.chunk_rows);
     for (int q = 0; q < Cell::states; ++q) dstates[q] = pieces.take<T>(d.B * padded);
     ih = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.I));
     hh = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.H));
@@ -67,6 +67,9 @@ struct Backward {
   const Range units;      // blocks of this rank
   const bool own_groups;  // each rank takes a group of sequences, and waits for nobody
   mutable Patience patience;
+  // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
+  // be in another chunk than the others.
+  T* const dsums;
   const typename P::Backward products;
 
   Backward(const BackwardCall<T>& c, const Team& t)
@@ -81,7 +84,8 @@ struct Backward {
         units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
         own_groups(t.sequences && t.size == c.rows.groups),
         patience{t},
-        products(d, rows, scratch.dsums, scratch.products, t.rank, patience) {}
+        dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
+        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience) {}
 
   // Of `count` sequences, those of this rank.
   Range sequences(Index count) const {
@@ -94,7 +98,7 @@ struct Backward {
 
   // Rows `r` of step t in block j, which share where their previous state lies.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
-                  const Forward<P>& forward, T* dsums) const {
+                  const Forward<P>& forward, T* out) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const T* saved =
         forward.values.saved +
@@ -118,13 +122,13 @@ struct Backward {
         for (int i = 0; i < S; ++i)
           for (Index l = used; l < L; ++l) da[i].v[l] = 0;
       }
-      BPTT_UNROLL for (int i = 0; i < S; ++i) store(dsums + (row * S + i) * L, da[i].v);
+      BPTT_UNROLL for (int i = 0; i < S; ++i) store(out + (row * S + i) * L, da[i].v);
       BPTT_UNROLL for (int q = Cell::passes_h ? 0 : 1; q < Cell::states; ++q)
           store(scratch.dstates[q] + (j * d.B + row) * L, ds0[q].v);
     }
   }
 
-  void step(Index t, Range mine, const Forward<P>& forward, T* dsums) const {
+  void step(Index t, Range mine, const Forward<P>& forward, T* out) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
     const T* h = step.continuing ? call.y + rows.first[step.previous] * d.H : nullptr;
@@ -134,9 +138,9 @@ struct Backward {
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
     for (Index j = units.begin; j < units.end; ++j) {
-      T* out = dsums + j * rows.chunk_rows * S * L;
-      step_units(t, j, {mine.begin, middle}, h, before, forward, out);
-      step_units(t, j, {middle, mine.end}, tape.h0, initial, forward, out);
+      T* block = out + j * rows.chunk_rows * S * L;
+      step_units(t, j, {mine.begin, middle}, h, before, forward, block);
+      step_units(t, j, {middle, mine.end}, tape.h0, initial, forward, block);
     }
   }
 
@@ -261,7 +265,7 @@ struct Backward {
       Vec<T> sum[S];
       BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = Vec<T>(0);
       for (int k = 0; k < runs.count; ++k) {
-        const T* first = scratch.dsums + (j * rows.chunk_rows + runs.run[k].row) * S * L;
+        const T* first = dsums + (j * rows.chunk_rows + runs.run[k].row) * S * L;
         const T* end = first + runs.run[k].rows * S * L;
         BPTT_NO_UNROLL for (const T* p = first; p != end; p += S * L) {
           BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = sum[i] + Vec<T>(load(p + i * L));
@@ -287,7 +291,7 @@ struct Backward {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
-      step(t, mine, forward, scratch.dsums + first * S * L);
+      step(t, mine, forward, dsums + first * S * L);
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !patience.wait()) return;
       pass_back(first, mine);

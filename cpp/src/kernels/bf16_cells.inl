@@ -132,7 +132,7 @@ struct Bf16Backward {
   static constexpr bool one_window = Cell::x_first == Cell::h_first;
   const Rows& rows;
   const float* dsums;  // [block][chunk_rows][sum][lane]
-  const Index blocks, K, wide;
+  const Index blocks, K;
   Bf16 *dx_sums, *dh_sums;  // [row of the chunk][block][gate][lane], of each window
   Bf16* pairs;              // [block][pair of rows][gate][lane][2]
   Bf16* left;               // [input][row]
@@ -143,11 +143,12 @@ struct Bf16Backward {
     return (r.chunk_rows + tile_rows) * padded_to(depth, blocks_of<float>(d.H) * G * L);
   }
   // Of one rank.
-  static Index rank_size(const Dims& d) {
-    return sum_rows * (blocks_of<float>(d.H) * G * L + padded_to(tile_rows, larger(d.I, d.H)));
+  static Index rank_size(const Dims& d, const Rows& r) {
+    return 2 * sums_size(d, r) +
+           sum_rows * (blocks_of<float>(d.H) * G * L + padded_to(tile_rows, larger(d.I, d.H)));
   }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
-    return static_cast<std::size_t>(2 * sums_size(d, r) + r.groups * rank_size(d)) * sizeof(Bf16);
+    return static_cast<std::size_t>(r.groups * rank_size(d, r)) * sizeof(Bf16);
   }
   Bf16Backward(const Dims& d, const Rows& r, const float* sums, void* scratch, int rank,
                Patience& p)
@@ -155,10 +156,9 @@ struct Bf16Backward {
         dsums(sums),
         blocks(blocks_of<float>(d.H)),
         K(padded_to(depth, blocks * G * L)),
-        wide(larger(d.I, d.H)),
-        dx_sums(static_cast<Bf16*>(scratch)),
+        dx_sums(static_cast<Bf16*>(scratch) + rank * rank_size(d, r)),
         dh_sums(one_window ? dx_sums : dx_sums + sums_size(d, r)),
-        pairs(dx_sums + 2 * sums_size(d, r) + rank * rank_size(d)),
+        pairs(dx_sums + 2 * sums_size(d, r)),
         left(pairs + sum_rows * blocks * G * L),
         patience(p) {}
 

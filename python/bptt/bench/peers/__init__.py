@@ -53,7 +53,7 @@ _KEEP_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_thresho
 _ALL = tuple(CELLS)
 _INFERENCE = PASSES[:1]
 PEERS = {
-    "bptt": Peer(own.functional("bptt"), lambda: importlib.metadata.version("bptt"), cells=_ALL),
+    "bptt": Peer(own.core, lambda: importlib.metadata.version("bptt"), cells=_ALL),
     "reference": Peer(
         own.functional("bptt.reference"), lambda: f"NumPy {np.__version__}", cells=_ALL
     ),

@@ -8,8 +8,31 @@ from collections.abc import Callable
 from typing import Any
 
 from ...grads import Array
+from ...layers import GRU, LSTM, RNN, Recurrent
 from ..points import Problem
 from .job import Job, as_tuple, named
+
+
+def core(cell: str, train: bool, p: Problem) -> Job:
+    """A stream for a single step, else the functions."""
+    if train or len(p.x) > 1:
+        return functional("bptt")(cell, train, p)
+    layer: Recurrent = {"rnn": RNN, "lstm": LSTM, "gru": GRU}[cell](
+        *p.weights[0].shape[1:], len(p.state[0][0])
+    )
+    layer.load(dict(zip(layer.parameters, p.weights)))
+    stream, x = layer.stream(), p.x[0]
+    start = tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]
+
+    def run(state: Any) -> tuple[Any, ...]:
+        if state is start:
+            stream.state = start
+        return stream.step(x), None
+
+    def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
+        return named(result[0][None], [s[0] for s in as_tuple(stream.state)])
+
+    return Job(run, start, arrays)
 
 
 def functional(module_name: str) -> Callable[[str, bool, Problem], Job]:

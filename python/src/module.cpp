@@ -142,6 +142,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            const py::tuple& dstate, const std::string& clip, double bound, int threads) {
           return tape.backward({step_clipping(clip, bound), threads, caller}, dy, dstate);
         });
+  m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);
   m.def("expect_siblings", &bptt::expect_siblings);
   m.def("has_bf16", &bptt::has_bf16);

@@ -326,6 +326,7 @@ struct Backward {
     for (Index k = rows.segments; k-- > 0 && !patience.stopped;) {
       const Index s = in_order(rows, rows.segments, k);
       const bool last = k + 1 == rows.segments;
+      if (!last && !patience.wait()) break;  // the others may still need the values of the last one
       Forward<P> forward(forward_of, team, last ? tape.last : scratch.again, true);
       forward.states.enter(s);
       if (!last) forward.run_steps(segment_span(rows, s));

@@ -279,6 +279,7 @@ struct Forward {
     for (Index k = 0; k < rows.segments && !patience.stopped; ++k) {
       const Index s = in_order(rows, rows.segments, k);
       enter_segment(s);
+      if (rows.segments > 1 && !patience.wait()) break;  // all have what the last one left
       run_steps(segment_span(rows, s));
       collect_final_states(segment_span(rows, s));
       patience.wait();

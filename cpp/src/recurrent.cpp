@@ -52,15 +52,17 @@ struct Plan<T>::Impl {
 
   void place_checkpoints() {
     const Index chunks = schedule.chunks();
-    if (spec.checkpoint == Spec::sqrt) {
-      Index n = 1;
-      while (n * n < chunks) ++n;
-      return schedule.cut(n);
-    }
     const auto bytes = [&](Index n) {
       schedule.cut(n);
       return TapePieces(*this, nullptr).bytes + BackwardPieces(*this, nullptr).bytes;
     };
+    if (spec.checkpoint == Spec::sqrt) {
+      Index n = 1;
+      while (n * n < chunks) ++n;
+      const std::size_t in_segments = bytes(n), whole = bytes(chunks);
+      if (in_segments < whole) schedule.cut(n);  // unless the weights are more than the values
+      return;
+    }
     // The bytes rise with the length of the segments, but for very short ones; the shortest that is
     // of any use has as many chunks as there are segments.
     Index best = 0;

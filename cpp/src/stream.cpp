@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "bptt/threads.hpp"
 #include "dispatch.hpp"
 #include "schedule.hpp"
 #include "team.hpp"
@@ -48,8 +49,9 @@ struct Stream<T>::Impl {
   const CellKernels<T>& cell;
   Dims dims;  // of a full block
   Schedule schedule;
-  Memory memory;
+  bool bf16;
   ForwardCall<T> call{};
+  Memory memory;
 
   static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
     if (in.lengths || spec.reverse)
@@ -63,6 +65,7 @@ struct Stream<T>::Impl {
       : cell(find_cell<T>(spec)),
         dims(checked(spec, cell, in)),
         schedule(dims, nullptr, false, 1),
+        bf16(spec.bf16),
         memory(allocate(place(nullptr))) {
     place(memory.get());
     call.dims = dims, call.rows = schedule.rows(), call.options = options_of(spec);
@@ -79,6 +82,14 @@ struct Stream<T>::Impl {
       else
         std::memset(call.state_n[q], 0, bytes);
     }
+  }
+
+  // Those of a large layer share its units.
+  int ranks() const {
+    constexpr double least = 4e5;  // operations of one thread in a step
+    const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
+                        static_cast<double>((dims.I + dims.H) * dims.B);
+    return bf16 || step < 2 * least ? 1 : std::min(threads(), static_cast<int>(step / least));
   }
 
   std::size_t place(void* buffer) {
@@ -126,7 +137,12 @@ bool Stream<T>::process(const T* x, std::ptrdiff_t steps, T* y, StopRequest stop
     call.rows.chunk = whole, call.rows.segment = one;
     call.rows.chunks = call.rows.segments = 1;
     call.x = x + t * B * s.dims.I, call.y = y + t * B * s.dims.H;
-    if (!s.cell.forward(call, alone(stop))) return false;
+    if (s.ranks() == 1) {
+      if (!s.cell.forward(call, alone(stop))) return false;
+    } else {
+      Lease threads(s.ranks());
+      if (!threads.run(stop, [&](const Team& team) { s.cell.forward(call, team); })) return false;
+    }
   }
   return true;
 }

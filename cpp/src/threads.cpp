@@ -173,11 +173,13 @@ Crew* this_crew() {
 
 // --- how many
 
-int parse_threads(const char* text) {
+// 0 if it is no number of threads. OpenMP allows a list, of which the first counts.
+int parse_threads(const char* text, char separator = 0) {
   char* end = nullptr;
   errno = 0;
   const long n = std::strtol(text, &end, 10);
-  return errno || end == text || *end || n < 1 || n > most_threads ? 0 : static_cast<int>(n);
+  const bool whole = end != text && (!*end || (separator && *end == separator));
+  return errno || !whole || n < 1 || n > most_threads ? 0 : static_cast<int>(n);
 }
 
 // The cores that a cgroup's quota of CPU time amounts to, rounded up; no quota: most_threads.
@@ -218,7 +220,7 @@ int default_threads() {
     return n;
   }
   const char* openmp = std::getenv("OMP_NUM_THREADS");
-  const int limit = openmp ? parse_threads(openmp) : 0, cores = usable_cores();
+  const int limit = openmp ? parse_threads(openmp, ',') : 0, cores = usable_cores();
   return limit && limit < cores ? limit : cores;
 }
 

@@ -64,9 +64,9 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` was given; else the environment variable ``BPTT_NUM_THREADS``; else
-        the cores that this process may use (its affinity mask and its cgroup's quota, at most
-        ``OMP_NUM_THREADS``); else 1 in a process that was forked or that `multiprocessing` started,
-        as its siblings compute too.
+        1 in a process that was forked or that `multiprocessing` started, as its siblings compute
+        too; else the cores that this process may use (its affinity mask and its cgroup's quota, at
+        most ``OMP_NUM_THREADS``).
     """
     return _core.threads()
 

@@ -5,9 +5,9 @@
 
 namespace bptt {
 
-// Of calls that name no number: that of set_threads(), else BPTT_NUM_THREADS, else the cores that
-// this process may use (its affinity mask and its cgroup's quota, OMP_NUM_THREADS at most), else,
-// in a process forked after this library was loaded, 1: its parent and its siblings compute too.
+// Of calls that name no number: that of set_threads(), else BPTT_NUM_THREADS, else, in a process
+// forked after this library was loaded, 1 (its parent and its siblings compute too), else the cores
+// that this process may use (its affinity mask and its cgroup's quota, OMP_NUM_THREADS at most).
 // Throws std::invalid_argument if BPTT_NUM_THREADS is no number from 1 to most_threads.
 int threads();
 

@@ -131,12 +131,24 @@ struct ExactBackward {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;  // [block][chunk_rows][sum][lane]
+  T* spread;       // of this rank's group, see spread_rows
   const Index blocks;
   Patience& patience;
 
-  static std::size_t scratch_bytes(const Dims&, const Rows&) { return 0; }
-  ExactBackward(const Dims& d, const Rows& r, const T* sums, void*, int, Patience& p)
-      : rows(r), dsums(sums), blocks(blocks_of<T>(d.H)), patience(p) {}
+  // Of one group.
+  static Index spread_size(const Dims& d) {
+    const Index wide = larger(crowded(d.I) ? d.I : 0, crowded(d.H) ? d.H : 0);
+    return wide ? sum_rows * (wide + spread_padding) : 0;
+  }
+  static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
+    return static_cast<std::size_t>(r.groups * spread_size(d)) * sizeof(T);
+  }
+  ExactBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, Patience& p)
+      : rows(r),
+        dsums(sums),
+        spread(static_cast<T*>(scratch) + group * spread_size(d)),
+        blocks(blocks_of<T>(d.H)),
+        patience(p) {}
 
   // After rows r of dsums were written.
   void prepare(Range) const {}
@@ -195,13 +207,13 @@ struct ExactBackward {
 
   // dw[n + r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
   template <class Side, int MR, int NB>
-  __attribute__((noinline)) static void tile(const Runs<T>& runs, Index N, Index n, const T* dsums,
-                                             Index block_stride, T* dw) {
+  __attribute__((noinline)) static void tile(const Runs<T>& runs, Index left_row, Index n,
+                                             const T* dsums, Index block_stride, T* dw) {
     prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
     Tile<T, MR, NB * G> acc;
     clear<T, MR, NB * G>(acc);
     for (int i = 0; i < runs.count; ++i)
-      multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, N,
+      multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
                                           dsums + (runs.run[i].row * S + Side::first) * L,
                                           block_stride, S * L, runs.run[i].rows);
     // Added here, not loaded as the start: the sums would wait for memory.
@@ -211,17 +223,41 @@ struct ExactBackward {
     }
   }
 
+  // A tile of dw goes down a column of its left operand. Rows a multiple of 4 KiB apart crowd into
+  // a few sets of a cache, and every element comes from the next one: such rows are spread first.
+  static bool crowded(Index N) { return N * Index(sizeof(T)) % 2048 == 0; }
+  static constexpr Index spread_padding = 64 / Index(sizeof(T));
+
+  // Inputs n of the rows of all runs, spread.
+  Runs<T> spread_rows(const Runs<T>& runs, Index N, Range n) const {
+    Runs<T> copy = runs;
+    T* to = spread;
+    for (int i = 0; i < runs.count; ++i) {
+      copy.run[i].left = to;
+      for (Index r = 0; r < runs.run[i].rows; ++r, to += N + spread_padding)
+        __builtin_memcpy(to + n.begin, runs.run[i].left + r * N + n.begin,
+                         static_cast<std::size_t>(n.end - n.begin) * sizeof(T));
+    }
+    return copy;
+  }
+
   // Inputs n of dw (by unit, N inputs).
   template <class Side>
   void add_weights(const Runs<T>& runs, Index N, Range n, T* dw) const {
+    if (n.begin >= n.end) return;
+    if (crowded(N)) return add_tiles<Side>(spread_rows(runs, N, n), N, N + spread_padding, n, dw);
+    add_tiles<Side>(runs, N, N, n, dw);
+  }
+  template <class Side>
+  void add_tiles(const Runs<T>& runs, Index N, Index left_row, Range n, T* dw) const {
     const Index block_stride = rows.chunk_rows * S * L;
-    for (Index j = 0; j < blocks && n.begin < n.end; j += unit_blocks<Cell>) {
+    for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, blocks - j);
       if (patience.ends(runs.rows, n.end - n.begin, width * G * L)) return;
       T* panel = dw + j * N * G * L;
       each_row_block(n.begin, n.end, [&](auto mr, Index i) {
         with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-          tile<Side, mr.value, nb.value>(runs, N, i, dsums + j * block_stride, block_stride,
+          tile<Side, mr.value, nb.value>(runs, left_row, i, dsums + j * block_stride, block_stride,
                                          panel + i * width * G * L);
         });
       });

@@ -45,10 +45,33 @@ void spin_until(const Condition& done) {
   }
 }
 
+// The system likes to wake a thread on the core of the one that wakes it, where the two then take
+// turns, while another core has nothing to do: this thread moves on if it is there.
+int current_core() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+void leave_core(int core) {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (core < 0 || current_core() != core || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<std::size_t>(core), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+  (void)core;
+#endif
+}
+
 // --- one call on several threads
 
 struct Job {
   int size;
+  int core = current_core();  // of the caller
   StopRequest stop;
   const std::function<void(const Team&)>& work;
   std::atomic<int> arrived{0}, generation{0}, running{0};
@@ -103,6 +126,7 @@ class Worker {
   void loop() {
     for (;;) {
       Job* job = next();
+      leave_core(job->core);
       job->work(job->team(rank_));
       job_.store(nullptr, std::memory_order_relaxed);
       job->running.fetch_sub(1, std::memory_order_release);  // the job may be gone after this

@@ -30,7 +30,7 @@ void round_rows(const float* from, Index width, Index n_rows, Bf16* to) {
 
 // --- the product
 
-#if defined(__AMX_BF16__)
+#if defined(BPTT_AMX)
 
 // The tile registers of a thread, from here to the end of the scope: all 16 rows of 64 bytes.
 struct TileRegisters {

@@ -47,6 +47,13 @@ def test_core_equals_reference_over_many_chunks(
         assert_close(core_results(p), reference_results(p), TOLERANCE[dtype])
 
 
+def test_core_equals_reference_with_weights_larger_than_a_cache(isa: str) -> None:
+    by_id = {o.id: o for o in OPTIONS}
+    for cell, name in ((CELLS[0], "plain"), (CELLS[0], "lengths-reverse")):
+        p = problem(cell, (15, 36, 1024, 530), by_id[name], "float64")
+        assert_close(core_results(p), reference_results(p), TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 def test_every_size_from_one_up(isa: str, cell: Cell, dtype: str) -> None:

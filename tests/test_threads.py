@@ -53,6 +53,16 @@ def test_any_number_of_threads_gives_the_same_bits(
             same_bits(core_results(p, threads=threads), want)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
+def test_threads_that_share_copies_of_wide_rows(isa: str, cell: Cell, dtype: str) -> None:
+    for shape in [(130, 2, 512, 256), (9, 3, 256, 512), (4, 1, 1100, 530)]:
+        p = problem(cell, shape, BY_ID["plain"], dtype)
+        want = core_results(p, threads=1)
+        for threads in (2, 3):
+            same_bits(core_results(p, threads=threads), want)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of Linux")
 def test_these_shapes_use_several_threads() -> None:
     """A forked child starts with none but its own, so each shows how many one shape takes."""

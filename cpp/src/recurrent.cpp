@@ -33,7 +33,7 @@ struct Plan<T>::Impl {
         options(options_of(s)),
         dims(check_inputs(s, cell.gates, cell.states, in)),
         ragged(!all_equal(in.lengths.data, dims)),
-        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse, groups()) {
+        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse, groups(), chunk_rows()) {
     if (spec.train && spec.checkpoint != Spec::off) place_checkpoints();
   }
 
@@ -41,9 +41,14 @@ struct Plan<T>::Impl {
   // sums its own weight gradients. That they are summed so must not depend on the number of ranks,
   // so it depends on the sizes: it pays while the gradients fit into a cache.
   int groups() const {
-    const Index gradients = cell.gates * dims.H * (dims.I + dims.H) * Index(sizeof(T));
-    return dims.B >= 8 && (spec.bf16 || gradients <= (Index(1) << 20)) ? 2 : 1;
+    return dims.B >= 8 && (spec.bf16 || gradient_bytes() <= (Index(1) << 20)) ? 2 : 1;
   }
+  Index gradient_bytes() const {
+    return cell.gates * dims.H * (dims.I + dims.H) * Index(sizeof(T));
+  }
+  // Of the backward pass: enough to use each weight often, few enough for the cache. Gradients of
+  // weights that come from memory are read and written once a chunk, and that costs more.
+  Index chunk_rows() const { return gradient_bytes() > (Index(16) << 20) ? 512 : 128; }
 
   static bool all_equal(const std::int64_t* lengths, const Dims& d) {
     return !lengths ||

@@ -16,15 +16,16 @@ struct Schedule {
   Index chunk_rows = 0, segment_rows = 0;
   bool reverse;
 
-  // lengths: null if all are T.
-  Schedule(const Dims& d, const std::int64_t* lengths, bool backwards, int groups)
+  // lengths: null if all are T. rows_of_chunk: about how many.
+  Schedule(const Dims& d, const std::int64_t* lengths, bool backwards, int groups,
+           Index rows_of_chunk)
       : reverse(backwards) {
     count.assign(size(d.T), d.B);
     if (lengths) sort_by_length(d, lengths);
     first.assign(size(d.T) + 1, 0);
     std::partial_sum(count.begin(), count.end(), first.begin() + 1);
     group = shares(d.B, groups);
-    cut_chunks(d);
+    cut_chunks(d, rows_of_chunk);
     cut(chunks());
   }
 
@@ -88,10 +89,9 @@ struct Schedule {
     }
   }
 
-  // As many steps as have about this many rows: enough to use each weight often, few enough for the
-  // cache. Whole from the end of the processing on, where the backward pass starts.
-  void cut_chunks(const Dims& d) {
-    constexpr Index target_rows = 128;
+  // As many steps as have about so many rows, whole from the end of the processing on, where the
+  // backward pass starts.
+  void cut_chunks(const Dims& d, Index target_rows) {
     const Index capacity = std::max(d.T ? count[0] : 0, target_rows);
     chunk.push_back(reverse ? 0 : d.T);
     while (chunk.back() != (reverse ? d.T : 0)) {

@@ -64,7 +64,7 @@ struct Stream<T>::Impl {
   Impl(const Spec& spec, const Inputs<T>& in)
       : cell(find_cell<T>(spec)),
         dims(checked(spec, cell, in)),
-        schedule(dims, nullptr, false, 1),
+        schedule(dims, nullptr, false, 1, 128),
         bf16(spec.bf16),
         memory(allocate(place(nullptr))) {
     place(memory.get());

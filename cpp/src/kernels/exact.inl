@@ -131,22 +131,23 @@ struct ExactBackward {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;  // [block][chunk_rows][sum][lane]
-  T* spread;       // of this rank's group, see spread_rows
+  T* copies[2];    // of x and of h, see copy_rows; of this rank's group
   const Index blocks;
   Patience& patience;
 
-  // Of one group.
-  static Index spread_size(const Dims& d) {
-    const Index wide = larger(crowded(d.I) ? d.I : 0, crowded(d.H) ? d.H : 0);
-    return wide ? sum_rows * (wide + spread_padding) : 0;
+  static Index copy_size(Index N) {
+    return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
   }
+  // Of one group.
+  static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.H); }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
-    return static_cast<std::size_t>(r.groups * spread_size(d)) * sizeof(T);
+    return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
   ExactBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, Patience& p)
       : rows(r),
         dsums(sums),
-        spread(static_cast<T*>(scratch) + group * spread_size(d)),
+        copies{static_cast<T*>(scratch) + group * copies_size(d),
+               static_cast<T*>(scratch) + group * copies_size(d) + copy_size(d.I)},
         blocks(blocks_of<T>(d.H)),
         patience(p) {}
 
@@ -205,7 +206,7 @@ struct ExactBackward {
     }
   }
 
-  // dw[n + r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
+  // dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
   template <class Side, int MR, int NB>
   __attribute__((noinline)) static void tile(const Runs<T>& runs, Index left_row, Index n,
                                              const T* dsums, Index block_stride, T* dw) {
@@ -223,44 +224,58 @@ struct ExactBackward {
     }
   }
 
-  // A tile of dw goes down a column of its left operand. Rows a multiple of 4 KiB apart crowd into
-  // a few sets of a cache, and every element comes from the next one: such rows are spread first.
-  static bool crowded(Index N) { return N * Index(sizeof(T)) % 2048 == 0; }
-  static constexpr Index spread_padding = 64 / Index(sizeof(T));
+  // The left operand is taken by so many inputs that those of all rows stay in the second cache.
+  static constexpr Index cached_inputs = 2048 / Index(sizeof(T));
+  // A tile of dw goes down a column of it. Rows a multiple of 2 KiB apart crowd into a few sets of
+  // a cache, and long ones each need a page of their own: such rows are copied first, to
+  // [cached_inputs of them][row][input].
+  static bool copied(Index N) { return N * Index(sizeof(T)) % 2048 == 0 || N > cached_inputs; }
+  static constexpr Index copy_row = cached_inputs + 64 / Index(sizeof(T));
 
-  // Inputs n of the rows of all runs, spread.
-  Runs<T> spread_rows(const Runs<T>& runs, Index N, Range n) const {
-    Runs<T> copy = runs;
-    T* to = spread;
+  // Inputs n of the rows of all runs, n within one of the parts of the copy. Ranks that share the
+  // inputs share the copy too.
+  template <class Side>
+  Runs<T> copy_rows(const Runs<T>& runs, Index N, Range n) const {
+    Runs<T> result = runs;
+    T* to = copies[Side::operand] + n.begin / cached_inputs * sum_rows * copy_row;
     for (int i = 0; i < runs.count; ++i) {
-      copy.run[i].left = to;
-      for (Index r = 0; r < runs.run[i].rows; ++r, to += N + spread_padding)
-        __builtin_memcpy(to + n.begin, runs.run[i].left + r * N + n.begin,
+      result.run[i].left = to;
+      for (Index r = 0; r < runs.run[i].rows; ++r, to += copy_row)
+        __builtin_memcpy(to + n.begin % cached_inputs, runs.run[i].left + r * N + n.begin,
                          static_cast<std::size_t>(n.end - n.begin) * sizeof(T));
     }
-    return copy;
+    return result;
   }
 
   // Inputs n of dw (by unit, N inputs).
   template <class Side>
   void add_weights(const Runs<T>& runs, Index N, Range n, T* dw) const {
-    if (n.begin >= n.end) return;
-    if (crowded(N)) return add_tiles<Side>(spread_rows(runs, N, n), N, N + spread_padding, n, dw);
-    add_tiles<Side>(runs, N, N, n, dw);
+    if (!copied(N)) return add_inputs<Side>(runs, N, n.begin, N, n, dw);
+    for (Range some = n; some.begin < n.end; some.begin = some.end) {
+      const Index first = some.begin % cached_inputs;
+      some.end = smaller(some.begin - first + cached_inputs, n.end);
+      add_inputs<Side>(copy_rows<Side>(runs, N, some), copy_row, first, N, some, dw);
+    }
   }
+  // Inputs n, the first of which is number `first` of the left operand; some rows at a time, whose
+  // dsums stay in the first cache.
   template <class Side>
-  void add_tiles(const Runs<T>& runs, Index N, Index left_row, Range n, T* dw) const {
+  void add_inputs(const Runs<T>& runs, Index left_row, Index first, Index N, Range n, T* dw) const {
     const Index block_stride = rows.chunk_rows * S * L;
     for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, blocks - j);
       if (patience.ends(runs.rows, n.end - n.begin, width * G * L)) return;
       T* panel = dw + j * N * G * L;
-      each_row_block(n.begin, n.end, [&](auto mr, Index i) {
-        with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-          tile<Side, mr.value, nb.value>(runs, left_row, i, dsums + j * block_stride, block_stride,
-                                         panel + i * width * G * L);
+      for (Index row = 0; row < runs.rows; row += cached_rows) {
+        const Runs<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
+        each_row_block(n.begin, n.end, [&](auto mr, Index i) {
+          with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+            tile<Side, mr.value, nb.value>(some, left_row, first + i - n.begin,
+                                           dsums + j * block_stride, block_stride,
+                                           panel + i * width * G * L);
+          });
         });
-      });
+      }
     }
   }
 };

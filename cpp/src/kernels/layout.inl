@@ -26,11 +26,13 @@ constexpr int column_blocks = 4;
 // The two windows of pre-activation sums that the products with x and with h deliver.
 template <class Cell>
 struct XSide {
+  static constexpr int operand = 0;
   static constexpr int first = Cell::x_first;
   static constexpr const int (&gates)[Cell::gates] = Cell::x_gates;
 };
 template <class Cell>
 struct HSide {
+  static constexpr int operand = 1;
   static constexpr int first = Cell::h_first;
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };

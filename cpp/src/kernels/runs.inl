@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Rows of a chunk, as they are summed to the gradients of weights and biases.
 
-constexpr Index sum_rows = 512;  // summed at once: longer sums of floats lose precision
+constexpr Index sum_rows = 512;     // taken together
+constexpr Index cached_rows = 128;  // summed at once: longer sums of floats lose precision
 
 // Rows of a left operand, x or h as it lies, and the rows of dsums that they meet. Neighbours are
 // one run: with equal lengths that is a whole chunk, but for the rows that start from h0.
@@ -27,6 +28,20 @@ struct Runs {
       return 0;
     rows += n;
     return n;
+  }
+
+  // Rows [begin, end) of all.
+  Runs part(Index begin, Index end, Index width) const {
+    if (begin == 0 && end == rows) return *this;
+    Runs some;
+    Index row = 0;
+    for (int i = 0; i < count; row += run[i++].rows) {
+      const Index from = larger(begin - row, 0), to = smaller(end - row, run[i].rows);
+      if (from < to)
+        some.run[some.count++] = {run[i].left + from * width, run[i].row + from, to - from};
+    }
+    some.rows = end - begin;
+    return some;
   }
 };
 

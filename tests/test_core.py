@@ -17,6 +17,8 @@ from cases import (
     core_results,
     problem,
     reference_results,
+    same_bits_per_sequence,
+    take,
 )
 
 DTYPES = list(TOLERANCE)
@@ -45,6 +47,21 @@ def test_core_equals_reference_over_many_chunks(
     for seed, name in enumerate(("plain", "lengths", "lengths-reverse", "clip-norm-reverse")):
         p = problem(cell, shape, by_id[name], dtype, seed)
         assert_close(core_results(p), reference_results(p), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("cell", "dtype"), MANY_SUMS, ids=lambda v: getattr(v, "id", v))
+def test_few_rows_take_weights_as_they_lie_and_get_the_same_bits(
+    isa: str, cell: Cell, dtype: str
+) -> None:
+    by_id = {o.id: o for o in OPTIONS}
+    for shape in [(1, 1, 300, 170), (1, 8, 150, 40), (2, 3, 300, 33), (8, 1, 5, 300)]:
+        for name in ("plain", "lengths-reverse"):
+            p = problem(cell, shape, by_id[name], dtype)
+            assert_close(core_results(p), reference_results(p), TOLERANCE[dtype])
+        T, B, *_ = shape
+        p = problem(cell, (T, 5 * B, *shape[2:]), by_id["plain"], dtype)
+        some = list(range(B))
+        same_bits_per_sequence(core_results(take(p, some)), core_results(p), some)
 
 
 def test_core_equals_reference_with_weights_larger_than_a_cache(isa: str) -> None:

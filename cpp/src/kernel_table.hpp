@@ -56,6 +56,11 @@ struct Team {
 
 constexpr int max_states = 2;
 
+// Which weights the forward pass packs before it uses them. What few rows use once costs more to
+// pack than to use; with products in bfloat16 all are packed.
+enum class Packs { all, recurrent, none };
+constexpr Index unpacked_rows = 8;  // at most, in all
+
 // All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = first[T]
 // of them.
 template <class T>
@@ -69,6 +74,7 @@ struct ForwardCall {
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
   const T* state0[max_states];  // [B, H] each, sorted as the rows; null: zeros
+  Packs packs;
   void* weights;                // weights_bytes, 64-byte aligned: as pack() left it
   T* y;                         // [R, H]
   T* state_n[max_states];       // [B, H] each, sorted as the rows

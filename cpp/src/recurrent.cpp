@@ -86,6 +86,11 @@ struct Plan<T>::Impl {
     schedule.cut(best);
   }
 
+  Packs packs() const {
+    if (spec.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
+    return dims.T == 1 ? Packs::none : Packs::recurrent;
+  }
+
   Rows rows() const { return schedule.rows(); }
   Index total() const { return schedule.total(); }
   Index source(Index row) const { return schedule.order[static_cast<std::size_t>(row)]; }
@@ -226,6 +231,7 @@ struct Plan<T>::Impl {
     call.dims = dims, call.rows = rows(), call.options = options;
     call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+    call.packs = packs();
     call.weights = kept.weights ? kept.weights : work.weights;
     call.y = out.y;
     call.tape = spec.train ? kept.kernel : nullptr;

@@ -61,8 +61,8 @@ struct Bf16Forward {
     return static_cast<std::size_t>(rows(d) * (padded_to(depth, d.I) + padded_to(depth, d.H))) *
            sizeof(Bf16);
   }
-  Bf16Forward(const Dims& dims, const Bf16Weights<Cell>& w, void* scratch)
-      : d(dims),
+  Bf16Forward(const ForwardCall<float>& call, const Bf16Weights<Cell>& w, void* scratch)
+      : d(call.dims),
         weights(w),
         Kx(padded_to(depth, d.I)),
         Kh(padded_to(depth, d.H)),

@@ -18,17 +18,20 @@ struct ExactWeights {
   // The panels that hold some blocks.
   void pack(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
     const Dims& d = call.dims;
-    pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
-    pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, patience);
+    if (call.packs == Packs::all)
+      pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
+    if (call.packs != Packs::none)
+      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, patience);
   }
 };
 
-// Rows of a left operand and the panels of weights that they meet; K = 0: nothing.
+// K inputs of rows that are `row` apart, and the panels of weights that they meet; K = 0: nothing.
 template <class T>
 struct Operands {
   const T* rows;
-  Index K;
+  Index row;
   const T* w;
+  Index K;
 };
 
 // Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
@@ -42,9 +45,9 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
   Tile<T, MR, V> acc;
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
       load(start + r * start_row + v * lanes<T>);
-  multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.K, 0, 1, x.w, x.K * step, step,
+  multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step, step,
                                                   x.K);
-  multiply_add<T, MR, P, NB, S, Cell::h_first, G>(acc, h.rows, h.K, 0, 1, h.w, h.K * step, step,
+  multiply_add<T, MR, P, NB, S, Cell::h_first, G>(acc, h.rows, h.row, 0, 1, h.w, h.K * step, step,
                                                   h.K);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
@@ -54,11 +57,13 @@ template <class T, class Cell>
 struct ExactForward {
   static constexpr int G = Cell::gates, S = Cell::sums;
   static constexpr Index L = lanes<T>;
+  const ForwardCall<T>& call;
   const Dims& d;
   const ExactWeights<T, Cell>& weights;
 
   static std::size_t scratch_bytes(const Dims&) { return 0; }
-  ExactForward(const Dims& dims, const ExactWeights<T, Cell>& w, void*) : d(dims), weights(w) {}
+  ExactForward(const ForwardCall<T>& c, const ExactWeights<T, Cell>& w, void*)
+      : call(c), d(c.dims), weights(w) {}
 
   // Before the products of some rows of a step.
   void prepare(const ForwardStep<T>&) const {}
@@ -67,14 +72,15 @@ struct ExactForward {
   // not wait for each other.
   Index panel_width(Index j, Index end, Index n_rows) const {
     const Index width = unit_blocks<Cell>;
-    return n_rows <= few_rows && j + 2 * width <= end ? 2 * width : smaller(width, end - j);
+    const bool two = n_rows <= few_rows && j + 2 * width <= end && call.packs != Packs::none;
+    return two ? 2 * width : smaller(width, end - j);
   }
 
   Operands<T> x_operands(const T* x, Index j) const {
-    return {x, d.I, weights.ih + j * d.I * G * L};
+    return {x, d.I, weights.ih + j * d.I * G * L, d.I};
   }
   Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.H, weights.hh + j * d.H * G * L};
+    return {h, d.H, weights.hh + j * d.H * G * L, d.H};
   }
 
   template <int MR>
@@ -90,13 +96,44 @@ struct ExactForward {
     });
   }
 
+  // To the sums of n rows the products of all their inputs with weights that are not packed: each
+  // piece of a panel is packed, used and forgotten, in the first cache.
+  template <class Side>
+  void add_unpacked(const T* rows, Index n, const T* w, Index K, Index j, Index width, T* sums,
+                    Index row_size) const {
+    constexpr Index most = 128;
+    alignas(64) T piece[most * unit_blocks<Cell> * G * L];
+    for (Index k = 0; k < K; k += most) {
+      const Index end = smaller(k + most, K);
+      pack_panel<T, Cell, Side>(w, d.H, K, j, width, k, end, piece);
+      each_row_block(0, n, [&](auto mr, Index row) {
+        const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
+        T* out = sums + row * row_size;
+        const bool x = Side::operand == 0;
+        tile<mr.value>(x ? some : nothing, x ? nothing : some, out, row_size, out, row_size, width);
+      });
+    }
+  }
+  void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
+    for (Index i = 0; i < n; ++i)
+      __builtin_memcpy(sums + i * row_size, weights.bias + j * S * L,
+                       static_cast<std::size_t>(width * S * L) * sizeof(T));
+  }
+
   // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
   // [row][block][sum][lane]. before(rows) comes before the products.
   template <class Before, class F>
   void each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
                  const F& f) const {
-    alignas(64) T sums[max_rows * 2 * unit_blocks<Cell> * S * L];
-    const Index all = blocks_of<T>(d.H) * S * L;
+    alignas(64) T sums[larger(unpacked_rows, 2 * max_rows) * unit_blocks<Cell> * S * L];
+    const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
+    if (call.packs == Packs::none) {
+      const Index row = step.rows.begin, n = step.rows.end - row;
+      start_from_bias(n, j, width, sums, row_size);
+      add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
+      add_unpacked<HSide<Cell>>(step.h + row * d.H, n, call.w_hh, d.H, j, width, sums, row_size);
+      return f(step.rows, sums);
+    }
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
       const Range r{row, row + mr.value};
       before(r);
@@ -104,7 +141,7 @@ struct ExactForward {
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
       tile<mr.value>(x, h_operands(step.h + row * d.H, j), start, step.sums ? all : 0, sums,
-                     width * S * L, width);
+                     row_size, width);
       f(r, sums);
     });
   }
@@ -116,6 +153,11 @@ struct ExactForward {
   // blocks][sum][lane].
   void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
     const Index all = blocks_of<T>(d.H) * S * L;
+    if (call.packs == Packs::recurrent) {
+      T* sums = out + j * S * L;
+      start_from_bias(n, j, width, sums, all);
+      return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
+    }
     each_row_block(0, n, [&](auto mr, Index row) {
       Operands<T> with_h = h_operands(h ? h + row * d.H : nullptr, j);
       if (!h) with_h.K = 0;

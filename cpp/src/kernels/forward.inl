@@ -66,7 +66,7 @@ struct Forward {
         weights(c.weights, c.dims),
         tape(c.tape, c.dims, c.rows),
         scratch(c.scratch, c.dims),
-        products(d, weights, scratch.products),
+        products(c, weights, scratch.products),
         values(segment_values),
         again(y_is_known),
         h0(c.tape ? tape.h0 : scratch.h0),

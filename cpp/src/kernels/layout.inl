@@ -3,9 +3,9 @@
 // its padding never reaches a result. State-like arrays are [block][row][lane], weights and their
 // gradients as follows.
 
-BPTT_INLINE Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-BPTT_INLINE Index smaller(Index a, Index b) { return a < b ? a : b; }
-BPTT_INLINE Index larger(Index a, Index b) { return a > b ? a : b; }
+BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
+BPTT_INLINE constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
 template <class T>
 BPTT_INLINE Index blocks_of(Index n) {

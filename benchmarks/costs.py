@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""What the points of `bptt bench` do not show: ragged batches, odd sizes, float64, stacks, memory.
+
+    taskset -c 0 python benchmarks/costs.py                    # all but what needs two cores
+    python benchmarks/costs.py threads                         # one table
+
+Ratios of minima over interleaved repeats, in one process and, but for `threads`, on one thread.
+Tables that compare with PyTorch need ``pip install "bptt[torch]"``. Memory and imports are measured
+in processes of their own, on Linux.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import bptt
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+Run = Callable[[], Any]
+
+
+def minima(runs: dict[str, Run], seconds: float = 3.0) -> dict[str, float]:
+    """Seconds of each, called in turns."""
+    best = dict.fromkeys(runs, np.inf)
+    for run in runs.values():
+        run()
+    end = time.perf_counter() + seconds * len(runs)
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < end:
+        rounds += 1
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def table(title: str, head: str, rows: list[list[str]]) -> None:
+    columns = head.split(" | ")
+    print(f"\n{title}\n\n| {head} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    sys.stdout.flush()
+
+
+def arrays(cell: str, T: int, B: int, I: int, H: int, dtype: str) -> tuple[list[Any], Any]:
+    rng = np.random.default_rng(0)
+    gates = GATES[cell]
+
+    def some(*shape: int) -> Any:
+        return (0.1 * rng.standard_normal(shape)).astype(dtype)
+
+    shapes = [(T, B, I), (gates * H, I), (gates * H, H), (gates * H,), (gates * H,)]
+    return [some(*shape) for shape in shapes], some(T, B, H)
+
+
+def training(cell: str, *shape: int, dtype: str = "float32", **options: Any) -> Run:
+    inputs, dy = arrays(cell, *shape, dtype)
+    forward, backward = (getattr(bptt, f"{cell}_{kind}") for kind in ("forward", "backward"))
+
+    def run() -> Any:
+        _, _, tape = forward(*inputs, threads=1, **options)
+        return backward(tape, dy, threads=1)
+
+    return run
+
+
+def of_torch(cell: str, *shape: int, dtype: str = "float32", lengths: Any = None) -> Run:
+    import torch
+
+    torch.set_num_threads(1)
+    inputs, dy = arrays(cell, *shape, dtype)
+    layer = getattr(torch.nn, cell.upper())(shape[2], shape[3], dtype=getattr(torch, dtype))
+    x, dy = torch.from_numpy(inputs[0]).requires_grad_(), torch.from_numpy(dy)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    unpack = torch.nn.utils.rnn.pad_packed_sequence
+
+    def run() -> None:
+        layer.zero_grad()
+        x.grad = None
+        if lengths is None:
+            y, _ = layer(x)
+        else:
+            packed, _ = layer(pack(x, lengths, enforce_sorted=False))
+            y, _ = unpack(packed, total_length=shape[0])
+        y.backward(dy)
+
+    return run
+
+
+def ragged() -> None:
+    rows = []
+    for shape in [
+        (100, 32, 128, 128),
+        (1000, 32, 128, 128),
+        (1000, 32, 64, 128),
+        (1000, 8, 16, 64),
+    ]:
+        T, B, *_ = shape
+        lengths = np.random.default_rng(1).integers(1, T + 1, B)
+        valid = lengths.sum() / (T * B)
+        for cell in ("lstm", "gru"):
+            runs = {"equal": training(cell, *shape)}
+            runs["ragged"] = training(cell, *shape, lengths=lengths)
+            times = minima(runs)
+            packed = minima({"packed": of_torch(cell, *shape, lengths=lengths)}, 0.1)["packed"]
+            rows.append(
+                [", ".join(map(str, shape)), cell, f"{times['ragged'] * 1e3:.1f} ms"]
+                + [f"{times['ragged'] / times['equal'] / valid:.2f}", f"{packed * 1e3:,.0f} ms"]
+                + [f"{packed / times['ragged']:.0f}x"]
+            )
+    table(
+        "Training with lengths uniform in 1..T",
+        "T, B, I, H | cell | bptt | a valid step / one of equal lengths | PyTorch packed | ratio",
+        rows,
+    )
+
+
+def widths() -> None:
+    rows = []
+    for cell in ("lstm", "gru", "rnn"):
+        units = (96, 100, 112, 128, 130, 144, 192, 200, 208)
+        best = minima({str(H): training(cell, 100, 32, H, H) for H in units}, 1.0)
+        rate = {H: GATES[cell] * 2 * H * H / best[str(H)] for H in units}
+        rows.append([cell] + [f"{rate[H] / rate[128]:.2f}" for H in units])
+    table(
+        "Operations a second of training, T, B = 100, 32 and I = H, relative to H = 128",
+        "H | " + " | ".join(map(str, units)),
+        rows,
+    )
+
+
+def float64() -> None:
+    rows = []
+    for name, shape in {"small": (100, 16, 32, 64), "medium": (100, 32, 128, 128)}.items():
+        for cell in GATES:
+            runs = {"bptt": training(cell, *shape, dtype="float64")}
+            runs["torch"] = of_torch(cell, *shape, dtype="float64")
+            times = minima(runs)
+            rows.append(
+                [name, cell, f"{times['bptt'] * 1e3:.2f} ms", f"{times['torch'] * 1e3:.2f} ms"]
+                + [f"{times['torch'] / times['bptt']:.2f}"]
+            )
+    table("Training in float64", "point | cell | bptt | PyTorch | ratio", rows)
+
+
+def threads() -> None:
+    rows = []
+    for cell in ("LSTM", "GRU", "RNN"):
+        for B, H, layers, both in [(32, 128, 2, True), (1, 128, 2, True), (32, 128, 1, False)]:
+            layer = getattr(bptt, cell)(H, H, layers, bidirectional=both, seed=0)
+            x = np.random.default_rng(0).standard_normal((100, B, H)).astype("float32")
+            dy = np.ones((100, B, H * (2 if both else 1)), "float32")
+
+            def run(layer: Any, x: Any, dy: Any, count: int) -> Run:
+                def train() -> None:
+                    bptt.set_num_threads(count)
+                    _, _, tape = layer.forward(x)
+                    layer.backward(tape, dy)
+
+                return train
+
+            times = minima({str(n): run(layer, x, dy, n) for n in (1, 2)}, 2.0)
+            rows.append(
+                [cell, f"B = {B}, H = {H}, {layers} layers" + ", bidirectional" * both]
+                + [f"{times[n] * 1e3:.2f} ms" for n in ("1", "2")]
+                + [f"{times['1'] / times['2']:.2f}"]
+            )
+    table("Training, T = 100, on one and two threads", "cell | layers | 1 | 2 | ratio", rows)
+
+
+def calls() -> None:
+    rows = []
+    for cell in GATES:
+        for H in (32, 128, 512):
+            inputs, _ = arrays(cell, 1, 1, H, H, "float32")
+            forward = getattr(bptt, f"{cell}_forward")
+
+            def many(keep_tape: bool, forward: Any = forward, inputs: Any = inputs) -> Run:
+                def run() -> None:
+                    for _ in range(100):
+                        forward(*inputs, keep_tape=keep_tape)
+
+                return run
+
+            best = minima({"inference": many(False), "training": many(True)}, 0.5)
+            rows.append([cell, str(H)] + [f"{best[k] * 1e4:.1f} us" for k in best])
+    table("One call with T = B = 1, I = H", "cell | H | without a tape | with one", rows)
+
+
+CHILD = """
+import resource, sys, time
+import numpy as np
+{imports}
+def peak():  # MB; not ru_maxrss, which a process inherits
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+"""
+
+
+def child(imports: str, body: str) -> list[float]:
+    code = CHILD.format(imports=imports) + body
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return [float(v) for v in out.stdout.split()]
+
+
+ARRAYS = """
+n = lambda *s: np.random.default_rng(0).standard_normal(s, 'f') * np.float32(0.1)
+T, B, I, H = {shape}
+x, w, r, b, dy = n(T, B, I), n(4 * H, I), n(4 * H, H), n(4 * H), n(T, B, H)
+dx, out = np.ones_like(x), np.ones_like(dy)  # as large as the results, touched, and given back
+del dx, out
+start = peak()
+"""
+STEP = """
+def step(**options):
+    y, state, tape = bptt.lstm_forward(x, w, r, b, b, threads=1, **options)
+    return bptt.lstm_backward(tape, dy, threads=1)
+"""
+TORCH_STEP = """
+torch.set_num_threads(1)
+layer = torch.nn.LSTM(I, H); tx = torch.from_numpy(x).requires_grad_(); td = torch.from_numpy(dy)
+def step():
+    y, _ = layer(tx); y.backward(td); layer.zero_grad(); tx.grad = None
+"""
+
+
+def memory() -> None:
+    rows = []
+
+    def row(what: str, result: str) -> None:
+        rows.append([what, result])
+
+    run = "step(); print(peak() - start)"
+    for name, shape in {
+        "T = 10000, B = 1, I = 16, H = 128": (10000, 1, 16, 128),
+        "medium2": (100, 32, 256, 256),
+    }.items():
+        (ours,) = child("import bptt", ARRAYS.format(shape=shape) + STEP + run)
+        (its,) = child("import torch", ARRAYS.format(shape=shape) + TORCH_STEP + run)
+        row(f"peak of a training step of an LSTM, {name}", f"{ours:.0f} MB; PyTorch {its:.0f} MB")
+    long = ARRAYS.format(shape=(100_000, 1, 16, 128)) + STEP
+    times = "t = time.perf_counter(); step({0}); t = time.perf_counter() - t; print(peak() - start)"
+    for option in ("", "checkpoint='sqrt'", "max_bytes=1 << 24"):
+        again = "; best = 9.0\nfor _ in range(5):\n  t = time.perf_counter(); step({0})"
+        again += "; best = min(best, time.perf_counter() - t)\nprint(best)"
+        mb, seconds = child("import bptt", long + (times + again).format(option))
+        row(
+            f"peak over the data, T = 100,000, B = 1, I = 16, H = 128, {option or 'plain'}",
+            f"{mb:.0f} MB, {seconds * 1e3:.0f} ms",
+        )
+    count = "for _ in range(5): step()\np = faults()\n"
+    count += "for _ in range(100): step()\nprint((faults() - p) / 100)"
+    for name, imports, body in (
+        ("bptt", "import bptt", STEP),
+        ("PyTorch", "import torch", TORCH_STEP),
+    ):
+        code = ARRAYS.format(shape=(100, 32, 256, 256)) + body
+        (faulty,) = child(imports, code + count)
+        row(f"page faults of a training step at medium2, steady state, {name}", f"{faulty:.1f}")
+    grown = "step()\np = peak()\nfor _ in range(10000): step()\nprint(peak() - p)"
+    (growth,) = child("import bptt", ARRAYS.format(shape=(10, 4, 16, 32)) + STEP + grown)
+    row("growth over 10,000 training steps at T, B, I, H = 10, 4, 16, 32", f"{growth:.1f} MB")
+    table("Memory", "what | measured", rows)
+
+
+def imports() -> None:
+    def seconds(what: str) -> float:
+        code = (
+            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
+        )
+        runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+                for _ in range(15)]  # fmt: skip
+        return min(float(run.stdout) for run in runs)
+
+    numpy, ours = seconds("numpy"), seconds("numpy, bptt")
+    where = os.path.dirname(bptt.__file__)
+    sizes = [
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(where)
+        for name in names
+        if "__pycache__" not in folder
+    ]
+    rows = [
+        ["import numpy", f"{numpy * 1e3:.0f} ms"],
+        ["import bptt, beside NumPy's own", f"{(ours - numpy) * 1e3:.0f} ms"],
+        ["installed", f"{sum(sizes) / 1e6:.1f} MB"],
+    ]
+    table("Imports and size", "what | measured", rows)
+
+
+TABLES = {f.__name__: f for f in (ragged, widths, float64, threads, calls, memory, imports)}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or [n for n in TABLES if n != "threads"]:
+        if name not in TABLES:
+            sys.exit(f"costs.py: there is no table {name!r}, expected some of: {', '.join(TABLES)}")
+        TABLES[name]()

@@ -45,6 +45,11 @@ def _zero_unless(on: Array, array: Array) -> Array:
     return array if on.all() else np.where(on[..., None], array, 0)
 
 
+def _sum(array: Array) -> Array:
+    """Over the first axis in float64: a float32 sum over many steps loses one digit after another."""
+    return np.asarray(array.sum(axis=0, dtype=np.float64).astype(array.dtype))
+
+
 def _pool(x: Array, scores: Array, on: Array) -> tuple[Array, Array]:
     """Context (B, H) and weights (T, B), the softmax of each sequence's valid scores."""
     filled = on.any(axis=0)
@@ -52,7 +57,7 @@ def _pool(x: Array, scores: Array, on: Array) -> tuple[Array, Array]:
     largest = np.where(filled, scores.max(axis=0, initial=-np.inf), 0)
     with np.errstate(over="ignore"):  # a difference beyond the range is -inf, of weight 0
         weights = np.exp(scores - largest)
-    weights /= np.where(filled, weights.sum(axis=0), 1)
+    weights /= np.where(filled, _sum(weights), 1)
     weights.flags.writeable = False  # the tape refers to it
     return np.einsum("tb,tbh->bh", weights, x), weights
 
@@ -75,7 +80,7 @@ def _pool_grad(
     a, dc = tape.weights, given("dcontext", dcontext, "(B, H)", tape.x.shape[1:])
     da = np.einsum("tbh,bh->tb", tape.x, dc) + given("dweights", dweights, "(T, B)", a.shape)
     da[~tape.on] = 0
-    return a * (da - (a * da).sum(axis=0)), a[:, :, None] * dc
+    return a * (da - _sum(a * da)), a[:, :, None] * dc
 
 
 def _check_tape(where: str, tape: object, kind: type) -> None:
@@ -384,8 +389,8 @@ def additive_attention_backward(
     dx[~tape.on] = 0
     dw_key = ds.reshape(T * B, A).T @ x.reshape(T * B, H)
     dw_score = de.reshape(T * B) @ tape.hidden.reshape(T * B, A)
-    per_sequence = ds.sum(axis=0)
-    db = per_sequence.sum(axis=0) if tape.has_bias else None
+    per_sequence = _sum(ds)
+    db = _sum(per_sequence) if tape.has_bias else None
     if tape.query is None or tape.w_query is None:
         return AttentionGrads(dx, None, dw_key, dw_score, None, db)
     dquery, dw_query = per_sequence @ tape.w_query, per_sequence.T @ tape.query

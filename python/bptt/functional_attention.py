@@ -46,7 +46,7 @@ def _zero_unless(on: Array, array: Array) -> Array:
 
 
 def _sum(array: Array) -> Array:
-    """Over the first axis in float64: a float32 sum over many steps loses one digit after another."""
+    """Over the first axis, in float64: a float32 sum of many loses one digit after the other."""
     return np.asarray(array.sum(axis=0, dtype=np.float64).astype(array.dtype))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The core's functions and the reference's: same names, same signatures, documented."""
+"""The functions and the reference's: same names, same signatures, documented."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from bptt import functional, reference
+import bptt
+from bptt import functional, functional_attention, reference
 
-NAMES = sorted(functional.__all__)
+CELLS, ATTENTION = sorted(functional.__all__), sorted(functional_attention.__all__)
+NAMES = sorted(CELLS + ATTENTION)
 
 
 def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
@@ -18,18 +20,20 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def test_the_same_names() -> None:
+    directions = ("backward", "forward")
     assert sorted(reference.__all__) == NAMES
-    assert [f"{c}_{d}" for c in ("gru", "lstm", "rnn") for d in ("backward", "forward")] == NAMES
+    assert [f"{c}_{d}" for c in ("gru", "lstm", "rnn") for d in directions] == CELLS
+    assert [f"{k}_attention_{d}" for k in ("additive", "dot") for d in directions] == ATTENTION
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_signature(name: str) -> None:
-    assert shape_of(getattr(functional, name)) == shape_of(getattr(reference, name))
+    assert shape_of(getattr(bptt, name)) == shape_of(getattr(reference, name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_function_is_documented(name: str) -> None:
-    function = getattr(functional, name)
+    function = getattr(bptt, name)
     text = inspect.getdoc(function) or ""
     for section in ("Parameters", "Returns", "Raises", "References"):
         assert f"{section}\n{'-' * len(section)}\n" in text, section

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `Linear`, `Embedding`) for training, functions (`lstm_forward`,
-`lstm_backward`, ...) below them, and `bptt.reference`, the same functions as plain equations.
+Layers (`RNN`, `LSTM`, `GRU`, `Attention`, `Linear`, `Embedding`) for training, functions
+(`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the same functions as plain
+equations.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ except ImportError as error:
     ) from None
 
 from . import datasets, init, losses, optim, reference, schedules, tasks
+from .attention import Attention
 from .clip import clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
@@ -27,6 +29,12 @@ from .functional import (
     lstm_forward,
     rnn_backward,
     rnn_forward,
+)
+from .functional_attention import (
+    additive_attention_backward,
+    additive_attention_forward,
+    dot_attention_backward,
+    dot_attention_forward,
 )
 from .gradcheck import gradcheck
 from .grads import Grads
@@ -45,6 +53,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Attention",
     "CosineAnnealing",
     "Embedding",
     "Grads",
@@ -53,11 +62,15 @@ __all__ = [
     "ReduceLROnPlateau",
     "StepLR",
     "WarmUp",
+    "additive_attention_backward",
+    "additive_attention_forward",
     "binary_cross_entropy",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
     "datasets",
+    "dot_attention_backward",
+    "dot_attention_forward",
     "get_num_threads",
     "gradcheck",
     "gru_backward",

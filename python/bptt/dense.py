@@ -143,7 +143,7 @@ class Layer:
                 options.append(repr(value))
             elif value != argument.default:
                 options.append(f"{name}={value!r}")
-        width = max(map(len, self.parameters))
+        width = max(map(len, self.parameters), default=0)
         rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
         count = sum(array.size for array in self.parameters.values())
         title = f"{type(self).__name__}({', '.join(options)})"

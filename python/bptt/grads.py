@@ -46,6 +46,26 @@ class Grads(NamedTuple):
         return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in self._asdict().items()) + ")"
 
 
+class AttentionGrads(NamedTuple):
+    """Gradients of a scalar loss with respect to every input of a ``*_attention_forward`` call.
+
+    Each field has the shape of the argument it is named after, or is None where there was none.
+
+    Attributes
+    ----------
+    x : ndarray, shape (T, B, H)
+    query : ndarray, shape (B, H), or (B, Q) for additive attention
+    w_key, w_score, w_query, b : ndarray, shapes (A, H), (A,), (A, Q) and (A,)
+    """
+
+    x: Array
+    query: Array | None
+    w_key: Array | None = None
+    w_score: Array | None = None
+    w_query: Array | None = None
+    b: Array | None = None
+
+
 def check_mapping(where: str, label: str, value: object) -> None:
     """Refuse what holds the arrays instead of them."""
     if isinstance(value, Mapping):

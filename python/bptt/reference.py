@@ -22,8 +22,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .grads import Array, Grads, State
+from .reference_attention import (
+    additive_attention_backward,
+    additive_attention_forward,
+    dot_attention_backward,
+    dot_attention_forward,
+)
 
 __all__ = [
+    "additive_attention_backward",
+    "additive_attention_forward",
+    "dot_attention_backward",
+    "dot_attention_forward",
     "gru_backward",
     "gru_forward",
     "lstm_backward",

@@ -68,6 +68,25 @@ inline void check_threads(const std::string& caller, int threads) {
                        std::to_string(most_threads) + ", or 0 for the default");
 }
 
+inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
+  std::ptrdiff_t states = 0;
+  if (spec.dilation < 1 || __builtin_mul_overflow(spec.dilation, d.B * d.H * 16, &states))
+    refuse(spec.caller, "dilation is " + std::to_string(spec.dilation) + ", expected 1 or more");
+  if (resets && spec.dilation > 1)
+    refuse(spec.caller, "resets and a dilation of " + std::to_string(spec.dilation) +
+                            " are given, expected one of them");
+}
+
+template <class T>
+void check_state(const std::string& caller, const std::string& name, const Tensor<T>& state,
+                 std::ptrdiff_t dilation, const Dims& d) {
+  if (!state) return;
+  if (dilation > 1)
+    check_shape(caller, name, state, "(dilation, B, H)", {dilation, d.B, d.H});
+  else
+    check_shape(caller, name, state, "(B, H)", {d.B, d.H});
+}
+
 template <class T>
 Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) {
   const std::string& caller = spec.caller;
@@ -86,8 +105,10 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
   check_shape(caller, "w_ih", in.w_ih, ("(" + rows + ", I)").c_str(), {gates * d.H, d.I});
   if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, ("(" + rows + ",)").c_str(), {gates * d.H});
   if (in.b_hh) check_shape(caller, "b_hh", in.b_hh, ("(" + rows + ",)").c_str(), {gates * d.H});
+  check_dilation(spec, d, bool(in.resets));
   for (int q = 0; q < states; ++q)
-    if (in.state[q]) check_shape(caller, state_name(states, q), in.state[q], "(B, H)", {d.B, d.H});
+    check_state(caller, state_name(states, q), in.state[q], spec.dilation, d);
+  if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {
     check_shape(caller, "lengths", in.lengths, "(B,)", {d.B});
     for (Index b = 0; b < d.B; ++b)
@@ -100,15 +121,13 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
 }
 
 template <class T>
-void check_cotangents(const BackwardSpec& spec, const Dims& d, int states,
+void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t dilation, int states,
                       const Cotangents<T>& given) {
   const std::string& caller = spec.caller;
   check_threads(caller, spec.threads);
   if (given.y) check_shape(caller, "dy", given.y, "(T, B, H)", {d.T, d.B, d.H});
   for (int q = 0; q < states; ++q)
-    if (given.state[q])
-      check_shape(caller, std::string("d") + state_name(states, q), given.state[q], "(B, H)",
-                  {d.B, d.H});
+    check_state(caller, std::string("d") + state_name(states, q), given.state[q], dilation, d);
   if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
     refuse(caller,
            "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");

@@ -2,11 +2,10 @@
 #include "bptt/recurrent.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "bptt/threads.hpp"
 #include "dispatch.hpp"
-#include "schedule.hpp"
+#include "rearrange.hpp"
 #include "team.hpp"
 
 namespace bptt {
@@ -23,19 +22,40 @@ struct Plan<T>::Impl {
   Spec spec;
   const CellKernels<T>& cell;
   Options options;
-  Dims dims;
-  bool ragged;  // rows are gathered from the caller's arrays and scattered back
+  Dims given;                  // the caller's
+  std::vector<Part> parts;     // of the sequences; empty: all as they are
+  std::vector<Index> lengths;  // of the sequences; empty: T
+  Dims dims;                   // of the parts
   Schedule schedule;
 
   Impl(const Spec& s, const Inputs<T>& in)
       : spec(s),
         cell(find_cell<T>(s)),
         options(options_of(s)),
-        dims(check_inputs(s, cell.gates, cell.states, in)),
-        ragged(!all_equal(in.lengths.data, dims)),
-        schedule(dims, ragged ? in.lengths.data : nullptr, s.reverse, groups(), chunk_rows()) {
+        given(check_inputs(s, cell.gates, cell.states, in)),
+        parts(parts_of(in)),
+        lengths(parts.empty() || !in.lengths
+                    ? std::vector<Index>()
+                    : std::vector<Index>(in.lengths.data, in.lengths.data + given.B)),
+        dims(dims_of_parts()),
+        schedule(dims, parts, s.reverse, groups(), chunk_rows()) {
     if (spec.train && spec.checkpoint != Spec::off) place_checkpoints();
   }
+
+  std::vector<Part> parts_of(const Inputs<T>& in) const {
+    if (!in.resets && spec.dilation == 1 && all_equal(in.lengths.data, given)) return {};
+    return divide(given, {in.lengths.data, in.resets.data, spec.dilation, spec.reverse});
+  }
+  Dims dims_of_parts() const {
+    Dims d = given;
+    if (parts.empty()) return d;
+    d.T = parts.front().length, d.B = static_cast<Index>(parts.size());
+    return d;
+  }
+  // Are rows gathered from the caller's arrays and scattered back?
+  bool rearranged() const { return !parts.empty(); }
+  Rearrangement<T> rearrangement() const { return {given, parts, schedule}; }
+  Index state_rows() const { return given.B * spec.dilation; }
 
   // Two ranks that each take half the sequences need not exchange anything until the end, if each
   // sums its own weight gradients. That they are summed so must not depend on the number of ranks,
@@ -93,8 +113,6 @@ struct Plan<T>::Impl {
 
   Rows rows() const { return schedule.rows(); }
   Index total() const { return schedule.total(); }
-  Index source(Index row) const { return schedule.order[static_cast<std::size_t>(row)]; }
-  static std::size_t bytes(Index n) { return static_cast<std::size_t>(n) * sizeof(T); }
 
   // --- the threads
 
@@ -118,39 +136,6 @@ struct Plan<T>::Impl {
   // Whole sequences for every rank if each has enough to fill its registers.
   bool by_sequence(int ranks) const { return dims.B / ranks >= 4; }
 
-  // --- between the caller's (T, B, width) or (B, width) arrays and sorted rows; a rank's share of
-  // the steps or, of the latter, all by the first rank
-
-  struct Steps {
-    Index begin, end;
-  };
-  Steps steps(const Team& team) const {
-    return {dims.T * team.rank / team.size, dims.T * (team.rank + 1) / team.size};
-  }
-  Index count(Index t) const { return schedule.count[static_cast<std::size_t>(t)]; }
-  Index first(Index t) const { return schedule.first[static_cast<std::size_t>(t)]; }
-
-  void gather(const T* from, Index width, T* rows_out, const Team& team) const {
-    const Steps mine = steps(team);
-    for (Index t = mine.begin; t < mine.end; ++t)
-      gather_rows(from + t * dims.B * width, count(t), width, rows_out + first(t) * width);
-  }
-  void gather_rows(const T* from, Index n, Index width, T* out) const {
-    for (Index r = 0; r < n; ++r)
-      std::memcpy(out + r * width, from + source(r) * width, bytes(width));
-  }
-  void scatter(const T* rows_in, Index width, T* to, const Team& team) const {
-    const Steps mine = steps(team);
-    for (Index t = mine.begin; t < mine.end; ++t) {
-      T* step = to + t * dims.B * width;
-      scatter_rows(rows_in + first(t) * width, count(t), width, step);
-      for (Index r = count(t); r < dims.B; ++r) std::fill_n(step + source(r) * width, width, T(0));
-    }
-  }
-  void scatter_rows(const T* in, Index n, Index width, T* to) const {
-    for (Index r = 0; r < n; ++r) std::memcpy(to + source(r) * width, in + r * width, bytes(width));
-  }
-
   // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 
   struct TapePieces {
@@ -162,8 +147,8 @@ struct Plan<T>::Impl {
       kernel = pieces.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.rows())));
       if (p.rows().segments > 1)
         weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
-      x = p.ragged ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      y = p.ragged ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
+      x = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
+      y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
       bytes = pieces.used;
     }
   };
@@ -177,11 +162,11 @@ struct Plan<T>::Impl {
       Pieces pieces{static_cast<char*>(buffer)};
       kernel = pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims)));
       weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
-      if (p.ragged && !p.spec.train) {
+      if (p.rearranged() && !p.spec.train) {
         x = pieces.take<T>(p.total() * p.dims.I);
         y = pieces.take<T>(p.total() * p.dims.H);
       }
-      for (int q = 0; p.ragged && q < p.cell.states; ++q) {
+      for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
         state0[q] = pieces.take<T>(p.dims.B * p.dims.H);
         state_n[q] = pieces.take<T>(p.dims.B * p.dims.H);
       }
@@ -201,9 +186,9 @@ struct Plan<T>::Impl {
           pieces.take<char>(static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows())));
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
-      dx = p.ragged ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      dy = p.ragged ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
-      for (int q = 0; p.ragged && q < p.cell.states; ++q) {
+      dx = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
+      dy = p.rearranged() ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
+      for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
         dstate_n[q] = pieces.take<T>(p.dims.B * p.dims.H);
         dstate0[q] = pieces.take<T>(p.dims.B * p.dims.H);
       }
@@ -238,7 +223,7 @@ struct Plan<T>::Impl {
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
-    if (!ragged) return call;
+    if (!rearranged()) return call;
     call.x = spec.train ? kept.x : work.x;
     call.y = spec.train ? kept.y : work.y;
     for (int q = 0; q < cell.states; ++q) {
@@ -250,13 +235,14 @@ struct Plan<T>::Impl {
 
   void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
                const ForwardPieces& pieces, const Team& team) const {
-    if (ragged) gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
-    for (int q = 0; q < cell.states && ragged && team.rank == 0; ++q)
-      if (in.state[q]) gather_rows(in.state[q].data, dims.B, dims.H, pieces.state0[q]);
-    if (!cell.pack(call, team) || !cell.forward(call, team) || !ragged) return;
-    scatter(call.y, dims.H, out.y, team);
+    const Rearrangement<T> rows = rearrangement();
+    if (rearranged()) rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
+    for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
+      if (in.state[q]) rows.gather_states(in.state[q].data, dims.H, &Part::initial, pieces.state0[q]);
+    if (!cell.pack(call, team) || !cell.forward(call, team) || !rearranged()) return;
+    rows.scatter(call.y, dims.H, out.y, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      scatter_rows(call.state_n[q], dims.B, dims.H, out.state[q]);
+      rows.scatter_states(call.state_n[q], dims.H, &Part::final, state_rows(), out.state[q]);
   }
 
   BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& given,
@@ -273,7 +259,7 @@ struct Plan<T>::Impl {
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
-    if (!ragged) return call;
+    if (!rearranged()) return call;
     call.x = kept.x, call.y = kept.y, call.dx = work.dx;
     call.dy = given.y ? work.dy : nullptr;
     for (int q = 0; q < cell.states; ++q) {
@@ -283,16 +269,18 @@ struct Plan<T>::Impl {
     return call;
   }
 
-  void backward(const Cotangents<T>& given, const Gradients<T>& out, const BackwardCall<T>& call,
-                const BackwardPieces& pieces, const Team& team) const {
-    if (ragged && given.y) gather(given.y.data, dims.H, pieces.dy, team);
-    for (int q = 0; q < cell.states && ragged && team.rank == 0; ++q)
-      if (given.state[q]) gather_rows(given.state[q].data, dims.B, dims.H, pieces.dstate_n[q]);
-    if (team.size > 1 && ragged && !team.wait(team.context)) return;
-    if (!cell.backward(call, team) || !ragged) return;
-    scatter(pieces.dx, dims.I, out.x, team);
+  void backward(const Cotangents<T>& cotangents, const Gradients<T>& out,
+                const BackwardCall<T>& call, const BackwardPieces& pieces, const Team& team) const {
+    const Rearrangement<T> rows = rearrangement();
+    if (rearranged() && cotangents.y) rows.gather(cotangents.y.data, dims.H, pieces.dy, team);
+    for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
+      if (cotangents.state[q])
+        rows.gather_states(cotangents.state[q].data, dims.H, &Part::final, pieces.dstate_n[q]);
+    if (team.size > 1 && rearranged() && !team.wait(team.context)) return;
+    if (!cell.backward(call, team) || !rearranged()) return;
+    rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      scatter_rows(pieces.dstate0[q], dims.B, dims.H, out.state[q]);
+      rows.scatter_states(pieces.dstate0[q], dims.H, &Part::initial, state_rows(), out.state[q]);
   }
 };
 
@@ -305,11 +293,11 @@ Plan<T>::~Plan() = default;
 
 template <class T>
 std::ptrdiff_t Plan<T>::steps() const {
-  return impl_->dims.T;
+  return impl_->given.T;
 }
 template <class T>
 std::ptrdiff_t Plan<T>::batch() const {
-  return impl_->dims.B;
+  return impl_->given.B;
 }
 template <class T>
 std::ptrdiff_t Plan<T>::input_size() const {
@@ -360,7 +348,7 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
                        StopRequest stop) const {
   const Impl& p = *impl_;
   if (!p.spec.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
-  check_cotangents(spec, p.dims, p.cell.states, given);
+  check_cotangents(spec, p.given, p.spec.dilation, p.cell.states, given);
   check_buffer(spec.caller, "tape", tape, tape_bytes());
   check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes());
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));

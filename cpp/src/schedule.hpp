@@ -2,26 +2,28 @@
 // The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows).
 #pragma once
 #include <algorithm>
-#include <cstdint>
 #include <numeric>
 #include <vector>
 
-#include "kernel_table.hpp"
+#include "parts.hpp"
 
 namespace bptt {
 
 struct Schedule {
-  std::vector<Index> order;  // of the sequences, longest first; empty: as they are
   std::vector<Index> count, first, chunk, segment, group;
   Index chunk_rows = 0, segment_rows = 0;
   bool reverse;
 
-  // lengths: null if all are T. rows_of_chunk: about how many.
-  Schedule(const Dims& d, const std::int64_t* lengths, bool backwards, int groups,
+  // parts: of d.B sequences, longest first, or empty if all take d.T steps. rows_of_chunk: about
+  // how many.
+  Schedule(const Dims& d, const std::vector<Part>& parts, bool backwards, int groups,
            Index rows_of_chunk)
       : reverse(backwards) {
     count.assign(size(d.T), d.B);
-    if (lengths) sort_by_length(d, lengths);
+    for (Index t = 0, longer = d.B; t < d.T && !parts.empty(); ++t) {
+      while (longer > 0 && parts[size(longer - 1)].length <= t) --longer;
+      count[size(t)] = longer;
+    }
     first.assign(size(d.T) + 1, 0);
     std::partial_sum(count.begin(), count.end(), first.begin() + 1);
     group = shares(d.B, groups);
@@ -59,15 +61,15 @@ struct Schedule {
 
   // Bounds of the sequences of each rank, so that all have as many steps.
   std::vector<Index> shares(Index B, int ranks) const {
-    std::vector<Index> bounds(size(ranks) + 1, B);
-    if (order.empty()) {
-      for (int r = 0; r < ranks; ++r) bounds[size(r)] = B * r / ranks;
-      return bounds;
-    }
-    std::vector<Index> steps(size(B), 0);  // of each sequence
+    if (ranks == 1) return {0, B};
+    std::vector<Index> bounds(size(ranks) + 1, B), steps(size(B), 0);  // of each sequence
     for (std::size_t t = 0; t < count.size(); ++t)
       if (count[t]) ++steps[size(count[t]) - 1];
     for (std::size_t b = size(B); b-- > 1;) steps[b - 1] += steps[b];
+    if (!total() || (B && steps.front() == steps.back())) {
+      for (int r = 0; r < ranks; ++r) bounds[size(r)] = B * r / ranks;
+      return bounds;
+    }
     Index done = 0, rank = 0;
     for (Index b = 0; b < B; done += steps[size(b++)])
       while (rank < ranks && done * ranks >= total() * rank) bounds[size(rank++)] = b;
@@ -76,18 +78,6 @@ struct Schedule {
 
  private:
   static std::size_t size(std::ptrdiff_t n) { return static_cast<std::size_t>(n); }
-
-  void sort_by_length(const Dims& d, const std::int64_t* lengths) {
-    order.resize(size(d.B));
-    std::iota(order.begin(), order.end(), Index(0));
-    std::stable_sort(order.begin(), order.end(),
-                     [&](Index a, Index b) { return lengths[a] > lengths[b]; });
-    Index longer = d.B;
-    for (Index t = 0; t < d.T; ++t) {
-      while (longer > 0 && lengths[order[size(longer - 1)]] <= t) --longer;
-      count[size(t)] = longer;
-    }
-  }
 
   // As many steps as have about so many rows, whole from the end of the processing on, where the
   // backward pass starts.

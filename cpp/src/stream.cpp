@@ -54,8 +54,8 @@ struct Stream<T>::Impl {
   Memory memory;
 
   static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
-    if (in.lengths || spec.reverse)
-      refuse(spec.caller, "lengths or reverse are given, expected a stream without");
+    if (in.lengths || in.resets || spec.reverse || spec.dilation != 1)
+      refuse(spec.caller, "lengths, resets, reverse or dilation are given, expected a stream without");
     Dims d = check_inputs(spec, cell.gates, cell.states, in);
     d.T = block_steps;
     return d;
@@ -64,7 +64,7 @@ struct Stream<T>::Impl {
   Impl(const Spec& spec, const Inputs<T>& in)
       : cell(find_cell<T>(spec)),
         dims(checked(spec, cell, in)),
-        schedule(dims, nullptr, false, 1, 128),
+        schedule(dims, {}, false, 1, 128),
         bf16(spec.bf16),
         memory(allocate(place(nullptr))) {
     place(memory.get());

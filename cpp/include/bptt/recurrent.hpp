@@ -26,6 +26,8 @@ struct Spec {
   std::string cell;  // "rnn", "lstm", "gru"
   std::string activation =
       "tanh";            // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
+  std::ptrdiff_t dilation = 1;  // k: the state of k steps before takes the place of that of one
+                                // step before; states are then [k, B, H], the oldest first
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
   bool train = true;     // keep a tape for backward
   bool bf16 = false;     // products in bfloat16, sums in float; only float, only if has_bf16()
@@ -48,6 +50,8 @@ struct Inputs {
   Tensor<const T> w_hh;                // [G*H, H]
   Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, H] each, or all left out: zeros
+  Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
+                                       // the step, and no gradient passes; not with a dilation
   Tensor<const std::int64_t>
       lengths;  // [B] in 0..T, any order, or left out: T.  Steps beyond are never used.
 };

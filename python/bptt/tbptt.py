@@ -126,7 +126,7 @@ def tbptt(
     layer : RNN, LSTM or GRU
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
-        Must stay as it is while chunks are drawn.
+        Must stay as it is until the last `backward`.
     k1, k2 : int
         Steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1 does
         not divide T.

@@ -21,7 +21,7 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    assert sorted(reference.__all__) == NAMES
+    assert sorted(reference.__all__) == [*NAMES, "rtrl"]  # a second way to the gradients
     assert [f"{c}_{d}" for c in ("gru", "lstm", "rnn") for d in directions] == CELLS
     assert [f"{k}_attention_{d}" for k in ("additive", "dot") for d in directions] == ATTENTION
 

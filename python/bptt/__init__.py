@@ -43,6 +43,7 @@ from .layers import GRU, LSTM, RNN
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
+from .tbptt import tbptt
 
 __version__ = _core.__version__
 
@@ -91,6 +92,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "tasks",
+    "tbptt",
 ]
 
 

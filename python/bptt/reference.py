@@ -28,6 +28,7 @@ from .reference_attention import (
     dot_attention_backward,
     dot_attention_forward,
 )
+from .rtrl import gradients as gradients_by_rtrl
 
 __all__ = [
     "additive_attention_backward",
@@ -40,6 +41,7 @@ __all__ = [
     "lstm_forward",
     "rnn_backward",
     "rnn_forward",
+    "rtrl",
 ]
 
 
@@ -252,6 +254,34 @@ def backward(
     state = tuple(ds) if n_states > 1 else ds[0]
     has_ih, has_hh = tape.has_bias
     return Grads(dx, dw, dr, dbx if has_ih else None, dbh if has_hh else None, state)
+
+
+# --- the same gradients without going back
+
+
+def rtrl(
+    cell: str,
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None,
+    b_hh: Array | None,
+    state: State,
+    dy: Array | None,
+    dstate: State = None,
+    *,
+    activation: str = "tanh",
+    lengths: Any = None,
+    reverse: bool = False,
+) -> Grads:
+    """Real-time recurrent learning (Williams & Zipser, 1989): BPTT's gradients.
+
+    `cell` is "rnn", "lstm" or "gru"; the other arguments are those of its ``*_forward`` and
+    ``*_backward``. Never truncated, and without a backward pass: what `bptt.tbptt` approximates.
+    """
+    arguments = (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, activation)
+    _, _, tape = forward(cell, *arguments)
+    return gradients_by_rtrl(CELLS[cell].grad, tape, dy, dstate)
 
 
 # --- the public functions; threads, checkpoint, max_bytes and compute are about how the core

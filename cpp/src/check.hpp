@@ -2,6 +2,7 @@
 // The only place that validates shapes, and the form of every message:
 // caller: argument has X, expected symbols = numbers.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
@@ -43,8 +44,8 @@ void check_ndim(const std::string& caller, const char* name, const Tensor<T>& ar
                      ", expected " + symbols + ", " + std::to_string(ndim) + " dimensions");
 }
 
-inline const char* state_name(int states, int q) {
-  return states == 1 ? "state" : q == 0 ? "state[0]" : "state[1]";
+inline std::string state_name(int states, int q) {
+  return states == 1 ? "state" : "state[" + std::to_string(q) + "]";
 }
 
 // Every size that the kernels compute stays far below the limits of its type, or the call is
@@ -88,7 +89,17 @@ void check_state(const std::string& caller, const std::string& name, const Tenso
 }
 
 template <class T>
-Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) {
+void check_extras(const std::string& caller, int params, const Dims& d, const Inputs<T>& in) {
+  if (in.peepholes)
+    check_shape(caller, "peepholes", in.peepholes, params == 3 ? "(3, H)" : "(2, H)",
+                {params, d.H});
+  if (in.h_mask) check_shape(caller, "h_mask", in.h_mask, "(B, H)", {d.B, d.H});
+  for (const Tensor<const T>& zoneout : in.zoneout)
+    if (zoneout) check_shape(caller, "zoneout", zoneout, "(T, B, H)", {d.T, d.B, d.H});
+}
+
+template <class T>
+Dims check_inputs(const Spec& spec, int gates, int states, int params, const Inputs<T>& in) {
   const std::string& caller = spec.caller;
   const std::string rows = gates == 1 ? "H" : std::to_string(gates) + "*H";
   check_threads(caller, spec.threads);
@@ -108,6 +119,7 @@ Dims check_inputs(const Spec& spec, int gates, int states, const Inputs<T>& in) 
   check_dilation(spec, d, bool(in.resets));
   for (int q = 0; q < states; ++q)
     check_state(caller, state_name(states, q), in.state[q], spec.dilation, d);
+  check_extras(caller, params, d, in);
   if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {
     check_shape(caller, "lengths", in.lengths, "(B,)", {d.B});
@@ -127,10 +139,15 @@ void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t di
   check_threads(caller, spec.threads);
   if (given.y) check_shape(caller, "dy", given.y, "(T, B, H)", {d.T, d.B, d.H});
   for (int q = 0; q < states; ++q)
-    check_state(caller, std::string("d") + state_name(states, q), given.state[q], dilation, d);
+    check_state(caller, "d" + state_name(states, q), given.state[q], dilation, d);
   if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
     refuse(caller,
            "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");
+  if (spec.clip.target == StepClipping::c && states < 2)
+    refuse(caller, "step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
+  if (spec.cut < 0)
+    refuse(caller, "cut is " + std::to_string(spec.cut) + ", expected 1 or more");
+  if (spec.cut && dilation > 1) refuse(caller, "cut is given, expected no dilation with it");
 }
 
 inline void check_buffer(const std::string& caller, const char* name, const void* buffer,

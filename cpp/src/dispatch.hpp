@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// From the names of a Spec to the kernels.
+// From a Spec to the kernels.
 #pragma once
+#include <cmath>
 #include <string>
 
 #include "check.hpp"
@@ -8,37 +9,83 @@
 
 namespace bptt {
 
-template <class T>
-const CellKernels<T>* kernels_of(const KernelTable& table, const Spec& spec) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (!spec.bf16) return table.f32;
-    if (table.bf16) return table.bf16;
-  } else if (!spec.bf16) {
-    return table.f64;
-  }
-  refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
-                          std::string(table.isa));
+inline Activation activation_of(const Spec& spec, const char* what, const std::string& name) {
+  const char* names[] = {"tanh",    "relu",     "leaky_relu",
+                         "sigmoid", "identity", "hard_sigmoid"};  // as enum Activation
+  for (int i = 0; i < 6; ++i)
+    if (name == names[i]) return static_cast<Activation>(i);
+  refuse(spec.caller, std::string(what) + " is '" + name +
+                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity, "
+                          "hard_sigmoid");
 }
 
-template <class T>
-const CellKernels<T>& find_cell(const Spec& spec) {
-  const KernelTable& table = active_kernels();
-  const CellKernels<T>* cells = kernels_of<T>(table, spec);
-  std::string choices;
-  for (int i = 0; i < table.cells; ++i) {
-    if (spec.cell == cells[i].name) return cells[i];
-    choices += (i ? ", " : "") + std::string(cells[i].name);
-  }
-  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of " + choices);
+inline void check_options(const Spec& spec) {
+  const auto positive = [&](const char* name, double v) {
+    if (!(v > 0)) refuse(spec.caller, std::string(name) + " is " + std::to_string(v) +
+                                          ", expected more than 0");
+  };
+  positive("cell_clip", spec.cell_clip);
+  positive("preact_clip", spec.preact_clip);
+  positive("leak", spec.leak);
+  if (spec.leak > 1)
+    refuse(spec.caller, "leak is " + std::to_string(spec.leak) + ", expected 1 or less");
+  for (double z : spec.zoneout)
+    if (!(z >= 0 && z <= 1))
+      refuse(spec.caller, "zoneout is " + std::to_string(z) + ", expected 0..1");
+  if (spec.skip < 0)
+    refuse(spec.caller, "skip is " + std::to_string(spec.skip) + ", expected 0 or more");
+  if (spec.forget_gate != "own" && spec.forget_gate != "coupled" && spec.forget_gate != "none")
+    refuse(spec.caller, "forget_gate is '" + spec.forget_gate +
+                            "', expected one of own, coupled, none");
 }
 
 inline Options options_of(const Spec& spec) {
-  const char* names[] = {"tanh", "relu", "leaky_relu", "sigmoid",
-                         "identity"};  // as enum Activation
-  for (int i = 0; i < 5; ++i)
-    if (spec.activation == names[i]) return {static_cast<Activation>(i)};
-  refuse(spec.caller, "activation is '" + spec.activation +
-                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity");
+  check_options(spec);
+  const double largest = std::numeric_limits<double>::max();
+  return {activation_of(spec, "activation", spec.activation),
+          activation_of(spec, "gate_activation", spec.gate_activation),
+          activation_of(spec, "output_activation", spec.output_activation),
+          spec.forget_gate == "coupled",
+          spec.leak,
+          spec.cell_clip,
+          std::min(spec.preact_clip, largest)};
+}
+
+// The plain cells have their equations and nothing else; what else is asked for takes a general one.
+template <class T>
+std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
+  if (spec.cell == "lstm" && spec.forget_gate != "own") return "lstm_no_forget";
+  const bool cell = spec.leak != 1 || spec.cell_clip != infinite || spec.preact_clip != infinite ||
+                    spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
+                    (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
+  const bool extras = spec.zoneout[0] != 0 || spec.zoneout[1] != 0 || spec.skip || in.h_mask ||
+                      in.zoneout[0] || in.zoneout[1];
+  const bool has_general = spec.cell == "rnn" || spec.cell == "lstm" || spec.cell == "gru";
+  return spec.cell + (has_general && (cell || extras) ? "_general" : "");
+}
+
+template <class T>
+const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
+  const KernelTable& table = active_kernels();
+  const std::string name = kernel_of(spec, in);
+  const CellKernels<T>* cells = nullptr;
+  int count = table.cells;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    cells = spec.bf16 ? table.bf16 : table.f32;
+    if (spec.bf16) count = table.bf16_cells;
+  } else if (!spec.bf16) {
+    cells = table.f64;
+  }
+  if (!cells)
+    refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
+                            std::string(table.isa));
+  for (int i = 0; i < count; ++i)
+    if (name == cells[i].name) return cells[i];
+  for (int i = 0; i < table.cells; ++i)
+    if (name == table.f32[i].name)
+      refuse(spec.caller, "compute is bf16, which " + spec.cell +
+                              " has no kernels for with these options");
+  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of rnn, lstm, gru, mgu, slstm");
 }
 
 }  // namespace bptt

@@ -78,6 +78,7 @@ bool has_amx() {
 KernelTable with_bf16(const KernelTable& products) {
   KernelTable table = avx512::table;
   table.isa = products.isa, table.bf16 = products.bf16;
+  table.bf16_cells = products.bf16_cells;
   return table;
 }
 #endif

@@ -10,7 +10,8 @@ namespace bptt {
 using Index = std::ptrdiff_t;
 
 struct Dims {
-  Index T, B, I, H;  // steps, batch, input size, hidden size
+  Index T, B, I, H;     // steps, batch, input size, hidden size
+  bool masked = false;  // Extras::h_mask is given
 };
 
 // How (step, sequence) pairs lie in x, y and the tape. The sequences are sorted, longest first, and
@@ -32,14 +33,21 @@ struct Rows {
   bool reverse;                    // process the steps from T-1 down to 0
 };
 
-enum class Activation { tanh, relu, leaky_relu, sigmoid, identity };
+enum class Activation { tanh, relu, leaky_relu, sigmoid, identity, hard_sigmoid };
 
+// What the equations of a cell leave open; each cell reads some.
 struct Options {
-  Activation activation;  // of the RNN cell
+  Activation activation, gate_activation, output_activation;
+  bool coupled;                // the forget gate is 1 - i, else 1
+  double leak;                 // 0..1
+  double cell_clip;            // bounds of the state c; infinite: none
+  double preact_clip;          // and of what goes into a gate's activation
 };
 
+// Of the gradient that goes one step back: of the state h or c, or of the sums of the gates.
 struct StepClip {
   enum Kind { none, value, norm } kind;
+  enum Target { h, c, gates } target;
   double bound;
 };
 
@@ -54,7 +62,17 @@ struct Team {
   bool (*stopped)(void* context, int rank);  // asked every millisecond or so
 };
 
-constexpr int max_states = 2;
+constexpr int max_states = 4;
+
+// What only general cells can have beside their equations (Cell::general).
+template <class T>
+struct Extras {
+  const T* params;       // [P*H] numbers of each unit, P of the cell; or null
+  const T* h_mask;       // [B, H], sorted as the rows: multiplies h in the product with w_hh; or null
+  const T* zoneout[2];   // [R, H]: how much of h and of c stays as it was; or null
+  T zoneout_of_all[2];   // where null
+  Index skip;            // h of so many steps before is added to h; 0: none
+};
 
 // Which weights the forward pass packs before it uses them. What few rows use once costs more to
 // pack than to use; with products in bfloat16 all are packed.
@@ -74,6 +92,7 @@ struct ForwardCall {
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
   const T* state0[max_states];  // [B, H] each, sorted as the rows; null: zeros
+  Extras<T> extras;
   Packs packs;
   void* weights;                // weights_bytes, 64-byte aligned: as pack() left it
   T* y;                         // [R, H]
@@ -88,6 +107,10 @@ struct BackwardCall {
   Rows rows;
   Options options;
   StepClip step_clip;
+  Index cut;                      // no gradient goes back from a step with a multiple of it left
+  const Index* steps_left;        // [B]: of the sequence, those processed at step 0 or later; at step
+                                  // t it is t less or, reverse, t more; or null: never cut
+  Extras<T> extras;
   const T* x;                     // [R, I] as in the forward call
   const T* y;                     // [R, H] as the forward call left it
   const void* tape;               // as the forward call left it
@@ -99,6 +122,7 @@ struct BackwardCall {
   T* dw_hh;                       // [G*H, H]
   T* db_ih;                       // [G*H]
   T* db_hh;                       // [G*H]
+  T* dparams;                     // [P*H]
   T* dstate0[max_states];         // [B, H] each
   void* scratch;                  // backward_scratch_bytes, 64-byte aligned
 };
@@ -106,11 +130,11 @@ struct BackwardCall {
 template <class T>
 struct CellKernels {
   const char* name;
-  int gates, states;
+  int gates, states, params;
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
-  std::size_t (*forward_scratch_bytes)(const Dims&);
-  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&);
+  std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
+  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip);
   // Called by every rank; false: stopped.
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);
@@ -119,10 +143,10 @@ struct CellKernels {
 
 struct KernelTable {
   const char* isa;
-  int cells;
+  int cells, bf16_cells;
   const CellKernels<float>* f32;   // [cells]
   const CellKernels<double>* f64;  // [cells]
-  const CellKernels<float>* bf16;  // [cells], products in bfloat16; or null
+  const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 

@@ -23,6 +23,7 @@ struct Plan<T>::Impl {
   const CellKernels<T>& cell;
   Options options;
   Dims given;                  // the caller's
+  Extras<T> extras;            // the caller's
   std::vector<Part> parts;     // of the sequences; empty: all as they are
   std::vector<Index> lengths;  // of the sequences; empty: T
   Dims dims;                   // of the parts
@@ -30,9 +31,10 @@ struct Plan<T>::Impl {
 
   Impl(const Spec& s, const Inputs<T>& in)
       : spec(s),
-        cell(find_cell<T>(s)),
+        cell(find_cell<T>(s, in)),
         options(options_of(s)),
-        given(check_inputs(s, cell.gates, cell.states, in)),
+        given(check_inputs(s, cell.gates, cell.states, cell.params, in)),
+        extras(extras_of(in)),
         parts(parts_of(in)),
         lengths(parts.empty() || !in.lengths
                     ? std::vector<Index>()
@@ -46,11 +48,26 @@ struct Plan<T>::Impl {
     if (!in.resets && spec.dilation == 1 && all_equal(in.lengths.data, given)) return {};
     return divide(given, {in.lengths.data, in.resets.data, spec.dilation, spec.reverse});
   }
+  Extras<T> extras_of(const Inputs<T>& in) const {
+    return {in.peepholes.data,
+            in.h_mask.data,
+            {in.zoneout[0].data, in.zoneout[1].data},
+            {static_cast<T>(spec.zoneout[0]), static_cast<T>(spec.zoneout[1])},
+            std::min(spec.skip, given.T + 1)};
+  }
   Dims dims_of_parts() const {
     Dims d = given;
+    d.masked = extras.h_mask;
     if (parts.empty()) return d;
     d.T = parts.front().length, d.B = static_cast<Index>(parts.size());
     return d;
+  }
+  // Steps of the part's sequence that are processed at its step 0 or later, see BackwardCall.
+  std::vector<Index> steps_left() const {
+    std::vector<Index> left(static_cast<std::size_t>(dims.B), spec.reverse ? 1 : dims.T);
+    for (std::size_t r = 0; r < parts.size(); ++r)
+      left[r] = parts[r].after + (spec.reverse ? 1 : parts[r].length);
+    return left;
   }
   // Are rows gathered from the caller's arrays and scattered back?
   bool rearranged() const { return !parts.empty(); }
@@ -138,9 +155,29 @@ struct Plan<T>::Impl {
 
   // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 
+  struct ExtraPieces {
+    T *h_mask = nullptr, *zoneout[2] = {nullptr, nullptr};
+    ExtraPieces() = default;
+    ExtraPieces(const Impl& p, Pieces& pieces) {
+      if (!p.rearranged()) return;
+      if (p.extras.h_mask) h_mask = pieces.take<T>(p.dims.B * p.dims.H);
+      for (int q = 0; q < 2; ++q)
+        if (p.extras.zoneout[q]) zoneout[q] = pieces.take<T>(p.total() * p.dims.H);
+    }
+    // As the kernels take them.
+    Extras<T> of(const Extras<T>& given) const {
+      Extras<T> e = given;
+      if (h_mask) e.h_mask = h_mask;
+      for (int q = 0; q < 2; ++q)
+        if (zoneout[q]) e.zoneout[q] = zoneout[q];
+      return e;
+    }
+  };
+
   struct TapePieces {
     void *kernel, *weights = nullptr;
     T *x, *y;
+    ExtraPieces extras;
     std::size_t bytes;
     TapePieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
@@ -149,6 +186,7 @@ struct Plan<T>::Impl {
         weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       x = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
       y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
+      if (p.spec.train) extras = ExtraPieces(p, pieces);
       bytes = pieces.used;
     }
   };
@@ -156,15 +194,17 @@ struct Plan<T>::Impl {
   struct ForwardPieces {
     void *kernel, *weights;
     T *x = nullptr, *y = nullptr;
+    ExtraPieces extras;
     T *state0[max_states], *state_n[max_states];
     std::size_t bytes;
     ForwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims)));
+      kernel = pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
       weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.rearranged() && !p.spec.train) {
         x = pieces.take<T>(p.total() * p.dims.I);
         y = pieces.take<T>(p.total() * p.dims.H);
+        extras = ExtraPieces(p, pieces);
       }
       for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
         state0[q] = pieces.take<T>(p.dims.B * p.dims.H);
@@ -178,12 +218,14 @@ struct Plan<T>::Impl {
     void* kernel;
     T *dx, *dy;
     T *dstate_n[max_states], *dstate0[max_states];
-    T *db_ih, *db_hh;  // where the caller has no bias
+    T *db_ih, *db_hh, *dparams;  // where the caller has none
     std::size_t bytes;
     BackwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
       kernel =
-          pieces.take<char>(static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows())));
+          pieces.take<char>(static_cast<Index>(
+              p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip)));
+      dparams = pieces.take<T>(p.cell.params * p.dims.H);
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
       dx = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
@@ -216,6 +258,7 @@ struct Plan<T>::Impl {
     call.dims = dims, call.rows = rows(), call.options = options;
     call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+    call.extras = (spec.train ? kept.extras : work.extras).of(extras);
     call.packs = packs();
     call.weights = kept.weights ? kept.weights : work.weights;
     call.y = out.y;
@@ -236,7 +279,10 @@ struct Plan<T>::Impl {
   void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
                const ForwardPieces& pieces, const Team& team) const {
     const Rearrangement<T> rows = rearrangement();
-    if (rearranged()) rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
+    if (rearranged()) {
+      rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
+      gather_extras(rows, call.extras, team);
+    }
     for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
       if (in.state[q]) rows.gather_states(in.state[q].data, dims.H, &Part::initial, pieces.state0[q]);
     if (!cell.pack(call, team) || !cell.forward(call, team) || !rearranged()) return;
@@ -245,17 +291,30 @@ struct Plan<T>::Impl {
       rows.scatter_states(call.state_n[q], dims.H, &Part::final, state_rows(), out.state[q]);
   }
 
+  void gather_extras(const Rearrangement<T>& rows, const Extras<T>& to, const Team& team) const {
+    for (int q = 0; q < 2; ++q)
+      if (extras.zoneout[q])
+        rows.gather(extras.zoneout[q], dims.H, const_cast<T*>(to.zoneout[q]), team);
+    if (extras.h_mask && team.rank == 0)
+      rows.gather_states(extras.h_mask, dims.H, &Part::b, const_cast<T*>(to.h_mask));
+  }
+
   BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& given,
-                                StepClipping clip, const Gradients<T>& out, const TapePieces& kept,
+                                const BackwardSpec& how, const std::vector<Index>& left,
+                                const Gradients<T>& out, const TapePieces& kept,
                                 const BackwardPieces& work) const {
     BackwardCall<T> call{};
     call.dims = dims, call.rows = rows(), call.options = options;
-    call.step_clip = {static_cast<StepClip::Kind>(clip.kind), clip.bound};
+    call.extras = kept.extras.of(extras);
+    call.step_clip = {static_cast<StepClip::Kind>(how.clip.kind),
+                      static_cast<StepClip::Target>(how.clip.target), how.clip.bound};
+    call.cut = how.cut, call.steps_left = how.cut ? left.data() : nullptr;
     call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
     call.dy = given.y.data;
     call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh;
     call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
     call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
+    call.dparams = out.peepholes ? out.peepholes : work.dparams;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
@@ -353,7 +412,8 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes());
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));
   const typename Impl::BackwardPieces work(p, scratch);
-  const BackwardCall<T> call = p.backward_call(x, y, given, spec.clip, out, kept, work);
+  const std::vector<Index> left = spec.cut ? p.steps_left() : std::vector<Index>();
+  const BackwardCall<T> call = p.backward_call(x, y, given, spec, left, out, kept, work);
   return p.run(spec.threads, stop,
                [&](const Team& team) { p.backward(given, out, call, work, team); });
 }
@@ -365,7 +425,8 @@ std::vector<CellInfo> cells() {
   std::vector<CellInfo> list;
   const KernelTable& table = active_kernels();
   for (int i = 0; i < table.cells; ++i)
-    list.push_back({table.f32[i].name, table.f32[i].gates, table.f32[i].states});
+    if (std::string name = table.f32[i].name; name.find('_') == name.npos)  // not the general ones
+      list.push_back({name, table.f32[i].gates, table.f32[i].states});
   return list;
 }
 

@@ -56,13 +56,15 @@ struct Stream<T>::Impl {
   static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
     if (in.lengths || in.resets || spec.reverse || spec.dilation != 1)
       refuse(spec.caller, "lengths, resets, reverse or dilation are given, expected a stream without");
-    Dims d = check_inputs(spec, cell.gates, cell.states, in);
+    if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip)
+      refuse(spec.caller, "h_mask, zoneout of each step or skip are given, expected a stream without");
+    Dims d = check_inputs(spec, cell.gates, cell.states, cell.params, in);
     d.T = block_steps;
     return d;
   }
 
   Impl(const Spec& spec, const Inputs<T>& in)
-      : cell(find_cell<T>(spec)),
+      : cell(find_cell<T>(spec, in)),
         dims(checked(spec, cell, in)),
         schedule(dims, {}, false, 1, 128),
         bf16(spec.bf16),
@@ -71,9 +73,12 @@ struct Stream<T>::Impl {
     call.dims = dims, call.rows = schedule.rows(), call.options = options_of(spec);
     call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+    call.extras.params = in.peepholes.data;
+    for (int q = 0; q < 2; ++q) call.extras.zoneout_of_all[q] = static_cast<T>(spec.zoneout[q]);
     StopRequest never;
     cell.pack(call, alone(never));
     call.w_ih = call.w_hh = call.b_ih = call.b_hh = nullptr;  // the caller's
+    call.extras.params = nullptr;
     const auto bytes = static_cast<std::size_t>(dims.B * dims.H) * sizeof(T);
     for (int q = 0; q < cell.states; ++q) {
       call.state0[q] = call.state_n[q];
@@ -95,7 +100,7 @@ struct Stream<T>::Impl {
   std::size_t place(void* buffer) {
     Pieces pieces{static_cast<char*>(buffer)};
     call.weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(dims)));
-    call.scratch = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims)));
+    call.scratch = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims, dims.T * dims.B)));
     for (int q = 0; q < cell.states; ++q) call.state_n[q] = pieces.take<T>(dims.B * dims.H);
     return pieces.used;
   }

@@ -23,18 +23,20 @@ from .clip import clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
 from .functional import (
-    gru_backward,
-    gru_forward,
-    lstm_backward,
-    lstm_forward,
-    rnn_backward,
-    rnn_forward,
-)
-from .functional_attention import (
     additive_attention_backward,
     additive_attention_forward,
     dot_attention_backward,
     dot_attention_forward,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    mgu_backward,
+    mgu_forward,
+    rnn_backward,
+    rnn_forward,
+    slstm_backward,
+    slstm_forward,
 )
 from .gradcheck import gradcheck
 from .grads import Grads
@@ -82,6 +84,8 @@ __all__ = [
     "losses",
     "lstm_backward",
     "lstm_forward",
+    "mgu_backward",
+    "mgu_forward",
     "mse",
     "optim",
     "reference",
@@ -91,6 +95,8 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "slstm_backward",
+    "slstm_forward",
     "tasks",
     "tbptt",
 ]

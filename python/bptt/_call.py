@@ -11,33 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
+from ._convert import as_count as as_count
+from ._convert import as_real as as_real
+from ._convert import prepare as prepare
+from ._options import as_options
 from .grads import Array, Grads, State
 
-StepClip = tuple[str, float]
-
-
-def as_real(caller: str, name: str, value: Any) -> Array:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"{caller}: {name} is no array: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
-            "(float32 or float64; other float and integer kinds are converted)"
-        )
-    if array.ndim > 3:
-        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most 3")
-    return array
-
-
-def prepare(array: Array, dtype: DTypeLike) -> Array:
-    """The array itself where the core can use it as it lies, else a copy."""
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.array(array, dtype, order="C")
+StepClip = tuple[str, float] | tuple[str, float, str]
 
 
 def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -> list[Any]:
@@ -53,16 +33,20 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
+STATE_NAMES = ("h", "c", "n", "m")
+
+
 def as_states(
     caller: str, name: str, value: State, states: int, dtype: DTypeLike
 ) -> tuple[Any, ...]:
     if value is None:
-        return (None, None)
+        return (None,) * max(states, 2)
     if states == 1:
         return (prepare(as_real(caller, name, value), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
-        raise TypeError(f"{caller}: {name} is {has}, expected a tuple (h, c)")
+        names = ", ".join(STATE_NAMES[:states])
+        raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
         None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)
         for i, v in enumerate(value)
@@ -86,29 +70,23 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_step_clip(caller: str, value: StepClip | None) -> StepClip:
+def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     if value is None:
-        return ("none", 0.0)
-    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (None, None)
-    kind, bound = pair
-    if not isinstance(kind, str) or kind not in ("value", "norm"):
+        return ("none", 0.0, "h")
+    parts = value if isinstance(value, (tuple, list)) and len(value) in (2, 3) else (None, None)
+    kind, bound, *rest = parts
+    target = rest[0] if rest else "h"
+    known = isinstance(kind, str) and isinstance(target, str)
+    if not known or kind not in ("value", "norm") or target not in ("h", "c", "gates"):
         raise ValueError(
-            f"{caller}: step_clip is {value!r}, expected ('value', bound) or ('norm', bound)"
+            f"{caller}: step_clip is {value!r}, expected ('value', bound) or ('norm', bound), "
+            "and 'h', 'c' or 'gates' as a third item or none"
         )
     if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: step_clip has bound {bound!r}, expected a number")
     if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
-    return (kind, float(min(bound, sys.float_info.max)))
-
-
-def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected a whole number")
-    if not least <= value <= most:
-        limits = f"{least} or more" if most == sys.maxsize else f"{least}..{most}"
-        raise ValueError(f"{caller}: {name} is {value}, expected {limits}")
-    return int(value)
+    return (str(kind), float(min(bound, sys.float_info.max)), str(target))
 
 
 def as_threads(caller: str, value: Any) -> int:
@@ -153,14 +131,16 @@ def forward(
     checkpoint: str | None = None,
     max_bytes: int | None = None,
     compute: str | None = None,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
-    """Any cell of the core by its name."""
+    """Any cell of the core by its name; options as in `_options`."""
     # A step of a small network takes less time than looking at its arguments here: the core does
     # that, and returns None where something is to be converted or refused.
-    if threads is None and checkpoint is None and max_bytes is None and compute is None:
+    plain = threads is None and checkpoint is None and max_bytes is None and compute is None
+    if plain and options is None:
         result = _core.forward(
             cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-            None, None, None, False,
+            None, None, None, False, None,
         )  # fmt: skip
         if result is not None:
             return result
@@ -181,6 +161,7 @@ def forward(
     result = _core.forward(
         cell, *arrays, initial, as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
+        as_options(caller, options, _states(cell), dtype),
     )  # fmt: skip
     assert result is not None
     return result
@@ -192,6 +173,7 @@ def backward(
     dy: ArrayLike | None,
     dstate: State,
     step_clip: StepClip | None,
+    cut: int | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
@@ -199,9 +181,12 @@ def backward(
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else repr(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
-    kind, bound = as_step_clip(caller, step_clip)
+    kind, bound, target = as_step_clip(caller, step_clip)
+    steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    *grads, initial = _core.backward(caller, tape, d, final, kind, bound, count)
-    return Grads._make([*grads, initial if states > 1 else initial[0]])
+    *grads, initial, peepholes = _core.backward(
+        caller, tape, d, final, kind, bound, target, steps, count
+    )
+    return Grads(*grads, initial if states > 1 else initial[0], peepholes)

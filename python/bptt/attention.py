@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .dense import Layer, Seed, as_float, check_shape
-from .functional_attention import (
+from .functional.attention import (
     AdditiveTape,
     DotTape,
     additive_attention_backward,

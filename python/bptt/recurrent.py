@@ -179,7 +179,9 @@ class Recurrent(Layer, ABC):
         for k in range(self.num_layers):
             weights = tuple(_call.prepare(w, self.dtype) for w in self._weights(k) if w is not None)
             shape = np.empty((0, B, weights[0].shape[1]), self.dtype)
-            cores.append(_core.Stream(where, cell.name, cell.activation, bf16, shape, weights))
+            cores.append(
+                _core.Stream(where, cell.name, cell.activation, bf16, shape, weights, None)
+            )
         stream = Stream(cores, (B, self.input_size), self.dtype, self.batch_first)
         if state is not None:
             stream.state = state

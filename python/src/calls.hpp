@@ -9,12 +9,18 @@
 
 using bptt::most_states;
 
+template <class T>
+py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t H) {
+  return dilation > 1 ? make<T, 3>({dilation, B, H}) : make<T, 2>({B, H});
+}
+
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate) const = 0;
   std::string cell, dtype;
+  py::object options;  // a dict or None; the core refers to arrays in it
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -25,16 +31,20 @@ struct TapeOf : Tape {
   Buffer buffer;
   py::object x;
   py::array_t<T> y;
-  bool has_b_ih, has_b_hh;
+  bool has_b_ih, has_b_hh, has_peepholes;
+  py::ssize_t dilation;
 
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::array_t<T> y_array,
-         bool with_b_ih, bool with_b_hh)
+  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::object options_dict,
+         py::array_t<T> y_array, const bptt::Inputs<T>& in)
       : plan(std::move(p)),
         buffer(plan.tape_bytes()),
         x(std::move(x_array)),
         y(std::move(y_array)),
-        has_b_ih(with_b_ih),
-        has_b_hh(with_b_hh) {
+        has_b_ih(in.b_ih),
+        has_b_hh(in.b_hh),
+        has_peepholes(in.peepholes),
+        dilation(spec.dilation) {
+    options = std::move(options_dict);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
     bytes = plan.tape_bytes();
     dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
@@ -50,41 +60,48 @@ struct TapeOf : Tape {
     const py::ssize_t B = dims[1], I = dims[2], H = dims[3], rows = plan.gates() * H;
     auto dx = make<T, 3>({dims[0], B, I});
     auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, H});
-    std::optional<py::array_t<T>> db_ih, db_hh;
+    std::optional<py::array_t<T>> db_ih, db_hh, dpeepholes;
+    if (has_peepholes) dpeepholes = make<T, 2>({plan.gates() - 1, H});
     if (has_b_ih) db_ih = make<T, 1>({rows});
     if (has_b_hh) db_hh = make<T, 1>({rows});
     py::tuple dstate0(static_cast<std::size_t>(plan.states()));
     bptt::Gradients<T> out{};
     for (std::size_t q = 0; q < dstate0.size(); ++q) {
-      auto d = make<T, 2>({B, H});
+      auto d = make_state<T>(dilation, B, H);
       out.state[q] = d.mutable_data();
       dstate0[q] = std::move(d);
     }
     out.x = dx.mutable_data(), out.w_ih = dw_ih.mutable_data(), out.w_hh = dw_hh.mutable_data();
     out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
     out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
+    out.peepholes = dpeepholes ? dpeepholes->mutable_data() : nullptr;
     const Buffer scratch(plan.backward_scratch_bytes());
     const T *x_data = view<T>(x).data, *y_data = y.data();
     run_interruptibly([&](bptt::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
-                          std::move(db_hh), std::move(dstate0));
+                          std::move(db_hh), std::move(dstate0), std::move(dpeepholes));
   }
 };
 
 // The arguments of a forward call that are arrays; None where left out.
 struct Arrays {
-  py::handle x, w_ih, w_hh, b_ih, b_hh, state[most_states], lengths;
+  py::handle x, w_ih, w_hh, b_ih, b_hh, lengths;
+  py::handle state[most_states] = {py::none(), py::none(), py::none(), py::none()};
+  py::handle peepholes = py::none(), h_mask = py::none(), resets = py::none();
+  py::handle zoneout[2] = {py::none(), py::none()};
 
   // As they lie, all of one type?
   template <class T>
   bool all_usable() const {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
-    for (py::handle optional : {b_ih, b_hh, state[0], state[1]})
+    for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes,
+                                h_mask, zoneout[0], zoneout[1]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
-    return lengths.is_none() || usable<std::int64_t>(lengths);
+    return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
+           (resets.is_none() || usable<bool>(resets));
   }
 
   template <class T>
@@ -94,14 +111,44 @@ struct Arrays {
     in.w_ih = view<T>(w_ih), in.w_hh = view<T>(w_hh);
     in.b_ih = view<T>(b_ih), in.b_hh = view<T>(b_hh);
     in.lengths = view<std::int64_t>(lengths);
+    in.peepholes = view<T>(peepholes), in.h_mask = view<T>(h_mask);
+    for (int q = 0; q < 2; ++q) in.zoneout[q] = view<T>(zoneout[q]);
+    in.resets = view<std::uint8_t>(resets);
     for (int q = 0; q < most_states; ++q) in.state[q] = view<T>(state[q]);
     return in;
   }
 };
 
+// Those that most calls leave as they are: None, or a dict of what they are called in bptt::Spec and
+// bptt::Inputs.
+inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
+  if (given.is_none()) return;
+  for (auto [key, value] : py::reinterpret_borrow<py::dict>(given)) {
+    const auto name = py::cast<std::string>(key);
+    const auto is = [&](const char* other) { return name == other; };
+    if (is("gate_activation")) spec.gate_activation = py::cast<std::string>(value);
+    else if (is("output_activation")) spec.output_activation = py::cast<std::string>(value);
+    else if (is("forget_gate")) spec.forget_gate = py::cast<std::string>(value);
+    else if (is("leak")) spec.leak = py::cast<double>(value);
+    else if (is("cell_clip")) spec.cell_clip = py::cast<double>(value);
+    else if (is("preact_clip")) spec.preact_clip = py::cast<double>(value);
+    else if (is("dilation")) spec.dilation = py::cast<py::ssize_t>(value);
+    else if (is("skip")) spec.skip = py::cast<py::ssize_t>(value);
+    else if (is("zoneout_h")) spec.zoneout[0] = py::cast<double>(value);
+    else if (is("zoneout_c")) spec.zoneout[1] = py::cast<double>(value);
+    else if (is("zoneout_of_h")) arrays.zoneout[0] = value;
+    else if (is("zoneout_of_c")) arrays.zoneout[1] = value;
+    else if (is("peepholes")) arrays.peepholes = value;
+    else if (is("h_mask")) arrays.h_mask = value;
+    else if (is("resets")) arrays.resets = value;
+    else if (is("heads")) continue;  // bptt/functional/slstm.py has made w_hh dense
+    else throw py::type_error("forward: unknown option " + name);
+  }
+}
+
 // (y, final state, tape or None)
 template <class T>
-py::tuple forward(const bptt::Spec& spec, const Arrays& arrays) {
+py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle options) {
   const bptt::Inputs<T> in = arrays.inputs<T>();
   bptt::Plan<T> plan(spec, in);
   const py::ssize_t B = plan.batch(), H = plan.hidden_size();
@@ -110,7 +157,7 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays) {
   out.y = y.mutable_data();
   std::array<py::object, most_states> finals;
   for (int q = 0; q < plan.states(); ++q) {
-    auto s = make<T, 2>({B, H});
+    auto s = make_state<T>(spec.dilation, B, H);
     out.state[q] = s.mutable_data();
     finals[static_cast<std::size_t>(q)] = std::move(s);
   }
@@ -122,9 +169,9 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays) {
         [&](bptt::StopRequest stop) { return p.forward(in, out, memory, scratch.get(), stop); });
   };
   if (spec.train) {
-    auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),
-                                            py::reinterpret_borrow<py::object>(arrays.x), y,
-                                            bool(in.b_ih), bool(in.b_hh));
+    auto kept = std::make_unique<TapeOf<T>>(
+        spec, std::move(plan), py::reinterpret_borrow<py::object>(arrays.x),
+        py::reinterpret_borrow<py::object>(options), y, in);
     run(kept->plan, kept->buffer.get());
     make_read_only(y);  // the tape refers to it
     tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));
@@ -132,6 +179,7 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays) {
     run(plan, nullptr);
   }
   if (states == 1) return py::make_tuple(std::move(y), std::move(finals[0]), std::move(tape));
-  return py::make_tuple(std::move(y), py::make_tuple(std::move(finals[0]), std::move(finals[1])),
-                        std::move(tape));
+  py::tuple state(static_cast<std::size_t>(states));
+  for (std::size_t q = 0; q < state.size(); ++q) state[q] = std::move(finals[q]);
+  return py::make_tuple(std::move(y), std::move(state), std::move(tape));
 }

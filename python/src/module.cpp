@@ -14,7 +14,7 @@
 namespace {
 
 // --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-// threads, checkpoint, max_bytes, bf16): None where an argument is not as the core needs it, which
+// threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs it, which
 // bptt/_call.py then converts. By the fast calling convention, since a step of a small network
 // takes less time than pybind11 to sort its arguments.
 
@@ -34,22 +34,24 @@ enum Argument {
   checkpoint,
   max_bytes,
   bf16,
+  options,
   arguments
 };
 
 // One array for a cell of one state, else a tuple.
 bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
   static const std::vector<bptt::CellInfo> cells = bptt::cells();
-  arrays.state[0] = arrays.state[1] = py::none();
-  if (PyTuple_Check(given.ptr())) {
-    const auto tuple = py::reinterpret_borrow<py::tuple>(given);
-    for (std::size_t q = 0; q < tuple.size() && q < most_states; ++q) arrays.state[q] = tuple[q];
-    return tuple.size() == most_states;
-  }
-  arrays.state[0] = given;
+  int states = 1;
   for (const bptt::CellInfo& known : cells)
-    if (known.name == name) return given.is_none() || known.states == 1;
-  return true;
+    if (known.name == name) states = known.states;
+  if (given.is_none()) return true;
+  if (!PyTuple_Check(given.ptr())) {
+    arrays.state[0] = given;
+    return states == 1;
+  }
+  const auto tuple = py::reinterpret_borrow<py::tuple>(given);
+  for (std::size_t q = 0; q < tuple.size() && q < most_states; ++q) arrays.state[q] = tuple[q];
+  return tuple.size() >= static_cast<std::size_t>(states) && states > 1;
 }
 
 bool read_spec(PyObject* const* a, bptt::Spec& spec) {
@@ -73,10 +75,11 @@ bool read_spec(PyObject* const* a, bptt::Spec& spec) {
 py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   bptt::Spec spec;
   if (count != arguments) throw py::type_error("forward: wrong number of arguments");
-  Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], {}, a[lengths]};
+  Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], a[lengths]};
   if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
-  if (arrays.all_usable<float>()) return forward<float>(spec, arrays);
-  if (arrays.all_usable<double>()) return forward<double>(spec, arrays);
+  read_options(a[options], spec, arrays);
+  if (arrays.all_usable<float>()) return forward<float>(spec, arrays, a[options]);
+  if (arrays.all_usable<double>()) return forward<double>(spec, arrays, a[options]);
   return py::none();
 }
 
@@ -110,10 +113,15 @@ PyMethodDef forward_definition = {
     "forward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(fast_forward)),
     METH_FASTCALL, nullptr};
 
-bptt::StepClipping step_clipping(const std::string& kind, double bound) {
-  if (kind == "value") return {bptt::StepClipping::value, bound};
-  if (kind == "norm") return {bptt::StepClipping::norm, bound};
-  return {};
+// kind and target by name; no kind: no clipping.
+bptt::StepClipping step_clipping(const std::string& kind, double bound, const std::string& target) {
+  bptt::StepClipping clip;
+  if (kind == "value") clip.kind = bptt::StepClipping::value;
+  if (kind == "norm") clip.kind = bptt::StepClipping::norm;
+  if (target == "c") clip.target = bptt::StepClipping::c;
+  if (target == "gates") clip.target = bptt::StepClipping::gates;
+  clip.bound = bound;
+  return clip;
 }
 
 }  // namespace
@@ -125,6 +133,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Tape>(m, "Tape")
       .def_readonly("cell", &Tape::cell)
       .def_readonly("dtype", &Tape::dtype)
+      .def_readonly("options", &Tape::options)
       .def_readonly("nbytes", &Tape::bytes)
       .def_property_readonly(
           "dims",
@@ -139,8 +148,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
   m.def("backward",
         [](const std::string& caller, const Tape& tape, const py::object& dy,
-           const py::tuple& dstate, const std::string& clip, double bound, int threads) {
-          return tape.backward({step_clipping(clip, bound), threads, caller}, dy, dstate);
+           const py::tuple& dstate, const std::string& clip, double bound,
+           const std::string& target, py::ssize_t cut, int threads) {
+          return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy,
+                               dstate);
         });
   m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);

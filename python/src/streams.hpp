@@ -69,14 +69,16 @@ struct StreamOf : AnyStream {
 
 inline std::unique_ptr<AnyStream> make_stream(const std::string& caller, const std::string& cell,
                                               const std::string& activation, bool bf16,
-                                              const py::object& x, const py::tuple& weights) {
+                                              const py::object& x, const py::tuple& weights,
+                                              const py::object& options) {
   bptt::Spec spec;
   spec.caller = caller, spec.cell = cell, spec.activation = activation;
   spec.train = false, spec.bf16 = bf16;
   const py::object none = py::none(), w_ih = weights[0], w_hh = weights[1],
                    b_ih = weights.size() > 2 ? py::object(weights[2]) : none,
                    b_hh = weights.size() > 3 ? py::object(weights[3]) : none;
-  const Arrays arrays{x, w_ih, w_hh, b_ih, b_hh, {none, none}, none};
+  Arrays arrays{x, w_ih, w_hh, b_ih, b_hh, none};
+  read_options(options, spec, arrays);
   if (arrays.all_usable<float>())
     return std::make_unique<StreamOf<float>>(spec, arrays.inputs<float>());
   if (arrays.all_usable<double>())

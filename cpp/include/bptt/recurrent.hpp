@@ -2,7 +2,8 @@
 // Recurrent layers, forward and exact backpropagation through time, in float and double.
 //
 // T steps, B sequences, I inputs, H hidden units; G gates and S states of the cell: rnn 1, 1; lstm
-// 4 (i f g o), 2 (h, c); gru 3 (r z n), 1. All arrays are C-contiguous, belong to the caller and
+// 4 (i f g o) or, without a forget gate of its own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu
+// 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m). All arrays are C-contiguous, belong to the caller and
 // are only used during the call.
 //
 //   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws
@@ -12,6 +13,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,12 +22,20 @@
 
 namespace bptt {
 
-constexpr int most_states = 2;
+constexpr int most_states = 4;
+
+constexpr double infinite = std::numeric_limits<double>::infinity();
 
 struct Spec {
-  std::string cell;  // "rnn", "lstm", "gru"
-  std::string activation =
-      "tanh";            // of rnn: tanh, relu, leaky_relu (slope 0.01), sigmoid, identity
+  std::string cell;  // "rnn", "lstm", "gru", "mgu", "slstm"
+  // tanh, relu, leaky_relu (slope 0.01), sigmoid, hard_sigmoid or identity: of rnn, or of the
+  // candidate of lstm and gru; of their gates; of what lstm puts out.
+  std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
+  std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
+  double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
+  double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
+  double zoneout[2] = {0, 0};  // how much of h and of c stays as it was, unless inputs say it
+  std::ptrdiff_t skip = 0;     // h of so many steps before is added to h; 0: none
   std::ptrdiff_t dilation = 1;  // k: the state of k steps before takes the place of that of one
                                 // step before; states are then [k, B, H], the oldest first
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
@@ -50,6 +60,9 @@ struct Inputs {
   Tensor<const T> w_hh;                // [G*H, H]
   Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, H] each, or all left out: zeros
+  Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  Tensor<const T> h_mask;              // [B, H] or left out: multiplies h in the product with w_hh
+  Tensor<const T> zoneout[2];          // [T, B, H] each or left out: of h and of c; see Spec
   Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
                                        // the step, and no gradient passes; not with a dilation
   Tensor<const std::int64_t>
@@ -78,20 +91,21 @@ struct Gradients {
   T* b_ih;
   T* b_hh;
   T* state[most_states];
+  T* peepholes;  // may be null if there are none
 };
 
-// The gradient of h, clipped each time it is passed back one step (to the initial state as well).
+// The gradient of h or c, clipped each time it is passed back one step (to the initial state as
+// well), or that of the sums of the gates before its products with the weights.
 struct StepClipping {
-  enum Kind {
-    none,
-    value,
-    norm
-  } kind = none;     // per element, or per sequence by its Euclidean norm
+  enum Kind { none, value, norm } kind = none;  // per element, or per sequence by its Euclidean norm
+  enum Target { h, c, gates } target = h;
   double bound = 0;  // > 0
 };
 
 struct BackwardSpec {
   StepClipping clip;
+  std::ptrdiff_t cut = 0;           // > 0: counted from the end of each sequence's processing, no
+                                    // gradient goes back after every so many steps; 0: never cut
   int threads = 0;                  // as in Spec
   std::string caller = "backward";  // opens every error message
 };
@@ -107,7 +121,8 @@ struct StopRequest {
 template <class T>
 class Plan {
  public:
-  // Throws std::invalid_argument, naming caller, argument, what it has and what was expected.
+  // Throws std::invalid_argument, naming caller, argument, what it has and what was expected. The
+  // plan refers to h_mask and zoneout: they must stay as they are.
   Plan(const Spec& spec, const Inputs<T>& inputs);
   Plan(Plan&&) noexcept;
   ~Plan();

@@ -4,20 +4,20 @@
 //   n = tanh(x_n + sig(r) h_n),   h' = (1 - sig(z)) n + sig(z) h
 struct Gru {
   static constexpr const char* name = "gru";
-  static constexpr int gates = 3, sums = 4, states = 1, saved = 4;
+  static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true;
+  static constexpr bool passes_h = true, general = false;
 
   template <class V>
-  static void forward(const Options&, const V* a, const V* s0, V* s, V* k) {
+  static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
     const V r = sigmoid(a[1]), z = sigmoid(a[2]), n = tanh(a[0] + r * a[3]);
     s[0] = n + z * (s0[0] - n);
     k[0] = r, k[1] = z, k[2] = n, k[3] = a[3];
   }
 
   template <class V>
-  static void backward(const Options&, const V* ds, const V* k, const V* s0, const V*, V* da,
+  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*, V* da,
                        V* ds0) {
     const V r = k[0], z = k[1], n = k[2], h_n = k[3];
     const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
@@ -25,6 +25,39 @@ struct Gru {
     da[1] = dn * h_n * r * (V(1) - r);
     da[2] = ds[0] * (s0[0] - n) * z * (V(1) - z);
     da[3] = dn * r;
+    ds0[0] = ds[0] * z;
+  }
+};
+
+// With activations to choose and clipped gate arguments. Saved: the sums.
+struct GruGeneral {
+  static constexpr const char* name = "gru_general";
+  static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
+  static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
+  static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
+  static constexpr bool passes_h = true, general = true;
+
+  template <class V>
+  static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
+    const V bound(o.preact_clip);
+    const V r = activate(o.gate_activation, clipped(a[1], bound)),
+            z = activate(o.gate_activation, clipped(a[2], bound)),
+            n = activate(o.activation, clipped(a[0] + r * a[3], bound));
+    s[0] = n + z * (s0[0] - n);
+    BPTT_UNROLL for (int i = 0; i < sums; ++i) k[i] = a[i];
+  }
+
+  template <class V>
+  static void backward(const Options& o, const V*, const V* ds, const V* a, const V* s0, const V*,
+                       V* da, V* ds0) {
+    const V bound(o.preact_clip);
+    const V r = activate(o.gate_activation, clipped(a[1], bound)),
+            z = activate(o.gate_activation, clipped(a[2], bound)), a_n = a[0] + r * a[3],
+            n = activate(o.activation, clipped(a_n, bound));
+    da[0] = gate_gradient(o.activation, ds[0] * (V(1) - z), n, a_n, bound);
+    da[1] = gate_gradient(o.gate_activation, da[0] * a[3], r, a[1], bound);
+    da[2] = gate_gradient(o.gate_activation, ds[0] * (s0[0] - n), z, a[2], bound);
+    da[3] = da[0] * r;
     ds0[0] = ds[0] * z;
   }
 };

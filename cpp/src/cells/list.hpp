@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The one list of cells. A new cell is a header of equations, its include and its name here.
+#include "activations.hpp"
 #include "lstm.hpp"
 #include "gru.hpp"
 #include "rnn.hpp"
+#include "mgu.hpp"
+#include "slstm.hpp"
 
-#define BPTT_CELLS(X) X(Rnn) X(Lstm) X(Gru)
+using LstmOwnForget = LstmGeneral<true>;
+using LstmNoForget = LstmGeneral<false>;
+
+// Those of one product in bfloat16 as well as in the precision of the results, and the others.
+#define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
+#define BPTT_CELLS(X) \
+  BPTT_PLAIN_CELLS(X) \
+  X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm)

@@ -2,34 +2,46 @@
 // Elman (1990), "Finding structure in time".  h' = activation(x + h)
 struct Rnn {
   static constexpr const char* name = "rnn";
-  static constexpr int gates = 1, sums = 1, states = 1, saved = 0;
+  static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 0;
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
-  static constexpr bool passes_h = false;
+  static constexpr bool passes_h = false, general = false;
 
   template <class V>
-  static void forward(const Options& options, const V* a, const V*, V* s, V*) {
-    switch (options.activation) {
-      case Activation::tanh: s[0] = tanh(a[0]); break;
-      case Activation::relu: s[0] = maximum(V(0), a[0]); break;
-      case Activation::leaky_relu: s[0] = maximum(V(0.01) * a[0], a[0]); break;
-      case Activation::sigmoid: s[0] = sigmoid(a[0]); break;
-      case Activation::identity:
-      default: s[0] = a[0]; break;
-    }
+  static void forward(const Options& options, const V*, const V* a, const V*, V* s, V*) {
+    s[0] = activate(options.activation, a[0]);
   }
 
   // Every derivative follows from the value, so nothing is saved beside y.
   template <class V>
-  static void backward(const Options& options, const V* ds, const V*, const V*, const V* s, V* da,
-                       V*) {
-    switch (options.activation) {
-      case Activation::tanh: da[0] = ds[0] * (V(1) - s[0] * s[0]); break;
-      case Activation::relu: da[0] = ds[0] * select_nonpositive(s[0], V(0), V(1)); break;
-      case Activation::leaky_relu: da[0] = ds[0] * select_nonpositive(s[0], V(0.01), V(1)); break;
-      case Activation::sigmoid: da[0] = ds[0] * s[0] * (V(1) - s[0]); break;
-      case Activation::identity:
-      default: da[0] = ds[0]; break;
-    }
+  static void backward(const Options& options, const V*, const V* ds, const V*, const V*,
+                       const V* s, V* da, V*) {
+    da[0] = ds[0] * slope(options.activation, s[0]);
+  }
+};
+
+// With a leak, the neuroscientists' RNN: h' = (1 - leak) h + leak activation(x + h); Jaeger et al.
+// (2007), "Optimization and applications of echo state networks with leaky-integrator neurons".
+// Saved before the activation.
+struct RnnGeneral {
+  static constexpr const char* name = "rnn_general";
+  static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 1;
+  static constexpr int x_first = 0, x_gates[] = {0};
+  static constexpr int h_first = 0, h_gates[] = {0};
+  static constexpr bool passes_h = true, general = true;
+
+  template <class V>
+  static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
+    const V y = activate(o.activation, clipped(a[0], V(o.preact_clip)));
+    s[0] = V(1 - o.leak) * s0[0] + V(o.leak) * y;
+    k[0] = a[0];
+  }
+
+  template <class V>
+  static void backward(const Options& o, const V*, const V* ds, const V* k, const V*, const V*,
+                       V* da, V* ds0) {
+    const V bound(o.preact_clip), y = activate(o.activation, clipped(k[0], bound));
+    da[0] = gate_gradient(o.activation, V(o.leak) * ds[0], y, k[0], bound);
+    ds0[0] = V(1 - o.leak) * ds[0];
   }
 };

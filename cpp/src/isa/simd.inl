@@ -104,4 +104,9 @@ struct Vec {
   BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) {
     return x.v <= Native<T>{} ? a.v : b.v;
   }
+  // |x| >= limit ? 0 : a; a where x is NaN
+  BPTT_INLINE friend Vec zero_outside(Vec x, Vec limit, Vec a) {
+    const Native<T> inside = x.v >= limit.v ? Native<T>{} : a.v;
+    return x.v <= -limit.v ? Native<T>{} : inside;
+  }
 };

@@ -9,6 +9,7 @@
 #pragma GCC diagnostic push
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
@@ -41,6 +42,8 @@ constexpr int max_rows = 2;
 #include "layout.inl"
 #include "tape.inl"
 #include "runs.inl"
+#include "general.inl"
+#include "limits.inl"
 #if defined(BPTT_BF16)
 #include "bf16.inl"
 #include "bf16_cells.inl"
@@ -60,12 +63,12 @@ std::size_t tape_bytes(const Dims& d, const Rows& rows) {
   return Tape<P>(nullptr, d, rows).bytes;
 }
 template <class P>
-std::size_t forward_scratch_bytes(const Dims& d) {
-  return ForwardScratch<P>(nullptr, d).bytes;
+std::size_t forward_scratch_bytes(const Dims& d, Index rows) {
+  return ForwardScratch<P>(nullptr, d, rows).bytes;
 }
 template <class P>
-std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows) {
-  return BackwardScratch<P>(nullptr, d, rows).bytes;
+std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip) {
+  return BackwardScratch<P>(nullptr, d, rows, skip).bytes;
 }
 template <class P>
 bool forward(const ForwardCall<typename P::T>& call, const Team& team) {
@@ -81,6 +84,7 @@ template <class P>
 constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
                                                    P::Cell::gates,
                                                    P::Cell::states,
+                                                   P::Cell::params,
                                                    weights_bytes<P>,
                                                    tape_bytes<P>,
                                                    forward_scratch_bytes<P>,
@@ -95,15 +99,15 @@ constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
 // the results.
 #if defined(BPTT_BF16)
 #define BPTT_IN_BF16(Cell) kernels_of<InBf16<Cell>>,
-constexpr CellKernels<float> bf16_kernels[] = {BPTT_CELLS(BPTT_IN_BF16)};
+constexpr CellKernels<float> bf16_kernels[] = {BPTT_PLAIN_CELLS(BPTT_IN_BF16)};
 constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
+    BPTT_ISA_NAME, 0, 0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
 #else
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
 constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), cell_kernels<float>, cell_kernels<double>, nullptr,
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0, cell_kernels<float>, cell_kernels<double>, nullptr,
     multiply_adds};
 #endif
 

@@ -8,33 +8,38 @@ template <class P>
 struct BackwardScratch {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  T* dsums;                // [group]: [block][chunk_rows][sum][lane]
+  T* dsums;                // [group]: [block][chunk_rows][sum or param][lane]
   T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
   T* gradients;            // [group]: of w_ih and w_hh by unit, and of the biases
   Index weights, ih, hh;   // elements of a group, of w_ih, of w_hh
+  SkipGradients<T> skips;
   void* products;
   void* forward;  // to compute the values of a segment again
   SegmentTape<T, Cell> again;
   std::size_t bytes;
 
-  BackwardScratch(void* buffer, const Dims& d, const Rows& rows)
-      : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows) {}
+  BackwardScratch(void* buffer, const Dims& d, const Rows& rows, Index skip)
+      : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows, skip) {}
   T* dw_ih(Index group) const { return gradients + group * weights; }
   T* dw_hh(Index group) const { return dw_ih(group) + ih; }
-  T* db(Index group) const { return dw_hh(group) + hh; }  // [block][sum][lane]
+  T* db(Index group) const { return dw_hh(group) + hh; }  // [block][sum or param][lane]
 
  private:
-  BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows)
+  static constexpr Index S = Cell::sums + Cell::params;
+
+  BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows, Index skip)
       : again(pieces, d, rows.segments > 1 ? rows.segment_rows : 0) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    dsums = pieces.take<T>(rows.groups * padded * Cell::sums * rows.chunk_rows);
+    dsums = pieces.take<T>(rows.groups * padded * S * rows.chunk_rows);
     for (int q = 0; q < Cell::states; ++q) dstates[q] = pieces.take<T>(d.B * padded);
     ih = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.I));
     hh = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.H));
-    weights = ih + hh + padded * Cell::sums;
+    weights = ih + hh + padded * S;
     gradients = pieces.take<T>(rows.groups * weights);
+    const Index blocks = blocks_of<T>(d.H);
+    skips = {pieces.take<T>(SkipGradients<T>::size(skip, blocks, d.B)), skip, blocks, d.B};
     products = pieces.take<char>(static_cast<Index>(P::Backward::scratch_bytes(d, rows)));
-    const std::size_t forward_bytes = rows.segments > 1 ? ForwardScratch<P>(nullptr, d).bytes : 0;
+    const std::size_t forward_bytes = rows.segments > 1 ? ForwardScratch<P>(nullptr, d, rows.first[d.T]).bytes : 0;
     forward = pieces.take<char>(static_cast<Index>(forward_bytes));
     bytes = pieces.used;
   }
@@ -44,7 +49,7 @@ struct BackwardScratch {
 template <class T>
 ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
   ForwardCall<T> f{};
-  f.dims = call.dims, f.rows = call.rows, f.options = call.options;
+  f.dims = call.dims, f.rows = call.rows, f.options = call.options, f.extras = call.extras;
   f.x = call.x, f.y = const_cast<T*>(call.y);
   f.weights = const_cast<void*>(call.weights), f.tape = const_cast<void*>(call.tape);
   f.scratch = scratch;
@@ -55,7 +60,7 @@ template <class P>
 struct Backward {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  static constexpr int G = Cell::gates, S = Cell::sums;
+  static constexpr int G = Cell::gates, S = Cell::sums + Cell::params;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
@@ -78,7 +83,7 @@ struct Backward {
         rows(c.rows),
         team(t),
         tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows),
+        scratch(c.scratch, c.dims, c.rows, c.extras.skip),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
         units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
@@ -96,6 +101,22 @@ struct Backward {
 
   // --- one step: the cell's equations
 
+  // Before the equations: the gradient that an earlier h takes, and the parts of the old states that
+  // stay.
+  BPTT_INLINE void start(Index t, Index row, Index j, Vec<T>* ds, Vec<T>* stays) const {
+    const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
+    if (scratch.skips.skip) {
+      T* skipped = scratch.skips.at(t, j, row);
+      ds[0] = ds[0] + Vec<T>(load(skipped));
+      store(skipped, ds[0].v);
+    }
+    BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) {
+      const Vec<T> z = zoneout(call.extras, q, at, used);
+      stays[q] = z * ds[q];
+      ds[q] = ds[q] - stays[q];
+    }
+  }
+
   // Rows `r` of step t in block j, which share where their previous state lies.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
                   const Forward<P>& forward, T* out) const {
@@ -104,11 +125,14 @@ struct Backward {
         forward.values.saved +
         ((first - forward.states.segment_row) * blocks + j * rows.count[t]) * Cell::saved * L;
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-      Vec<T> ds[Cell::states], k[Cell::saved + 1], s0[Cell::states], s[Cell::states], da[S],
-          ds0[Cell::states];
+      Vec<T> p[Cell::params + 1], ds[Cell::states], k[Cell::saved + 1], s0[Cell::states],
+          s[Cell::states], da[S], ds0[Cell::states], stays[Cell::states];
       BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] =
           load(scratch.dstates[q] + (j * d.B + row) * L);
       if (call.dy) ds[0] = ds[0] + Vec<T>(load(call.dy + (first + row) * d.H + column, used));
+      BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
+          load(tape.params + (j * Cell::params + i) * L);
+      if constexpr (Cell::general) start(t, row, j, ds, stays);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (Cell::passes_h) s0[0] = load(h + row * d.H + column, used);
@@ -117,7 +141,10 @@ struct Backward {
         s0[q] = load(before[q].at(j, row));
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
-      Cell::backward(call.options, ds, k, s0, s, da, ds0);
+      Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
+      if constexpr (Cell::general) {
+        BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) ds0[q] = ds0[q] + stays[q];
+      }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
         for (int i = 0; i < S; ++i)
           for (Index l = used; l < L; ++l) da[i].v[l] = 0;
@@ -155,7 +182,10 @@ struct Backward {
           for (Index b = 0; b < width; ++b)
             for (Index i = 0; i < n_rows; ++i) {
               T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row - first + i) * L;
-              const Native<T> v = load(tile + (i * width + b) * L);
+              Native<T> v = load(tile + (i * width + b) * L);
+              if (d.masked)
+                v *= load(call.extras.h_mask + (row - first + i) * d.H + column + b * L,
+                          used_lanes<T>(column / L + b, d.H));
               store(dh, Cell::passes_h ? load(dh) + v : v);
             }
         });
@@ -180,41 +210,6 @@ struct Backward {
               store(call.dx + (start + row + i) * d.I + column + b * L,
                     load(tile + (i * width + b) * L), used_lanes<T>(column / L + b, d.I));
         });
-  }
-
-  // --- clipping of the gradient passed back
-
-  void clip_rows(Range mine) const {
-    const T bound = T(call.step_clip.bound);
-    for (Index r = mine.begin; r < mine.end; ++r) {
-      if (call.step_clip.kind == StepClip::norm) clip_norm(r);
-      for (Index j = 0; j < blocks && call.step_clip.kind == StepClip::value; ++j) {
-        T* dh = scratch.dstates[0] + (j * d.B + r) * L;
-        store(dh, maximum(broadcast(-bound), minimum(broadcast(bound), load(dh))));
-      }
-    }
-  }
-
-  // In double and relative to the largest element: squares of large floats stay finite, and the
-  // padding takes no part. A gradient that is not finite stays as it is.
-  void clip_norm(Index r) const {
-    const auto each = [&](const auto& f) {
-      for (Index j = 0; j < blocks; ++j) {
-        T* dh = scratch.dstates[0] + (j * d.B + r) * L;
-        for (Index l = 0; l < used_lanes<T>(j, d.H); ++l) f(dh[l]);
-      }
-    };
-    double largest = 0, sum = 0;
-    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
-    if (!(largest > 0)) return;
-    each([&](T v) {
-      const double scaled = static_cast<double>(v) / largest;
-      sum += scaled * scaled;
-    });
-    const double root = __builtin_sqrt(sum);
-    if (!(largest * root > call.step_clip.bound)) return;
-    const double factor = call.step_clip.bound / largest / root;
-    each([&](T& v) { v = T(static_cast<double>(v) * factor); });
   }
 
   // --- weight gradients of a chunk: for each group of sequences its own, so that the order of the
@@ -242,15 +237,17 @@ struct Backward {
               runs, d.I, {smaller(n.begin, d.I), smaller(n.end, d.I)}, scratch.dw_ih(group));
           add_bias(runs, mine, scratch.db(group));
         });
+    const T *after = d.masked ? tape.masked.h : call.y,
+            *before_first = d.masked ? tape.masked.h0 : tape.h0;
     in_pieces<T>(
         d.H,
         [&](const auto& add) {
           each_step([&](Index, const StepRows& step, Range r, Index row) {
             const Index middle = larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
-              add(call.y + (rows.first[step.previous] + r.begin) * d.H, row + r.begin,
+              add(after + (rows.first[step.previous] + r.begin) * d.H, row + r.begin,
                   middle - r.begin);
-            add(tape.h0 + middle * d.H, row + middle, r.end - middle);
+            add(before_first + middle * d.H, row + middle, r.end - middle);
           });
         },
         [&](const Runs<T>& runs) {
@@ -259,7 +256,7 @@ struct Backward {
         });
   }
 
-  // Blocks `mine` of db, [block][sum][lane].
+  // Blocks `mine` of db, [block][sum or param][lane].
   void add_bias(const Runs<T>& runs, Range mine, T* db) const {
     for (Index j = mine.begin; j < mine.end; ++j) {
       Vec<T> sum[S];
@@ -286,20 +283,36 @@ struct Backward {
 
   // --- the loop
 
+  // f(rows) between two steps that need what all ranks have done: a rank that has all units of its
+  // sequences needs nobody.
+  template <class F>
+  bool on_whole_rows(Range mine, Index count, const F& f) const {
+    if (team.sequences) return f(mine), true;
+    if (!patience.wait()) return false;
+    f(share_of(count, 1, team));
+    return patience.wait();
+  }
+
   void run_chunk(const Span& chunk, const Forward<P>& forward) const {
+    const StepClip& clip = call.step_clip;
+    const Limits<T, Cell> limits{call, blocks, scratch.dstates, scratch.skips};
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
-      step(t, mine, forward, dsums + first * S * L);
+      T* sums = dsums + first * S * L;
+      step(t, mine, forward, sums);
+      if (clip.kind != StepClip::none && clip.target == StepClip::gates &&
+          !on_whole_rows(mine, rows.count[t], [&](Range r) {
+            limits.clip({sums, rows.chunk_rows * S, S}, Cell::sums, r);
+          }))
+        return;
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !patience.wait()) return;
       pass_back(first, mine);
-      if (call.step_clip.kind != StepClip::none) {
-        if (!team.sequences && !patience.wait()) return;
-        clip_rows(team.sequences ? mine : share_of(rows.count[t], 1, team));
-        if (!team.sequences && !patience.wait()) return;
-      }
+      if (((clip.kind != StepClip::none && clip.target != StepClip::gates) || call.steps_left) &&
+          !on_whole_rows(mine, rows.count[t], [&](Range r) { limits.bound_states(t, r); }))
+        return;
       if (patience.stopped) return;
     }
     if (!own_groups && !patience.wait()) return;
@@ -313,6 +326,21 @@ struct Backward {
     if (!own_groups) patience.wait();
   }
 
+  // What skips pass back to the initial state: of the step that is `skip` after it.
+  void add_skipped(Range mine) const {
+    const Index skip = call.extras.skip;
+    for (Index r = mine.begin; r < mine.end; ++r) {
+      Index length = 0;
+      while (length < d.T && rows.count[length] > r) ++length;
+      if (length < skip) continue;
+      for (Index j = 0; j < blocks; ++j) {
+        T* dh = scratch.dstates[0] + (j * d.B + r) * L;
+        const T* skipped = scratch.skips.at(rows.reverse ? length - skip : skip - 1, j, r);
+        store(dh, load(dh) + load(skipped));
+      }
+    }
+  }
+
   bool run() const {
     const Range panels = share_of(blocks, unit_blocks<Cell>, team);
     const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
@@ -321,6 +349,8 @@ struct Backward {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], d.H, mine, StepState<T>{scratch.dstates[q], d.B});
+    for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, blocks, d.B); ++i)
+      if (team.rank == 0) scratch.skips.base[i] = 0;
     if (!patience.wait()) return false;
     const ForwardCall<T> forward_of = forward_call(call, scratch.forward);
     for (Index k = rows.segments; k-- > 0 && !patience.stopped;) {
@@ -342,7 +372,11 @@ struct Backward {
                                          call.dw_ih);
     unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.H, P::padded_inputs(d.H), panels,
                                          call.dw_hh);
-    if (team.rank == 0) unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
+    if (team.rank == 0) {
+      unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
+      unpack_params<T, Cell>(scratch.db(0), d.H, call.dparams);
+    }
+    if (call.extras.skip) add_skipped(mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, d.H, mine, call.dstate0[q]);
     return patience.wait();

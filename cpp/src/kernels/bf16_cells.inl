@@ -7,6 +7,7 @@ struct Bf16Weights {
   static constexpr Index L = lanes<float>;
   Bf16 *ih, *hh;  // [panel][input pair][block in panel][gate][lane][2]
   float* bias;    // [block][sum][lane]
+  static constexpr float* params = nullptr;
   std::size_t bytes;
 
   Bf16Weights(void* buffer, const Dims& d) {
@@ -73,7 +74,7 @@ struct Bf16Forward {
   void prepare(const ForwardStep<float>& step) const {
     const Range r = step.rows;
     if (!step.sums) round_rows(step.x + r.begin * d.I, d.I, r.end - r.begin, x + r.begin * Kx);
-    round_rows(step.h + r.begin * d.H, d.H, r.end - r.begin, h + r.begin * Kh);
+    round_rows(step.operand + r.begin * d.H, d.H, r.end - r.begin, h + r.begin * Kh);
   }
 
   Index panel_width(Index j, Index end, Index) const { return smaller(unit_blocks<Cell>, end - j); }

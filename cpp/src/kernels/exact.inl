@@ -6,6 +6,7 @@ template <class T, class Cell>
 struct ExactWeights {
   T *ih, *hh;  // by unit
   T* bias;     // [block][sum][lane]
+  T* params;   // [block][param][lane]
   std::size_t bytes;
 
   ExactWeights(void* buffer, const Dims& d) {
@@ -13,6 +14,7 @@ struct ExactWeights {
     ih = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.I));
     hh = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.H));
     bias = pieces.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
+    params = pieces.take<T>(blocks_of<T>(d.H) * Cell::params * lanes<T>);
     bytes = pieces.used;
   }
   // The panels that hold some blocks.
@@ -131,7 +133,7 @@ struct ExactForward {
       const Index row = step.rows.begin, n = step.rows.end - row;
       start_from_bias(n, j, width, sums, row_size);
       add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
-      add_unpacked<HSide<Cell>>(step.h + row * d.H, n, call.w_hh, d.H, j, width, sums, row_size);
+      add_unpacked<HSide<Cell>>(step.operand + row * d.H, n, call.w_hh, d.H, j, width, sums, row_size);
       return f(step.rows, sums);
     }
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
@@ -140,7 +142,7 @@ struct ExactForward {
       const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
-      tile<mr.value>(x, h_operands(step.h + row * d.H, j), start, step.sums ? all : 0, sums,
+      tile<mr.value>(x, h_operands(step.operand + row * d.H, j), start, step.sums ? all : 0, sums,
                      row_size, width);
       f(r, sums);
     });
@@ -169,10 +171,10 @@ struct ExactForward {
 
 template <class T, class Cell>
 struct ExactBackward {
-  static constexpr int G = Cell::gates, S = Cell::sums;
+  static constexpr int G = Cell::gates, S = Cell::sums + Cell::params;
   static constexpr Index L = lanes<T>;
   const Rows& rows;
-  const T* dsums;  // [block][chunk_rows][sum][lane]
+  const T* dsums;  // [block][chunk_rows][sum or param][lane]
   T* copies[2];    // of x and of h, see copy_rows; of this rank's group
   const Index blocks;
   Patience& patience;

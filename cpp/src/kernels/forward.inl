@@ -9,8 +9,10 @@ bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
   Patience patience{team};
   weights.pack(call, share_of(blocks_of<T>(call.dims.H), unit_blocks<typename P::Cell>, team),
                patience);
-  if (team.rank == 0)
+  if (team.rank == 0) {
     pack_bias<T, typename P::Cell>(call.b_ih, call.b_hh, call.dims.H, weights.bias);
+    pack_params<T, typename P::Cell>(call.extras.params, call.dims.H, weights.params);
+  }
   return patience.wait();
 }
 
@@ -21,15 +23,18 @@ struct ForwardScratch {
   T* h0;                  // [B, H], for inference
   T* states[max_states];  // from 1: [block][B][lane], for inference: updated in place
   T* sums;                // [row][block][sum][lane] of projected rows
+  Masked<T> masked;       // for inference
   void* products;
   std::size_t bytes;
 
-  ForwardScratch(void* buffer, const Dims& d) {
+  // rows: of all steps.
+  ForwardScratch(void* buffer, const Dims& d, Index rows) {
     Pieces pieces{static_cast<char*>(buffer)};
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     h0 = pieces.take<T>(d.B * d.H);
     for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(d.B * padded);
     sums = pieces.take<T>(projected_rows * padded * Cell::sums);
+    masked = Masked<T>(pieces, d, rows);
     products = pieces.take<char>(static_cast<Index>(P::Forward::scratch_bytes(d)));
     bytes = pieces.used;
   }
@@ -52,6 +57,8 @@ struct Forward {
   const SegmentTape<T, Cell> values;  // of the segment at hand
   const bool again;                   // y is known, and only the values are wanted
   T* const h0;                        // [B, H]
+  const Masked<T> masked;
+  const Skips<T> skips;
   const Index blocks;
   const Range units;  // blocks of this rank
   States<T, Cell> states;
@@ -65,11 +72,13 @@ struct Forward {
         team(t),
         weights(c.weights, c.dims),
         tape(c.tape, c.dims, c.rows),
-        scratch(c.scratch, c.dims),
+        scratch(c.scratch, c.dims, c.rows.first[c.dims.T]),
         products(c, weights, scratch.products),
         values(segment_values),
         again(y_is_known),
         h0(c.tape ? tape.h0 : scratch.h0),
+        masked(c.tape ? tape.masked : scratch.masked),
+        skips{c.dims, c.rows, c.y, h0, c.extras.skip},
         blocks(blocks_of<T>(d.H)),
         units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
         states{rows, d.T, d.B, blocks * L, {}, {}, {}, c.tape != nullptr, 0, 0, 0},
@@ -90,6 +99,20 @@ struct Forward {
 
   // --- one step
 
+  // What comes after the equations: part of the old states stays, an earlier h is added, and h is
+  // masked for the next product.
+  BPTT_INLINE void finish(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
+    const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
+    BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) {
+      const Vec<T> z = zoneout(call.extras, q, at, used);
+      s[q] = z * s0[q] + (Vec<T>(1) - z) * s[q];
+    }
+    if (const T* earlier = skips.of(t, row)) s[0] = s[0] + Vec<T>(load(earlier + j * L, used));
+    if (masked.h && !again)
+      store(masked.h + at,
+            (s[0] * Vec<T>(load(call.extras.h_mask + row * d.H + j * L, used))).v, used);
+  }
+
   // The cell's equations for `width` blocks from block j and some rows; sums is that of the first
   // of them, [row][block][sum][lane], row_size apart.
   __attribute__((noinline)) void forward_units(const ForwardStep<T>& step, Range r, Index j0,
@@ -98,11 +121,14 @@ struct Forward {
       const Index used = used_lanes<T>(j, d.H);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
         const T* a_memory = sums + (row - r.begin) * row_size + (j - j0) * S * L;
-        Vec<T> a[S], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
+        Vec<T> a[S], p[Cell::params + 1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
         BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(a_memory + i * L);
         if (Cell::passes_h) s0[0] = load(step.h + row * d.H + j * L, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(step.before[q].at(j, row));
-        Cell::forward(call.options, a, s0, s, k);
+        BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
+            load(weights.params + (j * Cell::params + i) * L);
+        Cell::forward(call.options, p, a, s0, s, k);
+        if constexpr (Cell::general) finish(step.t, row, j, s0, s);
         if (step.y) store(step.y + row * d.H + j * L, s[0].v, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(step.after[q].at(j, row), s[q].v);
         if (!step.saved) continue;
@@ -150,8 +176,10 @@ struct Forward {
       p.saved = states.kept ? values.saved +
                                   (rows.first[t] - states.segment_row) * states.padded * Cell::saved
                             : nullptr;
-      p.count = step_rows.count, p.sums = sums;
-      p.h = i ? h0 : call.y + rows.first[step_rows.continuing ? step_rows.previous : t] * d.H;
+      p.t = t, p.count = step_rows.count, p.sums = sums;
+      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t] * d.H;
+      p.h = i ? h0 : call.y + before;
+      p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before;
       for (int q = 1; q < Cell::states; ++q) {
         p.after[q] = states.after(q, t);
         p.before[q] =
@@ -200,7 +228,9 @@ struct Forward {
   // Sums of the rows of `span`, from x and, where y is known, from h.
   void project(const Span& span) {
     const T *x = call.x + span.row * d.I, *h = nullptr;
-    if (again) h = call.y + rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.H;
+    if (again)
+      h = (masked.h ? masked.h : call.y) +
+          rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.H;
     products.prepare_projection(x, h, span.rows);
     for (Index j = units.begin; j < units.end; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, units.end - j);
@@ -232,6 +262,8 @@ struct Forward {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
     for (Index i = mine.begin * d.H; i < mine.end * d.H; ++i)
       call.state_n[0][i] = h0[i] = call.state0[0] ? call.state0[0][i] : T(0);
+    for (Index i = mine.begin * d.H; i < mine.end * d.H && masked.h0; ++i)
+      masked.h0[i] = h0[i] * call.extras.h_mask[i];
     for (int q = 1; q < Cell::states; ++q) {
       to_blocks(call.state0[q], d.H, mine, states.before_first(q));
       from_blocks(states.before_first(q), d.H, mine, call.state_n[q]);
@@ -272,6 +304,7 @@ struct Forward {
   bool run() {
     copy_initial_state();
     if (call.tape) {
+      if (team.rank == 0) pack_params<T, Cell>(call.extras.params, d.H, tape.params);
       P::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
                       share_of(blocks, column_blocks, team), patience);
     }

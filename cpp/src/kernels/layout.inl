@@ -134,10 +134,28 @@ void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   }
 }
 
+// Numbers of each unit, [P, H], as [block][param][lane]; null: zeros.
+template <class T, class Cell>
+void pack_params(const T* params, Index H, T* packed) {
+  for (Index j = 0; j < blocks_of<T>(H); ++j)
+    for (int i = 0; i < Cell::params; ++i, packed += lanes<T>)
+      store(packed, params ? load(params + i * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
+}
+
+// Of gradients [block][sum or param][lane].
+template <class T, class Cell>
+void unpack_params(const T* packed, Index H, T* params) {
+  for (Index j = 0; j < blocks_of<T>(H); ++j)
+    for (int i = 0; i < Cell::params; ++i)
+      store(params + i * H + j * lanes<T>,
+            load(packed + (j * (Cell::sums + Cell::params) + Cell::sums + i) * lanes<T>),
+            used_lanes<T>(j, H));
+}
 template <class T, class Cell>
 void unpack_bias(const T* packed, Index H, T* b_ih, T* b_hh) {
+  constexpr int row = Cell::sums + Cell::params;
   for (Index u = 0; u < H; ++u) {
-    const T* sums = packed + (u / lanes<T>)*Cell::sums * lanes<T> + u % lanes<T>;
+    const T* sums = packed + (u / lanes<T>)*row * lanes<T> + u % lanes<T>;
     for (int g = 0; g < Cell::gates; ++g) {
       b_ih[Cell::x_gates[g] * H + u] = sums[(Cell::x_first + g) * lanes<T>];
       b_hh[Cell::h_gates[g] * H + u] = sums[(Cell::h_first + g) * lanes<T>];

@@ -83,3 +83,22 @@ BPTT_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> e = two_n * (split.r * expm1_fraction(split.r)) + (two_n - Vec<T>(1));
   return e / (e + Vec<T>(2));
 }
+
+// e^x; its relative error grows with |x|, to 1e-5 and 1e-13 at the limits of the precisions.
+template <class T>
+BPTT_INLINE Vec<T> exp(Vec<T> x) {
+  const Vec<T> limit(Exponent<T>::limit);
+  const Split<T> split(maximum(Vec<T>(0) - limit, minimum(limit, x * Vec<T>(log2_e))));
+  return split.power() * exp2_fraction(split.r);
+}
+
+// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm of a number in 1..2 by the series
+// of atanh.
+template <class T>
+BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
+  constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
+  const Vec<T> zero(0.0), e = exp(minimum(x, zero - x)), s = e / (e + Vec<T>(2)), s2 = s * s;
+  Vec<T> p(1.0 / (2 * terms - 1));
+  BPTT_UNROLL for (int k = terms - 2; k >= 0; --k) p = p * s2 + Vec<T>(1.0 / (2 * k + 1));
+  return minimum(zero, x) - Vec<T>(2) * s * p;
+}

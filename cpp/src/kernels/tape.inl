@@ -38,12 +38,26 @@ struct SegmentTape {
   }
 };
 
+// h as the product with w_hh sees it, if that is not h itself.
+template <class T>
+struct Masked {
+  T *h0 = nullptr, *h = nullptr;  // [B, H] and [R, H]: before the first step, and after each
+  Masked() = default;
+  Masked(Pieces& pieces, const Dims& d, Index rows) {
+    if (!d.masked) return;
+    h0 = pieces.take<T>(d.B * d.H);
+    h = pieces.take<T>(rows * d.H);
+  }
+};
+
 // Rows of one step that share where their previous state lies.
 template <class T>
 struct ForwardStep {
   Range rows;
+  Index t;
   const T* x;                       // [row, I]
   const T* h;                       // [row, H]: before the step
+  const T* operand;                 // [row, H]: of the product with w_hh: h, or h masked
   StepState<T> before[max_states];  // from 1
   StepState<T> after[max_states];   // from 1
   T* saved;                         // [block][row][value][lane] or null
@@ -86,6 +100,8 @@ struct Tape {
   using Cell = typename P::Cell;
   typename P::Column *w_ih, *w_hh;  // by column
   T* h0;                            // [B, H]
+  Masked<T> masked;
+  T* params;                        // [block][param][lane]
   T* state0[max_states];            // from 1: [block][B][lane]
   T* starts[max_states];            // from 1: [segment] of [block][B][lane]: before its first step
   SegmentTape<T, Cell> last;
@@ -100,6 +116,8 @@ struct Tape {
     w_ih = pieces.take<typename P::Column>(P::column_size(d.H, d.I));
     w_hh = pieces.take<typename P::Column>(P::column_size(d.H, d.H));
     h0 = pieces.take<T>(d.B * d.H);
+    masked = Masked<T>(pieces, d, rows.first[d.T]);
+    params = pieces.take<T>(padded * Cell::params);
     for (int q = 1; q < Cell::states; ++q) {
       state0[q] = pieces.take<T>(d.B * padded);
       starts[q] = rows.segments > 1 ? pieces.take<T>(rows.segments * d.B * padded) : nullptr;

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._call import as_arrays, as_real, prepare
-from .dense import as_indices, check_shape
-from .grads import Array, AttentionGrads
+from .._call import as_arrays, as_real, prepare
+from ..dense import as_indices, check_shape
+from ..grads import Array, AttentionGrads
 
 __all__ = [
     "additive_attention_backward",
@@ -162,7 +162,7 @@ def dot_attention_forward(
 
     Examples
     --------
-    >>> from bptt.functional_attention import dot_attention_forward
+    >>> from bptt.functional.attention import dot_attention_forward
     >>> context, weights, tape = dot_attention_forward([[[0.0, 1.0]], [[1.0, 0.0]]], [[0.0, 0.0]])
     >>> context, weights
     (array([[0.5, 0.5]]), array([[0.5],

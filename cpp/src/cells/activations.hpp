@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// For cells whose activations are to choose: the value, and the derivative from argument and value.
+
+template <class V>
+BPTT_INLINE V activate(Activation f, V a) {
+  switch (f) {
+    case Activation::tanh: return tanh(a);
+    case Activation::relu: return maximum(V(0), a);
+    case Activation::leaky_relu: return maximum(V(0.01) * a, a);
+    case Activation::sigmoid: return sigmoid(a);
+    case Activation::hard_sigmoid:
+      return maximum(V(0), minimum(V(1), a * V(1.0 / 6) + V(0.5)));
+    case Activation::identity:
+    default: return a;
+  }
+}
+
+template <class V>
+BPTT_INLINE V slope(Activation f, V y) {
+  switch (f) {
+    case Activation::tanh: return V(1) - y * y;
+    case Activation::relu: return select_nonpositive(y, V(0), V(1));
+    case Activation::leaky_relu: return select_nonpositive(y, V(0.01), V(1));
+    case Activation::sigmoid: return y * (V(1) - y);
+    case Activation::hard_sigmoid: return zero_outside(y - V(0.5), V(0.5), V(1.0 / 6));
+    case Activation::identity:
+    default: return V(1);
+  }
+}
+
+// A gate: its argument clipped, then activated; and the gradient of the argument.
+template <class V>
+BPTT_INLINE V clipped(V a, V bound) {
+  return maximum(V(0) - bound, minimum(bound, a));
+}
+template <class V>
+BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
+  return zero_outside(a, bound, dy * slope(f, y));
+}

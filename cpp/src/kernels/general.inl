@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// What general cells have beside their equations (Extras).
+
+// States that can stay as they were.
+template <class Cell>
+constexpr int zoned_states = Cell::states == 2 ? 2 : 1;
+
+// How much of state q stays as it was, of the units at element `at` of [R, H].
+template <class T>
+BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
+  if (extras.zoneout[q]) return load(extras.zoneout[q] + at, used);
+  return Vec<T>(static_cast<double>(extras.zoneout_of_all[q]));
+}
+
+// h of `skip` steps before; before the first step, h0 is one step back, and nothing further.
+template <class T>
+struct Skips {
+  const Dims& d;
+  const Rows& rows;
+  const T *y, *h0;
+  Index skip;
+
+  // [H], or null.
+  BPTT_INLINE const T* of(Index t, Index row) const {
+    if (!skip) return nullptr;
+    const Index source = rows.reverse ? t + skip : t - skip, next = rows.reverse ? -1 : 1;
+    if (takes(source, row)) return y + (rows.first[source] + row) * d.H;
+    return takes(source + next, row) ? h0 + row * d.H : nullptr;
+  }
+  // Is step t one of the row's?
+  BPTT_INLINE bool takes(Index t, Index row) const {
+    return t >= 0 && t < d.T && row < rows.count[t];
+  }
+};
+
+// The gradients that skips pass back, [t % skip][block][B][lane]: of step t, until the step that it
+// came from.
+template <class T>
+struct SkipGradients {
+  T* base;
+  Index skip, blocks, B;
+  static Index size(Index skip, Index blocks, Index B) { return skip * blocks * B * lanes<T>; }
+  BPTT_INLINE T* at(Index t, Index j, Index row) const {
+    return base + ((t % skip * blocks + j) * B + row) * lanes<T>;
+  }
+};

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Control of the gradient inside BPTT: clipping of what goes one step back, and cuts.
+
+// Arrays [block][row][part][lane]: of one step.
+template <class T>
+struct StepGradients {
+  T* base;
+  Index block_size, row_size;  // in vectors
+  BPTT_INLINE T* at(Index j, Index row, Index part) const {
+    return base + (j * block_size + row * row_size + part) * lanes<T>;
+  }
+};
+
+template <class T, class Cell>
+struct Limits {
+  const BackwardCall<T>& call;
+  const Index blocks;
+  T* const (&dstates)[max_states];  // [block][B][lane]
+  const SkipGradients<T>& skips;
+  static constexpr Index L = lanes<T>;
+
+  // The gradients that step t passed back, of some rows.
+  void bound_states(Index t, Range r) const {
+    const StepClip& step_clip = call.step_clip;
+    const int q = step_clip.target == StepClip::c ? 1 : 0;
+    if (step_clip.kind != StepClip::none && step_clip.target != StepClip::gates)
+      clip({dstates[q], call.dims.B, 1}, 1, r);
+    for (Index row = r.begin; row < r.end && call.steps_left; ++row)
+      if ((call.steps_left[row] + (call.rows.reverse ? t : -t)) % call.cut == 0) cut_row(row);
+  }
+  void cut_row(Index row) const {
+    for (int q = 0; q < Cell::states; ++q)
+      for (Index j = 0; j < blocks; ++j)
+        store(dstates[q] + (j * call.dims.B + row) * L, Native<T>{});
+    for (Index k = 0; k < skips.skip; ++k)
+      for (Index j = 0; j < blocks; ++j) store(skips.at(k, j, row), Native<T>{});
+  }
+
+  // `parts` numbers of each unit, of some rows.
+  void clip(const StepGradients<T>& g, Index parts, Range r) const {
+    for (Index row = r.begin; row < r.end; ++row)
+      if (call.step_clip.kind == StepClip::norm)
+        clip_norm(g, parts, row);
+      else
+        clip_value(g, parts, row);
+  }
+  void clip_value(const StepGradients<T>& g, Index parts, Index row) const {
+    const T bound = T(call.step_clip.bound);
+    for (Index j = 0; j < blocks; ++j)
+      for (Index i = 0; i < parts; ++i) {
+        T* p = g.at(j, row, i);
+        store(p, maximum(broadcast(-bound), minimum(broadcast(bound), load(p))));
+      }
+  }
+
+  // In double and relative to the largest element: squares of large floats stay finite, and the
+  // padding takes no part. A gradient that is not finite stays as it is.
+  void clip_norm(const StepGradients<T>& g, Index parts, Index row) const {
+    const auto each = [&](const auto& f) {
+      for (Index j = 0; j < blocks; ++j)
+        for (Index i = 0; i < parts; ++i)
+          for (Index l = 0; l < used_lanes<T>(j, call.dims.H); ++l) f(g.at(j, row, i)[l]);
+    };
+    double largest = 0, sum = 0;
+    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
+    if (!(largest > 0)) return;
+    each([&](T v) {
+      const double scaled = static_cast<double>(v) / largest;
+      sum += scaled * scaled;
+    });
+    const double root = __builtin_sqrt(sum), bound = call.step_clip.bound;
+    if (!(largest * root > bound)) return;
+    const double factor = bound / largest / root;
+    each([&](T& v) { v = T(static_cast<double>(v) * factor); });
+  }
+};

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Arguments to what the core takes, or a clear error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .grads import Array
+
+
+def as_real(caller: str, name: str, value: Any) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{caller}: {name} is no array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
+            "(float32 or float64; other float and integer kinds are converted)"
+        )
+    if array.ndim > 3:
+        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most 3")
+    return array
+
+
+def prepare(array: Array, dtype: DTypeLike) -> Array:
+    """The array itself where the core can use it as it lies, else a copy."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.array(array, dtype, order="C")
+
+
+def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected a whole number")
+    if not least <= value <= most:
+        limits = f"{least} or more" if most == sys.maxsize else f"{least}..{most}"
+        raise ValueError(f"{caller}: {name} is {value}, expected {limits}")
+    return int(value)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Options of a recurrence that most calls leave out: converted here, checked in the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import is_
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ._convert import as_count, as_real, prepare
+
+# Of every cell, with what they are where left out.
+COMMON: dict[str, Any] = {
+    "resets": None,
+    "dilation": 1,
+    "skip": 0,
+    "zoneout": None,
+    "h_mask": None,
+}
+
+
+def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any] | None:
+    """Those of the values, in the order of the defaults, that are others; None if there are none.
+
+    By identity, which is fast: what equals a default without being it goes the longer way to the
+    same result.
+    """
+    if all(map(is_, values, defaults.values())):
+        return None
+    return {name: v for (name, d), v in zip(defaults.items(), values) if v is not d}
+
+
+def as_number(caller: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected a number")
+    return float(value)
+
+
+def as_name(caller: str, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected its name")
+    return value
+
+
+def as_resets(caller: str, value: Any) -> Any:
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{caller}: resets has dtype {array.dtype}, expected bool")
+    return prepare(array, np.bool_)
+
+
+def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[str, Any]:
+    """One number or array for h, or a pair for h and c."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if pair and states != 2:
+        raise ValueError(f"{caller}: zoneout is a pair, expected one for h: the cell has no c")
+    parts = value if pair else (value,)
+    core: dict[str, Any] = {}
+    for state, part in zip("hc", parts):
+        if np.ndim(part):
+            core[f"zoneout_of_{state}"] = prepare(as_real(caller, "zoneout", part), dtype)
+        elif part is not None:
+            core[f"zoneout_{state}"] = as_number(caller, "zoneout", part)
+    return core
+
+
+CONVERT: dict[str, Callable[[str, str, Any], Any]] = {
+    **dict.fromkeys(("gate_activation", "output_activation", "forget_gate"), as_name),
+    **dict.fromkeys(("leak", "cell_clip", "preact_clip"), as_number),
+    "dilation": lambda caller, name, value: as_count(caller, name, value, 1),
+    "skip": lambda caller, name, value: as_count(caller, name, value, 0),
+    "heads": lambda caller, name, value: as_count(caller, name, value, 1),
+}
+
+
+def as_options(
+    caller: str, options: dict[str, Any] | None, states: int, dtype: DTypeLike
+) -> dict[str, Any] | None:
+    """As the core takes them."""
+    if options is None:
+        return None
+    core: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name == "zoneout":
+            core |= as_zoneout(caller, value, states, dtype)
+        elif name == "resets":
+            core[name] = as_resets(caller, value)
+        elif name in ("peepholes", "h_mask"):
+            core[name] = prepare(as_real(caller, name, value), dtype)
+        else:
+            core[name] = CONVERT[name](caller, name, value)
+    return core

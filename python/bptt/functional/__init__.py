@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Recurrences over whole sequences, forward and backward, in the C++ core; attention in NumPy.
+
+Every function here has a twin of the same name and signature in `bptt.reference`.
+"""
+
+from .attention import (
+    additive_attention_backward,
+    additive_attention_forward,
+    dot_attention_backward,
+    dot_attention_forward,
+)
+from .gru import gru_backward, gru_forward
+from .lstm import lstm_backward, lstm_forward
+from .mgu import mgu_backward, mgu_forward
+from .rnn import rnn_backward, rnn_forward
+from .slstm import slstm_backward, slstm_forward
+
+__all__ = [
+    "additive_attention_backward",
+    "additive_attention_forward",
+    "dot_attention_backward",
+    "dot_attention_forward",
+    "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "mgu_backward",
+    "mgu_forward",
+    "rnn_backward",
+    "rnn_forward",
+    "slstm_backward",
+    "slstm_forward",
+]

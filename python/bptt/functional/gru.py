@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""GRU."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["gru_backward", "gru_forward"]
+
+OPTIONS = {"gate_activation": "sigmoid", "preact_clip": None, **COMMON}
+
+
+def gru_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    gate_activation: str = "sigmoid",
+    activation: str = "tanh",
+    preact_clip: float | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    h_mask: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """GRU over whole sequences, reset gate applied after the recurrent product.
+
+    r = sig(w_ir x_t + b_ir + w_hr h_{t-1} + b_hr),
+    z = sig(w_iz x_t + b_iz + w_hz h_{t-1} + b_hz),
+    n = tanh(w_in x_t + b_in + r (w_hn h_{t-1} + b_hn)),   h_t = (1 - z) n + z h_{t-1}.
+    This is the form of PyTorch, cuDNN and Keras (there ``reset_after=True``).
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+    w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, H)
+        Weights of the input and of the previous state; gate order r, z, n (PyTorch's).
+    b_ih, b_hh : array_like, shape (3*H,), optional
+        Biases; none if omitted.
+    state : array_like, shape (B, H), optional
+        Before the first step; zeros if omitted.
+    gate_activation, activation : str
+        Of r and z, and of n, as in `lstm_forward`.
+    preact_clip : float, optional
+        The arguments of all gates are clipped to -bound..bound, as in `lstm_forward`.
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets, dilation, skip, zoneout, h_mask
+        As in `lstm_forward`.
+    keep_tape : bool
+        Keep what `gru_backward` needs; inference without it takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : ndarray, shape (B, H)
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `gru_backward`. It keeps what it needs of the weights.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Precision and empty arrays: as in `lstm_forward`.
+
+    References
+    ----------
+    Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
+    EMNLP; https://arxiv.org/abs/1406.1078.
+    """
+    return forward(
+        "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+        threads, checkpoint, max_bytes, compute,
+        given(OPTIONS, (gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask)),
+    )  # fmt: skip
+
+
+def gru_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of a GRU: exact backpropagation through time.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `gru_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : array_like, shape (B, H), optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `gru_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `gru_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
+    """
+    return backward("gru", tape, dy, dstate, step_clip, cut, threads)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""LSTM and its variants."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["lstm_backward", "lstm_forward"]
+
+OPTIONS = {
+    "peepholes": None,
+    "forget_gate": "own",
+    "gate_activation": "sigmoid",
+    "output_activation": "tanh",
+    "cell_clip": None,
+    "preact_clip": None,
+    **COMMON,
+}
+
+
+def lstm_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    peepholes: ArrayLike | None = None,
+    forget_gate: str = "own",
+    gate_activation: str = "sigmoid",
+    activation: str = "tanh",
+    output_activation: str = "tanh",
+    cell_clip: float | None = None,
+    preact_clip: float | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    h_mask: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """LSTM with forget gate over whole sequences.
+
+    With i, f, g, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
+    c_t = sig(f) c_{t-1} + sig(i) tanh(g),   h_t = sig(o) tanh(c_t).
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features. Where it is C-contiguous and of the dtype of the
+        computation, the tape refers to it: do not change it before the backward call.
+    w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H)
+        Weights of the input and of the previous state; gate order i, f, g, o (PyTorch's).
+    b_ih, b_hh : array_like, shape (4*H,), optional
+        Biases; none if omitted.
+    state : tuple (h, c) of array_like, shape (B, H) each, optional
+        Before the first step; zeros if omitted.
+    peepholes : array_like, shape (3, H), optional
+        p_i, p_f, p_o: p_i c_{t-1} and p_f c_{t-1} are added to the arguments of i and f, p_o c_t to
+        that of o (Gers & Schmidhuber, 2000). (2, H), p_i and p_o, without an own forget gate.
+    forget_gate : {"own", "coupled", "none"}
+        "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i, g, o: 3*H rows.
+    gate_activation : {"sigmoid", "hard_sigmoid"}
+        Of i, f and o; hard_sigmoid(a) = min(max(a/6 + 1/2, 0), 1), as in PyTorch and Keras 3.
+    activation, output_activation : {"tanh", "relu", "identity"}
+        In place of the tanh of g, and of that of c_t.
+    cell_clip, preact_clip : float, optional
+        c_t, or the arguments of all gates, are clipped to -bound..bound (forward; the gradient is
+        zero where they were).
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets : array_like of bool, shape (T, B), optional
+        Where True, the state is zero before the step, and no gradient passes: as if another
+        sequence began. Not with `dilation`.
+    dilation : int
+        k > 1: the state of k steps before takes the place of that of one step before (Chang et al.,
+        2017). States are then (k, B, H) each, the oldest first.
+    skip : int
+        k > 0: h of k steps before is added to h (residual in time). Before the first step, the
+        initial state is one step back, and nothing further.
+    zoneout : float or array_like, shape (T, B, H), or a pair of them for h and c, optional
+        How much, 0..1, of the old state stays: h_t = z h_{t-1} + (1 - z) h (Krueger et al., 2017);
+        random zeros and ones in training, their mean in inference. One for all is that of h.
+    h_mask : array_like, shape (B, H), optional
+        Multiplies h_{t-1} in the product with w_hh: variational dropout (Gal & Ghahramani, 2016).
+    keep_tape : bool
+        Keep what `lstm_backward` needs; without it, inference takes less time and memory.
+    threads : int, optional
+        At most so many; `bptt.get_num_threads()` if omitted. Small calls take fewer. Results do
+        not depend on it.
+    checkpoint : {"sqrt"}, optional
+        Keep the values of one of about sqrt(T) segments of steps; `lstm_backward` computes the
+        others again: the same gradients to the last bit in about a third more time.
+    max_bytes : int, optional
+        As `checkpoint`, with segments so long that the tape and the workspace of `lstm_backward`
+        take at most so many bytes.
+    compute : {"bf16", "bf16_if_available"}, optional
+        Take the products of float32 arrays in bfloat16 (8 significant bits), with sums, gates,
+        states and gradients in float32: errors of about 5e-3 of the largest value with weights of
+        usual size. `bptt.show_config` tells whether this CPU can.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : tuple (h, c) of ndarray, shape (B, H) each
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `lstm_backward`. It keeps what it needs of the weights.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible,
+        such as `max_bytes` too few.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Computes in float64 if x, a weight or a bias is float64, else in float32; other arrays are
+    converted to that. T = 0 and B = 0 give an empty `y`; the state passes through.
+
+    References
+    ----------
+    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8);
+    Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
+    """
+    options = (
+        peepholes, forget_gate, gate_activation, output_activation, cell_clip, preact_clip,
+        resets, dilation, skip, zoneout, h_mask,
+    )  # fmt: skip
+    return forward(
+        "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+        threads, checkpoint, max_bytes, compute, given(OPTIONS, options),
+    )  # fmt: skip
+
+
+def lstm_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of an LSTM: exact backpropagation through time.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `lstm_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : tuple (h, c) of array_like, shape (B, H) each, optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `lstm_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
+    """
+    return backward("lstm", tape, dy, dstate, step_clip, cut, threads)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""MGU."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["mgu_backward", "mgu_forward"]
+
+OPTIONS = {"preact_clip": None, **COMMON}
+
+
+def mgu_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    preact_clip: float | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    h_mask: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """MGU, the minimal gated unit, over whole sequences; one gate both resets and updates.
+
+    f = sig(w_if x_t + b_if + w_hf h_{t-1} + b_hf),
+    n = tanh(w_in x_t + b_in + f (w_hn h_{t-1} + b_hn)),   h_t = (1 - f) n + f h_{t-1}.
+    The gate acts after the recurrent product and keeps the old state where it is 1, as in Flax.
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+    w_ih, w_hh : array_like, shapes (2*H, I) and (2*H, H)
+        Weights of the input and of the previous state; gate order f, n.
+    b_ih, b_hh : array_like, shape (2*H,), optional
+        Biases; none if omitted.
+    state : array_like, shape (B, H), optional
+        Before the first step; zeros if omitted.
+    preact_clip : float, optional
+        The arguments of both gates are clipped to -bound..bound, as in `lstm_forward`.
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets, dilation, skip, zoneout, h_mask
+        As in `lstm_forward`.
+    keep_tape : bool
+        Keep what `mgu_backward` needs; inference without it takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : ndarray, shape (B, H)
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `mgu_backward`. It keeps what it needs of the weights.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Precision and empty arrays: as in `lstm_forward`.
+
+    References
+    ----------
+    Zhou, Wu, Zhang & Zhou (2016), "Minimal gated unit for recurrent neural networks",
+    https://arxiv.org/abs/1603.09420.
+    """
+    return forward(
+        "mgu", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
+        threads, checkpoint, max_bytes, compute,
+        given(OPTIONS, (preact_clip, resets, dilation, skip, zoneout, h_mask)),
+    )  # fmt: skip
+
+
+def mgu_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of an MGU: exact backpropagation through time.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `mgu_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : array_like, shape (B, H), optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `mgu_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `mgu_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
+    """
+    return backward("mgu", tape, dy, dstate, step_clip, cut, threads)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""Elman RNN, and the leaky integrator."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["rnn_backward", "rnn_forward"]
+
+OPTIONS = {"leak": None, "preact_clip": None, **COMMON}
+
+
+def rnn_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    activation: str = "tanh",
+    leak: float | None = None,
+    preact_clip: float | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    h_mask: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """Elman RNN over whole sequences.
+
+    h_t = activation(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh)
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+    w_ih, w_hh : array_like, shapes (H, I) and (H, H)
+        Weights of the input and of the previous state.
+    b_ih, b_hh : array_like, shape (H,), optional
+        Biases; none if omitted.
+    state : array_like, shape (B, H), optional
+        Before the first step; zeros if omitted.
+    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}
+        leaky_relu has slope 0.01.
+    leak : float, optional
+        a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
+        2007); 1 if omitted.
+    preact_clip : float, optional
+        The argument of the activation is clipped to -bound..bound (forward; its gradient is zero
+        where it was).
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets, dilation, skip, zoneout, h_mask
+        As in `lstm_forward`.
+    keep_tape : bool
+        Keep what `rnn_backward` needs; inference without it takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : ndarray, shape (B, H)
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `rnn_backward`. It keeps what it needs of the weights.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Precision and empty arrays: as in `lstm_forward`.
+
+    References
+    ----------
+    Elman (1990), "Finding structure in time", Cognitive Science 14(2).
+    """
+    return forward(
+        "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
+        threads, checkpoint, max_bytes, compute,
+        given(OPTIONS, (leak, preact_clip, resets, dilation, skip, zoneout, h_mask)),
+    )  # fmt: skip
+
+
+def rnn_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of an Elman RNN: exact backpropagation through time.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `rnn_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : array_like, shape (B, H), optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, to the initial state as well: "value"
+        limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
+        each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
+        then no longer the gradient of L.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `rnn_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `rnn_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
+    """
+    return backward("rnn", tape, dy, dstate, step_clip, cut, threads)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""sLSTM."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._convert import as_count, as_real
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["slstm_backward", "slstm_forward"]
+
+OPTIONS = {"heads": 1, **COMMON}
+
+
+def block_diagonal(w_hh: ArrayLike, heads: int) -> Array:
+    """(4*H, H/heads) as (4*H, H), zero where a unit does not see another."""
+    heads = as_count("slstm_forward", "heads", heads, 1)
+    w = as_real("slstm_forward", "w_hh", w_hh)
+    rows, size = w.shape if w.ndim == 2 else (0, 0)
+    if rows != 4 * heads * size:
+        raise ValueError(
+            f"slstm_forward: w_hh has shape {w.shape}, expected (4*H, H/heads) with heads = {heads}"
+        )
+    dense = np.zeros((4, heads, size, heads, size), w.dtype)
+    k = np.arange(heads)
+    dense[:, k, :, k] = w.reshape(4, heads, size, size).swapaxes(0, 1)
+    return dense.reshape(rows, heads * size)
+
+
+def blocks_of(dense: Array, heads: int) -> Array:
+    """The inverse of `block_diagonal`."""
+    if heads == 1:
+        return dense
+    rows, H = dense.shape
+    k = np.arange(heads)
+    blocks = dense.reshape(4, heads, H // heads, heads, H // heads)[:, k, :, k]
+    return np.ascontiguousarray(blocks.swapaxes(0, 1)).reshape(rows, H // heads)
+
+
+def slstm_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    heads: int = 1,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    h_mask: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """sLSTM over whole sequences: an LSTM with an exponential input gate, normalised.
+
+    With i, f, z, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh and a stabiliser m:
+    m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
+    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t.
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+    w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H/heads)
+        Weights of the input and of the previous state; gate order i, f, z, o.
+    b_ih, b_hh : array_like, shape (4*H,), optional
+        Biases; none if omitted.
+    state : tuple (h, c, n, m) of array_like, shape (B, H) each, optional
+        Before the first step; zeros if omitted.
+    heads : int
+        The units are in so many equal groups, each of which sees only its own h in w_hh.
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets, dilation, skip, zoneout, h_mask
+        As in `lstm_forward`.
+    keep_tape : bool
+        Keep what `slstm_backward` needs; inference without it takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : tuple (h, c, n, m) of ndarray, shape (B, H) each
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `slstm_backward`. It keeps what it needs of the weights.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Precision and empty arrays: as in `lstm_forward`.
+
+    References
+    ----------
+    Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2,
+    https://arxiv.org/abs/2405.04517.
+    """
+    if heads != 1:
+        w_hh = block_diagonal(w_hh, heads)
+    return forward(
+        "slstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
+        threads, checkpoint, max_bytes, compute,
+        given(OPTIONS, (heads, resets, dilation, skip, zoneout, h_mask)),
+    )  # fmt: skip
+
+
+def slstm_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of an sLSTM: exact backpropagation through time.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `slstm_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : tuple (h, c, n, m) of array_like, shape (B, H) each, optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `slstm_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `slstm_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
+    """
+    grads = backward("slstm", tape, dy, dstate, step_clip, cut, threads)
+    heads = 1 if tape is None or tape.options is None else tape.options.get("heads", 1)
+    return grads._replace(w_hh=blocks_of(grads.w_hh, heads))

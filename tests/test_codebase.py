@@ -59,7 +59,7 @@ def test_versions_are_equal() -> None:
     assert f"## {bptt.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("path", (ROOT / "python/bptt/reference").glob("*.py"), ids=name_of)
+@pytest.mark.parametrize("path", sorted((ROOT / "python/bptt/reference").glob("*.py")), ids=name_of)
 def test_reference_never_imports_the_core(path: Path) -> None:
     imports = re.findall(r"^ *(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
     own = {f".{other.stem}" for other in path.parent.glob("*.py")}

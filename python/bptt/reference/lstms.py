@@ -85,7 +85,7 @@ def lstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
     if o.peepholes is not None:
         extra["peepholes"] = np.stack([di * s[1], *([df * s[1]] if own else []), do * k["c"]])
     d = [di, df, dg, do] if own else [di, dg, do]
-    return d, d, (np.zeros_like(ds[0]), passed), extra
+    return d, d, (np.zeros_like(s[0]), passed), extra
 
 
 def log_sigmoid(a: Array) -> Array:

@@ -168,7 +168,8 @@ def backward(module: Any, c: Call, tape: Any, **more: Any) -> Any:
 
 def named(y: Any, state: Any, grads: Any) -> dict[str, Any]:
     """All results by name, tuples taken apart."""
-    found = {"y": y, "final": state} | {f"d {k}": v for k, v in grads._asdict().items()}
+    grads = grads if isinstance(grads, dict) else grads._asdict()
+    found = {"y": y, "final": state} | {f"d {k}": v for k, v in grads.items()}
     flattened = {f"{k}[{i}]": a for k, v in found.items() for i, a in enumerate(flat(v))}
     return {name: a for name, a in flattened.items() if a is not None}
 

@@ -3,22 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 
 from bptt import reference
-from cases import assert_close, flat, state_of
+from cases import assert_close
 from recurrences import (
     CASES,
-    NAMES,
-    Call,
     Case,
     call,
-    forward,
     gradients,
-    named,
     results,
 )
 

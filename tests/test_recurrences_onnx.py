@@ -22,7 +22,6 @@ CASES = [
     Case("rnn-relu", "rnn", {"activation": "relu"}),
     Case("gru", "gru", {}),
     Case("gru-before", "gru", {"reset_after": False}),
-    Case("gru-before-lengths", "gru", {"reset_after": False, "lengths": True}),
     Case("gru-clip", "gru", {"preact_clip": 0.5}),
     Case("gru-before-clip", "gru", {"reset_after": False, "preact_clip": 0.5}),
     Case("gru-hard-relu", "gru", {**HARD, "activation": "relu"}),
@@ -56,9 +55,8 @@ def inputs_of(c: Any) -> dict[str, Any]:
     full = with_four_gates if "forget_gate" in c.options else np.asarray
     W, R, *biases = (reorder(full(a[k]), order) for k in ("w_ih", "w_hh", "b_ih", "b_hh"))
     T, B, _ = a["x"].shape
-    lengths = c.options.get("lengths")
     named = {"X": a["x"], "W": W, "R": R, "B": np.concatenate(biases, 1)}
-    named["sequence_lens"] = np.full(B, T) if lengths is None else lengths
+    named["sequence_lens"] = np.full(B, T)
     h, *rest = flat(a["state"])
     named |= {"initial_h": h[None], **({"initial_c": rest[0][None]} if rest else {})}
     if "peepholes" in a:  # rows i o f

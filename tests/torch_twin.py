@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from bptt.reference import clip_step
 from cases import flat, state_of
 from recurrences import Call, named
 
@@ -28,8 +29,8 @@ ACTIVATIONS = {
 class Twin:
     """One cell with the tensors and options of a call."""
 
-    def __init__(self, c: Call, arrays: dict[str, Any]) -> None:
-        self.arrays, self.o = arrays, c.options
+    def __init__(self, c: Call, arrays: dict[str, Any], step_clip: Any) -> None:
+        self.arrays, self.o, self.step_clip = arrays, c.options, step_clip
         self.step = getattr(self, c.cell)
         self.gates = {"rnn": 1, "gru": 3, "mgu": 2, "lstm1997": 3}.get(c.cell, 4)
         if self.o.get("forget_gate", "own") != "own":
@@ -53,8 +54,23 @@ class Twin:
         bound = self.o.get(name)
         return a if bound is None else torch.clamp(a, -bound, bound)
 
+    def passing(self, a: Any, target: str) -> Any:
+        """The same numbers, and a gradient that is clipped on its way back."""
+        if self.step_clip is None or (*self.step_clip, "h")[2] != target or not a.requires_grad:
+            return a
+        a = a.clone()
+        a.register_hook(lambda d: torch.tensor(clip_step(d.numpy(), self.step_clip[:2])))
+        return a
+
     def sums(self, x: Any, u: Any) -> Any:
-        return (self.linear("ih", x) + self.linear("hh", u)).split(self.H)
+        return self.passing(self.linear("ih", x) + self.linear("hh", u), "gates").split(self.H)
+
+    def sums_apart(self, x: Any, u: Any) -> Any:
+        """The two halves of the last gate are sums of their own."""
+        *xs, x_n = self.linear("ih", x).split(self.H)
+        *hs, h_n = self.linear("hh", u).split(self.H)
+        shared = [p + q for p, q in zip(xs, hs)]
+        return self.passing(torch.cat([*shared, x_n, h_n]), "gates").split(self.H)
 
     def rnn(self, x: Any, u: Any, s: Any) -> Any:
         y = self.act(self.clip(self.sums(x, u)[0]))
@@ -79,16 +95,16 @@ class Twin:
         return [self.arrays["w_hr"] @ h if "w_hr" in self.arrays else h, c]
 
     def gru(self, x: Any, u: Any, s: Any) -> Any:
-        xs, hs = (a.split(self.H) for a in (self.linear("ih", x), self.linear("hh", u)))
-        r, z = (self.gate(self.clip(xs[k] + hs[k])) for k in (0, 1))
-        h_n = r * hs[2] if self.o.get("reset_after", True) else self.linear("hh", r * u)[-self.H :]
-        n = self.act(self.clip(xs[2] + h_n))
+        r, z, x_n, h_n = self.sums_apart(x, u)
+        r, z = self.gate(self.clip(r)), self.gate(self.clip(z))
+        early = not self.o.get("reset_after", True)
+        n = self.act(self.clip(x_n + (self.linear("hh", r * u)[-self.H :] if early else r * h_n)))
         return [(1 - z) * n + z * s[0]]
 
     def mgu(self, x: Any, u: Any, s: Any) -> Any:
-        xs, hs = (a.split(self.H) for a in (self.linear("ih", x), self.linear("hh", u)))
-        f = torch.sigmoid(self.clip(xs[0] + hs[0]))
-        n = torch.tanh(self.clip(xs[1] + f * hs[1]))
+        f, x_n, h_n = self.sums_apart(x, u)
+        f = torch.sigmoid(self.clip(f))
+        n = torch.tanh(self.clip(x_n + f * h_n))
         return [(1 - f) * n + f * s[0]]
 
     def slstm(self, x: Any, u: Any, s: Any) -> Any:
@@ -122,7 +138,7 @@ class Twin:
                 history = [[torch.zeros_like(q) for q in history[-1]]] * d
             if cut is not None and (count - p) % cut == 0:
                 history = [[q.detach() for q in entry] for entry in history]
-            s = history[-d]
+            s = [self.passing(q, target) for q, target in zip(history[-d], "hc-+")]
             mask = o.get("h_mask")
             u = s[0] if mask is None else s[0] * torch.tensor(mask[b])
             new = self.step(self.arrays["x"][t, b], u, s)
@@ -139,7 +155,7 @@ class Twin:
         return y, history[-d:]
 
 
-def results(c: Call, cut: int | None = None) -> dict[str, Any]:
+def results(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
     """Named as in `recurrences.results`."""
 
     def leaf(a: Any) -> Any:
@@ -147,7 +163,7 @@ def results(c: Call, cut: int | None = None) -> dict[str, Any]:
 
     arrays = {k: [None if a is None else leaf(a) for a in flat(v)] for k, v in c.arrays.items()}
     state = arrays["state"]
-    twin = Twin(c, {k: state_of(v) for k, v in arrays.items()})
+    twin = Twin(c, {k: state_of(v) for k, v in arrays.items()}, step_clip)
     T, B, P = c.dy.shape
     d, lengths = c.options.get("dilation", 1), c.options.get("lengths")
     y, finals = torch.zeros(T, B, P, dtype=torch.float64), []

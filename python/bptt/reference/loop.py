@@ -159,9 +159,10 @@ def retreat(
     the queues before it; and by name that of x and the parameters."""
     net, t, queues = tape.net, tape.times[n], tape.queues[n]
     o, on = net.o, tape.active[t][:, None]
-    ds = [np.where(on, d[-1], 0) for d in dqueues]
+    ds = [d[-1] for d in dqueues]
     if dy is not None:
-        ds[0] = np.where(on, ds[0] + np.asarray(dy)[t], 0)
+        ds[0] = ds[0] + np.asarray(dy)[t]
+    ds = [np.where(on, d, 0) for d in ds]
     older = [np.concatenate([np.zeros_like(d[:1]), d[:-1]]) for d in dqueues]
     if o.skip:
         older[0][-o.skip] += ds[0]
@@ -186,7 +187,7 @@ def backward(
     step_clip: StepClip,
     cut: int | None = None,
 ) -> Grads:
-    net, final = tape.net, tape.queues[-1]
+    net, (*_, final) = tape.net, tape.queues
     K, B, _ = final[0].shape
     dqueues = filled(net, dstate, K, B, final[0].dtype)
     total = {name: np.zeros_like(a) for name, a in net.parameters.items()}

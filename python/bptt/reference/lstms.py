@@ -160,7 +160,7 @@ class Cell(NamedTuple):
     names: tuple[str, ...]  # of the states; the first is h
     zones: tuple[int | None, ...] = (0,)  # which part of `zoneout` each state has
     operand: tuple[int, ...] = (0,)  # the states that w_hh multiplies, side by side
-    truncated: bool = False  # does the gradient end at the recurrent product?
+    truncated: bool = False  # does the gradient end at the product? With more than h it must.
     apart: int | None = None  # the gate whose two halves are sums of their own
 
     @property

@@ -210,6 +210,5 @@ def step_grad(
     du = du if o.h_mask is None else du * o.h_mask
     passed = list(direct)
     if not cell.truncated:
-        for state, part in zip(cell.operand, np.split(du, len(cell.operand), -1)):
-            passed[state] = passed[state] + part
+        passed[0] = passed[0] + du
     return passed, grads

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import recurrences
 import textbook
 from bptt import reference
+from bptt.reference import loop
 from cases import (
     CELLS,
     OPTIONS,
@@ -70,6 +72,41 @@ def gradient_check(p: Problem) -> Check:
     return check
 
 
+OF_CELLS = {
+    "rnn": ["leak"],
+    "lstm": [
+        "peepholes",
+        "coupled-peepholes",
+        "clips",
+        "none",
+        "layer_norm-peepholes",
+        "projected-plain",
+    ],
+    "gru": ["before-clip-mask"],
+    "mgu": ["plain", "preact_clip"],
+    "slstm": ["plain"],
+    "lstm1997": ["plain"],
+}
+OF_LOOP = ["skip-resets-reverse", "dilation-lengths", "zoneout-skip-dilation"]
+
+
+def option_checks(cell: str, ids: list[str], expected: Any, **how: Any) -> list[Check]:
+    """Cases of `recurrences` against what is ``expected`` of them: all results, or gradients."""
+
+    def checked(c: recurrences.Call) -> Check:
+        want = expected(c, **how)
+
+        def check() -> None:
+            got = recurrences.results(c, **how)
+            assert_close({name: got[name] for name in want}, want, TOLERANCE["float32"])
+
+        return check
+
+    cases = [c for c in recurrences.CASES if c.id in [f"{cell}-{name}" for name in ids]]
+    assert len(cases) == len(ids)
+    return [checked(recurrences.call(c, (5, 2, 2, 4))) for c in cases]
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 def test_wrong_cell_gradients_are_caught(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     row = reference.CELLS[cell.name]
@@ -78,7 +115,38 @@ def test_wrong_cell_gradients_are_caught(cell: Cell, monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(reference.CELLS, cell.name, row._replace(grad=mutant))
 
     checks = [gradient_check(problem(cell, (4, 2, 3, 4)))]
+    checks += option_checks(cell.name, OF_CELLS[cell.name], recurrences.gradients)
     assert survivors(row.grad, install, checks) == []
+
+
+@pytest.mark.parametrize("part", ["step", "grad"])
+@pytest.mark.parametrize("name", ["mgu", "slstm", "lstm1997"])
+def test_wrong_cells_are_caught(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = pytest.importorskip("torch_twin")
+    row = reference.CELLS[name]
+
+    def install(mutant: Any) -> None:
+        monkeypatch.setitem(reference.CELLS, name, row._replace(**{part: mutant}))
+
+    checks = option_checks(name, OF_CELLS[name], twin.results)
+    assert survivors(getattr(row, part), install, checks) == []
+
+
+@pytest.mark.parametrize("name", ["step", "step_grad", "mixed", "retreat", "is_cut", "filled"])
+def test_wrong_steps_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = pytest.importorskip("torch_twin")
+
+    def install(mutant: Any) -> None:
+        monkeypatch.setattr(loop, name, mutant)
+
+    checks = option_checks("lstm", [*OF_LOOP, "projected-layer_norm-skip"], twin.results, cut=2)
+    checks += option_checks(
+        "gru", ["before-clip-mask", "before-lengths", "zoneout"], twin.results, cut=3
+    )
+    checks += option_checks("lstm1997", ["zoneout"], twin.results)
+    clip = ("value", 0.1, "gates")
+    checks += option_checks("mgu", ["plain"], twin.results, step_clip=clip)
+    assert survivors(getattr(loop, name), install, checks) == []
 
 
 def forward_check(p: Problem) -> Check:
@@ -100,6 +168,9 @@ def test_wrong_equations_are_caught(cell: Cell, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(reference.CELLS, cell.name, row._replace(step=mutant))
 
     checks = [forward_check(problem(cell, (4, 3, 2, 3)))]
+    if cell.name != "gru":  # the textbook has no options of a step
+        twin = pytest.importorskip("torch_twin")
+        checks += option_checks(cell.name, OF_CELLS[cell.name], twin.results)
     assert survivors(row.step, install, checks) == []
 
 
@@ -110,6 +181,7 @@ def test_a_wrong_forward_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     cells = [c for c in CELLS if c.name in ("lstm", "gru")]
     problems = [problem(c, (4, 3, 2, 3), o) for c in cells for o in OPTIONS if not o.step_clip]
     checks = [check(p) for p in problems for check in (forward_check, gradient_check)]
+    checks += option_checks("gru", OF_LOOP, recurrences.gradients)
     # Not wrong: the padding of x counts for nothing, whatever finite number it is.
     equivalent = ["forward: 0 -> 1 in `x = np.where(active[:, :, None], x, 0)`"]
     assert survivors(reference.forward, install, checks) == equivalent
@@ -141,6 +213,7 @@ def test_a_wrong_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reference, "backward", mutant)
 
     checks = loop_checks("lstm") + loop_checks("gru")
+    checks += option_checks("gru", OF_LOOP, recurrences.gradients)
     assert survivors(reference.backward, install, checks) == []
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-State = Any  # h for RNN and GRU, the tuple (h, c) for LSTM
+State = Any  # h for cells with no other, the tuple (h, c) for LSTM, (h, c, n, m) for sLSTM
 
 
 class Grads(NamedTuple):
@@ -24,8 +24,11 @@ class Grads(NamedTuple):
     w_ih : ndarray, shape (G*H, I)
     w_hh : ndarray, shape (G*H, H)
     b_ih, b_hh : ndarray, shape (G*H,), or None where the forward call had no bias
-    state : ndarray, shape (B, H), or a tuple (h, c) of them for LSTM
+    state : ndarray, shape (B, H), or a tuple of them for cells with several, as (h, c) for LSTM
         Gradient with respect to the initial state (given also when the forward call used zeros).
+    peepholes : ndarray, shape (3, H) or (2, H), or None
+    w_hr : ndarray, shape (P, H), or None
+    layer_norm : tuple of ndarrays, or None
     """
 
     x: Array
@@ -34,6 +37,9 @@ class Grads(NamedTuple):
     b_ih: Array | None
     b_hh: Array | None
     state: State
+    peepholes: Array | None = None
+    w_hr: Array | None = None
+    layer_norm: tuple[Array, ...] | None = None
 
     def __repr__(self) -> str:
         def shape(value: Any) -> str:
@@ -43,7 +49,12 @@ class Grads(NamedTuple):
                 return "(" + ", ".join(shape(v) for v in value) + ")"
             return str(np.shape(value))
 
-        return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in self._asdict().items()) + ")"
+        given = {k: v for k, v in self._asdict().items() if k in Grads._fields[:6] or v is not None}
+        return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in given.items()) + ")"
+
+
+# Without the optional fields too, which namedtuple's own refuses.
+Grads._make = classmethod(lambda cls, values: cls(*values))  # type: ignore[method-assign, assignment]
 
 
 class AttentionGrads(NamedTuple):

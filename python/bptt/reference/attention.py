@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .grads import Array, AttentionGrads
+from ..grads import Array, AttentionGrads
 
 __all__ = [
     "additive_attention_backward",

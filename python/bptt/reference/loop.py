@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""The one loop over time, forward and backward, for every cell.
+
+What a step sees of the past is a queue for each state, (K, B, H), the newest entry last: the states
+before the last K steps of each sequence. An LSTM needs K = 1; a dilation of k or a skip over k
+steps looks k entries back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..grads import Array, Grads, State
+from .cells import Options, Saved, States
+from .lstms import CELLS
+from .products import Network, StepClip, clip_of, clip_step, step, step_grad
+
+Queues = list[Array]
+
+
+class Tape(NamedTuple):
+    """What `backward` needs of one forward call."""
+
+    net: Network
+    x: Array  # (T, B, I), zero in the padding
+    times: list[int]  # time indices in the order of processing
+    active: Array  # (T, B): is step t inside sequence b?
+    queues: list[Queues]  # before each processed step, and the final ones
+    saved: list[Saved]  # per processed step, by name
+
+
+# --- queues
+
+
+def filled(net: Network, state: State, K: int, B: int, dtype: Any) -> Queues:
+    """Queues with the newest entries as ``state`` gives them, and zeros before these."""
+    queues, first, several = [], K - net.o.dilation, len(net.sizes) > 1
+    parts = state if several and state is not None else [state] * len(net.sizes)
+    for size, part in zip(net.sizes, parts):
+        queue = np.zeros((K, B, size), dtype)
+        if part is not None:
+            queue[first:] = np.reshape(part, queue[first:].shape)
+        queues.append(queue)
+    return queues
+
+
+def newest(net: Network, queues: Queues) -> State:
+    """The state as users see it: (B, H), or as many of these as the dilation."""
+    d = net.o.dilation
+    parts = tuple(q[-1] if d == 1 else q[-d:] for q in queues)
+    return parts if len(parts) > 1 else parts[0]
+
+
+def before(net: Network, queues: Queues) -> States:
+    """The states that stand for those before the step."""
+    return tuple(q[-net.o.dilation] for q in queues)
+
+
+def is_reset(net: Network, t: int, on: Array) -> Array:
+    resets = net.o.resets
+    return np.zeros_like(on) if resets is None else on & np.asarray(resets, bool)[t][:, None]
+
+
+# --- zoneout (Krueger et al., 2017) and skip
+
+
+def zones(net: Network, t: int) -> list[Any]:
+    """How much each state keeps of itself; None is nothing."""
+    z = net.o.zoneout
+    pair = z if isinstance(z, tuple) else (z, None)
+    at = [None if zone is None else pair[zone] for zone in net.cell.zones]
+    return [z if z is None or np.ndim(z) == 0 else z[t] for z in at]
+
+
+def old_part(z: Any, a: Array) -> Any:
+    return 0 if z is None else z * a
+
+
+def new_part(z: Any, a: Array) -> Array:
+    return a if z is None else (1 - z) * a
+
+
+def mixed(net: Network, new: States, queues: Queues, t: int) -> States:
+    """The states as the next step will find them, of those that the cell made."""
+    old = before(net, queues)
+    h, *rest = (new_part(z, b) + old_part(z, a) for z, a, b in zip(zones(net, t), old, new))
+    return (h + queues[0][-net.o.skip] if net.o.skip else h, *rest)
+
+
+# --- forward
+
+
+def own(value: Any) -> Any:
+    """The tape's own copy of an option."""
+    if isinstance(value, (tuple, list)):
+        return tuple(own(v) for v in value)
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def forward(
+    cell: str,
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None,
+    b_hh: Array | None,
+    state: State,
+    lengths: Any,
+    reverse: bool,
+    keep_tape: bool,
+    **options: Any,
+) -> tuple[Array, State, Tape | None]:
+    o = Options(**{name: own(value) for name, value in options.items()})
+    given = [None if a is None else np.array(a) for a in (w_ih, w_hh, b_ih, b_hh)]
+    net, x = Network(CELLS[cell], o, *given), np.array(x)  # type: ignore[arg-type]
+    T, B, _ = x.shape
+    parts = state if isinstance(state, (tuple, list)) else (state,)
+    complex_parts = [s for s in parts if np.iscomplexobj(s)]
+    dtype = np.result_type(x, *net.parameters.values(), *complex_parts)
+    lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
+    active = np.arange(T)[:, None] < lengths
+    x = np.where(active[:, :, None], x, 0)
+    times = list(range(T))[::-1] if reverse else list(range(T))
+    queues = filled(net, state, max(o.dilation, o.skip), B, dtype)
+    y = np.zeros((T, B, net.sizes[0]), dtype)
+    before_steps, saved = [], []
+    for t in times:
+        on = active[t][:, None]
+        queues = [np.where(is_reset(net, t, on), 0, q) for q in queues]
+        new, kept = step(net, x[t], before(net, queues))
+        new = mixed(net, new, queues, t)
+        before_steps.append(queues)
+        saved.append(kept)
+        queues = [np.where(on, [*q[1:], a], q) for q, a in zip(queues, new)]
+        y[t] = np.where(on, new[0], 0)
+    final = newest(net, queues)
+    if not keep_tape:
+        return y, final, None
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved)
+
+
+# --- backward
+
+
+def is_cut(tape: Tape, n: int, cut: int | None) -> Array:
+    """Whose gradient ends before processed step n: ``cut`` steps of a sequence, from its end."""
+    active = tape.active[tape.times[n:]]
+    if cut is None:
+        return np.zeros((active.shape[1], 1), bool)
+    return np.asarray(active[0] & (active.sum(0) % cut == 0))[:, None]
+
+
+def retreat(
+    tape: Tape, n: int, dqueues: Queues, dy: Array | None, step_clip: StepClip
+) -> tuple[Queues, dict[str, Any]]:
+    """From the gradient of the queues after processed step n, for all rows as if active: that of
+    the queues before it; and by name that of x and the parameters."""
+    net, t, queues = tape.net, tape.times[n], tape.queues[n]
+    o, on = net.o, tape.active[t][:, None]
+    ds = [d[-1] for d in dqueues]
+    if dy is not None:
+        ds[0] = ds[0] + np.asarray(dy)[t]
+    ds = [np.where(on, d, 0) for d in ds]
+    older = [np.concatenate([np.zeros_like(d[:1]), d[:-1]]) for d in dqueues]
+    if o.skip:
+        older[0][-o.skip] += ds[0]
+    z = zones(net, t)
+    made = [new_part(keep, d) for keep, d in zip(z, ds)]
+    passed, grads = step_grad(
+        net, tape.x[t], before(net, queues), tape.saved[n], made, on, step_clip
+    )
+    passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
+    for k, target in zip(range(len(passed)), ("h", "c")):
+        passed[k] = clip_step(passed[k], clip_of(step_clip, target))
+    for d, p in zip(older, passed):
+        d[-o.dilation] += p
+    return older, grads
+
+
+def backward(
+    cell: str,
+    tape: Tape,
+    dy: Array | None,
+    dstate: State,
+    step_clip: StepClip,
+    cut: int | None = None,
+) -> Grads:
+    net, (*_, final) = tape.net, tape.queues
+    K, B, _ = final[0].shape
+    dqueues = filled(net, dstate, K, B, final[0].dtype)
+    total = {name: np.zeros_like(a) for name, a in net.parameters.items()}
+    dx = np.zeros_like(tape.x)
+    for n in reversed(range(len(tape.times))):
+        t = tape.times[n]
+        on = tape.active[t][:, None]
+        older, grads = retreat(tape, n, dqueues, dy, step_clip)
+        end = is_reset(net, t, on) | is_cut(tape, n, cut)
+        dqueues = [np.where(on, np.where(end, 0, a), b) for a, b in zip(older, dqueues)]
+        dx[t] = grads["x"]
+        for name in total:
+            total[name] += grads[name]
+    norm = tuple(total[name] for name in ("g_ih", "g_hh", "g_c", "b_c") if name in total)
+    named: dict[str, Any] = {"b_ih": None, "b_hh": None, "layer_norm": norm or None}
+    named |= {name: d for name, d in total.items() if name in Grads._fields}
+    return Grads(x=dx, state=newest(net, dqueues), **named)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""The cells with a memory beside h; and the table of all cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..grads import Array
+from .cells import (
+    Gate,
+    Gates,
+    Gradient,
+    Options,
+    Saved,
+    States,
+    Step,
+    activated,
+    clipped,
+    gru_grad,
+    gru_step,
+    mgu_grad,
+    mgu_step,
+    normalised,
+    normalised_grad,
+    rnn_grad,
+    rnn_step,
+    sigmoid,
+)
+
+
+def peep(o: Options, row: int, c: Array) -> Any:
+    """Gers & Schmidhuber (2000): gates see the cell; rows as the gates, without g."""
+    return 0 if o.peepholes is None else o.peepholes[row] * c
+
+
+def lstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
+    """Hochreiter & Schmidhuber (1997), forget gate of Gers et al. (2000); gates i f g o.
+
+    c' = sig(f) c + sig(i) act(g),   h' = sig(o) out(c').
+
+    Without a forget gate of its own (gates i g o) f = 1 - sig(i) (coupled; Greff et al., 2017),
+    or 1 (none). i and f may see c, o may see c' (peepholes). c' may be clipped; out may see it
+    normalised, with gain and offset (Ba et al., 2016).
+    """
+    a = [p + q for p, q in zip(x, h)]
+    c, gate, bound = s[1], o.gate_activation, o.preact_clip
+    i = activated(gate, a[0] + peep(o, 0, c), bound)
+    g = activated(o.activation, a[-2], bound)
+    if o.forget_gate == "own":
+        f = activated(gate, a[1] + peep(o, 1, c), bound)
+    else:
+        f = Gate(1 - i.value if o.forget_gate == "coupled" else np.ones_like(c), np.zeros_like(c))
+    c, inside = clipped(f.value * c + i.value * g.value, o.cell_clip)
+    o_gate = activated(gate, a[-1] + peep(o, -1, c), bound)
+    saved: Saved = {"i": i, "f": f, "g": g, "o": o_gate, "c": c, "inside": inside}
+    if o.layer_norm is None:
+        out = activated(o.output_activation, c)
+    else:
+        _, _, gain, offset = o.layer_norm
+        saved["normal"] = normalised(c)
+        out = activated(o.output_activation, saved["normal"].value * gain + offset)
+    saved["out"] = out
+    return (o_gate.value * out.value, c), saved
+
+
+def lstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
+    i, f, g, o_gate, out = (k[name] for name in ("i", "f", "g", "o", "out"))
+    extra = {}
+    do = ds[0] * out.value * o_gate.slope
+    seen = ds[0] * o_gate.value * out.slope
+    if o.layer_norm is not None:
+        extra = {"g_c": seen * k["normal"].value, "b_c": seen}
+        seen = normalised_grad(seen * o.layer_norm[2], k["normal"])
+    dc = (ds[1] + seen + peep(o, -1, do)) * k["inside"]
+    di = dc * g.value * i.slope
+    df = dc * s[1] * f.slope
+    dg = dc * i.value * g.slope
+    if o.forget_gate == "coupled":
+        di = di - dc * s[1] * i.slope
+    own = o.forget_gate == "own"
+    passed = dc * f.value + peep(o, 0, di) + (peep(o, 1, df) if own else 0)
+    if o.peepholes is not None:
+        extra["peepholes"] = np.stack([di * s[1], *([df * s[1]] if own else []), do * k["c"]])
+    d = [di, df, dg, do] if own else [di, dg, do]
+    return d, d, (np.zeros_like(s[0]), passed), extra
+
+
+def log_sigmoid(a: Array) -> Array:
+    """log(sig(a)) by an exponential that never overflows."""
+    small = np.exp(np.where(a.real < 0, a, -a))
+    return np.asarray(np.where(a.real < 0, a, 0) - np.log1p(small))
+
+
+def slstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
+    """Beck et al. (2024), xLSTM, with their stabiliser m; gates i f z o, states h c n m.
+
+    m' = max(log sig(f) + m, i),   I = exp(i - m'),   F = exp(log sig(f) + m - m'),
+    c' = F c + I tanh(z),   n' = F n + I,   h' = sig(o) c' / n'.
+    """
+    i, a_f, a_z, a_o = (p + q for p, q in zip(x, h))
+    z, o_gate = activated("tanh", a_z), activated("sigmoid", a_o)
+    _, c, n, m = s
+    kept = log_sigmoid(a_f) + m
+    forget = kept.real >= i.real
+    m = np.where(forget, kept, i)
+    I, F = np.exp(i - m), np.exp(kept - m)
+    c, n = F * c + I * z.value, F * n + I
+    saved = {"i": I, "f": F, "z": z, "o": o_gate, "c": c, "n": n}
+    saved |= {"forget": forget, "slope_f": sigmoid(-a_f)}
+    return (o_gate.value * c / n, c, n, m), saved
+
+
+def slstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
+    I, F, z, o_gate, c, n = (k[name] for name in ("i", "f", "z", "o", "c", "n"))
+    dc = ds[1] + ds[0] * o_gate.value / n
+    dn = ds[2] - ds[0] * o_gate.value * c / (n * n)
+    do = ds[0] * c / n * o_gate.slope
+    dz = dc * I * z.slope
+    di = (dc * z.value + dn) * I
+    dkept = (dc * s[1] + dn * s[2]) * F
+    dm = ds[3] - di - dkept  # m' stands in both exponents
+    di = di + np.where(k["forget"], 0, dm)
+    dkept = dkept + np.where(k["forget"], dm, 0)
+    d = [di, dkept * k["slope_f"], dz, do]
+    return d, d, (np.zeros_like(dc), dc * F, dn * F, dkept), {}
+
+
+def lstm1997_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
+    """Hochreiter & Schmidhuber (1997); gates i o g, states h c i o.
+
+    c' = c + sig(i) (4 sig(g) - 2),   h' = sig(o) (2 sig(c') - 1).
+
+    The recurrent product takes h and both gates' values, so these are states too.
+    """
+    i, o_gate, g = (activated("sigmoid", p + q) for p, q in zip(x, h))
+    c = s[1] + i.value * (4 * g.value - 2)
+    out = activated("sigmoid", c)
+    new = (o_gate.value * (2 * out.value - 1), c, i.value, o_gate.value)
+    return new, {"i": i, "o": o_gate, "g": g, "out": out}
+
+
+def lstm1997_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
+    """Exact for the step itself; that nothing flows through the sums is `Cell.truncated`."""
+    i, o_gate, g, out = (k[name] for name in ("i", "o", "g", "out"))
+    dc = ds[1] + ds[0] * o_gate.value * 2 * out.slope
+    di = (dc * (4 * g.value - 2) + ds[2]) * i.slope
+    do = (ds[0] * (2 * out.value - 1) + ds[3]) * o_gate.slope
+    dg = dc * i.value * 4 * g.slope
+    zero = np.zeros_like(dc)
+    return [di, do, dg], [di, do, dg], (zero, dc, zero, zero), {}
+
+
+class Cell(NamedTuple):
+    step: Callable[..., Step]
+    grad: Callable[..., Gradient]
+    gates: int
+    names: tuple[str, ...]  # of the states; the first is h
+    zones: tuple[int | None, ...] = (0,)  # which part of `zoneout` each state has
+    operand: tuple[int, ...] = (0,)  # the states that w_hh multiplies, side by side
+    truncated: bool = False  # does the gradient end at the product? With more than h it must.
+    apart: int | None = None  # the gate whose two halves are sums of their own
+
+    @property
+    def states(self) -> int:
+        return len(self.names)
+
+
+CELLS = {
+    "rnn": Cell(rnn_step, rnn_grad, 1, ("h",)),
+    "lstm": Cell(lstm_step, lstm_grad, 4, ("h", "c"), zones=(0, 1)),
+    "gru": Cell(gru_step, gru_grad, 3, ("h",), apart=2),
+    "mgu": Cell(mgu_step, mgu_grad, 2, ("h",), apart=1),
+    # c, n and m are one memory: they are kept together or not at all.
+    "slstm": Cell(slstm_step, slstm_grad, 4, ("h", "c", "n", "m"), zones=(0, 1, 1, 1)),
+    "lstm1997": Cell(
+        lstm1997_step,
+        lstm1997_grad,
+        3,
+        ("h", "c", "i", "o"),
+        zones=(0, 1, None, None),
+        operand=(0, 2, 3),
+        truncated=True,
+    ),
+}

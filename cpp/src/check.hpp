@@ -73,6 +73,9 @@ inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
   std::ptrdiff_t states = 0;
   if (spec.dilation < 1 || __builtin_mul_overflow(spec.dilation, d.B * d.H * 16, &states))
     refuse(spec.caller, "dilation is " + std::to_string(spec.dilation) + ", expected 1 or more");
+  if (spec.skip % spec.dilation)
+    refuse(spec.caller, "skip is " + std::to_string(spec.skip) +
+                            ", expected a multiple of dilation = " + std::to_string(spec.dilation));
   if (resets && spec.dilation > 1)
     refuse(spec.caller, "resets and a dilation of " + std::to_string(spec.dilation) +
                             " are given, expected one of them");

@@ -69,7 +69,7 @@ template <class T>
 struct Extras {
   const T* params;       // [P*H] numbers of each unit, P of the cell; or null
   const T* h_mask;       // [B, H], sorted as the rows: multiplies h in the product with w_hh; or null
-  const T* zoneout[2];   // [R, H]: how much of h and of c stays as it was; or null
+  const T* zoneout[2];   // [R, H]: how much of h and of the other states stays as it was; or null
   T zoneout_of_all[2];   // where null
   Index skip;            // h of so many steps before is added to h; 0: none
 };

@@ -53,7 +53,7 @@ struct Plan<T>::Impl {
             in.h_mask.data,
             {in.zoneout[0].data, in.zoneout[1].data},
             {static_cast<T>(spec.zoneout[0]), static_cast<T>(spec.zoneout[1])},
-            std::min(spec.skip, given.T + 1)};
+            std::min(spec.skip / spec.dilation, given.T + 1)};
   }
   Dims dims_of_parts() const {
     Dims d = given;

@@ -53,10 +53,10 @@ def as_resets(caller: str, value: Any) -> Any:
 
 
 def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[str, Any]:
-    """One number or array for h, or a pair for h and c."""
+    """One number or array for h, or a pair for h and the other states."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
-    if pair and states != 2:
-        raise ValueError(f"{caller}: zoneout is a pair, expected one for h: the cell has no c")
+    if pair and states == 1:
+        raise ValueError(f"{caller}: zoneout is a pair, expected one for h: the cell has no other state")
     parts = value if pair else (value,)
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):

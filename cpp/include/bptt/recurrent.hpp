@@ -34,8 +34,10 @@ struct Spec {
   std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
   double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
   double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
-  double zoneout[2] = {0, 0};  // how much of h and of c stays as it was, unless inputs say it
-  std::ptrdiff_t skip = 0;     // h of so many steps before is added to h; 0: none
+  double zoneout[2] = {0, 0};  // how much of h, and of the other states, stays as it was, unless
+                               // inputs say it
+  std::ptrdiff_t skip = 0;     // h of so many steps before is added to h, a multiple of the
+                               // dilation; 0: none
   std::ptrdiff_t dilation = 1;  // k: the state of k steps before takes the place of that of one
                                 // step before; states are then [k, B, H], the oldest first
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
@@ -62,7 +64,7 @@ struct Inputs {
   Tensor<const T> state[most_states];  // [B, H] each, or all left out: zeros
   Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
   Tensor<const T> h_mask;              // [B, H] or left out: multiplies h in the product with w_hh
-  Tensor<const T> zoneout[2];          // [T, B, H] each or left out: of h and of c; see Spec
+  Tensor<const T> zoneout[2];          // [T, B, H] each or left out: see Spec
   Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
                                        // the step, and no gradient passes; not with a dilation
   Tensor<const std::int64_t>

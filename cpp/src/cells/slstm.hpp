@@ -23,11 +23,12 @@ struct Slstm {
   }
 
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V* s,
+  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
                        V* da, V* ds0) {
-    const V z = k[2], o = k[3], kept = log_sigmoid(k[1]) + s0[3];
-    const V i = exp(k[0] - s[3]), f = exp(kept - s[3]), ratio = s[1] / s[2];
-    const V dc = ds[1] + ds[0] * o / s[2], dn = ds[2] - ds[0] * o * ratio / s[2];
+    const V z = k[2], o = k[3], kept = log_sigmoid(k[1]) + s0[3], m = maximum(kept, k[0]);
+    const V i = exp(k[0] - m), f = exp(kept - m), n = f * s0[2] + i,
+            ratio = (f * s0[1] + i * z) / n;
+    const V dc = ds[1] + ds[0] * o / n, dn = ds[2] - ds[0] * o * ratio / n;
     const V di = (dc * z + dn) * i, df = (dc * s0[1] + dn * s0[2]) * f;  // of the exponents
     const V dm = ds[3] - di - df;
     const V by_input = select_nonpositive(k[0] - kept, V(0), V(1));  // which one m' is

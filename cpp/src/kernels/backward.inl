@@ -110,7 +110,7 @@ struct Backward {
       ds[0] = ds[0] + Vec<T>(load(skipped));
       store(skipped, ds[0].v);
     }
-    BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) {
+    BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       stays[q] = z * ds[q];
       ds[q] = ds[q] - stays[q];
@@ -143,7 +143,7 @@ struct Backward {
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::general) {
-        BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) ds0[q] = ds0[q] + stays[q];
+        BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds0[q] = ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
         for (int i = 0; i < S; ++i)

@@ -103,7 +103,7 @@ struct Forward {
   // masked for the next product.
   BPTT_INLINE void finish(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
-    BPTT_UNROLL for (int q = 0; q < zoned_states<Cell>; ++q) {
+    BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       s[q] = z * s0[q] + (Vec<T>(1) - z) * s[q];
     }

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What general cells have beside their equations (Extras).
 
-// States that can stay as they were.
-template <class Cell>
-constexpr int zoned_states = Cell::states == 2 ? 2 : 1;
-
 // How much of state q stays as it was, of the units at element `at` of [R, H].
 template <class T>
 BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
-  if (extras.zoneout[q]) return load(extras.zoneout[q] + at, used);
-  return Vec<T>(static_cast<double>(extras.zoneout_of_all[q]));
+  const int part = q ? 1 : 0;
+  if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
+  return Vec<T>(static_cast<double>(extras.zoneout_of_all[part]));
 }
 
 // h of `skip` steps before; before the first step, h0 is one step back, and nothing further.

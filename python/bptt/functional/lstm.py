@@ -91,8 +91,8 @@ def lstm_forward(
         2017). States are then (k, B, H) each, the oldest first.
     skip : int
         k > 0: h of k steps before is added to h (residual in time). Before the first step, the
-        initial state is one step back, and nothing further.
-    zoneout : float or array_like, shape (T, B, H), or a pair of them for h and c, optional
+        initial state is one step back, and nothing further. A multiple of `dilation`.
+    zoneout : float or array_like, shape (T, B, H), or a pair of them for h and the rest, optional
         How much, 0..1, of the old state stays: h_t = z h_{t-1} + (1 - z) h (Krueger et al., 2017);
         random zeros and ones in training, their mean in inference. One for all is that of h.
     h_mask : array_like, shape (B, H), optional

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The core equals the reference with every option of every recurrence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bptt
+from cases import TOLERANCE, assert_close, same_bits
+from recurrences import CASES, Call, Case, backward, call, forward, named, results
+
+# What only the reference has so far.
+REFERENCE_ONLY = ("layer_norm", "lstm1997", "projected", "before")
+CORE = [c for c in CASES if not any(w in (c.id, *c.options) or w in c.id for w in REFERENCE_ONLY)]
+CORE = [c for c in CORE if c.options.get("skip", 0) % c.options.get("dilation", 1) == 0]
+SHAPES = [(9, 5, 3, 6), (23, 13, 5, 34), (1, 2, 3, 18), (6, 1, 2, 4), (40, 9, 7, 20)]
+BACKWARD: list[dict[str, Any]] = [
+    {},
+    {"cut": 3},
+    {"step_clip": ("norm", 0.2, "gates")},
+    {"step_clip": ("value", 0.05, "gates"), "cut": 4},
+    {"step_clip": ("norm", 0.3)},
+    {"step_clip": ("value", 0.1, "c")},
+    {"step_clip": ("norm", 0.2, "c"), "cut": 2},
+]
+DTYPES = list(TOLERANCE)
+
+
+def cast(c: Call, dtype: str) -> Call:
+    def one(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(one(v) for v in value)
+        return value.astype(dtype) if isinstance(value, np.ndarray) else value
+
+    def option(value: Any) -> Any:
+        floats = isinstance(value, tuple) or getattr(value, "dtype", None) == np.float64
+        return one(value) if floats else value
+
+    arrays = {k: one(v) for k, v in c.arrays.items()}
+    options = {k: option(v) for k, v in c.options.items()}
+    return c._replace(arrays=arrays, options=options, dy=one(c.dy), dstate=one(c.dstate))
+
+
+def shapes_of(case: Case, dtype: str) -> list[tuple[int, int, int, int]]:
+    """Sums of skips grow with the steps, and the gradients with them, to millions: few steps."""
+    few = "skip" in case.id and dtype == "float32"
+    return [shape for shape in SHAPES if not few or shape[0] < 10]
+
+
+def supported(c: Call, how: dict[str, Any]) -> bool:
+    no_c = len(c.arrays["state"]) == 1 if isinstance(c.arrays["state"], tuple) else True
+    if "c" in how.get("step_clip", ()) and no_c:
+        return False
+    return not ("cut" in how and c.options.get("dilation", 1) > 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
+    for seed, shape in enumerate(shapes_of(case, dtype)):
+        c = cast(call(case, shape, seed, bias=seed != 1), dtype)
+        assert_close(results(c, bptt), results(c), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("how", BACKWARD, ids=str)
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_control_of_the_gradient(case: Case, how: dict[str, Any]) -> None:
+    for seed, shape in enumerate(shapes_of(case, "float32")[:2]):
+        c = call(case, shape, seed)
+        if supported(c, how):
+            assert_close(results(c, bptt, **how), results(c, **how), 1e-12)
+
+
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
+    for shape in [(70, 3, 9, 150), (33, 17, 9, 70)]:
+        c = call(case, shape)
+        how = {"step_clip": ("norm", 0.5, "gates")}
+        want = results(c, bptt, **how)
+        for forth, back in [({"threads": 3}, {"threads": 2}), ({"checkpoint": "sqrt"}, {})]:
+            y, state, tape = forward(bptt, c, **forth)
+            same_bits(named(y, state, backward(bptt, c, tape, **back, **how)), want)
+
+
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_inference_gives_the_same_bits(case: Case) -> None:
+    c = call(case, (23, 13, 5, 34))
+    y, state, _ = forward(bptt, c)
+    again, last, none = forward(bptt, c, keep_tape=False)
+    assert none is None
+    same_bits(named(again, last, {}), named(y, state, {}))

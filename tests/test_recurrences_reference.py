@@ -231,8 +231,36 @@ def test_the_stabiliser_of_an_slstm_changes_no_output() -> None:
         cell, n = f * cell + i * np.tanh(z), f * n + i
         h = o * cell / n
         assert_close({"h": y[t]}, {"h": h}, 1e-13)
-    b_ih = b_ih + np.repeat([3000.0, 0, 0, 0], 4)
-    assert np.isfinite(reference.slstm_forward(x, w_ih, w_hh, b_ih, b_hh)[0]).all()
+
+
+@pytest.mark.parametrize("shift", [3000.0, -400.0])
+def test_an_slstm_bears_large_sums(shift: float) -> None:
+    """exp would overflow; the square of the first n would vanish."""
+    c = call(Case("", "slstm", {}), (6, 3, 3, 4))
+    c = only(c, b_ih=c.arrays["b_ih"] + np.repeat([shift, 0, 0, 0], 4), state=None)
+    got = results(c)
+    assert all(np.isfinite(value).all() for value in got.values())
+    assert got["d x[0]"].any()
+
+
+def test_at_a_tie_of_the_stabiliser_the_forget_branch_has_the_gradient() -> None:
+    zeros = np.zeros((1, 1, 1))
+    state = (zeros[0], zeros[0], np.ones((1, 1)), np.full((1, 1), np.log(2.0)))  # log f + m = 0 = i
+    _, _, tape = reference.slstm_forward(zeros, np.zeros((4, 1)), np.zeros((4, 1)), state=state)
+    dstate = (None, None, None, np.ones((1, 1)))
+    grads = reference.slstm_backward(tape, dstate=dstate)
+    assert grads.state[3].item() == 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 3, 4)])
+def test_fewer_steps_than_a_dilation_or_a_skip(name: str, shape: tuple[int, ...]) -> None:
+    T, B, _, H = shape
+    c = call(Case("", name, {"dilation": 3, "skip": 4}), shape)  # type: ignore[arg-type]
+    got = results(c, cut=3)
+    assert got["y[0]"].shape == (T, B, H)
+    assert got["final[0]"].shape == (3, B, H)
+    assert np.array_equal(got["final[0]"][: 3 - T], flat(c.arrays["state"])[0][T:])
 
 
 def test_the_truncated_gradient_is_that_of_the_paper_of_1997() -> None:

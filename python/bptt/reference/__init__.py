@@ -8,6 +8,9 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
 loop over time that serves them all, `attention` the readouts.
+
+Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
+layer_norm with reset_after=False.
 """
 
 from __future__ import annotations

@@ -108,16 +108,17 @@ def slstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     m = np.where(forget, kept, i)
     I, F = np.exp(i - m), np.exp(kept - m)
     c, n = F * c + I * z.value, F * n + I
-    saved = {"i": I, "f": F, "z": z, "o": o_gate, "c": c, "n": n}
+    out = c / n
+    saved = {"i": I, "f": F, "z": z, "o": o_gate, "out": out, "n": n}
     saved |= {"forget": forget, "slope_f": sigmoid(-a_f)}
-    return (o_gate.value * c / n, c, n, m), saved
+    return (o_gate.value * out, c, n, m), saved
 
 
 def slstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
-    I, F, z, o_gate, c, n = (k[name] for name in ("i", "f", "z", "o", "c", "n"))
-    dc = ds[1] + ds[0] * o_gate.value / n
-    dn = ds[2] - ds[0] * o_gate.value * c / (n * n)
-    do = ds[0] * c / n * o_gate.slope
+    I, F, z, o_gate, out, n = (k[name] for name in ("i", "f", "z", "o", "out", "n"))
+    dout = ds[0] * o_gate.value / n  # n may be tiny: never its square
+    dc, dn = ds[1] + dout, ds[2] - dout * out
+    do = ds[0] * out * o_gate.slope
     dz = dc * I * z.slope
     di = (dc * z.value + dn) * I
     dkept = (dc * s[1] + dn * s[2]) * F

@@ -203,7 +203,7 @@ def step_grad(
         dah, k["u"], net.w_blocks, gain_hh, k["normal_h"]
     )
     if not o.reset_after:
-        dn, off = np.where(on, gh[2], 0), k["r"].value - 1
+        dn, off = dah[:, 2 * net.units :], k["r"].value - 1
         du = du + off * (dn @ net.w_n)
         dw[2 * net.units :] += dn.T @ (off * k["u"])
     grads["w_hh"] = blocks(dw, o.heads)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import bptt
-from bptt import functional, functional_attention, reference
+from bptt import functional, reference
 
-CELLS, ATTENTION = sorted(functional.__all__), sorted(functional_attention.__all__)
-NAMES = sorted(CELLS + ATTENTION)
+NAMES = sorted(functional.__all__)
+# What only the reference has so far, by function and by argument.
+AHEAD = {"lstm1997_forward", "lstm1997_backward", "layer_norm", "w_hr", "reset_after"}
 
 
 def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
@@ -21,14 +22,16 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    assert sorted(reference.__all__) == [*NAMES, "rtrl"]  # a second way to the gradients
-    assert [f"{c}_{d}" for c in ("gru", "lstm", "rnn") for d in directions] == CELLS
-    assert [f"{k}_attention_{d}" for k in ("additive", "dot") for d in directions] == ATTENTION
+    assert set(reference.__all__) - AHEAD == {*NAMES, "rtrl"}  # a second way to the gradients
+    assert not AHEAD & set(NAMES)
+    kinds = ("additive_attention", "dot_attention", "gru", "lstm", "mgu", "rnn", "slstm")
+    assert [f"{kind}_{d}" for kind in kinds for d in directions] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_signature(name: str) -> None:
-    assert shape_of(getattr(bptt, name)) == shape_of(getattr(reference, name))
+    twin = [p for p in shape_of(getattr(reference, name)) if p[0] not in AHEAD]
+    assert shape_of(getattr(bptt, name)) == twin
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 #pragma once
 #include <cmath>
 #include <string>
+#include <string_view>
 
 #include "check.hpp"
 #include "isa.hpp"
@@ -10,8 +11,8 @@
 namespace bptt {
 
 inline Activation activation_of(const Spec& spec, const char* what, const std::string& name) {
-  const char* names[] = {"tanh",    "relu",     "leaky_relu",
-                         "sigmoid", "identity", "hard_sigmoid"};  // as enum Activation
+  constexpr std::string_view names[] = {"tanh",    "relu",     "leaky_relu",
+                                        "sigmoid", "identity", "hard_sigmoid"};  // as the enum
   for (int i = 0; i < 6; ++i)
     if (name == names[i]) return static_cast<Activation>(i);
   refuse(spec.caller, std::string(what) + " is '" + name +

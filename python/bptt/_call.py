@@ -159,7 +159,8 @@ def forward(
     flags = (as_flag(caller, "reverse", reverse), as_flag(caller, "keep_tape", keep_tape))
     bf16 = as_bf16(caller, compute, dtype)
     result = _core.forward(
-        cell, *arrays, initial if _states(cell) > 1 else initial[0], as_lengths(caller, lengths), *flags, activation,
+        cell, *arrays, initial if _states(cell) > 1 else initial[0],
+        as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
         as_options(caller, options, _states(cell), dtype),
     )  # fmt: skip

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,8 @@ COMMON: dict[str, Any] = {
 }
 
 
-def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any] | None:
-    """Those of the values, in the order of the defaults, that are others; None if there are none.
-
-    By identity, which is fast: what equals a default without being it goes the longer way to the
-    same result.
-    """
-    if all(map(is_, values, defaults.values())):
-        return None
+def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any]:
+    """Those of the values, in the order of the defaults, that are others."""
     return {name: v for (name, d), v in zip(defaults.items(), values) if v is not d}
 
 
@@ -56,7 +49,9 @@ def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[s
     """One number or array for h, or a pair for h and the other states."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
     if pair and states == 1:
-        raise ValueError(f"{caller}: zoneout is a pair, expected one for h: the cell has no other state")
+        raise ValueError(
+            f"{caller}: zoneout is a pair, expected one for h: the cell has no other state"
+        )
     parts = value if pair else (value,)
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):

@@ -53,10 +53,6 @@ class Grads(NamedTuple):
         return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in given.items()) + ")"
 
 
-# Without the optional fields too, which namedtuple's own refuses.
-Grads._make = classmethod(lambda cls, values: cls(*values))  # type: ignore[method-assign, assignment]
-
-
 class AttentionGrads(NamedTuple):
     """Gradients of a scalar loss with respect to every input of a ``*_attention_forward`` call.
 

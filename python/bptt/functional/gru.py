@@ -97,10 +97,19 @@ def gru_forward(
     Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
     EMNLP; https://arxiv.org/abs/1406.1078.
     """
+    options = None
+    if not (
+        preact_clip is resets is zoneout is h_mask is None
+        and gate_activation == "sigmoid"
+        and dilation == 1
+        and skip == 0
+    ):
+        values = (gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask)
+        options = given(OPTIONS, values)
     return forward(
         "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
         threads, checkpoint, max_bytes, compute,
-        given(OPTIONS, (gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask)),
+        options,
     )  # fmt: skip
 
 

@@ -141,13 +141,19 @@ def lstm_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8);
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
-    options = (
-        peepholes, forget_gate, gate_activation, output_activation, cell_clip, preact_clip,
-        resets, dilation, skip, zoneout, h_mask,
-    )  # fmt: skip
+    options = None
+    if not (
+        peepholes is cell_clip is preact_clip is resets is zoneout is h_mask is None
+        and forget_gate == "own" and gate_activation == "sigmoid" and output_activation == "tanh"
+        and dilation == 1 and skip == 0
+    ):  # fmt: skip
+        options = given(OPTIONS, (
+            peepholes, forget_gate, gate_activation, output_activation, cell_clip, preact_clip,
+            resets, dilation, skip, zoneout, h_mask,
+        ))  # fmt: skip
     return forward(
         "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-        threads, checkpoint, max_bytes, compute, given(OPTIONS, options),
+        threads, checkpoint, max_bytes, compute, options,
     )  # fmt: skip
 
 

@@ -92,10 +92,14 @@ def mgu_forward(
     Zhou, Wu, Zhang & Zhou (2016), "Minimal gated unit for recurrent neural networks",
     https://arxiv.org/abs/1603.09420.
     """
+    options = None
+    if not (preact_clip is resets is zoneout is h_mask is None and dilation == 1 and skip == 0):
+        values = (preact_clip, resets, dilation, skip, zoneout, h_mask)
+        options = given(OPTIONS, values)
     return forward(
         "mgu", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
         threads, checkpoint, max_bytes, compute,
-        given(OPTIONS, (preact_clip, resets, dilation, skip, zoneout, h_mask)),
+        options,
     )  # fmt: skip
 
 

@@ -97,10 +97,16 @@ def rnn_forward(
     ----------
     Elman (1990), "Finding structure in time", Cognitive Science 14(2).
     """
+    options = None
+    if not (
+        leak is preact_clip is resets is zoneout is h_mask is None and dilation == 1 and skip == 0
+    ):
+        values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask)
+        options = given(OPTIONS, values)
     return forward(
         "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
         threads, checkpoint, max_bytes, compute,
-        given(OPTIONS, (leak, preact_clip, resets, dilation, skip, zoneout, h_mask)),
+        options,
     )  # fmt: skip
 
 

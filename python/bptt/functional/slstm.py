@@ -121,10 +121,14 @@ def slstm_forward(
     """
     if heads != 1:
         w_hh = block_diagonal(w_hh, heads)
+    options = None
+    if not (resets is zoneout is h_mask is None and heads == 1 and dilation == 1 and skip == 0):
+        values = (heads, resets, dilation, skip, zoneout, h_mask)
+        options = given(OPTIONS, values)
     return forward(
         "slstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
         threads, checkpoint, max_bytes, compute,
-        given(OPTIONS, (heads, resets, dilation, skip, zoneout, h_mask)),
+        options,
     )  # fmt: skip
 
 

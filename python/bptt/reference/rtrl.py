@@ -74,7 +74,7 @@ def rtrl(
     initial state count as parameters of each sequence, so that `Grads` is complete. The other
     arguments are those of the cell's ``*_forward`` and ``*_backward``.
     """
-    T, B, _ = x.shape
+    B = x.shape[1]
     if "activation" in options or cell == "rnn":
         options.setdefault("activation", "tanh")
     total: dict[str, Any] = {}

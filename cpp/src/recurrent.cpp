@@ -150,8 +150,11 @@ struct Plan<T>::Impl {
     const int n = at_most(work / least_work);
     return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
   }
-  // Whole sequences for every rank if each has enough to fill its registers.
-  bool by_sequence(int ranks) const { return dims.B / ranks >= 4; }
+  // Whole sequences for every rank if each has enough to fill its registers; but weights that come
+  // from beyond a core's own cache in every step come there in parts, each to one rank.
+  bool by_sequence(int ranks) const {
+    return dims.B / ranks >= 4 && (spec.bf16 || gradient_bytes() <= (Index(4) << 20));
+  }
 
   // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 

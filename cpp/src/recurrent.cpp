@@ -2,6 +2,7 @@
 #include "bptt/recurrent.hpp"
 
 #include <algorithm>
+#include <sstream>
 
 #include "bptt/threads.hpp"
 #include "dispatch.hpp"
@@ -150,8 +151,11 @@ struct Plan<T>::Impl {
     const int n = at_most(work / least_work);
     return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
   }
-  // Whole sequences for every rank if each has enough to fill its registers.
-  bool by_sequence(int ranks) const { return dims.B / ranks >= 4; }
+  // Whole sequences for every rank if each has enough to fill its registers; but weights that come
+  // from beyond a core's own cache in every step come there in parts, each to one rank.
+  bool by_sequence(int ranks) const {
+    return dims.B / ranks >= 4 && (spec.bf16 || gradient_bytes() <= (Index(4) << 20));
+  }
 
   // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
 
@@ -416,6 +420,29 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   const BackwardCall<T> call = p.backward_call(x, y, given, spec, left, out, kept, work);
   return p.run(spec.threads, stop,
                [&](const Team& team) { p.backward(given, out, call, work, team); });
+}
+
+template <class T>
+std::vector<std::string> Plan<T>::names() const {
+  std::vector<std::string> names;
+  std::istringstream words(impl_->cell.names);
+  for (std::string name; words >> name;) names.push_back(name);
+  return names;
+}
+
+template <class T>
+void Plan<T>::read(const void* tape, int which, T* out) const {
+  const Impl& p = *impl_;
+  if (p.rows().segments > 1)
+    refuse(p.spec.caller, "the tape was kept in segments, expected one without checkpoint");
+  BackwardCall<T> call{};
+  call.dims = p.dims, call.rows = p.rows(), call.options = p.options;
+  call.tape = typename Impl::TapePieces(p, const_cast<void*>(tape)).kernel;
+  if (!p.rearranged()) return p.cell.read(call, which, out);
+  std::vector<T> rows(static_cast<std::size_t>(p.total() * p.dims.H));
+  p.cell.read(call, which, rows.data());
+  const Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
+  p.rearrangement().scatter(rows.data(), p.dims.H, out, p.lengths, alone);
 }
 
 template class Plan<float>;

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import bptt
+from bptt import reference
 from bptt.bench.markdown import update
 
 ROOT = Path(__file__).parents[1]
@@ -52,3 +55,56 @@ def test_setup_section_holds_exactly_two_commands() -> None:
     assert len(block) == 2
     assert block[0].endswith("bptt demo")
     assert block[1].endswith("pytest -q")
+
+
+# --- add_a_cell.md: what it quotes, and what it counts
+
+ADD_A_CELL = (ROOT / "docs" / "add_a_cell.md").read_text("utf-8")
+QUOTES = re.findall(r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL, re.DOTALL)
+STRUCTS = re.findall(r"^\|[^|]+\| `(\w+)` \| (\d+) \|", ADD_A_CELL, re.MULTILINE)
+REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
+
+
+def lines_of_struct(name: str) -> int:
+    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.hpp"))
+    found = re.search(rf"^struct {name} (?:: .*?)?{{.*?^}};", source, re.DOTALL | re.MULTILINE)
+    assert found, name
+    lines = [line.strip() for line in found[0].splitlines()]
+    return sum(bool(line) and not line.startswith("//") for line in lines)
+
+
+def lines_of_reference(cell: str) -> int:
+    total = 0
+    for function in (reference.CELLS[cell].step, reference.CELLS[cell].grad):
+        tree = ast.parse(inspect.getsource(function))
+        definition = tree.body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        if ast.get_docstring(definition) is not None:
+            definition.body.pop(0)
+        total += 1 + sum(
+            bool(line.strip()) and not line.strip().startswith("#")
+            for line in inspect.getsource(function).splitlines()[definition.body[0].lineno - 1 :]
+        )
+    return total
+
+
+def test_a_page_quotes_and_counts() -> None:
+    assert len(QUOTES) > 5
+    assert dict(STRUCTS).keys() > {"Rnn", "LstmGeneral", "Mgu"}
+    assert dict(REFERENCES).keys() > {"rnn", "mgu"}
+    assert ADD_A_CELL.count("<!-- quote ") == len(QUOTES)
+
+
+@pytest.mark.parametrize(("path", "code"), QUOTES)
+def test_quoted_code_is_that_of_the_file(path: str, code: str) -> None:
+    assert f"\n{code}\n" in (ROOT / path).read_text("utf-8")
+
+
+@pytest.mark.parametrize(("struct", "count"), STRUCTS)
+def test_counted_lines_of_a_cell(struct: str, count: str) -> None:
+    assert int(count) == lines_of_struct(struct)
+
+
+@pytest.mark.parametrize(("cell", "count"), REFERENCES)
+def test_counted_lines_of_the_reference(cell: str, count: str) -> None:
+    assert int(count) == lines_of_reference(cell)

@@ -74,9 +74,10 @@ def as_zoneout(where: str, value: Any, states: int) -> float | tuple[float, floa
     return h, rest
 
 
-def as_dilation(where: str, value: Any, num_layers: int) -> int | tuple[int, ...]:
+def as_dilations(where: str, value: Any, num_layers: int) -> tuple[int, ...]:
+    """One for each layer."""
     if not isinstance(value, Sequence):
-        return as_count(where, "dilation", value, 1)
+        return (as_count(where, "dilation", value, 1),) * num_layers
     if len(value) != num_layers:
         raise ValueError(
             f"{where}: dilation has {len(value)} items, expected num_layers = {num_layers}"

@@ -22,15 +22,17 @@ class Masks(NamedTuple):
 
     def options(self, k: int) -> dict[str, Any]:
         """Arguments of the functions, of one layer and direction."""
-        return {
-            "zoneout": self.zoneout[k] if self.zoneout else None,
-            "h_mask": self.hidden[k] if self.hidden else None,
-        }
+        options = {"zoneout": self.zoneout[k]} if self.zoneout else {}
+        return options | {"h_mask": self.hidden[k]} if self.hidden else options
+
+
+def has_zoneout(layer: Recurrent) -> bool:
+    return layer.zoneout not in (0, (0, 0))
 
 
 def is_random(layer: Recurrent) -> bool:
-    dropout = layer.dropout if layer.num_layers > 1 else 0.0
-    return any((dropout, layer.recurrent_dropout, np.any(layer.zoneout)))
+    between = layer.dropout and layer.num_layers > 1
+    return bool(between or layer.recurrent_dropout) or has_zoneout(layer)
 
 
 def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
@@ -49,7 +51,7 @@ def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
         dropout = kept(
             (above, 1 if layer.variational_dropout else T, B, directions * H), layer.dropout
         )
-    if np.any(layer.zoneout):
+    if has_zoneout(layer):
         z = layer.zoneout
         drawn = [tuple(map(zones, z)) if isinstance(z, tuple) else zones(z) for _ in range(cells)]
         zoneout = drawn

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -117,11 +117,12 @@ def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State
 
 def join_state(layer: Recurrent, states: list[State], B: int) -> State:
     """The inverse of `split_state`."""
-    shape = state_shape(layer, B)[1]
+    if max(layer.dilations) == 1:
+        join: Any = np.array
+    else:
+        shape = state_shape(layer, B)[1]
 
-    def join(parts: tuple[Array, ...]) -> Array:
-        if max(layer.dilations) == 1:
-            return np.stack(parts)
-        return np.concatenate([p.reshape(-1, *shape[-2:]) for p in parts]).reshape(shape)
+        def join(parts: tuple[Array, ...]) -> Array:
+            return np.concatenate([p.reshape(-1, *shape[-2:]) for p in parts]).reshape(shape)
 
-    return tuple(map(join, zip(*states))) if layer._cell.states > 1 else join(tuple(states))
+    return tuple(map(join, zip(*states))) if layer._cell.states > 1 else join(states)

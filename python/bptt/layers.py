@@ -77,8 +77,7 @@ class RNN(Recurrent):
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
 
-    @property
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         options = {
             "activation": self.activation,
             "leak": self.leak,
@@ -144,8 +143,7 @@ class LSTM(Recurrent):
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
 
-    @property
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         gates, H = 4 if self.forget_gate == "own" else 3, self.hidden_size
         options = {
             "forget_gate": self.forget_gate,
@@ -200,8 +198,7 @@ class GRU(Recurrent):
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
 
-    @property
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         options = {
             "gate_activation": self.gate_activation,
             "activation": self.activation,
@@ -241,8 +238,7 @@ class MGU(Recurrent):
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
 
-    @property
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         return Cell("mgu", 2, 1, {"preact_clip": self.preact_clip}, {})
 
 
@@ -284,7 +280,6 @@ class SLSTM(Recurrent):
                 f"SLSTM: hidden_size is {hidden_size}, expected a multiple of heads = {self.heads}"
             )
 
-    @property
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         H = self.hidden_size
         return Cell("slstm", 4, 4, {"heads": self.heads}, {"w_hh": (4 * H, H // self.heads)})

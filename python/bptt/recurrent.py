@@ -16,13 +16,13 @@ from . import _call, functional
 from ._layer_options import (
     NAMES,
     Cell,
-    as_dilation,
+    as_dilations,
     as_probability,
     as_skip,
     as_switch,
     as_zoneout,
 )
-from ._masks import Masks, draw, is_random
+from ._masks import Masks, draw, has_zoneout, is_random
 from ._sequences import (
     as_lengths,
     as_resets,
@@ -131,8 +131,10 @@ class Recurrent(Layer, ABC):
         self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
             warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=3)
+        self._cell = self._describe()
         self.zoneout = as_zoneout(where, zoneout, self._cell.states)
-        self.dilation = as_dilation(where, dilation, self.num_layers)
+        self.dilations = as_dilations(where, dilation, self.num_layers)
+        self.dilation = self.dilations if isinstance(dilation, Sequence) else self.dilations[0]
         self.skip = as_skip(where, skip, self.dilations)
         _call.as_bf16(where, compute, self.dtype)
         self.compute = compute
@@ -150,16 +152,9 @@ class Recurrent(Layer, ABC):
         self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
         self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
 
-    @property
     @abstractmethod
-    def _cell(self) -> Cell:
+    def _describe(self) -> Cell:
         """The cell's name, counts and options: what a final class gives."""
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        """The dilation of each layer."""
-        d = self.dilation
-        return d if isinstance(d, tuple) else (d,) * self.num_layers
 
     def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Of the parameters of one layer and direction."""
@@ -185,8 +180,9 @@ class Recurrent(Layer, ABC):
             call, self._mask_calls = self._mask_calls, self._mask_calls + 1
         return draw(self, np.random.default_rng((self._mask_seed, call)), T, B)
 
-    def _mean_zoneout(self) -> dict[str, Any]:
-        return {"zoneout": self.zoneout if np.any(self.zoneout) else None}
+    def _without_masks(self) -> dict[str, Any]:
+        """Arguments of the functions where nothing is random."""
+        return {"zoneout": self.zoneout} if has_zoneout(self) else {}
 
     def stream(self, batch: int = 1, state: State = None) -> Stream:
         """A copy that runs step by step, its state kept from call to call.
@@ -289,18 +285,18 @@ class Recurrent(Layer, ABC):
         masks = self._draw_masks(T, B) if training else Masks([], [], [])
         cell, cells, final = self._cell, list[Any](), list[State]()
         run = getattr(functional, f"{cell.name}_forward")
-        how |= {"lengths": lengths, "keep_tape": training, "compute": self.compute}
-        how |= {**cell.options, "skip": self.skip}
+        how |= {"lengths": lengths, "keep_tape": training, "compute": self.compute, **cell.options}
+        means = {} if training else self._without_masks()
         for layer, dilation in enumerate(self.dilations):
             below, outputs = y, []
             if layer and masks.dropout:
                 y = y * masks.dropout[layer - 1]
             for reverse in range(self._directions):
                 k = len(cells)
-                random = masks.options(k) if training else self._mean_zoneout()
                 out, last, tape = run(
                     y, **self._weights(k), state=initial[k], resets=both[reverse],
-                    reverse=reverse == 1, dilation=dilation, **random, **how,
+                    reverse=reverse == 1, dilation=dilation, skip=self.skip,
+                    **(masks.options(k) if training else means), **how,
                 )  # fmt: skip
                 outputs.append(out)
                 final.append(last)

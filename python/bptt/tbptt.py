@@ -126,7 +126,7 @@ def tbptt(
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : RNN, LSTM, GRU, MGU or SLSTM
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         Must stay as it is until the last `backward`.
@@ -149,7 +149,8 @@ def tbptt(
     ------
     ValueError
         If the layer is bidirectional (its second direction would need the end of the sequence
-        first), k1 or k2 is out of range, or a shape disagrees with the layer or with `x`.
+        first) or a skip of more steps than its state holds, k1 or k2 is out of range, or a shape
+        disagrees with the layer or with `x`.
     TypeError
         If `layer` is no such layer, or an argument does not hold numbers of its kind.
 
@@ -181,7 +182,7 @@ def tbptt(
     """
     where = "tbptt"
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected RNN, LSTM or GRU")
+        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
     if layer.bidirectional:
         raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
     k1 = as_count(where, "k1", k1, 1)

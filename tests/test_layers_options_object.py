@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import GRU, LSTM, MGU, RNN, SLSTM, Linear, init
+from bptt import GRU, LSTM, MGU, RNN, SLSTM, init
 from cases import flat, state_of
 
 Options = dict[str, Any]
@@ -260,11 +260,6 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
         lambda: bptt.tbptt(GRU(3, 4, skip=2), X, 2, 2),
         ValueError,
         "tbptt: the layer has skip 2, expected at most its dilation = 1",
-    ),
-    (
-        lambda: bptt.tbptt(Linear(3, 4), X, 2, 2),  # type: ignore[arg-type]
-        TypeError,
-        "tbptt: layer is Linear, expected a recurrent layer",
     ),
 ]
 

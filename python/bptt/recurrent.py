@@ -42,7 +42,7 @@ _COUNTING = threading.Lock()
 
 
 class Recurrent(Layer, ABC):
-    """Layers of one recurrent cell, in one or both directions; see `RNN`, `LSTM` and `GRU`.
+    """Layers of one recurrent cell, in one or both directions; see `bptt.layers`.
 
     Calls leave the parameters alone and may run in several threads at once. The n-th call of
     `forward` draws the n-th random masks of the seed.

@@ -25,7 +25,8 @@ class RecurrentTape(NamedTuple):
     masks : list of ndarray, shape (T, B, directions * H), or (1, B, directions * H)
         Dropout: number k was multiplied into the input of layer k + 1. Empty without dropout.
     zoneout : list of ndarray, shape (T, B, H), or of pairs of them
-        For each layer and direction, 1 where the state stayed as it was. Empty without zoneout.
+        For each layer and direction, 1 where the state stayed as it was; of a pair, the number 0
+        in place of what has probability 0. Empty without zoneout.
     h_masks : list of ndarray, shape (B, H)
         Recurrent dropout: for each layer and direction, what h was multiplied by in the product
         with weight_hh. Empty without it.

@@ -232,7 +232,7 @@ GOOD = {"layer": GRU, "x": X, "k1": 5, "k2": 7}
 @pytest.mark.parametrize(
     ("error", "message", "wrong"),
     [
-        (TypeError, "tbptt: layer is Linear, expected RNN, L", {"layer": bptt.Linear(2, 3)}),
+        (TypeError, "tbptt: layer is Linear, expected a recurrent", {"layer": bptt.Linear(2, 3)}),
         (
             ValueError,
             "tbptt: the layer is bidirectional, expected one direction",

@@ -131,6 +131,9 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
 
 
 def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
+    forget_gate = getattr(layer, "forget_gate", "own")
+    if forget_gate != "own":  # as many gates as a GRU
+        raise ValueError(f"{where}: layer has forget_gate {forget_gate!r}, expected 'own'")
     cells = list(_cells(where, layer))
     for cell in cells:
         if cell.gates not in allowed:

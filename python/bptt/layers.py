@@ -3,14 +3,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 from numpy.typing import DTypeLike
 
+from ._convert import as_count
+from ._layer_options import (
+    ACTIVATIONS,
+    CANDIDATE_ACTIVATIONS,
+    FORGET_GATES,
+    GATE_ACTIVATIONS,
+    Cell,
+    as_bound,
+    as_choice,
+    as_switch,
+)
+from ._tape import RecurrentTape
 from .dense import Seed
-from .recurrent import ACTIVATIONS, Cell, Recurrent, RecurrentTape
+from .recurrent import Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "RecurrentTape"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM", "Recurrent", "RecurrentTape"]
 
 
 @final
@@ -20,7 +33,12 @@ class RNN(Recurrent):
     Parameters
     ----------
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}, optional
-        Keyword only. All others are those of `Recurrent`; G = 1.
+        Keyword only, as all that follow.
+    leak : float, optional
+        a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
+        2007).
+    preact_clip : float, optional
+        Bound of the argument of the activation. All others are those of `Recurrent`; G = 1.
 
     Examples
     --------
@@ -41,39 +59,54 @@ class RNN(Recurrent):
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        activation: str = "tanh",
-        dtype: DTypeLike = "float32",
-        seed: Seed = None,
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        activation: str = "tanh", leak: float | None = None, preact_clip: float | None = None,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
-    ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"RNN: activation is {activation!r}, expected one of {ACTIVATIONS}")
-        self.activation = activation
+    ) -> None:  # fmt: skip
+        self.activation = as_choice("RNN", "activation", activation, ACTIVATIONS)
+        self.leak = as_bound("RNN", "leak", leak, most=1)
+        self.preact_clip = as_bound("RNN", "preact_clip", preact_clip)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
 
-    @property
-    def _cell(self) -> Cell:
-        return Cell("rnn", gates=1, states=1, activation=self.activation)
+    def _describe(self) -> Cell:
+        options = {
+            "activation": self.activation,
+            "leak": self.leak,
+            "preact_clip": self.preact_clip,
+        }
+        return Cell("rnn", 1, 1, options, {})
 
 
 @final
 class LSTM(Recurrent):
-    """LSTM layers with a forget gate; arguments of `Recurrent`; gates i f g o (G = 4).
+    """LSTM layers with a forget gate; arguments of `Recurrent` and these; gates i f g o (G = 4).
 
     With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
     c_t = sig(f) c_{t-1} + sig(i) tanh(g),   h_t = sig(o) tanh(c_t).
+
+    Parameters
+    ----------
+    peepholes : bool, optional
+        True: the gates see c through a learnt ``peephole_l0`` (3, H), with rows for i, f and o, and
+        so in each layer and direction (Gers & Schmidhuber, 2000). (2, H), for i and o, without an
+        own forget gate.
+    forget_gate : {"own", "coupled", "none"}, optional
+        "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i g o (G = 3).
+    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
+        Of i, f and o.
+    activation, output_activation : {"tanh", "relu", "identity"}, optional
+        In place of the tanh of g, and of that of c_t.
+    cell_clip, preact_clip : float, optional
+        Bounds of c_t, and of the arguments of all gates.
 
     References
     ----------
@@ -81,16 +114,172 @@ class LSTM(Recurrent):
     Neural Computation 12(10), for the forget gate.
     """
 
-    _cell = Cell("lstm", gates=4, states=2)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        peepholes: bool = False, forget_gate: str = "own", gate_activation: str = "sigmoid",
+        activation: str = "tanh", output_activation: str = "tanh", cell_clip: float | None = None,
+        preact_clip: float | None = None,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
+        compute: str | None = None,
+    ) -> None:  # fmt: skip
+        self.peepholes = as_switch("LSTM", "peepholes", peepholes)
+        self.forget_gate = as_choice("LSTM", "forget_gate", forget_gate, FORGET_GATES)
+        self.gate_activation = as_choice(
+            "LSTM", "gate_activation", gate_activation, GATE_ACTIVATIONS
+        )
+        self.activation = as_choice("LSTM", "activation", activation, CANDIDATE_ACTIVATIONS)
+        self.output_activation = as_choice(
+            "LSTM", "output_activation", output_activation, CANDIDATE_ACTIVATIONS
+        )
+        self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
+        self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
+            dtype=dtype, seed=seed, compute=compute,
+        )  # fmt: skip
+
+    def _describe(self) -> Cell:
+        gates, H = 4 if self.forget_gate == "own" else 3, self.hidden_size
+        options = {
+            "forget_gate": self.forget_gate,
+            "gate_activation": self.gate_activation,
+            "activation": self.activation,
+            "output_activation": self.output_activation,
+            "cell_clip": self.cell_clip,
+            "preact_clip": self.preact_clip,
+        }
+        return Cell(
+            "lstm", gates, 2, options, {"peepholes": (gates - 1, H)} if self.peepholes else {}
+        )
 
 
 @final
 class GRU(Recurrent):
-    """GRU layers; arguments of `Recurrent`; gates r z n (G = 3).
+    """GRU layers; arguments of `Recurrent` and these; gates r z n (G = 3).
 
     The reset gate acts after the recurrent product, as in PyTorch and cuDNN:
     n_t = tanh(w_in x_t + b_in + sig(r) (w_hn h_{t-1} + b_hn)),
     h_t = (1 - sig(z)) n_t + sig(z) h_{t-1}   (Cho et al., 2014, arXiv:1406.1078).
+
+    Parameters
+    ----------
+    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
+        Of r and z.
+    activation : {"tanh", "relu", "identity"}, optional
+        In place of the tanh of n.
+    preact_clip : float, optional
+        Bound of the arguments of all gates.
     """
 
-    _cell = Cell("gru", gates=3, states=1)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        gate_activation: str = "sigmoid", activation: str = "tanh",
+        preact_clip: float | None = None,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
+        compute: str | None = None,
+    ) -> None:  # fmt: skip
+        self.gate_activation = as_choice(
+            "GRU", "gate_activation", gate_activation, GATE_ACTIVATIONS
+        )
+        self.activation = as_choice("GRU", "activation", activation, CANDIDATE_ACTIVATIONS)
+        self.preact_clip = as_bound("GRU", "preact_clip", preact_clip)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
+            dtype=dtype, seed=seed, compute=compute,
+        )  # fmt: skip
+
+    def _describe(self) -> Cell:
+        options = {
+            "gate_activation": self.gate_activation,
+            "activation": self.activation,
+            "preact_clip": self.preact_clip,
+        }
+        return Cell("gru", 3, 1, options, {})
+
+
+@final
+class MGU(Recurrent):
+    """Minimal gated unit layers; arguments of `Recurrent` and this; gates f n (G = 2).
+
+    The one gate acts after the recurrent product, as the reset gate of `GRU` does:
+    n_t = tanh(w_in x_t + b_in + sig(f) (w_hn h_{t-1} + b_hn)),
+    h_t = (1 - sig(f)) h_{t-1} + sig(f) n_t   (Zhou et al., 2016, arXiv:1603.09420).
+
+    Parameters
+    ----------
+    preact_clip : float, optional
+        Bound of the arguments of both gates.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        preact_clip: float | None = None,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
+        compute: str | None = None,
+    ) -> None:  # fmt: skip
+        self.preact_clip = as_bound("MGU", "preact_clip", preact_clip)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
+            dtype=dtype, seed=seed, compute=compute,
+        )  # fmt: skip
+
+    def _describe(self) -> Cell:
+        return Cell("mgu", 2, 1, {"preact_clip": self.preact_clip}, {})
+
+
+@final
+class SLSTM(Recurrent):
+    """sLSTM layers: arguments of `Recurrent` and this; gates i f z o (G = 4).
+
+    An LSTM with an exponential input gate, normalised by n and kept in range by m; the state is the
+    tuple (h, c, n, m). With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
+    m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
+    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t
+    (Beck et al., 2024, arXiv:2405.04517, section 2.2).
+
+    Parameters
+    ----------
+    heads : int, optional
+        The units are in so many equal groups, each of which sees only its own h: ``weight_hh_l0``
+        is (4*H, H/heads).
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        heads: int = 1,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
+        compute: str | None = None,
+    ) -> None:  # fmt: skip
+        self.heads = as_count("SLSTM", "heads", heads, 1)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
+            dtype=dtype, seed=seed, compute=compute,
+        )  # fmt: skip
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"SLSTM: hidden_size is {hidden_size}, expected a multiple of heads = {self.heads}"
+            )
+
+    def _describe(self) -> Cell:
+        H = self.hidden_size
+        return Cell("slstm", 4, 4, {"heads": self.heads}, {"w_hh": (4 * H, H // self.heads)})

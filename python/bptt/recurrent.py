@@ -6,56 +6,46 @@ from __future__ import annotations
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _call, _core
-from .dense import Layer, LayerGrads, Seed, as_float, as_indices, check_shape
+from . import _call, functional
+from ._layer_options import (
+    NAMES,
+    Cell,
+    as_dilations,
+    as_probability,
+    as_skip,
+    as_switch,
+    as_zoneout,
+)
+from ._masks import Masks, draw, has_zoneout, is_random
+from ._sequences import (
+    as_lengths,
+    as_resets,
+    join_state,
+    resets_of_reverse,
+    split_state,
+    time_major,
+    without_padding,
+)
+from ._tape import RecurrentTape
+from .dense import Layer, LayerGrads, Seed
 from .grads import Array, State
-from .stream import Stream
-
-
-class Cell(NamedTuple):
-    name: str
-    gates: int
-    states: int
-    activation: str = "tanh"
-
-
-class RecurrentTape(NamedTuple):
-    """What `Recurrent.backward` needs of one `Recurrent.forward`.
-
-    Attributes
-    ----------
-    layer : Recurrent
-        The layer that made the tape.
-    shape : tuple of int
-        T and B.
-    cells : list
-        A functional tape for each layer and direction, in the order of the state.
-    masks : list of ndarray, shape (T, B, directions * H)
-        Dropout: number k was multiplied into the input of layer k + 1. Empty without dropout.
-    """
-
-    layer: Recurrent
-    shape: tuple[int, int]
-    cells: list[Any]
-    masks: list[Array]
-
-
-ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")
+from .stream import Stream, stream_of
 
 # Held only to count; a lock inside each layer would keep it from being copied and pickled.
 _COUNTING = threading.Lock()
 
 
 class Recurrent(Layer, ABC):
-    """Layers of one recurrent cell, in one or both directions; see `RNN`, `LSTM` and `GRU`.
+    """Layers of one recurrent cell, in one or both directions; see `bptt.layers`.
 
     Calls leave the parameters alone and may run in several threads at once. The n-th call of
-    `forward` draws the n-th dropout masks of the seed.
+    `forward` draws the n-th random masks of the seed.
 
     Parameters
     ----------
@@ -71,10 +61,28 @@ class Recurrent(Layer, ABC):
         first (the others are divided by 1 - dropout). Calling the layer drops nothing.
     bidirectional : bool, optional
         True: a second cell reads each sequence from its end; outputs are joined on the last axis.
+    dilation : int or sequence of int, optional
+        k > 1: the state of k steps before takes the place of that of one step before (Chang et al.,
+        2017); a sequence has one for each layer.
+    skip : int, optional
+        k > 0: h of k steps before is added to h; a multiple of each dilation.
+    residual : bool, optional
+        True: each layer adds its input to its output, where both are equally wide: every layer but
+        the first always, the first if `input_size` is directions * H.
+    zoneout : float or pair of float, optional
+        Probability, 0..1, that `forward` keeps an element of h as it was the step before; calling
+        the layer takes the mean (Krueger et al., 2017). Of a pair, the second is that of the other
+        states of the cell, as c.
+    recurrent_dropout : float, optional
+        Probability, 0..1, that `forward` zeroes an element of h in the product with weight_hh, the
+        same ones in all steps of a sequence (Gal & Ghahramani, 2016); the others are divided by
+        1 - recurrent_dropout.
+    variational_dropout : bool, optional
+        True: `dropout` zeroes the same elements in all steps of a sequence.
     dtype : {"float32", "float64"}, optional
         Of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and the dropout masks.
+        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and the random masks.
     compute : {"bf16", "bf16_if_available"}, optional
         Products in bfloat16, all else in float32, as in `lstm_forward`.
 
@@ -100,6 +108,12 @@ class Recurrent(Layer, ABC):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        dilation: int | Sequence[int] = 1,
+        skip: int = 0,
+        residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        variational_dropout: bool = False,
         dtype: DTypeLike = "float32",
         seed: Seed = None,
         compute: str | None = None,
@@ -108,46 +122,67 @@ class Recurrent(Layer, ABC):
             dtype, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )
         where = type(self).__name__
-        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
-        for name, flag in flags.items():  # PyTorch's RNN has the activation in the place of bias
-            if not isinstance(flag, (bool, np.bool_)):
-                raise TypeError(f"{where}: {name} is {flag!r}, expected True or False")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"{where}: dropout is {dropout!r}, expected a probability 0..1")
+        self.bias = as_switch(where, "bias", bias)  # PyTorch's RNN has the activation in its place
+        self.batch_first = as_switch(where, "batch_first", batch_first)
+        self.bidirectional = as_switch(where, "bidirectional", bidirectional)
+        self.residual = as_switch(where, "residual", residual)
+        self.variational_dropout = as_switch(where, "variational_dropout", variational_dropout)
+        self.dropout = as_probability(where, "dropout", dropout)
+        self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
-            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=2)
+            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=3)
+        self._cell = self._describe()
+        self.zoneout = as_zoneout(where, zoneout, self._cell.states)
+        self.dilations = as_dilations(where, dilation, self.num_layers)
+        self.dilation = self.dilations if isinstance(dilation, Sequence) else self.dilations[0]
+        self.skip = as_skip(where, skip, self.dilations)
         _call.as_bf16(where, compute, self.dtype)
         self.compute = compute
-        self.bias, self.batch_first = bool(bias), bool(batch_first)
-        self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
-        self._directions, rng = 1 + self.bidirectional, np.random.default_rng(seed)
-        shapes = [self._shapes(k) for k in range(self.num_layers * self._directions)]
-        self._names = [list(s) for s in shapes]
-        bound = 1 / np.sqrt(self.hidden_size)
-        everything = {name: shape for s in shapes for name, shape in s.items()}
+        self._make_parameters(np.random.default_rng(seed))
+
+    def _make_parameters(self, rng: np.random.Generator) -> None:
+        bound, everything = 1 / np.sqrt(self.hidden_size), dict[str, tuple[int, ...]]()
+        self._directions = D = 1 + self.bidirectional
+        self._names: list[dict[str, str]] = []  # of each layer and direction: those of NAMES
+        for k in range(self.num_layers * D):
+            layer, reverse = divmod(k, D)
+            shapes, suffix = self._shapes(layer), f"_l{layer}" + "_reverse" * reverse
+            self._names.append({argument: NAMES[argument] + suffix for argument in shapes})
+            everything |= {self._names[k][a]: shape for a, shape in shapes.items()}
         self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
         self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
 
-    @property
     @abstractmethod
-    def _cell(self) -> Cell:
-        """The cell's name and counts: what a final class gives."""
+    def _describe(self) -> Cell:
+        """The cell's name, counts and options: what a final class gives."""
 
-    def _shapes(self, k: int) -> dict[str, tuple[int, ...]]:
-        """Parameter names and shapes of one layer and direction."""
-        H, D = self.hidden_size, self._directions
-        layer, reverse = divmod(k, D)
-        rows, columns = self._cell.gates * H, D * H if layer else self.input_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, H)}
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Of the parameters of one layer and direction."""
+        H, cell = self.hidden_size, self._cell
+        rows, columns = cell.gates * H, self._directions * H if layer else self.input_size
+        shapes: dict[str, tuple[int, ...]] = {"w_ih": (rows, columns), "w_hh": (rows, H)}
         if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        suffix = f"_l{layer}" + "_reverse" * reverse
-        return {name + suffix: shape for name, shape in shapes.items()}
+            shapes |= {"b_ih": (rows,), "b_hh": (rows,)}
+        return shapes | cell.shapes
 
-    def _weights(self, k: int) -> list[Any]:
-        """Of one layer and direction: w_ih, w_hh, b_ih, b_hh; None for what it has not."""
-        arrays: list[Any] = [self.parameters[name] for name in self._names[k]]
-        return arrays if self.bias else [*arrays, None, None]
+    def _weights(self, k: int) -> dict[str, Array]:
+        """Of one layer and direction, by the functions' names."""
+        return {argument: self.parameters[name] for argument, name in self._names[k].items()}
+
+    def _adds_input(self, layer: int) -> bool:
+        wide = self._directions * self.hidden_size
+        return self.residual and (layer > 0 or self.input_size == wide)
+
+    def _draw_masks(self, T: int, B: int) -> Masks:
+        if not is_random(self):
+            return Masks([], [], [])
+        with _COUNTING:
+            call, self._mask_calls = self._mask_calls, self._mask_calls + 1
+        return draw(self, np.random.default_rng((self._mask_seed, call)), T, B)
+
+    def _without_masks(self) -> dict[str, Any]:
+        """Arguments of the functions where nothing is random."""
+        return {"zoneout": self.zoneout} if has_zoneout(self) else {}
 
     def stream(self, batch: int = 1, state: State = None) -> Stream:
         """A copy that runs step by step, its state kept from call to call.
@@ -162,44 +197,39 @@ class Recurrent(Layer, ABC):
         Returns
         -------
         Stream
-            With the parameters as they are now.
+            With the parameters as they are now. Nothing is random in it, as in a call.
 
         Raises
         ------
         ValueError
-            If the layer is bidirectional (it would need the end of the sequence first), or a value
-            or shape is wrong.
+            If the layer is bidirectional (it would need the end of the sequence first), has a
+            dilation or skip (it would need more than one state), or a value or shape is wrong.
         """
-        where = f"{type(self).__name__}.stream"
-        if self.bidirectional:
-            raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
-        B, cell = _call.as_count(where, "batch", batch, 1), self._cell
-        bf16 = _call.as_bf16(where, self.compute, self.dtype)
-        cores = []
-        for k in range(self.num_layers):
-            weights = tuple(_call.prepare(w, self.dtype) for w in self._weights(k) if w is not None)
-            shape = np.empty((0, B, weights[0].shape[1]), self.dtype)
-            cores.append(
-                _core.Stream(where, cell.name, cell.activation, bf16, shape, weights, None)
-            )
-        stream = Stream(cores, (B, self.input_size), self.dtype, self.batch_first)
-        if state is not None:
-            stream.state = state
-        return stream
+        return stream_of(self, batch, state)
 
     def __call__(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
     ) -> tuple[Array, State]:
-        """Run the layer for inference: no dropout, and nothing kept for a backward pass.
+        """Run the layer for inference: nothing random, and nothing kept for a backward pass.
 
         Parameters
         ----------
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         state : array_like, shape (num_layers * directions, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
+            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two, for `SLSTM`
+            (h, c, n, m). With a dilation k of all layers (num_layers * directions, k, B, H), the
+            oldest first; with several, these rows of all layers one after the other,
+            (directions * sum of dilations, B, H).
         lengths : array_like of int, shape (B,), optional
             Steps 0..T of each sequence, in any order. What follows is not read, and 0 in `y`; the
             final state is that after each sequence's own last step.
+        resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
+            True at a step where another sequence begins: no state crosses from the steps before to
+            it, nor, in the reverse direction, from it to them. Not with a dilation.
 
         Returns
         -------
@@ -212,9 +242,9 @@ class Recurrent(Layer, ABC):
         ValueError
             If a shape disagrees with the layer or with `x`, or a length is outside 0..T.
         TypeError
-            If `x` or `state` does not hold real numbers, or `lengths` integers.
+            If `x` or `state` does not hold real numbers, `lengths` integers, or `resets` booleans.
         """
-        y, state, _ = self._run(x, state, lengths, False)
+        y, state, _ = self._run(x, state, lengths, resets, False)
         return y, state
 
     def forward(
@@ -222,55 +252,63 @@ class Recurrent(Layer, ABC):
         x: ArrayLike,
         state: State = None,
         lengths: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
         *,
         checkpoint: str | None = None,
         max_bytes: int | None = None,
     ) -> tuple[Array, State, RecurrentTape]:
-        """Run the layer for training: with dropout, and with a tape for `backward`.
+        """Run the layer for training: with random masks, and with a tape for `backward`.
 
         Arguments, errors and the first two results are those of a call. `y` is read-only: change
         a copy. The tape refers to `x`, which must stay as it is; the parameters may change.
         ``checkpoint="sqrt"`` or `max_bytes`, of each layer and direction, make it smaller and
         `backward` slower, as in `lstm_forward`.
         """
-        return self._run(x, state, lengths, True, checkpoint, max_bytes)
+        how = {"checkpoint": checkpoint, "max_bytes": max_bytes}
+        return self._run(x, state, lengths, resets, True, **how)
 
     def _run(
         self,
         x: ArrayLike,
         state: State,
-        lengths: ArrayLike | None,
+        given_lengths: ArrayLike | None,
+        given_resets: ArrayLike | None,
         training: bool,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        **how: Any,
     ) -> tuple[Array, State, RecurrentTape]:
-        y = self._time_major("x", x, self.input_size, "input_size")
+        y = time_major(self, "x", x, self.input_size, "input_size")
         T, B, _ = y.shape
-        if lengths is not None:
-            lengths = as_indices(type(self).__name__, "lengths", lengths, "0..T", T)
-            check_shape(type(self).__name__, "lengths", lengths, "(B,)", (B,))
-        initial = self._split_state("state", state, B)
-        masks = self._draw_masks(T, B) if training else []
+        lengths = as_lengths(type(self).__name__, given_lengths, T, B)
+        resets = as_resets(self, given_resets, T, B)
+        both = (resets, resets_of_reverse(resets, lengths) if self.bidirectional else None)
+        initial = split_state(self, "state", state, B)
+        masks = self._draw_masks(T, B) if training else Masks([], [], [])
         cell, cells, final = self._cell, list[Any](), list[State]()
-        for layer in range(self.num_layers):
-            if layer and masks:
-                y = y * masks[layer - 1]
-            outputs = []
+        run = getattr(functional, f"{cell.name}_forward")
+        how |= {"lengths": lengths, "keep_tape": training, "compute": self.compute, **cell.options}
+        means = {} if training else self._without_masks()
+        for layer, dilation in enumerate(self.dilations):
+            below, outputs = y, []
+            if layer and masks.dropout:
+                y = y * masks.dropout[layer - 1]
             for reverse in range(self._directions):
                 k = len(cells)
-                w_ih, w_hh, b_ih, b_hh = self._weights(k)
-                out, last, tape = _call.forward(
-                    cell.name, y, w_ih, w_hh, b_ih, b_hh, initial[k], lengths, reverse == 1,
-                    training, cell.activation, None, checkpoint, max_bytes, self.compute,
+                out, last, tape = run(
+                    y, **self._weights(k), state=initial[k], resets=both[reverse],
+                    reverse=reverse == 1, dilation=dilation, skip=self.skip,
+                    **(masks.options(k) if training else means), **how,
                 )  # fmt: skip
                 outputs.append(out)
                 final.append(last)
                 cells.append(tape)
             y = np.concatenate(outputs, axis=-1) if reverse else outputs[0]
+            if self._adds_input(layer):
+                y = y + without_padding(below, lengths)
         y = y.swapaxes(0, 1) if self.batch_first else y
         if training:  # with one direction, the tape refers to it
             y.flags.writeable = False
-        return y, self._join_state(final), RecurrentTape(self, (T, B), cells, masks)
+        tape = RecurrentTape(self, (T, B), cells, *masks, lengths)
+        return y, join_state(self, final, B), tape
 
     def backward(
         self,
@@ -278,7 +316,8 @@ class Recurrent(Layer, ABC):
         dy: ArrayLike | None = None,
         dstate: State = None,
         *,
-        step_clip: tuple[str, float] | None = None,
+        step_clip: _call.StepClip | None = None,
+        cut: int | None = None,
     ) -> LayerGrads:
         """Backpropagate through time: gradients of a loss from those of the layer's results.
 
@@ -291,9 +330,13 @@ class Recurrent(Layer, ABC):
         dstate : array_like, shape of the final state, optional
             Gradient with respect to the final state, zeros if omitted; for `LSTM` a tuple
             (dh, dc), of which one may be None.
-        step_clip : (kind, bound), optional
+        step_clip : (kind, bound) or (kind, bound, target), optional
             Limit the gradient of the hidden state that each step passes back to the one before:
             ``("value", bound)`` each element, ``("norm", bound)`` each sequence's Euclidean norm.
+            Of another `target`: "c", that of the cell state; "gates", that of the gates' sums.
+        cut : int, optional
+            No gradient goes back after every so many steps, counted from the end of each sequence's
+            processing, as if the state were detached there. Not with a dilation.
 
         Returns
         -------
@@ -310,70 +353,28 @@ class Recurrent(Layer, ABC):
         where, D = type(self).__name__, self._directions
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
             raise TypeError(f"{where}: tape is not the third result of this layer's forward")
+        if cut is not None and max(self.dilations) > 1:
+            raise ValueError(f"{where}: cut is {cut!r}, expected None with a dilation")
         d: Any = None
         if dy is not None:
-            d = self._time_major("dy", dy, D * self.hidden_size, "directions * H", tape.shape)
-        dfinal = self._split_state("dstate", dstate, tape.shape[1])
+            d = time_major(self, "dy", dy, D * self.hidden_size, "directions * H", tape.shape)
+        dfinal = split_state(self, "dstate", dstate, tape.shape[1])
+        back = getattr(functional, f"{self._cell.name}_backward")
         params: dict[str, Array] = {}
         dinitial: list[State] = [None] * len(tape.cells)
         for layer in reversed(range(self.num_layers)):
             dys = [None] * D if d is None else np.split(d, D, axis=-1)
-            dxs = []
+            dxs, above = [], d
             for k, dy_k in enumerate(dys, layer * D):
-                g = _call.backward(self._cell.name, tape.cells[k], dy_k, dfinal[k], step_clip)
-                weights: list[Any] = [g.w_ih, g.w_hh, g.b_ih, g.b_hh]
-                params |= zip(self._names[k], weights)
+                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut)
+                params |= {name: getattr(g, argument) for argument, name in self._names[k].items()}
                 dinitial[k] = g.state
                 dxs.append(g.x)
             d = dxs[0] + dxs[1] if D == 2 else dxs[0]
             if layer and tape.masks:
                 d = d * tape.masks[layer - 1]
+            if above is not None and self._adds_input(layer):
+                d = d + without_padding(above, tape.lengths)
         dx = d.swapaxes(0, 1) if self.batch_first else d
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, self._join_state(dinitial))
-
-    def _time_major(
-        self, name: str, value: ArrayLike, size: int, symbol: str, TB: tuple[int, int] | None = None
-    ) -> Array:
-        """Check a sequence argument and return it as (T, B, size)."""
-        where, swap = type(self).__name__, self.batch_first
-        array = as_float(where, name, value, self.dtype)
-        axes = ("B", "T") if swap else ("T", "B")
-        sizes = array.shape[:2] if TB is None else TB[::-1] if swap else TB
-        if array.shape != (*sizes, size) or array.ndim != 3:
-            expected = ", ".join(map(str, (*(sizes if TB else axes), size)))
-            symbols = ", ".join((*axes, symbol))
-            raise ValueError(
-                f"{where}: {name} has shape {array.shape}, expected ({symbols}) = ({expected})"
-            )
-        return array.swapaxes(0, 1) if swap else array
-
-    def _split_state(self, name: str, state: State, B: int) -> list[State]:
-        """Check a state and return it as one functional state per layer and direction."""
-        where, lstm = type(self).__name__, self._cell.states == 2
-        shape = (self.num_layers * self._directions, B, self.hidden_size)
-        if state is None:
-            return [None] * shape[0]
-        if lstm and (not isinstance(state, (tuple, list)) or len(state) != 2):
-            raise TypeError(f"{where}: {name} is {type(state).__name__}, expected a tuple (h, c)")
-        named = zip((f"{name}[0]", f"{name}[1]"), state) if lstm else [(name, state)]
-        parts = []
-        for label, part in named:
-            part = as_float(where, label, np.zeros(shape) if part is None else part, self.dtype)
-            check_shape(where, label, part, "(num_layers * directions, B, H)", shape)
-            parts.append(part)
-        return list(zip(*parts)) if lstm else list(parts[0])
-
-    def _join_state(self, states: list[State]) -> State:
-        if self._cell.states == 2:
-            return tuple(np.stack(part) for part in zip(*states))
-        return np.stack(states)
-
-    def _draw_masks(self, T: int, B: int) -> list[Array]:
-        if not self.dropout or self.num_layers == 1:
-            return []
-        with _COUNTING:
-            call, self._mask_calls = self._mask_calls, self._mask_calls + 1
-        rng = np.random.default_rng((self._mask_seed, call))
-        shape = (self.num_layers - 1, T, B, self._directions * self.hidden_size)
-        scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0.0
-        return list((rng.random(shape) >= self.dropout) * self.dtype.type(scale))
+        dstate = join_state(self, dinitial, tape.shape[1])
+        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate)

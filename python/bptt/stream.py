@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
+from ._call import STATE_NAMES, as_bf16, as_count, prepare
+from ._options import as_options
 from .dense import as_float, check_shape
+from .functional.slstm import block_diagonal
 from .grads import State
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
 
 __all__ = ["Stream"]
 
@@ -34,9 +40,15 @@ class Stream:
     """
 
     def __init__(
-        self, cores: list[_core.Stream], shape: tuple[int, int], dtype: DTypeLike, batch_first: bool
+        self,
+        cores: list[_core.Stream],
+        shape: tuple[int, int],
+        dtype: DTypeLike,
+        batch_first: bool,
+        residual: list[bool],
     ) -> None:
         self._cores, self._shape, self._batch_first = cores, shape, batch_first
+        self._layers = list(zip(cores, residual))  # and whether its input is added
         self.dtype = np.dtype(dtype)
 
     def __repr__(self) -> str:
@@ -60,10 +72,12 @@ class Stream:
             If x has another shape, or does not hold real numbers.
         """
         y: Any = x
-        for core in self._cores:
-            y = core.step(y)
+        for core, adds_input in self._layers:
+            below, y = y, core.step(y)
             if y is None:  # to be converted, or refused
                 return self._step_of_any(x)
+            if adds_input:
+                y += below
         return y
 
     def _step_of_any(self, x: ArrayLike) -> Any:
@@ -102,13 +116,41 @@ class Stream:
                 f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
             )
         y: Any = np.array(array, order="C")
-        for core in self._cores:
-            y = core.process(y)
+        for core, adds_input in self._layers:
+            below, y = y, core.process(y)
+            if adds_input:
+                y += below
         return y.swapaxes(0, 1) if self._batch_first else y
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Zero the state, as if another sequence began.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            True for the sequences that begin again; all if omitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the mask has another shape, or does not hold booleans.
+        """
+        chosen = np.ones(self._shape[:1], bool) if mask is None else np.asarray(mask)
+        if chosen.dtype != np.bool_:
+            raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
+        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+        for core in self._cores:
+            state = core.get_state()
+            for part in state:
+                part[chosen] = 0
+            core.set_state(state)
 
     @property
     def state(self) -> State:
-        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c). Can be assigned."""
+        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c).
+
+        Can be assigned.
+        """
         parts = [np.stack(part) for part in zip(*(core.get_state() for core in self._cores))]
         return tuple(parts) if len(parts) > 1 else parts[0]
 
@@ -116,8 +158,9 @@ class Stream:
     def state(self, value: Any) -> None:
         now: Any = self.state
         several = isinstance(now, tuple)
-        if several and not (isinstance(value, tuple) and len(value) == 2):
-            raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple (h, c)")
+        if several and not (isinstance(value, (tuple, list)) and len(value) == len(now)):
+            names = ", ".join(STATE_NAMES[: len(now)])
+            raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple ({names})")
         parts = []
         for part, old in zip(value if several else (value,), now if several else (now,)):
             part = as_float("stream", "state", part, self.dtype)
@@ -125,3 +168,35 @@ class Stream:
             parts.append(np.array(part, order="C"))
         for core, state in zip(self._cores, zip(*parts)):
             core.set_state(state)
+
+
+def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
+    """See `Recurrent.stream`."""
+    where = f"{type(layer).__name__}.stream"
+    if layer.bidirectional:
+        raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
+    if max(layer.dilations) > 1:
+        raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
+    if layer.skip:
+        raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
+    B = as_count(where, "batch", batch, 1)
+    cores = [_core_of(where, layer, k, B) for k in range(layer.num_layers)]
+    residual = [layer._adds_input(k) for k in range(layer.num_layers)]
+    stream = Stream(cores, (B, layer.input_size), layer.dtype, layer.batch_first, residual)
+    if state is not None:
+        stream.state = state
+    return stream
+
+
+def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
+    cell, dtype = layer._cell, layer.dtype
+    bf16 = as_bf16(where, layer.compute, dtype)
+    arrays = layer._weights(k)
+    options = {**cell.options, **layer._without_masks(), "peepholes": arrays.pop("peepholes", None)}
+    if options.get("heads", 1) > 1:
+        arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
+    activation = options.pop("activation", "tanh")
+    weights = tuple(prepare(w, dtype) for w in arrays.values())
+    shape = np.empty((0, B, weights[0].shape[1]), dtype)
+    core_options = as_options(where, options, cell.states, dtype)
+    return _core.Stream(where, cell.name, activation, bf16, shape, weights, core_options)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import StepClip, as_count
-from .dense import LayerGrads, as_float, as_indices, check_shape
+from ._sequences import as_lengths, as_resets, split_state, time_major
+from ._tape import RecurrentTape
+from .dense import LayerGrads, as_float, check_shape
 from .grads import Array, State
-from .recurrent import Recurrent, RecurrentTape
+from .recurrent import Recurrent
 
 __all__ = ["Chunk", "tbptt"]
 
@@ -63,7 +65,7 @@ class Chunk(NamedTuple):
             Gradient with respect to `y`, zeros if omitted. Padding is not read.
         dstate : array_like, shape of `state`, optional
             Gradient with respect to `state`, zeros if omitted; for `LSTM` a tuple (dh, dc).
-        step_clip : (kind, bound), optional
+        step_clip : (kind, bound) or (kind, bound, target), optional
             As in the layer's `backward`.
 
         Returns
@@ -113,6 +115,7 @@ def tbptt(
     k2: int,
     state: State = None,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
 ) -> Iterator[Chunk]:
     """Truncated backpropagation through time: every k1 steps, a gradient over the last k2.
 
@@ -123,7 +126,7 @@ def tbptt(
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : RNN, LSTM, GRU, MGU or SLSTM
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         Must stay as it is until the last `backward`.
@@ -134,6 +137,8 @@ def tbptt(
         Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
     lengths : array_like of int, shape (B,), optional
         Steps 0..T of each sequence, in any order; as in a call of the layer.
+    resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
+        True where another sequence begins; as in a call of the layer.
 
     Yields
     ------
@@ -144,7 +149,8 @@ def tbptt(
     ------
     ValueError
         If the layer is bidirectional (its second direction would need the end of the sequence
-        first), k1 or k2 is out of range, or a shape disagrees with the layer or with `x`.
+        first) or a skip of more steps than its state holds, k1 or k2 is out of range, or a shape
+        disagrees with the layer or with `x`.
     TypeError
         If `layer` is no such layer, or an argument does not hold numbers of its kind.
 
@@ -176,26 +182,38 @@ def tbptt(
     """
     where = "tbptt"
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected RNN, LSTM or GRU")
+        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
     if layer.bidirectional:
         raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
     k1 = as_count(where, "k1", k1, 1)
     k2 = as_count(where, "k2", k2, 1)
     if k2 < k1:
         raise ValueError(f"{where}: k2 is {k2}, expected k1 or more = {k1}")
+    for dilation in layer.dilations:
+        if layer.skip > dilation:
+            raise ValueError(
+                f"{where}: the layer has skip {layer.skip}, expected at most its dilation = "
+                f"{dilation}: a state has no steps before these"
+            )
     # All of it now: a message about a piece would name shapes that the caller never saw.
-    steps = layer._time_major("x", x, layer.input_size, "input_size")
+    steps = time_major(layer, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
-    layer._split_state("state", state, B)
-    if lengths is not None:
-        lengths = as_indices(where, "lengths", lengths, "0..T", T)
-        check_shape(where, "lengths", lengths, "(B,)", (B,))
-    x = steps.swapaxes(0, 1) if layer.batch_first else steps
-    return _chunks(layer, x, T, k1, k2, state, lengths)
+    split_state(layer, "state", state, B)
+    lengths, resets = as_lengths(where, lengths, T, B), as_resets(layer, resets, T, B)
+    if layer.batch_first:
+        steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
+    return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 
 def _chunks(
-    layer: Recurrent, x: Array, T: int, k1: int, k2: int, state: State, lengths: Array | None
+    layer: Recurrent,
+    x: Array,
+    T: int,
+    k1: int,
+    k2: int,
+    state: State,
+    lengths: Array | None,
+    resets: Array | None,
 ) -> Iterator[Chunk]:
     ends = [*range(k1, T, k1), T]
     starts = {end - k2 for end in ends}  # of windows: pieces are cut there, too
@@ -210,7 +228,8 @@ def _chunks(
         ys = []
         for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
             inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
-            y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside)
+            borders = None if resets is None else _cut(layer, resets, slice(a, b))
+            y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
             ys.append(y)
             tapes.append(tape)
         y = _join(layer, ys)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""What recurrent layers are made of: their cell, and its options, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._convert import as_count
+from ._options import as_number
+
+
+class Cell(NamedTuple):
+    name: str  # of the functions
+    gates: int
+    states: int
+    options: dict[str, Any]  # arguments of the functions
+    shapes: dict[str, tuple[int, ...]]  # of parameters that are others than those of most cells
+
+
+# Parameters by the functions' names for them.
+NAMES = {
+    "w_ih": "weight_ih",
+    "w_hh": "weight_hh",
+    "b_ih": "bias_ih",
+    "b_hh": "bias_hh",
+    "peepholes": "peephole",
+}
+
+ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of RNN
+GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
+CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
+FORGET_GATES = ("own", "coupled", "none")
+
+
+def as_switch(where: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{where}: {name} is {value!r}, expected True or False")
+    return bool(value)
+
+
+def as_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{where}: {name} is {value!r}, expected one of {choices}")
+    return str(value)
+
+
+def as_bound(where: str, name: str, value: Any, most: float = np.inf) -> float | None:
+    """More than 0, or None."""
+    if value is None:
+        return None
+    number = as_number(where, name, value)
+    if not 0 < number <= most:
+        limits = "more than 0" if most == np.inf else f"more than 0 and at most {most:g}"
+        raise ValueError(f"{where}: {name} is {value!r}, expected {limits}")
+    return number
+
+
+def as_probability(where: str, name: str, value: Any) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{where}: {name} is {value!r}, expected a probability 0..1")
+    return float(value)
+
+
+def as_zoneout(where: str, value: Any, states: int) -> float | tuple[float, float]:
+    if not isinstance(value, (tuple, list)):
+        return as_probability(where, "zoneout", value)
+    if len(value) != 2 or states == 1:
+        expected = "one probability: the cell has no state but h" if states == 1 else "one or two"
+        raise ValueError(f"{where}: zoneout has {len(value)} items, expected {expected}")
+    h, rest = (as_probability(where, f"zoneout[{i}]", v) for i, v in enumerate(value))
+    return h, rest
+
+
+def as_dilations(where: str, value: Any, num_layers: int) -> tuple[int, ...]:
+    """One for each layer."""
+    if not isinstance(value, Sequence):
+        return (as_count(where, "dilation", value, 1),) * num_layers
+    if len(value) != num_layers:
+        raise ValueError(
+            f"{where}: dilation has {len(value)} items, expected num_layers = {num_layers}"
+        )
+    return tuple(as_count(where, f"dilation[{i}]", v, 1) for i, v in enumerate(value))
+
+
+def as_skip(where: str, value: Any, dilations: tuple[int, ...]) -> int:
+    skip = as_count(where, "skip", value, 0)
+    for dilation in dilations:
+        if skip % dilation:
+            raise ValueError(
+                f"{where}: skip is {skip}, expected a multiple of dilation = {dilation}"
+            )
+    return skip

@@ -159,3 +159,15 @@ def test_float64_has_no_bf16(bf16_isa: str) -> None:
         bptt.rnn_forward(x, w, w, compute="bf16")
     exact = bptt.rnn_forward(x, w, w)[0]
     assert np.array_equal(bptt.rnn_forward(x, w, w, compute="bf16_if_available")[0], exact)
+
+
+def test_options_without_kernels_compute_in_float32_if_that_is_allowed(bf16_isa: str) -> None:
+    x, w_ih, w_hh = (np.ones(s, "float32") for s in ((3, 2, 4), (20, 4), (20, 5)))
+    for options in ({"zoneout": 0.5}, {"activation": "relu"}, {"cell_clip": 1.0}):
+        with pytest.raises(ValueError, match="compute is bf16, which lstm has no kernels for"):
+            bptt.lstm_forward(x, w_ih, w_hh, compute="bf16", **options)
+        y, _, _ = bptt.lstm_forward(x, w_ih, w_hh, compute="bf16_if_available", **options)
+        want, _, _ = bptt.lstm_forward(x, w_ih, w_hh, **options)
+        assert np.array_equal(y, want)
+    resets = np.zeros((3, 2), bool)
+    bptt.lstm_forward(x, w_ih, w_hh, compute="bf16", resets=resets)

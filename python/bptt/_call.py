@@ -110,6 +110,12 @@ def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     return value is not None and dtype == np.float32 and _core.has_bf16()
 
 
+def _has_bf16_kernels(cell: str, activation: str, options: dict[str, Any] | None) -> bool:
+    """Plain cells have them; resets and dilation only cut the sequences in other pieces."""
+    plain = cell == "rnn" or (cell in ("lstm", "gru") and activation == "tanh")
+    return plain and not (options or {}).keys() - {"resets", "dilation"}
+
+
 @cache
 def _states(cell: str) -> int:
     return _core.cells()[cell][1]
@@ -158,6 +164,8 @@ def forward(
         max_bytes = as_count(caller, "max_bytes", max_bytes, 0)
     flags = (as_flag(caller, "reverse", reverse), as_flag(caller, "keep_tape", keep_tape))
     bf16 = as_bf16(caller, compute, dtype)
+    if compute == "bf16_if_available" and not _has_bf16_kernels(cell, activation, options):
+        bf16 = False
     result = _core.forward(
         cell, *arrays, initial if _states(cell) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,

@@ -81,7 +81,7 @@ struct Plan<T>::Impl {
     return dims.B >= 8 && (spec.bf16 || gradient_bytes() <= (Index(1) << 20)) ? 2 : 1;
   }
   Index gradient_bytes() const {
-    return cell.gates * dims.H * (dims.I + dims.H) * Index(sizeof(T));
+    return cell.gates * dims.H * (dims.I + dims.P) * Index(sizeof(T));
   }
   // Of the backward pass: enough to use each weight often, few enough for the cache. Gradients of
   // weights that come from memory are read and written once a chunk, and that costs more.
@@ -138,7 +138,7 @@ struct Plan<T>::Impl {
   int team_size(int given) const {
     constexpr double least_work = 1e6, least_step = 1e5;  // operations of one thread
     const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
-                        static_cast<double>(dims.I + dims.H) * static_cast<double>(dims.B);
+                        static_cast<double>(dims.I + dims.P) * static_cast<double>(dims.B);
     const double work =
         step * static_cast<double>(total()) / static_cast<double>(dims.B ? dims.B : 1);
     const int most = given ? given : threads();
@@ -160,9 +160,9 @@ struct Plan<T>::Impl {
     ExtraPieces() = default;
     ExtraPieces(const Impl& p, Pieces& pieces) {
       if (!p.rearranged()) return;
-      if (p.extras.h_mask) h_mask = pieces.take<T>(p.dims.B * p.dims.H);
+      if (p.extras.h_mask) h_mask = pieces.take<T>(p.dims.B * p.dims.P);
       for (int q = 0; q < 2; ++q)
-        if (p.extras.zoneout[q]) zoneout[q] = pieces.take<T>(p.total() * p.dims.H);
+        if (p.extras.zoneout[q]) zoneout[q] = pieces.take<T>(p.total() * width_of(p.dims, q));
     }
     // As the kernels take them.
     Extras<T> of(const Extras<T>& given) const {
@@ -185,7 +185,7 @@ struct Plan<T>::Impl {
       if (p.rows().segments > 1)
         weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       x = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
+      y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.P) : nullptr;
       if (p.spec.train) extras = ExtraPieces(p, pieces);
       bytes = pieces.used;
     }
@@ -203,12 +203,12 @@ struct Plan<T>::Impl {
       weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.rearranged() && !p.spec.train) {
         x = pieces.take<T>(p.total() * p.dims.I);
-        y = pieces.take<T>(p.total() * p.dims.H);
+        y = pieces.take<T>(p.total() * p.dims.P);
         extras = ExtraPieces(p, pieces);
       }
       for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
-        state0[q] = pieces.take<T>(p.dims.B * p.dims.H);
-        state_n[q] = pieces.take<T>(p.dims.B * p.dims.H);
+        state0[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
+        state_n[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
       }
       bytes = pieces.used;
     }
@@ -229,10 +229,10 @@ struct Plan<T>::Impl {
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
       dx = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      dy = p.rearranged() ? pieces.take<T>(p.total() * p.dims.H) : nullptr;
+      dy = p.rearranged() ? pieces.take<T>(p.total() * p.dims.P) : nullptr;
       for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
-        dstate_n[q] = pieces.take<T>(p.dims.B * p.dims.H);
-        dstate0[q] = pieces.take<T>(p.dims.B * p.dims.H);
+        dstate_n[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
+        dstate0[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
       }
       bytes = pieces.used;
     }
@@ -257,6 +257,7 @@ struct Plan<T>::Impl {
     ForwardCall<T> call{};
     call.dims = dims, call.rows = rows(), call.options = options;
     call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
+    call.w_hr = in.w_hr.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
     call.extras = (spec.train ? kept.extras : work.extras).of(extras);
     call.packs = packs();
@@ -284,19 +285,19 @@ struct Plan<T>::Impl {
       gather_extras(rows, call.extras, team);
     }
     for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
-      if (in.state[q]) rows.gather_states(in.state[q].data, dims.H, &Part::initial, pieces.state0[q]);
+      if (in.state[q]) rows.gather_states(in.state[q].data, width_of(dims, q), &Part::initial, pieces.state0[q]);
     if (!cell.pack(call, team) || !cell.forward(call, team) || !rearranged()) return;
-    rows.scatter(call.y, dims.H, out.y, lengths, team);
+    rows.scatter(call.y, dims.P, out.y, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(call.state_n[q], dims.H, &Part::final, state_rows(), out.state[q]);
+      rows.scatter_states(call.state_n[q], width_of(dims, q), &Part::final, state_rows(), out.state[q]);
   }
 
   void gather_extras(const Rearrangement<T>& rows, const Extras<T>& to, const Team& team) const {
     for (int q = 0; q < 2; ++q)
       if (extras.zoneout[q])
-        rows.gather(extras.zoneout[q], dims.H, const_cast<T*>(to.zoneout[q]), team);
+        rows.gather(extras.zoneout[q], width_of(dims, q), const_cast<T*>(to.zoneout[q]), team);
     if (extras.h_mask && team.rank == 0)
-      rows.gather_states(extras.h_mask, dims.H, &Part::b, const_cast<T*>(to.h_mask));
+      rows.gather_states(extras.h_mask, dims.P, &Part::b, const_cast<T*>(to.h_mask));
   }
 
   BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& given,
@@ -311,7 +312,7 @@ struct Plan<T>::Impl {
     call.cut = how.cut, call.steps_left = how.cut ? left.data() : nullptr;
     call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
     call.dy = given.y.data;
-    call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh;
+    call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh, call.dw_hr = out.w_hr;
     call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
     call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
     call.dparams = out.peepholes ? out.peepholes : work.dparams;
@@ -331,15 +332,15 @@ struct Plan<T>::Impl {
   void backward(const Cotangents<T>& cotangents, const Gradients<T>& out,
                 const BackwardCall<T>& call, const BackwardPieces& pieces, const Team& team) const {
     const Rearrangement<T> rows = rearrangement();
-    if (rearranged() && cotangents.y) rows.gather(cotangents.y.data, dims.H, pieces.dy, team);
+    if (rearranged() && cotangents.y) rows.gather(cotangents.y.data, dims.P, pieces.dy, team);
     for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
       if (cotangents.state[q])
-        rows.gather_states(cotangents.state[q].data, dims.H, &Part::final, pieces.dstate_n[q]);
+        rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Part::final, pieces.dstate_n[q]);
     if (team.size > 1 && rearranged() && !team.wait(team.context)) return;
     if (!cell.backward(call, team) || !rearranged()) return;
     rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(pieces.dstate0[q], dims.H, &Part::initial, state_rows(), out.state[q]);
+      rows.scatter_states(pieces.dstate0[q], width_of(dims, q), &Part::initial, state_rows(), out.state[q]);
   }
 };
 
@@ -365,6 +366,10 @@ std::ptrdiff_t Plan<T>::input_size() const {
 template <class T>
 std::ptrdiff_t Plan<T>::hidden_size() const {
   return impl_->dims.H;
+}
+template <class T>
+std::ptrdiff_t Plan<T>::output_size() const {
+  return impl_->dims.P;
 }
 template <class T>
 int Plan<T>::gates() const {

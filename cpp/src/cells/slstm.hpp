@@ -9,7 +9,7 @@ struct Slstm {
   static constexpr int gates = 4, sums = 4, params = 0, states = 4, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = true, general = true;
+  static constexpr bool passes_h = true, general = true, inner = false;
 
   template <class V>
   static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {

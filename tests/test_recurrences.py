@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bptt
+from bptt import reference
 from cases import TOLERANCE, assert_close, same_bits
 from recurrences import CASES, Call, Case, backward, call, forward, named, results
 
@@ -93,3 +94,38 @@ def test_inference_gives_the_same_bits(case: Case) -> None:
     again, last, none = forward(bptt, c, keep_tape=False)
     assert none is None
     same_bits(named(again, last, {}), named(y, state, {}))
+
+
+GATES = {"lstm": "ifgo", "gru": "rzn", "mgu": "fn", "slstm": "zo"}
+
+
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_the_tape_gives_gates_and_states_by_name(case: Case) -> None:
+    c = call(case, (23, 13, 5, 34))
+    y, state, tape = forward(bptt, c)
+    _, _, twin = forward(reference, c)
+    assert np.array_equal(tape.h, y)
+    lengths = c.options.get("lengths")
+    if "c" in tape.names and c.options.get("dilation", 1) == 1:
+        last = np.full(13, 22) if lengths is None else lengths - 1
+        last = np.zeros(13, int) if c.options.get("reverse") else last
+        some = np.flatnonzero(np.full(13, 1) if lengths is None else lengths)
+        assert np.array_equal(tape.c[last[some], some], state[1][some])
+    for name in GATES.get(c.cell, ""):
+        if name not in twin.saved[0]:
+            continue  # no forget gate of its own
+        got = getattr(tape, name)
+        want = np.zeros_like(got)
+        for t, saved, on in zip(twin.times, twin.saved, twin.active[twin.times]):
+            gate = saved[name]
+            want[t][on] = getattr(gate, "value", gate)[on]
+        assert_close({name: got}, {name: want}, 1e-12)
+    with pytest.raises(AttributeError, match=f"the tape of {c.cell} has no 'nonsense'"):
+        tape.nonsense  # noqa: B018
+
+
+def test_a_tape_in_segments_gives_no_gates() -> None:
+    c = call(Case("", "lstm", {}), (300, 4, 3, 5))
+    _, _, tape = forward(bptt, c, checkpoint="sqrt")
+    with pytest.raises(ValueError, match="kept in segments, expected one without checkpoint"):
+        tape.i  # noqa: B018

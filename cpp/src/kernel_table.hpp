@@ -143,6 +143,10 @@ struct CellKernels {
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);
   bool (*backward)(const BackwardCall<T>&, const Team&);
+  // Gates and states beside h that a tape of one segment holds, "i f g o c", and number `which` of
+  // them as rows [R, H]; of the call it reads dims, rows, options and tape.
+  const char* names;
+  void (*read)(const BackwardCall<T>&, int which, T* rows);
 };
 
 struct KernelTable {

@@ -12,6 +12,9 @@ class Tape:
     @property
     def nbytes(self) -> int: ...
     @property
+    def names(self) -> list[str]: ...
+    def __getattr__(self, name: str) -> Any: ...  # one of the names: array (T, B, H)
+    @property
     def dims(self) -> tuple[int, int, int, int]: ...
 
 class Stream:

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // One forward or backward call of the core on NumPy arrays.
 #pragma once
+#include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "arrays.hpp"
 #include "gil.hpp"
@@ -19,6 +21,8 @@ struct Tape {
   virtual ~Tape() = default;
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate) const = 0;
+  virtual py::object value(const std::string& name) const = 0;
+  std::vector<std::string> names;  // of the gates and states that it holds
   std::string cell, dtype;
   py::object options;  // a dict or None; the core refers to arrays in it
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
@@ -48,8 +52,20 @@ struct TapeOf : Tape {
     options = std::move(options_dict);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
     bytes = plan.tape_bytes();
+    names = plan.names();
+    names.push_back("h");
     dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
     dims[3] = plan.hidden_size();
+  }
+
+  // A gate or state after every step, (T, B, H).
+  py::object value(const std::string& name) const override {
+    if (name == "h") return y;
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) return py::none();
+    auto out = make<T, 3>({dims[0], dims[1], dims[3]});
+    plan.read(buffer.get(), static_cast<int>(found - names.begin()), out.mutable_data());
+    return std::move(out);
   }
 
   py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,

@@ -152,6 +152,14 @@ class Plan {
                 const Gradients<T>& gradients, const void* tape, void* scratch,
                 StopRequest stop = {}) const;
 
+  // Gates and states beside h that a tape holds, by name: "i f g o c" for lstm, "r z n" for gru,
+  // "f n" for mgu, "i f z o c n m" for slstm.
+  std::vector<std::string> names() const;
+
+  // Number `which` of them after every step, out [T, B, H], zero beyond the lengths. Throws
+  // std::invalid_argument when the tape was kept in segments (Spec::checkpoint).
+  void read(const void* tape, int which, T* out) const;
+
  private:
   struct Impl;
   std::unique_ptr<const Impl> impl_;

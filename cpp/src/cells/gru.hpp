@@ -8,6 +8,8 @@ struct Gru {
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
   static constexpr bool passes_h = true, general = false, inner = false;
+  static constexpr const char* names = "r z n";
+  static constexpr int values = 3;
 
   template <class V>
   static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -27,6 +29,11 @@ struct Gru {
     da[3] = dn * r;
     ds0[0] = ds[0] * z;
   }
+
+  template <class V>
+  static void read(const Options&, const V*, const V* k, const V*, V* v) {
+    BPTT_UNROLL for (int i = 0; i < values; ++i) v[i] = k[i];
+  }
 };
 
 // With activations to choose and clipped gate arguments. Saved: the sums.
@@ -36,6 +43,8 @@ struct GruGeneral {
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
   static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr const char* names = "r z n";
+  static constexpr int values = 3;
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -60,6 +69,14 @@ struct GruGeneral {
     da[3] = da[0] * r;
     ds0[0] = ds[0] * z;
   }
+
+  template <class V>
+  static void read(const Options& o, const V*, const V* a, const V*, V* v) {
+    const V bound(o.preact_clip);
+    v[0] = activate(o.gate_activation, clipped(a[1], bound));
+    v[1] = activate(o.gate_activation, clipped(a[2], bound));
+    v[2] = activate(o.activation, clipped(a[0] + v[0] * a[3], bound));
+  }
 };
 
 // With the reset before the recurrent product, as the paper has it (and ONNX, and Keras 1): the
@@ -71,6 +88,8 @@ struct GruBefore {
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2};
   static constexpr bool passes_h = true, general = true, inner = true;
+  static constexpr const char* names = "r z n";
+  static constexpr int values = 3;
 
   template <class V>
   static V gate(const Options& o, V a) {
@@ -89,6 +108,12 @@ struct GruBefore {
     const V r = gate(o, a[0]);
     da[0] = gate_gradient(o.gate_activation, ds[0] * s0[0], r, a[0], V(o.preact_clip));
     ds0[0] = ds[0] * r;
+  }
+
+  template <class V>
+  static void read(const Options& o, const V*, const V* a, const V*, V* v) {
+    v[0] = gate(o, a[0]), v[1] = gate(o, a[1]);
+    v[2] = activate(o.activation, clipped(a[2], V(o.preact_clip)));
   }
 
   struct Inner {

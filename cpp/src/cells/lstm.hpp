@@ -8,6 +8,8 @@ struct Lstm {
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
   static constexpr bool passes_h = false, general = false, inner = false;
+  static constexpr const char* names = "i f g o c";
+  static constexpr int values = 4;
 
   template <class V>
   static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -28,6 +30,11 @@ struct Lstm {
     da[2] = dc * i * (V(1) - g * g);
     da[3] = ds[0] * tanh_c * o * (V(1) - o);
     ds0[1] = dc * f;
+  }
+
+  template <class V>
+  static void read(const Options&, const V*, const V* k, const V*, V* v) {
+    BPTT_UNROLL for (int i = 0; i < values; ++i) v[i] = k[i];
   }
 };
 
@@ -51,6 +58,8 @@ struct LstmGeneral : LstmGates<own_forget> {
   static constexpr int x_first = 0, h_first = 0;
   static constexpr const auto& h_gates = LstmGates<own_forget>::x_gates;
   static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr const char* names = "i f g o c";
+  static constexpr int values = 4;
   static constexpr int F = own_forget ? 1 : 0, C = own_forget ? 2 : 1, O = gates - 1;  // C: of g
 
   // The values of one step, from the arguments of the gates and the state before.
@@ -109,6 +118,14 @@ struct LstmGeneral : LstmGates<own_forget> {
     }
     da[gates] = da[0] * c0;
     da[gates + params - 1] = da[O] * v.clipped_c;
+  }
+
+  template <class V>
+  static void read(const Options& options, const V* p, const V* k, const V* s0, V* v) {
+    V a[gates];
+    BPTT_UNROLL for (int n = 0; n < gates; ++n) a[n] = k[n];
+    const Values<V> all(options, p, a, s0[1]);
+    v[0] = all.i, v[1] = all.f, v[2] = all.g, v[3] = all.o;
   }
 };
 

@@ -8,6 +8,8 @@ struct Mgu {
   static constexpr int x_first = 0, x_gates[] = {1, 0};
   static constexpr int h_first = 1, h_gates[] = {0, 1};
   static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr const char* names = "f n";
+  static constexpr int values = 2;
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -27,5 +29,12 @@ struct Mgu {
                          (da[0] * a[2] + ds[0] * (s0[0] - n)) * f * (V(1) - f));
     da[2] = da[0] * f;
     ds0[0] = ds[0] * f;
+  }
+
+  template <class V>
+  static void read(const Options& o, const V*, const V* a, const V*, V* v) {
+    const V bound(o.preact_clip);
+    v[0] = sigmoid(clipped(a[1], bound));
+    v[1] = tanh(clipped(a[0] + v[0] * a[2], bound));
   }
 };

@@ -6,6 +6,8 @@ struct Rnn {
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
   static constexpr bool passes_h = false, general = false, inner = false;
+  static constexpr const char* names = "";
+  static constexpr int values = 0;
 
   template <class V>
   static void forward(const Options& options, const V*, const V* a, const V*, V* s, V*) {
@@ -18,6 +20,9 @@ struct Rnn {
                        const V* s, V* da, V*) {
     da[0] = ds[0] * slope(options.activation, s[0]);
   }
+
+  template <class V>
+  static void read(const Options&, const V*, const V*, const V*, V*) {}
 };
 
 // With a leak, the neuroscientists' RNN: h' = (1 - leak) h + leak activation(x + h); Jaeger et al.
@@ -29,6 +34,8 @@ struct RnnGeneral {
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
   static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr const char* names = "";
+  static constexpr int values = 0;
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -44,4 +51,7 @@ struct RnnGeneral {
     da[0] = gate_gradient(o.activation, V(o.leak) * ds[0], y, k[0], bound);
     ds0[0] = V(1 - o.leak) * ds[0];
   }
+
+  template <class V>
+  static void read(const Options&, const V*, const V*, const V*, V*) {}
 };

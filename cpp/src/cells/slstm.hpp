@@ -10,6 +10,8 @@ struct Slstm {
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
   static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr const char* names = "i f z o c n m";  // i and f stabilised: i' and f'
+  static constexpr int values = 4;
 
   template <class V>
   static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -41,5 +43,11 @@ struct Slstm {
     ds0[1] = dc * f;
     ds0[2] = dn * f;
     ds0[3] = dkept;
+  }
+
+  template <class V>
+  static void read(const Options&, const V*, const V* k, const V* s0, V* v) {
+    const V kept = log_sigmoid(k[1]) + s0[3], m = maximum(kept, k[0]);
+    v[0] = exp(k[0] - m), v[1] = exp(kept - m), v[2] = k[2], v[3] = k[3];
   }
 };

@@ -55,6 +55,7 @@ constexpr int max_rows = 2;
 #include "backward_scratch.inl"
 #include "inner.inl"
 #include "backward.inl"
+#include "read.inl"
 
 template <class P>
 std::size_t weights_bytes(const Dims& d) {
@@ -93,7 +94,9 @@ constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
                                                    backward_scratch_bytes<P>,
                                                    pack<P>,
                                                    forward<P>,
-                                                   backward<P>};
+                                                   backward<P>,
+                                                   P::Cell::names,
+                                                   read<P>};
 
 #define BPTT_COUNT(Cell) +1
 

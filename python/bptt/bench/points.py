@@ -10,7 +10,8 @@ import numpy as np
 from .. import _core
 from ..grads import Array
 
-CELLS = _core.cells()  # name -> (gates, states)
+# Those that other libraries have: name -> (gates, states).
+CELLS = {name: _core.cells()[name] for name in ("rnn", "lstm", "gru")}
 PASSES = ("inference", "training")
 
 

@@ -84,7 +84,8 @@ def gru_forward(
     state : ndarray, shape (B, H)
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `gru_backward`. It keeps what it needs of the weights.
+        For `gru_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        ``tape.r``, ``.z``, ``.n``, ``.h``.
 
     Raises
     ------

@@ -127,7 +127,10 @@ def lstm_forward(
     state : tuple (h, c) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `lstm_backward`. It keeps what it needs of the weights.
+        For `lstm_backward`. It keeps what it needs of the weights. Its gates and states after every
+        step, (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``,
+        ``.o`` after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the
+        others are copies.
 
     Raises
     ------

@@ -74,7 +74,8 @@ def mgu_forward(
     state : ndarray, shape (B, H)
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `mgu_backward`. It keeps what it needs of the weights.
+        For `mgu_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        ``tape.f``, ``.n``, ``.h``.
 
     Raises
     ------

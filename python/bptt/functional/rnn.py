@@ -80,7 +80,8 @@ def rnn_forward(
     state : ndarray, shape (B, H)
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `rnn_backward`. It keeps what it needs of the weights.
+        For `rnn_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        ``tape.h``.
 
     Raises
     ------

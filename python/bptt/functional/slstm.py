@@ -101,7 +101,9 @@ def slstm_forward(
     state : tuple (h, c, n, m) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `slstm_backward`. It keeps what it needs of the weights.
+        For `slstm_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        ``tape.i`` and ``.f`` (i' and f'), ``.z``, ``.o``,
+        ``.h``, ``.c``, ``.n``, ``.m``.
 
     Raises
     ------

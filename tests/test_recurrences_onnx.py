@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The reference's forward functions equal ONNX's operators, as onnxruntime computes them."""
+"""The forward functions equal ONNX's operators, as onnxruntime computes them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bptt
 from bptt import reference
 from cases import error, flat
 from recurrences import Case, call, forward
@@ -110,10 +111,11 @@ def onnx_results(c: Any) -> list[Any]:
     return [y[:, 0], *(f[0] for f in final)]
 
 
+@pytest.mark.parametrize("module", [reference, bptt], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
-def test_forward_equals_onnx(case: Case) -> None:
+def test_forward_equals_onnx(case: Case, module: Any) -> None:
     for seed in range(3):
         c = call(case, (6, 3, 4, 8), seed=seed)
-        y, state, _ = forward(reference, c)
+        y, state, _ = forward(module, c)
         for got, want in zip(onnx_results(c), [y, *flat(state)]):
             assert error(got, want) < 1e-5

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The reference equals PyTorch: its modules where it has them, else autograd of a transcription."""
+"""The reference equals PyTorch: its modules where it has them, else autograd of a transcription.
+
+So does the core where PyTorch has modules.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ pytest.importorskip("torch")
 
 import torch
 
+import bptt
 import torch_twin
 from bptt import reference
 from cases import assert_close
@@ -45,8 +49,9 @@ def test_step_clip_is_a_hook_of_the_transcription(case: Case, target: str, kind:
         assert changed
 
 
+@pytest.mark.parametrize("ours", [reference, bptt], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_results_are_those_of_the_module(name: str) -> None:
+def test_results_are_those_of_the_module(name: str, ours: Any) -> None:
     T, B, I, H = 9, 3, 4, 6
     case = Case("", name, {}, projection=name == "lstm")
     c = call(case, (T, B, I, H))
@@ -68,5 +73,5 @@ def test_results_are_those_of_the_module(name: str) -> None:
     loss.backward()
     want: dict[str, Any] = {"y[0]": y.detach().numpy(), "d x[0]": np.asarray(x.grad)}
     want |= {f"d {k}[0]": np.asarray(p.grad) for k, p in zip(names, module.parameters())}
-    got = results(c)
+    got = results(c, ours)
     assert_close({key: got[key] for key in want}, want, 1e-12)

@@ -44,6 +44,11 @@ void check_ndim(const std::string& caller, const char* name, const Tensor<T>& ar
                      ", expected " + symbols + ", " + std::to_string(ndim) + " dimensions");
 }
 
+// Of state q.
+inline Index width_of(const Dims& d, int q) { return q ? d.H : d.P; }
+// As users know it.
+inline std::string size_of_h(const Dims& d) { return d.P == d.H ? "H" : "P"; }
+
 inline std::string state_name(int states, int q) {
   return states == 1 ? "state" : "state[" + std::to_string(q) + "]";
 }
@@ -51,11 +56,11 @@ inline std::string state_name(int states, int q) {
 // Every size that the kernels compute stays far below the limits of its type, or the call is
 // refused.
 inline void check_size(const std::string& caller, const Dims& d, int gates, std::size_t element) {
-  const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + 64, 16 * gates};
+  const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + d.P + 64, 16 * gates};
   std::ptrdiff_t tape = static_cast<std::ptrdiff_t>(element), weights = tape;
   bool overflow = false;
   for (std::ptrdiff_t f : factors) overflow = overflow || __builtin_mul_overflow(tape, f, &tape);
-  for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + 64, std::ptrdiff_t(16 * gates)})
+  for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + d.P + 64, std::ptrdiff_t(16 * gates)})
     overflow = overflow || __builtin_mul_overflow(weights, f, &weights);
   if (overflow)
     refuse(caller, "T, B, I, H = " + std::to_string(d.T) + ", " + std::to_string(d.B) + ", " +
@@ -71,7 +76,7 @@ inline void check_threads(const std::string& caller, int threads) {
 
 inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
   std::ptrdiff_t states = 0;
-  if (spec.dilation < 1 || __builtin_mul_overflow(spec.dilation, d.B * d.H * 16, &states))
+  if (spec.dilation < 1 || __builtin_mul_overflow(spec.dilation, d.B * (d.H + d.P) * 16, &states))
     refuse(spec.caller, "dilation is " + std::to_string(spec.dilation) + ", expected 1 or more");
   if (spec.skip % spec.dilation)
     refuse(spec.caller, "skip is " + std::to_string(spec.skip) +
@@ -82,13 +87,17 @@ inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
 }
 
 template <class T>
-void check_state(const std::string& caller, const std::string& name, const Tensor<T>& state,
-                 std::ptrdiff_t dilation, const Dims& d) {
-  if (!state) return;
-  if (dilation > 1)
-    check_shape(caller, name, state, "(dilation, B, H)", {dilation, d.B, d.H});
-  else
-    check_shape(caller, name, state, "(B, H)", {d.B, d.H});
+void check_states(const std::string& caller, const std::string& prefix, int states,
+                  const Tensor<T>* state, std::ptrdiff_t dilation, const Dims& d) {
+  for (int q = 0; q < states; ++q) {
+    if (!state[q]) continue;
+    const std::string name = prefix + state_name(states, q), width = q ? "H" : size_of_h(d);
+    if (dilation > 1)
+      check_shape(caller, name, state[q], ("(dilation, B, " + width + ")").c_str(),
+                  {dilation, d.B, width_of(d, q)});
+    else
+      check_shape(caller, name, state[q], ("(B, " + width + ")").c_str(), {d.B, width_of(d, q)});
+  }
 }
 
 template <class T>
@@ -96,9 +105,12 @@ void check_extras(const std::string& caller, int params, const Dims& d, const In
   if (in.peepholes)
     check_shape(caller, "peepholes", in.peepholes, params == 3 ? "(3, H)" : "(2, H)",
                 {params, d.H});
-  if (in.h_mask) check_shape(caller, "h_mask", in.h_mask, "(B, H)", {d.B, d.H});
-  for (const Tensor<const T>& zoneout : in.zoneout)
-    if (zoneout) check_shape(caller, "zoneout", zoneout, "(T, B, H)", {d.T, d.B, d.H});
+  const std::string P = size_of_h(d);
+  if (in.h_mask) check_shape(caller, "h_mask", in.h_mask, ("(B, " + P + ")").c_str(), {d.B, d.P});
+  for (int q = 0; q < 2; ++q)
+    if (in.zoneout[q])
+      check_shape(caller, "zoneout", in.zoneout[q], ("(T, B, " + (q ? "H" : P) + ")").c_str(),
+                  {d.T, d.B, width_of(d, q)});
 }
 
 template <class T>
@@ -108,20 +120,26 @@ Dims check_inputs(const Spec& spec, int gates, int states, int params, const Inp
   check_threads(caller, spec.threads);
   check_ndim(caller, "x", in.x, 3, "(T, B, I)");
   check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
-  check_ndim(caller, "w_hh", in.w_hh, 2, ("(" + rows + ", H)").c_str());
-  const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], in.w_hh.shape[1]};
-  if (d.H < 1)
-    refuse(caller, "w_hh has shape " + shape_text(in.w_hh.shape, 2) + ", expected H of 1 or more");
+  const std::string columns = "(" + rows + (in.w_hr ? ", P)" : ", H)");
+  check_ndim(caller, "w_hh", in.w_hh, 2, columns.c_str());
+  if (in.w_hr) check_ndim(caller, "w_hr", in.w_hr, 2, "(P, H)");
+  const Index P = in.w_hh.shape[1], H = in.w_hr ? in.w_hr.shape[1] : P;
+  const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], H, P};
+  if (P < 1)
+    refuse(caller, "w_hh has shape " + shape_text(in.w_hh.shape, 2) + ", expected " +
+                       (in.w_hr ? "P" : "H") + " of 1 or more");
+  if (H < 1)
+    refuse(caller, "w_hr has shape " + shape_text(in.w_hr.shape, 2) + ", expected H of 1 or more");
   if (d.I < 1)
     refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
   check_size(caller, d, gates, sizeof(T));
-  check_shape(caller, "w_hh", in.w_hh, ("(" + rows + ", H)").c_str(), {gates * d.H, d.H});
+  check_shape(caller, "w_hh", in.w_hh, columns.c_str(), {gates * d.H, d.P});
+  if (in.w_hr) check_shape(caller, "w_hr", in.w_hr, "(P, H)", {d.P, d.H});
   check_shape(caller, "w_ih", in.w_ih, ("(" + rows + ", I)").c_str(), {gates * d.H, d.I});
   if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, ("(" + rows + ",)").c_str(), {gates * d.H});
   if (in.b_hh) check_shape(caller, "b_hh", in.b_hh, ("(" + rows + ",)").c_str(), {gates * d.H});
   check_dilation(spec, d, bool(in.resets));
-  for (int q = 0; q < states; ++q)
-    check_state(caller, state_name(states, q), in.state[q], spec.dilation, d);
+  check_states(caller, "", states, in.state, spec.dilation, d);
   check_extras(caller, params, d, in);
   if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {
@@ -140,9 +158,9 @@ void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t di
                       const Cotangents<T>& given) {
   const std::string& caller = spec.caller;
   check_threads(caller, spec.threads);
-  if (given.y) check_shape(caller, "dy", given.y, "(T, B, H)", {d.T, d.B, d.H});
-  for (int q = 0; q < states; ++q)
-    check_state(caller, "d" + state_name(states, q), given.state[q], dilation, d);
+  if (given.y)
+    check_shape(caller, "dy", given.y, ("(T, B, " + size_of_h(d) + ")").c_str(), {d.T, d.B, d.P});
+  check_states(caller, "d", states, given.state, dilation, d);
   if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
     refuse(caller,
            "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");

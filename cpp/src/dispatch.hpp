@@ -55,7 +55,11 @@ inline Options options_of(const Spec& spec) {
 // The plain cells have their equations and nothing else; what else is asked for takes a general one.
 template <class T>
 std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
-  if (spec.cell == "lstm" && spec.forget_gate != "own") return "lstm_no_forget";
+  const std::string forget = spec.forget_gate == "own" ? "" : "_no_forget";
+  if (spec.cell == "lstm" && in.w_hr) return "lstm_projected" + forget;
+  if (in.w_hr) refuse(spec.caller, "w_hr is given, expected it for lstm only");
+  if (spec.cell == "lstm" && !forget.empty()) return "lstm" + forget;
+  if (spec.cell == "gru" && !spec.reset_after) return "gru_before";
   const bool cell = spec.leak != 1 || spec.cell_clip != infinite || spec.preact_clip != infinite ||
                     spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
                     (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;

@@ -11,6 +11,7 @@ using Index = std::ptrdiff_t;
 
 struct Dims {
   Index T, B, I, H;     // steps, batch, input size, hidden size
+  Index P;              // size of h: H unless it is projected
   bool masked = false;  // Extras::h_mask is given
 };
 
@@ -67,9 +68,10 @@ constexpr int max_states = 4;
 // What only general cells can have beside their equations (Cell::general).
 template <class T>
 struct Extras {
-  const T* params;       // [P*H] numbers of each unit, P of the cell; or null
-  const T* h_mask;       // [B, H], sorted as the rows: multiplies h in the product with w_hh; or null
-  const T* zoneout[2];   // [R, H]: how much of h and of the other states stays as it was; or null
+  const T* params;       // [params*H] numbers of each unit, as many as the cell has; or null
+  const T* h_mask;       // [B, P], sorted as the rows: multiplies h in the product with w_hh; or null
+  const T* zoneout[2];   // [R, P] and [R, H]: how much of h and of the other states stays as it
+                         // was; or null
   T zoneout_of_all[2];   // where null
   Index skip;            // h of so many steps before is added to h; 0: none
 };
@@ -88,15 +90,16 @@ struct ForwardCall {
   Options options;
   const T* x;                   // [R, I]
   const T* w_ih;                // [G*H, I]
-  const T* w_hh;                // [G*H, H]
+  const T* w_hh;                // [G*H, P]
+  const T* w_hr;                // [P, H], of cells that project h
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
-  const T* state0[max_states];  // [B, H] each, sorted as the rows; null: zeros
+  const T* state0[max_states];  // [B, P], the others [B, H], sorted as the rows; null: zeros
   Extras<T> extras;
   Packs packs;
   void* weights;                // weights_bytes, 64-byte aligned: as pack() left it
-  T* y;                         // [R, H]
-  T* state_n[max_states];       // [B, H] each, sorted as the rows
+  T* y;                         // [R, P]
+  T* state_n[max_states];       // [B, P], the others [B, H], sorted as the rows
   void* tape;                   // tape_bytes, 64-byte aligned; null: inference
   void* scratch;                // forward_scratch_bytes, 64-byte aligned
 };
@@ -112,18 +115,19 @@ struct BackwardCall {
                                   // t it is t less or, reverse, t more; or null: never cut
   Extras<T> extras;
   const T* x;                     // [R, I] as in the forward call
-  const T* y;                     // [R, H] as the forward call left it
+  const T* y;                     // [R, P] as the forward call left it
   const void* tape;               // as the forward call left it
   const void* weights;            // as pack() left them; only for several segments
-  const T* dy;                    // [R, H] or null: zeros
-  const T* dstate_n[max_states];  // [B, H] each or null: zeros
+  const T* dy;                    // [R, P] or null: zeros
+  const T* dstate_n[max_states];  // [B, P], the others [B, H], or null: zeros
   T* dx;                          // [R, I]
   T* dw_ih;                       // [G*H, I]
-  T* dw_hh;                       // [G*H, H]
+  T* dw_hh;                       // [G*H, P]
+  T* dw_hr;                       // [P, H], of cells that project h
   T* db_ih;                       // [G*H]
   T* db_hh;                       // [G*H]
-  T* dparams;                     // [P*H]
-  T* dstate0[max_states];         // [B, H] each
+  T* dparams;                     // [params*H]
+  T* dstate0[max_states];         // [B, P], the others [B, H]
   void* scratch;                  // backward_scratch_bytes, 64-byte aligned
 };
 

@@ -56,8 +56,9 @@ struct Stream<T>::Impl {
   static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
     if (in.lengths || in.resets || spec.reverse || spec.dilation != 1)
       refuse(spec.caller, "lengths, resets, reverse or dilation are given, expected a stream without");
-    if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip)
-      refuse(spec.caller, "h_mask, zoneout of each step or skip are given, expected a stream without");
+    if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip || in.w_hr)
+      refuse(spec.caller,
+             "h_mask, zoneout of each step, skip or w_hr are given, expected a stream without");
     Dims d = check_inputs(spec, cell.gates, cell.states, cell.params, in);
     d.T = block_steps;
     return d;

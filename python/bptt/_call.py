@@ -14,7 +14,7 @@ from . import _core
 from ._convert import as_count as as_count
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
-from ._options import as_options
+from ._options import as_flag, as_options
 from .grads import Array, Grads, State
 
 StepClip = tuple[str, float] | tuple[str, float, str]
@@ -62,12 +62,6 @@ def as_lengths(caller: str, value: Any) -> Array | None:
     if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
         array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
     return prepare(array, np.int64)
-
-
-def as_flag(caller: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected True or False")
-    return bool(value)
 
 
 def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
@@ -195,7 +189,7 @@ def backward(
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes = _core.backward(
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = _core.backward(
         caller, tape, d, final, kind, bound, target, steps, count
     )
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], peepholes)
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], peepholes, w_hr)

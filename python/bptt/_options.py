@@ -38,6 +38,12 @@ def as_name(caller: str, name: str, value: Any) -> str:
     return value
 
 
+def as_flag(caller: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected True or False")
+    return bool(value)
+
+
 def as_resets(caller: str, value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype != np.bool_:
@@ -67,6 +73,7 @@ CONVERT: dict[str, Callable[[str, str, Any], Any]] = {
     **dict.fromkeys(("leak", "cell_clip", "preact_clip"), as_number),
     "dilation": lambda caller, name, value: as_count(caller, name, value, 1),
     "skip": lambda caller, name, value: as_count(caller, name, value, 0),
+    "reset_after": as_flag,
     "heads": lambda caller, name, value: as_count(caller, name, value, 1),
 }
 
@@ -85,7 +92,7 @@ def as_options(
             core |= as_zoneout(caller, value, states, dtype)
         elif name == "resets":
             core[name] = as_resets(caller, value)
-        elif name in ("peepholes", "h_mask"):
+        elif name in ("peepholes", "h_mask", "w_hr"):
             core[name] = prepare(as_real(caller, name, value), dtype)
         else:
             core[name] = CONVERT[name](caller, name, value)

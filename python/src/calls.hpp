@@ -12,8 +12,8 @@
 using bptt::most_states;
 
 template <class T>
-py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t H) {
-  return dilation > 1 ? make<T, 3>({dilation, B, H}) : make<T, 2>({B, H});
+py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t width) {
+  return dilation > 1 ? make<T, 3>({dilation, B, width}) : make<T, 2>({B, width});
 }
 
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
@@ -35,7 +35,7 @@ struct TapeOf : Tape {
   Buffer buffer;
   py::object x;
   py::array_t<T> y;
-  bool has_b_ih, has_b_hh, has_peepholes;
+  bool has_b_ih, has_b_hh, has_peepholes, has_w_hr;
   py::ssize_t dilation;
 
   TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::object options_dict,
@@ -47,6 +47,7 @@ struct TapeOf : Tape {
         has_b_ih(in.b_ih),
         has_b_hh(in.b_hh),
         has_peepholes(in.peepholes),
+        has_w_hr(in.w_hr),
         dilation(spec.dilation) {
     options = std::move(options_dict);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
@@ -73,17 +74,19 @@ struct TapeOf : Tape {
     given.y = view<T>(dy);
     for (std::size_t q = 0; q < dstate.size() && q < most_states; ++q)
       given.state[q] = view<T>(dstate[q]);
-    const py::ssize_t B = dims[1], I = dims[2], H = dims[3], rows = plan.gates() * H;
+    const py::ssize_t B = dims[1], I = dims[2], H = dims[3], P = plan.output_size(),
+                      rows = plan.gates() * H;
     auto dx = make<T, 3>({dims[0], B, I});
-    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, H});
-    std::optional<py::array_t<T>> db_ih, db_hh, dpeepholes;
+    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, P});
+    std::optional<py::array_t<T>> db_ih, db_hh, dpeepholes, dw_hr;
+    if (has_w_hr) dw_hr = make<T, 2>({P, H});
     if (has_peepholes) dpeepholes = make<T, 2>({plan.gates() - 1, H});
     if (has_b_ih) db_ih = make<T, 1>({rows});
     if (has_b_hh) db_hh = make<T, 1>({rows});
     py::tuple dstate0(static_cast<std::size_t>(plan.states()));
     bptt::Gradients<T> out{};
     for (std::size_t q = 0; q < dstate0.size(); ++q) {
-      auto d = make_state<T>(dilation, B, H);
+      auto d = make_state<T>(dilation, B, q ? H : P);
       out.state[q] = d.mutable_data();
       dstate0[q] = std::move(d);
     }
@@ -91,13 +94,15 @@ struct TapeOf : Tape {
     out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
     out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
     out.peepholes = dpeepholes ? dpeepholes->mutable_data() : nullptr;
+    out.w_hr = dw_hr ? dw_hr->mutable_data() : nullptr;
     const Buffer scratch(plan.backward_scratch_bytes());
     const T *x_data = view<T>(x).data, *y_data = y.data();
     run_interruptibly([&](bptt::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
-                          std::move(db_hh), std::move(dstate0), std::move(dpeepholes));
+                          std::move(db_hh), std::move(dstate0), std::move(dpeepholes),
+                          std::move(dw_hr));
   }
 };
 
@@ -105,7 +110,7 @@ struct TapeOf : Tape {
 struct Arrays {
   py::handle x, w_ih, w_hh, b_ih, b_hh, lengths;
   py::handle state[most_states] = {py::none(), py::none(), py::none(), py::none()};
-  py::handle peepholes = py::none(), h_mask = py::none(), resets = py::none();
+  py::handle peepholes = py::none(), w_hr = py::none(), h_mask = py::none(), resets = py::none();
   py::handle zoneout[2] = {py::none(), py::none()};
 
   // As they lie, all of one type?
@@ -114,7 +119,7 @@ struct Arrays {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
     for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes,
-                                h_mask, zoneout[0], zoneout[1]})
+                                w_hr, h_mask, zoneout[0], zoneout[1]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
     return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
            (resets.is_none() || usable<bool>(resets));
@@ -127,7 +132,7 @@ struct Arrays {
     in.w_ih = view<T>(w_ih), in.w_hh = view<T>(w_hh);
     in.b_ih = view<T>(b_ih), in.b_hh = view<T>(b_hh);
     in.lengths = view<std::int64_t>(lengths);
-    in.peepholes = view<T>(peepholes), in.h_mask = view<T>(h_mask);
+    in.peepholes = view<T>(peepholes), in.w_hr = view<T>(w_hr), in.h_mask = view<T>(h_mask);
     for (int q = 0; q < 2; ++q) in.zoneout[q] = view<T>(zoneout[q]);
     in.resets = view<std::uint8_t>(resets);
     for (int q = 0; q < most_states; ++q) in.state[q] = view<T>(state[q]);
@@ -145,6 +150,7 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
     if (is("gate_activation")) spec.gate_activation = py::cast<std::string>(value);
     else if (is("output_activation")) spec.output_activation = py::cast<std::string>(value);
     else if (is("forget_gate")) spec.forget_gate = py::cast<std::string>(value);
+    else if (is("reset_after")) spec.reset_after = py::cast<bool>(value);
     else if (is("leak")) spec.leak = py::cast<double>(value);
     else if (is("cell_clip")) spec.cell_clip = py::cast<double>(value);
     else if (is("preact_clip")) spec.preact_clip = py::cast<double>(value);
@@ -155,6 +161,7 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
     else if (is("zoneout_of_h")) arrays.zoneout[0] = value;
     else if (is("zoneout_of_c")) arrays.zoneout[1] = value;
     else if (is("peepholes")) arrays.peepholes = value;
+    else if (is("w_hr")) arrays.w_hr = value;
     else if (is("h_mask")) arrays.h_mask = value;
     else if (is("resets")) arrays.resets = value;
     else if (is("heads")) continue;  // bptt/functional/slstm.py has made w_hh dense
@@ -167,13 +174,13 @@ template <class T>
 py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle options) {
   const bptt::Inputs<T> in = arrays.inputs<T>();
   bptt::Plan<T> plan(spec, in);
-  const py::ssize_t B = plan.batch(), H = plan.hidden_size();
-  auto y = make<T, 3>({plan.steps(), B, H});
+  const py::ssize_t B = plan.batch(), H = plan.hidden_size(), P = plan.output_size();
+  auto y = make<T, 3>({plan.steps(), B, P});
   bptt::Outputs<T> out{};
   out.y = y.mutable_data();
   std::array<py::object, most_states> finals;
   for (int q = 0; q < plan.states(); ++q) {
-    auto s = make_state<T>(spec.dilation, B, H);
+    auto s = make_state<T>(spec.dilation, B, q ? H : P);
     out.state[q] = s.mutable_data();
     finals[static_cast<std::size_t>(q)] = std::move(s);
   }

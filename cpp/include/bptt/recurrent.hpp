@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Recurrent layers, forward and exact backpropagation through time, in float and double.
 //
-// T steps, B sequences, I inputs, H hidden units; G gates and S states of the cell: rnn 1, 1; lstm
+// T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected; G gates and S states of the cell: rnn 1, 1; lstm
 // 4 (i f g o) or, without a forget gate of its own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu
 // 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m). All arrays are C-contiguous, belong to the caller and
 // are only used during the call.
@@ -32,6 +32,7 @@ struct Spec {
   // candidate of lstm and gru; of their gates; of what lstm puts out.
   std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
   std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
+  bool reset_after = true;          // of gru: r multiplies w_hn h + b_hn; or else h in w_hn h
   double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
   double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
   double zoneout[2] = {0, 0};  // how much of h, and of the other states, stays as it was, unless
@@ -59,12 +60,13 @@ template <class T>
 struct Inputs {
   Tensor<const T> x;                   // [T, B, I]
   Tensor<const T> w_ih;                // [G*H, I]
-  Tensor<const T> w_hh;                // [G*H, H]
+  Tensor<const T> w_hh;                // [G*H, P]
+  Tensor<const T> w_hr;                // [P, H], of lstm: h is w_hr times what it puts out; or left out
   Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
-  Tensor<const T> state[most_states];  // [B, H] each, or all left out: zeros
+  Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
   Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
-  Tensor<const T> h_mask;              // [B, H] or left out: multiplies h in the product with w_hh
-  Tensor<const T> zoneout[2];          // [T, B, H] each or left out: see Spec
+  Tensor<const T> h_mask;              // [B, P] or left out: multiplies h in the product with w_hh
+  Tensor<const T> zoneout[2];          // [T, B, P] and [T, B, H], or left out: see Spec
   Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
                                        // the step, and no gradient passes; not with a dilation
   Tensor<const std::int64_t>
@@ -73,15 +75,15 @@ struct Inputs {
 
 template <class T>
 struct Outputs {
-  T* y;                   // [T, B, H]; zero beyond a sequence's length
-  T* state[most_states];  // [B, H] each: after the last step of each sequence
+  T* y;                   // [T, B, P]; zero beyond a sequence's length
+  T* state[most_states];  // [B, P], the others [B, H]: after the last step of each sequence
 };
 
 // Gradients of a loss with respect to the outputs.
 template <class T>
 struct Cotangents {
-  Tensor<const T> y;  // [T, B, H] or left out: zeros.  Steps beyond the lengths are never used.
-  Tensor<const T> state[most_states];  // [B, H] each, or left out: zeros
+  Tensor<const T> y;  // [T, B, P] or left out: zeros.  Steps beyond the lengths are never used.
+  Tensor<const T> state[most_states];  // [B, P], the others [B, H], or left out: zeros
 };
 
 // Gradients of that loss with respect to the inputs, shaped like them; all are written.
@@ -94,6 +96,7 @@ struct Gradients {
   T* b_hh;
   T* state[most_states];
   T* peepholes;  // may be null if there are none
+  T* w_hr;       // the same
 };
 
 // The gradient of h or c, clipped each time it is passed back one step (to the initial state as
@@ -130,6 +133,7 @@ class Plan {
   ~Plan();
 
   std::ptrdiff_t steps() const, batch() const, input_size() const, hidden_size() const;
+  std::ptrdiff_t output_size() const;  // P
   int gates() const, states() const;
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.

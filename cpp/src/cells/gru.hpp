@@ -7,7 +7,7 @@ struct Gru {
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = false;
+  static constexpr bool passes_h = true, general = false, inner = false;
   static constexpr const char* names = "r z n";
   static constexpr int values = 3;
 
@@ -42,7 +42,7 @@ struct GruGeneral {
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = true;
+  static constexpr bool passes_h = true, general = true, inner = false;
   static constexpr const char* names = "r z n";
   static constexpr int values = 3;
 
@@ -77,4 +77,64 @@ struct GruGeneral {
     v[1] = activate(o.gate_activation, clipped(a[2], bound));
     v[2] = activate(o.activation, clipped(a[0] + v[0] * a[3], bound));
   }
+};
+
+// With the reset before the recurrent product, as the paper has it (and ONNX, and Keras 1): the
+// operand of w_hn is r h, the inner product of a step. Gates and sums r z n, saved.
+//   n = act(x_n + w_hn (sig(r) h)),   h' = (1 - sig(z)) n + sig(z) h
+struct GruBefore {
+  static constexpr const char* name = "gru_before";
+  static constexpr int gates = 3, sums = 3, params = 0, states = 1, saved = 3, h_products = 2;
+  static constexpr int x_first = 0, x_gates[] = {0, 1, 2};
+  static constexpr int h_first = 0, h_gates[] = {0, 1, 2};
+  static constexpr bool passes_h = true, general = true, inner = true;
+  static constexpr const char* names = "r z n";
+  static constexpr int values = 3;
+
+  template <class V>
+  static V gate(const Options& o, V a) {
+    return activate(o.gate_activation, clipped(a, V(o.preact_clip)));
+  }
+
+  template <class V>
+  static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
+    s[0] = gate(o, a[0]) * s0[0];
+    BPTT_UNROLL for (int i = 0; i < sums; ++i) k[i] = a[i];
+  }
+
+  template <class V>
+  static void backward(const Options& o, const V*, const V* ds, const V* a, const V* s0, const V*,
+                       V* da, V* ds0) {
+    const V r = gate(o, a[0]);
+    da[0] = gate_gradient(o.gate_activation, ds[0] * s0[0], r, a[0], V(o.preact_clip));
+    ds0[0] = ds[0] * r;
+  }
+
+  template <class V>
+  static void read(const Options& o, const V*, const V* a, const V*, V* v) {
+    v[0] = gate(o, a[0]), v[1] = gate(o, a[1]);
+    v[2] = activate(o.activation, clipped(a[2], V(o.preact_clip)));
+  }
+
+  struct Inner {
+    static constexpr int gates = 1, sums = 1, params = 0, saved = 3, gives = 2;
+    static constexpr int x_first = 0, h_first = 0, h_gates[] = {2};
+    static constexpr bool takes_h = true, projects = false, inner = false;
+
+    template <class V>
+    static void forward(const Options& o, V a, V h0, V& h, V* k) {
+      k[2] = k[2] + a;
+      const V z = gate(o, k[1]), n = activate(o.activation, clipped(k[2], V(o.preact_clip)));
+      h = n + z * (h0 - n);
+    }
+
+    template <class V>
+    static void backward(const Options& o, V dh, const V* a, V h0, V* da, V& d, V& dh0) {
+      const V bound(o.preact_clip), z = gate(o, a[1]), n = activate(o.activation, clipped(a[2], bound));
+      da[1] = gate_gradient(o.gate_activation, dh * (h0 - n), z, a[1], bound);
+      da[2] = gate_gradient(o.activation, dh * (V(1) - z), n, a[2], bound);
+      d = da[2];
+      dh0 = dh * z;
+    }
+  };
 };

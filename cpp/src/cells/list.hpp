@@ -9,9 +9,12 @@
 
 using LstmOwnForget = LstmGeneral<true>;
 using LstmNoForget = LstmGeneral<false>;
+using LstmProjectedOwnForget = LstmProjected<true>;
+using LstmProjectedNoForget = LstmProjected<false>;
 
 // Those of one product in bfloat16 as well as in the precision of the results, and the others.
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_CELLS(X) \
   BPTT_PLAIN_CELLS(X) \
-  X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm)
+  X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm) \
+  X(GruBefore) X(LstmProjectedOwnForget) X(LstmProjectedNoForget)

@@ -7,7 +7,7 @@ struct Lstm {
   static constexpr int gates = 4, sums = 4, params = 0, states = 2, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = false, general = false;
+  static constexpr bool passes_h = false, general = false, inner = false;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
 
@@ -57,7 +57,7 @@ struct LstmGeneral : LstmGates<own_forget> {
                        saved = gates;
   static constexpr int x_first = 0, h_first = 0;
   static constexpr const auto& h_gates = LstmGates<own_forget>::x_gates;
-  static constexpr bool passes_h = true, general = true;
+  static constexpr bool passes_h = true, general = true, inner = false;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
   static constexpr int F = own_forget ? 1 : 0, C = own_forget ? 2 : 1, O = gates - 1;  // C: of g
@@ -127,4 +127,30 @@ struct LstmGeneral : LstmGates<own_forget> {
     const Values<V> all(options, p, a, s0[1]);
     v[0] = all.i, v[1] = all.f, v[2] = all.g, v[3] = all.o;
   }
+};
+
+// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the inner product of a
+// step, at its end.
+template <bool own_forget>
+struct LstmProjected : LstmGeneral<own_forget> {
+  static constexpr const char* name = own_forget ? "lstm_projected" : "lstm_projected_no_forget";
+  static constexpr int h_products = LstmGeneral<own_forget>::gates;
+  static constexpr bool inner = true;
+
+  struct Inner {
+    static constexpr int gates = 1, sums = 1, params = 0, saved = 0, gives = 0;
+    static constexpr int x_first = 0, h_first = 0, h_gates[] = {0};
+    static constexpr bool takes_h = false, projects = true, inner = false;
+
+    template <class V>
+    static void forward(const Options&, V a, V, V& h, V*) {
+      h = a;
+    }
+
+    template <class V>
+    static void backward(const Options&, V dh, const V*, V, V*, V& d, V& dh0) {
+      d = dh;
+      dh0 = V(0);
+    }
+  };
 };

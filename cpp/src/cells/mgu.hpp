@@ -7,7 +7,7 @@ struct Mgu {
   static constexpr int gates = 2, sums = 3, params = 0, states = 1, saved = 3;
   static constexpr int x_first = 0, x_gates[] = {1, 0};
   static constexpr int h_first = 1, h_gates[] = {0, 1};
-  static constexpr bool passes_h = true, general = true;
+  static constexpr bool passes_h = true, general = true, inner = false;
   static constexpr const char* names = "f n";
   static constexpr int values = 2;
 

@@ -5,7 +5,7 @@ struct Rnn {
   static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 0;
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
-  static constexpr bool passes_h = false, general = false;
+  static constexpr bool passes_h = false, general = false, inner = false;
   static constexpr const char* names = "";
   static constexpr int values = 0;
 
@@ -33,7 +33,7 @@ struct RnnGeneral {
   static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 1;
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
-  static constexpr bool passes_h = true, general = true;
+  static constexpr bool passes_h = true, general = true, inner = false;
   static constexpr const char* names = "";
   static constexpr int values = 0;
 

@@ -52,6 +52,8 @@ constexpr int max_rows = 2;
 #include "peak.inl"
 #endif
 #include "forward.inl"
+#include "backward_scratch.inl"
+#include "inner.inl"
 #include "backward.inl"
 #include "read.inl"
 

@@ -4,63 +4,32 @@
 // with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
 // operand of the weight gradients and the left one of dx.
 
-template <class P>
-struct BackwardScratch {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
-  T* dsums;                // [group]: [block][chunk_rows][sum or param][lane]
-  T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
-  T* gradients;            // [group]: of w_ih and w_hh by unit, and of the biases
-  Index weights, ih, hh;   // elements of a group, of w_ih, of w_hh
-  SkipGradients<T> skips;
-  void* products;
-  void* forward;  // to compute the values of a segment again
-  SegmentTape<T, Cell> again;
-  std::size_t bytes;
+// Of a step's results: the gradients of the sums, what is passed back to h by an inner product.
+enum class Which { sums, passed, all };
 
-  BackwardScratch(void* buffer, const Dims& d, const Rows& rows, Index skip)
-      : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows, skip) {}
-  T* dw_ih(Index group) const { return gradients + group * weights; }
-  T* dw_hh(Index group) const { return dw_ih(group) + ih; }
-  T* db(Index group) const { return dw_hh(group) + hh; }  // [block][sum or param][lane]
-
- private:
-  static constexpr Index S = Cell::sums + Cell::params;
-
-  BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows, Index skip)
-      : again(pieces, d, rows.segments > 1 ? rows.segment_rows : 0) {
-    const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    dsums = pieces.take<T>(rows.groups * padded * S * rows.chunk_rows);
-    for (int q = 0; q < Cell::states; ++q) dstates[q] = pieces.take<T>(d.B * padded);
-    ih = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.I));
-    hh = unit_packed_size<T, Cell>(d.H, P::padded_inputs(d.H));
-    weights = ih + hh + padded * S;
-    gradients = pieces.take<T>(rows.groups * weights);
-    const Index blocks = blocks_of<T>(d.H);
-    skips = {pieces.take<T>(SkipGradients<T>::size(skip, blocks, d.B)), skip, blocks, d.B};
-    products = pieces.take<char>(static_cast<Index>(P::Backward::scratch_bytes(d, rows)));
-    const std::size_t forward_bytes = rows.segments > 1 ? ForwardScratch<P>(nullptr, d, rows.first[d.T]).bytes : 0;
-    forward = pieces.take<char>(static_cast<Index>(forward_bytes));
-    bytes = pieces.used;
-  }
-};
-
-// What computing a segment again needs of the forward call.
-template <class T>
-ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
-  ForwardCall<T> f{};
-  f.dims = call.dims, f.rows = call.rows, f.options = call.options, f.extras = call.extras;
-  f.x = call.x, f.y = const_cast<T*>(call.y);
-  f.weights = const_cast<void*>(call.weights), f.tape = const_cast<void*>(call.tape);
-  f.scratch = scratch;
-  return f;
+// Does an inner product take h, and gradients of some sums come before it?
+template <class Cell>
+constexpr bool inner_takes_h() {
+  if constexpr (Cell::inner)
+    return Cell::Inner::takes_h;
+  else
+    return false;
+}
+template <class Cell>
+constexpr int inner_gives() {
+  if constexpr (Cell::inner)
+    return Cell::Inner::gives;
+  else
+    return 0;
 }
 
 template <class P>
 struct Backward {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  static constexpr int G = Cell::gates, S = Cell::sums + Cell::params;
+  static constexpr int S = Cell::sums + Cell::params, own_sums = S - inner_gives<Cell>();
+  static constexpr bool takes_h = inner_takes_h<Cell>(),
+                        reads_h = Cell::inner ? takes_h : Cell::passes_h;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
@@ -69,13 +38,14 @@ struct Backward {
   const Tape<P> tape;
   const BackwardScratch<P> scratch;
   const Index blocks, padded;
-  const Range units;      // blocks of this rank
+  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
   const bool own_groups;  // each rank takes a group of sequences, and waits for nobody
   mutable Patience patience;
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
   T* const dsums;
   const typename P::Backward products;
+  const InnerBackward<P> inner;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
@@ -86,11 +56,13 @@ struct Backward {
         scratch(c.scratch, c.dims, c.rows, c.extras.skip),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
-        units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
+        units(blocks_of_rank(d.H)),
+        outputs(blocks_of_rank(d.P)),
         own_groups(t.sequences && t.size == c.rows.groups),
         patience{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
-        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience) {}
+        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
+        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, patience) {}
 
   // Of `count` sequences, those of this rank.
   Range sequences(Index count) const {
@@ -99,27 +71,42 @@ struct Backward {
             smaller(team.sequences[team.rank + 1], count)};
   }
 
+  // Of n units.
+  Range blocks_of_rank(Index n) const {
+    const Index all = blocks_of<T>(n);
+    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
+  }
+
   // --- one step: the cell's equations
 
-  // Before the equations: the gradient that an earlier h takes, and the parts of the old states that
-  // stay.
-  BPTT_INLINE void start(Index t, Index row, Index j, Vec<T>* ds, Vec<T>* stays) const {
+  // Before the equations: the parts of the old states that stay, beside that of h.
+  BPTT_INLINE void start_states(Index t, Index row, Index j, Vec<T>* ds, Vec<T>* stays) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
-    if (scratch.skips.skip) {
-      T* skipped = scratch.skips.at(t, j, row);
-      ds[0] = ds[0] + Vec<T>(load(skipped));
-      store(skipped, ds[0].v);
-    }
-    BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) {
+    BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       stays[q] = z * ds[q];
       ds[q] = ds[q] - stays[q];
     }
   }
 
-  // Rows `r` of step t in block j, which share where their previous state lies.
+  // The gradient of h, of the operand if there is an inner product.
+  BPTT_INLINE Vec<T> gradient_of_h(Index t, Index row, Index j, Index used) const {
+    if constexpr (Cell::inner) return load(scratch.doperand + (j * d.B + row) * L);
+    Vec<T> dh = load(scratch.dstates[0] + (j * d.B + row) * L);
+    if (call.dy) dh = dh + Vec<T>(load(call.dy + (rows.first[t] + row) * d.P + j * L, used));
+    return dh;
+  }
+  // Where an inner product takes h: the gradient that its operand passes on.
+  BPTT_INLINE void add_to_h(Index row, Index j, Index used, Vec<T> dh0) const {
+    T* dh = scratch.dstates[0] + (j * d.B + row) * L;
+    if (d.masked) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
+    store(dh, load(dh) + dh0.v);
+  }
+
+  // Rows `r` of step t in block j, which share where their previous state lies. With an inner
+  // product, h is as that with w_hh sees it, and `which` may leave out some of the results.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
-                  const Forward<P>& forward, T* out) const {
+                  const Forward<P>& forward, T* out, Which which) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const T* saved =
         forward.values.saved +
@@ -127,38 +114,46 @@ struct Backward {
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
       Vec<T> p[Cell::params + 1], ds[Cell::states], k[Cell::saved + 1], s0[Cell::states],
           s[Cell::states], da[S], ds0[Cell::states], stays[Cell::states];
-      BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] =
+      ds[0] = gradient_of_h(t, row, j, used);
+      BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) ds[q] =
           load(scratch.dstates[q] + (j * d.B + row) * L);
-      if (call.dy) ds[0] = ds[0] + Vec<T>(load(call.dy + (first + row) * d.H + column, used));
       BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
           load(tape.params + (j * Cell::params + i) * L);
-      if constexpr (Cell::general) start(t, row, j, ds, stays);
+      if constexpr (Cell::general && !Cell::inner)
+        start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
+      if constexpr (Cell::general) start_states(t, row, j, ds, stays);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
-      if (Cell::passes_h) s0[0] = load(h + row * d.H + column, used);
-      if (!Cell::saved) s[0] = load(call.y + (first + row) * d.H + column, used);
+      if (reads_h) s0[0] = load(h + row * d.P + column, used);
+      if (!Cell::saved) s[0] = load(call.y + (first + row) * d.P + column, used);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
         s0[q] = load(before[q].at(j, row));
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::general) {
-        BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds0[q] = ds0[q] + stays[q];
+        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < Cell::states; ++q) ds0[q] = ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
-        for (int i = 0; i < S; ++i)
+        for (int i = 0; i < own_sums; ++i)
           for (Index l = used; l < L; ++l) da[i].v[l] = 0;
       }
-      BPTT_UNROLL for (int i = 0; i < S; ++i) store(out + (row * S + i) * L, da[i].v);
-      BPTT_UNROLL for (int q = Cell::passes_h ? 0 : 1; q < Cell::states; ++q)
+      if constexpr (takes_h) {
+        if (which != Which::sums) add_to_h(row, j, used, ds0[0]);
+        if (which == Which::passed) continue;
+      }
+      BPTT_UNROLL for (int i = 0; i < own_sums; ++i) store(out + (row * S + i) * L, da[i].v);
+      BPTT_UNROLL for (int q = Cell::passes_h && !Cell::inner ? 0 : 1; q < Cell::states; ++q)
           store(scratch.dstates[q] + (j * d.B + row) * L, ds0[q].v);
     }
   }
 
-  void step(Index t, Range mine, const Forward<P>& forward, T* out) const {
+  void step(Index t, Range mine, const Forward<P>& forward, T* out, Which which = Which::all) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
-    const T* h = step.continuing ? call.y + rows.first[step.previous] * d.H : nullptr;
+    const bool masked = Cell::inner && d.masked;
+    const T *ys = masked ? tape.masked.h : call.y, *h0 = masked ? tape.masked.h0 : tape.h0;
+    const T* h = step.continuing ? ys + rows.first[step.previous] * d.P : nullptr;
     for (int q = 1; q < Cell::states; ++q) {
       initial[q] = forward.states.before_first(q);
       if (step.continuing) before[q] = forward.states.before(q, t, step);
@@ -166,8 +161,8 @@ struct Backward {
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
     for (Index j = units.begin; j < units.end; ++j) {
       T* block = out + j * rows.chunk_rows * S * L;
-      step_units(t, j, {mine.begin, middle}, h, before, forward, block);
-      step_units(t, j, {middle, mine.end}, tape.h0, initial, forward, block);
+      step_units(t, j, {mine.begin, middle}, h, before, forward, block, which);
+      step_units(t, j, {middle, mine.end}, h0, initial, forward, block, which);
     }
   }
 
@@ -177,15 +172,15 @@ struct Backward {
   // first: row of the step in the chunk.
   void pass_back(Index first, Range r) const {
     products.template each_tile<HSide<Cell>>(
-        {first + r.begin, first + r.end}, tape.w_hh, d.H, units,
+        {first + r.begin, first + r.end}, tape.w_hh, d.P, outputs,
         [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
           for (Index b = 0; b < width; ++b)
             for (Index i = 0; i < n_rows; ++i) {
               T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row - first + i) * L;
               Native<T> v = load(tile + (i * width + b) * L);
               if (d.masked)
-                v *= load(call.extras.h_mask + (row - first + i) * d.H + column + b * L,
-                          used_lanes<T>(column / L + b, d.H));
+                v *= load(call.extras.h_mask + (row - first + i) * d.P + column + b * L,
+                          used_lanes<T>(column / L + b, d.P));
               store(dh, Cell::passes_h ? load(dh) + v : v);
             }
         });
@@ -215,8 +210,9 @@ struct Backward {
   // --- weight gradients of a chunk: for each group of sequences its own, so that the order of the
   // sums does not depend on whether two ranks take one group each or share the inputs of both
 
-  // Inputs n of the weights (those of x, then those of h) and blocks of the biases.
-  void group_gradient(const Span& chunk, Index group, Range n, Range mine) const {
+  // Inputs n of the weights (those of x, of h, of an inner product) and blocks of the biases.
+  void group_gradient(const Span& chunk, Index group, Range n, Range mine,
+                      const Forward<P>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
     const auto each_step = [&](const auto& f) {
       for (Index t = chunk.begin; t < chunk.end; ++t) {
@@ -234,26 +230,33 @@ struct Backward {
         },
         [&](const Runs<T>& runs) {
           products.template add_weights<XSide<Cell>>(
-              runs, d.I, {smaller(n.begin, d.I), smaller(n.end, d.I)}, scratch.dw_ih(group));
+              runs, d.I, part_of(n, 0, d.I), scratch.dw_ih(group));
           add_bias(runs, mine, scratch.db(group));
         });
     const T *after = d.masked ? tape.masked.h : call.y,
             *before_first = d.masked ? tape.masked.h0 : tape.h0;
     in_pieces<T>(
-        d.H,
+        d.P,
         [&](const auto& add) {
           each_step([&](Index, const StepRows& step, Range r, Index row) {
             const Index middle = larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
-              add(after + (rows.first[step.previous] + r.begin) * d.H, row + r.begin,
+              add(after + (rows.first[step.previous] + r.begin) * d.P, row + r.begin,
                   middle - r.begin);
-            add(before_first + middle * d.H, row + middle, r.end - middle);
+            add(before_first + middle * d.P, row + middle, r.end - middle);
           });
         },
         [&](const Runs<T>& runs) {
           products.template add_weights<HSide<Cell>>(
-              runs, d.H, {larger(n.begin - d.I, 0), larger(n.end - d.I, 0)}, scratch.dw_hh(group));
+              runs, d.P, part_of(n, d.I, d.P), scratch.dw_hh(group));
         });
+    if constexpr (Cell::inner)
+      inner.add_weights(each_step, forward, part_of(n, d.I + d.P, d.H), scratch.dw_inner(group));
+  }
+
+  // Of inputs n those of a product that has `size` from the `first` on, counted from there.
+  static Range part_of(Range n, Index first, Index size) {
+    return {smaller(larger(n.begin - first, 0), size), smaller(larger(n.end - first, 0), size)};
   }
 
   // Blocks `mine` of db, [block][sum or param][lane].
@@ -295,18 +298,29 @@ struct Backward {
 
   void run_chunk(const Span& chunk, const Forward<P>& forward) const {
     const StepClip& clip = call.step_clip;
-    const Limits<T, Cell> limits{call, blocks, scratch.dstates, scratch.skips};
+    const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       T* sums = dsums + first * S * L;
-      step(t, mine, forward, sums);
-      if (clip.kind != StepClip::none && clip.target == StepClip::gates &&
-          !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip({sums, rows.chunk_rows * S, S}, Cell::sums, r);
+      const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
+      if constexpr (Cell::inner) {
+        inner.step(t, first, mine, forward);
+        if (!team.sequences && !patience.wait()) return;
+        inner.pass_back(first, mine);
+      }
+      step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
+      if (clips_sums && !on_whole_rows(mine, rows.count[t], [&](Range r) {
+            limits.clip({sums, rows.chunk_rows * S, S}, d.H, Cell::sums, r);
+            if constexpr (takes_h) inner.take_clipped(first, r);
           }))
         return;
+      if constexpr (takes_h)
+        if (clips_sums) {  // what goes back to h comes of the clipped gradients
+          inner.pass_back(first, mine);
+          step(t, mine, forward, sums, Which::passed);
+        }
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !patience.wait()) return;
       pass_back(first, mine);
@@ -316,12 +330,13 @@ struct Backward {
       if (patience.stopped) return;
     }
     if (!own_groups && !patience.wait()) return;
-    const Range all = {0, d.I + d.H}, every_block = {0, blocks};
+    const Range all = {0, d.I + d.P + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
-        group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team));
+        group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team),
+                       forward);
       else if (g == team.rank)
-        group_gradient(chunk, g, all, every_block);
+        group_gradient(chunk, g, all, every_block, forward);
     input_gradient(chunk);
     if (!own_groups) patience.wait();
   }
@@ -333,7 +348,7 @@ struct Backward {
       Index length = 0;
       while (length < d.T && rows.count[length] > r) ++length;
       if (length < skip) continue;
-      for (Index j = 0; j < blocks; ++j) {
+      for (Index j = 0; j < scratch.skips.blocks; ++j) {
         T* dh = scratch.dstates[0] + (j * d.B + r) * L;
         const T* skipped = scratch.skips.at(rows.reverse ? length - skip : skip - 1, j, r);
         store(dh, load(dh) + load(skipped));
@@ -348,8 +363,8 @@ struct Backward {
                      static_cast<std::size_t>(zeros.end - zeros.begin) * sizeof(T));
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
-      to_blocks(call.dstate_n[q], d.H, mine, StepState<T>{scratch.dstates[q], d.B});
-    for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, blocks, d.B); ++i)
+      to_blocks(call.dstate_n[q], q ? d.H : d.P, mine, StepState<T>{scratch.dstates[q], d.B});
+    for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, scratch.skips.blocks, d.B); ++i)
       if (team.rank == 0) scratch.skips.base[i] = 0;
     if (!patience.wait()) return false;
     const ForwardCall<T> forward_of = forward_call(call, scratch.forward);
@@ -370,15 +385,16 @@ struct Backward {
     if (!patience.wait()) return false;
     unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, P::padded_inputs(d.I), panels,
                                          call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.H, P::padded_inputs(d.H), panels,
+    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.P, P::padded_inputs(d.P), panels,
                                          call.dw_hh);
+    if constexpr (Cell::inner) inner.unpack(team);
     if (team.rank == 0) {
       unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
       unpack_params<T, Cell>(scratch.db(0), d.H, call.dparams);
     }
     if (call.extras.skip) add_skipped(mine);
     for (int q = 0; q < Cell::states; ++q)
-      from_blocks(StepState<T>{scratch.dstates[q], d.B}, d.H, mine, call.dstate0[q]);
+      from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);
     return patience.wait();
   }
 };

@@ -258,6 +258,7 @@ struct InBf16 {
   using Column = Bf16;  // [panel of columns][pair of (block, gate, lane)][column][2]
   static constexpr Index L = lanes<float>;
 
+  template <class Side>
   static Index column_size(Index H, Index K) {
     return padded_to(depth, blocks_of<float>(H) * Cell::gates * L) * blocks_of<float>(K) * L;
   }

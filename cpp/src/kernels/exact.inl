@@ -7,14 +7,17 @@ struct ExactWeights {
   T *ih, *hh;  // by unit
   T* bias;     // [block][sum][lane]
   T* params;   // [block][param][lane]
+  T* inner;    // by unit: of the inner product
   std::size_t bytes;
 
   ExactWeights(void* buffer, const Dims& d) {
     Pieces pieces{static_cast<char*>(buffer)};
-    ih = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.I));
-    hh = pieces.take<T>(unit_packed_size<T, Cell>(d.H, d.H));
+    ih = pieces.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
+    hh = pieces.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.P));
     bias = pieces.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
     params = pieces.take<T>(blocks_of<T>(d.H) * Cell::params * lanes<T>);
+    if constexpr (Cell::inner)
+      inner = pieces.take<T>(unit_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
     bytes = pieces.used;
   }
   // The panels that hold some blocks.
@@ -23,7 +26,13 @@ struct ExactWeights {
     if (call.packs == Packs::all)
       pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
     if (call.packs != Packs::none)
-      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, patience);
+      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.P, blocks, hh, patience);
+  }
+  // Those of the inner product, of some blocks of its results.
+  void pack_inner(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
+    using Inner = typename Cell::Inner;
+    pack_by_unit<T, Inner, HSide<Inner>>(inner_weights<Cell>(call), call.dims.P, call.dims.H,
+                                         blocks, inner, patience);
   }
 };
 
@@ -42,15 +51,15 @@ template <class T, class Cell, int MR, int P, int NB>
 __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
                                             const T* start, Index start_row, T* sums,
                                             Index row_size) {
-  constexpr int G = Cell::gates, S = Cell::sums, V = P * NB * S;
-  constexpr Index step = NB * G * lanes<T>;
+  constexpr int G = Cell::gates, Gh = HSide<Cell>::count, S = Cell::sums, V = P * NB * S;
+  constexpr Index step = NB * G * lanes<T>, h_step = NB * Gh * lanes<T>;
   Tile<T, MR, V> acc;
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
       load(start + r * start_row + v * lanes<T>);
   multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step, step,
                                                   x.K);
-  multiply_add<T, MR, P, NB, S, Cell::h_first, G>(acc, h.rows, h.row, 0, 1, h.w, h.K * step, step,
-                                                  h.K);
+  multiply_add<T, MR, P, NB, S, Cell::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
+                                                   h_step, h.K);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
 }
@@ -82,7 +91,7 @@ struct ExactForward {
     return {x, d.I, weights.ih + j * d.I * G * L, d.I};
   }
   Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.H, weights.hh + j * d.H * G * L, d.H};
+    return {h, d.P, weights.hh + j * d.P * HSide<Cell>::count * L, d.P};
   }
 
   template <int MR>
@@ -107,7 +116,7 @@ struct ExactForward {
     alignas(64) T piece[most * unit_blocks<Cell> * G * L];
     for (Index k = 0; k < K; k += most) {
       const Index end = smaller(k + most, K);
-      pack_panel<T, Cell, Side>(w, d.H, K, j, width, k, end, piece);
+      pack_panel<T, Side>(w, d.H, K, j, width, k, end, piece);
       each_row_block(0, n, [&](auto mr, Index row) {
         const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
         T* out = sums + row * row_size;
@@ -133,7 +142,7 @@ struct ExactForward {
       const Index row = step.rows.begin, n = step.rows.end - row;
       start_from_bias(n, j, width, sums, row_size);
       add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
-      add_unpacked<HSide<Cell>>(step.operand + row * d.H, n, call.w_hh, d.H, j, width, sums, row_size);
+      add_unpacked<HSide<Cell>>(step.operand + row * d.P, n, call.w_hh, d.P, j, width, sums, row_size);
       return f(step.rows, sums);
     }
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
@@ -142,9 +151,25 @@ struct ExactForward {
       const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
-      tile<mr.value>(x, h_operands(step.operand + row * d.H, j), start, step.sums ? all : 0, sums,
+      tile<mr.value>(x, h_operands(step.operand + row * d.P, j), start, step.sums ? all : 0, sums,
                      row_size, width);
       f(r, sums);
+    });
+  }
+
+  // The same for the inner product, all of whose weights are packed: [row][block][lane].
+  template <class F>
+  void each_inner_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
+    using Inner = typename Cell::Inner;
+    alignas(64) T sums[max_rows * unit_blocks<Inner> * L];
+    alignas(64) const T zeros[unit_blocks<Inner> * L] = {};
+    const T* w = weights.inner + j * d.H * L;
+    each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
+      const Operands<T> nothing{step.inner, 0, w, 0}, some{step.inner + row * d.H, d.H, w, d.H};
+      with_int<unit_blocks<Inner>>(width, [&](auto nb) {
+        forward_tile<T, Inner, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums, width * L);
+      });
+      f(Range{row, row + mr.value}, sums);
     });
   }
 
@@ -161,7 +186,7 @@ struct ExactForward {
       return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
     }
     each_row_block(0, n, [&](auto mr, Index row) {
-      Operands<T> with_h = h_operands(h ? h + row * d.H : nullptr, j);
+      Operands<T> with_h = h_operands(h ? h + row * d.P : nullptr, j);
       if (!h) with_h.K = 0;
       tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * S * L, 0,
                      out + row * all + j * S * L, all, width);
@@ -171,7 +196,7 @@ struct ExactForward {
 
 template <class T, class Cell>
 struct ExactBackward {
-  static constexpr int G = Cell::gates, S = Cell::sums + Cell::params;
+  static constexpr int S = Cell::sums + Cell::params;
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;  // [block][chunk_rows][sum or param][lane]
@@ -183,7 +208,7 @@ struct ExactBackward {
     return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
   }
   // Of one group.
-  static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.H); }
+  static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.P); }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
@@ -204,6 +229,7 @@ struct ExactBackward {
   template <class Side, int MR, int Panels, int NV>
   __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride,
                                                      Index blocks, const T* w, T* out) {
+    constexpr int G = Side::count;
     constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
     constexpr Index row = NV * L;
     const Index panel = chains > 1 ? row : blocks * G * L * row;
@@ -233,8 +259,8 @@ struct ExactBackward {
     for (Index j = c.begin, width; j < c.end; j += width) {
       const Index full = K / (column_blocks * L) * column_blocks;
       width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
-      const T* panel = w + j * L * blocks * L * G;
-      if (patience.ends(r.end - r.begin, blocks * L * G, width * L)) return;
+      const T* panel = w + j * L * blocks * L * Side::count;
+      if (patience.ends(r.end - r.begin, blocks * L * Side::count, width * L)) return;
       each_row_block(r.begin, r.end, [&](auto mr, Index row) {
         const T* left = dsums + row * S * L;
         if constexpr (mr.value <= few_rows) {
@@ -254,6 +280,7 @@ struct ExactBackward {
   template <class Side, int MR, int NB>
   __attribute__((noinline)) static void tile(const Runs<T>& runs, Index left_row, Index n,
                                              const T* dsums, Index block_stride, T* dw) {
+    constexpr int G = Side::count;
     prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
     Tile<T, MR, NB * G> acc;
     clear<T, MR, NB * G>(acc);
@@ -305,6 +332,7 @@ struct ExactBackward {
   // dsums stay in the first cache.
   template <class Side>
   void add_inputs(const Runs<T>& runs, Index left_row, Index first, Index N, Range n, T* dw) const {
+    constexpr int G = Side::count;
     const Index block_stride = rows.chunk_rows * S * L;
     for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, blocks - j);
@@ -331,15 +359,20 @@ struct Exact {
   using Weights = ExactWeights<T, Cell>;
   using Forward = ExactForward<T, Cell>;
   using Backward = ExactBackward<T, Cell>;
+  template <class Other>
+  using BackwardOf = ExactBackward<T, Other>;
   using Column = T;  // element of the backward weights
-  static Index column_size(Index H, Index K) { return column_packed_size<T, Cell>(H, K); }
+  template <class Side>
+  static Index column_size(Index H, Index K) {
+    return column_packed_size<T, Side>(H, K);
+  }
   static Index padded_inputs(Index K) { return K; }  // of a weight gradient
 
   template <class Tape>
   static void pack_columns(const ForwardCall<T>& call, const Tape& tape, Range xs, Range hs,
                            Patience& patience) {
     const Dims& d = call.dims;
-    pack_by_column<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
-    pack_by_column<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.H, hs, tape.w_hh, patience);
+    pack_by_column<T, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
+    pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, patience);
   }
 };

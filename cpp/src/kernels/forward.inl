@@ -9,6 +9,10 @@ bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
   Patience patience{team};
   weights.pack(call, share_of(blocks_of<T>(call.dims.H), unit_blocks<typename P::Cell>, team),
                patience);
+  if constexpr (P::Cell::inner)
+    weights.pack_inner(
+        call,
+        share_of(blocks_of<T>(call.dims.P), unit_blocks<typename P::Cell::Inner>, team), patience);
   if (team.rank == 0) {
     pack_bias<T, typename P::Cell>(call.b_ih, call.b_hh, call.dims.H, weights.bias);
     pack_params<T, typename P::Cell>(call.extras.params, call.dims.H, weights.params);
@@ -20,10 +24,11 @@ template <class P>
 struct ForwardScratch {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  T* h0;                  // [B, H], for inference
+  T* h0;                  // [B, P], for inference
   T* states[max_states];  // from 1: [block][B][lane], for inference: updated in place
   T* sums;                // [row][block][sum][lane] of projected rows
   Masked<T> masked;       // for inference
+  T *saved, *inner;       // for inference, of one step of cells with an inner product: see ForwardStep
   void* products;
   std::size_t bytes;
 
@@ -31,10 +36,14 @@ struct ForwardScratch {
   ForwardScratch(void* buffer, const Dims& d, Index rows) {
     Pieces pieces{static_cast<char*>(buffer)};
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    h0 = pieces.take<T>(d.B * d.H);
+    h0 = pieces.take<T>(d.B * d.P);
     for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(d.B * padded);
     sums = pieces.take<T>(projected_rows * padded * Cell::sums);
     masked = Masked<T>(pieces, d, rows);
+    if constexpr (Cell::inner) {
+      saved = Cell::Inner::saved ? pieces.take<T>(d.B * padded * Cell::saved) : nullptr;
+      inner = pieces.take<T>(d.B * d.H);
+    }
     products = pieces.take<char>(static_cast<Index>(P::Forward::scratch_bytes(d)));
     bytes = pieces.used;
   }
@@ -56,11 +65,11 @@ struct Forward {
   const typename P::Forward products;
   const SegmentTape<T, Cell> values;  // of the segment at hand
   const bool again;                   // y is known, and only the values are wanted
-  T* const h0;                        // [B, H]
+  T* const h0;                        // [B, P]
   const Masked<T> masked;
   const Skips<T> skips;
   const Index blocks;
-  const Range units;  // blocks of this rank
+  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
   States<T, Cell> states;
   Patience patience;
 
@@ -80,7 +89,8 @@ struct Forward {
         masked(c.tape ? tape.masked : scratch.masked),
         skips{c.dims, c.rows, c.y, h0, c.extras.skip},
         blocks(blocks_of<T>(d.H)),
-        units(t.sequences ? Range{0, blocks} : share_of(blocks, column_blocks, t)),
+        units(blocks_of_rank(d.H)),
+        outputs(blocks_of_rank(d.P)),
         states{rows, d.T, d.B, blocks * L, {}, {}, {}, c.tape != nullptr, 0, 0, 0},
         patience{t} {
     for (int q = 1; q < Cell::states; ++q) {
@@ -97,20 +107,31 @@ struct Forward {
             smaller(team.sequences[team.rank + 1], count)};
   }
 
+  // Of n units.
+  Range blocks_of_rank(Index n) const {
+    const Index all = blocks_of<T>(n);
+    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
+  }
+
   // --- one step
 
-  // What comes after the equations: part of the old states stays, an earlier h is added, and h is
-  // masked for the next product.
-  BPTT_INLINE void finish(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
+  // After the equations: part of the old states stays, beside that of h.
+  BPTT_INLINE void finish_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
-    BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) {
+    BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       s[q] = z * s0[q] + (Vec<T>(1) - z) * s[q];
     }
-    if (const T* earlier = skips.of(t, row)) s[0] = s[0] + Vec<T>(load(earlier + j * L, used));
+  }
+  // Part of the old h stays, an earlier h is added, and h is masked for the next product.
+  BPTT_INLINE void finish_h(Index t, Index row, Index j, Vec<T> h0, Vec<T>& h) const {
+    const Index used = used_lanes<T>(j, d.P), at = (rows.first[t] + row) * d.P + j * L;
+    const Vec<T> z = zoneout(call.extras, 0, at, used);
+    h = z * h0 + (Vec<T>(1) - z) * h;
+    if (const T* earlier = skips.of(t, row)) h = h + Vec<T>(load(earlier + j * L, used));
     if (masked.h && !again)
-      store(masked.h + at,
-            (s[0] * Vec<T>(load(call.extras.h_mask + row * d.H + j * L, used))).v, used);
+      store(masked.h + at, (h * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used))).v,
+            used);
   }
 
   // The cell's equations for `width` blocks from block j and some rows; sums is that of the first
@@ -123,13 +144,20 @@ struct Forward {
         const T* a_memory = sums + (row - r.begin) * row_size + (j - j0) * S * L;
         Vec<T> a[S], p[Cell::params + 1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
         BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(a_memory + i * L);
-        if (Cell::passes_h) s0[0] = load(step.h + row * d.H + j * L, used);
+        if constexpr (Cell::inner)
+          s0[0] = Cell::Inner::takes_h ? load(step.operand + row * d.P + j * L, used) : Native<T>{};
+        else if (Cell::passes_h)
+          s0[0] = load(step.h + row * d.P + j * L, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(step.before[q].at(j, row));
         BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
             load(weights.params + (j * Cell::params + i) * L);
         Cell::forward(call.options, p, a, s0, s, k);
-        if constexpr (Cell::general) finish(step.t, row, j, s0, s);
-        if (step.y) store(step.y + row * d.H + j * L, s[0].v, used);
+        if constexpr (Cell::general) finish_states(step.t, row, j, s0, s);
+        if constexpr (Cell::general && !Cell::inner) finish_h(step.t, row, j, s0[0], s[0]);
+        if constexpr (Cell::inner)
+          store(step.inner + row * d.H + j * L, s[0].v, used);
+        else if (step.y)
+          store(step.y + row * d.P + j * L, s[0].v, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(step.after[q].at(j, row), s[q].v);
         if (!step.saved) continue;
         T* kept = step.saved + (j * step.count + row) * Cell::saved * L;
@@ -144,7 +172,7 @@ struct Forward {
                                   Index width) const {
     const std::size_t vector = BPTT_VECTOR_BYTES, count = static_cast<std::size_t>(n);
     for (Index r = row; r < row + n && step.y; ++r)
-      prefetch_for_writing(step.y + r * d.H + j * L, static_cast<std::size_t>(width) * vector);
+      prefetch_for_writing(step.y + r * d.P + j * L, static_cast<std::size_t>(width) * vector);
     for (Index b = j; b < j + width; ++b) {
       if (Cell::saved && step.saved)
         prefetch_for_writing(step.saved + (b * step.count + row) * Cell::saved * L,
@@ -165,6 +193,39 @@ struct Forward {
         [&](Range r, const T* sums) { forward_units(step, r, j, width, sums, width * S * L); });
   }
 
+  // What is left of a step where the equations above gave the operand of another product: h, from
+  // that product and the saved values; sums is that of the first of rows r, [row][block][lane].
+  BPTT_INLINE void inner_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
+                               const T* sums) const {
+    using Inner = typename Cell::Inner;
+    for (Index j = j0; j < j0 + width; ++j) {
+      const Index used = used_lanes<T>(j, d.P);
+      BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
+        T* kept = step.saved + (j * step.count + row) * Cell::saved * L;
+        Vec<T> k[Inner::saved + 1], h;
+        const Vec<T> a = load(sums + ((row - r.begin) * width + j - j0) * L),
+                     h_before = load(step.h + row * d.P + j * L, used);
+        BPTT_UNROLL for (int i = 0; i < Inner::saved; ++i) k[i] = load(kept + i * L);
+        Inner::forward(call.options, a, h_before, h, k);
+        finish_h(step.t, row, j, h_before, h);
+        if (step.y) store(step.y + row * d.P + j * L, h.v, used);
+        if (Inner::saved) store(kept + (Inner::saved - 1) * L, k[Inner::saved - 1].v);
+      }
+    }
+  }
+  void inner_step(const ForwardStep<T> (&parts)[2]) {
+    if (again && !Cell::Inner::saved) return;
+    if (!team.sequences && !patience.wait()) return;
+    for (Index j = outputs.begin; j < outputs.end; j += unit_blocks<typename Cell::Inner>) {
+      const Index width = smaller(unit_blocks<typename Cell::Inner>, outputs.end - j);
+      if (patience.ends(parts[1].rows.end - parts[0].rows.begin, d.H, width * L)) return;
+      for (const ForwardStep<T>& part : parts)
+        products.each_inner_tile(part, j, width, [&](Range r, const T* sums) {
+          inner_units(part, r, j, width, sums);
+        });
+    }
+  }
+
   // Step t; `sums` holds those of its rows if they were projected, with h as well if y is known.
   void forward_step(Index t, const T* sums, bool with_h) {
     const StepRows step_rows(rows, d.T, t);
@@ -172,12 +233,17 @@ struct Forward {
     ForwardStep<T> parts[2]{};  // continuing, starting
     for (int i = 0; i < 2; ++i) {
       ForwardStep<T>& p = parts[i];
-      p.x = call.x + rows.first[t] * d.I, p.y = again ? nullptr : call.y + rows.first[t] * d.H;
+      p.x = call.x + rows.first[t] * d.I, p.y = again ? nullptr : call.y + rows.first[t] * d.P;
       p.saved = states.kept ? values.saved +
                                   (rows.first[t] - states.segment_row) * states.padded * Cell::saved
                             : nullptr;
+      if constexpr (Cell::inner) {
+        const Index before_segment = rows.first[t] - states.segment_row;
+        p.inner = states.kept ? values.inner + before_segment * d.H : scratch.inner;
+        if (!states.kept) p.saved = scratch.saved;
+      }
       p.t = t, p.count = step_rows.count, p.sums = sums;
-      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t] * d.H;
+      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t] * d.P;
       p.h = i ? h0 : call.y + before;
       p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before;
       for (int q = 1; q < Cell::states; ++q) {
@@ -192,7 +258,7 @@ struct Forward {
       if (!with_h) products.prepare(part);
     for (Index j = units.begin; j < units.end;) {
       const Index width = products.panel_width(j, units.end, mine.end - mine.begin);
-      if (patience.ends(mine.end - mine.begin, d.I + d.H, width * G * L)) return;
+      if (patience.ends(mine.end - mine.begin, d.I + d.P, width * G * L)) return;
       for (const ForwardStep<T>& part : parts)
         if (part.rows.begin == part.rows.end)
           continue;
@@ -203,6 +269,7 @@ struct Forward {
           forward_panel(part, j, width);
       j += width;
     }
+    if constexpr (Cell::inner) inner_step(parts);
     if (!team.sequences && !again) patience.wait();
   }
 
@@ -230,11 +297,11 @@ struct Forward {
     const T *x = call.x + span.row * d.I, *h = nullptr;
     if (again)
       h = (masked.h ? masked.h : call.y) +
-          rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.H;
+          rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.P;
     products.prepare_projection(x, h, span.rows);
     for (Index j = units.begin; j < units.end; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, units.end - j);
-      if (patience.ends(span.rows, d.I + (again ? d.H : 0), width * G * L)) return;
+      if (patience.ends(span.rows, d.I + (again ? d.P : 0), width * G * L)) return;
       products.project(x, h, span.rows, j, width, scratch.sums);
     }
   }
@@ -260,9 +327,9 @@ struct Forward {
 
   void copy_initial_state() {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
-    for (Index i = mine.begin * d.H; i < mine.end * d.H; ++i)
+    for (Index i = mine.begin * d.P; i < mine.end * d.P; ++i)
       call.state_n[0][i] = h0[i] = call.state0[0] ? call.state0[0][i] : T(0);
-    for (Index i = mine.begin * d.H; i < mine.end * d.H && masked.h0; ++i)
+    for (Index i = mine.begin * d.P; i < mine.end * d.P && masked.h0; ++i)
       masked.h0[i] = h0[i] * call.extras.h_mask[i];
     for (int q = 1; q < Cell::states; ++q) {
       to_blocks(call.state0[q], d.H, mine, states.before_first(q));
@@ -294,8 +361,8 @@ struct Forward {
       while (length > 0 && rows.count[length - 1] <= b) --length;
       const Index last = rows.reverse ? 0 : length - 1;
       if (!length || last < span.begin || last >= span.end) continue;
-      __builtin_memcpy(call.state_n[0] + b * d.H, call.y + (rows.first[last] + b) * d.H,
-                       static_cast<std::size_t>(d.H) * sizeof(T));
+      __builtin_memcpy(call.state_n[0] + b * d.P, call.y + (rows.first[last] + b) * d.P,
+                       static_cast<std::size_t>(d.P) * sizeof(T));
       for (int q = 1; q < Cell::states; ++q)
         from_blocks(states.after(q, last), d.H, {b, b + 1}, call.state_n[q]);
     }
@@ -306,7 +373,13 @@ struct Forward {
     if (call.tape) {
       if (team.rank == 0) pack_params<T, Cell>(call.extras.params, d.H, tape.params);
       P::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
-                      share_of(blocks, column_blocks, team), patience);
+                      share_of(blocks_of<T>(d.P), column_blocks, team), patience);
+      if constexpr (Cell::inner) {
+        using Inner = typename Cell::Inner;
+        pack_by_column<T, HSide<Inner>>(inner_weights<Cell>(call), d.P, d.H,
+                                        share_of(blocks, column_blocks, team), tape.w_inner,
+                                        patience);
+      }
     }
     if (!patience.wait()) return false;
     for (Index k = 0; k < rows.segments && !patience.stopped; ++k) {

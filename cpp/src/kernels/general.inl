@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What general cells have beside their equations (Extras).
 
-// How much of state q stays as it was, of the units at element `at` of [R, H].
+// How much of state q stays as it was, of the units at element `at` of its rows.
 template <class T>
 BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
   const int part = q ? 1 : 0;
@@ -17,12 +17,12 @@ struct Skips {
   const T *y, *h0;
   Index skip;
 
-  // [H], or null.
+  // [P], or null.
   BPTT_INLINE const T* of(Index t, Index row) const {
     if (!skip) return nullptr;
     const Index source = rows.reverse ? t + skip : t - skip, next = rows.reverse ? -1 : 1;
-    if (takes(source, row)) return y + (rows.first[source] + row) * d.H;
-    return takes(source + next, row) ? h0 + row * d.H : nullptr;
+    if (takes(source, row)) return y + (rows.first[source] + row) * d.P;
+    return takes(source + next, row) ? h0 + row * d.P : nullptr;
   }
   // Is step t one of the row's?
   BPTT_INLINE bool takes(Index t, Index row) const {
@@ -41,3 +41,19 @@ struct SkipGradients {
     return base + ((t % skip * blocks + j) * B + row) * lanes<T>;
   }
 };
+
+// Before the equations of a step backward: the gradient that an earlier h takes, and the part of the
+// old h that stays.
+template <class T>
+BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& skips, Index t,
+                         Index row, Index j, Vec<T>& dh, Vec<T>& stays) {
+  const Index width = call.dims.P;
+  if (skips.skip) {
+    T* skipped = skips.at(t, j, row);
+    dh = dh + Vec<T>(load(skipped));
+    store(skipped, dh.v);
+  }
+  const Index at = (call.rows.first[t] + row) * width + j * lanes<T>;
+  stays = zoneout(call.extras, 0, at, used_lanes<T>(j, width)) * dh;
+  dh = dh - stays;
+}

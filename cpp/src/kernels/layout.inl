@@ -27,38 +27,52 @@ constexpr int column_blocks = 4;
 template <class Cell>
 struct XSide {
   static constexpr int operand = 0;
-  static constexpr int first = Cell::x_first;
+  static constexpr int first = Cell::x_first, count = Cell::gates;
   static constexpr const int (&gates)[Cell::gates] = Cell::x_gates;
 };
+// Gates that see h by way of an inner product have their biases in this window, and no weights.
+template <class Cell>
+constexpr int h_count() {
+  if constexpr (Cell::inner)
+    return Cell::h_products;
+  else
+    return Cell::gates;
+}
 template <class Cell>
 struct HSide {
   static constexpr int operand = 1;
-  static constexpr int first = Cell::h_first;
+  static constexpr int first = Cell::h_first, count = h_count<Cell>();
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
 
+// The weights of an inner product.
+template <class Cell, class T>
+BPTT_INLINE const T* inner_weights(const ForwardCall<T>& call) {
+  return Cell::Inner::projects ? call.w_hr : call.w_hh;
+}
+
 // --- panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K]
 
-template <class T, class Cell>
+template <class T, class Side>
 BPTT_INLINE Index unit_packed_size(Index H, Index K) {
-  return blocks_of<T>(H) * K * Cell::gates * lanes<T>;
+  return blocks_of<T>(H) * K * Side::count * lanes<T>;
 }
 
 // Inputs [begin, end) of the `width` blocks from block j.
-template <class T, class Cell, class Side>
+template <class T, class Side>
 void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin, Index end,
                 T* packed) {
   for (Index b = 0; b < width; ++b)
-    for (Index g = 0; g < Cell::gates; ++g) {
+    for (Index g = 0; g < Side::count; ++g) {
       const Index units = used_lanes<T>(j + b, H);
       const T* rows = w + (Side::gates[g] * H + (j + b) * lanes<T>)*K;
-      T* out = packed + (b * Cell::gates + g) * lanes<T>;
+      T* out = packed + (b * Side::count + g) * lanes<T>;
       for (Index k = begin; k < end; k += lanes<T>) {
         Native<T> block[lanes<T>];
         load_rows<T>(rows + k, K, units, smaller(lanes<T>, end - k), block);
         transpose<T>(block);
         for (Index i = 0; i < smaller(lanes<T>, end - k); ++i)
-          store(out + (k - begin + i) * width * Cell::gates * lanes<T>, block[i]);
+          store(out + (k - begin + i) * width * Side::count * lanes<T>, block[i]);
       }
     }
 }
@@ -68,8 +82,8 @@ template <class T, class Cell, class Side>
 void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patience& patience) {
   for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
     const Index width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - j);
-    if (patience.ends(16, K, width * Cell::gates * lanes<T>)) return;
-    pack_panel<T, Cell, Side>(w, H, K, j, width, 0, K, packed + j * K * Cell::gates * lanes<T>);
+    if (patience.ends(16, K, width * Side::count * lanes<T>)) return;
+    pack_panel<T, Side>(w, H, K, j, width, 0, K, packed + j * K * Side::count * lanes<T>);
   }
 }
 
@@ -77,12 +91,12 @@ void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patienc
 template <class T, class Cell, class Side>
 void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
-    for (Index g = 0; g < Cell::gates; ++g) {
+    for (Index g = 0; g < Side::count; ++g) {
       const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
                   width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel),
-                  step = width * Cell::gates * lanes<T>;
-      const T* from = packed + panel * padded_K * Cell::gates * lanes<T> +
-                      ((j - panel) * Cell::gates + g) * lanes<T>;
+                  step = width * Side::count * lanes<T>;
+      const T* from = packed + panel * padded_K * Side::count * lanes<T> +
+                      ((j - panel) * Side::count + g) * lanes<T>;
       T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
       for (Index k = 0; k < K; k += lanes<T>) {
         const Index n = smaller(lanes<T>, K - k);
@@ -96,21 +110,21 @@ void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blo
 
 // --- panels of backward weights: [panel of input columns][block, gate, lane][column]
 
-template <class T, class Cell>
+template <class T, class Side>
 BPTT_INLINE Index column_packed_size(Index H, Index K) {
-  return blocks_of<T>(H) * Cell::gates * lanes<T> * blocks_of<T>(K) * lanes<T>;
+  return blocks_of<T>(H) * Side::count * lanes<T> * blocks_of<T>(K) * lanes<T>;
 }
 
 // The panels that hold column blocks [columns.begin, columns.end).
-template <class T, class Cell, class Side>
+template <class T, class Side>
 void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Patience& patience) {
-  const Index rows = blocks_of<T>(H) * Cell::gates * lanes<T>;
+  const Index rows = blocks_of<T>(H) * Side::count * lanes<T>;
   for (Index c = columns.begin; c < columns.end; c += column_blocks) {
     const Index width = smaller(column_blocks, blocks_of<T>(K) - c);
     if (patience.ends(16, width * lanes<T>, rows)) return;
     T* out = packed + c * lanes<T> * rows;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
-      for (Index g = 0; g < Cell::gates; ++g)
+      for (Index g = 0; g < Side::count; ++g)
         for (Index l = 0; l < lanes<T>; ++l, out += width * lanes<T>) {
           const bool real = l < used_lanes<T>(j, H);
           const T* row = w + (Side::gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;

@@ -14,7 +14,6 @@ struct StepGradients {
 template <class T, class Cell>
 struct Limits {
   const BackwardCall<T>& call;
-  const Index blocks;
   T* const (&dstates)[max_states];  // [block][B][lane]
   const SkipGradients<T>& skips;
   static constexpr Index L = lanes<T>;
@@ -24,29 +23,31 @@ struct Limits {
     const StepClip& step_clip = call.step_clip;
     const int q = step_clip.target == StepClip::c ? 1 : 0;
     if (step_clip.kind != StepClip::none && step_clip.target != StepClip::gates)
-      clip({dstates[q], call.dims.B, 1}, 1, r);
+      clip({dstates[q], call.dims.B, 1}, width(q), 1, r);
     for (Index row = r.begin; row < r.end && call.steps_left; ++row)
       if ((call.steps_left[row] + (call.rows.reverse ? t : -t)) % call.cut == 0) cut_row(row);
   }
+  // Of state q.
+  Index width(int q) const { return q ? call.dims.H : call.dims.P; }
   void cut_row(Index row) const {
     for (int q = 0; q < Cell::states; ++q)
-      for (Index j = 0; j < blocks; ++j)
+      for (Index j = 0; j < blocks_of<T>(width(q)); ++j)
         store(dstates[q] + (j * call.dims.B + row) * L, Native<T>{});
     for (Index k = 0; k < skips.skip; ++k)
-      for (Index j = 0; j < blocks; ++j) store(skips.at(k, j, row), Native<T>{});
+      for (Index j = 0; j < skips.blocks; ++j) store(skips.at(k, j, row), Native<T>{});
   }
 
-  // `parts` numbers of each unit, of some rows.
-  void clip(const StepGradients<T>& g, Index parts, Range r) const {
+  // `parts` numbers of each of n units, of some rows.
+  void clip(const StepGradients<T>& g, Index n, Index parts, Range r) const {
     for (Index row = r.begin; row < r.end; ++row)
       if (call.step_clip.kind == StepClip::norm)
-        clip_norm(g, parts, row);
+        clip_norm(g, n, parts, row);
       else
-        clip_value(g, parts, row);
+        clip_value(g, n, parts, row);
   }
-  void clip_value(const StepGradients<T>& g, Index parts, Index row) const {
+  void clip_value(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const T bound = T(call.step_clip.bound);
-    for (Index j = 0; j < blocks; ++j)
+    for (Index j = 0; j < blocks_of<T>(n); ++j)
       for (Index i = 0; i < parts; ++i) {
         T* p = g.at(j, row, i);
         store(p, maximum(broadcast(-bound), minimum(broadcast(bound), load(p))));
@@ -55,11 +56,11 @@ struct Limits {
 
   // In double and relative to the largest element: squares of large floats stay finite, and the
   // padding takes no part. A gradient that is not finite stays as it is.
-  void clip_norm(const StepGradients<T>& g, Index parts, Index row) const {
+  void clip_norm(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const auto each = [&](const auto& f) {
-      for (Index j = 0; j < blocks; ++j)
+      for (Index j = 0; j < blocks_of<T>(n); ++j)
         for (Index i = 0; i < parts; ++i)
-          for (Index l = 0; l < used_lanes<T>(j, call.dims.H); ++l) f(g.at(j, row, i)[l]);
+          for (Index l = 0; l < used_lanes<T>(j, n); ++l) f(g.at(j, row, i)[l]);
     };
     double largest = 0, sum = 0;
     each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });

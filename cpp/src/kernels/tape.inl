@@ -30,23 +30,25 @@ template <class T, class Cell>
 struct SegmentTape {
   T* saved;               // [step] of [block][row in step][value][lane]
   T* states[max_states];  // from 1: [step] of [block][row in step][lane]: after each step
+  T* inner;               // [row, H]: the operand of the inner product
 
   SegmentTape(Pieces& pieces, const Dims& d, Index rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(rows * padded);
     saved = pieces.take<T>(rows * padded * Cell::saved);
+    inner = Cell::inner ? pieces.take<T>(rows * d.H) : nullptr;
   }
 };
 
 // h as the product with w_hh sees it, if that is not h itself.
 template <class T>
 struct Masked {
-  T *h0 = nullptr, *h = nullptr;  // [B, H] and [R, H]: before the first step, and after each
+  T *h0 = nullptr, *h = nullptr;  // [B, P] and [R, P]: before the first step, and after each
   Masked() = default;
   Masked(Pieces& pieces, const Dims& d, Index rows) {
     if (!d.masked) return;
-    h0 = pieces.take<T>(d.B * d.H);
-    h = pieces.take<T>(rows * d.H);
+    h0 = pieces.take<T>(d.B * d.P);
+    h = pieces.take<T>(rows * d.P);
   }
 };
 
@@ -56,13 +58,14 @@ struct ForwardStep {
   Range rows;
   Index t;
   const T* x;                       // [row, I]
-  const T* h;                       // [row, H]: before the step
-  const T* operand;                 // [row, H]: of the product with w_hh: h, or h masked
+  const T* h;                       // [row, P]: before the step
+  const T* operand;                 // [row, P]: of the product with w_hh: h, or h masked
   StepState<T> before[max_states];  // from 1
   StepState<T> after[max_states];   // from 1
   T* saved;                         // [block][row][value][lane] or null
   Index count;                      // rows of the whole step
-  T* y;                             // [row, H] or null
+  T* y;                             // [row, P] or null
+  T* inner;                         // [row, H]: the operand of the inner product, or null
   const T* sums;                    // projected, or null
 };
 
@@ -99,7 +102,8 @@ struct Tape {
   using T = typename P::T;
   using Cell = typename P::Cell;
   typename P::Column *w_ih, *w_hh;  // by column
-  T* h0;                            // [B, H]
+  T* w_inner;                       // by column: of the inner product
+  T* h0;                            // [B, P]
   Masked<T> masked;
   T* params;                        // [block][param][lane]
   T* state0[max_states];            // from 1: [block][B][lane]
@@ -113,9 +117,12 @@ struct Tape {
  private:
   Tape(Pieces pieces, const Dims& d, const Rows& rows) : last(pieces, d, rows.segment_rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    w_ih = pieces.take<typename P::Column>(P::column_size(d.H, d.I));
-    w_hh = pieces.take<typename P::Column>(P::column_size(d.H, d.H));
-    h0 = pieces.take<T>(d.B * d.H);
+    w_ih = pieces.take<typename P::Column>(P::template column_size<XSide<Cell>>(d.H, d.I));
+    w_hh = pieces.take<typename P::Column>(P::template column_size<HSide<Cell>>(d.H, d.P));
+    if constexpr (Cell::inner)
+      w_inner =
+          pieces.take<T>(column_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
+    h0 = pieces.take<T>(d.B * d.P);
     masked = Masked<T>(pieces, d, rows.first[d.T]);
     params = pieces.take<T>(padded * Cell::params);
     for (int q = 1; q < Cell::states; ++q) {

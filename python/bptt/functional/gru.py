@@ -12,7 +12,7 @@ from ..grads import Array, Grads, State
 
 __all__ = ["gru_backward", "gru_forward"]
 
-OPTIONS = {"gate_activation": "sigmoid", "preact_clip": None, **COMMON}
+OPTIONS = {"reset_after": True, "gate_activation": "sigmoid", "preact_clip": None, **COMMON}
 
 
 def gru_forward(
@@ -23,6 +23,7 @@ def gru_forward(
     b_hh: ArrayLike | None = None,
     state: State = None,
     *,
+    reset_after: bool = True,
     gate_activation: str = "sigmoid",
     activation: str = "tanh",
     preact_clip: float | None = None,
@@ -39,7 +40,7 @@ def gru_forward(
     max_bytes: int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
-    """GRU over whole sequences, reset gate applied after the recurrent product.
+    """GRU over whole sequences, reset gate applied after the recurrent product, or before.
 
     r = sig(w_ir x_t + b_ir + w_hr h_{t-1} + b_hr),
     z = sig(w_iz x_t + b_iz + w_hz h_{t-1} + b_hz),
@@ -56,6 +57,10 @@ def gru_forward(
         Biases; none if omitted.
     state : array_like, shape (B, H), optional
         Before the first step; zeros if omitted.
+    reset_after : bool
+        False: n = tanh(w_in x_t + b_in + w_hn (r h_{t-1}) + b_hn), as in the paper, in ONNX
+        (``linear_before_reset=0``) and in Keras 1. Two products one after the other in each step
+        take more time; not with `compute`.
     gate_activation, activation : str
         Of r and z, and of n, as in `lstm_forward`.
     preact_clip : float, optional
@@ -101,12 +106,14 @@ def gru_forward(
     options = None
     if not (
         preact_clip is resets is zoneout is h_mask is None
+        and reset_after is True
         and gate_activation == "sigmoid"
         and dilation == 1
         and skip == 0
     ):
-        values = (gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask)
-        options = given(OPTIONS, values)
+        options = given(OPTIONS, (
+            reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,
+        ))  # fmt: skip
     return forward(
         "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
         threads, checkpoint, max_bytes, compute,

@@ -14,6 +14,7 @@ __all__ = ["lstm_backward", "lstm_forward"]
 
 OPTIONS = {
     "peepholes": None,
+    "w_hr": None,
     "forget_gate": "own",
     "gate_activation": "sigmoid",
     "output_activation": "tanh",
@@ -32,6 +33,7 @@ def lstm_forward(
     state: State = None,
     *,
     peepholes: ArrayLike | None = None,
+    w_hr: ArrayLike | None = None,
     forget_gate: str = "own",
     gate_activation: str = "sigmoid",
     activation: str = "tanh",
@@ -70,6 +72,10 @@ def lstm_forward(
     peepholes : array_like, shape (3, H), optional
         p_i, p_f, p_o: p_i c_{t-1} and p_f c_{t-1} are added to the arguments of i and f, p_o c_t to
         that of o (Gers & Schmidhuber, 2000). (2, H), p_i and p_o, without an own forget gate.
+    w_hr : array_like, shape (P, H), optional
+        Projects h: h_t = w_hr (sig(o) tanh(c_t)) (Sak, Senior & Beaufays, 2014; PyTorch's
+        ``proj_size``). h, `y`, `h_mask` and zoneout of h are then P wide, w_hh is (4*H, P). Not
+        with `compute`.
     forget_gate : {"own", "coupled", "none"}
         "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i, g, o: 3*H rows.
     gate_activation : {"sigmoid", "hard_sigmoid"}
@@ -146,13 +152,13 @@ def lstm_forward(
     """
     options = None
     if not (
-        peepholes is cell_clip is preact_clip is resets is zoneout is h_mask is None
+        peepholes is w_hr is cell_clip is preact_clip is resets is zoneout is h_mask is None
         and forget_gate == "own" and gate_activation == "sigmoid" and output_activation == "tanh"
         and dilation == 1 and skip == 0
     ):  # fmt: skip
         options = given(OPTIONS, (
-            peepholes, forget_gate, gate_activation, output_activation, cell_clip, preact_clip,
-            resets, dilation, skip, zoneout, h_mask,
+            peepholes, w_hr, forget_gate, gate_activation, output_activation, cell_clip,
+            preact_clip, resets, dilation, skip, zoneout, h_mask,
         ))  # fmt: skip
     return forward(
         "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,

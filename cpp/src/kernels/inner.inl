@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+// The backward loop of cells with an inner product (Cell::inner): h is made of
+//   results = w operand,   operand: what the first equations of a step put out,
+// where w is [P, H]. Backward, the inner equations come first, then the product with w, then the
+// others, which give the gradients of the other sums.
+
+template <class P>
+struct InnerBackward<P, true> {
+  using T = typename P::T;
+  using Cell = typename P::Cell;
+  using Inner = typename Cell::Inner;
+  using Products = typename P::template BackwardOf<Inner>;
+  using Side = HSide<Inner>;
+  static constexpr int S = Cell::sums + Cell::params;
+  static constexpr Index L = lanes<T>;
+  const BackwardCall<T>& call;
+  const Dims& d;
+  const Rows& rows;
+  const Tape<P>& tape;
+  const BackwardScratch<P>& scratch;
+  const Range units, outputs;  // blocks of this rank: of the operand, of the results
+  T* const dsums;              // [block][row in chunk][sum or param][lane]
+  T* const dresults;           // [block of h][row in chunk][lane]
+  const Products products;
+
+  // The inner product as one with h of a cell of P units.
+  static Dims as_cell(Dims d) {
+    const Index H = d.H;
+    d.I = 0, d.H = d.P, d.P = H;
+    return d;
+  }
+  static std::size_t scratch_bytes(const Dims& d, const Rows& rows) {
+    return Products::scratch_bytes(as_cell(d), rows);
+  }
+  InnerBackward(const BackwardCall<T>& c, const Tape<P>& t, const BackwardScratch<P>& s,
+                Range unit_blocks, Range output_blocks, T* sums, int group, Patience& patience)
+      : call(c),
+        d(c.dims),
+        rows(c.rows),
+        tape(t),
+        scratch(s),
+        units(unit_blocks),
+        outputs(output_blocks),
+        dsums(sums),
+        dresults(s.dresults + group * blocks_of<T>(d.P) * L * rows.chunk_rows),
+        products(as_cell(d), rows, dresults, s.inner_products, group, patience) {}
+
+  T* dresult(Index j, Index row) const { return dresults + (j * rows.chunk_rows + row) * L; }
+
+  // The inner equations, for rows `mine` of step t, the first of which is row `first` of the chunk:
+  // gradients of the results, of the sums that only they use, and of the old h by way of them.
+  void step(Index t, Index first, Range mine, const Forward<P>& forward) const {
+    const StepRows step(rows, d.T, t);
+    const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
+    const T* h = step.continuing ? call.y + rows.first[step.previous] * d.P : nullptr;
+    for (Index j = outputs.begin; j < outputs.end; ++j) {
+      step_units(t, j, first, {mine.begin, middle}, h, forward);
+      step_units(t, j, first, {middle, mine.end}, tape.h0, forward);
+    }
+  }
+  void step_units(Index t, Index j, Index first, Range r, const T* h,
+                  const Forward<P>& forward) const {
+    const Index used = used_lanes<T>(j, d.P), column = j * L;
+    const T* saved = forward.values.saved + ((rows.first[t] - forward.states.segment_row) *
+                                                 forward.blocks + j * rows.count[t]) * Cell::saved * L;
+    BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
+      T* kept = scratch.dstates[0] + (j * d.B + row) * L;
+      Vec<T> dh = load(kept), k[Inner::saved + 1], da[S], h0(0), stays, dresult_, dh0;
+      if (call.dy) dh = dh + Vec<T>(load(call.dy + (rows.first[t] + row) * d.P + column, used));
+      start_h(call, scratch.skips, t, row, j, dh, stays);
+      BPTT_UNROLL for (int i = 0; i < Inner::saved; ++i) k[i] =
+          load(saved + (row * Cell::saved + i) * L);
+      if (Inner::takes_h) h0 = load(h + row * d.P + column, used);
+      Inner::backward(call.options, dh, k, h0, da, dresult_, dh0);
+      for (Index l = used; l < L; ++l) {  // keep padding out of the products
+        dresult_.v[l] = 0;
+        BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i) da[i].v[l] = 0;
+      }
+      store(dresult(j, first + row), dresult_.v);
+      BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i)
+          store(dsum(j, first + row) + i * L, da[i].v);
+      store(kept, (dh0 + stays).v);
+    }
+  }
+  T* dsum(Index j, Index row) const { return dsums + (j * rows.chunk_rows + row) * S * L; }
+
+  // The results' gradients, of all units, to that of the operand.
+  void pass_back(Index first, Range r) const {
+    products.template each_tile<Side>(
+        {first + r.begin, first + r.end}, tape.w_inner, d.H, units,
+        [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
+          for (Index b = 0; b < width; ++b)
+            for (Index i = 0; i < n_rows; ++i)
+              store(scratch.doperand + ((column / L + b) * d.B + row - first + i) * L,
+                    load(tile + (i * width + b) * L));
+        });
+  }
+
+  // After the sums' gradients were clipped: the last sum is that of the results.
+  void take_clipped(Index first, Range r) const {
+    for (Index j = 0; j < blocks_of<T>(d.P); ++j)
+      for (Index row = first + r.begin; row < first + r.end; ++row)
+        store(dresult(j, row), load(dsum(j, row) + (S - 1) * L));
+  }
+
+  // Inputs n of the gradient of the inner weights; each_step as in Backward::group_gradient.
+  template <class EachStep>
+  void add_weights(const EachStep& each_step, const Forward<P>& forward, Range n, T* dw) const {
+    in_pieces<T>(
+        d.H,
+        [&](const auto& add) {
+          each_step([&](Index t, const StepRows&, Range r, Index row) {
+            const Index kept = rows.first[t] - forward.states.segment_row;
+            add(forward.values.inner + (kept + r.begin) * d.H, row + r.begin, r.end - r.begin);
+          });
+        },
+        [&](const Runs<T>& runs) { products.template add_weights<Side>(runs, d.H, n, dw); });
+  }
+
+  void unpack(const Team& team) const {
+    unpack_by_unit<T, Inner, Side>(scratch.dw_inner(0), d.P, d.H, d.H,
+                                   share_of(blocks_of<T>(d.P), unit_blocks<Inner>, team),
+                                   Inner::projects ? call.dw_hr : call.dw_hh);
+  }
+};

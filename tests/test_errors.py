@@ -188,3 +188,34 @@ def test_sizes_too_large_to_address() -> None:
     one = np.zeros((1, 1), np.float32)
     with pytest.raises((ValueError, MemoryError)):
         bptt.rnn_forward(huge, one, one)
+
+
+WIDE: list[tuple[dict[str, Any], str]] = [
+    ({"w_hr": np.zeros(H)}, "w_hr has shape (6,), expected (P, H), 2 dimensions"),
+    ({"w_hr": np.zeros((3, H))}, "w_hr has shape (3, 6), expected (P, H) = (2, 6)"),
+    ({"w_hh": np.zeros((4 * H, 3))}, "w_hr has shape (2, 6), expected (P, H) = (3, 6)"),
+    ({"w_hh": np.zeros((H, 2))}, "w_hh has shape (6, 2), expected (4*H, P) = (24, 2)"),
+    ({"h_mask": np.ones((B, H))}, "h_mask has shape (3, 6), expected (B, P) = (3, 2)"),
+    (
+        {"state": (np.zeros((B, H)), np.zeros((B, H)))},
+        "state[0] has shape (3, 6), expected (B, P) = (3, 2)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "text"), WIDE, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_projection_refuses(wrong: dict[str, Any], text: str) -> None:
+    good = {**GOOD, "w_hh": np.zeros((4 * H, 2)), "w_hr": np.zeros((2, H)), "state": None}
+    y, (h, c), _ = bptt.lstm_forward(**good)
+    assert (y.shape, h.shape, c.shape) == ((T, B, 2), (B, 2), (B, H))
+    with pytest.raises(ValueError, match=re.escape("lstm_forward: " + text)):
+        bptt.lstm_forward(**{**good, **wrong})
+
+
+def test_other_widths_refuse() -> None:
+    x, w = np.zeros((T, B, I)), np.zeros((3 * H, I))
+    with pytest.raises(TypeError, match="gru_forward: reset_after is 1, expected True or False"):
+        bptt.gru_forward(x, w, np.zeros((3 * H, H)), reset_after=1)  # type: ignore
+    text = "lstm1997_forward: w_hh has shape (18, 6), expected (3*H, 3*H) = (6, 6)"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        bptt.lstm1997_forward(x, w, np.zeros((3 * H, H)))

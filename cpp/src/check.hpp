@@ -56,11 +56,11 @@ inline std::string state_name(int states, int q) {
 // Every size that the kernels compute stays far below the limits of its type, or the call is
 // refused.
 inline void check_size(const std::string& caller, const Dims& d, int gates, std::size_t element) {
-  const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + d.P + 64, 16 * gates};
+  const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + d.U + 64, 16 * gates};
   std::ptrdiff_t tape = static_cast<std::ptrdiff_t>(element), weights = tape;
   bool overflow = false;
   for (std::ptrdiff_t f : factors) overflow = overflow || __builtin_mul_overflow(tape, f, &tape);
-  for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + d.P + 64, std::ptrdiff_t(16 * gates)})
+  for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + d.U + 64, std::ptrdiff_t(16 * gates)})
     overflow = overflow || __builtin_mul_overflow(weights, f, &weights);
   if (overflow)
     refuse(caller, "T, B, I, H = " + std::to_string(d.T) + ", " + std::to_string(d.B) + ", " +
@@ -114,17 +114,20 @@ void check_extras(const std::string& caller, int params, const Dims& d, const In
 }
 
 template <class T>
-Dims check_inputs(const Spec& spec, int gates, int states, int params, const Inputs<T>& in) {
+Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
+  const int gates = cell.gates, states = cell.states, params = cell.params;
   const std::string& caller = spec.caller;
   const std::string rows = gates == 1 ? "H" : std::to_string(gates) + "*H";
   check_threads(caller, spec.threads);
   check_ndim(caller, "x", in.x, 3, "(T, B, I)");
   check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
-  const std::string columns = "(" + rows + (in.w_hr ? ", P)" : ", H)");
+  const std::string columns = "(" + rows + (in.w_hr             ? ", P)"
+                                             : cell.operands > 1 ? ", " + rows + ")"
+                                                                 : std::string(", H)"));
   check_ndim(caller, "w_hh", in.w_hh, 2, columns.c_str());
   if (in.w_hr) check_ndim(caller, "w_hr", in.w_hr, 2, "(P, H)");
-  const Index P = in.w_hh.shape[1], H = in.w_hr ? in.w_hr.shape[1] : P;
-  const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], H, P};
+  const Index P = in.w_hh.shape[1] / cell.operands, H = in.w_hr ? in.w_hr.shape[1] : P;
+  const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], H, P, cell.operands * P};
   if (P < 1)
     refuse(caller, "w_hh has shape " + shape_text(in.w_hh.shape, 2) + ", expected " +
                        (in.w_hr ? "P" : "H") + " of 1 or more");
@@ -133,7 +136,9 @@ Dims check_inputs(const Spec& spec, int gates, int states, int params, const Inp
   if (d.I < 1)
     refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
   check_size(caller, d, gates, sizeof(T));
-  check_shape(caller, "w_hh", in.w_hh, columns.c_str(), {gates * d.H, d.P});
+  check_shape(caller, "w_hh", in.w_hh, columns.c_str(), {gates * d.H, d.U});
+  if (in.h_mask && cell.operands > 1)
+    refuse(caller, "h_mask is given, expected none: w_hh sees the gates as well");
   if (in.w_hr) check_shape(caller, "w_hr", in.w_hr, "(P, H)", {d.P, d.H});
   check_shape(caller, "w_ih", in.w_ih, ("(" + rows + ", I)").c_str(), {gates * d.H, d.I});
   if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, ("(" + rows + ",)").c_str(), {gates * d.H});

@@ -90,7 +90,8 @@ const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
     if (name == table.f32[i].name)
       refuse(spec.caller, "compute is bf16, which " + spec.cell +
                               " has no kernels for with these options");
-  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of rnn, lstm, gru, mgu, slstm");
+  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of rnn, lstm, gru, mgu, slstm, "
+                      "lstm1997");
 }
 
 }  // namespace bptt

@@ -12,7 +12,8 @@ using Index = std::ptrdiff_t;
 struct Dims {
   Index T, B, I, H;     // steps, batch, input size, hidden size
   Index P;              // size of h: H unless it is projected
-  bool masked = false;  // Extras::h_mask is given
+  Index U;              // inputs of the product with w_hh: P, or more, where it sees other states
+  bool masked = false;  // does w_hh see something else than h: Extras::h_mask is given, or U > P
 };
 
 // How (step, sequence) pairs lie in x, y and the tape. The sequences are sorted, longest first, and
@@ -90,7 +91,7 @@ struct ForwardCall {
   Options options;
   const T* x;                   // [R, I]
   const T* w_ih;                // [G*H, I]
-  const T* w_hh;                // [G*H, P]
+  const T* w_hh;                // [G*H, U]
   const T* w_hr;                // [P, H], of cells that project h
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
@@ -122,7 +123,7 @@ struct BackwardCall {
   const T* dstate_n[max_states];  // [B, P], the others [B, H], or null: zeros
   T* dx;                          // [R, I]
   T* dw_ih;                       // [G*H, I]
-  T* dw_hh;                       // [G*H, P]
+  T* dw_hh;                       // [G*H, U]
   T* dw_hr;                       // [P, H], of cells that project h
   T* db_ih;                       // [G*H]
   T* db_hh;                       // [G*H]
@@ -135,6 +136,7 @@ template <class T>
 struct CellKernels {
   const char* name;
   int gates, states, params;
+  int operands;  // states that w_hh sees: h, or more
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps

@@ -35,7 +35,7 @@ struct Plan<T>::Impl {
       : spec(s),
         cell(find_cell<T>(s, in)),
         options(options_of(s)),
-        given(check_inputs(s, cell.gates, cell.states, cell.params, in)),
+        given(check_inputs(s, cell, in)),
         extras(extras_of(in)),
         parts(parts_of(in)),
         lengths(parts.empty() || !in.lengths
@@ -59,7 +59,7 @@ struct Plan<T>::Impl {
   }
   Dims dims_of_parts() const {
     Dims d = given;
-    d.masked = extras.h_mask;
+    d.masked = extras.h_mask || d.U > d.P;
     if (parts.empty()) return d;
     d.T = parts.front().length, d.B = static_cast<Index>(parts.size());
     return d;
@@ -83,7 +83,7 @@ struct Plan<T>::Impl {
     return dims.B >= 8 && (spec.bf16 || gradient_bytes() <= (Index(1) << 20)) ? 2 : 1;
   }
   Index gradient_bytes() const {
-    return cell.gates * dims.H * (dims.I + dims.P) * Index(sizeof(T));
+    return cell.gates * dims.H * (dims.I + dims.U) * Index(sizeof(T));
   }
   // Of the backward pass: enough to use each weight often, few enough for the cache. Gradients of
   // weights that come from memory are read and written once a chunk, and that costs more.
@@ -140,7 +140,7 @@ struct Plan<T>::Impl {
   int team_size(int given) const {
     constexpr double least_work = 1e6, least_step = 1e5;  // operations of one thread
     const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
-                        static_cast<double>(dims.I + dims.P) * static_cast<double>(dims.B);
+                        static_cast<double>(dims.I + dims.U) * static_cast<double>(dims.B);
     const double work =
         step * static_cast<double>(total()) / static_cast<double>(dims.B ? dims.B : 1);
     const int most = given ? given : threads();

@@ -35,6 +35,10 @@ std::ptrdiff_t Plan<T>::output_size() const {
   return impl_->dims.P;
 }
 template <class T>
+std::ptrdiff_t Plan<T>::recurrent_size() const {
+  return impl_->dims.U;
+}
+template <class T>
 int Plan<T>::gates() const {
   return impl_->cell.gates;
 }

@@ -59,7 +59,8 @@ struct Stream<T>::Impl {
     if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip || in.w_hr)
       refuse(spec.caller,
              "h_mask, zoneout of each step, skip or w_hr are given, expected a stream without");
-    Dims d = check_inputs(spec, cell.gates, cell.states, cell.params, in);
+    Dims d = check_inputs(spec, cell, in);
+    if (d.U != d.P) refuse(spec.caller, "cell is '" + spec.cell + "', expected one with streams");
     d.T = block_steps;
     return d;
   }

@@ -34,6 +34,7 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
 
 
 STATE_NAMES = ("h", "c", "n", "m")
+STATE_NAMES_1997 = ("h", "c", "i", "o")
 
 
 def as_states(
@@ -45,7 +46,8 @@ def as_states(
         return (prepare(as_real(caller, name, value), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
-        names = ", ".join(STATE_NAMES[:states])
+        every = STATE_NAMES_1997 if caller.startswith("lstm1997") else STATE_NAMES
+        names = ", ".join(every[:states])
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
         None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)

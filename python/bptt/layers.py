@@ -213,7 +213,7 @@ class MGU(Recurrent):
 
     The one gate acts after the recurrent product, as the reset gate of `GRU` does:
     n_t = tanh(w_in x_t + b_in + sig(f) (w_hn h_{t-1} + b_hn)),
-    h_t = (1 - sig(f)) h_{t-1} + sig(f) n_t   (Zhou et al., 2016, arXiv:1603.09420).
+    h_t = (1 - sig(f)) n_t + sig(f) h_{t-1}   (Zhou et al., 2016, arXiv:1603.09420).
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ struct TapeOf : Tape {
     const py::ssize_t B = dims[1], I = dims[2], H = dims[3], P = plan.output_size(),
                       rows = plan.gates() * H;
     auto dx = make<T, 3>({dims[0], B, I});
-    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, P});
+    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, plan.recurrent_size()});
     std::optional<py::array_t<T>> db_ih, db_hh, dpeepholes, dw_hr;
     if (has_w_hr) dw_hr = make<T, 2>({P, H});
     if (has_peepholes) dpeepholes = make<T, 2>({plan.gates() - 1, H});

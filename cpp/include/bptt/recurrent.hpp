@@ -3,7 +3,7 @@
 //
 // T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected; G gates and S states of the cell: rnn 1, 1; lstm
 // 4 (i f g o) or, without a forget gate of its own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu
-// 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m). All arrays are C-contiguous, belong to the caller and
+// 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m); lstm1997 3 (i o g), 4 (h, c, i, o). All arrays are C-contiguous, belong to the caller and
 // are only used during the call.
 //
 //   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws
@@ -27,7 +27,7 @@ constexpr int most_states = 4;
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
 struct Spec {
-  std::string cell;  // "rnn", "lstm", "gru", "mgu", "slstm"
+  std::string cell;  // "rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"
   // tanh, relu, leaky_relu (slope 0.01), sigmoid, hard_sigmoid or identity: of rnn, or of the
   // candidate of lstm and gru; of their gates; of what lstm puts out.
   std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
@@ -60,7 +60,7 @@ template <class T>
 struct Inputs {
   Tensor<const T> x;                   // [T, B, I]
   Tensor<const T> w_ih;                // [G*H, I]
-  Tensor<const T> w_hh;                // [G*H, P]
+  Tensor<const T> w_hh;                // [G*H, P]; [G*H, 3*H] of lstm1997: of h, i, o
   Tensor<const T> w_hr;                // [P, H], of lstm: h is w_hr times what it puts out; or left out
   Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
@@ -133,7 +133,7 @@ class Plan {
   ~Plan();
 
   std::ptrdiff_t steps() const, batch() const, input_size() const, hidden_size() const;
-  std::ptrdiff_t output_size() const;  // P
+  std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.

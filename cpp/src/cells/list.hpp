@@ -2,6 +2,7 @@
 // The one list of cells. A new cell is a header of equations, its include and its name here.
 #include "activations.hpp"
 #include "lstm.hpp"
+#include "lstm1997.hpp"
 #include "gru.hpp"
 #include "rnn.hpp"
 #include "mgu.hpp"
@@ -12,9 +13,15 @@ using LstmNoForget = LstmGeneral<false>;
 using LstmProjectedOwnForget = LstmProjected<true>;
 using LstmProjectedNoForget = LstmProjected<false>;
 
+// Does w_hh see h, and the states from the third on, side by side, and does the gradient end there?
+template <class Cell>
+constexpr bool truncated = false;
+template <>
+constexpr bool truncated<Lstm1997> = true;
+
 // Those of one product in bfloat16 as well as in the precision of the results, and the others.
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_CELLS(X) \
   BPTT_PLAIN_CELLS(X) \
   X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm) \
-  X(GruBefore) X(LstmProjectedOwnForget) X(LstmProjectedNoForget)
+  X(GruBefore) X(LstmProjectedOwnForget) X(LstmProjectedNoForget) X(Lstm1997)

@@ -51,6 +51,7 @@ constexpr int max_rows = 2;
 #include "exact.inl"
 #include "peak.inl"
 #endif
+#include "forward_scratch.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
 #include "inner.inl"
@@ -88,6 +89,7 @@ constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
                                                    P::Cell::gates,
                                                    P::Cell::states,
                                                    P::Cell::params,
+                                                   truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
                                                    weights_bytes<P>,
                                                    tape_bytes<P>,
                                                    forward_scratch_bytes<P>,

@@ -82,7 +82,7 @@ struct Backward {
   // Before the equations: the parts of the old states that stay, beside that of h.
   BPTT_INLINE void start_states(Index t, Index row, Index j, Vec<T>* ds, Vec<T>* stays) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
-    BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
+    BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       stays[q] = z * ds[q];
       ds[q] = ds[q] - stays[q];
@@ -132,7 +132,7 @@ struct Backward {
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::general) {
-        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < Cell::states; ++q) ds0[q] = ds0[q] + stays[q];
+        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] = ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
         for (int i = 0; i < own_sums; ++i)
@@ -236,22 +236,22 @@ struct Backward {
     const T *after = d.masked ? tape.masked.h : call.y,
             *before_first = d.masked ? tape.masked.h0 : tape.h0;
     in_pieces<T>(
-        d.P,
+        d.U,
         [&](const auto& add) {
           each_step([&](Index, const StepRows& step, Range r, Index row) {
             const Index middle = larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
-              add(after + (rows.first[step.previous] + r.begin) * d.P, row + r.begin,
+              add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
                   middle - r.begin);
-            add(before_first + middle * d.P, row + middle, r.end - middle);
+            add(before_first + middle * d.U, row + middle, r.end - middle);
           });
         },
         [&](const Runs<T>& runs) {
           products.template add_weights<HSide<Cell>>(
-              runs, d.P, part_of(n, d.I, d.P), scratch.dw_hh(group));
+              runs, d.U, part_of(n, d.I, d.U), scratch.dw_hh(group));
         });
     if constexpr (Cell::inner)
-      inner.add_weights(each_step, forward, part_of(n, d.I + d.P, d.H), scratch.dw_inner(group));
+      inner.add_weights(each_step, forward, part_of(n, d.I + d.U, d.H), scratch.dw_inner(group));
   }
 
   // Of inputs n those of a product that has `size` from the `first` on, counted from there.
@@ -323,14 +323,14 @@ struct Backward {
         }
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !patience.wait()) return;
-      pass_back(first, mine);
+      if (!truncated<Cell>) pass_back(first, mine);
       if (((clip.kind != StepClip::none && clip.target != StepClip::gates) || call.steps_left) &&
           !on_whole_rows(mine, rows.count[t], [&](Range r) { limits.bound_states(t, r); }))
         return;
       if (patience.stopped) return;
     }
     if (!own_groups && !patience.wait()) return;
-    const Range all = {0, d.I + d.P + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
+    const Range all = {0, d.I + d.U + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
         group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team),
@@ -385,7 +385,7 @@ struct Backward {
     if (!patience.wait()) return false;
     unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, P::padded_inputs(d.I), panels,
                                          call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.P, P::padded_inputs(d.P), panels,
+    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, P::padded_inputs(d.U), panels,
                                          call.dw_hh);
     if constexpr (Cell::inner) inner.unpack(team);
     if (team.rank == 0) {

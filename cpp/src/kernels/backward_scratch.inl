@@ -45,7 +45,7 @@ struct BackwardScratch {
     for (int q = 0; q < Cell::states; ++q)
       dstates[q] = pieces.take<T>(d.B * (q ? padded : h_blocks * lanes<T>));
     ih = unit_packed_size<T, XSide<Cell>>(d.H, P::padded_inputs(d.I));
-    hh = unit_packed_size<T, HSide<Cell>>(d.H, P::padded_inputs(d.P));
+    hh = unit_packed_size<T, HSide<Cell>>(d.H, P::padded_inputs(d.U));
     inner = 0;
     if constexpr (Cell::inner) {
       inner = unit_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H);

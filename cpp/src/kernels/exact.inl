@@ -13,7 +13,7 @@ struct ExactWeights {
   ExactWeights(void* buffer, const Dims& d) {
     Pieces pieces{static_cast<char*>(buffer)};
     ih = pieces.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
-    hh = pieces.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.P));
+    hh = pieces.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
     bias = pieces.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
     params = pieces.take<T>(blocks_of<T>(d.H) * Cell::params * lanes<T>);
     if constexpr (Cell::inner)
@@ -26,7 +26,7 @@ struct ExactWeights {
     if (call.packs == Packs::all)
       pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
     if (call.packs != Packs::none)
-      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.P, blocks, hh, patience);
+      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.U, blocks, hh, patience);
   }
   // Those of the inner product, of some blocks of its results.
   void pack_inner(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
@@ -91,7 +91,7 @@ struct ExactForward {
     return {x, d.I, weights.ih + j * d.I * G * L, d.I};
   }
   Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.P, weights.hh + j * d.P * HSide<Cell>::count * L, d.P};
+    return {h, d.U, weights.hh + j * d.U * HSide<Cell>::count * L, d.U};
   }
 
   template <int MR>
@@ -142,7 +142,7 @@ struct ExactForward {
       const Index row = step.rows.begin, n = step.rows.end - row;
       start_from_bias(n, j, width, sums, row_size);
       add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
-      add_unpacked<HSide<Cell>>(step.operand + row * d.P, n, call.w_hh, d.P, j, width, sums, row_size);
+      add_unpacked<HSide<Cell>>(step.operand + row * d.U, n, call.w_hh, d.U, j, width, sums, row_size);
       return f(step.rows, sums);
     }
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
@@ -151,7 +151,7 @@ struct ExactForward {
       const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
-      tile<mr.value>(x, h_operands(step.operand + row * d.P, j), start, step.sums ? all : 0, sums,
+      tile<mr.value>(x, h_operands(step.operand + row * d.U, j), start, step.sums ? all : 0, sums,
                      row_size, width);
       f(r, sums);
     });
@@ -186,7 +186,7 @@ struct ExactForward {
       return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
     }
     each_row_block(0, n, [&](auto mr, Index row) {
-      Operands<T> with_h = h_operands(h ? h + row * d.P : nullptr, j);
+      Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
       if (!h) with_h.K = 0;
       tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * S * L, 0,
                      out + row * all + j * S * L, all, width);
@@ -208,7 +208,7 @@ struct ExactBackward {
     return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
   }
   // Of one group.
-  static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.P); }
+  static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.U); }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
@@ -373,6 +373,7 @@ struct Exact {
                            Patience& patience) {
     const Dims& d = call.dims;
     pack_by_column<T, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
-    pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, patience);
+    if (!truncated<Cell>)
+      pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, patience);
   }
 };

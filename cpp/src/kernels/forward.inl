@@ -3,53 +3,6 @@
 // products with x and h of all sums of its units, and the cell's equations follow while it is hot.
 
 template <class P>
-bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
-  using T = typename P::T;
-  const typename P::Weights weights(call.weights, call.dims);
-  Patience patience{team};
-  weights.pack(call, share_of(blocks_of<T>(call.dims.H), unit_blocks<typename P::Cell>, team),
-               patience);
-  if constexpr (P::Cell::inner)
-    weights.pack_inner(
-        call,
-        share_of(blocks_of<T>(call.dims.P), unit_blocks<typename P::Cell::Inner>, team), patience);
-  if (team.rank == 0) {
-    pack_bias<T, typename P::Cell>(call.b_ih, call.b_hh, call.dims.H, weights.bias);
-    pack_params<T, typename P::Cell>(call.extras.params, call.dims.H, weights.params);
-  }
-  return patience.wait();
-}
-
-template <class P>
-struct ForwardScratch {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
-  T* h0;                  // [B, P], for inference
-  T* states[max_states];  // from 1: [block][B][lane], for inference: updated in place
-  T* sums;                // [row][block][sum][lane] of projected rows
-  Masked<T> masked;       // for inference
-  T *saved, *inner;       // for inference, of one step of cells with an inner product: see ForwardStep
-  void* products;
-  std::size_t bytes;
-
-  // rows: of all steps.
-  ForwardScratch(void* buffer, const Dims& d, Index rows) {
-    Pieces pieces{static_cast<char*>(buffer)};
-    const Index padded = blocks_of<T>(d.H) * lanes<T>;
-    h0 = pieces.take<T>(d.B * d.P);
-    for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(d.B * padded);
-    sums = pieces.take<T>(projected_rows * padded * Cell::sums);
-    masked = Masked<T>(pieces, d, rows);
-    if constexpr (Cell::inner) {
-      saved = Cell::Inner::saved ? pieces.take<T>(d.B * padded * Cell::saved) : nullptr;
-      inner = pieces.take<T>(d.B * d.H);
-    }
-    products = pieces.take<char>(static_cast<Index>(P::Forward::scratch_bytes(d)));
-    bytes = pieces.used;
-  }
-};
-
-template <class P>
 struct Forward {
   using T = typename P::T;
   using Cell = typename P::Cell;
@@ -118,7 +71,7 @@ struct Forward {
   // After the equations: part of the old states stays, beside that of h.
   BPTT_INLINE void finish_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
-    BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
+    BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
       const Vec<T> z = zoneout(call.extras, q, at, used);
       s[q] = z * s0[q] + (Vec<T>(1) - z) * s[q];
     }
@@ -129,7 +82,7 @@ struct Forward {
     const Vec<T> z = zoneout(call.extras, 0, at, used);
     h = z * h0 + (Vec<T>(1) - z) * h;
     if (const T* earlier = skips.of(t, row)) h = h + Vec<T>(load(earlier + j * L, used));
-    if (masked.h && !again)
+    if (masked.h && !again && !truncated<Cell>)
       store(masked.h + at, (h * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used))).v,
             used);
   }
@@ -154,6 +107,12 @@ struct Forward {
         Cell::forward(call.options, p, a, s0, s, k);
         if constexpr (Cell::general) finish_states(step.t, row, j, s0, s);
         if constexpr (Cell::general && !Cell::inner) finish_h(step.t, row, j, s0[0], s[0]);
+        if constexpr (truncated<Cell>) {
+          T* operand = masked.h + (rows.first[step.t] + row) * d.U + j * L;
+          if (!again) store(operand, s[0].v, used);
+          for (int q = 2; q < Cell::states && !again; ++q)
+            store(operand + (q - 1) * d.H, s[q].v, used);
+        }
         if constexpr (Cell::inner)
           store(step.inner + row * d.H + j * L, s[0].v, used);
         else if (step.y)
@@ -243,9 +202,9 @@ struct Forward {
         if (!states.kept) p.saved = scratch.saved;
       }
       p.t = t, p.count = step_rows.count, p.sums = sums;
-      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t] * d.P;
-      p.h = i ? h0 : call.y + before;
-      p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before;
+      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t];
+      p.h = i ? h0 : call.y + before * d.P;
+      p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before * d.U;
       for (int q = 1; q < Cell::states; ++q) {
         p.after[q] = states.after(q, t);
         p.before[q] =
@@ -297,7 +256,7 @@ struct Forward {
     const T *x = call.x + span.row * d.I, *h = nullptr;
     if (again)
       h = (masked.h ? masked.h : call.y) +
-          rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.P;
+          rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.U;
     products.prepare_projection(x, h, span.rows);
     for (Index j = units.begin; j < units.end; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, units.end - j);
@@ -329,12 +288,21 @@ struct Forward {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
     for (Index i = mine.begin * d.P; i < mine.end * d.P; ++i)
       call.state_n[0][i] = h0[i] = call.state0[0] ? call.state0[0][i] : T(0);
-    for (Index i = mine.begin * d.P; i < mine.end * d.P && masked.h0; ++i)
+    if (truncated<Cell>) copy_operand(mine);
+    for (Index i = mine.begin * d.P; i < mine.end * d.P && masked.h0 && !truncated<Cell>; ++i)
       masked.h0[i] = h0[i] * call.extras.h_mask[i];
     for (int q = 1; q < Cell::states; ++q) {
       to_blocks(call.state0[q], d.H, mine, states.before_first(q));
       from_blocks(states.before_first(q), d.H, mine, call.state_n[q]);
     }
+  }
+
+  void copy_operand(Range mine) {
+    for (Index b = mine.begin; b < mine.end; ++b)
+      for (Index i = 0; i < d.U; ++i) {
+        const T* state = call.state0[i < d.H ? 0 : i / d.H + 1];
+        masked.h0[b * d.U + i] = state ? state[b * d.H + i % d.H] : T(0);
+      }
   }
 
   // The values after the last step of the segment before become the start of segment s.

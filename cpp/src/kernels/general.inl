@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What general cells have beside their equations (Extras).
 
+// States of which a part may stay: not those that are only there for w_hh to see.
+template <class Cell>
+constexpr int zoned_states = truncated<Cell> ? 2 : Cell::states;
+
 // How much of state q stays as it was, of the units at element `at` of its rows.
 template <class T>
 BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {

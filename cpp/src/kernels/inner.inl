@@ -26,7 +26,7 @@ struct InnerBackward<P, true> {
   // The inner product as one with h of a cell of P units.
   static Dims as_cell(Dims d) {
     const Index H = d.H;
-    d.I = 0, d.H = d.P, d.P = H;
+    d.I = 0, d.H = d.P, d.P = d.U = H;
     return d;
   }
   static std::size_t scratch_bytes(const Dims& d, const Rows& rows) {

@@ -40,15 +40,15 @@ struct SegmentTape {
   }
 };
 
-// h as the product with w_hh sees it, if that is not h itself.
+// What the product with w_hh sees, if that is not h itself.
 template <class T>
 struct Masked {
-  T *h0 = nullptr, *h = nullptr;  // [B, P] and [R, P]: before the first step, and after each
+  T *h0 = nullptr, *h = nullptr;  // [B, U] and [R, U]: before the first step, and after each
   Masked() = default;
   Masked(Pieces& pieces, const Dims& d, Index rows) {
     if (!d.masked) return;
-    h0 = pieces.take<T>(d.B * d.P);
-    h = pieces.take<T>(rows * d.P);
+    h0 = pieces.take<T>(d.B * d.U);
+    h = pieces.take<T>(rows * d.U);
   }
 };
 
@@ -59,7 +59,7 @@ struct ForwardStep {
   Index t;
   const T* x;                       // [row, I]
   const T* h;                       // [row, P]: before the step
-  const T* operand;                 // [row, P]: of the product with w_hh: h, or h masked
+  const T* operand;                 // [row, U]: of the product with w_hh: h, or h masked
   StepState<T> before[max_states];  // from 1
   StepState<T> after[max_states];   // from 1
   T* saved;                         // [block][row][value][lane] or null

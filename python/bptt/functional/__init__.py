@@ -12,6 +12,7 @@ from .attention import (
 )
 from .gru import gru_backward, gru_forward
 from .lstm import lstm_backward, lstm_forward
+from .lstm1997 import lstm1997_backward, lstm1997_forward
 from .mgu import mgu_backward, mgu_forward
 from .rnn import rnn_backward, rnn_forward
 from .slstm import slstm_backward, slstm_forward
@@ -23,6 +24,8 @@ __all__ = [
     "dot_attention_forward",
     "gru_backward",
     "gru_forward",
+    "lstm1997_backward",
+    "lstm1997_forward",
     "lstm_backward",
     "lstm_forward",
     "mgu_backward",

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""The LSTM of 1997."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from .. import _core
+from .._call import StepClip, backward, forward
+from .._options import COMMON, given
+from ..grads import Array, Grads, State
+
+__all__ = ["lstm1997_backward", "lstm1997_forward"]
+
+OPTIONS = {name: value for name, value in COMMON.items() if name != "h_mask"}
+
+
+def lstm1997_forward(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: State = None,
+    *,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: ArrayLike | None = None,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    max_bytes: int | None = None,
+    compute: str | None = None,
+) -> tuple[Array, State, _core.Tape | None]:
+    """The LSTM as it was published, without a forget gate, over whole sequences.
+
+    With i, o, g = w_ih x_t + b_ih + w_hh (h, i, o)_{t-1} + b_hh, where w_hh sees the values of both
+    gates as well: c_t = c_{t-1} + sig(i) (4 sig(g) - 2),   h_t = sig(o) (2 sig(c_t) - 1).
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I)
+        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+    w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, 3*H)
+        Weights of the input, and of the previous h, i and o side by side; gate order i, o, g.
+    b_ih, b_hh : array_like, shape (3*H,), optional
+        Biases; none if omitted.
+    state : tuple (h, c, i, o) of array_like, shape (B, H) each, optional
+        Before the first step; zeros if omitted.
+    lengths : array_like of int, shape (B,), optional
+        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+    reverse : bool
+        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+    resets, dilation, skip, zoneout
+        As in `lstm_forward`; i and o take no part in zoneout.
+    keep_tape : bool
+        Keep what `lstm1997_backward` needs; inference without it takes less time and memory.
+    threads, checkpoint, max_bytes, compute
+        How to compute it, as in `lstm_forward`.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length. Read-only when a tape is kept, since the
+        tape refers to it: change a copy.
+    state : tuple (h, c, i, o) of ndarray, shape (B, H) each
+        After the last step of each sequence; the initial state where the length is 0.
+    tape : Tape or None
+        For `lstm1997_backward`. It keeps what it needs of the weights. By name, as in
+        `lstm_forward`: ``tape.i``, ``.o``, ``.g``, ``.h``, ``.c``.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+    TypeError
+        If an array is complex or holds objects, or lengths are not integers.
+
+    Notes
+    -----
+    Precision and empty arrays: as in `lstm_forward`.
+
+    References
+    ----------
+    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
+    """
+    options = None
+    if not (resets is zoneout is None and dilation == 1 and skip == 0):
+        options = given(OPTIONS, (resets, dilation, skip, zoneout))
+    return forward(
+        "lstm1997", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
+        threads, checkpoint, max_bytes, compute,
+        options,
+    )  # fmt: skip
+
+
+def lstm1997_backward(
+    tape: _core.Tape | None,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+) -> Grads:
+    """Gradients of an LSTM of 1997, truncated as there: nothing passes back through w_hh.
+
+    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Only c (and h, by way of
+    skips and zoneout) carries a gradient from step to step; that of a step itself is exact.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `lstm1997_forward`; not changed, so it can serve again.
+    dy : array_like, shape (T, B, H), optional
+        Loss per unit of each output; zeros if omitted. Padding is never used.
+    dstate : tuple (h, c, i, o) of array_like, shape (B, H) each, optional
+        Loss per unit of the final state; zeros if omitted.
+    step_clip : ("value" or "norm", bound), optional
+        Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
+    cut : int, optional
+        Counted from the end of each sequence's processing, no gradient goes back after every so
+        many steps, as if the state were detached there. Not with a dilation.
+    threads : int, optional
+        At most so many, as in the forward call.
+
+    Returns
+    -------
+    Grads
+        x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm1997_forward`;
+        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees with the tape's, or step_clip is malformed.
+    TypeError
+        If tape is not one of `lstm1997_forward`, or an array is complex or holds objects.
+
+    References
+    ----------
+    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
+    """
+    return backward("lstm1997", tape, dy, dstate, step_clip, cut, threads)

@@ -121,9 +121,10 @@ Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>&
   check_threads(caller, spec.threads);
   check_ndim(caller, "x", in.x, 3, "(T, B, I)");
   check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
-  const std::string columns = "(" + rows + (in.w_hr             ? ", P)"
-                                             : cell.operands > 1 ? ", " + rows + ")"
-                                                                 : std::string(", H)"));
+  const std::string columns = "(" + rows +
+                              (in.w_hr             ? ", P)"
+                               : cell.operands > 1 ? ", " + rows + ")"
+                                                   : std::string(", H)"));
   check_ndim(caller, "w_hh", in.w_hh, 2, columns.c_str());
   if (in.w_hr) check_ndim(caller, "w_hr", in.w_hr, 2, "(P, H)");
   const Index P = in.w_hh.shape[1] / cell.operands, H = in.w_hr ? in.w_hr.shape[1] : P;
@@ -171,8 +172,7 @@ void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t di
            "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");
   if (spec.clip.target == StepClipping::c && states < 2)
     refuse(caller, "step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
-  if (spec.cut < 0)
-    refuse(caller, "cut is " + std::to_string(spec.cut) + ", expected 1 or more");
+  if (spec.cut < 0) refuse(caller, "cut is " + std::to_string(spec.cut) + ", expected 1 or more");
   if (spec.cut && dilation > 1) refuse(caller, "cut is given, expected no dilation with it");
 }
 

@@ -22,8 +22,9 @@ inline Activation activation_of(const Spec& spec, const char* what, const std::s
 
 inline void check_options(const Spec& spec) {
   const auto positive = [&](const char* name, double v) {
-    if (!(v > 0)) refuse(spec.caller, std::string(name) + " is " + std::to_string(v) +
-                                          ", expected more than 0");
+    if (!(v > 0))
+      refuse(spec.caller,
+             std::string(name) + " is " + std::to_string(v) + ", expected more than 0");
   };
   positive("cell_clip", spec.cell_clip);
   positive("preact_clip", spec.preact_clip);
@@ -36,8 +37,8 @@ inline void check_options(const Spec& spec) {
   if (spec.skip < 0)
     refuse(spec.caller, "skip is " + std::to_string(spec.skip) + ", expected 0 or more");
   if (spec.forget_gate != "own" && spec.forget_gate != "coupled" && spec.forget_gate != "none")
-    refuse(spec.caller, "forget_gate is '" + spec.forget_gate +
-                            "', expected one of own, coupled, none");
+    refuse(spec.caller,
+           "forget_gate is '" + spec.forget_gate + "', expected one of own, coupled, none");
 }
 
 inline Options options_of(const Spec& spec) {
@@ -52,7 +53,8 @@ inline Options options_of(const Spec& spec) {
           std::min(spec.preact_clip, largest)};
 }
 
-// The plain cells have their equations and nothing else; what else is asked for takes a general one.
+// The plain cells have their equations and nothing else; what else is asked for takes a general
+// one.
 template <class T>
 std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
   const std::string forget = spec.forget_gate == "own" ? "" : "_no_forget";
@@ -88,10 +90,11 @@ const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
     if (name == cells[i].name) return cells[i];
   for (int i = 0; i < table.cells; ++i)
     if (name == table.f32[i].name)
-      refuse(spec.caller, "compute is bf16, which " + spec.cell +
-                              " has no kernels for with these options");
-  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of rnn, lstm, gru, mgu, slstm, "
-                      "lstm1997");
+      refuse(spec.caller,
+             "compute is bf16, which " + spec.cell + " has no kernels for with these options");
+  refuse(spec.caller, "cell is '" + spec.cell +
+                          "', expected one of rnn, lstm, gru, mgu, slstm, "
+                          "lstm1997");
 }
 
 }  // namespace bptt

@@ -40,10 +40,10 @@ enum class Activation { tanh, relu, leaky_relu, sigmoid, identity, hard_sigmoid 
 // What the equations of a cell leave open; each cell reads some.
 struct Options {
   Activation activation, gate_activation, output_activation;
-  bool coupled;                // the forget gate is 1 - i, else 1
-  double leak;                 // 0..1
-  double cell_clip;            // bounds of the state c; infinite: none
-  double preact_clip;          // and of what goes into a gate's activation
+  bool coupled;        // the forget gate is 1 - i, else 1
+  double leak;         // 0..1
+  double cell_clip;    // bounds of the state c; infinite: none
+  double preact_clip;  // and of what goes into a gate's activation
 };
 
 // Of the gradient that goes one step back: of the state h or c, or of the sums of the gates.
@@ -69,12 +69,12 @@ constexpr int max_states = 4;
 // What only general cells can have beside their equations (Cell::general).
 template <class T>
 struct Extras {
-  const T* params;       // [params*H] numbers of each unit, as many as the cell has; or null
-  const T* h_mask;       // [B, P], sorted as the rows: multiplies h in the product with w_hh; or null
-  const T* zoneout[2];   // [R, P] and [R, H]: how much of h and of the other states stays as it
-                         // was; or null
-  T zoneout_of_all[2];   // where null
-  Index skip;            // h of so many steps before is added to h; 0: none
+  const T* params;  // [params*H] numbers of each unit, as many as the cell has; or null
+  const T* h_mask;  // [B, P], sorted as the rows: multiplies h in the product with w_hh; or null
+  const T* zoneout[2];  // [R, P] and [R, H]: how much of h and of the other states stays as it
+                        // was; or null
+  T zoneout_of_all[2];  // where null
+  Index skip;           // h of so many steps before is added to h; 0: none
 };
 
 // Which weights the forward pass packs before it uses them. What few rows use once costs more to
@@ -98,11 +98,11 @@ struct ForwardCall {
   const T* state0[max_states];  // [B, P], the others [B, H], sorted as the rows; null: zeros
   Extras<T> extras;
   Packs packs;
-  void* weights;                // weights_bytes, 64-byte aligned: as pack() left it
-  T* y;                         // [R, P]
-  T* state_n[max_states];       // [B, P], the others [B, H], sorted as the rows
-  void* tape;                   // tape_bytes, 64-byte aligned; null: inference
-  void* scratch;                // forward_scratch_bytes, 64-byte aligned
+  void* weights;           // weights_bytes, 64-byte aligned: as pack() left it
+  T* y;                    // [R, P]
+  T* state_n[max_states];  // [B, P], the others [B, H], sorted as the rows
+  void* tape;              // tape_bytes, 64-byte aligned; null: inference
+  void* scratch;           // forward_scratch_bytes, 64-byte aligned
 };
 
 template <class T>
@@ -111,9 +111,9 @@ struct BackwardCall {
   Rows rows;
   Options options;
   StepClip step_clip;
-  Index cut;                      // no gradient goes back from a step with a multiple of it left
-  const Index* steps_left;        // [B]: of the sequence, those processed at step 0 or later; at step
-                                  // t it is t less or, reverse, t more; or null: never cut
+  Index cut;                // no gradient goes back from a step with a multiple of it left
+  const Index* steps_left;  // [B]: of the sequence, those processed at step 0 or later; at step
+                            // t it is t less or, reverse, t more; or null: never cut
   Extras<T> extras;
   const T* x;                     // [R, I] as in the forward call
   const T* y;                     // [R, P] as the forward call left it

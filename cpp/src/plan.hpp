@@ -204,7 +204,8 @@ struct Plan<T>::Impl {
     std::size_t bytes;
     ForwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
+      kernel =
+          pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
       weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.rearranged() && !p.spec.train) {
         x = pieces.take<T>(p.total() * p.dims.I);
@@ -227,9 +228,8 @@ struct Plan<T>::Impl {
     std::size_t bytes;
     BackwardPieces(const Impl& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel =
-          pieces.take<char>(static_cast<Index>(
-              p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip)));
+      kernel = pieces.take<char>(
+          static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip)));
       dparams = pieces.take<T>(p.cell.params * p.dims.H);
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
@@ -290,11 +290,13 @@ struct Plan<T>::Impl {
       gather_extras(rows, call.extras, team);
     }
     for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
-      if (in.state[q]) rows.gather_states(in.state[q].data, width_of(dims, q), &Part::initial, pieces.state0[q]);
+      if (in.state[q])
+        rows.gather_states(in.state[q].data, width_of(dims, q), &Part::initial, pieces.state0[q]);
     if (!cell.pack(call, team) || !cell.forward(call, team) || !rearranged()) return;
     rows.scatter(call.y, dims.P, out.y, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(call.state_n[q], width_of(dims, q), &Part::final, state_rows(), out.state[q]);
+      rows.scatter_states(call.state_n[q], width_of(dims, q), &Part::final, state_rows(),
+                          out.state[q]);
   }
 
   void gather_extras(const Rearrangement<T>& rows, const Extras<T>& to, const Team& team) const {
@@ -340,12 +342,14 @@ struct Plan<T>::Impl {
     if (rearranged() && cotangents.y) rows.gather(cotangents.y.data, dims.P, pieces.dy, team);
     for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
       if (cotangents.state[q])
-        rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Part::final, pieces.dstate_n[q]);
+        rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Part::final,
+                           pieces.dstate_n[q]);
     if (team.size > 1 && rearranged() && !team.wait(team.context)) return;
     if (!cell.backward(call, team) || !rearranged()) return;
     rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(pieces.dstate0[q], width_of(dims, q), &Part::initial, state_rows(), out.state[q]);
+      rows.scatter_states(pieces.dstate0[q], width_of(dims, q), &Part::initial, state_rows(),
+                          out.state[q]);
   }
 };
 

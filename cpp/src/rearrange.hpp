@@ -46,7 +46,7 @@ struct Rearrangement {
   }
 
   // Initial states, or what belongs to them: `which` is &Part::initial; final ones: &Part::final.
-  void gather_states(const T* from, Index width, Index Part::*which, T* out) const {
+  void gather_states(const T* from, Index width, Index Part::* which, T* out) const {
     for (const Part& part : parts) {
       if (part.*which < 0)
         std::memset(out, 0, bytes(width));
@@ -56,7 +56,7 @@ struct Rearrangement {
     }
   }
   // rows: of `to`; those that no part has become zero.
-  void scatter_states(const T* in, Index width, Index Part::*which, Index rows, T* to) const {
+  void scatter_states(const T* in, Index width, Index Part::* which, Index rows, T* to) const {
     std::memset(to, 0, bytes(rows * width));
     for (const Part& part : parts) {
       if (part.*which >= 0) std::memcpy(to + part.*which * width, in, bytes(width));

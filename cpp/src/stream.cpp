@@ -55,7 +55,8 @@ struct Stream<T>::Impl {
 
   static Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
     if (in.lengths || in.resets || spec.reverse || spec.dilation != 1)
-      refuse(spec.caller, "lengths, resets, reverse or dilation are given, expected a stream without");
+      refuse(spec.caller,
+             "lengths, resets, reverse or dilation are given, expected a stream without");
     if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip || in.w_hr)
       refuse(spec.caller,
              "h_mask, zoneout of each step, skip or w_hr are given, expected a stream without");
@@ -102,7 +103,8 @@ struct Stream<T>::Impl {
   std::size_t place(void* buffer) {
     Pieces pieces{static_cast<char*>(buffer)};
     call.weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(dims)));
-    call.scratch = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims, dims.T * dims.B)));
+    call.scratch =
+        pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims, dims.T * dims.B)));
     for (int q = 0; q < cell.states; ++q) call.state_n[q] = pieces.take<T>(dims.B * dims.H);
     return pieces.used;
   }

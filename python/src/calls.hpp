@@ -24,7 +24,7 @@ struct Tape {
   virtual py::object value(const std::string& name) const = 0;
   std::vector<std::string> names;  // of the gates and states that it holds
   std::string cell, dtype;
-  py::object options;  // a dict or None; the core refers to arrays in it
+  py::object options;                  // a dict or None; the core refers to arrays in it
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -118,8 +118,8 @@ struct Arrays {
   bool all_usable() const {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
-    for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes,
-                                w_hr, h_mask, zoneout[0], zoneout[1]})
+    for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr,
+                                h_mask, zoneout[0], zoneout[1]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
     return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
            (resets.is_none() || usable<bool>(resets));
@@ -140,32 +140,51 @@ struct Arrays {
   }
 };
 
-// Those that most calls leave as they are: None, or a dict of what they are called in bptt::Spec and
-// bptt::Inputs.
+// Those that most calls leave as they are: None, or a dict of what they are called in bptt::Spec
+// and bptt::Inputs.
 inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
   if (given.is_none()) return;
   for (auto [key, value] : py::reinterpret_borrow<py::dict>(given)) {
     const auto name = py::cast<std::string>(key);
     const auto is = [&](const char* other) { return name == other; };
-    if (is("gate_activation")) spec.gate_activation = py::cast<std::string>(value);
-    else if (is("output_activation")) spec.output_activation = py::cast<std::string>(value);
-    else if (is("forget_gate")) spec.forget_gate = py::cast<std::string>(value);
-    else if (is("reset_after")) spec.reset_after = py::cast<bool>(value);
-    else if (is("leak")) spec.leak = py::cast<double>(value);
-    else if (is("cell_clip")) spec.cell_clip = py::cast<double>(value);
-    else if (is("preact_clip")) spec.preact_clip = py::cast<double>(value);
-    else if (is("dilation")) spec.dilation = py::cast<py::ssize_t>(value);
-    else if (is("skip")) spec.skip = py::cast<py::ssize_t>(value);
-    else if (is("zoneout_h")) spec.zoneout[0] = py::cast<double>(value);
-    else if (is("zoneout_c")) spec.zoneout[1] = py::cast<double>(value);
-    else if (is("zoneout_of_h")) arrays.zoneout[0] = value;
-    else if (is("zoneout_of_c")) arrays.zoneout[1] = value;
-    else if (is("peepholes")) arrays.peepholes = value;
-    else if (is("w_hr")) arrays.w_hr = value;
-    else if (is("h_mask")) arrays.h_mask = value;
-    else if (is("resets")) arrays.resets = value;
-    else if (is("heads")) continue;  // bptt/functional/slstm.py has made w_hh dense
-    else throw py::type_error("forward: unknown option " + name);
+    if (is("gate_activation"))
+      spec.gate_activation = py::cast<std::string>(value);
+    else if (is("output_activation"))
+      spec.output_activation = py::cast<std::string>(value);
+    else if (is("forget_gate"))
+      spec.forget_gate = py::cast<std::string>(value);
+    else if (is("reset_after"))
+      spec.reset_after = py::cast<bool>(value);
+    else if (is("leak"))
+      spec.leak = py::cast<double>(value);
+    else if (is("cell_clip"))
+      spec.cell_clip = py::cast<double>(value);
+    else if (is("preact_clip"))
+      spec.preact_clip = py::cast<double>(value);
+    else if (is("dilation"))
+      spec.dilation = py::cast<py::ssize_t>(value);
+    else if (is("skip"))
+      spec.skip = py::cast<py::ssize_t>(value);
+    else if (is("zoneout_h"))
+      spec.zoneout[0] = py::cast<double>(value);
+    else if (is("zoneout_c"))
+      spec.zoneout[1] = py::cast<double>(value);
+    else if (is("zoneout_of_h"))
+      arrays.zoneout[0] = value;
+    else if (is("zoneout_of_c"))
+      arrays.zoneout[1] = value;
+    else if (is("peepholes"))
+      arrays.peepholes = value;
+    else if (is("w_hr"))
+      arrays.w_hr = value;
+    else if (is("h_mask"))
+      arrays.h_mask = value;
+    else if (is("resets"))
+      arrays.resets = value;
+    else if (is("heads"))
+      continue;  // bptt/functional/slstm.py has made w_hh dense
+    else
+      throw py::type_error("forward: unknown option " + name);
   }
 }
 
@@ -192,9 +211,9 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle optio
         [&](bptt::StopRequest stop) { return p.forward(in, out, memory, scratch.get(), stop); });
   };
   if (spec.train) {
-    auto kept = std::make_unique<TapeOf<T>>(
-        spec, std::move(plan), py::reinterpret_borrow<py::object>(arrays.x),
-        py::reinterpret_borrow<py::object>(options), y, in);
+    auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),
+                                            py::reinterpret_borrow<py::object>(arrays.x),
+                                            py::reinterpret_borrow<py::object>(options), y, in);
     run(kept->plan, kept->buffer.get());
     make_read_only(y);  // the tape refers to it
     tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));

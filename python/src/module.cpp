@@ -14,9 +14,9 @@
 namespace {
 
 // --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-// threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs it, which
-// bptt/_call.py then converts. By the fast calling convention, since a step of a small network
-// takes less time than pybind11 to sort its arguments.
+// threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs
+// it, which bptt/_call.py then converts. By the fast calling convention, since a step of a small
+// network takes less time than pybind11 to sort its arguments.
 
 enum Argument {
   cell,
@@ -156,13 +156,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       });
   m.attr("forward") =
       py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
-  m.def("backward",
-        [](const std::string& caller, const Tape& tape, const py::object& dy,
-           const py::tuple& dstate, const std::string& clip, double bound,
-           const std::string& target, py::ssize_t cut, int threads) {
-          return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy,
-                               dstate);
-        });
+  m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
+                       const py::tuple& dstate, const std::string& clip, double bound,
+                       const std::string& target, py::ssize_t cut, int threads) {
+    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate);
+  });
   m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);
   m.def("expect_siblings", &bptt::expect_siblings);

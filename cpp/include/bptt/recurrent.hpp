@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Recurrent layers, forward and exact backpropagation through time, in float and double.
 //
-// T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected; G gates and S states of the cell: rnn 1, 1; lstm
-// 4 (i f g o) or, without a forget gate of its own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu
-// 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m); lstm1997 3 (i o g), 4 (h, c, i, o). All arrays are C-contiguous, belong to the caller and
-// are only used during the call.
+// T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected;
+// G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o) or, without a forget gate of its
+// own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m);
+// lstm1997 3 (i o g), 4 (h, c, i, o). All arrays are C-contiguous, belong to the caller and are
+// only used during the call.
 //
 //   bptt::Plan<float> plan(spec, inputs);              // checks every shape; throws
 //                                                      // std::invalid_argument
@@ -35,10 +36,10 @@ struct Spec {
   bool reset_after = true;          // of gru: r multiplies w_hn h + b_hn; or else h in w_hn h
   double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
   double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
-  double zoneout[2] = {0, 0};  // how much of h, and of the other states, stays as it was, unless
-                               // inputs say it
-  std::ptrdiff_t skip = 0;     // h of so many steps before is added to h, a multiple of the
-                               // dilation; 0: none
+  double zoneout[2] = {0, 0};   // how much of h, and of the other states, stays as it was, unless
+                                // inputs say it
+  std::ptrdiff_t skip = 0;      // h of so many steps before is added to h, a multiple of the
+                                // dilation; 0: none
   std::ptrdiff_t dilation = 1;  // k: the state of k steps before takes the place of that of one
                                 // step before; states are then [k, B, H], the oldest first
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
@@ -58,11 +59,11 @@ struct Spec {
 
 template <class T>
 struct Inputs {
-  Tensor<const T> x;                   // [T, B, I]
-  Tensor<const T> w_ih;                // [G*H, I]
-  Tensor<const T> w_hh;                // [G*H, P]; [G*H, 3*H] of lstm1997: of h, i, o
-  Tensor<const T> w_hr;                // [P, H], of lstm: h is w_hr times what it puts out; or left out
-  Tensor<const T> b_ih, b_hh;          // [G*H] each, or left out
+  Tensor<const T> x;           // [T, B, I]
+  Tensor<const T> w_ih;        // [G*H, I]
+  Tensor<const T> w_hh;        // [G*H, P]; [G*H, 3*H] of lstm1997: of h, i, o
+  Tensor<const T> w_hr;        // [P, H], of lstm: h is w_hr times what it puts out; or left out
+  Tensor<const T> b_ih, b_hh;  // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
   Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
   Tensor<const T> h_mask;              // [B, P] or left out: multiplies h in the product with w_hh
@@ -102,7 +103,11 @@ struct Gradients {
 // The gradient of h or c, clipped each time it is passed back one step (to the initial state as
 // well), or that of the sums of the gates before its products with the weights.
 struct StepClipping {
-  enum Kind { none, value, norm } kind = none;  // per element, or per sequence by its Euclidean norm
+  enum Kind {
+    none,
+    value,
+    norm
+  } kind = none;  // per element, or per sequence by its Euclidean norm
   enum Target { h, c, gates } target = h;
   double bound = 0;  // > 0
 };

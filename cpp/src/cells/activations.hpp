@@ -8,8 +8,7 @@ BPTT_INLINE V activate(Activation f, V a) {
     case Activation::relu: return maximum(V(0), a);
     case Activation::leaky_relu: return maximum(V(0.01) * a, a);
     case Activation::sigmoid: return sigmoid(a);
-    case Activation::hard_sigmoid:
-      return maximum(V(0), minimum(V(1), a * V(1.0 / 6) + V(0.5)));
+    case Activation::hard_sigmoid: return maximum(V(0), minimum(V(1), a * V(1.0 / 6) + V(0.5)));
     case Activation::identity:
     default: return a;
   }

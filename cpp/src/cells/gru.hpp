@@ -19,8 +19,8 @@ struct Gru {
   }
 
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*, V* da,
-                       V* ds0) {
+  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
+                       V* da, V* ds0) {
     const V r = k[0], z = k[1], n = k[2], h_n = k[3];
     const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
     da[0] = dn;
@@ -130,7 +130,8 @@ struct GruBefore {
 
     template <class V>
     static void backward(const Options& o, V dh, const V* a, V h0, V* da, V& d, V& dh0) {
-      const V bound(o.preact_clip), z = gate(o, a[1]), n = activate(o.activation, clipped(a[2], bound));
+      const V bound(o.preact_clip), z = gate(o, a[1]),
+                                    n = activate(o.activation, clipped(a[2], bound));
       da[1] = gate_gradient(o.gate_activation, dh * (h0 - n), z, a[1], bound);
       da[2] = gate_gradient(o.activation, dh * (V(1) - z), n, a[2], bound);
       d = da[2];

@@ -20,8 +20,10 @@ template <>
 constexpr bool truncated<Lstm1997> = true;
 
 // Those of one product in bfloat16 as well as in the precision of the results, and the others.
+// clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_CELLS(X) \
   BPTT_PLAIN_CELLS(X) \
   X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm) \
   X(GruBefore) X(LstmProjectedOwnForget) X(LstmProjectedNoForget) X(Lstm1997)
+// clang-format on

@@ -129,8 +129,8 @@ struct LstmGeneral : LstmGates<own_forget> {
   }
 };
 
-// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the inner product of a
-// step, at its end.
+// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the inner product of
+// a step, at its end.
 template <bool own_forget>
 struct LstmProjected : LstmGeneral<own_forget> {
   static constexpr const char* name = own_forget ? "lstm_projected" : "lstm_projected_no_forget";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420, the gate
-// applied after the recurrent product (as Flax does).
-// Gates f n; sums x_n f h_n, saved.   n = tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
+// Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420, the
+// gate applied after the recurrent product (as Flax does). Gates f n; sums x_n f h_n, saved.   n =
+// tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
 struct Mgu {
   static constexpr const char* name = "mgu";
   static constexpr int gates = 2, sums = 3, params = 0, states = 1, saved = 3;
@@ -13,8 +13,8 @@ struct Mgu {
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
-    const V bound(o.preact_clip), f = sigmoid(clipped(a[1], bound)),
-            n = tanh(clipped(a[0] + f * a[2], bound));
+    const V bound(o.preact_clip), f = sigmoid(clipped(a[1], bound));
+    const V n = tanh(clipped(a[0] + f * a[2], bound));
     s[0] = n + f * (s0[0] - n);
     BPTT_UNROLL for (int i = 0; i < sums; ++i) k[i] = a[i];
   }
@@ -22,11 +22,10 @@ struct Mgu {
   template <class V>
   static void backward(const Options& o, const V*, const V* ds, const V* a, const V* s0, const V*,
                        V* da, V* ds0) {
-    const V bound(o.preact_clip), f = sigmoid(clipped(a[1], bound)), a_n = a[0] + f * a[2],
-            n = tanh(clipped(a_n, bound));
+    const V bound(o.preact_clip), f = sigmoid(clipped(a[1], bound));
+    const V a_n = a[0] + f * a[2], n = tanh(clipped(a_n, bound));
     da[0] = zero_outside(a_n, bound, ds[0] * (V(1) - f) * (V(1) - n * n));
-    da[1] = zero_outside(a[1], bound,
-                         (da[0] * a[2] + ds[0] * (s0[0] - n)) * f * (V(1) - f));
+    da[1] = zero_outside(a[1], bound, (da[0] * a[2] + ds[0] * (s0[0] - n)) * f * (V(1) - f));
     da[2] = da[0] * f;
     ds0[0] = ds[0] * f;
   }

@@ -85,20 +85,21 @@ bool backward(const BackwardCall<typename P::T>& call, const Team& team) {
 }
 
 template <class P>
-constexpr CellKernels<typename P::T> kernels_of = {P::Cell::name,
-                                                   P::Cell::gates,
-                                                   P::Cell::states,
-                                                   P::Cell::params,
-                                                   truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
-                                                   weights_bytes<P>,
-                                                   tape_bytes<P>,
-                                                   forward_scratch_bytes<P>,
-                                                   backward_scratch_bytes<P>,
-                                                   pack<P>,
-                                                   forward<P>,
-                                                   backward<P>,
-                                                   P::Cell::names,
-                                                   read<P>};
+constexpr CellKernels<typename P::T> kernels_of = {
+    P::Cell::name,
+    P::Cell::gates,
+    P::Cell::states,
+    P::Cell::params,
+    truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
+    weights_bytes<P>,
+    tape_bytes<P>,
+    forward_scratch_bytes<P>,
+    backward_scratch_bytes<P>,
+    pack<P>,
+    forward<P>,
+    backward<P>,
+    P::Cell::names,
+    read<P>};
 
 #define BPTT_COUNT(Cell) +1
 
@@ -113,9 +114,9 @@ constexpr KernelTable constant_table = {
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
-constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0, cell_kernels<float>, cell_kernels<double>, nullptr,
-    multiply_adds};
+constexpr KernelTable constant_table = {BPTT_ISA_NAME,       0 BPTT_CELLS(BPTT_COUNT), 0,
+                                        cell_kernels<float>, cell_kernels<double>,     nullptr,
+                                        multiply_adds};
 #endif
 
 }  // namespace

@@ -39,7 +39,7 @@ struct Backward {
   const BackwardScratch<P> scratch;
   const Index blocks, padded;
   const Range units, outputs;  // blocks of this rank: of hidden units, and of h
-  const bool own_groups;  // each rank takes a group of sequences, and waits for nobody
+  const bool own_groups;       // each rank takes a group of sequences, and waits for nobody
   mutable Patience patience;
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
@@ -132,7 +132,8 @@ struct Backward {
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::general) {
-        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] = ds0[q] + stays[q];
+        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
+            ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
         for (int i = 0; i < own_sums; ++i)
@@ -148,7 +149,8 @@ struct Backward {
     }
   }
 
-  void step(Index t, Range mine, const Forward<P>& forward, T* out, Which which = Which::all) const {
+  void step(Index t, Range mine, const Forward<P>& forward, T* out,
+            Which which = Which::all) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
     const bool masked = Cell::inner && d.masked;
@@ -229,8 +231,8 @@ struct Backward {
           });
         },
         [&](const Runs<T>& runs) {
-          products.template add_weights<XSide<Cell>>(
-              runs, d.I, part_of(n, 0, d.I), scratch.dw_ih(group));
+          products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
+                                                     scratch.dw_ih(group));
           add_bias(runs, mine, scratch.db(group));
         });
     const T *after = d.masked ? tape.masked.h : call.y,
@@ -247,8 +249,8 @@ struct Backward {
           });
         },
         [&](const Runs<T>& runs) {
-          products.template add_weights<HSide<Cell>>(
-              runs, d.U, part_of(n, d.I, d.U), scratch.dw_hh(group));
+          products.template add_weights<HSide<Cell>>(runs, d.U, part_of(n, d.I, d.U),
+                                                     scratch.dw_hh(group));
         });
     if constexpr (Cell::inner)
       inner.add_weights(each_step, forward, part_of(n, d.I + d.U, d.H), scratch.dw_inner(group));
@@ -341,21 +343,6 @@ struct Backward {
     if (!own_groups) patience.wait();
   }
 
-  // What skips pass back to the initial state: of the step that is `skip` after it.
-  void add_skipped(Range mine) const {
-    const Index skip = call.extras.skip;
-    for (Index r = mine.begin; r < mine.end; ++r) {
-      Index length = 0;
-      while (length < d.T && rows.count[length] > r) ++length;
-      if (length < skip) continue;
-      for (Index j = 0; j < scratch.skips.blocks; ++j) {
-        T* dh = scratch.dstates[0] + (j * d.B + r) * L;
-        const T* skipped = scratch.skips.at(rows.reverse ? length - skip : skip - 1, j, r);
-        store(dh, load(dh) + load(skipped));
-      }
-    }
-  }
-
   bool run() const {
     const Range panels = share_of(blocks, unit_blocks<Cell>, team);
     const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
@@ -392,7 +379,7 @@ struct Backward {
       unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
       unpack_params<T, Cell>(scratch.db(0), d.H, call.dparams);
     }
-    if (call.extras.skip) add_skipped(mine);
+    if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);
     return patience.wait();

@@ -15,12 +15,12 @@ template <class P>
 struct BackwardScratch {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  T* dsums;                // [group]: [block][chunk_rows][sum or param][lane]
-  T* dstates[max_states];  // [block][B][lane]: the gradient that the step before receives
-  T* gradients;            // [group]: of all weights by unit, and of the biases
+  T* dsums;                      // [group]: [block][chunk_rows][sum or param][lane]
+  T* dstates[max_states];        // [block][B][lane]: the gradient that the step before receives
+  T* gradients;                  // [group]: of all weights by unit, and of the biases
   Index weights, ih, hh, inner;  // elements of a group, of w_ih, of w_hh, of an inner product
-  T* dresults;  // [group]: [block of h][chunk_rows][lane]: of an inner product
-  T* doperand;  // [block][B][lane]: of its operand
+  T* dresults;                   // [group]: [block of h][chunk_rows][lane]: of an inner product
+  T* doperand;                   // [block][B][lane]: of its operand
   SkipGradients<T> skips;
   void *products, *inner_products;
   void* forward;  // to compute the values of a segment again

@@ -142,7 +142,8 @@ struct ExactForward {
       const Index row = step.rows.begin, n = step.rows.end - row;
       start_from_bias(n, j, width, sums, row_size);
       add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
-      add_unpacked<HSide<Cell>>(step.operand + row * d.U, n, call.w_hh, d.U, j, width, sums, row_size);
+      add_unpacked<HSide<Cell>>(step.operand + row * d.U, n, call.w_hh, d.U, j, width, sums,
+                                row_size);
       return f(step.rows, sums);
     }
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {

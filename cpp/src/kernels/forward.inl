@@ -179,9 +179,8 @@ struct Forward {
       const Index width = smaller(unit_blocks<typename Cell::Inner>, outputs.end - j);
       if (patience.ends(parts[1].rows.end - parts[0].rows.begin, d.H, width * L)) return;
       for (const ForwardStep<T>& part : parts)
-        products.each_inner_tile(part, j, width, [&](Range r, const T* sums) {
-          inner_units(part, r, j, width, sums);
-        });
+        products.each_inner_tile(
+            part, j, width, [&](Range r, const T* sums) { inner_units(part, r, j, width, sums); });
     }
   }
 

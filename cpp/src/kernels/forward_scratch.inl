@@ -10,8 +10,8 @@ bool pack(const ForwardCall<typename P::T>& call, const Team& team) {
                patience);
   if constexpr (P::Cell::inner)
     weights.pack_inner(
-        call,
-        share_of(blocks_of<T>(call.dims.P), unit_blocks<typename P::Cell::Inner>, team), patience);
+        call, share_of(blocks_of<T>(call.dims.P), unit_blocks<typename P::Cell::Inner>, team),
+        patience);
   if (team.rank == 0) {
     pack_bias<T, typename P::Cell>(call.b_ih, call.b_hh, call.dims.H, weights.bias);
     pack_params<T, typename P::Cell>(call.extras.params, call.dims.H, weights.params);
@@ -27,7 +27,7 @@ struct ForwardScratch {
   T* states[max_states];  // from 1: [block][B][lane], for inference: updated in place
   T* sums;                // [row][block][sum][lane] of projected rows
   Masked<T> masked;       // for inference
-  T *saved, *inner;       // for inference, of one step of cells with an inner product: see ForwardStep
+  T *saved, *inner;  // for inference, of one step of cells with an inner product: see ForwardStep
   void* products;
   std::size_t bytes;
 

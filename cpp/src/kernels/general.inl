@@ -44,10 +44,23 @@ struct SkipGradients {
   BPTT_INLINE T* at(Index t, Index j, Index row) const {
     return base + ((t % skip * blocks + j) * B + row) * lanes<T>;
   }
+
+  // To the gradient of the initial state, [block][B][lane]: that of the step `skip` after it.
+  void add_to(T* dh0, const Rows& rows, Index steps, Range mine) const {
+    for (Index r = mine.begin; r < mine.end; ++r) {
+      Index length = 0;
+      while (length < steps && rows.count[length] > r) ++length;
+      if (length < skip) continue;
+      for (Index j = 0; j < blocks; ++j) {
+        T* dh = dh0 + (j * B + r) * lanes<T>;
+        store(dh, load(dh) + load(at(rows.reverse ? length - skip : skip - 1, j, r)));
+      }
+    }
+  }
 };
 
-// Before the equations of a step backward: the gradient that an earlier h takes, and the part of the
-// old h that stays.
+// Before the equations of a step backward: the gradient that an earlier h takes, and the part of
+// the old h that stays.
 template <class T>
 BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& skips, Index t,
                          Index row, Index j, Vec<T>& dh, Vec<T>& stays) {

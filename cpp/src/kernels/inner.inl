@@ -61,8 +61,10 @@ struct InnerBackward<P, true> {
   void step_units(Index t, Index j, Index first, Range r, const T* h,
                   const Forward<P>& forward) const {
     const Index used = used_lanes<T>(j, d.P), column = j * L;
-    const T* saved = forward.values.saved + ((rows.first[t] - forward.states.segment_row) *
-                                                 forward.blocks + j * rows.count[t]) * Cell::saved * L;
+    const T* saved =
+        forward.values.saved +
+        ((rows.first[t] - forward.states.segment_row) * forward.blocks + j * rows.count[t]) *
+            Cell::saved * L;
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
       T* kept = scratch.dstates[0] + (j * d.B + row) * L;
       Vec<T> dh = load(kept), k[Inner::saved + 1], da[S], h0(0), stays, dresult_, dh0;

@@ -153,7 +153,8 @@ template <class T, class Cell>
 void pack_params(const T* params, Index H, T* packed) {
   for (Index j = 0; j < blocks_of<T>(H); ++j)
     for (int i = 0; i < Cell::params; ++i, packed += lanes<T>)
-      store(packed, params ? load(params + i * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
+      store(packed,
+            params ? load(params + i * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
 }
 
 // Of gradients [block][sum or param][lane].

@@ -92,8 +92,8 @@ BPTT_INLINE Vec<T> exp(Vec<T> x) {
   return split.power() * exp2_fraction(split.r);
 }
 
-// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm of a number in 1..2 by the series
-// of atanh.
+// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm of a number in 1..2 by the
+// series of atanh.
 template <class T>
 BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)

@@ -28,8 +28,9 @@ void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out
           k[i] = load(tape.last.saved + (first * blocks + j * step.count + row) * Cell::saved * L +
                       i * L);
         for (int q = 1; q < Cell::states; ++q)
-          s0[q] = load((row < step.continuing ? states.after(q, step.previous)
-                                              : states.before_first(q)).at(j, row));
+          s0[q] =
+              load((row < step.continuing ? states.after(q, step.previous) : states.before_first(q))
+                       .at(j, row));
         Cell::read(call.options, p, k, s0, v);
         for (int q = 1; q < Cell::states; ++q)
           v[Cell::values + q - 1] = load(states.after(q, t).at(j, row));

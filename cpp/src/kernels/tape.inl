@@ -105,9 +105,9 @@ struct Tape {
   T* w_inner;                       // by column: of the inner product
   T* h0;                            // [B, P]
   Masked<T> masked;
-  T* params;                        // [block][param][lane]
-  T* state0[max_states];            // from 1: [block][B][lane]
-  T* starts[max_states];            // from 1: [segment] of [block][B][lane]: before its first step
+  T* params;              // [block][param][lane]
+  T* state0[max_states];  // from 1: [block][B][lane]
+  T* starts[max_states];  // from 1: [segment] of [block][B][lane]: before its first step
   SegmentTape<T, Cell> last;
   std::size_t bytes;
 
@@ -120,8 +120,7 @@ struct Tape {
     w_ih = pieces.take<typename P::Column>(P::template column_size<XSide<Cell>>(d.H, d.I));
     w_hh = pieces.take<typename P::Column>(P::template column_size<HSide<Cell>>(d.H, d.P));
     if constexpr (Cell::inner)
-      w_inner =
-          pieces.take<T>(column_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
+      w_inner = pieces.take<T>(column_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
     h0 = pieces.take<T>(d.B * d.P);
     masked = Masked<T>(pieces, d, rows.first[d.T]);
     params = pieces.take<T>(padded * Cell::params);

@@ -20,9 +20,13 @@ CELLS: list[tuple[str, dict[str, Any]]] = [
     ("rnn", {"leak": 0.3, "preact_clip": 0.4}),
     ("lstm", {"peepholes": True, "cell_clip": 0.3}),
     ("lstm", {"forget_gate": "coupled", "peepholes": True}),
+    ("lstm", {"proj_size": 4}),
+    ("lstm", {"proj_size": 2, "zoneout": (0.3, 0.2), "recurrent_dropout": 0.3, "dropout": 0.2}),
+    ("lstm", {"proj_size": 3, "dilation": 2, "forget_gate": "none", "peepholes": True}),
     ("lstm", {"forget_gate": "none", "gate_activation": "hard_sigmoid"}),
     ("lstm", {"activation": "relu", "output_activation": "identity", "preact_clip": 0.4}),
     ("gru", {"gate_activation": "hard_sigmoid", "activation": "identity", "preact_clip": 0.3}),
+    ("gru", {"reset_after": False, "zoneout": 0.2}),
     ("mgu", {}),
     ("mgu", {"preact_clip": 0.3, "bias": False}),
     ("slstm", {}),
@@ -51,7 +55,7 @@ CASES = [
 ]
 IDS = [f"{cell}-{options}" for cell, options in CASES]
 CELL_OPTIONS = ("activation", "gate_activation", "output_activation", "forget_gate", "leak")
-CELL_OPTIONS += ("cell_clip", "preact_clip", "heads")
+CELL_OPTIONS += ("cell_clip", "preact_clip", "heads", "reset_after")
 T, B, H = 7, 3, 6
 
 
@@ -108,6 +112,8 @@ class Composed:
         given |= {"b_ih": p.get("bias_ih" + suffix), "b_hh": p.get("bias_hh" + suffix)}
         if "peephole" + suffix in p:
             given["peepholes"] = p["peephole" + suffix]
+        if "weight_hr" + suffix in p:
+            given["w_hr"] = p["weight_hr" + suffix]
         if tape.zoneout:
             given["zoneout"] = tape.zoneout[k]
         if tape.h_masks:
@@ -142,12 +148,13 @@ class Composed:
         for number in reversed(range(layer.num_layers)):
             above, d_below = d, 0
             for k in range(number * D, number * D + D):
-                part = above[..., (k - number * D) * H : (k - number * D + 1) * H]
+                P = above.shape[-1] // D
+                part = above[..., (k - number * D) * P : (k - number * D + 1) * P]
                 g = backward(tapes[k], part, dfinal[k])
                 d_below = d_below + g.x
                 suffix = f"_l{number}" + "_reverse" * (k % D)
                 named = {"weight_ih": g.w_ih, "weight_hh": g.w_hh, "bias_ih": g.b_ih}
-                named |= {"bias_hh": g.b_hh, "peephole": g.peepholes}
+                named |= {"bias_hh": g.b_hh, "peephole": g.peepholes, "weight_hr": g.w_hr}
                 found |= {n + suffix: v for n, v in named.items() if n + suffix in layer.parameters}
                 found |= {f"state{i}-{k}": s for i, s in enumerate(flat(g.state))}
             d = d_below * self.tape.masks[number - 1] if number and self.tape.masks else d_below
@@ -165,7 +172,7 @@ def test_a_layer_is_its_functions(
     rng = np.random.default_rng(3)
     swap = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else (lambda a: a)
     x = rng.standard_normal((T, B, layer.input_size)).astype(dtype)
-    dy = rng.standard_normal((T, B, H * (1 + bidirectional))).astype(dtype)
+    dy = rng.standard_normal((T, B, layer._width * (1 + bidirectional))).astype(dtype)
     state, dstate = random_state(layer, rng), random_state(layer, rng)
     resets = None if max(layer.dilations) > 1 else rng.random((T, B)) < 0.3
     for lengths in (None, np.array([4, 7, 0])):

@@ -23,6 +23,7 @@ STREAMED: list[tuple[Any, Options]] = [
     (LSTM, {"zoneout": (0.2, 0.3), "recurrent_dropout": 0.4, "output_activation": "identity"}),
     (GRU, {"gate_activation": "hard_sigmoid", "zoneout": 0.2, "bias": False}),
     (GRU, {"residual": True, "dropout": 0.5, "variational_dropout": True}),
+    (GRU, {"reset_after": False, "zoneout": 0.1}),
     (MGU, {"preact_clip": 0.5, "residual": True, "batch_first": True}),
     (SLSTM, {"heads": 3, "residual": True}),
     (SLSTM, {"zoneout": (0.1, 0.2)}),
@@ -286,3 +287,29 @@ def test_a_state_may_miss_parts() -> None:
     h, c, n, m = layer(np.ones((5, 2, 3)))[1]
     whole = layer(X, state_of([h, np.zeros_like(c), n, m]))
     assert equal(layer(X, (h, None, n, m)), whole)
+
+
+def test_a_projected_lstm_is_that_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    net = torch.nn.LSTM(5, 7, 2, bidirectional=True, proj_size=3, dtype=torch.float64)
+    layer = LSTM(5, 7, 2, bidirectional=True, proj_size=3, dtype="float64")
+    layer.load({name: p.detach().numpy() for name, p in net.named_parameters()})
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((9, 4, 5)), rng.standard_normal((9, 4, 6))
+    y, (h, c), tape = layer.forward(x)
+    given = torch.from_numpy(x).requires_grad_()
+    want, (want_h, want_c) = net(given)
+    want.backward(torch.from_numpy(dy))
+    grads = layer.backward(tape, dy)
+    for got, of_torch in ((y, want), (h, want_h), (c, want_c)):
+        assert np.allclose(got, of_torch.detach().numpy(), rtol=0, atol=1e-12)
+    assert np.allclose(grads.x, given.grad.numpy(), rtol=0, atol=1e-12)
+    for name, p in net.named_parameters():
+        assert np.allclose(grads.params[name], p.grad.numpy(), rtol=0, atol=1e-11), name
+
+
+def test_a_projection_is_smaller_and_has_no_stream() -> None:
+    with pytest.raises(ValueError, match="LSTM: proj_size is 7, expected less than hidden_size"):
+        LSTM(5, 7, proj_size=7)
+    with pytest.raises(ValueError, match="the layer projects h, expected one without proj_size"):
+        LSTM(5, 7, proj_size=3).stream()

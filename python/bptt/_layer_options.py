@@ -27,6 +27,7 @@ NAMES = {
     "b_ih": "bias_ih",
     "b_hh": "bias_hh",
     "peepholes": "peephole",
+    "w_hr": "weight_hr",
 }
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of RNN

@@ -36,25 +36,28 @@ def is_random(layer: Recurrent) -> bool:
 
 
 def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
-    directions, H, dtype = 1 + layer.bidirectional, layer.hidden_size, layer.dtype
+    directions, P, dtype = 1 + layer.bidirectional, layer._width, layer.dtype
     cells, above = layer.num_layers * directions, layer.num_layers - 1
 
     def kept(shape: tuple[int, ...], p: float) -> list[Array]:
         scale = 1 / (1 - p) if p < 1 else 0.0
         return list((rng.random(shape) >= p) * dtype.type(scale))
 
-    def zones(p: float) -> Any:
-        return (rng.random((T, B, H)) < p).astype(dtype) if p else 0.0
+    def zones(p: float, width: int) -> Any:
+        return (rng.random((T, B, width)) < p).astype(dtype) if p else 0.0
+
+    def zones_of(z: Any) -> Any:
+        if isinstance(z, tuple):
+            return zones(z[0], P), zones(z[1], layer.hidden_size)
+        return zones(z, P)
 
     dropout, zoneout, hidden = list[Array](), list[Any](), list[Array]()
     if layer.dropout and above:
         dropout = kept(
-            (above, 1 if layer.variational_dropout else T, B, directions * H), layer.dropout
+            (above, 1 if layer.variational_dropout else T, B, directions * P), layer.dropout
         )
     if has_zoneout(layer):
-        z = layer.zoneout
-        drawn = [tuple(map(zones, z)) if isinstance(z, tuple) else zones(z) for _ in range(cells)]
-        zoneout = drawn
+        zoneout = [zones_of(layer.zoneout) for _ in range(cells)]
     if layer.recurrent_dropout:
-        hidden = kept((cells, B, H), layer.recurrent_dropout)
+        hidden = kept((cells, B, P), layer.recurrent_dropout)
     return Masks(dropout, zoneout, hidden)

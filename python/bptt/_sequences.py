@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,9 +82,10 @@ def without_padding(array: Array, lengths: Array | None) -> Array:
 # --- states: of the layer one array, of the functions one for each layer and direction
 
 
-def state_shape(layer: Recurrent, B: int) -> tuple[str, tuple[int, ...]]:
-    """In symbols and numbers."""
-    D, H, dilations = 1 + layer.bidirectional, layer.hidden_size, layer.dilations
+def state_shape(layer: Recurrent, B: int, q: int) -> tuple[str, tuple[int, ...]]:
+    """Of state number q, in symbols and numbers."""
+    D, dilations = 1 + layer.bidirectional, layer.dilations
+    H = layer.hidden_size if q else layer._width
     if max(dilations) == 1:
         return "(num_layers * directions, B, H)", (layer.num_layers * D, B, H)
     if len(set(dilations)) == 1:
@@ -95,21 +97,21 @@ def state_shape(layer: Recurrent, B: int) -> tuple[str, tuple[int, ...]]:
 def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State]:
     """Check a state and return it as one functional state per layer and direction."""
     where, states = type(layer).__name__, layer._cell.states
-    D, H, dilations = 1 + layer.bidirectional, layer.hidden_size, layer.dilations
+    D, dilations = 1 + layer.bidirectional, layer.dilations
     if state is None:
         return [None] * (layer.num_layers * D)
     if states > 1 and (not isinstance(state, (tuple, list)) or len(state) != states):
         names = ", ".join(STATE_NAMES[:states])
         raise TypeError(f"{where}: {name} is {type(state).__name__}, expected a tuple ({names})")
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
-    symbols, shape = state_shape(layer, B)
     parts = []
-    for label, part in zip(labels, state if states > 1 else [state]):
+    for q, (label, part) in enumerate(zip(labels, state if states > 1 else [state])):
+        symbols, shape = state_shape(layer, B, q)
         part = as_float(where, label, np.zeros(shape) if part is None else part, layer.dtype)
         check_shape(where, label, part, symbols, shape)
         if max(dilations) > 1:
             ends = np.cumsum(np.repeat(dilations, D))
-            pieces = np.split(part.reshape(-1, B, H), ends[:-1])
+            pieces = np.split(part.reshape(-1, *shape[-2:]), ends[:-1])
             part = [p if len(p) > 1 else p[0] for p in pieces]
         parts.append(part)
     return list(zip(*parts)) if states > 1 else list(parts[0])
@@ -117,12 +119,13 @@ def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State
 
 def join_state(layer: Recurrent, states: list[State], B: int) -> State:
     """The inverse of `split_state`."""
-    if max(layer.dilations) == 1:
-        join: Any = np.array
-    else:
-        shape = state_shape(layer, B)[1]
 
-        def join(parts: tuple[Array, ...]) -> Array:
-            return np.concatenate([p.reshape(-1, *shape[-2:]) for p in parts]).reshape(shape)
+    def join(q: int, parts: Sequence[Array]) -> Array:
+        if max(layer.dilations) == 1:
+            return np.array(parts)
+        shape = state_shape(layer, B, q)[1]
+        return np.concatenate([p.reshape(-1, *shape[-2:]) for p in parts]).reshape(shape)
 
-    return tuple(map(join, zip(*states))) if layer._cell.states > 1 else join(states)
+    if layer._cell.states == 1:
+        return join(0, states)
+    return tuple(join(q, parts) for q, parts in enumerate(zip(*states)))

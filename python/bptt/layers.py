@@ -95,6 +95,9 @@ class LSTM(Recurrent):
 
     Parameters
     ----------
+    proj_size : int, optional
+        P, less than H: h_t is projected by a learnt ``weight_hr_l0`` (P, H), and so in each layer
+        and direction (Sak et al., 2014); outputs and h are P wide. 0: as it is.
     peepholes : bool, optional
         True: the gates see c through a learnt ``peephole_l0`` (3, H), with rows for i, f and o, and
         so in each layer and direction (Gers & Schmidhuber, 2000). (2, H), for i and o, without an
@@ -117,14 +120,15 @@ class LSTM(Recurrent):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        peepholes: bool = False, forget_gate: str = "own", gate_activation: str = "sigmoid",
-        activation: str = "tanh", output_activation: str = "tanh", cell_clip: float | None = None,
-        preact_clip: float | None = None,
+        proj_size: int = 0, peepholes: bool = False, forget_gate: str = "own",
+        gate_activation: str = "sigmoid", activation: str = "tanh", output_activation: str = "tanh",
+        cell_clip: float | None = None, preact_clip: float | None = None,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
+        self.proj_size = as_count("LSTM", "proj_size", proj_size, 0)
         self.peepholes = as_switch("LSTM", "peepholes", peepholes)
         self.forget_gate = as_choice("LSTM", "forget_gate", forget_gate, FORGET_GATES)
         self.gate_activation = as_choice(
@@ -136,6 +140,10 @@ class LSTM(Recurrent):
         )
         self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
         self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
+        if self.proj_size >= hidden_size > 0:
+            raise ValueError(
+                f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
+            )
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -153,9 +161,10 @@ class LSTM(Recurrent):
             "cell_clip": self.cell_clip,
             "preact_clip": self.preact_clip,
         }
-        return Cell(
-            "lstm", gates, 2, options, {"peepholes": (gates - 1, H)} if self.peepholes else {}
-        )
+        shapes: dict[str, tuple[int, ...]] = {"peepholes": (gates - 1, H)} if self.peepholes else {}
+        if self.proj_size:
+            shapes["w_hr"] = (self.proj_size, H)
+        return Cell("lstm", gates, 2, options, shapes)
 
 
 @final
@@ -168,6 +177,9 @@ class GRU(Recurrent):
 
     Parameters
     ----------
+    reset_after : bool, optional
+        False: the reset gate acts before the product, n_t = tanh(w_in x_t + b_in + w_hn (sig(r)
+        h_{t-1}) + b_hn), as in the paper, ONNX's default and Keras 1.
     gate_activation : {"sigmoid", "hard_sigmoid"}, optional
         Of r and z.
     activation : {"tanh", "relu", "identity"}, optional
@@ -179,13 +191,14 @@ class GRU(Recurrent):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        gate_activation: str = "sigmoid", activation: str = "tanh",
+        reset_after: bool = True, gate_activation: str = "sigmoid", activation: str = "tanh",
         preact_clip: float | None = None,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
+        self.reset_after = as_switch("GRU", "reset_after", reset_after)
         self.gate_activation = as_choice(
             "GRU", "gate_activation", gate_activation, GATE_ACTIVATIONS
         )
@@ -200,6 +213,7 @@ class GRU(Recurrent):
 
     def _describe(self) -> Cell:
         options = {
+            "reset_after": self.reset_after,
             "gate_activation": self.gate_activation,
             "activation": self.activation,
             "preact_clip": self.preact_clip,

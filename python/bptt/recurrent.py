@@ -156,11 +156,17 @@ class Recurrent(Layer, ABC):
     def _describe(self) -> Cell:
         """The cell's name, counts and options: what a final class gives."""
 
+    @property
+    def _width(self) -> int:
+        """Of h: P with a projection, else H."""
+        return self._cell.shapes.get("w_hr", (self.hidden_size,))[0]
+
     def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Of the parameters of one layer and direction."""
         H, cell = self.hidden_size, self._cell
-        rows, columns = cell.gates * H, self._directions * H if layer else self.input_size
-        shapes: dict[str, tuple[int, ...]] = {"w_ih": (rows, columns), "w_hh": (rows, H)}
+        wide = self._directions * self._width
+        rows, columns = cell.gates * H, wide if layer else self.input_size
+        shapes: dict[str, tuple[int, ...]] = {"w_ih": (rows, columns), "w_hh": (rows, self._width)}
         if self.bias:
             shapes |= {"b_ih": (rows,), "b_hh": (rows,)}
         return shapes | cell.shapes
@@ -170,7 +176,7 @@ class Recurrent(Layer, ABC):
         return {argument: self.parameters[name] for argument, name in self._names[k].items()}
 
     def _adds_input(self, layer: int) -> bool:
-        wide = self._directions * self.hidden_size
+        wide = self._directions * self._width
         return self.residual and (layer > 0 or self.input_size == wide)
 
     def _draw_masks(self, T: int, B: int) -> Masks:
@@ -357,7 +363,8 @@ class Recurrent(Layer, ABC):
             raise ValueError(f"{where}: cut is {cut!r}, expected None with a dilation")
         d: Any = None
         if dy is not None:
-            d = time_major(self, "dy", dy, D * self.hidden_size, "directions * H", tape.shape)
+            symbol = "directions * P" if "w_hr" in self._cell.shapes else "directions * H"
+            d = time_major(self, "dy", dy, D * self._width, symbol, tape.shape)
         dfinal = split_state(self, "dstate", dstate, tape.shape[1])
         back = getattr(functional, f"{self._cell.name}_backward")
         params: dict[str, Array] = {}

@@ -179,6 +179,8 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
         raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
         raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
+    if "w_hr" in layer._cell.shapes:
+        raise ValueError(f"{where}: the layer projects h, expected one without proj_size")
     B = as_count(where, "batch", batch, 1)
     cores = [_core_of(where, layer, k, B) for k in range(layer.num_layers)]
     residual = [layer._adds_input(k) for k in range(layer.num_layers)]

@@ -32,6 +32,10 @@ void round_rows(const float* from, Index width, Index n_rows, Bf16* to) {
 
 #if defined(BPTT_AMX)
 
+// GCC's tile instructions do not say that they read and write memory: without this, it may drop or
+// move what others read and write there.
+BPTT_INLINE void memory_is_used() { __asm__ volatile("" ::: "memory"); }
+
 // The tile registers of a thread, from here to the end of the scope: all 16 rows of 64 bytes.
 struct TileRegisters {
   TileRegisters() {
@@ -40,6 +44,7 @@ struct TileRegisters {
       std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     } configuration;
+    __asm__ volatile("" ::"r"(&configuration) : "memory");
     _tile_loadconfig(&configuration);
   }
   ~TileRegisters() { _tile_release(); }
@@ -54,6 +59,7 @@ void product_2x2(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K
   const Index as = stride(a_row, sizeof(Bf16)), ws = stride(w_row, sizeof(Bf16)),
               cs = stride(c_row, sizeof(float));
   float* below = c + height * c_row;
+  memory_is_used();
   _tile_loadd(0, c, cs);
   _tile_loadd(1, c + 16, cs);
   _tile_loadd(2, below, cs);
@@ -72,9 +78,11 @@ void product_2x2(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K
   _tile_stored(1, c + 16, cs);
   _tile_stored(2, below, cs);
   _tile_stored(3, below + 16, cs);
+  memory_is_used();
 }
 void product_1x1(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K, float* c,
                  Index c_row) {
+  memory_is_used();
   _tile_loadd(0, c, c_row * 4);
   for (Index k = 0; k < K; k += depth) {
     _tile_loadd(4, a + k, a_row * 2);
@@ -82,9 +90,11 @@ void product_1x1(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K
     _tile_dpbf16ps(0, 4, 6);
   }
   _tile_stored(0, c, c_row * 4);
+  memory_is_used();
 }
 void product_1x4(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K, float* c,
                  Index c_row) {
+  memory_is_used();
   _tile_loadd(0, c, c_row * 4);
   _tile_loadd(1, c + 16, c_row * 4);
   _tile_loadd(2, c + 32, c_row * 4);
@@ -105,6 +115,7 @@ void product_1x4(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K
   _tile_stored(1, c + 16, c_row * 4);
   _tile_stored(2, c + 32, c_row * 4);
   _tile_stored(3, c + 48, c_row * 4);
+  memory_is_used();
 }
 
 // C[n, 16*vectors] += A[n, K] W; A and C have rows up to the next multiple of `height`.

@@ -45,20 +45,28 @@ struct Operands {
   Index K;
 };
 
+// All that a tile knows of a cell, so that cells with the same sums share their tiles.
+template <int G, int Gh, int S, int x, int h>
+struct TileSums {
+  static constexpr int gates = G, h_gates = Gh, sums = S, x_first = x, h_first = h;
+};
+template <class Cell>
+using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, Cell::sums, Cell::x_first, Cell::h_first>;
+
 // Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
 // holds what they start from, in the same order, `start_row` apart.
-template <class T, class Cell, int MR, int P, int NB>
+template <class T, class Sums, int MR, int P, int NB>
 __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
                                             const T* start, Index start_row, T* sums,
                                             Index row_size) {
-  constexpr int G = Cell::gates, Gh = HSide<Cell>::count, S = Cell::sums, V = P * NB * S;
+  constexpr int G = Sums::gates, Gh = Sums::h_gates, S = Sums::sums, V = P * NB * S;
   constexpr Index step = NB * G * lanes<T>, h_step = NB * Gh * lanes<T>;
   Tile<T, MR, V> acc;
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
       load(start + r * start_row + v * lanes<T>);
-  multiply_add<T, MR, P, NB, S, Cell::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step, step,
+  multiply_add<T, MR, P, NB, S, Sums::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step, step,
                                                   x.K);
-  multiply_add<T, MR, P, NB, S, Cell::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
+  multiply_add<T, MR, P, NB, S, Sums::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
                                                    h_step, h.K);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
@@ -99,11 +107,11 @@ struct ExactForward {
             Index row_size, Index width) const {
     if constexpr (MR <= few_rows) {
       if (width == 2 * unit_blocks<Cell>)
-        return forward_tile<T, Cell, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
-                                                               row_size);
+        return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
+                                                                       row_size);
     }
     with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-      forward_tile<T, Cell, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
+      forward_tile<T, SumsOf<Cell>, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
     });
   }
 
@@ -168,7 +176,8 @@ struct ExactForward {
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
       const Operands<T> nothing{step.inner, 0, w, 0}, some{step.inner + row * d.H, d.H, w, d.H};
       with_int<unit_blocks<Inner>>(width, [&](auto nb) {
-        forward_tile<T, Inner, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums, width * L);
+        forward_tile<T, SumsOf<Inner>, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums,
+                                                              width * L);
       });
       f(Range{row, row + mr.value}, sums);
     });
@@ -194,6 +203,50 @@ struct ExactForward {
     });
   }
 };
+
+// out[MR][Panels*NV][lane] = gradients of G sums out of S, times some panels of NV column
+// blocks. A narrow panel is summed in several chains, so that there are enough that do not wait
+// for each other.
+template <class T, int G, int S, int MR, int Panels, int NV>
+__attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, Index blocks,
+                                            const T* w, T* out) {
+  constexpr Index L = lanes<T>;
+  constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
+  constexpr Index row = NV * L;
+  const Index panel = chains > 1 ? row : blocks * G * L * row;
+  Tile<T, MR, Panels * chains * NV> acc;
+  clear<T, MR, Panels * chains * NV>(acc);
+  for (Index j = 0; j < blocks; ++j)
+    multiply_add<T, MR, Panels * chains, NV, 1, 0, 1>(
+        acc, dsums + j * block_stride, S * L, chains > 1 ? 1 : 0, chains, w + j * G * L * row,
+        panel, chains * row, G * L / chains);
+  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v) {
+    Native<T> sum = acc[r][v];
+    if constexpr (chains == 2) sum += acc[r][NV + v];
+    if constexpr (chains == 4)
+      sum = (sum + acc[r][NV + v]) + (acc[r][2 * NV + v] + acc[r][3 * NV + v]);
+    store(out + (r * Panels * NV + v) * L, sum);
+  }
+}
+
+// dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
+template <class T, int G, int S, int MR, int NB>
+__attribute__((noinline)) void weights_tile(const Runs<T>& runs, Index left_row, Index n,
+                                            const T* dsums, Index block_stride, T* dw) {
+  constexpr Index L = lanes<T>;
+  prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
+  Tile<T, MR, NB * G> acc;
+  clear<T, MR, NB * G>(acc);
+  for (int i = 0; i < runs.count; ++i)
+    multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
+                                        dsums + runs.run[i].row * S * L, block_stride, S * L,
+                                        runs.run[i].rows);
+  // Added here, not loaded as the start: the sums would wait for memory.
+  BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
+    T* p = dw + (r * NB * G + v) * L;
+    store(p, load(p) + acc[r][v]);
+  }
+}
 
 template <class T, class Cell>
 struct ExactBackward {
@@ -224,31 +277,6 @@ struct ExactBackward {
   // After rows r of dsums were written.
   void prepare(Range) const {}
 
-  // out[MR][Panels*NV][lane] = gradients of the sums in one window, times some panels of NV column
-  // blocks. A narrow panel is summed in several chains, so that there are enough that do not wait
-  // for each other.
-  template <class Side, int MR, int Panels, int NV>
-  __attribute__((noinline)) static void product_tile(const T* dsums, Index block_stride,
-                                                     Index blocks, const T* w, T* out) {
-    constexpr int G = Side::count;
-    constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
-    constexpr Index row = NV * L;
-    const Index panel = chains > 1 ? row : blocks * G * L * row;
-    Tile<T, MR, Panels * chains * NV> acc;
-    clear<T, MR, Panels * chains * NV>(acc);
-    for (Index j = 0; j < blocks; ++j)
-      multiply_add<T, MR, Panels * chains, NV, 1, 0, 1>(
-          acc, dsums + j * block_stride + Side::first * L, S * L, chains > 1 ? 1 : 0, chains,
-          w + j * G * L * row, panel, chains * row, G * L / chains);
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v) {
-      Native<T> sum = acc[r][v];
-      if constexpr (chains == 2) sum += acc[r][NV + v];
-      if constexpr (chains == 4)
-        sum = (sum + acc[r][NV + v]) + (acc[r][2 * NV + v] + acc[r][3 * NV + v]);
-      store(out + (r * Panels * NV + v) * L, sum);
-    }
-  }
-
   // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
   // being [gates*H, K] packed by column.
   template <class Side, class F>
@@ -263,36 +291,19 @@ struct ExactBackward {
       const T* panel = w + j * L * blocks * L * Side::count;
       if (patience.ends(r.end - r.begin, blocks * L * Side::count, width * L)) return;
       each_row_block(r.begin, r.end, [&](auto mr, Index row) {
-        const T* left = dsums + row * S * L;
+        const T* left = dsums + (row * S + Side::first) * L;
         if constexpr (mr.value <= few_rows) {
           if (width == wide)
-            product_tile<Side, mr.value, 2, column_blocks>(left, stride, blocks, panel, tile);
+            product_tile<T, Side::count, S, mr.value, 2, column_blocks>(left, stride, blocks, panel,
+                                                                        tile);
         }
         if (width < wide)
           with_int<column_blocks>(width, [&](auto nv) {
-            product_tile<Side, mr.value, 1, nv.value>(left, stride, blocks, panel, tile);
+            product_tile<T, Side::count, S, mr.value, 1, nv.value>(left, stride, blocks, panel,
+                                                                   tile);
           });
         f(row, Index(mr.value), j * L, width, tile);
       });
-    }
-  }
-
-  // dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
-  template <class Side, int MR, int NB>
-  __attribute__((noinline)) static void tile(const Runs<T>& runs, Index left_row, Index n,
-                                             const T* dsums, Index block_stride, T* dw) {
-    constexpr int G = Side::count;
-    prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
-    Tile<T, MR, NB * G> acc;
-    clear<T, MR, NB * G>(acc);
-    for (int i = 0; i < runs.count; ++i)
-      multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
-                                          dsums + (runs.run[i].row * S + Side::first) * L,
-                                          block_stride, S * L, runs.run[i].rows);
-    // Added here, not loaded as the start: the sums would wait for memory.
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
-      T* p = dw + (r * NB * G + v) * L;
-      store(p, load(p) + acc[r][v]);
     }
   }
 
@@ -343,9 +354,9 @@ struct ExactBackward {
         const Runs<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
         each_row_block(n.begin, n.end, [&](auto mr, Index i) {
           with_int<unit_blocks<Cell>>(width, [&](auto nb) {
-            tile<Side, mr.value, nb.value>(some, left_row, first + i - n.begin,
-                                           dsums + j * block_stride, block_stride,
-                                           panel + i * width * G * L);
+            weights_tile<T, G, S, mr.value, nb.value>(some, left_row, first + i - n.begin,
+                                                      dsums + j * block_stride + Side::first * L,
+                                                      block_stride, panel + i * width * G * L);
           });
         });
       }

@@ -19,7 +19,7 @@ except ImportError as error:
 
 from . import datasets, init, losses, optim, reference, schedules, tasks
 from .attention import Attention
-from .clip import clip_grad_norm, clip_grad_value
+from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
 from .functional import (
@@ -61,6 +61,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Attention",
+    "AutoClip",
     "CosineAnnealing",
     "Embedding",
     "Grads",

@@ -22,6 +22,7 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -45,6 +46,7 @@ from .grads import Grads
 from .io import load, load_metadata, save
 from .layers import GRU, LSTM, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
+from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .tbptt import tbptt
@@ -66,6 +68,7 @@ __all__ = [
     "Embedding",
     "Grads",
     "Linear",
+    "NonFinite",
     "RMSprop",
     "ReduceLROnPlateau",
     "StepLR",
@@ -79,6 +82,7 @@ __all__ = [
     "datasets",
     "dot_attention_backward",
     "dot_attention_forward",
+    "find_nonfinite",
     "get_num_threads",
     "gradcheck",
     "gru_backward",

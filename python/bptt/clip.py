@@ -144,6 +144,7 @@ def clip_grad_norm(
     ------
     FloatingPointError
         With "raise", if values are not finite: names the first arrays and counts the values.
+        `find_nonfinite` then tells where they come from.
     ValueError
         If `max_norm` is not more than 0, or "auto", which needs an object that remembers the
         norms; if `nonfinite` is none of the above, or an array is read-only.
@@ -260,7 +261,11 @@ def _largest(
     if math.isfinite(largest):
         return largest
     if nonfinite == "raise":
-        raise FloatingPointError(f"{where}: grads has {_nonfinite(grads)}, expected finite values")
+        raise FloatingPointError(
+            f"{where}: grads has {_nonfinite(grads)}, expected finite values; "
+            "bptt.find_nonfinite(tape) tells where the forward pass got its first, "
+            "backward(..., trace=True).trace.nonfinite where the backward pass did"
+        )
     for g in grads.values():
         g[... if nonfinite == "skip" else ~np.isfinite(g)] = 0
     return largest if nonfinite == "skip" else _max_abs(grads)

@@ -17,7 +17,7 @@ except ImportError as error:
         f"folder. ({error})"
     ) from None
 
-from . import datasets, init, losses, optim, reference, schedules, tasks
+from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
 from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
@@ -100,6 +100,7 @@ __all__ = [
     "mse",
     "optim",
     "reference",
+    "regularise",
     "rnn_backward",
     "rnn_forward",
     "save",

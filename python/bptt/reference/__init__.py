@@ -7,7 +7,7 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
-loop over time that serves them all, `attention` the readouts.
+loop over time that serves them all, `attention` the readouts, `omega` a regulariser's value.
 
 Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
 layer_norm with reset_after=False.
@@ -27,6 +27,7 @@ from .attention import (
 from .cells import ACTIVATIONS as ACTIVATIONS
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
+from .omega import omega
 from .products import StepClip
 from .products import clip_step as clip_step
 from .rtrl import rtrl
@@ -44,6 +45,7 @@ __all__ = [
     "lstm_forward",
     "mgu_backward",
     "mgu_forward",
+    "omega",
     "rnn_backward",
     "rnn_forward",
     "rtrl",

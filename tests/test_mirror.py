@@ -22,8 +22,8 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    # rtrl is a second way to the gradients, omega the value of bptt.regularise.omega
-    assert set(reference.__all__) - AHEAD == {*NAMES, "rtrl", "omega"}
+    # rtrl is a second way to the gradients; the others are values of those in bptt.regularise
+    assert set(reference.__all__) - AHEAD == {*NAMES, "rtrl", "flossing", "omega"}
     assert not AHEAD & set(NAMES)
     kinds = (
         "additive_attention",

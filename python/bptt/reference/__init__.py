@@ -7,7 +7,7 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
-loop over time that serves them all, `attention` the readouts, `omega` a regulariser's value.
+loop over time that serves them all, `attention` the readouts, `regularise` values of regularisers.
 
 Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
 layer_norm with reset_after=False.
@@ -27,9 +27,9 @@ from .attention import (
 from .cells import ACTIVATIONS as ACTIVATIONS
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
-from .omega import omega
 from .products import StepClip
 from .products import clip_step as clip_step
+from .regularise import flossing, omega
 from .rtrl import rtrl
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "additive_attention_forward",
     "dot_attention_backward",
     "dot_attention_forward",
+    "flossing",
     "gru_backward",
     "gru_forward",
     "lstm1997_backward",

@@ -142,7 +142,7 @@ def omega(
 
     swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
     grads = layer.backward(tape, to_argument.transpose(swap))
-    grads.params["weight_hh_l0"] += np.einsum("tbi,tbj->ij", delta, to_passed)
+    grads.params["weight_hh_l0"] += np.tensordot(delta, to_passed, ((0, 1), (0, 1)))
     to_final = np.zeros((1, *d.shape[1:]), layer.dtype)
     rows, last = _last_steps(tape)
     to_final[0, rows] = to_d[last, rows]
@@ -240,7 +240,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
         to_product = np.where(on, slope[t, :, :, None] * to_through, 0)
         to_slope = np.where(on, to_through * (w @ Q[t]), 0).sum(axis=2)
         to_argument[t] = bend[t] * to_slope
-        to_w += np.einsum("bik,bjk->ij", to_product, Q[t])
+        to_w += np.tensordot(to_product, Q[t], ((0, 2), (0, 2)))
         to_q = np.where(on, w.T @ to_product, to_q)
     swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
     grads = layer.backward(tape, to_argument.transpose(swap))

@@ -47,7 +47,9 @@ from .layers import GRU, LSTM, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
+from .shares import Shares, per_sample_gradients
 from .tbptt import tbptt
+from .trace import LayerTrace, NonFinite, Trace
 
 __version__ = _core.__version__
 
@@ -64,10 +66,14 @@ __all__ = [
     "CosineAnnealing",
     "Embedding",
     "Grads",
+    "LayerTrace",
     "Linear",
+    "NonFinite",
     "RMSprop",
     "ReduceLROnPlateau",
+    "Shares",
     "StepLR",
+    "Trace",
     "WarmUp",
     "additive_attention_backward",
     "additive_attention_forward",
@@ -94,6 +100,7 @@ __all__ = [
     "mgu_forward",
     "mse",
     "optim",
+    "per_sample_gradients",
     "reference",
     "rnn_backward",
     "rnn_forward",

@@ -12,6 +12,14 @@ class Tape:
     @property
     def nbytes(self) -> int: ...
     @property
+    def x(self) -> Any: ...
+    @property
+    def lengths(self) -> Any: ...  # array (B,), or None
+    @property
+    def reverse(self) -> bool: ...
+    @property
+    def activation(self) -> str: ...
+    @property
     def names(self) -> list[str]: ...
     def __getattr__(self, name: str) -> Any: ...  # one of the names: array (T, B, H)
     @property
@@ -33,7 +41,7 @@ class Stream:
 def forward(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
 def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
-    target: str, cut: int, threads: int,
+    target: str, cut: int, threads: int, trace: int,
 ) -> tuple[Any, ...]: ...  # fmt: skip
 
 MOST_THREADS: int

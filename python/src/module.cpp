@@ -135,6 +135,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_readonly("dtype", &Tape::dtype)
       .def_readonly("options", &Tape::options)
       .def_readonly("nbytes", &Tape::bytes)
+      .def_readonly("x", &Tape::x)
+      .def_readonly("lengths", &Tape::lengths)
+      .def_readonly("reverse", &Tape::reverse)
+      .def_readonly("activation", &Tape::activation)
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
@@ -158,8 +162,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const std::string& clip, double bound,
-                       const std::string& target, py::ssize_t cut, int threads) {
-    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate);
+                       const std::string& target, py::ssize_t cut, int threads, int trace) {
+    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate,
+                         trace);
   });
   m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);

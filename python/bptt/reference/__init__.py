@@ -94,10 +94,11 @@ def rnn_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an Elman RNN; see `bptt.rnn_backward`."""
-    return backward("rnn", tape, dy, dstate, step_clip, cut)
+    return backward("rnn", tape, dy, dstate, step_clip, cut, trace)
 
 
 def lstm_forward(
@@ -147,10 +148,11 @@ def lstm_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM; see `bptt.lstm_backward`."""
-    return backward("lstm", tape, dy, dstate, step_clip, cut)
+    return backward("lstm", tape, dy, dstate, step_clip, cut, trace)
 
 
 def gru_forward(
@@ -195,10 +197,11 @@ def gru_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of a GRU; see `bptt.gru_backward`."""
-    return backward("gru", tape, dy, dstate, step_clip, cut)
+    return backward("gru", tape, dy, dstate, step_clip, cut, trace)
 
 
 def mgu_forward(
@@ -239,10 +242,11 @@ def mgu_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of a minimal gated unit; see `bptt.mgu_backward`."""
-    return backward("mgu", tape, dy, dstate, step_clip, cut)
+    return backward("mgu", tape, dy, dstate, step_clip, cut, trace)
 
 
 def slstm_forward(
@@ -283,10 +287,11 @@ def slstm_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an sLSTM; see `bptt.slstm_backward`."""
-    return backward("slstm", tape, dy, dstate, step_clip, cut)
+    return backward("slstm", tape, dy, dstate, step_clip, cut, trace)
 
 
 def lstm1997_forward(
@@ -323,7 +328,8 @@ def lstm1997_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM of 1997; see `bptt.lstm1997_backward`."""
-    return backward("lstm1997", tape, dy, dstate, step_clip, cut)
+    return backward("lstm1997", tape, dy, dstate, step_clip, cut, trace)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trace: equal in core and reference, to unrolled gradients and to autograd; and free of effect."""
+"""The trace: equal in core and reference, to unrolled gradients, to autograd; and no effect."""
 
 from __future__ import annotations
 
@@ -268,11 +268,9 @@ def test_empty_calls() -> None:
 
 def test_bad_requests() -> None:
     _, _, tape = bptt.rnn_forward(np.ones((3, 2, 2)), np.ones((4, 2)), np.ones((4, 4)))
-    with pytest.raises(
-        ValueError, match="rnn_backward: trace is 'everything', expected True, False"
-    ):
+    with pytest.raises(ValueError, match="rnn_backward: trace is 'everything', expected True"):
         bptt.rnn_backward(tape, trace="everything")
     trace = bptt.rnn_backward(tape, trace=True).trace
-    with pytest.raises(ValueError, match='shares: .* expected that of a call with trace="full"'):
+    with pytest.raises(ValueError, match=r'shares: .* expected that of a call with trace="full"'):
         trace.shares  # noqa: B018
     assert "T=3, B=2" in repr(trace)

@@ -43,6 +43,16 @@ from .functional import (
 from .gradcheck import gradcheck
 from .grads import Grads
 from .io import load, load_metadata, save
+from .jacobians import (
+    decay_bound,
+    jacobian,
+    jacobian_norms,
+    lyapunov_spectrum,
+    memory_horizon,
+    singular_values,
+    spectral_radius,
+    step_jacobians,
+)
 from .layers import GRU, LSTM, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .optim import SGD, Adam, AdamW, RMSprop
@@ -82,6 +92,7 @@ __all__ = [
     "clip_grad_value",
     "cross_entropy",
     "datasets",
+    "decay_bound",
     "dot_attention_backward",
     "dot_attention_forward",
     "get_num_threads",
@@ -89,6 +100,8 @@ __all__ = [
     "gru_backward",
     "gru_forward",
     "init",
+    "jacobian",
+    "jacobian_norms",
     "load",
     "load_metadata",
     "losses",
@@ -96,6 +109,8 @@ __all__ = [
     "lstm1997_forward",
     "lstm_backward",
     "lstm_forward",
+    "lyapunov_spectrum",
+    "memory_horizon",
     "mgu_backward",
     "mgu_forward",
     "mse",
@@ -108,8 +123,11 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "singular_values",
     "slstm_backward",
     "slstm_forward",
+    "spectral_radius",
+    "step_jacobians",
     "tasks",
     "tbptt",
 ]

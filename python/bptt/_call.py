@@ -97,20 +97,21 @@ def as_trace(caller: str, value: bool | str | None) -> int:
 
 def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
     norms, dh, dc, gates, apart, operand, inner = traced
-    options, lengths = tape.options or {}, tape.lengths
-    names = activations(tape.cell, **{"activation": tape.activation, **options})
-    x = tape.x
-    if dh is not None and lengths is not None:
-        x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
-    full = None if dh is None else FullTrace(
-        dh, dc, dict(zip(names, np.split(gates, len(names), -1))), x, operand,
-        inner if tape.cell == "gru" else None, apart,
-    )  # fmt: skip
+    given, options = tape.arguments, tape.options or {}
+    names = activations(tape.cell, **{"activation": given["activation"], **options})
+    x, lengths = given["x"], given["lengths"]
+    full = None
+    if dh is not None:
+        if lengths is not None:  # the padding may hold anything
+            x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
+        full = FullTrace(
+            dh, dc, dict(zip(names, np.split(gates, len(names), -1))), x, operand,
+            inner if tape.cell == "gru" else None, apart,
+        )  # fmt: skip
     plain = options.get("heads", 1) == 1 and options.get("layer_norm") is None
-    sizes = (tape.h.shape[2], tape.dims[3])
     source = Source(
-        tape.cell, names, sizes, _states(tape.cell), lengths, tape.reverse, plain,
-        lambda name: np.asarray(getattr(tape, name)),
+        tape.cell, names, (tape.h.shape[2], tape.dims[3]), _states(tape.cell), lengths,
+        given["reverse"], plain, lambda name: np.asarray(getattr(tape, name)),
     )  # fmt: skip
     return Trace(source, norms, full, weights)
 

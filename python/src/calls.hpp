@@ -24,11 +24,8 @@ struct Tape {
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
   std::vector<std::string> names;  // of the gates and states that it holds
-  std::string cell, dtype, activation;
-  bool reverse = false;
-  py::object x;
-  py::object lengths = py::none();     // a copy
-  py::object options;                  // a dict or None; the core refers to arrays in it
+  std::string cell, dtype;
+  py::tuple arguments;                 // of the forward call; the core refers to arrays in them
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -37,24 +34,23 @@ template <class T>
 struct TapeOf : Tape {
   bptt::Plan<T> plan;
   Buffer buffer;
+  py::object x;
   py::array_t<T> y;
   bool has_b_ih, has_b_hh, has_peepholes, has_w_hr;
   py::ssize_t dilation;
 
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::object options_dict,
+  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::tuple given,
          py::array_t<T> y_array, const bptt::Inputs<T>& in)
       : plan(std::move(p)),
         buffer(plan.tape_bytes()),
+        x(std::move(x_array)),
         y(std::move(y_array)),
         has_b_ih(in.b_ih),
         has_b_hh(in.b_hh),
         has_peepholes(in.peepholes),
         has_w_hr(in.w_hr),
         dilation(spec.dilation) {
-    x = std::move(x_array);
-    options = std::move(options_dict);
-    activation = spec.activation, reverse = spec.reverse;
-    if (in.lengths) lengths = py::array_t<std::int64_t>(in.lengths.shape[0], in.lengths.data);
+    arguments = std::move(given);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
     bytes = plan.tape_bytes();
     names = plan.names();
@@ -215,9 +211,9 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
   }
 }
 
-// (y, final state, tape or None)
+// (y, final state, tape or None); the tape keeps what was given
 template <class T>
-py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle options) {
+py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::tuple given) {
   const bptt::Inputs<T> in = arrays.inputs<T>();
   bptt::Plan<T> plan(spec, in);
   const py::ssize_t B = plan.batch(), H = plan.hidden_size(), P = plan.output_size();
@@ -240,7 +236,7 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle optio
   if (spec.train) {
     auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),
                                             py::reinterpret_borrow<py::object>(arrays.x),
-                                            py::reinterpret_borrow<py::object>(options), y, in);
+                                            std::move(given), y, in);
     run(kept->plan, kept->buffer.get());
     make_read_only(y);  // the tape refers to it
     tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));

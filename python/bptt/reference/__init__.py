@@ -7,7 +7,7 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
-loop over time that serves them all, `attention` the readouts.
+loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step.
 
 Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
 layer_norm with reset_after=False.
@@ -25,6 +25,7 @@ from .attention import (
     dot_attention_forward,
 )
 from .cells import ACTIVATIONS as ACTIVATIONS
+from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
 from .products import StepClip
@@ -49,6 +50,7 @@ __all__ = [
     "rtrl",
     "slstm_backward",
     "slstm_forward",
+    "step_jacobians",
 ]
 
 # threads, checkpoint, max_bytes and compute are about how the core computes, and mean nothing here

@@ -17,11 +17,12 @@ except ImportError as error:
         f"folder. ({error})"
     ) from None
 
-from . import datasets, init, losses, optim, reference, schedules, tasks
+from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
 from .attention import Attention
-from .clip import clip_grad_norm, clip_grad_value
+from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -55,6 +56,7 @@ from .jacobians import (
 )
 from .layers import GRU, LSTM, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
+from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .shares import Shares, per_sample_gradients
@@ -73,6 +75,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Attention",
+    "AutoClip",
     "CosineAnnealing",
     "Embedding",
     "Grads",
@@ -95,6 +98,7 @@ __all__ = [
     "decay_bound",
     "dot_attention_backward",
     "dot_attention_forward",
+    "find_nonfinite",
     "get_num_threads",
     "gradcheck",
     "gru_backward",
@@ -117,6 +121,7 @@ __all__ = [
     "optim",
     "per_sample_gradients",
     "reference",
+    "regularise",
     "rnn_backward",
     "rnn_forward",
     "save",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .grads import Array
+from .nonfinite import NonFinite
 from .shares import Shares, needed, shares_of
 
 # Of the rows of w_ih, in their order; of an LSTM without a forget gate of its own, without "f".
@@ -29,21 +30,6 @@ class Vanished(NamedTuple):
 
     step: int
     sequence: int
-
-
-class NonFinite(NamedTuple):
-    """The first value that is NaN or infinite: on the way forward, or on the way back.
-
-    `layer` counts layers and directions in the order of the state; `gate` is the name of a gate, or
-    "h" or "c" of a state.
-    """
-
-    phase: str
-    layer: int
-    step: int
-    sequence: int
-    gate: str
-    unit: int
 
 
 class FullTrace(NamedTuple):

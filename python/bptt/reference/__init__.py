@@ -7,7 +7,8 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
-loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step.
+loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step,
+`omega` a regulariser's value.
 
 Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
 layer_norm with reset_after=False.
@@ -28,6 +29,7 @@ from .cells import ACTIVATIONS as ACTIVATIONS
 from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
+from .omega import omega
 from .products import StepClip
 from .products import clip_step as clip_step
 from .rtrl import rtrl
@@ -45,6 +47,7 @@ __all__ = [
     "lstm_forward",
     "mgu_backward",
     "mgu_forward",
+    "omega",
     "rnn_backward",
     "rnn_forward",
     "rtrl",

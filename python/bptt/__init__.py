@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `Attention`, `Linear`, `Embedding`) for training,
-functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the same
-functions as plain equations.
+Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear`, `Embedding`) for
+training, functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the
+same functions as plain equations.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .functional import (
 from .gradcheck import gradcheck
 from .grads import Grads
 from .io import load, load_metadata, save
-from .layers import GRU, LSTM, MGU, RNN, SLSTM
+from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
@@ -54,6 +54,7 @@ __version__ = _core.__version__
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTM1997",
     "MGU",
     "RNN",
     "SGD",

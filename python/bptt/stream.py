@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
-from ._call import STATE_NAMES, as_bf16, as_count, prepare
+from ._call import as_bf16, as_count, prepare, state_names
 from ._options import as_options
 from .dense import as_float, check_shape
 from .functional.slstm import block_diagonal
@@ -46,8 +46,9 @@ class Stream:
         dtype: DTypeLike,
         batch_first: bool,
         residual: list[bool],
+        states: tuple[str, ...],
     ) -> None:
-        self._cores, self._shape, self._batch_first = cores, shape, batch_first
+        self._cores, self._shape, self._batch_first, self._names = cores, shape, batch_first, states
         self._layers = list(zip(cores, residual))  # and whether its input is added
         self.dtype = np.dtype(dtype)
 
@@ -159,7 +160,7 @@ class Stream:
         now: Any = self.state
         several = isinstance(now, tuple)
         if several and not (isinstance(value, (tuple, list)) and len(value) == len(now)):
-            names = ", ".join(STATE_NAMES[: len(now)])
+            names = ", ".join(self._names)
             raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple ({names})")
         parts = []
         for part, old in zip(value if several else (value,), now if several else (now,)):
@@ -184,7 +185,8 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
     B = as_count(where, "batch", batch, 1)
     cores = [_core_of(where, layer, k, B) for k in range(layer.num_layers)]
     residual = [layer._adds_input(k) for k in range(layer.num_layers)]
-    stream = Stream(cores, (B, layer.input_size), layer.dtype, layer.batch_first, residual)
+    shape, names = (B, layer.input_size), state_names(layer._cell.name)
+    stream = Stream(cores, shape, layer.dtype, layer.batch_first, residual, names)
     if state is not None:
         stream.state = state
     return stream

@@ -27,6 +27,10 @@ STREAMED: list[tuple[Any, Options]] = [
     (MGU, {"preact_clip": 0.5, "residual": True, "batch_first": True}),
     (SLSTM, {"heads": 3, "residual": True}),
     (SLSTM, {"zoneout": (0.1, 0.2)}),
+    (LSTM, {"proj_size": 2}),
+    (LSTM, {"proj_size": 5, "peepholes": True, "forget_gate": "coupled", "zoneout": (0.1, 0.3)}),
+    (LSTM1997, {"residual": True}),
+    (LSTM1997, {"zoneout": (0.1, 0.2), "bias": False}),
 ]
 
 
@@ -56,9 +60,12 @@ def test_streams_have_the_bits_of_the_whole(kind: Any, options: Options, dtype: 
     assert equal(stream.state, final)
 
 
-@pytest.mark.parametrize("kind", [RNN, LSTM, GRU, MGU, SLSTM])
-def test_a_stream_resets_some_of_its_sequences(kind: Any) -> None:
-    layer = kind(2, 5, 2, seed=0)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(k, {}) for k in (RNN, LSTM, GRU, MGU, SLSTM, LSTM1997)] + [(LSTM, {"proj_size": 3})],
+)
+def test_a_stream_resets_some_of_its_sequences(kind: Any, options: Options) -> None:
+    layer = kind(2, 5, 2, seed=0, **options)
     x = np.random.default_rng(0).standard_normal((9, 3, 2)).astype(np.float32)
     resets = np.zeros((9, 3), bool)
     resets[4, 1] = resets[6] = True
@@ -353,8 +360,6 @@ def test_a_projected_lstm_is_that_of_torch() -> None:
         assert np.allclose(grads.params[name], p.grad.numpy(), rtol=0, atol=1e-11), name
 
 
-def test_a_projection_is_smaller_and_has_no_stream() -> None:
+def test_a_projection_is_smaller() -> None:
     with pytest.raises(ValueError, match="LSTM: proj_size is 7, expected less than hidden_size"):
         LSTM(5, 7, proj_size=7)
-    with pytest.raises(ValueError, match="the layer projects h, expected one without proj_size"):
-        LSTM(5, 7, proj_size=3).stream()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `Attention`, `Linear`, `Embedding`) for training,
-functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the same
-functions as plain equations.
+Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear`, `Embedding`) for
+training, functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the
+same functions as plain equations.
 """
 
 from __future__ import annotations
@@ -54,20 +54,21 @@ from .jacobians import (
     spectral_radius,
     step_jacobians,
 )
-from .layers import GRU, LSTM, MGU, RNN, SLSTM
+from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .shares import Shares, per_sample_gradients
 from .tbptt import tbptt
-from .trace import LayerTrace, NonFinite, Trace
+from .trace import LayerTrace, Trace
 
 __version__ = _core.__version__
 
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTM1997",
     "MGU",
     "RNN",
     "SGD",

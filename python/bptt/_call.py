@@ -34,21 +34,19 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
-STATE_NAMES = ("h", "c", "n", "m")
-STATE_NAMES_1997 = ("h", "c", "i", "o")
+def state_names(cell: str) -> tuple[str, ...]:
+    return ("h", "c", "i", "o") if cell == "lstm1997" else ("h", "c", "n", "m")[: _states(cell)]
 
 
-def as_states(
-    caller: str, name: str, value: State, states: int, dtype: DTypeLike
-) -> tuple[Any, ...]:
+def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike) -> tuple[Any, ...]:
+    states = _states(cell)
     if value is None:
         return (None,) * max(states, 2)
     if states == 1:
         return (prepare(as_real(caller, name, value), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
-        every = STATE_NAMES_1997 if caller.startswith("lstm1997") else STATE_NAMES
-        names = ", ".join(every[:states])
+        names = ", ".join(state_names(cell))
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
         None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)
@@ -180,7 +178,7 @@ def forward(
     caller = f"{cell}_forward"
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     dtype = arrays[0].dtype
-    initial = as_states(caller, "state", state, _states(cell), dtype)
+    initial = as_states(caller, "state", state, cell, dtype)
     if not isinstance(activation, str):
         raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
@@ -221,7 +219,7 @@ def backward(
     kind, bound, target = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
-    final = as_states(caller, "dstate", dstate, states, tape.dtype)
+    final = as_states(caller, "dstate", dstate, cell, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
     level = as_trace(caller, trace)
     x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, traced = _core.backward(

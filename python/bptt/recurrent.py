@@ -228,9 +228,9 @@ class Recurrent(Layer, ABC):
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         state : array_like, shape (num_layers * directions, B, H), optional
             Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two, for `SLSTM`
-            (h, c, n, m). With a dilation k of all layers (num_layers * directions, k, B, H), the
-            oldest first; with several, these rows of all layers one after the other,
-            (directions * sum of dilations, B, H).
+            (h, c, n, m), for `LSTM1997` (h, c, i, o). With a dilation k of all layers (num_layers *
+            directions, k, B, H), the oldest first; with several, these rows of all layers one after
+            the other, (directions * sum of dilations, B, H).
         lengths : array_like of int, shape (B,), optional
             Steps 0..T of each sequence, in any order. What follows is not read, and 0 in `y`; the
             final state is that after each sequence's own last step.

@@ -11,8 +11,8 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference.loop import filled, retreat
-from recurrences import Case, backward, call, forward, named, supported
-from test_recurrences import BACKWARD, CORE, DTYPES, TOLERANCE, cast, same_bits, shapes_of
+from recurrences import Case, backward, call, forward, named
+from test_recurrences import BACKWARD, CORE, DTYPES, TOLERANCE, cast, same_bits, shapes_of, supported
 
 PLAIN = [Case("", cell, {}) for cell in ("rnn", "lstm", "gru")]
 GRU_BEFORE = Case("gru-before", "gru", {"reset_after": False})

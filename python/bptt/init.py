@@ -26,6 +26,8 @@ import numpy as np
 
 from .dense import Layer, Seed
 from .grads import Array
+from .layers import LSTM1997
+from .recurrent import Recurrent
 
 __all__ = [
     "chrono",
@@ -203,6 +205,7 @@ class _Cell(NamedTuple):
 def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     """Every layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
+    known = layer._cell.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(f"{where}: {list(params)} has no recurrent weight, expected weight_hh_l0")
@@ -210,13 +213,15 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
         w_hh = params[name[0]]
         b_hh = f"{name[1]}bias{name[2]}"
         biases = [params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params]
-        yield _Cell(w_hh, biases, w_hh.shape[0] // w_hh.shape[1])
+        yield _Cell(w_hh, biases, known or w_hh.shape[0] // w_hh.shape[1])
 
 
 def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
     forget_gate = getattr(layer, "forget_gate", "own")
     if forget_gate != "own":  # as many gates as a GRU
         raise ValueError(f"{where}: layer has forget_gate {forget_gate!r}, expected 'own'")
+    if isinstance(layer, LSTM1997):  # the same
+        raise ValueError(f"{where}: layer is an LSTM1997, expected one with a forget gate")
     cells = list(_cells(where, layer))
     for cell in cells:
         if cell.gates not in allowed:
@@ -286,7 +291,7 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
         raise ValueError(f"chrono: t_max is {t_max!r}, expected at least 2")
     rng = np.random.default_rng(rng)
     for cell in _gated("chrono", layer, {4: "4 (LSTM)", 3: "3 (GRU)"}):
-        bias = np.log(rng.uniform(1, t_max - 1, cell.w_hh.shape[1]))
+        bias = np.log(rng.uniform(1, t_max - 1, len(cell.w_hh) // cell.gates))
         _set(cell.gate(1), bias)
         if cell.gates == 4:
             _set(cell.gate(0), -bias)

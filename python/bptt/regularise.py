@@ -147,7 +147,7 @@ def omega(
     rows, last = _last_steps(tape)
     to_final[0, rows] = to_d[last, rows]
     to_dy = to_d.transpose(swap).astype(layer.dtype)
-    return Penalty(value, *grads, to_dy, to_final)
+    return Penalty(value, *grads[:3], to_dy, to_final)
 
 
 def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
@@ -245,7 +245,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
     grads = layer.backward(tape, to_argument.transpose(swap))
     grads.params["weight_hh_l0"] += to_w.astype(layer.dtype)
-    return Penalty(value, *grads)
+    return Penalty(value, *grads[:3])
 
 
 def _through_time(start: Array, slope: Array, w: Array, inside: Array) -> tuple[Array, Array]:

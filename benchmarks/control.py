@@ -2,7 +2,7 @@
 """What each control of the gradient does to its reach, and to learning: tables of docs/control.md.
 
     python benchmarks/control.py                  # six minutes on a free core; writes the page
-    python benchmarks/control.py keeping          # one table, its results beside those of the others
+    python benchmarks/control.py keeping          # one table, kept with the others
     python benchmarks/control.py --quick          # the same rows from a few updates, printed only
 
 Two tasks: temporal order (which of two symbols came first, twice; chance is 25 %) and adding (two

@@ -96,6 +96,27 @@ def test_inference_gives_the_same_bits(case: Case) -> None:
     same_bits(named(again, last, {}), named(y, state, {}))
 
 
+def test_heads_are_cells_side_by_side(isa: str) -> None:
+    heads, size, (T, B, I) = 3, 5, (11, 4, 6)
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((T, B, I)), rng.standard_normal((T, B, heads * size))
+    w_ih, w_hh, b = (rng.standard_normal((4 * heads * size, *n)) for n in ((I,), (size,), ()))
+    y, state, tape = bptt.slstm_forward(x, w_ih, w_hh, b, heads=heads)
+    whole = bptt.slstm_backward(tape, dy)
+    dx = np.zeros_like(x)
+    for k in range(heads):
+        units = np.arange(k * size, k * size + size)
+        rows = (np.arange(4)[:, None] * heads * size + units).ravel()
+        part, final, tape = bptt.slstm_forward(x, w_ih[rows], w_hh[rows], b[rows])
+        assert np.array_equal(part, y[..., units])
+        assert all(np.array_equal(s, f[..., units]) for s, f in zip(final, state))
+        grads = bptt.slstm_backward(tape, dy[..., units])
+        for name in ("w_ih", "w_hh", "b_ih"):
+            assert_close({name: getattr(grads, name)}, {name: getattr(whole, name)[rows]}, 1e-12)
+        dx += grads.x
+    assert_close({"x": dx}, {"x": whole.x}, 1e-12)
+
+
 GATES = {"lstm": "ifgo", "gru": "rzn", "mgu": "fn", "slstm": "zo"}
 
 

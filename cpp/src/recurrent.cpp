@@ -72,10 +72,10 @@ template <class T>
 bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, void* scratch,
                       StopRequest stop) const {
   const Impl& p = *impl_;
-  check_buffer(p.spec.caller, "tape", tape, tape_bytes());
-  check_buffer(p.spec.caller, "scratch", scratch, forward_scratch_bytes());
   const typename Impl::TapePieces kept(p, p.spec.train ? tape : nullptr);
   const typename Impl::ForwardPieces work(p, scratch);
+  check_buffer(p.spec.caller, "tape", tape, p.spec.train ? kept.bytes : 0);
+  check_buffer(p.spec.caller, "scratch", scratch, work.bytes);
   const ForwardCall<T> call = p.forward_call(in, out, kept, work);
   return p.run(p.spec.threads, stop,
                [&](const Team& team) { p.forward(in, out, call, work, team); });
@@ -88,10 +88,10 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   const Impl& p = *impl_;
   if (!p.spec.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
   check_cotangents(spec, p.given, p.spec.dilation, p.cell.states, given);
-  check_buffer(spec.caller, "tape", tape, tape_bytes());
-  check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes(out.trace));
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));
   const typename Impl::BackwardPieces work(p, scratch, out.trace);
+  check_buffer(spec.caller, "tape", tape, kept.bytes);
+  check_buffer(spec.caller, "scratch", scratch, work.bytes);
   const std::vector<Index> left = spec.cut ? p.steps_left() : std::vector<Index>();
   const BackwardCall<T> call = p.backward_call(x, y, given, spec, left, out, kept, work);
   return p.run(spec.threads, stop,

@@ -23,7 +23,7 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
-  std::vector<std::string> names;  // of the gates and states that it holds
+  virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
   py::tuple arguments;                 // of the forward call; the core refers to arrays in them
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
@@ -53,19 +53,24 @@ struct TapeOf : Tape {
     arguments = std::move(given);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
     bytes = plan.tape_bytes();
-    names = plan.names();
-    names.push_back("h");
     dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
     dims[3] = plan.hidden_size();
+  }
+
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all = plan.names();
+    all.push_back("h");
+    return all;
   }
 
   // A gate or state after every step, (T, B, H).
   py::object value(const std::string& name) const override {
     if (name == "h") return y;
-    const auto found = std::find(names.begin(), names.end(), name);
-    if (found == names.end()) return py::none();
+    const std::vector<std::string> known = plan.names();
+    const auto found = std::find(known.begin(), known.end(), name);
+    if (found == known.end()) return py::none();
     auto out = make<T, 3>({dims[0], dims[1], dims[3]});
-    plan.read(buffer.get(), static_cast<int>(found - names.begin()), out.mutable_data());
+    plan.read(buffer.get(), static_cast<int>(found - known.begin()), out.mutable_data());
     return std::move(out);
   }
 

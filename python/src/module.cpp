@@ -157,13 +157,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
-      .def_readonly("names", &Tape::names)
+      .def_property_readonly("names", &Tape::names)
       .def("__getattr__",
            [](const Tape& t, const std::string& name) {
              py::object value = t.value(name);
              if (!value.is_none()) return value;
              std::string known;
-             for (const std::string& n : t.names) known += (known.empty() ? "" : ", ") + n;
+             for (const std::string& n : t.names()) known += (known.empty() ? "" : ", ") + n;
              throw py::attribute_error("the tape of " + t.cell + " has no '" + name +
                                        "', expected one of: " + known);
            })

@@ -22,6 +22,7 @@ from .attention import Attention
 from .clip import clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -63,6 +64,9 @@ __all__ = [
     "Attention",
     "CosineAnnealing",
     "Embedding",
+    "FlowMonitor",
+    "FlowReport",
+    "FlowWarning",
     "Grads",
     "Linear",
     "RMSprop",
@@ -80,6 +84,7 @@ __all__ = [
     "dot_attention_forward",
     "get_num_threads",
     "gradcheck",
+    "gradient_flow",
     "gru_backward",
     "gru_forward",
     "init",

@@ -159,7 +159,8 @@ def _reach(study: Study, trials: Sequence[Trial]) -> list[Advice]:
         best = max([c.curve.horizon, *(t.curves[k].horizon for t in trials)])
         if best < c.curve.steps - 1:
             steps = f"{number(best)} of {c.curve.steps} steps"
-            text = f"{c.name}: a readout of all steps (bptt.Attention), or skips over time (skip=k)"
+            cell = "a gated cell (LSTM, GRU), or " if c.cell == "rnn" else ""
+            text = f"{c.name}: {cell}a readout of all steps (bptt.Attention)"
             advice.append(Advice(text, f"the longest horizon of any start tried is {steps}"))
         far, horizon = c.far, math.ceil(c.curve.horizon)
         if len(study.cells) == 1 and abs(far) < 0.01 and 2 * horizon < c.curve.steps:
@@ -173,7 +174,7 @@ def _explosion(study: Study) -> list[Advice]:
     if not exploding:
         return []
     worst = max(exploding, key=lambda c: c.curve.growth)
-    bound, unit = number(study.entering), "" if study.own_loss else ", times the norm of your dL/dh"
+    bound, unit = f"{study.entering:.3g}", "" if study.own_loss else ", times the norm of your dL/dh"
     advice = [
         Advice(
             f'Clip inside BPTT: step_clip=("norm", {bound}){unit}',
@@ -183,9 +184,10 @@ def _explosion(study: Study) -> list[Advice]:
     ]
     if study.own_loss:
         for c in exploding:
-            weight, gradient = study.layer.parameters[c.weight], study.params[c.weight]
-            ratio = np.linalg.norm(weight) / np.linalg.norm(gradient)
-            text = f"Without clipping, a learning rate of SGD below {number(0.01 * ratio)}"
-            reason = f"||W|| / ||dL/dW|| of {c.weight} is {number(float(ratio))}"
+            name = c.parameter("weight_hh")
+            weight, gradient = study.layer.parameters[name], study.params[name]
+            ratio = float(np.linalg.norm(weight) / np.linalg.norm(gradient))
+            text = f"Without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
+            reason = f"||W|| / ||dL/dW|| of {name} is {number(ratio)}"
             advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % at once"))
     return advice

@@ -84,7 +84,6 @@ def _body(report: FlowReport, picture: str) -> str:
 
     names = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in report.cells)
     numbers = "".join(_row(name, values) for name, values in table(report))
-    norms = "".join(_row(name, [number(norm)]) for name, norm in report.norms.items())
     value = "" if report.value is None else f", L = {number(report.value)}"
     day = datetime.datetime.now(datetime.timezone.utc).date()
     advice = "<p>None: nothing that was measured asks for a change.</p>"
@@ -106,8 +105,6 @@ def _body(report: FlowReport, picture: str) -> str:
 <h2>Numbers</h2>
 <div class="wide"><table><thead><tr><th></th>{names}</tr></thead><tbody>{numbers}</tbody></table>
 </div>
-<h2>Norms of the gradients</h2>
-<div class="wide"><table><tbody>{norms}</tbody></table></div>
 <h2>How this was computed</h2>
 {HOW.format(dtype=report.dtype)}
 <footer>bptt {__version__}, {day}</footer>

@@ -104,10 +104,9 @@ class CellFlow:
     def name(self) -> str:
         return f"layer {self.layer}" + ", reverse" * self.reverse
 
-    @property
-    def weight(self) -> str:
-        """The name of its W_hh."""
-        return f"weight_hh_l{self.layer}" + "_reverse" * self.reverse
+    def parameter(self, kind: str) -> str:
+        """The name of its parameter of a kind, as "weight_hh"."""
+        return f"{kind}_l{self.layer}" + "_reverse" * self.reverse
 
     @property
     def state(self) -> str:
@@ -227,11 +226,8 @@ def measure(
     cells = []
     inside = np.arange(tape.shape[0])[:, None] < lengths
     for k, trace in enumerate(traces):
+        radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
-        keeps = RETAINS.get(layer._cell.name)
-        names = getattr(tape.cells[k], "names", ())
-        w_hh = layer._weights(k)["w_hh"]
-        plain = isinstance(layer, RNN) and layer.leak is None and np.isfinite(w_hh).all()
         cells.append(
             CellFlow(
                 layer=number,
@@ -241,16 +237,27 @@ def measure(
                 dh=np.asarray(trace.dh, np.float64),
                 share=_share_by_lag(trace, lengths, bool(reverse)),
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
-                retained=float(getattr(tape.cells[k], keeps)[inside].mean(dtype=np.float64))
-                if keeps in names
-                else None,
-                radius=float(spectral_radius(w_hh)) if plain else None,
-                bound=float(decay_bound(w_hh, layer.activation)) if plain else None,
+                retained=_retained(layer, tape.cells[k], inside),
+                radius=radius,
+                bound=bound,
                 nonfinite=trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
             )
         )
     return tuple(cells)
+
+
+def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
+    if not isinstance(layer, RNN) or layer.leak is not None or not np.isfinite(w_hh).all():
+        return None, None
+    return spectral_radius(w_hh), float(decay_bound(w_hh, layer.activation))
+
+
+def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
+    gate = RETAINS.get(layer._cell.name)
+    if gate is None or gate not in tape.names:  # an LSTM may have none of its own
+        return None
+    return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
 
 
 def _share_by_lag(trace: Any, lengths: Array, reverse: bool) -> Array:

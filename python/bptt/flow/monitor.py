@@ -135,17 +135,18 @@ class FlowMonitor:
         if trace is None:
             return
         place = trace.nonfinite
+        cells = [_sample(name, cell) for name, cell in _cells(trace)]
         record = {
             "step": int(step),
             **{name: _plain(value) for name, value in numbers.items()},
-            "cells": [_sample(name, cell) for name, cell in _cells(trace)],
+            "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
         }
         self.records.append(record)
         if self.path is not None:
             with open(self.path, "ab", buffering=0) as file:  # one write for one line
                 file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        for cell in record["cells"]:
+        for cell in cells:
             self._watch(int(step), cell)
         if place is not None:
             self._alert(int(step), ("first", "non-finite"), "non-finite", _describe(place))
@@ -178,7 +179,7 @@ class FlowMonitor:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
         bound = np.quantile([v for v in lasts if v is not None] or [1.0], 0.95)
         return (
-            f"step_clip=('norm', {number(float(bound))}), the 95 % quantile of what enters at the "
+            f"step_clip=('norm', {bound:.3g}), the 95 % quantile of what enters at the "
             "last step, would bound it"
         )
 

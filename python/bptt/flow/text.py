@@ -26,6 +26,7 @@ COLOURS = {
     "too short": "#555555",
 }
 WIDTH = 98
+SHORT = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
 
 
 def summary(report: FlowReport) -> str:
@@ -44,8 +45,8 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
         ("horizon (gradient down to 1 % of lag 1), steps", [_horizon(c.curve) for c in cells]),
         ("one step back multiplies the gradient by", [_known(c.curve.factor) for c in cells]),
         ("steps for a factor of 10", [_known(c.curve.tenfold) for c in cells]),
-        ("||dL/dW_hh||", [number(report.norms[c.weight]) for c in cells]),
         ("||dL/dh|| at the first step", [number(c.first) for c in cells]),
+        *_norms(report),
         ("share of dL/dW_hh, first tenth of the steps", [percent(c.tenth(False)) for c in cells]),
         ("share of dL/dW_hh, last tenth of the steps", [percent(c.tenth(True)) for c in cells]),
     ]
@@ -81,8 +82,15 @@ def _sentences(report: FlowReport) -> list[str]:
     return [f"{c.name}: {v}" for c, v in zip(report.cells, report.verdicts)]
 
 
-def _norms(report: FlowReport) -> str:
-    return ", ".join(f"{name} {number(norm)}" for name, norm in report.norms.items())
+def _norms(report: FlowReport) -> list[tuple[str, list[str]]]:
+    kinds = dict.fromkeys(name.split("_l")[0] for name in report.norms)
+    return [
+        (
+            f"||dL/d{SHORT.get(kind, kind)}||",
+            [number(report.norms[c.parameter(kind)]) for c in report.cells],
+        )
+        for kind in kinds
+    ]
 
 
 def as_text(report: FlowReport) -> str:
@@ -96,7 +104,6 @@ def as_text(report: FlowReport) -> str:
     for name, values in rows:
         cells = "  ".join(f"{v:>{w}}" for v, w in zip(values, widths))
         lines.append(f"{name:<{first}}  {cells}")
-    lines += ["", *_wrapped("Norms of the gradients: " + _norms(report))]
     if report.advice:
         lines += ["", "Advice"]
     for i, a in enumerate(report.advice, 1):
@@ -129,8 +136,5 @@ def as_rich(report: FlowReport) -> Any:
         for i, a in enumerate(report.advice, 1)
     ]
     heading = [text("\nAdvice", style="bold")] if advice else []
-    norms = text("\nNorms of the gradients: " + _norms(report))
     head = text(f"{summary(report)}\nLoss {report.loss}\n")
-    return panel(
-        group(head, *sentences, text(), grid, norms, *heading, *advice), title="Gradient flow"
-    )
+    return panel(group(head, *sentences, text(), grid, *heading, *advice), title="Gradient flow")

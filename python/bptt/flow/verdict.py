@@ -55,12 +55,12 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
     if _died(curve, dtype):
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
-        return "dead", f"dead: dL/dh is exactly zero {where}, and did not fade before"
+        return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
     if course(curve) == "exploding":
         size = f"to {number(curve.growth)} times its size at lag 1"
         return "exploding", f"exploding: {_speed(curve)}, {size}"
     if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}; {_share(cell)}{_underflow(cell, dtype)}"
+        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell, dtype)}; {_share(cell)}"
     kept = curve.norms[1:] / curve.norms[1]
     return "healthy", (
         f"healthy: over {curve.steps} steps the gradient stays between "
@@ -86,8 +86,8 @@ def _died(curve: Curve, dtype: np.dtype[Any]) -> bool:
 def _speed(curve: Curve) -> str:
     """The slope where it explains what happens, else what happens."""
     if course(curve) == "exploding":
-        steps, happened = int(np.argmax(curve.norms)), math.log10(curve.growth)
-        words = f"the gradient grows for {steps} steps"
+        steps, happened = float(np.argmax(curve.norms)), math.log10(curve.growth)
+        words = f"the gradient grows for {number(steps)} steps"
     else:
         steps, happened = curve.horizon, -2.0
         words = f"the gradient is down to 1 % after {number(steps)} steps"
@@ -114,4 +114,4 @@ def _share(cell: CellFlow) -> str:
 def _underflow(cell: CellFlow, dtype: np.dtype[Any]) -> str:
     if cell.curve.zero_from is None:
         return ""
-    return f"; dL/dh is exactly zero {_before(cell, cell.curve.zero_from - 1)} ({dtype} underflow)"
+    return f", to exactly zero {_before(cell, cell.curve.zero_from - 1)} ({dtype} underflow)"

@@ -22,11 +22,8 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
-<<<<<<< HEAD
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
-=======
 from .forensics import find_nonfinite
->>>>>>> trace
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,

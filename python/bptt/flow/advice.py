@@ -174,7 +174,10 @@ def _explosion(study: Study) -> list[Advice]:
     if not exploding:
         return []
     worst = max(exploding, key=lambda c: c.curve.growth)
-    bound, unit = f"{study.entering:.3g}", "" if study.own_loss else ", times the norm of your dL/dh"
+    bound, unit = (
+        f"{study.entering:.3g}",
+        "" if study.own_loss else ", times the norm of your dL/dh",
+    )
     advice = [
         Advice(
             f'Clip inside BPTT: step_clip=("norm", {bound}){unit}',

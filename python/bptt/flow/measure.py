@@ -11,10 +11,13 @@ import numpy as np
 
 from .. import functional
 from .._tape import RecurrentTape
+from ..forensics import find_nonfinite
 from ..grads import Array
 from ..jacobians import decay_bound, memory_horizon, spectral_radius
 from ..layers import RNN
 from ..recurrent import Recurrent
+from ..shares import parts_of
+from ..trace import Trace
 
 __all__ = ["CellFlow", "Curve", "at_ends", "curve_of", "measure", "probe", "unit_vectors"]
 
@@ -220,7 +223,7 @@ def probe(
 
 
 def measure(
-    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Any], lengths: Array, seed: int
+    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], lengths: Array, seed: int
 ) -> tuple[CellFlow, ...]:
     """The numbers of each layer and direction, from the full traces of the loss."""
     cells = []
@@ -240,7 +243,7 @@ def measure(
                 retained=_retained(layer, tape.cells[k], inside),
                 radius=radius,
                 bound=bound,
-                nonfinite=trace.nonfinite,
+                nonfinite=find_nonfinite(tape.cells[k], reverse=reverse == 1) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
             )
         )
@@ -260,9 +263,17 @@ def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
 
 
-def _share_by_lag(trace: Any, lengths: Array, reverse: bool) -> Array:
-    """Shares of dL/dW_hh by lag from each sequence's end."""
-    share = np.asarray(trace.shares.w_hh.share, np.float64)
-    if (lengths == len(share)).all():
-        return share if reverse else share[::-1]
-    return np.full(int(lengths.max()), np.nan)
+def _share_by_lag(trace: Trace, lengths: Array, reverse: bool) -> Array:
+    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    if not trace.source.plain_weights or trace.full is None:
+        return np.full(int(lengths.max()), np.nan)
+    parts = parts_of(trace.full, trace.weights[1])
+    # Relative to the largest element, as squares of small gradients are 0.
+    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
+    wholes = [part.whole.astype(np.float64) / scale for part in parts]
+    projections = [
+        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
+    ]
+    square = sum(float((whole**2).sum()) for whole in wholes)
+    by_sequence = sum(projections) / (scale * square)
+    return np.asarray(by_lag(by_sequence, lengths, reverse)[0].sum(1))

@@ -225,7 +225,7 @@ def _plain(value: Any) -> float | None:
 def _cells(trace: Any) -> Iterator[tuple[str, Any]]:
     """Names and traces of layers and directions, or of a function's single one."""
     traces = getattr(trace, "cells", [trace])
-    directions = 1 + any(t.reverse for t in traces)
+    directions = 1 + any(t.source.reverse for t in traces)
     for k, each in enumerate(traces):
         yield f"layer {k // directions}" + ", reverse" * (k % directions), each
 
@@ -233,15 +233,15 @@ def _cells(trace: Any) -> Iterator[tuple[str, Any]]:
 def _sample(name: str, trace: Any) -> dict[str, Any]:
     norms = trace.dh_by_sequence if trace.dc_by_sequence is None else trace.dc_by_sequence
     T, B = norms.shape
-    lengths = np.full(B, T) if trace.lengths is None else trace.lengths
+    lengths = np.full(B, T) if trace.source.lengths is None else trace.source.lengths
     sample: dict[str, Any] = {"name": name, "last": None, "first": None, "horizon": None}
     sample |= {"growth": None, "verdict": "too short"}
-    sample["saturated"] = {g: _plain(np.mean(a)) for g, a in trace.saturated.items()}
+    sample["saturated"] = {g: _plain(np.nanmean(a)) for g, a in trace.saturated.items()}
     if lengths.max(initial=0) < 2:
         return sample
     with np.errstate(all="ignore"):
         curve = curve_of(
-            root_mean_square(*by_lag(norms, lengths, trace.reverse)), np.dtype(np.float32)
+            root_mean_square(*by_lag(norms, lengths, trace.source.reverse)), np.dtype(np.float32)
         )
     sample |= {"last": _plain(curve.norms[0]), "first": _plain(curve.norms[-1])}
     if not np.isfinite(curve.norms).all():

@@ -130,7 +130,7 @@ def lstm_forward(
         For `lstm_backward`. It keeps what it needs of the weights. Its gates and states after every
         step, (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``,
         ``.o`` after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the
-        others are copies.
+        others are copies. ``tape.arguments`` is a dict of what this call was given.
 
     Raises
     ------

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._call import STATE_NAMES, backward
-from ..grads import Array
+from .._call import backward
+from ..grads import Array, Grads
 
 MOST_VALUES = 1 << 22  # of gates, in one call of the core: 100 MB or so with all that it keeps
 
@@ -31,7 +31,8 @@ class Steps:
         self.T, self.B, _, self.H = tape.dims
         self.reverse: bool = self.given["reverse"]
         states = _core.cells()[tape.cell][1]
-        self.after: list[Array] = [getattr(tape, name) for name in STATE_NAMES[:states]]
+        # a tape's names end with those of its states, h last
+        self.after: list[Array] = [getattr(tape, n) for n in ("h", *tape.names[-states:-1])]
         self.sizes = [a.shape[2] for a in self.after]
         lengths = self.given["lengths"]
         self.lengths: Array = np.full(self.B, self.T) if lengths is None else np.array(lengths)
@@ -97,15 +98,22 @@ class Steps:
         return out
 
     def _pull(self, t: Array, b: Array, d: Array) -> Array:
+        grads = self.backward(t, b, d)
+        states = grads.state if len(self.sizes) > 1 else (grads.state,)
+        return np.concatenate(states, axis=1).reshape(d.shape)
+
+    def backward(self, t: Array, b: Array, d: Array) -> Grads:
+        """The gradients of sum(d * state after), all cotangents as rows of one batch."""
         N, n, S = d.shape
         tape = self._run(t, b, n)
         flat = d.reshape(N * n, S).astype(self.dtype, copy=False)
-        parts = tuple(np.split(flat, np.cumsum(self.sizes)[:-1], axis=1))
-        several = len(parts) > 1
-        threads = self.given["threads"]
-        grads = backward(self.cell, tape, None, parts if several else flat, None, threads=threads)
-        states = grads.state if several else (grads.state,)
-        return np.concatenate(states, axis=1).reshape(N, n, S)
+        parts = self.split(flat)
+        final = parts if len(parts) > 1 else flat
+        return backward(self.cell, tape, None, final, None, threads=self.given["threads"])
+
+    def split(self, state: Array) -> tuple[Array, ...]:
+        """The last axis as the parts of the state."""
+        return tuple(np.split(state, np.cumsum(self.sizes)[:-1], axis=-1))
 
     def _run(self, t: Array, b: Array, n: int) -> _core.Tape:
         """The tape of one step from N states, n copies of each."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -147,9 +148,10 @@ def memory_horizon(norms: ArrayLike, *, reverse: bool = False) -> Any:
     if (a < 0).any():
         raise ValueError(f"{where}: norms has minimum {np.nanmin(a)}, expected 0 or more")
     by_lag = a if reverse else a[::-1]
-    flat = by_lag.reshape(len(a), -1)
-    horizons = np.array([_horizon(column) for column in flat.T])
-    return float(horizons[0]) if a.ndim == 1 else horizons.reshape(a.shape[1:])
+    if a.ndim == 1:
+        return _horizon(by_lag)
+    columns = by_lag.reshape(len(a), math.prod(a.shape[1:])).T
+    return np.array([_horizon(column) for column in columns]).reshape(a.shape[1:])
 
 
 def _horizon(norms: Array) -> float:

@@ -31,6 +31,7 @@ struct RowOf {
     }
     const T sum = sum_of_lanes<T>(sums), least = sizeof(T) == sizeof(float) ? T(1e-24) : T(1e-280),
             most = 1 / least;
+    if (sum != sum) return static_cast<double>(sum);  // of a NaN
     return sum > least && sum < most ? __builtin_sqrt(static_cast<double>(sum)) : scaled_norm();
   }
   // Relative to the largest: where squares vanish or overflow.
@@ -38,7 +39,7 @@ struct RowOf {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
       const Native<T> v = block(j), size = v < Native<T>{} ? -v : v;
-      sizes = size <= sizes ? sizes : size;  // NaN stays
+      sizes = size <= sizes ? sizes : size;
     }
     double largest = 0;
     for (Index l = 0; l < lanes<T>; ++l)

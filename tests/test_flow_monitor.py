@@ -67,7 +67,11 @@ def test_alerts_come_once_and_again_after_a_recovery():
     scales = [1.0, 0.5, 0.5, 1.0, 0.5, 1.3, 1.0]
     for step, scale in enumerate(scales):
         monitor.update(step, trace_of(linear(scale)))
-    assert [(a.step, a.kind) for a in seen] == [(1, "vanishing"), (4, "vanishing"), (5, "exploding")]
+    assert [(a.step, a.kind) for a in seen] == [
+        (1, "vanishing"),
+        (4, "vanishing"),
+        (5, "exploding"),
+    ]
     assert monitor.alerts == seen
     horizon = 1 + math.log(0.01) / math.log(0.5)
     assert str(seen[0]) == f"step 1: layer 0: vanishing, horizon {horizon:.3g} steps"

@@ -15,8 +15,9 @@ import numpy as np
 
 from .._convert import as_count
 from ..io import Path
+from ..trace import LayerTrace, NonFinite, Trace, off_or_saturated
 from .measure import RETAINS, by_lag, curve_of, root_mean_square
-from .verdict import course, number, percent
+from .verdict import course, died, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
@@ -115,14 +116,14 @@ class FlowMonitor:
         """Is this update one of those to sample? For ``backward(..., trace=...)``."""
         return step % self.every == 0
 
-    def update(self, step: int, trace: Any, **numbers: float) -> None:
+    def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
         """Take a sample.
 
         Parameters
         ----------
         step : int
             The number of the update.
-        trace : Trace, trace of a layer, or None
+        trace : Trace, LayerTrace or None
             ``grads.trace``; None takes no sample.
         **numbers : float
             Other things to record with it, as ``loss=...``.
@@ -134,8 +135,7 @@ class FlowMonitor:
         """
         if trace is None:
             return
-        place = trace.nonfinite
-        cells = [_sample(name, cell) for name, cell in _cells(trace)]
+        place, cells = trace.nonfinite, [_sample(name, cell) for name, cell in _cells(trace)]
         record = {
             "step": int(step),
             **{name: _plain(value) for name, value in numbers.items()},
@@ -146,34 +146,29 @@ class FlowMonitor:
         if self.path is not None:
             with open(self.path, "ab", buffering=0) as file:  # one write for one line
                 file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        first = "" if place is None else f"{cells[place.layer]['name']}: {_describe(place)}"
+        self._alert(int(step), ("all", "non-finite"), "non-finite", first)
         for cell in cells:
             self._watch(int(step), cell)
-        if place is not None:
-            self._alert(int(step), ("first", "non-finite"), "non-finite", _describe(place))
-        else:
-            self._known.pop(("first", "non-finite"), None)
 
     def _watch(self, step: int, cell: dict[str, Any]) -> None:
-        """Alert on what is wrong in a layer and direction, by gate or as a whole."""
-        wrong = {gate: _dead(gate, part) for gate, part in cell["saturated"].items()}
-        verdict, horizon = cell["verdict"], cell["horizon"]
-        wrong |= dict.fromkeys(("exploding", "vanishing", "dead"), "")
+        """Alert on what is wrong in a layer and direction, as a whole and by gate."""
+        name, verdict, horizon = cell["name"], cell["verdict"], cell["horizon"]
+        wrong = dict.fromkeys(("exploding", "vanishing", "dead"), "")
         if verdict == "exploding":
             wrong[verdict] = f"exploding, grows {number(cell['growth'])} times; {self._bound()}"
         elif verdict == "vanishing":
             wrong[verdict] = f"vanishing, horizon {number(horizon)} steps"
-            before = self._known.get((cell["name"], verdict), 0.0)
+            before = self._known.get((name, verdict), 0.0)
             if horizon < before / 2:
-                del self._known[cell["name"], verdict]
+                del self._known[name, verdict]
                 wrong[verdict] += f", less than half of the {number(before)} before"
         elif verdict == "dead":
-            wrong[verdict] = "dead, its gradient is exactly zero"
+            wrong[verdict] = "dead, its gradient is exactly zero and did not fade before"
+        wrong |= {gate: _dead(gate, part) for gate, part in cell["saturated"].items()}
         for what, text in wrong.items():
-            if text:
-                kind = what if what in ("exploding", "vanishing") else "dead"
-                self._alert(step, (cell["name"], what), kind, text, horizon or 0.0)
-            else:
-                self._known.pop((cell["name"], what), None)
+            kind = what if what in ("exploding", "vanishing") else "dead"
+            self._alert(step, (name, what), kind, text and f"{name}: {text}", horizon or 0.0)
 
     def _bound(self) -> str:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
@@ -184,13 +179,15 @@ class FlowMonitor:
         )
 
     def _alert(
-        self, step: int, where: tuple[str, str], kind: str, text: str, value: float = 0.0
+        self, step: int, key: tuple[str, str], kind: str, text: str, value: float = 0.0
     ) -> None:
-        """Once, until it is over."""
-        if where in self._known:
+        """Once, until it is over: until the text is empty."""
+        if not text:
+            self._known.pop(key, None)
+        if not text or key in self._known:
             return
-        self._known[where] = value
-        alert = Alert(step, kind, f"{where[0]}: {text}")
+        self._known[key] = value
+        alert = Alert(step, kind, text)
         self.alerts.append(alert)
         if self._on_alert is not None:
             self._on_alert(alert)
@@ -222,41 +219,53 @@ def _plain(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _cells(trace: Any) -> Iterator[tuple[str, Any]]:
+def _cells(trace: Trace | LayerTrace) -> Iterator[tuple[str, Trace]]:
     """Names and traces of layers and directions, or of a function's single one."""
-    traces = getattr(trace, "cells", [trace])
+    traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
     directions = 1 + any(t.source.reverse for t in traces)
     for k, each in enumerate(traces):
         yield f"layer {k // directions}" + ", reverse" * (k % directions), each
 
 
-def _sample(name: str, trace: Any) -> dict[str, Any]:
+def _sample(name: str, trace: Trace) -> dict[str, Any]:
+    sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
+    sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     norms = trace.dh_by_sequence if trace.dc_by_sequence is None else trace.dc_by_sequence
-    T, B = norms.shape
-    lengths = np.full(B, T) if trace.source.lengths is None else trace.source.lengths
-    sample: dict[str, Any] = {"name": name, "last": None, "first": None, "horizon": None}
-    sample |= {"growth": None, "verdict": "too short"}
-    sample["saturated"] = {g: _plain(np.nanmean(a)) for g, a in trace.saturated.items()}
+    lengths = trace.valid.sum(0)
     if lengths.max(initial=0) < 2:
         return sample
+    dtype = trace.weights[0].dtype
     with np.errstate(all="ignore"):
-        curve = curve_of(
-            root_mean_square(*by_lag(norms, lengths, trace.source.reverse)), np.dtype(np.float32)
-        )
-    sample |= {"last": _plain(curve.norms[0]), "first": _plain(curve.norms[-1])}
-    if not np.isfinite(curve.norms).all():
-        sample["verdict"] = "non-finite"
-    elif not curve.norms.any():
-        sample["verdict"] = "dead"
-    else:
-        beyond = curve.horizon >= curve.steps - 1
-        sample |= {"horizon": None if beyond else curve.horizon, "growth": _plain(curve.growth)}
-        sample["verdict"] = course(curve)
-    return sample
+        by_lags = root_mean_square(*by_lag(norms, lengths, trace.source.reverse))
+        curve = curve_of(by_lags, dtype)
+    sample |= {"last": _plain(by_lags[0]), "first": _plain(by_lags[-1])}
+    if not np.isfinite(by_lags).all():
+        return sample | {"verdict": "non-finite"}
+    if died(curve, dtype):
+        return sample | {"verdict": "dead"}
+    horizon = None if curve.horizon >= curve.steps - 1 else curve.horizon
+    return sample | {
+        "horizon": horizon,
+        "growth": _plain(curve.growth),
+        "verdict": course(curve),
+    }
 
 
-def _describe(place: Any) -> str:
-    return ", ".join(f"{name} {value}" for name, value in place._asdict().items())
+def _saturated(trace: Trace) -> dict[str, float | None]:
+    """The mean over all steps; `Trace.saturated`, which is by step, takes longer."""
+    valid, count, fractions = trace.valid[..., None], max(int(trace.valid.sum()), 1), {}
+    for name, activation in trace.source.ranges.items():
+        value = trace.source.value(name)
+        ends = np.count_nonzero(off_or_saturated(activation, value) & valid)
+        fractions[name] = _plain(ends / (count * value.shape[2]))
+    return fractions
+
+
+def _describe(place: NonFinite) -> str:
+    return (
+        f"non-finite gradient, first at step {place.step}, sequence {place.sequence}, "
+        f"{place.gate}, unit {place.unit}; bptt.find_nonfinite(tape) looks at the way forward"
+    )
 
 
 def _dead(gate: str, fraction: float | None) -> str:

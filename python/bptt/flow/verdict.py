@@ -10,7 +10,7 @@ import numpy as np
 
 from .measure import CellFlow, Curve
 
-__all__ = ["KINDS", "course", "judge", "number", "percent", "place"]
+__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place"]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
@@ -52,7 +52,7 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
     if curve.steps < SHORTEST:
         steps = f"{curve.steps} step{'s' * (curve.steps > 1)}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if _died(curve, dtype):
+    if died(curve, dtype):
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
         return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
@@ -75,7 +75,7 @@ def course(curve: Curve) -> str:
     return "vanishing" if curve.horizon < curve.steps - 1 else "healthy"
 
 
-def _died(curve: Curve, dtype: np.dtype[Any]) -> bool:
+def died(curve: Curve, dtype: np.dtype[Any]) -> bool:
     """Zero at once, which rounding does not explain."""
     if not curve.zero_from:
         return curve.zero_from == 0

@@ -59,6 +59,8 @@ def test_what_shapes_do_not_tell_can_be_stated():
     layer = bptt.SLSTM(4, 6, heads=2, seed=0)
     found = layer_of(layer.parameters, cell="slstm", heads=2)
     np.testing.assert_array_equal(found(X)[0], layer(X)[0])
+    old = bptt.LSTM1997(4, 6, seed=0)
+    np.testing.assert_array_equal(layer_of(old.parameters, cell="lstm1997")(X)[0], old(X)[0])
     rnn = bptt.RNN(4, 6, activation="relu", batch_first=True, seed=0)
     found = layer_of(rnn.parameters, activation="relu", batch_first=True)
     assert repr(found) == repr(rnn)

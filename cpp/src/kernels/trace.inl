@@ -26,7 +26,7 @@ struct RowOf {
     if constexpr (sizeof(T) == sizeof(double)) {
       return v * v;
     } else {
-      using Wide = double __attribute__((vector_size(sizeof(double) * lanes<T>)));
+      using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));
       const Wide wide = __builtin_convertvector(v, Wide);
       Native<double> halves[2];
       __builtin_memcpy(halves, &wide, sizeof wide);

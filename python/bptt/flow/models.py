@@ -12,12 +12,20 @@ import numpy as np
 
 from .. import io
 from ..grads import Array
-from ..layers import GRU, LSTM, MGU, RNN, SLSTM
+from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from ..recurrent import Recurrent
 
 __all__ = ["layer_of", "to_numpy"]
 
-LAYERS: dict[str, type[Any]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "mgu": MGU, "slstm": SLSTM}
+LAYERS: dict[str, type[Any]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "mgu": MGU,
+    "slstm": SLSTM,
+    "lstm1997": LSTM1997,
+}
+OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
 BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l\d+(_reverse)?$")
@@ -42,8 +50,8 @@ def layer_of(
         biases and projection; a prefix of the names, as of ``lstm.weight_hh_l0``, is left out.
     name : str, optional
         The prefix, where there are several layers, as "lstm".
-    cell : {"rnn", "lstm", "gru", "mgu", "slstm"}, optional
-        If omitted, told by the number of gates: 1, 4, 3 or 2.
+    cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
+        If omitted, told by the number of gates: RNN 1, MGU 2, GRU 3, LSTM 4.
     **options
         For the layer's constructor, what shapes do not tell: ``activation="relu"``,
         ``batch_first=True``, ...
@@ -122,8 +130,8 @@ def _of_arrays(
     (rows, width), inputs = found["weight_hh_l0"].shape, found["weight_ih_l0"].shape[1]
     projected = found.get("weight_hr_l0")
     hidden = projected.shape[-1] if projected is not None else width
-    if cell == "slstm":  # each head sees only its own h
-        hidden = rows // 4
+    if cell in OWN_WIDTH:
+        hidden = rows // OWN_WIDTH[cell]
     gates, rest = divmod(rows, max(hidden, 1))
     if rest or (cell is None and gates not in BY_GATES):
         raise ValueError(

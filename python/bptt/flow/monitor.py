@@ -15,7 +15,8 @@ import numpy as np
 
 from .._convert import as_count
 from ..io import Path
-from ..trace import LayerTrace, NonFinite, Trace, off_or_saturated
+from ..nonfinite import NonFinite
+from ..trace import LayerTrace, Trace, off_or_saturated
 from .measure import RETAINS, by_lag, curve_of, root_mean_square
 from .verdict import course, died, number, percent
 

@@ -198,6 +198,7 @@ def gradient_flow(
     value, words, gradient = _loss(where, layer, y, dy, loss, ends, seed)
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
+        assert grads.trace is not None
         cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
     judged = [judge(cell, layer.dtype) for cell in cells]
     study = Study(

@@ -177,9 +177,9 @@ def test_projection_without_bias():
 # --- closed forms ---------------------------------------------------------------------------------
 
 
-def linear(scale: float) -> bptt.RNN:
+def linear(scale: float, **how: Any) -> bptt.RNN:
     """h_t = W_ih x_t + scale Q h_{t-1}, Q orthogonal: one step back scales a gradient exactly."""
-    rnn = bptt.RNN(SIZE, HIDDEN, activation="identity", dtype="float64", seed=0)
+    rnn = bptt.RNN(SIZE, HIDDEN, activation="identity", dtype="float64", seed=0, **how)
     init.orthogonal(rnn.parameters["weight_hh_l0"], 0, scale)
     return rnn
 
@@ -262,3 +262,14 @@ def _by_step(grads: Any, y: np.ndarray) -> np.ndarray:
     d = grads.trace.full.dh[:, 0] * (1 - y[:, 0] ** 2)
     before = np.concatenate([np.zeros_like(y[:1, 0]), y[:-1, 0]])
     return d[:, :, None] * before[:, None, :]
+
+
+def test_a_dilated_layer_is_measured_at_its_own_steps():
+    """Every third step: the same model over a third of the steps, three times as slow."""
+    x, dilated, plain = X.astype(np.float64), linear(0.6, dilation=3), linear(0.6)
+    (cell,) = bptt.gradient_flow(dilated, x).cells
+    (other,) = bptt.gradient_flow(plain, x[2::3]).cells
+    np.testing.assert_allclose(cell.curve.norms, other.curve.norms, rtol=1e-12)
+    assert cell.curve.horizon == pytest.approx(3 * other.curve.horizon)
+    assert cell.curve.tenfold == pytest.approx(3 * other.curve.tenfold)
+    assert cell.curve.factor == pytest.approx(0.6 ** (1 / 3))

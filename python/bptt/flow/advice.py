@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..layers import RNN
+from ..layers import RNN, SLSTM
 from .measure import RETAINS, CellFlow, Curve
 from .starts import Study, Trial, try_starts
 from .verdict import course, number, percent
@@ -81,10 +81,10 @@ def _nonfinite(study: Study) -> list[Advice]:
 def _dead(study: Study) -> list[Advice]:
     advice = []
     for c in study.of("dead"):
-        off = float(c.saturated["h"].mean()) if "h" in c.saturated else 0.0
+        off = c.saturation("h") if "h" in c.saturated else 0.0
         if isinstance(study.layer, RNN) and study.layer.activation == "relu" and off > 0:
             text = f"{c.name}: leaky_relu for relu, or higher biases and a lower learning rate"
-            worst = float(c.saturated["h"].max())
+            worst = float(np.nanmax(c.saturated["h"]))
             reason = f"{percent(off)} of the units are off, {percent(worst)} at the worst step"
             advice.append(Advice(text, reason))
         elif c.curve.norms.any():
@@ -95,10 +95,12 @@ def _dead(study: Study) -> list[Advice]:
 
 
 def _saturation(study: Study) -> list[Advice]:
-    advice = []
-    relu = isinstance(study.layer, RNN) and study.layer.activation in ("relu", "leaky_relu")
-    for c in [] if relu else [c for c, k in zip(study.cells, study.kinds) if k == "vanishing"]:
-        means = {g: float(a.mean()) for g, a in c.saturated.items() if g not in ("f", "z")}
+    advice: list[Advice] = []
+    layer = study.layer
+    if isinstance(layer, SLSTM) or getattr(layer, "activation", "") in ("relu", "leaky_relu"):
+        return advice  # exponentials have no end, and units that are off are another thing
+    for c in study.of("vanishing"):
+        means = {g: c.saturation(g) for g in c.saturated if g not in RETAINS.values()}
         gate = max(means, key=means.__getitem__, default="")
         if gate and means[gate] > SATURATED:
             text = f"{c.name}: scale x or W_ih down, or normalise x"
@@ -129,7 +131,7 @@ def _effect(cell: CellFlow, after: Curve) -> str:
     before = cell.curve
     if course(before) == "exploding":
         return f"growth of {cell.name} from {number(before.growth)} to {number(after.growth)} times"
-    far = number(after.horizon) if after.horizon < after.steps - 1 else f"over {after.steps - 1}"
+    far = number(after.horizon) if after.horizon < after.reach else f"over {after.reach}"
     return f"horizon of {cell.name} from {number(before.horizon)} to {far} steps"
 
 
@@ -157,13 +159,18 @@ def _reach(study: Study, trials: Sequence[Trial]) -> list[Advice]:
         if study.kinds[k] != "vanishing":
             continue
         best = max([c.curve.horizon, *(t.curves[k].horizon for t in trials)])
-        if best < c.curve.steps - 1:
-            steps = f"{number(best)} of {c.curve.steps} steps"
+        if best < c.curve.reach:
+            steps = f"{number(best)} of {c.curve.reach} steps"
+            reason = (
+                f"of the starts tried the longest horizon is {steps}"
+                if trials
+                else f"the horizon is {steps}"
+            )
             cell = "a gated cell (LSTM, GRU), or " if c.cell == "rnn" else ""
             text = f"{c.name}: {cell}a readout of all steps (bptt.Attention)"
-            advice.append(Advice(text, f"the longest horizon of any start tried is {steps}"))
+            advice.append(Advice(text, reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
-        if len(study.cells) == 1 and abs(far) < 0.01 and 2 * horizon < c.curve.steps:
+        if len(study.cells) == 1 and abs(far) < 0.01 and 2 * horizon < c.curve.reach:
             text = f"As it is, bptt.tbptt over k2={horizon} steps loses next to nothing"
             advice.append(Advice(text, f"lags above {horizon} make {percent(far)} of dL/dW_hh"))
     return advice

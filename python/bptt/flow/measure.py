@@ -30,9 +30,11 @@ class Curve:
 
     Attributes
     ----------
-    norms : ndarray, shape (steps,)
+    norms : ndarray
         ||dL/dh|| or ||dL/dc|| so many steps before the end of a sequence, root mean square over the
-        sequences that long.
+        sequences that long; with a dilation, at its multiples, as it is 0 between them.
+    every : int
+        1, or the dilation: the steps from one of the norms to the next.
     factor : float
         What one step back multiplies the norm by, exp of the slope of log norms over lags: the
         median of the slopes between lags half the range apart (Theil, 1950), from lag 1 on and as
@@ -48,6 +50,7 @@ class Curve:
     """
 
     norms: Array
+    every: int
     factor: float
     tenfold: float
     horizon: float
@@ -55,8 +58,9 @@ class Curve:
     zero_from: int | None
 
     @property
-    def steps(self) -> int:
-        return len(self.norms)
+    def reach(self) -> int:
+        """The longest lag, in steps."""
+        return (len(self.norms) - 1) * self.every
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,7 @@ class CellFlow:
         <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
     saturated : dict of str to ndarray, shape (T,)
         Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
+        NaN where no sequence has the step.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
     radius, bound : float or None
@@ -121,6 +126,10 @@ class CellFlow:
         """That of `state`."""
         return self.curves[self.state]
 
+    def saturation(self, gate: str) -> float:
+        """Mean of `saturated` over the steps."""
+        return float(np.nanmean(self.saturated[gate]))
+
     @property
     def first(self) -> float:
         """||dL/dh|| of the loss at the step that is processed first: t = 0, in reverse T - 1."""
@@ -150,26 +159,29 @@ def by_lag(values: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
     return np.where(inside, taken, 0.0), inside
 
 
-def root_mean_square(values: Array, inside: Array) -> Array:
-    """Of each row, of what is inside; scaled, as squares of small norms are 0."""
+def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
+    """Root mean square over the sequences that are so long, of norms (T, B) by step."""
+    values, inside = by_lag(norms, lengths, reverse)
     largest = values.max(1, keepdims=True)
+    # Relative to the largest, as squares of small norms are 0.
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     squares = ((values / scale) ** 2).sum(1) / inside.sum(1)
     return np.asarray(scale[:, 0] * np.sqrt(squares))
 
 
-def curve_of(norms: Array, dtype: np.dtype[Any]) -> Curve:
-    """The numbers of norms by lag, of gradients computed in `dtype`."""
-    slope, some = _slope(norms, dtype), len(norms) > 1
+def curve_of(norms: Array, dtype: np.dtype[Any], every: int = 1) -> Curve:
+    """The numbers of norms, `every` so many lags, of gradients computed in `dtype`."""
+    slope, some = _slope(norms, dtype) / every, len(norms) > 1
     after = len(norms) - int(np.argmax(norms[::-1] != 0)) if norms.any() else 0
     with np.errstate(all="ignore"):
         return Curve(
             norms,
+            every,
             factor=float(np.exp(slope)),
             tenfold=float(np.log(10) / np.abs(slope)),
-            horizon=float(memory_horizon(norms, reverse=True)) if some else float("inf"),
+            horizon=every * memory_horizon(norms, reverse=True) if some else float("inf"),
             growth=float(np.max(norms[1:] / norms[1])) if some else 1.0,
-            zero_from=after if after < len(norms) else None,
+            zero_from=after * every if after < len(norms) else None,
         )
 
 
@@ -207,13 +219,14 @@ def probe(
 ) -> dict[str, Curve]:
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
-    reverse = bool(k % (1 + layer.bidirectional))
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
+    number, reverse = divmod(k, 1 + layer.bidirectional)
+    every = layer.dilations[number]
+    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, bool(reverse))
     back = getattr(functional, f"{layer._cell.name}_backward")
     trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
     norms = {"h": trace.dh_by_sequence, "c": trace.dc_by_sequence}
     return {
-        state: curve_of(root_mean_square(*by_lag(values, lengths, reverse)), layer.dtype)
+        state: curve_of(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
         for state, values in norms.items()
         if values is not None
     }

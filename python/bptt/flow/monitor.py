@@ -17,7 +17,7 @@ from .._convert import as_count
 from ..io import Path
 from ..nonfinite import NonFinite
 from ..trace import LayerTrace, Trace, off_or_saturated
-from .measure import RETAINS, by_lag, curve_of, root_mean_square
+from .measure import RETAINS, curve_of, rms_by_lag
 from .verdict import course, died, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
@@ -237,14 +237,14 @@ def _sample(name: str, trace: Trace) -> dict[str, Any]:
         return sample
     dtype = trace.weights[0].dtype
     with np.errstate(all="ignore"):
-        by_lags = root_mean_square(*by_lag(norms, lengths, trace.source.reverse))
+        by_lags = rms_by_lag(norms, lengths, trace.source.reverse)
         curve = curve_of(by_lags, dtype)
     sample |= {"last": _plain(by_lags[0]), "first": _plain(by_lags[-1])}
     if not np.isfinite(by_lags).all():
         return sample | {"verdict": "non-finite"}
     if died(curve, dtype):
         return sample | {"verdict": "dead"}
-    horizon = None if curve.horizon >= curve.steps - 1 else curve.horizon
+    horizon = None if curve.horizon >= curve.reach else curve.horizon
     return sample | {
         "horizon": horizon,
         "growth": _plain(curve.growth),

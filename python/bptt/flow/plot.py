@@ -58,7 +58,7 @@ def draw(report: FlowReport) -> Any:
 
 
 def _draw_lags(axes: Any, report: FlowReport) -> None:
-    steps = max(c.curve.steps for c in report.cells)
+    reach = max(c.curve.reach for c in report.cells)
     lowest = float(np.finfo(report.dtype).smallest_subnormal)
     rows = 0
     for cell in report.cells:
@@ -66,16 +66,17 @@ def _draw_lags(axes: Any, report: FlowReport) -> None:
             main = state == cell.state
             label = f"{cell.name}, $\\|dL/d{state}\\|$" + (_label(curve) if main else "")
             axes.plot(
+                np.arange(len(curve.norms)) * curve.every,
                 np.where(curve.norms > 0, curve.norms, np.nan), "--" if cell.reverse else "-",
                 color=colour(cell), lw=2.2 if main else 1, alpha=1 if main else 0.6, label=label,
             )  # fmt: skip
         curve = cell.curve
-        if curve.horizon < curve.steps - 1 and curve.norms[1] > 0:
+        if curve.horizon < curve.reach and curve.norms[1] > 0:
             axes.plot(curve.horizon, 0.01 * curve.norms[1], "o", color=colour(cell), mec="white")
         if curve.zero_from is not None:
             rows += 1
             axes.plot(
-                [curve.zero_from, curve.steps - 1], [lowest / 10 ** (2 * rows)] * 2,
+                [curve.zero_from, curve.reach], [lowest / 10 ** (2 * rows)] * 2,
                 "--" if cell.reverse else "-", color=colour(cell), lw=4, alpha=0.6,
             )  # fmt: skip
     axes.set_yscale("log")
@@ -84,11 +85,11 @@ def _draw_lags(axes: Any, report: FlowReport) -> None:
         axes.axhline(lowest, color="0.35", ls=":", lw=1.2)
         zeros = "; thick: exactly 0" if rows else ""
         axes.annotate(
-            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (steps - 1, lowest), (0, 4),
+            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (reach, lowest), (0, 4),
             textcoords="offset points", ha="right", color="0.35", fontsize=10,
         )  # fmt: skip
         axes.set_ylim(lowest / 10 ** (2 * rows + 2), top)
-    axes.set_xlim(0, max(steps - 1, 1))
+    axes.set_xlim(0, max(reach, 1))
     axes.set(
         title="A gradient of norm 1 that enters at the last step, on its way back",
         xlabel="lag: steps before the end of a sequence",
@@ -98,7 +99,7 @@ def _draw_lags(axes: Any, report: FlowReport) -> None:
 
 
 def _label(curve: Curve) -> str:
-    inside = curve.horizon < curve.steps - 1
+    inside = curve.horizon < curve.reach
     horizon = f", horizon {number(curve.horizon)} (dot)" if inside else ""
     return horizon + (f", 0 from lag {curve.zero_from}" if curve.zero_from is not None else "")
 

@@ -55,7 +55,7 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
     for gate in dict.fromkeys(g for c in cells for g in c.saturated):
         off = gate == "h" and "relu" in report.model
         name = "units that are off" if off else f"saturated units of gate {gate}"
-        rows.append((name, [percent(float(c.saturated[gate].mean())) for c in cells]))
+        rows.append((name, [percent(c.saturation(gate)) for c in cells]))
     if any(c.retained is not None for c in cells):
         name = f"mean of gate {RETAINS[cells[0].cell]}, which keeps the state"
         rows.append((name, [_known(c.retained) for c in cells]))
@@ -66,8 +66,7 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
 
 
 def _horizon(curve: Curve) -> str:
-    steps = curve.steps - 1
-    return number(curve.horizon) if curve.horizon < steps else f"over {number(steps)}"
+    return number(curve.horizon) if curve.horizon < curve.reach else f"over {number(curve.reach)}"
 
 
 def _known(value: float | None) -> str:

@@ -14,7 +14,7 @@ __all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place"]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
-SHORTEST = 4  # steps
+SHORTEST = 4  # norms by lag
 
 
 def number(value: float) -> str:
@@ -49,8 +49,8 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
         return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
-    if curve.steps < SHORTEST:
-        steps = f"{curve.steps} step{'s' * (curve.steps > 1)}"
+    if len(curve.norms) < SHORTEST:
+        steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
     if died(curve, dtype):
         assert curve.zero_from is not None
@@ -60,10 +60,10 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
         size = f"to {number(curve.growth)} times its size at lag 1"
         return "exploding", f"exploding: {_speed(curve)}, {size}"
     if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell, dtype)}; {_share(cell)}"
+        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell, dtype)}{_share(cell)}"
     kept = curve.norms[1:] / curve.norms[1]
     return "healthy", (
-        f"healthy: over {curve.steps} steps the gradient stays between "
+        f"healthy: over {curve.reach + 1} steps the gradient stays between "
         f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
     )
 
@@ -72,7 +72,7 @@ def course(curve: Curve) -> str:
     """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?"""
     if curve.growth > EXPLODED:
         return "exploding"
-    return "vanishing" if curve.horizon < curve.steps - 1 else "healthy"
+    return "vanishing" if curve.horizon < curve.reach else "healthy"
 
 
 def died(curve: Curve, dtype: np.dtype[Any]) -> bool:
@@ -80,13 +80,14 @@ def died(curve: Curve, dtype: np.dtype[Any]) -> bool:
     if not curve.zero_from:
         return curve.zero_from == 0
     limits = np.finfo(dtype)
-    return bool(curve.norms[curve.zero_from - 1] > limits.tiny / limits.eps)
+    return bool(curve.norms[curve.zero_from // curve.every - 1] > limits.tiny / limits.eps)
 
 
 def _speed(curve: Curve) -> str:
     """The slope where it explains what happens, else what happens."""
     if course(curve) == "exploding":
-        steps, happened = float(np.argmax(curve.norms)), math.log10(curve.growth)
+        steps = float(np.argmax(curve.norms)) * curve.every
+        happened = math.log10(curve.growth)
         words = f"the gradient grows for {number(steps)} steps"
     else:
         steps, happened = curve.horizon, -2.0
@@ -108,7 +109,10 @@ def _before(cell: CellFlow, lag: float) -> str:
 
 
 def _share(cell: CellFlow) -> str:
-    return f"steps {_before(cell, cell.curve.horizon)} contribute {percent(cell.far)} of dL/dW_hh"
+    if math.isnan(cell.far):
+        return ""
+    where = _before(cell, cell.curve.horizon)
+    return f"; steps {where} contribute {percent(cell.far)} of dL/dW_hh"
 
 
 def _underflow(cell: CellFlow, dtype: np.dtype[Any]) -> str:

@@ -22,6 +22,7 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
@@ -79,6 +80,9 @@ __all__ = [
     "AutoClip",
     "CosineAnnealing",
     "Embedding",
+    "FlowMonitor",
+    "FlowReport",
+    "FlowWarning",
     "Grads",
     "LayerTrace",
     "Linear",
@@ -102,6 +106,7 @@ __all__ = [
     "find_nonfinite",
     "get_num_threads",
     "gradcheck",
+    "gradient_flow",
     "gru_backward",
     "gru_forward",
     "init",

@@ -21,24 +21,34 @@ struct RowOf {
   }
   BPTT_INLINE T at(Index i) const { return base[i / lanes<T> * stride + i % lanes<T>]; }
 
+  // In double: there squares of floats neither vanish nor overflow, nor are they subnormal.
+  BPTT_INLINE static Native<double> squares(Native<T> v) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+      return v * v;
+    } else {
+      using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));
+      const Wide wide = __builtin_convertvector(v, Wide);
+      Native<double> halves[2];
+      __builtin_memcpy(halves, &wide, sizeof wide);
+      return halves[0] * halves[0] + halves[1] * halves[1];
+    }
+  }
   BPTT_INLINE double norm() const {
     const Index whole = n / lanes<T>;
-    Native<T> sums = n > whole * lanes<T> ? block(whole) : Native<T>{};
-    sums *= sums;
-    for (Index j = 0; j < whole; ++j) {
-      const Native<T> v = load(base + j * stride);
-      sums += v * v;
-    }
-    const T sum = sum_of_lanes<T>(sums), least = sizeof(T) == sizeof(float) ? T(1e-24) : T(1e-280),
-            most = 1 / least;
-    return sum > least && sum < most ? __builtin_sqrt(static_cast<double>(sum)) : scaled_norm();
+    Native<double> sums{};
+    if (n > whole * lanes<T>) sums = squares(block(whole));
+    for (Index j = 0; j < whole; ++j) sums += squares(load(base + j * stride));
+    const double sum = sum_of_lanes<double>(sums);
+    if constexpr (sizeof(T) == sizeof(double))
+      if (sum < 1e-280 || sum > 1e280) return scaled_norm();
+    return __builtin_sqrt(sum);
   }
   // Relative to the largest: where squares vanish or overflow.
   __attribute__((noinline)) double scaled_norm() const {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
       const Native<T> v = block(j), size = v < Native<T>{} ? -v : v;
-      sizes = size <= sizes ? sizes : size;  // NaN stays
+      sizes = size <= sizes ? sizes : size;
     }
     double largest = 0;
     for (Index l = 0; l < lanes<T>; ++l)

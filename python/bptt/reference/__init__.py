@@ -25,6 +25,7 @@ from .attention import (
     dot_attention_forward,
 )
 from .cells import ACTIVATIONS as ACTIVATIONS
+from .derivatives import hvp, jvp
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
 from .products import StepClip
@@ -38,6 +39,8 @@ __all__ = [
     "dot_attention_forward",
     "gru_backward",
     "gru_forward",
+    "hvp",
+    "jvp",
     "lstm1997_backward",
     "lstm1997_forward",
     "lstm_backward",

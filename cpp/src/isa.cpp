@@ -32,12 +32,24 @@ extern const KernelTable table;
 namespace sse42 {
 extern const KernelTable table;
 }
+namespace dual_avx2 {
+extern const KernelTable table;
+}
+namespace dual_sse42 {
+extern const KernelTable table;
+}
 #elif defined(__aarch64__)
 namespace neon {
 extern const KernelTable table;
 }
+namespace dual_generic {
+extern const KernelTable table;
+}
 #else
 namespace generic {
+extern const KernelTable table;
+}
+namespace dual_generic {
 extern const KernelTable table;
 }
 #endif
@@ -83,23 +95,29 @@ KernelTable with_bf16(const KernelTable& products) {
 }
 #endif
 
+// Dual numbers are compiled apart: they are rare, and their kernels serve several sets.
+KernelTable with_duals(KernelTable table, const KernelTable& duals) {
+  table.dual = duals.dual;
+  return table;
+}
+
 // Best first. The built-in tests look at what the operating system saves as well as at the CPU.
 const Isa isas[] = {
 #if defined(__x86_64__)
-    {with_bf16(amx::table), has_amx},
-    {with_bf16(avx512bf16::table), has_bf16_products},
-    {avx512::table, has_avx512},
-    {avx2::table,
+    {with_duals(with_bf16(amx::table), dual_avx2::table), has_amx},
+    {with_duals(with_bf16(avx512bf16::table), dual_avx2::table), has_bf16_products},
+    {with_duals(avx512::table, dual_avx2::table), has_avx512},
+    {with_duals(avx2::table, dual_avx2::table),
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      }},
-    {sse42::table,
+    {with_duals(sse42::table, dual_sse42::table),
      [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
 #elif defined(__aarch64__)
-    {neon::table, [] { return true; }},
+    {with_duals(neon::table, dual_generic::table), [] { return true; }},
 #else
-    {generic::table, [] { return true; }},
+    {with_duals(generic::table, dual_generic::table), [] { return true; }},
 #endif
 };
 

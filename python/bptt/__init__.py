@@ -22,6 +22,7 @@ from .attention import Attention
 from .clip import clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .derivatives import hvp, jvp, vjp
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -82,7 +83,9 @@ __all__ = [
     "gradcheck",
     "gru_backward",
     "gru_forward",
+    "hvp",
     "init",
+    "jvp",
     "load",
     "load_metadata",
     "losses",
@@ -105,6 +108,7 @@ __all__ = [
     "slstm_forward",
     "tasks",
     "tbptt",
+    "vjp",
 ]
 
 

@@ -15,13 +15,15 @@ from ._convert import as_count as as_count
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._options import as_flag, as_options
+from ._dual import Dual, as_duals
 from .grads import Array, Grads, State
 
 StepClip = tuple[str, float] | tuple[str, float, str]
 
 
 def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -> list[Any]:
-    """All as float64 if one of them is, else all as float32; what is omitted stays None."""
+    """All as float64 if one of them is, else all as float32, or all dual numbers if one is of
+    these; what is omitted stays None."""
     for name, value in required.items():
         if value is None:
             raise TypeError(f"{caller}: {name} is None, expected an array")
@@ -30,6 +32,8 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
     dtypes = [a.dtype for a in arrays.values() if a is not None]
     wide = any(d.kind == "f" and d.itemsize >= 8 for d in dtypes)
     dtype = np.dtype(np.float64 if wide else np.float32)
+    if any(isinstance(a, Dual) for a in arrays.values()):
+        dtype = np.dtype(np.complex128)
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
@@ -113,7 +117,7 @@ def _has_bf16_kernels(cell: str, activation: str, options: dict[str, Any] | None
 
 
 @cache
-def _states(cell: str) -> int:
+def states_of(cell: str) -> int:
     return _core.cells()[cell][1]
 
 
@@ -149,7 +153,7 @@ def forward(
     caller = f"{cell}_forward"
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     dtype = arrays[0].dtype
-    initial = as_states(caller, "state", state, _states(cell), dtype)
+    initial = as_states(caller, "state", state, states_of(cell), dtype)
     if not isinstance(activation, str):
         raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
@@ -162,14 +166,15 @@ def forward(
     bf16 = as_bf16(caller, compute, dtype)
     if compute == "bf16_if_available" and not _has_bf16_kernels(cell, activation, options):
         bf16 = False
-    result = _core.forward(
-        cell, *arrays, initial if _states(cell) > 1 else initial[0],
+    run = _core.forward_dual if dtype == np.complex128 else _core.forward
+    result = run(
+        cell, *arrays, initial if states_of(cell) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
-        as_options(caller, options, _states(cell), dtype),
+        as_options(caller, options, states_of(cell), dtype),
     )  # fmt: skip
     assert result is not None
-    return result
+    return as_duals(result) if dtype == np.complex128 else result
 
 
 def backward(
@@ -182,7 +187,7 @@ def backward(
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
-    caller, states = f"{cell}_backward", _states(cell)
+    caller, states = f"{cell}_backward", states_of(cell)
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else repr(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
@@ -191,7 +196,8 @@ def backward(
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = _core.backward(
-        caller, tape, d, final, kind, bound, target, steps, count
-    )
+    results = _core.backward(caller, tape, d, final, kind, bound, target, steps, count)
+    if tape.dtype == "complex128":
+        results = as_duals(results)
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = results
     return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], peepholes, w_hr)

@@ -23,7 +23,9 @@ namespace {
 
 // Rows of a register tile, four vectors wide: what the registers hold beside a row of weights and a
 // broadcast.
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(BPTT_DUAL)  // which take two registers each
+constexpr int max_rows = BPTT_VECTOR_BYTES == 64 ? 2 : 1;
+#elif defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 6;
 #elif defined(__AVX2__)
 constexpr int max_rows = 3;
@@ -33,11 +35,14 @@ constexpr int max_rows = 2;
 
 #include "../isa/simd.inl"
 #include "math.inl"
+#include "transpose.inl"
+#if defined(BPTT_DUAL)
+#include "dual.inl"
+#endif
 // math first: the cells call it
 #include "../cells/list.hpp"
 #include "../pieces.inl"
 #include "gemm.inl"
-#include "transpose.inl"
 #include "team.inl"
 #include "layout.inl"
 #include "tape.inl"
@@ -49,6 +54,8 @@ constexpr int max_rows = 2;
 #include "bf16_cells.inl"
 #else
 #include "exact.inl"
+#endif
+#if !defined(BPTT_BF16) && !defined(BPTT_DUAL)
 #include "peak.inl"
 #endif
 #include "forward_scratch.inl"
@@ -104,19 +111,26 @@ constexpr CellKernels<typename P::T> kernels_of = {
 #define BPTT_COUNT(Cell) +1
 
 // A file that defines BPTT_BF16 has the products in bfloat16 instead of those in the precision of
-// the results.
+// the results, one that defines BPTT_DUAL dual numbers instead of float and double.
 #if defined(BPTT_BF16)
 #define BPTT_IN_BF16(Cell) kernels_of<InBf16<Cell>>,
 constexpr CellKernels<float> bf16_kernels[] = {BPTT_PLAIN_CELLS(BPTT_IN_BF16)};
 constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0, 0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
+    BPTT_ISA_NAME, 0,           0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels,
+    nullptr,       nullptr};
 #else
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
-constexpr KernelTable constant_table = {BPTT_ISA_NAME,       0 BPTT_CELLS(BPTT_COUNT), 0,
-                                        cell_kernels<float>, cell_kernels<double>,     nullptr,
-                                        multiply_adds};
+#if defined(BPTT_DUAL)
+constexpr KernelTable constant_table = {
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0, nullptr, nullptr, nullptr, cell_kernels<Dual>,
+    nullptr};
+#else
+constexpr KernelTable constant_table = {
+    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0,       cell_kernels<float>, cell_kernels<double>,
+    nullptr,       nullptr,                  multiply_adds};
+#endif
 #endif
 
 }  // namespace

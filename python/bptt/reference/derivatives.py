@@ -3,7 +3,8 @@
 
 Both passes are analytic in what they are given, so with z = p + i h v the real part of a result is
 its value at p and the imaginary part, over h, its derivative along v, without any difference of
-close numbers (Squire & Trapp, 1998, SIAM Review 40(1)): h = 1e-30 leaves the values as they are.
+close numbers (Squire & Trapp, 1998, SIAM Review 40(1)). h * h is 0 in float64, so this is the
+arithmetic of dual numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..grads import Array, Grads, State
 from .loop import backward
 from .products import StepClip
 
-STEP = 1e-30
+STEP = 1e-170
 NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state")  # of the positional arguments
 
 Primals = Mapping[str, Any] | tuple[Any, ...]

@@ -159,8 +159,8 @@ struct KernelTable {
   const CellKernels<float>* f32;   // [cells]
   const CellKernels<double>* f64;  // [cells]
   const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
-  const CellKernels<Dual>* dual;   // [cells]
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
+  const CellKernels<Dual>* dual = nullptr;                         // [cells]
 };
 
 }  // namespace bptt

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES.
+// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES; with
+// BPTT_DUAL the kernels are those of dual numbers instead of float and double.
 // Everything but the table is internal to that file: a function that two instruction sets shared
 // would be merged by the linker, and an old CPU would meet new instructions in it. So no
 // standard-library templates and no static objects in here.
@@ -23,7 +24,7 @@ namespace {
 
 // Rows of a register tile, four vectors wide: what the registers hold beside a row of weights and a
 // broadcast.
-#if defined(BPTT_DUAL)  // which take two registers each
+#if defined(BPTT_DUAL)  // a pair of registers for each
 constexpr int max_rows = BPTT_VECTOR_BYTES == 64 ? 2 : 1;
 #elif defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 6;
@@ -54,9 +55,9 @@ constexpr int max_rows = 2;
 #include "bf16_cells.inl"
 #else
 #include "exact.inl"
-#endif
-#if !defined(BPTT_BF16) && !defined(BPTT_DUAL)
+#if !defined(BPTT_DUAL)
 #include "peak.inl"
+#endif
 #endif
 #include "forward_scratch.inl"
 #include "forward.inl"
@@ -111,32 +112,32 @@ constexpr CellKernels<typename P::T> kernels_of = {
 #define BPTT_COUNT(Cell) +1
 
 // A file that defines BPTT_BF16 has the products in bfloat16 instead of those in the precision of
-// the results, one that defines BPTT_DUAL dual numbers instead of float and double.
+// the results.
 #if defined(BPTT_BF16)
 #define BPTT_IN_BF16(Cell) kernels_of<InBf16<Cell>>,
 constexpr CellKernels<float> bf16_kernels[] = {BPTT_PLAIN_CELLS(BPTT_IN_BF16)};
 constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0,           0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels,
-    nullptr,       nullptr};
+    BPTT_ISA_NAME, 0, 0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
 #else
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
-#if defined(BPTT_DUAL)
-constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0, nullptr, nullptr, nullptr, cell_kernels<Dual>,
-    nullptr};
-#else
-constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT), 0,       cell_kernels<float>, cell_kernels<double>,
-    nullptr,       nullptr,                  multiply_adds};
+#if !defined(BPTT_DUAL)
+constexpr KernelTable constant_table = {BPTT_ISA_NAME,       0 BPTT_CELLS(BPTT_COUNT), 0,
+                                        cell_kernels<float>, cell_kernels<double>,     nullptr,
+                                        multiply_adds};
 #endif
 #endif
 
 }  // namespace
 
+#if defined(BPTT_DUAL)
+extern const CellKernels<Dual>* const duals;
+const CellKernels<Dual>* const duals = cell_kernels<Dual>;
+#else
 extern const KernelTable table;
 const KernelTable table = constant_table;
+#endif
 
 }  // namespace BPTT_ISA
 }  // namespace bptt

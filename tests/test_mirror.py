@@ -22,7 +22,8 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    assert set(reference.__all__) - AHEAD == {*NAMES, "rtrl"}  # a second way to the gradients
+    others = {"rtrl", "step_jacobians", "omega"}  # what the core has in other modules, or not
+    assert set(reference.__all__) - AHEAD == {*NAMES, *others}
     assert not AHEAD & set(NAMES)
     kinds = (
         "additive_attention",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import functional
-from ._call import StepClip, as_real, as_states, states_of
+from ._call import StepClip, as_real, as_states, state_names
 from ._dual import Dual, dual, parts
 from .grads import Array, Grads, State
 
@@ -175,14 +175,13 @@ def hvp(
     True
     """
     arguments = _arguments("hvp", forward, primals, tangents)
-    states = states_of(_cell(forward))
     y, state, tape = forward(**arguments, **options)
     dy, dy_tangent = _cotangent("dy", dy, dy_tangent, y)
     dstate, dstate_tangent = _cotangent("dstate", dstate, dstate_tangent, state)
     grads = _backward(forward)(
         tape,
         _joined("hvp", "dy", dy, dy_tangent),
-        _joined_state("hvp", "dstate", dstate, dstate_tangent, states),
+        _joined_state("hvp", "dstate", dstate, dstate_tangent, _cell(forward)),
         step_clip=step_clip,
         cut=cut,
         threads=options.get("threads"),
@@ -281,8 +280,8 @@ def _arguments(caller: str, forward: Forward, primals: Primals, tangents: Primal
         for name, value in values.items()
         if name != "state"
     }
-    states = states_of(_cell(forward))
-    state = _joined_state(caller, "state", values.get("state"), along.get("state"), states)
+    pair = values.get("state"), along.get("state")
+    state = _joined_state(caller, "state", *pair, _cell(forward))
     return {**arguments, "state": state}
 
 
@@ -300,10 +299,11 @@ def _joined(caller: str, name: str, value: Any, tangent: Any) -> Dual | None:
     return dual(v, t)
 
 
-def _joined_state(caller: str, name: str, value: State, tangent: State, states: int) -> State:
+def _joined_state(caller: str, name: str, value: State, tangent: State, cell: str) -> State:
     """The same for a state of one array or a tuple of several."""
-    v = as_states(caller, name, value, states, np.float64)
-    t = as_states(caller, f"the tangent of {name}", tangent, states, np.float64)
+    v = as_states(caller, name, value, cell, np.float64)
+    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64)
+    states = len(state_names(cell))
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
     joined = tuple(_joined(caller, *each) for each in zip(labels, v, t))
     if states == 1:

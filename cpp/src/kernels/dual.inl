@@ -118,3 +118,18 @@ BPTT_INLINE Dual square_root(Dual x) {
   const double root = __builtin_sqrt(x.value);
   return {root, x.tangent / (2 * root)};
 }
+
+// Of a backward pass over dual numbers nothing is shown; see trace.inl.
+template <class P>
+struct Tracer {
+  mutable Index chunk_row = 0;
+  template <class... Args>
+  BPTT_INLINE explicit Tracer(const Args&...) {}
+  static constexpr bool on() { return false; }
+  template <class... Args>
+  BPTT_INLINE void take_h(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void take_c(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void step(const Args&...) const {}
+};

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Terms to add to a loss that keep gradients alive, with their own gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._sequences import split_state, time_major, without_padding
+from ._tape import RecurrentTape
+from .grads import Array, State
+from .layers import RNN
+
+__all__ = ["Penalty", "omega"]
+
+LEAST = 1e-20  # squared norm
+
+
+class Penalty(NamedTuple):
+    """A regulariser's value, and its gradient with respect to all that it depends on.
+
+    Attributes
+    ----------
+    value : float
+    params : dict of str to ndarray
+        By parameter name: what to add, times a factor, to the loss's gradient.
+    x, state : ndarray
+        With respect to the layer's input and initial state.
+    dy, dstate : ndarray
+        With respect to the `dy` and `dstate` that were given.
+    """
+
+    value: float
+    params: dict[str, Array]
+    x: Array
+    state: Array
+    dy: Array
+    dstate: Array
+
+
+def omega(
+    tape: RecurrentTape,
+    dy: ArrayLike | None = None,
+    dstate: State = None,
+    *,
+    immediate: bool = False,
+) -> Penalty:
+    """Penalty on a gradient that shrinks or grows on its way back through an RNN.
+
+    With d_t = dL/dh_t, all that reaches h_t, and p_{t-1} = d_t dh_t/dh_{t-1}, what step t passes
+    back:
+
+        Omega = mean of (|p_{t-1}|^2 / |d_t|^2 - 1)^2
+
+    over steps and sequences. It is 0 where every step keeps the length of the gradient of L. Steps
+    with |d_t| < 1e-10, such as those before a gradient that has vanished, do not count.
+
+    Parameters
+    ----------
+    tape : RecurrentTape
+        Third result of an `RNN`'s `forward`: one layer, one direction, its parameters as they were
+        then.
+    dy, dstate : array_like, optional
+        Those of the layer's `backward`: the gradient of L with respect to the output (T, B, H), or
+        (B, T, H) with `batch_first`, and to the final state (1, B, H); zeros if omitted.
+    immediate : bool, optional
+        The gradient of the paper: d_t and h_t are taken as constants, so that Omega depends on
+        nothing but the w_hh in dh_t/dh_{t-1}; all gradients but that are 0. False: the exact one.
+
+    Returns
+    -------
+    Penalty
+        The exact gradient holds `dy` and `dstate` constant. Where they depend on the parameters, as
+        with every loss that is not linear in y, its part by way of them is that of a loss with
+        gradient ``.dy`` with respect to `dy`.
+
+    Raises
+    ------
+    ValueError
+        If the layer is another than a plain RNN, or a shape disagrees with its results.
+    TypeError
+        If `tape` is not that of a layer.
+
+    Notes
+    -----
+    Squared norms and the mean are those of the authors' program, to which their factor of 4
+    belongs; the paper writes a sum over t, of norms that are not squared in its equation (9).
+
+    Exact gradient: with u_t = dOmega/dd_t + dOmega/dp_t it is the derivative of dL/d(w) along a
+    shift of all h_t by u_t: one pass forward in time for the tangent of that shift, and one
+    ordinary backward pass for what the slopes of the activation change.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks",
+    section 3.3, arXiv:1211.5063; github.com/pascanur/trainingRNNs.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> rnn = bptt.RNN(2, 8, seed=0)
+    >>> x = np.random.default_rng(0).standard_normal((20, 4, 2))
+    >>> y, h, tape = rnn.forward(x)
+    >>> dh = np.ones_like(h)
+    >>> grads = rnn.backward(tape, dstate=dh).params
+    >>> penalty = bptt.regularise.omega(tape, dstate=dh)
+    >>> round(penalty.value, 3)
+    0.615
+    >>> for name, g in grads.items():
+    ...     g += 4 * penalty.params[name]
+    """
+    layer = _plain_rnn("omega", tape)
+    w = layer.parameters["weight_hh_l0"].astype(np.float64)
+    slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
+    d, delta, passed = _passed_back(_given(tape, dy, dstate), slope, w)
+
+    norm, kept = (d * d).sum(axis=2), (passed * passed).sum(axis=2)
+    counts = norm >= LEAST
+    terms = max(int(counts.sum()), 1)
+    ratio = np.divide(kept, norm, out=np.ones_like(norm), where=counts)
+    value = float(((ratio - 1) ** 2).sum() / terms)
+
+    # dOmega/dp_{t-1}, and the part of dOmega/dd_t that is not by way of p.
+    factor = np.divide(4 * (ratio - 1) / terms, norm, out=np.zeros_like(norm), where=counts)
+    to_passed = factor[:, :, None] * passed
+    to_d, to_argument = np.zeros_like(d), np.zeros_like(d)
+    if not immediate:
+        to_d -= (factor * ratio)[:, :, None] * d
+        tangent = np.zeros(d.shape[1:])
+        for t in range(len(d)):
+            to_passed[t] += tangent
+            to_delta = to_passed[t] @ w.T
+            to_argument[t] = bend[t] * d[t] * to_delta
+            to_d[t] += slope[t] * to_delta
+            tangent = to_d[t]
+        to_d = without_padding(to_d, tape.lengths)
+
+    swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
+    grads = layer.backward(tape, to_argument.transpose(swap))
+    grads.params["weight_hh_l0"] += np.einsum("tbi,tbj->ij", delta, to_passed)
+    to_final = np.zeros((1, *d.shape[1:]), layer.dtype)
+    rows, last = _last_steps(tape)
+    to_final[0, rows] = to_d[last, rows]
+    to_dy = to_d.transpose(swap).astype(layer.dtype)
+    return Penalty(value, *grads, to_dy, to_final)
+
+
+def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:
+    if not isinstance(tape, RecurrentTape):
+        raise TypeError(f"{where}: tape is {tape!r}, expected that of a layer's forward")
+    layer = tape.layer
+    # Options of the function are leak, preact_clip, resets, dilation, skip, zoneout and h_mask.
+    plain = len(tape.cells) == 1 and tape.cells[0].options is None
+    if not isinstance(layer, RNN) or not plain or layer.residual:
+        raise ValueError(
+            f"{where}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "
+            "and direction without resets and options but activation and lengths"
+        )
+    return layer
+
+
+def _last_steps(tape: RecurrentTape) -> tuple[Array, Array]:
+    """Sequences that have a step, and their last ones."""
+    T, B = tape.shape
+    lengths = np.full(B, T) if tape.lengths is None else tape.lengths
+    rows = np.flatnonzero(lengths)
+    return rows, lengths[rows] - 1
+
+
+def _given(tape: RecurrentTape, dy: ArrayLike | None, dstate: State) -> Array:
+    """What reaches h from the loss directly, (T, B, H)."""
+    layer, (T, B) = tape.layer, tape.shape
+    given = np.zeros((T, B, layer.hidden_size))
+    if dy is not None:
+        array = time_major(layer, "dy", dy, layer.hidden_size, "directions * H", tape.shape)
+        given += without_padding(array, tape.lengths)
+    final = split_state(layer, "dstate", dstate, B)[0]
+    if final is not None:
+        rows, last = _last_steps(tape)
+        given[last, rows] += final[rows]
+    return given
+
+
+def _passed_back(d: Array, slope: Array, w: Array) -> tuple[Array, Array, Array]:
+    """d_t of what is given, the gradients delta_t of the activation's argument, and p_{t-1}."""
+    delta, passed = np.empty_like(d), np.empty_like(d)
+    for t in reversed(range(len(d))):
+        delta[t] = slope[t] * d[t]
+        passed[t] = delta[t] @ w
+        if t:
+            d[t - 1] += passed[t]
+    return d, delta, passed
+
+
+# phi' and phi''/phi' from h: a gradient g of phi' is one of phi''/phi' g with respect to h.
+SLOPES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "tanh": lambda h: (1 - h * h, -2 * h),
+    "sigmoid": lambda h: (h * (1 - h), 1 - 2 * h),
+    "relu": lambda h: (np.where(h > 0, 1.0, 0.0), np.zeros_like(h)),
+    "leaky_relu": lambda h: (np.where(h > 0, 1.0, 0.01), np.zeros_like(h)),
+    "identity": lambda h: (np.ones_like(h), np.zeros_like(h)),
+}

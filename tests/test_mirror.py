@@ -22,7 +22,13 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    others = {"rtrl", "step_jacobians", "omega"}  # what the core has in other modules, or not
+    others = {
+        "rtrl",
+        "step_jacobians",
+        "omega",
+        "jvp",
+        "hvp",
+    }  # what the core has in other modules, or not
     assert set(reference.__all__) - AHEAD == {*NAMES, *others}
     assert not AHEAD & set(NAMES)
     kinds = (

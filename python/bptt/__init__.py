@@ -23,6 +23,7 @@ from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
+from .derivatives import hvp, jvp, layer_hvp, vjp
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
@@ -109,9 +110,12 @@ __all__ = [
     "gradient_flow",
     "gru_backward",
     "gru_forward",
+    "hvp",
     "init",
     "jacobian",
     "jacobian_norms",
+    "jvp",
+    "layer_hvp",
     "load",
     "load_metadata",
     "losses",
@@ -141,6 +145,7 @@ __all__ = [
     "step_jacobians",
     "tasks",
     "tbptt",
+    "vjp",
 ]
 
 

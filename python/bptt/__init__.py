@@ -22,8 +22,8 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
-from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .derivatives import hvp, jvp, layer_hvp, vjp
+from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,

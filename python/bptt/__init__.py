@@ -56,6 +56,7 @@ from .jacobians import (
     spectral_radius,
     step_jacobians,
 )
+from .lags import by_lag
 from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .nonfinite import NonFinite
@@ -97,6 +98,7 @@ __all__ = [
     "additive_attention_backward",
     "additive_attention_forward",
     "binary_cross_entropy",
+    "by_lag",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",

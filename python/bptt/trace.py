@@ -116,7 +116,7 @@ def off_or_saturated(activation: str, value: Array) -> Array:
     if activation in ("sigmoid", "hard_sigmoid"):
         return np.asarray((value < 0.01) | (value > 0.99))
     if activation == "tanh":
-        return np.asarray(np.abs(value) > 0.99)
+        return np.asarray((value < -0.99) | (value > 0.99))
     if activation in ("relu", "leaky_relu"):
         return np.asarray(value <= 0)
     return np.zeros(value.shape, bool)
@@ -226,14 +226,16 @@ class Trace:
         that is looked at. Read from the tape
         when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
         """
-        valid = self.valid[:, :, None]
-        fractions = {}
+        counts = {}
         for name, activation in self.source.ranges.items():
-            value = self.source.value(name)
-            ends = off_or_saturated(activation, value) & valid
-            with np.errstate(invalid="ignore"):
-                fractions[name] = ends.sum((1, 2)) / (valid.sum((1, 2)) * value.shape[2])
-        return fractions
+            ends = off_or_saturated(activation, self.source.value(name))
+            if self.source.lengths is not None:
+                ends &= self.valid[:, :, None]
+            # step by step: with an axis it would make integers of them all
+            counts[name] = np.array([np.count_nonzero(step) for step in ends])
+        with np.errstate(invalid="ignore"):
+            units = self.source.sizes[1] * self.valid.sum(1)
+            return {name: count / units for name, count in counts.items()}
 
     @cached_property
     def vanished_at(self) -> Vanished | None:

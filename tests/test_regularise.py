@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Omega: its value by definition, its gradient by the complex step and by finite differences."""
+"""Regularisers: values by definition, gradients by the complex step and by finite differences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.regularise import omega
+from bptt.regularise import flossing, omega
 
 STEP = 1e-30
 ACTIVATIONS = ["tanh", "sigmoid", "relu", "leaky_relu", "identity"]
@@ -30,13 +30,21 @@ def case(activation="tanh", lengths=None, batch_first=False):
     return rnn, given, lengths
 
 
-def twin(rnn, given, lengths):
-    """The value, from arrays by name, real or complex."""
+def twin_tape(rnn, given, lengths):
+    """Of arrays by name, real or complex."""
     weights = [given.get(name, rnn.parameters[name]) for name in NAMES]
-    tape = reference.rnn_forward(
+    return reference.rnn_forward(
         given["x"], *weights, given["state"][0], activation=rnn.activation, lengths=lengths
     )[2]
-    return reference.omega(tape, given["dy"], given["dstate"][0])
+
+
+def twin(rnn, given, lengths):
+    return reference.omega(twin_tape(rnn, given, lengths), given["dy"], given["dstate"][0])
+
+
+def twin_flossing(rnn, given, lengths):
+    start = np.linalg.qr(np.random.default_rng(0).standard_normal((H, 2)))[0]
+    return reference.flossing(twin_tape(rnn, given, lengths), start)
 
 
 def own(rnn, given, lengths, **how):
@@ -48,7 +56,7 @@ def own(rnn, given, lengths, **how):
     return got._replace(x=order(got.x), dy=order(got.dy))
 
 
-def complex_step(rnn, given, lengths, name):
+def complex_step(rnn, given, lengths, name, twin=twin):
     array = given[name] if name in given else rnn.parameters[name]
     gradient = np.empty(array.shape)
     for index in np.ndindex(array.shape):
@@ -73,6 +81,47 @@ def test_value_and_exact_gradient(activation, lengths):
             want = complex_step(rnn, given, lengths, name)
             error = np.abs(found - want).max() / max(np.abs(want).max(), 1e-3)
             assert error < 1e-10, name
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 1, 0, 5]])
+@pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "identity"])
+def test_flossing_and_its_gradient(activation, lengths):
+    rnn, given, _ = case(activation)
+    got = flossing(rnn.forward(given["x"], given["state"], lengths)[2], 2)
+    assert got.value == pytest.approx(twin_flossing(rnn, given, lengths), rel=1e-12)
+    found = {**got.params, "state": got.state}
+    if lengths is None:
+        found["x"] = got.x
+    for name, gradient in found.items():
+        want = complex_step(rnn, given, lengths, name, twin_flossing)
+        assert np.abs(gradient - want).max() < 1e-10 * max(np.abs(want).max(), 1), name
+    assert got.dy is got.dstate is None
+
+
+def test_exponents_of_a_known_network():
+    """W_hh = 0.5 times an orthogonal matrix: all exponents are log(0.5)."""
+    rnn = bptt.RNN(2, 6, activation="identity", dtype="float64", seed=0)
+    bptt.init.orthogonal(rnn.parameters["weight_hh_l0"], 0, gain=0.5)
+    tape = rnn.forward(np.ones((30, 3, 2)))[2]
+    for n in (1, 3, 6):
+        got = flossing(tape, n)
+        assert got.value == pytest.approx(n * np.log(0.5) ** 2, rel=1e-12)
+        # a change of W_hh by a factor e^s shifts them by s
+        along = (got.params["weight_hh_l0"] * rnn.parameters["weight_hh_l0"]).sum()
+        assert along == pytest.approx(2 * n * np.log(0.5), rel=1e-12)
+
+
+def test_flossing_before_training_lengthens_the_horizon():
+    rnn = bptt.RNN(2, 16, seed=0)
+    x = np.random.default_rng(0).standard_normal((60, 8, 2))
+    adam = bptt.Adam(rnn.parameters, lr=3e-3)
+    reach = []
+    for _ in range(150):
+        _, h, tape = rnn.forward(x)
+        dx = rnn.backward(tape, dstate=np.ones_like(h)).x
+        reach.append(np.linalg.norm(dx[0]) / np.linalg.norm(dx[-1]))
+        adam.step(flossing(tape, 4).params)
+    assert reach[-1] > 1e6 * reach[0]
 
 
 def test_gradient_by_finite_differences():
@@ -163,24 +212,45 @@ def test_steps_without_a_gradient_do_not_count():
     assert omega(tape, only).value == pytest.approx(np.mean(((passed**2).sum(1) / H - 1) ** 2))
 
 
+def test_flossing_in_float32_and_batch_first():
+    rnn, given, lengths = case(lengths=[7, 3, 0, 5])
+    for p in rnn.parameters.values():
+        p /= 2  # where tanh saturates, 1 - h^2 loses digits of h in float32
+    want = flossing(rnn.forward(given["x"], lengths=lengths)[2], 3)
+    other = bptt.RNN(I, H, batch_first=True, seed=0)
+    other.load(rnn.parameters)
+    got = flossing(other.forward(given["x"].swapaxes(0, 1), lengths=lengths)[2], 3)
+    assert got.value == pytest.approx(want.value, rel=1e-4)
+    pairs = zip(want.params.values(), got.params.values())
+    for a, b in [*pairs, (want.x, got.x.swapaxes(0, 1)), (want.state, got.state)]:
+        assert b.dtype == np.float32
+        np.testing.assert_allclose(b, a, atol=1e-4 * np.abs(a).max())
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_float32_and_batch_first(batch_first):
     rnn, given, lengths = case(lengths=[7, 3, 0, 5], batch_first=batch_first)
     want = own(*case(lengths=lengths))
     got = own(rnn, given, lengths)
-    for a, b in zip([*want.params.values(), *want[2:]], [*got.params.values(), *got[2:]]):
+    for a, b in zip([*want.params.values(), *want[2:6]], [*got.params.values(), *got[2:6]]):
         np.testing.assert_array_equal(a, b)
     single = bptt.RNN(I, H, batch_first=batch_first, seed=0)
     single.load(rnn.parameters)
     got = own(single, given, lengths)
     assert got.value == pytest.approx(want.value, rel=1e-5)
-    for a, b in zip([*want.params.values(), *want[2:]], [*got.params.values(), *got[2:]]):
+    for a, b in zip([*want.params.values(), *want[2:6]], [*got.params.values(), *got[2:6]]):
         assert b.dtype == np.float32
         np.testing.assert_allclose(b, a, atol=2e-5 * np.abs(a).max())
 
 
 def tape_of(layer):
     return layer.forward(np.ones((2, 1, layer.input_size)))[2]
+
+
+def dead():
+    rnn = bptt.RNN(1, 2, activation="relu", seed=0)
+    rnn.parameters["bias_ih_l0"][...] = [5, -5]
+    return tape_of(rnn)
 
 
 EXPECTED = (
@@ -202,6 +272,21 @@ ERRORS = [
         lambda: omega(tape_of(bptt.RNN(1, 2)), np.ones((2, 1, 3))),
         ValueError,
         "RNN: dy has shape (2, 1, 3), expected",
+    ),
+    (
+        lambda: flossing(tape_of(bptt.GRU(1, 2)), 1),
+        ValueError,
+        f"flossing: tape is that of GRU(1, 2), {EXPECTED}",
+    ),
+    (
+        lambda: flossing(tape_of(bptt.RNN(1, 2)), 3),
+        ValueError,
+        "flossing: n is 3, expected 1..2",
+    ),
+    (
+        lambda: flossing(dead(), 2),
+        FloatingPointError,
+        "flossing: dh_t/dh_(t-1) at step 0 keeps less than n = 2 directions, expected fewer exp",
     ),
 ]
 

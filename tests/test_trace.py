@@ -11,8 +11,17 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference.loop import filled, retreat
-from recurrences import Case, backward, call, forward, named, supported
-from test_recurrences import BACKWARD, CORE, DTYPES, TOLERANCE, cast, same_bits, shapes_of
+from recurrences import Case, backward, call, forward, named
+from test_recurrences import (
+    BACKWARD,
+    CORE,
+    DTYPES,
+    TOLERANCE,
+    cast,
+    same_bits,
+    shapes_of,
+    supported,
+)
 
 PLAIN = [Case("", cell, {}) for cell in ("rnn", "lstm", "gru")]
 GRU_BEFORE = Case("gru-before", "gru", {"reset_after": False})
@@ -28,7 +37,7 @@ def traces(c: Any, **how: Any) -> list[Any]:
 
 def arrays(trace: Any) -> dict[str, Any]:
     """All that it shows, by name."""
-    found = {"norms": trace.norms[:, :, :-2], "dh": trace.dh, "valid": trace.valid}
+    found = {"norms": trace.norms[:, :, :-2], "dh": trace.dh, "valid": trace.valid * 1}
     found |= {name: a for name, a in trace.full._asdict().items() if isinstance(a, np.ndarray)}
     found |= {f"gate {name}": a for name, a in trace.full.gates.items()}
     if trace.source.plain_weights:
@@ -199,8 +208,8 @@ def test_a_healthy_weight_gradient_and_a_dead_state_gradient() -> None:
     assert not grads.state.any()
     assert not trace.dh[0]
     step, _ = trace.vanished_at
-    assert 50 < step < 180
-    assert not trace.dh_by_sequence[: step - 40].any()
+    assert 0 < step < 100
+    assert trace.dh[step + 1] > 0
     assert trace.shares.w_hh.share[-20:].sum() > 0.99
 
 

@@ -8,7 +8,7 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
 loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step,
-`omega` a regulariser's value.
+`regularise` values of regularisers, `trace` what a backward pass shows of itself.
 
 Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
 layer_norm with reset_after=False.
@@ -30,9 +30,9 @@ from .derivatives import hvp, jvp
 from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
-from .omega import omega
 from .products import StepClip
 from .products import clip_step as clip_step
+from .regularise import flossing, omega
 from .rtrl import rtrl
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "additive_attention_forward",
     "dot_attention_backward",
     "dot_attention_forward",
+    "flossing",
     "gru_backward",
     "gru_forward",
     "hvp",

@@ -55,4 +55,3 @@ def horizon(norms) -> float:
 def norm(arrays) -> float:
     parts = arrays if isinstance(arrays, (tuple, list)) else [arrays]
     return float(np.sqrt(sum(np.sum(np.square(p, dtype=np.float64)) for p in parts)))
-

@@ -167,6 +167,8 @@ struct CellKernels {
   // them as rows [R, H]; of the call it reads dims, rows, options and tape.
   const char* names;
   void (*read)(const BackwardCall<T>&, int which, T* rows);
+  // How many of its numbers in a row are not between low and high, added to counts [R].
+  void (*count_outside)(const BackwardCall<T>&, int which, double low, double high, double* counts);
 };
 
 struct KernelTable {

@@ -109,16 +109,19 @@ std::vector<std::string> Plan<T>::names() const {
 template <class T>
 void Plan<T>::read(const void* tape, int which, T* out) const {
   const Impl& p = *impl_;
-  if (p.rows().segments > 1)
-    refuse(p.spec.caller, "the tape was kept in segments, expected one without checkpoint");
-  BackwardCall<T> call{};
-  call.dims = p.dims, call.rows = p.rows(), call.options = p.options;
-  call.tape = typename Impl::TapePieces(p, const_cast<void*>(tape)).kernel;
-  if (!p.rearranged()) return p.cell.read(call, which, out);
-  std::vector<T> rows(static_cast<std::size_t>(p.total() * p.dims.H));
-  p.cell.read(call, which, rows.data());
-  const Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
-  p.rearrangement().scatter(rows.data(), p.dims.H, out, p.lengths, alone);
+  const BackwardCall<T> call = p.reading_call(tape);
+  p.scattered(p.dims.H, out, [&](T* rows) { p.cell.read(call, which, rows); });
+}
+
+template <class T>
+void Plan<T>::count_outside(const void* tape, int which, double low, double high,
+                            double* counts) const {
+  const Impl& p = *impl_;
+  const BackwardCall<T> call = p.reading_call(tape);
+  p.scattered(1, counts, [&](double* rows) {
+    std::fill_n(rows, p.total(), 0.0);
+    p.cell.count_outside(call, which, low, high, rows);
+  });
 }
 
 template class Plan<float>;

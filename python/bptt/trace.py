@@ -78,8 +78,8 @@ class Source:
         Of the forward call.
     plain_weights : bool
         Is a weight's gradient the product of those of the gates with what it multiplied?
-    value : callable
-        By the name of a gate its value after every step, (T, B, H).
+    count_outside : callable
+        By the name of a gate and two bounds: how many of its values are outside, (T, B).
     """
 
     cell: str
@@ -89,7 +89,7 @@ class Source:
     lengths: Array | None
     reverse: bool
     plain_weights: bool
-    value: Callable[[str], Array]
+    count_outside: Callable[[str, float, float], Array]
 
     @property
     def places(self) -> list[tuple[str, int]]:
@@ -111,15 +111,17 @@ def activations(
     return {name: activation if name == inner else gate_activation for name in names}
 
 
-def off_or_saturated(activation: str, value: Array) -> Array:
-    """Is an activation within 0.01 of an end of its range? For those without ends: is it off?"""
-    if activation in ("sigmoid", "hard_sigmoid"):
-        return np.asarray((value < 0.01) | (value > 0.99))
-    if activation == "tanh":
-        return np.asarray((value < -0.99) | (value > 0.99))
-    if activation in ("relu", "leaky_relu"):
-        return np.asarray(value <= 0)
-    return np.zeros(value.shape, bool)
+INSIDE = {
+    **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
+    "tanh": (-0.99, 0.99),
+    **dict.fromkeys(("relu", "leaky_relu"), (np.nextafter(0, 1), np.inf)),
+    "identity": (-np.inf, np.inf),
+}
+
+
+def count_outside(value: Array, low: float, high: float) -> Array:
+    """(T, B): how many of a step's values (T, B, H) are not between the bounds."""
+    return np.asarray(((value < low) | (value > high)).sum(2))
 
 
 def _over_batch(norms: Array) -> Array:
@@ -226,16 +228,13 @@ class Trace:
         that is looked at. Read from the tape
         when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
         """
-        counts = {}
+        fractions, valid = {}, self.valid
         for name, activation in self.source.ranges.items():
-            ends = off_or_saturated(activation, self.source.value(name))
-            if self.source.lengths is not None:
-                ends &= self.valid[:, :, None]
-            # step by step: with an axis it would make integers of them all
-            counts[name] = np.array([np.count_nonzero(step) for step in ends])
-        with np.errstate(invalid="ignore"):
-            units = self.source.sizes[1] * self.valid.sum(1)
-            return {name: count / units for name, count in counts.items()}
+            counts = self.source.count_outside(name, *INSIDE[activation])
+            with np.errstate(invalid="ignore"):
+                units = self.source.sizes[1] * valid.sum(1)
+                fractions[name] = np.where(valid, counts, 0).sum(1) / units
+        return fractions
 
     @cached_property
     def vanished_at(self) -> Vanished | None:

@@ -30,6 +30,7 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
+  virtual py::object count_outside(const std::string& name, double low, double high) const = 0;
   virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
   py::tuple arguments;                 // of the forward call; the core refers to arrays in them
@@ -79,6 +80,17 @@ struct TapeOf : Tape {
     auto out = make<T, 3>({dims[0], dims[1], dims[3]});
     plan.read(buffer.get(), static_cast<int>(found - known.begin()), out.mutable_data());
     return std::move(out);
+  }
+
+  // How many of a gate's values are outside, (T, B).
+  py::object count_outside(const std::string& name, double low, double high) const override {
+    const std::vector<std::string> known = plan.names();
+    const auto found = std::find(known.begin(), known.end(), name);
+    if (found == known.end()) throw py::key_error(name);
+    auto counts = make<double, 2>({dims[0], dims[1]});
+    plan.count_outside(buffer.get(), static_cast<int>(found - known.begin()), low, high,
+                       counts.mutable_data());
+    return std::move(counts);
   }
 
   py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,

@@ -167,6 +167,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("options",
                              [](const Tape& t) { return py::object(t.arguments[options]); })
       .def_readonly("nbytes", &Tape::bytes)
+      .def("count_outside", &Tape::count_outside)
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })

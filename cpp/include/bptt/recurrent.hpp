@@ -189,6 +189,10 @@ class Plan {
   // std::invalid_argument when the tape was kept in segments (Spec::checkpoint).
   void read(const void* tape, int which, T* out) const;
 
+  // How many of its numbers are below low or above high at each step, counts [T, B]; throws as
+  // read() does.
+  void count_outside(const void* tape, int which, double low, double high, double* counts) const;
+
  private:
   struct Impl;
   std::unique_ptr<const Impl> impl_;

@@ -112,7 +112,8 @@ constexpr CellKernels<typename P::T> kernels_of = {
     forward<P>,
     backward<P>,
     P::Cell::names,
-    read<P>};
+    read<P>,
+    count_outside<P>};
 
 #define BPTT_COUNT(Cell) +1
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The gates and states of a forward pass, by name, from its tape.
 
-// Value `which` of Cell::names, of all rows: [R, H]. The tape holds all steps in one segment.
-template <class P>
-void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
+// f(row, block, value `which` of Cell::names) for all rows. The tape holds all steps in one
+// segment.
+template <class P, class F>
+void each_value(const BackwardCall<typename P::T>& call, int which, const F& f) {
   using T = typename P::T;
   using Cell = typename P::Cell;
   constexpr Index L = lanes<T>;
@@ -34,7 +35,34 @@ void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out
         Cell::read(call.options, p, k, s0, v);
         for (int q = 1; q < Cell::states; ++q)
           v[Cell::values + q - 1] = load(states.after(q, t).at(j, row));
-        store(out + (first + row) * d.H + j * L, v[which].v, used_lanes<T>(j, d.H));
+        f(first + row, j, v[which].v);
       }
   }
+}
+
+// All of them: [R, H].
+template <class P>
+void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
+  using T = typename P::T;
+  const Index H = call.dims.H;
+  each_value<P>(call, which, [&](Index row, Index j, Native<T> v) {
+    store(out + row * H + j * lanes<T>, v, used_lanes<T>(j, H));
+  });
+}
+
+// How many of a row are not between low and high: added to counts [R].
+template <class P>
+void count_outside(const BackwardCall<typename P::T>& call, int which, double low, double high,
+                   double* counts) {
+  using T = typename P::T;
+  each_value<P>(call, which, [&](Index row, Index j, Native<T> v) {
+    T lane[lanes<T>];
+    store(lane, v);
+    int count = 0;
+    for (Index l = 0; l < used_lanes<T>(j, call.dims.H); ++l) {
+      const double value = value_of(lane[l]);
+      count += (value < low) | (value > high);
+    }
+    counts[row] += count;
+  });
 }

@@ -256,7 +256,7 @@ def measure(
                 retained=_retained(layer, tape.cells[k], inside),
                 radius=radius,
                 bound=bound,
-                nonfinite=find_nonfinite(tape.cells[k], reverse=reverse == 1) or trace.nonfinite,
+                nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
             )
         )

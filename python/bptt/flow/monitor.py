@@ -16,7 +16,7 @@ import numpy as np
 from .._convert import as_count
 from ..io import Path
 from ..nonfinite import NonFinite
-from ..trace import LayerTrace, Trace, off_or_saturated
+from ..trace import LayerTrace, Trace
 from .measure import RETAINS, curve_of, rms_by_lag
 from .verdict import course, died, number, percent
 
@@ -253,13 +253,13 @@ def _sample(name: str, trace: Trace) -> dict[str, Any]:
 
 
 def _saturated(trace: Trace) -> dict[str, float | None]:
-    """The mean over all steps; `Trace.saturated`, which is by step, takes longer."""
-    valid, count, fractions = trace.valid[..., None], max(int(trace.valid.sum()), 1), {}
-    for name, activation in trace.source.ranges.items():
-        value = trace.source.value(name)
-        ends = np.count_nonzero(off_or_saturated(activation, value) & valid)
-        fractions[name] = _plain(ends / (count * value.shape[2]))
-    return fractions
+    """The mean over all steps of all sequences."""
+    steps = trace.valid.sum(1)
+    count = max(int(steps.sum()), 1)
+    return {
+        name: _plain(float(np.nansum(fraction * steps)) / count)
+        for name, fraction in trace.saturated.items()
+    }
 
 
 def _describe(place: NonFinite) -> str:

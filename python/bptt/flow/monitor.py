@@ -83,15 +83,16 @@ class FlowMonitor:
     >>> import bptt
     >>> x, target, _ = bptt.tasks.adding(T=30, batch=16, seed=0)
     >>> rnn, monitor = bptt.RNN(2, 16, seed=0), bptt.FlowMonitor(every=5, on_alert=print)
-    >>> sgd = bptt.SGD(rnn.parameters, lr=0.01)
+    >>> sgd = bptt.SGD(rnn.parameters, lr=0.1)
     >>> for step in range(10):
     ...     y, h, tape = rnn.forward(x)
-    ...     grads = rnn.backward(tape, dstate=h - target[:, None], trace=monitor.wants(step))
+    ...     dh = (h - target[:, None]) / h.size
+    ...     grads = rnn.backward(tape, dstate=dh, trace=monitor.wants(step))
     ...     monitor.update(step, grads.trace)
     ...     sgd.step(grads.params)
-    step 0: layer 0: vanishing, horizon 9.11 steps
+    step 0: layer 0: vanishing, horizon 9.52 steps
     >>> [round(record["cells"][0]["horizon"]) for record in monitor.records]
-    [9, 9]
+    [10, 12]
     """
 
     def __init__(

@@ -26,6 +26,8 @@ from .verdict import KINDS, judge
 
 __all__ = ["FlowReport", "gradient_flow"]
 
+OWN = "your own"  # a loss that is no probe
+
 Loss = str | Callable[[Array], tuple[float, ArrayLike]]
 
 
@@ -218,9 +220,6 @@ def gradient_flow(
     )
 
 
-OWN = "your own"
-
-
 def _batch(layer: Recurrent, x: Any) -> Array:
     """x with an axis for the batch."""
     array = np.asarray(x)
@@ -234,7 +233,7 @@ def _loss(
     if dy is not None:
         if loss != "last":
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(layer, to_numpy(dy)).astype(layer.dtype)
+        return None, OWN, _batch(layer, to_numpy(dy))
     if callable(loss):
         value, gradient = loss(y)
         return float(value), OWN, to_numpy(gradient)

@@ -17,12 +17,13 @@ from .._convert import as_count
 from ..io import Path
 from ..nonfinite import NonFinite
 from ..trace import LayerTrace, Trace, off_or_saturated
-from .measure import RETAINS, curve_of, rms_by_lag
+from .measure import RETAINS, Curve, rms_by_lag
 from .verdict import course, died, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
 SATURATED = 0.95  # of a gate's units, from which on it is called dead
+GATES_EVERY = 4  # samples; reading the gates from a tape takes longer than all else of a sample
 
 
 class FlowWarning(UserWarning):
@@ -65,9 +66,9 @@ class FlowMonitor:
         The samples: "step"; "cells", a dict for each layer and direction with its "name", the norms
         "last" and "first" at the last and first step (root mean square over sequences), the
         "horizon" in steps (None if it is beyond the sequence), the "growth" (largest norm over
-        that at lag 1), "saturated" (mean fraction by gate) and "verdict"; "nonfinite", where the
-        first value that is not finite was, or None; and whatever else was given to `update`. None
-        stands for numbers that are not finite.
+        that at lag 1), "saturated" (mean fraction by gate; in every fourth sample) and "verdict";
+        "nonfinite", where the first value that is not finite was, or None; and whatever else was
+        given to `update`. None stands for numbers that are not finite.
     alerts : list of Alert
 
     Raises
@@ -137,7 +138,8 @@ class FlowMonitor:
         """
         if trace is None:
             return
-        place, cells = trace.nonfinite, [_sample(name, cell) for name, cell in _cells(trace)]
+        place, gates = trace.nonfinite, len(self.records) % GATES_EVERY == 0
+        cells = [_sample(name, cell, gates) for name, cell in _cells(trace)]
         record = {
             "step": int(step),
             **{name: _plain(value) for name, value in numbers.items()},
@@ -229,21 +231,21 @@ def _cells(trace: Trace | LayerTrace) -> Iterator[tuple[str, Trace]]:
         yield f"layer {k // directions}" + ", reverse" * (k % directions), each
 
 
-def _sample(name: str, trace: Trace) -> dict[str, Any]:
+def _sample(name: str, trace: Trace, gates: bool) -> dict[str, Any]:
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
-    sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
+    saturated = _saturated(trace) if gates else {}
+    sample = {"name": name, **sample, "verdict": "too short", "saturated": saturated}
     norms = trace.dh_by_sequence if trace.dc_by_sequence is None else trace.dc_by_sequence
     lengths = trace.valid.sum(0)
     if lengths.max(initial=0) < 2:
         return sample
-    dtype = trace.weights[0].dtype
     with np.errstate(all="ignore"):
         by_lags = rms_by_lag(norms, lengths, trace.source.reverse)
-        curve = curve_of(by_lags, dtype)
     sample |= {"last": _plain(by_lags[0]), "first": _plain(by_lags[-1])}
     if not np.isfinite(by_lags).all():
         return sample | {"verdict": "non-finite"}
-    if died(curve, dtype):
+    curve = Curve(by_lags, trace.weights[0].dtype)
+    if died(curve):
         return sample | {"verdict": "dead"}
     horizon = None if curve.horizon >= curve.reach else curve.horizon
     return sample | {

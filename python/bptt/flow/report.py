@@ -202,7 +202,7 @@ def gradient_flow(
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
         cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
-    judged = [judge(cell, layer.dtype) for cell in cells]
+    judged = [judge(cell) for cell in cells]
     study = Study(
         layer, given, ends, seed, cells, [kind for kind, _ in judged], grads.params,
         own_loss=words == OWN, entering=_entering(layer, gradient, ends),

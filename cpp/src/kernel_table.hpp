@@ -167,8 +167,10 @@ struct CellKernels {
   // them as rows [R, H]; of the call it reads dims, rows, options and tape.
   const char* names;
   void (*read)(const BackwardCall<T>&, int which, T* rows);
-  // How many of its numbers in a row are not between low and high, added to counts [R].
-  void (*count_outside)(const BackwardCall<T>&, int which, double low, double high, double* counts);
+  int values;  // so many of the names are gates
+  // How many of a row's values of each gate are not between low and high, added to [R, values].
+  void (*count_outside)(const BackwardCall<T>&, const double* low, const double* high,
+                        double* counts);
 };
 
 struct KernelTable {

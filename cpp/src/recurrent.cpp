@@ -51,6 +51,10 @@ bool Plan<T>::has_apart() const {
   return impl_->cell.apart;
 }
 template <class T>
+int Plan<T>::read_gates() const {
+  return impl_->cell.values;
+}
+template <class T>
 bool Plan<T>::has_inner() const {
   return impl_->cell.inner;
 }
@@ -114,13 +118,13 @@ void Plan<T>::read(const void* tape, int which, T* out) const {
 }
 
 template <class T>
-void Plan<T>::count_outside(const void* tape, int which, double low, double high,
+void Plan<T>::count_outside(const void* tape, const double* low, const double* high,
                             double* counts) const {
   const Impl& p = *impl_;
   const BackwardCall<T> call = p.reading_call(tape);
-  p.scattered(1, counts, [&](double* rows) {
-    std::fill_n(rows, p.total(), 0.0);
-    p.cell.count_outside(call, which, low, high, rows);
+  p.scattered(p.cell.values, counts, [&](double* rows) {
+    std::fill_n(rows, p.total() * p.cell.values, 0.0);
+    p.cell.count_outside(call, low, high, rows);
   });
 }
 

@@ -17,7 +17,7 @@ from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
 from ._options import as_flag, as_options
 from .grads import Array, Grads, State
-from .trace import FullTrace, Source, Trace, activations, count_outside
+from .trace import GATES, Bounds, FullTrace, Source, Trace, activations, count_outside
 
 StepClip = tuple[str, float] | tuple[str, float, str]
 
@@ -109,14 +109,17 @@ def source_of(tape: _core.Tape) -> Source:
         tape.cell, activations(tape.cell, **{"activation": given["activation"], **options}),
         (tape.h.shape[2], tape.dims[3]), _states(tape.cell), given["lengths"], given["reverse"],
         options.get("heads", 1) == 1 and options.get("layer_norm") is None,
-        lambda name, low, high: outside(tape, name, low, high),
+        lambda bounds: outside(tape, bounds),
     )  # fmt: skip
 
 
-def outside(tape: _core.Tape, name: str, low: float, high: float) -> Array:
-    if name == "h":
-        return count_outside(tape.h, low, high)
-    return np.asarray(tape.count_outside(name, low, high))
+def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
+    if "h" in bounds:
+        return {"h": count_outside(tape.h, bounds["h"])}
+    gates = GATES[tape.cell]
+    given = [bounds.get(name, (-np.inf, np.inf)) for name in gates]
+    counts = tape.count_outside([low for low, _ in given], [high for _, high in given])
+    return {name: counts[:, :, k] for k, name in enumerate(gates) if name in bounds}
 
 
 def full_trace(

@@ -61,6 +61,9 @@ class FullTrace(NamedTuple):
     apart: Array | None
 
 
+Bounds = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Source:
     """What a trace knows of the calls that it comes from.
@@ -79,7 +82,7 @@ class Source:
     plain_weights : bool
         Is a weight's gradient the product of those of the gates with what it multiplied?
     count_outside : callable
-        By the name of a gate and two bounds: how many of its values are outside, (T, B).
+        By the bounds of each gate: how many of its values are outside, (T, B) by gate.
     """
 
     cell: str
@@ -89,7 +92,7 @@ class Source:
     lengths: Array | None
     reverse: bool
     plain_weights: bool
-    count_outside: Callable[[str, float, float], Array]
+    count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
 
     @property
     def places(self) -> list[tuple[str, int]]:
@@ -111,17 +114,17 @@ def activations(
     return {name: activation if name == inner else gate_activation for name in names}
 
 
-INSIDE = {
+INSIDE: dict[str, Bounds] = {
     **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
     "tanh": (-0.99, 0.99),
-    **dict.fromkeys(("relu", "leaky_relu"), (np.nextafter(0, 1), np.inf)),
+    **dict.fromkeys(("relu", "leaky_relu"), (1.2e-38, np.inf)),
     "identity": (-np.inf, np.inf),
 }
 
 
-def count_outside(value: Array, low: float, high: float) -> Array:
+def count_outside(value: Array, bounds: Bounds) -> Array:
     """(T, B): how many of a step's values (T, B, H) are not between the bounds."""
-    return np.asarray(((value < low) | (value > high)).sum(2))
+    return np.asarray(((value < bounds[0]) | (value > bounds[1])).sum(2))
 
 
 def _over_batch(norms: Array) -> Array:
@@ -228,13 +231,11 @@ class Trace:
         that is looked at. Read from the tape
         when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
         """
-        fractions, valid = {}, self.valid
-        for name, activation in self.source.ranges.items():
-            counts = self.source.count_outside(name, *INSIDE[activation])
-            with np.errstate(invalid="ignore"):
-                units = self.source.sizes[1] * valid.sum(1)
-                fractions[name] = np.where(valid, counts, 0).sum(1) / units
-        return fractions
+        valid = self.valid
+        counts = self.source.count_outside({k: INSIDE[a] for k, a in self.source.ranges.items()})
+        with np.errstate(invalid="ignore"):
+            units = self.source.sizes[1] * valid.sum(1)
+            return {name: np.where(valid, n, 0).sum(1) / units for name, n in counts.items()}
 
     @cached_property
     def vanished_at(self) -> Vanished | None:

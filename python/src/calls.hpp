@@ -30,7 +30,8 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
-  virtual py::object count_outside(const std::string& name, double low, double high) const = 0;
+  virtual py::object count_outside(const std::vector<double>& low,
+                                   const std::vector<double>& high) const = 0;
   virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
   py::tuple arguments;                 // of the forward call; the core refers to arrays in them
@@ -82,14 +83,14 @@ struct TapeOf : Tape {
     return std::move(out);
   }
 
-  // How many of a gate's values are outside, (T, B).
-  py::object count_outside(const std::string& name, double low, double high) const override {
-    const std::vector<std::string> known = plan.names();
-    const auto found = std::find(known.begin(), known.end(), name);
-    if (found == known.end()) throw py::key_error(name);
-    auto counts = make<double, 2>({dims[0], dims[1]});
-    plan.count_outside(buffer.get(), static_cast<int>(found - known.begin()), low, high,
-                       counts.mutable_data());
+  // How many of each gate's values are outside, (T, B, gates); all gates, in the order of names.
+  py::object count_outside(const std::vector<double>& low,
+                           const std::vector<double>& high) const override {
+    const auto gates = static_cast<std::size_t>(plan.read_gates());
+    if (low.size() != gates || high.size() != gates)
+      throw std::invalid_argument("count_outside: expected two bounds for each gate");
+    auto counts = make<double, 3>({dims[0], dims[1], plan.read_gates()});
+    plan.count_outside(buffer.get(), low.data(), high.data(), counts.mutable_data());
     return std::move(counts);
   }
 

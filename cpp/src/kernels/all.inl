@@ -113,7 +113,12 @@ constexpr CellKernels<typename P::T> kernels_of = {
     backward<P>,
     P::Cell::names,
     read<P>,
+    P::Cell::values,
+#if defined(BPTT_DUAL)
+    nullptr};
+#else
     count_outside<P>};
+#endif
 
 #define BPTT_COUNT(Cell) +1
 

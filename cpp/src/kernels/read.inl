@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The gates and states of a forward pass, by name, from its tape.
 
-// f(row, block, value `which` of Cell::names) for all rows. The tape holds all steps in one
+// f(row, block, values in the order of Cell::names) for all rows. The tape holds all steps in one
 // segment.
 template <class P, class F>
-void each_value(const BackwardCall<typename P::T>& call, int which, const F& f) {
+void each_value(const BackwardCall<typename P::T>& call, const F& f) {
   using T = typename P::T;
   using Cell = typename P::Cell;
   constexpr Index L = lanes<T>;
@@ -35,7 +35,7 @@ void each_value(const BackwardCall<typename P::T>& call, int which, const F& f) 
         Cell::read(call.options, p, k, s0, v);
         for (int q = 1; q < Cell::states; ++q)
           v[Cell::values + q - 1] = load(states.after(q, t).at(j, row));
-        f(first + row, j, v[which].v);
+        f(first + row, j, v);
       }
   }
 }
@@ -45,24 +45,30 @@ template <class P>
 void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
   using T = typename P::T;
   const Index H = call.dims.H;
-  each_value<P>(call, which, [&](Index row, Index j, Native<T> v) {
-    store(out + row * H + j * lanes<T>, v, used_lanes<T>(j, H));
+  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+    store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
   });
 }
 
-// How many of a row are not between low and high: added to counts [R].
+#if !defined(BPTT_DUAL)
+// How many of a row's values are not between their bounds, for the gates of Cell::names: added to
+// counts [R, gates].
 template <class P>
-void count_outside(const BackwardCall<typename P::T>& call, int which, double low, double high,
+void count_outside(const BackwardCall<typename P::T>& call, const double* low, const double* high,
                    double* counts) {
   using T = typename P::T;
-  each_value<P>(call, which, [&](Index row, Index j, Native<T> v) {
-    T lane[lanes<T>];
-    store(lane, v);
-    int count = 0;
-    for (Index l = 0; l < used_lanes<T>(j, call.dims.H); ++l) {
-      const double value = value_of(lane[l]);
-      count += (value < low) | (value > high);
+  constexpr int gates = P::Cell::values;
+  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+    const Index used = used_lanes<T>(j, call.dims.H);
+    const Vec<T> zero(0), one(1);
+    BPTT_UNROLL for (int k = 0; k < gates; ++k) {
+      const Vec<T> ones = select_nonpositive(v[k] - Vec<T>(high[k]), zero, one) +
+                          select_nonpositive(Vec<T>(low[k]) - v[k], zero, one);
+      T lane[lanes<T>];
+      store(lane, ones.v);
+      const T sum = sum_of_lanes<T>(load(lane, used));
+      counts[row * gates + k] += static_cast<double>(sum);
     }
-    counts[row] += count;
   });
 }
+#endif

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from ..grads import Array
 from ..io import write_atomically
 from .models import LAYERS, layer_of
 from .report import FlowReport, gradient_flow
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["add_arguments", "run"]
 
@@ -28,14 +30,20 @@ goes: how far back it reaches, whether it vanishes or explodes, and what would h
 def _file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"has {text!r}, expected a file in an existing folder")
+        raise _refused(text, "a file in an existing folder")
     return path
 
 
 def _seed(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"has {text!r}, expected a whole number from 0 up")
+        raise _refused(text, "a whole number from 0 up")
     return int(text)
+
+
+def _refused(text: str, expected: str) -> Exception:
+    from argparse import ArgumentTypeError  # here, as `import bptt` needs no parser
+
+    return ArgumentTypeError(f"has {text!r}, expected {expected}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,48 +21,85 @@ from ..recurrent import Recurrent
 from ..shares import parts_of
 from ..trace import Trace
 
-__all__ = ["CellFlow", "Curve", "at_ends", "curve_of", "measure", "probe", "unit_vectors"]
+__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "rms_by_lag", "unit_vectors"]
 
 RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The gradient that enters at the end of a sequence, on its way back: norms by lag.
+    """The gradient that enters at the end of a sequence, on its way back.
 
     Attributes
     ----------
     norms : ndarray
         ||dL/dh|| or ||dL/dc|| so many steps before the end of a sequence, root mean square over the
         sequences that long; with a dilation, at its multiples, as it is 0 between them.
+    dtype : numpy.dtype
+        What the gradient was computed in.
     every : int
         1, or the dilation: the steps from one of the norms to the next.
-    factor : float
-        What one step back multiplies the norm by, exp of the slope of log norms over lags: the
-        median of the slopes between lags half the range apart (Theil, 1950), from lag 1 on and as
-        far as norms are safe from rounding; NaN if these are fewer than 4.
-    tenfold : float
-        Steps in which it falls (or grows) to a tenth (or ten times): ln 10 / |ln factor|.
-    horizon : float
-        The lag at which it has fallen to 1 % of what it was at lag 1; inf if it never has.
-    growth : float
-        The largest norm from lag 1 on, over that at lag 1.
-    zero_from : int or None
-        The lag from which on it is exactly 0.
     """
 
     norms: Array
-    every: int
-    factor: float
-    tenfold: float
-    horizon: float
-    growth: float
-    zero_from: int | None
+    dtype: np.dtype[Any]
+    every: int = 1
 
     @property
     def reach(self) -> int:
         """The longest lag, in steps."""
         return (len(self.norms) - 1) * self.every
+
+    @property
+    def safe(self) -> float:
+        """Smaller norms suffer from subnormal numbers, which have fewer digits."""
+        limits = np.finfo(self.dtype)
+        return float(limits.tiny / limits.eps)
+
+    @cached_property
+    def factor(self) -> float:
+        """What one step back multiplies the norm by: exp of the slope of log norms over lags.
+
+        The median of the slopes between lags half the range apart (Theil, 1950, the incomplete
+        method), from lag 1 on as far as norms are `safe`; NaN if these are fewer than 4.
+        """
+        usable = np.isfinite(self.norms) & (self.norms > self.safe)
+        usable[:1] = True  # lag 0 does not take part
+        end = len(usable) if usable.all() else int(np.argmin(usable))
+        logs = np.log(self.norms[1:end])
+        half = len(logs) // 2
+        if half < 2:
+            return float("nan")
+        slopes = (logs[half:] - logs[: len(logs) - half]) / (half * self.every)
+        return float(np.exp(np.median(slopes)))
+
+    @property
+    def tenfold(self) -> float:
+        """Steps in which it falls to a tenth or grows ten times: ln 10 / |ln factor|."""
+        rate = abs(math.log(self.factor))
+        return math.log(10) / rate if rate else math.inf
+
+    @cached_property
+    def horizon(self) -> float:
+        """The lag at which it is down to 1 % of what it was at lag 1; inf if it never is."""
+        if len(self.norms) < 2:
+            return math.inf
+        return self.every * float(memory_horizon(self.norms, reverse=True))
+
+    @cached_property
+    def growth(self) -> float:
+        """The largest norm from lag 1 on, over that at lag 1."""
+        if len(self.norms) < 2:
+            return 1.0
+        with np.errstate(all="ignore"):
+            return float(np.max(self.norms[1:]) / self.norms[1])
+
+    @cached_property
+    def zero_from(self) -> int | None:
+        """The lag from which on it is exactly 0."""
+        nonzero = np.flatnonzero(self.norms)
+        after = int(nonzero[-1]) + 1 if nonzero.size else 0
+        return after * self.every if after < len(self.norms) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,34 +208,6 @@ def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
     return np.asarray(scale[:, 0] * np.sqrt(squares))
 
 
-def curve_of(norms: Array, dtype: np.dtype[Any], every: int = 1) -> Curve:
-    """The numbers of norms, `every` so many lags, of gradients computed in `dtype`."""
-    slope, some = _slope(norms, dtype) / every, len(norms) > 1
-    after = len(norms) - int(np.argmax(norms[::-1] != 0)) if norms.any() else 0
-    with np.errstate(all="ignore"):
-        return Curve(
-            norms,
-            every,
-            factor=float(np.exp(slope)),
-            tenfold=float(np.log(10) / np.abs(slope)),
-            horizon=every * memory_horizon(norms, reverse=True) if some else float("inf"),
-            growth=float(np.max(norms[1:] / norms[1])) if some else 1.0,
-            zero_from=after * every if after < len(norms) else None,
-        )
-
-
-def _slope(norms: Array, dtype: np.dtype[Any]) -> np.float64:
-    """Theil's incomplete method: as robust as with all pairs, in linear time."""
-    limits = np.finfo(dtype)
-    safe = np.isfinite(norms) & (norms > limits.tiny / limits.eps)
-    safe[:1] = True  # lag 0 does not take part
-    logs = np.log(norms[1 : len(norms) if safe.all() else int(np.argmin(safe))])
-    half = len(logs) // 2
-    if half < 2:
-        return np.float64("nan")
-    return np.float64(np.median((logs[half:] - logs[: len(logs) - half]) / half))
-
-
 # --- gradients that enter at the end --------------------------------------------------------------
 
 
@@ -226,7 +237,7 @@ def probe(
     trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
     norms = {"h": trace.dh_by_sequence, "c": trace.dc_by_sequence}
     return {
-        state: curve_of(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
+        state: Curve(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
         for state, values in norms.items()
         if values is not None
     }

@@ -17,7 +17,7 @@ from .._convert import as_count
 from ..io import Path
 from ..nonfinite import NonFinite
 from ..trace import LayerTrace, Trace
-from .measure import RETAINS, curve_of, rms_by_lag
+from .measure import RETAINS, Curve, rms_by_lag
 from .verdict import course, died, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
@@ -65,9 +65,9 @@ class FlowMonitor:
         The samples: "step"; "cells", a dict for each layer and direction with its "name", the norms
         "last" and "first" at the last and first step (root mean square over sequences), the
         "horizon" in steps (None if it is beyond the sequence), the "growth" (largest norm over
-        that at lag 1), "saturated" (mean fraction by gate) and "verdict"; "nonfinite", where the
-        first value that is not finite was, or None; and whatever else was given to `update`. None
-        stands for numbers that are not finite.
+        that at lag 1), "saturated" (mean fraction by gate) and "verdict";
+        "nonfinite", where the first value that is not finite was, or None; and whatever else was
+        given to `update`. None stands for numbers that are not finite.
     alerts : list of Alert
 
     Raises
@@ -83,15 +83,16 @@ class FlowMonitor:
     >>> import bptt
     >>> x, target, _ = bptt.tasks.adding(T=30, batch=16, seed=0)
     >>> rnn, monitor = bptt.RNN(2, 16, seed=0), bptt.FlowMonitor(every=5, on_alert=print)
-    >>> sgd = bptt.SGD(rnn.parameters, lr=0.01)
+    >>> sgd = bptt.SGD(rnn.parameters, lr=0.1)
     >>> for step in range(10):
     ...     y, h, tape = rnn.forward(x)
-    ...     grads = rnn.backward(tape, dstate=h - target[:, None], trace=monitor.wants(step))
+    ...     dh = (h - target[:, None]) / h.size
+    ...     grads = rnn.backward(tape, dstate=dh, trace=monitor.wants(step))
     ...     monitor.update(step, grads.trace)
     ...     sgd.step(grads.params)
-    step 0: layer 0: vanishing, horizon 9.11 steps
+    step 0: layer 0: vanishing, horizon 9.52 steps
     >>> [round(record["cells"][0]["horizon"]) for record in monitor.records]
-    [9, 9]
+    [10, 12]
     """
 
     def __init__(
@@ -136,7 +137,8 @@ class FlowMonitor:
         """
         if trace is None:
             return
-        place, cells = trace.nonfinite, [_sample(name, cell) for name, cell in _cells(trace)]
+        place = trace.nonfinite
+        cells = [_sample(name, cell) for name, cell in _cells(trace)]
         record = {
             "step": int(step),
             **{name: _plain(value) for name, value in numbers.items()},
@@ -230,19 +232,19 @@ def _cells(trace: Trace | LayerTrace) -> Iterator[tuple[str, Trace]]:
 
 def _sample(name: str, trace: Trace) -> dict[str, Any]:
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
-    sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
+    saturated = _saturated(trace)
+    sample = {"name": name, **sample, "verdict": "too short", "saturated": saturated}
     norms = trace.dh_by_sequence if trace.dc_by_sequence is None else trace.dc_by_sequence
     lengths = trace.valid.sum(0)
     if lengths.max(initial=0) < 2:
         return sample
-    dtype = trace.weights[0].dtype
     with np.errstate(all="ignore"):
         by_lags = rms_by_lag(norms, lengths, trace.source.reverse)
-        curve = curve_of(by_lags, dtype)
     sample |= {"last": _plain(by_lags[0]), "first": _plain(by_lags[-1])}
     if not np.isfinite(by_lags).all():
         return sample | {"verdict": "non-finite"}
-    if died(curve, dtype):
+    curve = Curve(by_lags, trace.weights[0].dtype)
+    if died(curve):
         return sample | {"verdict": "dead"}
     horizon = None if curve.horizon >= curve.reach else curve.horizon
     return sample | {

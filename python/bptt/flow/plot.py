@@ -110,6 +110,7 @@ def _draw_shares(axes: Any, report: FlowReport) -> None:
         total = 100 * np.cumsum(cell.share)
         axes.plot(total, "--" if cell.reverse else "-", color=colour(cell), lw=2.2, label=cell.name)
     axes.axhline(100, color="0.35", ls=":", lw=1.2)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlim(0, max(steps - 1, 1))
     axes.set(
         title="Where $dL/dW_{hh}$ of the loss comes from",

@@ -26,6 +26,8 @@ from .verdict import KINDS, judge
 
 __all__ = ["FlowReport", "gradient_flow"]
 
+OWN = "your own"  # a loss that is no probe
+
 Loss = str | Callable[[Array], tuple[float, ArrayLike]]
 
 
@@ -200,7 +202,7 @@ def gradient_flow(
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
         cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
-    judged = [judge(cell, layer.dtype) for cell in cells]
+    judged = [judge(cell) for cell in cells]
     study = Study(
         layer, given, ends, seed, cells, [kind for kind, _ in judged], grads.params,
         own_loss=words == OWN, entering=_entering(layer, gradient, ends),
@@ -218,9 +220,6 @@ def gradient_flow(
     )
 
 
-OWN = "your own"
-
-
 def _batch(layer: Recurrent, x: Any) -> Array:
     """x with an axis for the batch."""
     array = np.asarray(x)
@@ -234,7 +233,7 @@ def _loss(
     if dy is not None:
         if loss != "last":
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(layer, to_numpy(dy)).astype(layer.dtype)
+        return None, OWN, _batch(layer, to_numpy(dy))
     if callable(loss):
         value, gradient = loss(y)
         return float(value), OWN, to_numpy(gradient)

@@ -40,7 +40,7 @@ def place(nonfinite: Any, cell: CellFlow) -> str:
     )
 
 
-def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
+def judge(cell: CellFlow) -> tuple[str, str]:
     """One of `KINDS`, and a sentence that begins with it."""
     curve = cell.curve
     if cell.nonfinite is not None:
@@ -52,7 +52,7 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
     if len(curve.norms) < SHORTEST:
         steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if died(curve, dtype):
+    if died(curve):
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
         return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
@@ -60,7 +60,7 @@ def judge(cell: CellFlow, dtype: np.dtype[Any]) -> tuple[str, str]:
         size = f"to {number(curve.growth)} times its size at lag 1"
         return "exploding", f"exploding: {_speed(curve)}, {size}"
     if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell, dtype)}{_share(cell)}"
+        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
     kept = curve.norms[1:] / curve.norms[1]
     return "healthy", (
         f"healthy: over {curve.reach + 1} steps the gradient stays between "
@@ -75,12 +75,11 @@ def course(curve: Curve) -> str:
     return "vanishing" if curve.horizon < curve.reach else "healthy"
 
 
-def died(curve: Curve, dtype: np.dtype[Any]) -> bool:
+def died(curve: Curve) -> bool:
     """Zero at once, which rounding does not explain."""
     if not curve.zero_from:
         return curve.zero_from == 0
-    limits = np.finfo(dtype)
-    return bool(curve.norms[curve.zero_from // curve.every - 1] > limits.tiny / limits.eps)
+    return bool(curve.norms[curve.zero_from // curve.every - 1] > curve.safe)
 
 
 def _speed(curve: Curve) -> str:
@@ -115,7 +114,9 @@ def _share(cell: CellFlow) -> str:
     return f"; steps {where} contribute {percent(cell.far)} of dL/dW_hh"
 
 
-def _underflow(cell: CellFlow, dtype: np.dtype[Any]) -> str:
-    if cell.curve.zero_from is None:
+def _underflow(cell: CellFlow) -> str:
+    curve = cell.curve
+    if curve.zero_from is None:
         return ""
-    return f", to exactly zero {_before(cell, cell.curve.zero_from - 1)} ({dtype} underflow)"
+    where = _before(cell, curve.zero_from - 1)
+    return f", to exactly zero {where} ({curve.dtype} underflow)"

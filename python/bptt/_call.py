@@ -16,6 +16,7 @@ from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._options import as_flag, as_options
 from .grads import Array, Grads, State
+from .trace import FullTrace, Source, Trace, activations
 
 StepClip = tuple[str, float] | tuple[str, float, str]
 
@@ -81,6 +82,36 @@ def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
     return (str(kind), float(min(bound, sys.float_info.max)), str(target))
+
+
+def as_trace(caller: str, value: bool | str | None) -> int:
+    """0: none, 1: norms, 2: the gradients behind them as well."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return int(bool(value))
+    if isinstance(value, str) and value == "full":
+        return 2
+    raise ValueError(f"{caller}: trace is {value!r}, expected True, False or 'full'")
+
+
+def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
+    norms, dh, dc, gates, apart, operand, inner = traced
+    given, options = tape.arguments, tape.options or {}
+    names = activations(tape.cell, **{"activation": given["activation"], **options})
+    x, lengths = given["x"], given["lengths"]
+    full = None
+    if dh is not None:
+        if lengths is not None:  # the padding may hold anything
+            x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
+        full = FullTrace(
+            dh, dc, dict(zip(names, np.split(gates, len(names), -1))), x, operand,
+            inner if tape.cell == "gru" else None, apart,
+        )  # fmt: skip
+    plain = options.get("heads", 1) == 1 and options.get("layer_norm") is None
+    source = Source(
+        tape.cell, names, (tape.h.shape[2], tape.dims[3]), _states(tape.cell), lengths,
+        given["reverse"], plain, lambda name: np.asarray(getattr(tape, name)),
+    )  # fmt: skip
+    return Trace(source, norms, full, weights)
 
 
 def as_threads(caller: str, value: Any) -> int:
@@ -177,6 +208,7 @@ def backward(
     dstate: State,
     step_clip: StepClip | None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
@@ -189,7 +221,10 @@ def backward(
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, cell, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = _core.backward(
-        caller, tape, d, final, kind, bound, target, steps, count
+    level = as_trace(caller, trace)
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, traced = _core.backward(
+        caller, tape, d, final, kind, bound, target, steps, count, level
     )
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], peepholes, w_hr)
+    state = initial if states > 1 else initial[0]
+    shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, trace=shown)

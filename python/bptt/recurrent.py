@@ -36,6 +36,7 @@ from ._tape import RecurrentTape
 from .dense import Layer, LayerGrads, Seed
 from .grads import Array, State
 from .stream import Stream, stream_of
+from .trace import LayerTrace, Trace
 
 # Held only to count; a lock inside each layer would keep it from being copied and pickled.
 _COUNTING = threading.Lock()
@@ -324,6 +325,7 @@ class Recurrent(Layer, ABC):
         *,
         step_clip: _call.StepClip | None = None,
         cut: int | None = None,
+        trace: bool | str | None = None,
     ) -> LayerGrads:
         """Backpropagate through time: gradients of a loss from those of the layer's results.
 
@@ -343,6 +345,9 @@ class Recurrent(Layer, ABC):
         cut : int, optional
             No gradient goes back after every so many steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.
+        trace : bool or "full", optional
+            Show how the gradient went: `LayerGrads.trace`, a `LayerTrace`. "full" keeps all
+            gradients of states and gates, and needs the memory.
 
         Returns
         -------
@@ -369,11 +374,13 @@ class Recurrent(Layer, ABC):
         back = getattr(functional, f"{self._cell.name}_backward")
         params: dict[str, Array] = {}
         dinitial: list[State] = [None] * len(tape.cells)
+        traces: list[Trace | None] = [None] * len(tape.cells)
         for layer in reversed(range(self.num_layers)):
             dys = [None] * D if d is None else np.split(d, D, axis=-1)
             dxs, above = [], d
             for k, dy_k in enumerate(dys, layer * D):
-                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut)
+                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut, trace=trace)
+                traces[k] = g.trace
                 params |= {name: getattr(g, argument) for argument, name in self._names[k].items()}
                 dinitial[k] = g.state
                 dxs.append(g.x)
@@ -384,4 +391,5 @@ class Recurrent(Layer, ABC):
                 d = d + without_padding(above, tape.lengths)
         dx = d.swapaxes(0, 1) if self.batch_first else d
         dstate = join_state(self, dinitial, tape.shape[1])
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate)
+        shown = LayerTrace([t for t in traces if t]) if trace else None
+        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, shown)

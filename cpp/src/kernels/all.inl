@@ -54,6 +54,7 @@ constexpr int max_rows = 2;
 #include "forward_scratch.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
+#include "trace.inl"
 #include "inner.inl"
 #include "backward.inl"
 #include "read.inl"
@@ -71,8 +72,8 @@ std::size_t forward_scratch_bytes(const Dims& d, Index rows) {
   return ForwardScratch<P>(nullptr, d, rows).bytes;
 }
 template <class P>
-std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip) {
-  return BackwardScratch<P>(nullptr, d, rows, skip).bytes;
+std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip, bool traced) {
+  return BackwardScratch<P>(nullptr, d, rows, skip, traced).bytes;
 }
 template <class P>
 bool forward(const ForwardCall<typename P::T>& call, const Team& team) {
@@ -91,6 +92,8 @@ constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::states,
     P::Cell::params,
     truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
+    (P::Cell::sums > P::Cell::gates),
+    P::Cell::inner,
     weights_bytes<P>,
     tape_bytes<P>,
     forward_scratch_bytes<P>,

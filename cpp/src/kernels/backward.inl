@@ -7,22 +7,6 @@
 // Of a step's results: the gradients of the sums, what is passed back to h by an inner product.
 enum class Which { sums, passed, all };
 
-// Does an inner product take h, and gradients of some sums come before it?
-template <class Cell>
-constexpr bool inner_takes_h() {
-  if constexpr (Cell::inner)
-    return Cell::Inner::takes_h;
-  else
-    return false;
-}
-template <class Cell>
-constexpr int inner_gives() {
-  if constexpr (Cell::inner)
-    return Cell::Inner::gives;
-  else
-    return 0;
-}
-
 template <class P>
 struct Backward {
   using T = typename P::T;
@@ -44,6 +28,7 @@ struct Backward {
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
   T* const dsums;
+  const Tracer<P> tracer;
   const typename P::Backward products;
   const InnerBackward<P> inner;
 
@@ -53,7 +38,7 @@ struct Backward {
         rows(c.rows),
         team(t),
         tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows, c.extras.skip),
+        scratch(c.scratch, c.dims, c.rows, c.extras.skip, c.trace.norms),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
         units(blocks_of_rank(d.H)),
@@ -61,8 +46,15 @@ struct Backward {
         own_groups(t.sequences && t.size == c.rows.groups),
         patience{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
+        tracer{c, c.rows, dsums, of_group(scratch.traced_h, blocks_of<T>(d.P)),
+               of_group(scratch.traced_c, blocks)},
         products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
-        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, patience) {}
+        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience) {}
+
+  // Of an array of each group, [block][row in chunk][lane].
+  T* of_group(T* base, Index n_blocks) const {
+    return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
+  }
 
   // Of `count` sequences, those of this rank.
   Range sequences(Index count) const {
@@ -121,6 +113,8 @@ struct Backward {
           load(tape.params + (j * Cell::params + i) * L);
       if constexpr (Cell::general && !Cell::inner)
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
+      if constexpr (!Cell::inner)
+        tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
       if constexpr (Cell::general) start_states(t, row, j, ds, stays);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
@@ -131,6 +125,7 @@ struct Backward {
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
+      if constexpr (Cell::states > 1) tracer.take_c(j, first + row, ds[1]);
       if constexpr (Cell::general) {
         BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
@@ -301,6 +296,7 @@ struct Backward {
   void run_chunk(const Span& chunk, const Forward<P>& forward) const {
     const StepClip& clip = call.step_clip;
     const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
+    tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
@@ -314,7 +310,7 @@ struct Backward {
       }
       step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
       if (clips_sums && !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip({sums, rows.chunk_rows * S, S}, d.H, Cell::sums, r);
+            limits.clip(t, {sums, rows.chunk_rows * S, S}, d.H, Cell::sums, r);
             if constexpr (takes_h) inner.take_clipped(first, r);
           }))
         return;
@@ -332,6 +328,7 @@ struct Backward {
       if (patience.stopped) return;
     }
     if (!own_groups && !patience.wait()) return;
+    if (tracer.on()) trace(chunk, forward);
     const Range all = {0, d.I + d.U + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
@@ -341,6 +338,14 @@ struct Backward {
         group_gradient(chunk, g, all, every_block, forward);
     input_gradient(chunk);
     if (!own_groups) patience.wait();
+  }
+
+  void trace(const Span& chunk, const Forward<P>& forward) const {
+    const Range share = share_of(chunk.rows, 1, team);
+    for (Index t = chunk.begin; t < chunk.end; ++t) {
+      const Index first = rows.first[t] - chunk.row, count = rows.count[t];
+      tracer.step(t, own_groups ? sequences(count) : part_of(share, first, count), tape, forward);
+    }
   }
 
   bool run() const {

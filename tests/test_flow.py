@@ -235,8 +235,7 @@ def test_sequences_of_different_lengths():
     rnn = bptt.RNN(SIZE, HIDDEN, dtype="float64", seed=0)
     report = bptt.gradient_flow(rnn, X, lengths=lengths)
     (cell,) = report.cells
-    squares, count = np.zeros(T), np.zeros(T)
-    whole, parts = 0.0, []
+    norms, whole, parts = {}, 0.0, []
     u = entering(0, 0)
     for b in np.flatnonzero(lengths):  # each sequence alone
         n = lengths[b]
@@ -244,16 +243,22 @@ def test_sequences_of_different_lengths():
         dy = np.zeros_like(y)
         dy[-1] = u[b]
         grads = bptt.rnn_backward(tape, dy, trace="full")
-        squares[:n] += grads.trace.dh[::-1] ** 2
-        count[:n] += 1
+        norms[b] = grads.trace.dh[::-1]
         whole = whole + grads.w_hh
         parts.append(_by_step(grads, y))
-    np.testing.assert_allclose(cell.curve.norms, np.sqrt(squares / count), rtol=1e-9)
+    linked = [1.0]
+    for k in range(1, T):  # from one lag to the next, of those that have both
+        both = [norm for norm in norms.values() if len(norm) > k]
+        linked.append(
+            linked[-1] * math.sqrt(sum(n[k] ** 2 for n in both) / sum(n[k - 1] ** 2 for n in both))
+        )
+    np.testing.assert_allclose(cell.curve.norms, linked, rtol=1e-9)
+    assert cell.first == pytest.approx(math.sqrt(sum(n[-1] ** 2 for n in norms.values())))
     expected = np.zeros(T)
     for part in parts:
         expected[: len(part)] += (part[::-1] * whole).sum((1, 2)) / (whole**2).sum()
     np.testing.assert_allclose(cell.share, expected, atol=1e-12)
-    assert "steps before the end of a sequence contribute" in report.verdicts[0]
+    assert f"lags above {math.floor(cell.curve.horizon)} contribute" in report.verdicts[0]
     assert "0 to 60 steps" in str(report)
 
 

@@ -34,7 +34,8 @@ class Curve:
     ----------
     norms : ndarray
         ||dL/dh|| or ||dL/dc|| so many steps before the end of a sequence, root mean square over the
-        sequences that long; with a dilation, at its multiples, as it is 0 between them.
+        sequences; of different lengths, those that end are left out of both sides of a ratio. With
+        a dilation, at its multiples, as it is 0 between them.
     dtype : numpy.dtype
         What the gradient was computed in.
     every : int
@@ -117,6 +118,8 @@ class CellFlow:
         gradients back, whatever the loss and other layers do.
     dh : ndarray, shape (T,)
         ||dL/dh_t|| of the loss itself, over batch and units.
+    first : float
+        The same at the step of each sequence that is processed first: t = 0, in reverse its last.
     share : ndarray, shape (steps,)
         By lag from the end of each sequence, the share of dL/dW_hh that comes from the steps there:
         <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
@@ -139,6 +142,7 @@ class CellFlow:
     cell: str
     curves: dict[str, Curve]
     dh: Array
+    first: float
     share: Array
     saturated: dict[str, Array]
     retained: float | None
@@ -170,11 +174,6 @@ class CellFlow:
         return float(np.nanmean(self.saturated[gate]))
 
     @property
-    def first(self) -> float:
-        """||dL/dh|| of the loss at the step that is processed first: t = 0, in reverse T - 1."""
-        return float(self.dh[-1 if self.reverse else 0])
-
-    @property
     def far(self) -> float:
         """Share of dL/dW_hh from lags beyond the horizon; 0 if it is infinite."""
         beyond = np.arange(len(self.share)) > self.curve.horizon
@@ -199,8 +198,21 @@ def by_lag(values: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
 
 
 def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
-    """Root mean square over the sequences that are so long, of norms (T, B) by step."""
+    """Root mean square over the sequences that are so long, of norms (T, B) by step.
+
+    Where a sequence ends the others are linked to what was: a change of those that take part is no
+    change of the gradient.
+    """
     values, inside = by_lag(norms, lengths, reverse)
+    means, before = _rms(values, inside), _rms(values[:-1], inside[1:])
+    links = np.ones(len(means))
+    np.divide(means[:-1], before, where=(means[:-1] != before) & (before != 0), out=links[1:])
+    return np.asarray(means * np.cumprod(links))
+
+
+def _rms(values: Array, inside: Array) -> Array:
+    """Of each row, of what is inside."""
+    values = np.where(inside, values, 0.0)
     largest = values.max(1, keepdims=True)
     # Relative to the largest, as squares of small norms are 0.
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
@@ -262,6 +274,7 @@ def measure(
                 cell=layer._cell.name,
                 curves=probe(layer, tape, lengths, k, seed),
                 dh=np.asarray(trace.dh, np.float64),
+                first=_first(trace.dh_by_sequence, lengths, reverse == 1),
                 share=_share_by_lag(trace, lengths, bool(reverse)),
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
                 retained=_retained(layer, tape.cells[k], inside),
@@ -272,6 +285,11 @@ def measure(
             )
         )
     return tuple(cells)
+
+
+def _first(norms: Array, lengths: Array, reverse: bool) -> float:
+    rows = np.flatnonzero(lengths)
+    return float(np.linalg.norm(norms[lengths[rows] - 1 if reverse else 0, rows]))
 
 
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:

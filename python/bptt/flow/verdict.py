@@ -110,8 +110,11 @@ def _before(cell: CellFlow, lag: float) -> str:
 def _share(cell: CellFlow) -> str:
     if math.isnan(cell.far):
         return ""
-    where = _before(cell, cell.curve.horizon)
-    return f"; steps {where} contribute {percent(cell.far)} of dL/dW_hh"
+    horizon = cell.curve.horizon
+    steps = (
+        f"lags above {math.floor(horizon)}" if cell.ragged else f"steps {_before(cell, horizon)}"
+    )
+    return f"; {steps} contribute {percent(cell.far)} of dL/dW_hh"
 
 
 def _underflow(cell: CellFlow) -> str:

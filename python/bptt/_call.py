@@ -191,7 +191,7 @@ def backward(
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, states, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = _core.backward(
+    x, w_ih, w_hh, b_ih, b_hh, initial, *others = _core.backward(
         caller, tape, d, final, kind, bound, target, steps, count
     )
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], peepholes, w_hr)
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], *others)

@@ -194,7 +194,8 @@ def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
     cell, dtype = layer._cell, layer.dtype
     bf16 = as_bf16(where, layer.compute, dtype)
     arrays = layer._weights(k)
-    options = {**cell.options, **layer._without_masks(), "peepholes": arrays.pop("peepholes", None)}
+    options = {**cell.options, **layer._without_masks()}
+    options |= {name: arrays.pop(name, None) for name in ("peepholes", "layer_norm")}
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")

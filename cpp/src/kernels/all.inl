@@ -52,9 +52,11 @@ constexpr int max_rows = 2;
 #include "peak.inl"
 #endif
 #include "forward_scratch.inl"
+#include "normal.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
 #include "inner.inl"
+#include "normal_backward.inl"
 #include "backward.inl"
 #include "read.inl"
 
@@ -89,8 +91,9 @@ constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::name,
     P::Cell::gates,
     P::Cell::states,
-    P::Cell::params,
+    EquationsOf<typename P::Cell>::params,
     truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
+    normal<typename P::Cell> ? (normal_state<typename P::Cell> ? 4 : 2) : 0,
     weights_bytes<P>,
     tape_bytes<P>,
     forward_scratch_bytes<P>,

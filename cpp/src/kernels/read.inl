@@ -20,7 +20,7 @@ void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out
     const Index first = rows.first[t];
     for (Index j = 0; j < blocks; ++j)
       for (Index row = 0; row < step.count; ++row) {
-        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states],
+        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states]{},
             v[Cell::values + Cell::states]{};
         for (int i = 0; i < Cell::params; ++i)
           p[i] = load(tape.params + (j * Cell::params + i) * L);

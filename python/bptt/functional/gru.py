@@ -109,7 +109,8 @@ def gru_forward(
     """
     options = None
     if not (
-        preact_clip is resets is zoneout is h_mask is layer_norm is None
+        preact_clip is resets is zoneout is h_mask is None
+        and layer_norm is None
         and reset_after is True
         and gate_activation == "sigmoid"
         and dilation == 1

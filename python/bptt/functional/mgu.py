@@ -98,7 +98,7 @@ def mgu_forward(
     """
     options = None
     if not (
-        preact_clip is resets is zoneout is h_mask is layer_norm is None
+        preact_clip is resets is zoneout is h_mask is None and layer_norm is None
         and dilation == 1 and skip == 0
     ):  # fmt: skip
         values = (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)

@@ -103,7 +103,8 @@ def rnn_forward(
     """
     options = None
     if not (
-        leak is preact_clip is resets is zoneout is h_mask is layer_norm is None
+        leak is preact_clip is resets is zoneout is h_mask is None
+        and layer_norm is None
         and dilation == 1
         and skip == 0
     ):

@@ -128,7 +128,7 @@ def slstm_forward(
         w_hh = block_diagonal(w_hh, heads)
     options = None
     if not (
-        resets is zoneout is h_mask is layer_norm is None
+        resets is zoneout is h_mask is None and layer_norm is None
         and heads == 1 and dilation == 1 and skip == 0
     ):  # fmt: skip
         values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)

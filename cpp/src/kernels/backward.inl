@@ -114,7 +114,7 @@ struct Backward {
         s0[q] = load(before[q].at(j, row));
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
-      BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? D : 0); ++i) da[i] =
+      BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::general) {

@@ -20,11 +20,15 @@ BPTT_INLINE T total(Vec<T> v) {
   for (Index l = 0; l < lanes<T>; ++l) sum += v.v[l];
   return sum;
 }
-// With zeros in the padding.
+// With zeros in the padding; a vector whose lanes are written goes through memory.
+template <class T>
+__attribute__((noinline)) Vec<T> first_lanes(Vec<T> v, Index n) {
+  for (Index l = n; l < lanes<T>; ++l) v.v[l] = 0;
+  return v;
+}
 template <class T>
 BPTT_INLINE Vec<T> padded_with_zeros(Vec<T> v, Index used) {
-  for (Index l = used; l < lanes<T>; ++l) v.v[l] = 0;
-  return v;
+  return used < lanes<T> ? first_lanes(v, used) : v;
 }
 
 // Of G numbers of each of H units: at(j) gives those of block j, [number][lane].

@@ -97,7 +97,8 @@ struct NormalBackward<P, true> {
     }
     const Vec<T> dn = Cell::output_gradient(call.options, p, dh, k, n, da);
     T* out = dvalues + (j * rows.chunk_rows + first + row) * D * L;
-    BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, padded_with_zeros(da[i], used).v);
+    BPTT_UNROLL for (int i = 0; i < D; ++i) if (i < Cell::dgains || i >= Cell::dgain_c)
+        store(out + i * L, padded_with_zeros(da[i], used).v);
     return padded_with_zeros(dn, used);
   }
 

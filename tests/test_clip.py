@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import copy
 import math
 import re
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bptt.clip import clip_grad_norm, clip_grad_value
+from bptt.clip import AutoClip, clip_grad_norm, clip_grad_value
 
 
 def example(dtype="float64"):
@@ -165,6 +166,56 @@ def test_views_are_clipped_in_place():
     assert np.all(base[1::2] == 1)
 
 
+def clipped(norms, auto):
+    """The norms after clipping, of gradients with these norms before it."""
+    after = []
+    for norm in norms:
+        grads = {"a": np.array([0.6 * norm]), "b": np.array([[-0.8 * norm]])}
+        assert clip_grad_norm(grads, auto) == pytest.approx(norm, rel=1e-14)
+        after.append(math.hypot(*flat(grads)))
+    return after
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 1000])
+@pytest.mark.parametrize("quantile", [0, 0.1, 0.5, 0.73, 1])
+def test_auto_clips_to_the_quantile_of_the_norms_so_far(quantile, window):
+    norms = np.random.default_rng(0).lognormal(0, 2, 60)
+    norms[40:44] = norms[3]  # some of them equal
+    auto = AutoClip(quantile, window)
+    for k, after in enumerate(clipped(norms, auto)):
+        newest = norms[: k + 1] if window is None else norms[: k + 1][-window:]
+        assert after == pytest.approx(min(norms[k], np.quantile(newest, quantile)), rel=1e-12)
+    np.testing.assert_allclose(auto.history, newest, rtol=1e-14)
+    assert auto.bound == pytest.approx(np.quantile(newest, quantile), rel=1e-12)
+
+
+def test_auto_follows_the_training_and_goes_on_where_it_was():
+    norms = np.geomspace(100, 0.1, 40)
+    whole, first = AutoClip(0.9, 10), AutoClip(0.9, 10)
+    expected = clipped(norms, whole)
+    begin = clipped(norms[:15], first)
+    second = AutoClip(0.9, 10, history=np.array(first.history))
+    assert begin + clipped(norms[15:], second) == expected
+    assert whole.bound < 1
+    assert copy.deepcopy(whole).history == whole.history
+
+
+def test_auto_leaves_out_what_is_no_norm():
+    auto = AutoClip(0.5, history=[np.inf, 2.0, np.nan, 0.0])
+    assert auto.history == [2]
+    clip_grad_norm({"a": np.zeros(3)}, auto)
+    clip_grad_norm({"a": np.array([np.nan, 1])}, auto, nonfinite="skip")
+    with pytest.raises(FloatingPointError):
+        clip_grad_norm({"a": np.array([np.inf, 1])}, auto)
+    assert auto.history == [2]
+    grads = {"a": np.full(9, 1e308)}  # their norm, 3e308, is no float64
+    assert clip_grad_norm(grads, auto) == np.inf
+    np.testing.assert_allclose(grads["a"], 2 / 3)
+    clip_grad_norm({"a": np.array([np.nan, 1])}, auto, nonfinite="zero")
+    assert auto.history == [2, 1]
+    assert AutoClip().bound == np.inf
+
+
 def read_only():
     array = np.zeros(2)
     array.flags.writeable = False
@@ -172,6 +223,16 @@ def read_only():
 
 
 ERRORS = [
+    (
+        lambda: clip_grad_norm({}, "auto"),
+        ValueError,
+        "clip_grad_norm: max_norm is 'auto', expected a number, or an AutoClip, which remembers the"
+        " norms: auto = bptt.AutoClip() before the loop, and max_norm=auto in it",
+    ),
+    (lambda: AutoClip(1.5), ValueError, "AutoClip: quantile is 1.5, expected 0..1"),
+    (lambda: AutoClip(math.nan), ValueError, "AutoClip: quantile is nan, expected 0..1"),
+    (lambda: AutoClip("0.1"), TypeError, "AutoClip: quantile is '0.1', expected a number"),
+    (lambda: AutoClip(window=0), ValueError, "AutoClip: window is 0, expected 1 or more"),
     (
         lambda: clip_grad_norm({}, 0),
         ValueError,

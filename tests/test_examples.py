@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -35,6 +36,18 @@ def test_three_digits(tmp_path):
     short, long = numbers("three_digits", tmp_path, r" 2000  loss (\S+) .* 2000  loss (\S+)")
     assert short < 0.01
     assert long > 0.2
+
+
+def test_gradient_decay(tmp_path):
+    rows = {
+        name: numbers("gradient_decay", tmp_path, rf"\n{name} +(\S+) +\S+ +(\S+) +(\S+)\n")
+        for name in ("0.9 orthogonal", "1.5 orthogonal", "RNN, usual start", "LSTM, forget bias 3")
+    }
+    (small, _, fades), (large, _, grows) = rows["0.9 orthogonal"], rows["1.5 orthogonal"]
+    assert small < 0.9**50 < 1 < large
+    assert fades < np.log(0.9) < 0 < grows
+    assert rows["RNN, usual start"][1] < 20
+    assert rows["LSTM, forget bias 3"][1] == np.inf
 
 
 def test_recognise_speaker(tmp_path):

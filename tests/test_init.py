@@ -57,6 +57,38 @@ def test_orthogonal_is_uniform():
     assert np.mean(np.square(traces)) == pytest.approx(1, abs=0.15)  # E tr^2 = 1 on O(n)
 
 
+@pytest.mark.parametrize("gates", [1, 3])
+@pytest.mark.parametrize("radius", [0.95, 1.0, 2.5])
+def test_spectral_scales_each_gate_to_its_radius(radius, gates):
+    w = np.random.default_rng(0).standard_normal((gates * 7, 7))
+    before = w.copy()
+    assert init.spectral(w, radius, gates=gates) is None
+    for a, b in zip(np.split(before, gates), np.split(w, gates)):
+        assert np.abs(np.linalg.eigvals(b)).max() == pytest.approx(radius, rel=1e-12)
+        np.testing.assert_allclose(b / b[0, 0], a / a[0, 0], rtol=1e-12)  # nothing but a factor
+    twice = w.copy()
+    init.spectral(twice, radius, gates=gates)
+    np.testing.assert_allclose(twice, w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("gates", [1, 3])
+def test_nearest_orthogonal(gates):
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((gates * 6, 6))
+    before = w.copy()
+    init.nearest_orthogonal(w, 2.0, gates=gates)
+    for a, b in zip(np.split(before, gates), np.split(w, gates)):
+        np.testing.assert_allclose(b @ b.T, 4 * np.eye(6), atol=1e-12)
+        # a = P q with P symmetric and positive: what makes q the polar factor of a
+        p = a @ b.T / 2
+        np.testing.assert_allclose(p, p.T, atol=1e-12)
+        assert np.linalg.eigvalsh(p).min() > 0
+        other = np.zeros((6, 6))
+        for _ in range(20):
+            init.orthogonal(other, rng)
+            assert np.linalg.norm(a - b / 2) < np.linalg.norm(a - other)
+
+
 def test_identity_in_each_gate():
     w = np.full((6, 3), 7.0, np.float32)
     init.identity(w, 0.5, gates=2)
@@ -205,6 +237,22 @@ ERRORS = [
         "chrono: layer has 1 gates per unit, expected",
     ),
     (lambda: init.chrono(LSTM(2, 3), 1.5), ValueError, "chrono: t_max is 1.5, expected at least 2"),
+    (
+        lambda: init.spectral(np.ones((4, 2))),
+        ValueError,
+        "spectral: w has shape (4, 2), expected (gates * n, n)",
+    ),
+    (lambda: init.spectral(np.eye(2), 0), ValueError, "spectral: radius is 0, expected more than"),
+    (
+        lambda: init.spectral(np.triu(np.ones((3, 3)), 1)),
+        ValueError,
+        "spectral: w has only the eigenvalue 0, expected one to scale",
+    ),
+    (
+        lambda: init.nearest_orthogonal(np.ones((3, 2))),
+        ValueError,
+        "nearest_orthogonal: w has shape (3, 2), expected (gates * n, n)",
+    ),
     (lambda: init.irnn(LSTM(2, 3)), ValueError, "irnn: layer has 4 gates per unit, expected 1"),
 ]
 

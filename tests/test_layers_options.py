@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bptt import GRU, LSTM, MGU, RNN, SLSTM, reference
+from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM, reference
 from bptt.gradcheck import gradcheck
 from bptt.layers import Recurrent
 from cases import TOLERANCE, assert_close, flat, state_of
 
 LAYERS: dict[str, Any] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "mgu": MGU, "slstm": SLSTM}
+LAYERS |= {"lstm1997": LSTM1997}
+MASKED = [name for name in LAYERS if name != "lstm1997"]  # with recurrent_dropout
 CELLS: list[tuple[str, dict[str, Any]]] = [
     ("rnn", {"leak": 0.3, "preact_clip": 0.4}),
     ("lstm", {"peepholes": True, "cell_clip": 0.3}),
@@ -31,6 +33,8 @@ CELLS: list[tuple[str, dict[str, Any]]] = [
     ("mgu", {"preact_clip": 0.3, "bias": False}),
     ("slstm", {}),
     ("slstm", {"heads": 2}),
+    ("lstm1997", {}),
+    ("lstm1997", {"bias": False, "batch_first": True}),
     ("rnn", {"layer_norm": True, "leak": 0.3}),
     ("lstm", {"layer_norm": True, "peepholes": True}),
     ("lstm", {"layer_norm": True, "forget_gate": "coupled", "proj_size": 4, "bias": False}),
@@ -50,14 +54,21 @@ COMMON: list[dict[str, Any]] = [
 ]
 EVERYTHING = {"skip": 1, "residual": True, "zoneout": 0.3, "recurrent_dropout": 0.3}
 EVERYTHING |= {"dropout": 0.3, "variational_dropout": True}
+EVERYTHING_1997 = {name: v for name, v in EVERYTHING.items() if name != "recurrent_dropout"}
 CASES = [
     *CELLS,
-    *((cell, options) for cell in LAYERS for options in COMMON),
+    *(
+        (cell, options)
+        for cell in LAYERS
+        for options in COMMON
+        if cell in MASKED or "recurrent_dropout" not in options
+    ),
     ("lstm", {"zoneout": (0.4, 0.2)}),
     ("slstm", {"zoneout": (0.0, 0.3), "heads": 3}),
     ("lstm", {**EVERYTHING, "zoneout": (0.4, 0.2), "peepholes": True}),
     ("gru", {**EVERYTHING, "batch_first": True}),
     ("slstm", {**EVERYTHING, "heads": 2}),
+    ("lstm1997", {**EVERYTHING_1997, "zoneout": (0.4, 0.2)}),
 ]
 IDS = [f"{cell}-{options}" for cell, options in CASES]
 CELL_OPTIONS = ("activation", "gate_activation", "output_activation", "forget_gate", "leak")
@@ -278,7 +289,8 @@ def test_values_and_shapes_of_masks() -> None:
 @pytest.mark.parametrize("cell", LAYERS)
 def test_inference_takes_the_mean_of_zoneout(cell: str) -> None:
     many = 20000
-    layer = LAYERS[cell](2, 3, dtype="float64", zoneout=0.3, recurrent_dropout=0.5, seed=0)
+    masked = {"recurrent_dropout": 0.5} if cell in MASKED else {}
+    layer = LAYERS[cell](2, 3, dtype="float64", zoneout=0.3, seed=0, **masked)
     x = np.random.default_rng(0).standard_normal((1, 1, 2))
     state = random_state(layer, np.random.default_rng(1), 1)
     y, final = layer(x, state)

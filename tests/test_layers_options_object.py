@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import GRU, LSTM, MGU, RNN, SLSTM, init
+from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM, init
 from cases import flat, state_of
 
 Options = dict[str, Any]
@@ -27,6 +27,10 @@ STREAMED: list[tuple[Any, Options]] = [
     (MGU, {"preact_clip": 0.5, "residual": True, "batch_first": True}),
     (SLSTM, {"heads": 3, "residual": True}),
     (SLSTM, {"zoneout": (0.1, 0.2)}),
+    (LSTM, {"proj_size": 2}),
+    (LSTM, {"proj_size": 5, "peepholes": True, "forget_gate": "coupled", "zoneout": (0.1, 0.3)}),
+    (LSTM1997, {"residual": True}),
+    (LSTM1997, {"zoneout": (0.1, 0.2), "bias": False}),
     (LSTM, {"layer_norm": True, "peepholes": True, "residual": True}),
     (GRU, {"layer_norm": True, "zoneout": 0.2}),
 ]
@@ -58,9 +62,12 @@ def test_streams_have_the_bits_of_the_whole(kind: Any, options: Options, dtype: 
     assert equal(stream.state, final)
 
 
-@pytest.mark.parametrize("kind", [RNN, LSTM, GRU, MGU, SLSTM])
-def test_a_stream_resets_some_of_its_sequences(kind: Any) -> None:
-    layer = kind(2, 5, 2, seed=0)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(k, {}) for k in (RNN, LSTM, GRU, MGU, SLSTM, LSTM1997)] + [(LSTM, {"proj_size": 3})],
+)
+def test_a_stream_resets_some_of_its_sequences(kind: Any, options: Options) -> None:
+    layer = kind(2, 5, 2, seed=0, **options)
     x = np.random.default_rng(0).standard_normal((9, 3, 2)).astype(np.float32)
     resets = np.zeros((9, 3), bool)
     resets[4, 1] = resets[6] = True
@@ -86,6 +93,7 @@ def test_a_stream_resets_some_of_its_sequences(kind: Any) -> None:
         (GRU, {"dilation": 2, "skip": 2, "residual": True}),
         (SLSTM, {"skip": 1, "heads": 2}),
         (MGU, {"batch_first": True}),
+        (LSTM1997, {}),
     ],
 )
 def test_truncated_bptt_carries_what_the_options_need(kind: Any, options: Options) -> None:
@@ -121,6 +129,7 @@ def test_parameters_survive_files_and_layers_copies(tmp_path: Path) -> None:
         (SLSTM, {"heads": 2}),
         (MGU, {"residual": True}),
         (LSTM, norm),
+        (LSTM1997, {}),
     ):
         layer, other = (kind(4, 4, 2, seed=s, **options) for s in (0, 1))
         x = np.random.default_rng(0).standard_normal((5, 2, 4))
@@ -149,6 +158,7 @@ def test_names_and_shapes_of_parameters() -> None:
     }  # fmt: skip
     assert SLSTM(3, 6, 2, heads=2).parameters["weight_hh_l1"].shape == (24, 3)
     assert MGU(3, 6).parameters["weight_hh_l0"].shape == (12, 6)
+    assert LSTM1997(3, 6, 2).parameters["weight_hh_l1"].shape == (18, 18)
 
 
 def test_layer_norm_starts_as_normalisation_alone() -> None:
@@ -202,6 +212,34 @@ def test_initialisers_know_the_forget_gate() -> None:
         message = f"chrono: layer has forget_gate '{forget_gate}', expected 'own'"
         with pytest.raises(ValueError, match=re.escape(message)):
             init.chrono(layer, 10)
+    for name, call in (("forget_bias", init.forget_bias), ("chrono", lambda l: init.chrono(l, 9))):
+        message = f"{name}: layer is an LSTM1997, expected one with a forget gate"
+        with pytest.raises(ValueError, match=message):
+            call(LSTM1997(3, 4))
+    with pytest.raises(ValueError, match="irnn: layer has 3 gates per unit, expected 1"):
+        init.irnn(LSTM1997(3, 4))
+
+
+def test_initialisers_know_units_from_columns() -> None:
+    for layer in (LSTM(3, 6, proj_size=2), SLSTM(3, 6, heads=3)):
+        init.forget_bias(layer, 2.0)
+        bias = layer.parameters["bias_ih_l0"] + layer.parameters["bias_hh_l0"]
+        assert np.all(bias[6:12] == 2)
+        init.chrono(layer, 20, 0)
+        bias = layer.parameters["bias_ih_l0"] + layer.parameters["bias_hh_l0"]
+        assert np.all((bias[6:12] > 0) & (bias[6:12] < np.log(19)))
+
+
+def test_the_carousel_of_1997_carries_the_gradient_as_it_is() -> None:
+    layer, rng = LSTM1997(3, 4, dtype="float64", seed=0), np.random.default_rng(0)
+    tape = layer.forward(rng.standard_normal((50, 2, 3)))[2]
+    dh, dc = rng.standard_normal((2, 1, 2, 4))
+    h, c, i, o = layer.backward(tape, None, (None, dc, None, None)).state
+    assert np.array_equal(c, dc)
+    assert not any(part.any() for part in (h, i, o))
+    h, c, i, o = layer.backward(tape, None, (dh, None, None, None)).state
+    assert np.abs(c).min() > 0
+    assert not any(part.any() for part in (h, i, o))
 
 
 # --- errors
@@ -232,6 +270,16 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
         lambda: SLSTM(3, 4)(X, (X, X)),
         TypeError,
         "SLSTM: state is tuple, expected a tuple (h, c, n, m)",
+    ),
+    (
+        lambda: LSTM1997(3, 4)(X, (X, X)),
+        TypeError,
+        "LSTM1997: state is tuple, expected a tuple (h, c, i, o)",
+    ),
+    (
+        lambda: LSTM1997(3, 4, recurrent_dropout=0.5),  # type: ignore[call-arg]
+        TypeError,
+        "unexpected keyword argument 'recurrent_dropout'",
     ),
     (
         lambda: GRU(3, 4, dilation=2)(X, np.zeros((1, 2, 4))),
@@ -342,8 +390,6 @@ def test_a_projected_lstm_is_that_of_torch() -> None:
         assert np.allclose(grads.params[name], p.grad.numpy(), rtol=0, atol=1e-11), name
 
 
-def test_a_projection_is_smaller_and_has_no_stream() -> None:
+def test_a_projection_is_smaller() -> None:
     with pytest.raises(ValueError, match="LSTM: proj_size is 7, expected less than hidden_size"):
         LSTM(5, 7, proj_size=7)
-    with pytest.raises(ValueError, match="the layer projects h, expected one without proj_size"):
-        LSTM(5, 7, proj_size=3).stream()

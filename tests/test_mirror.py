@@ -20,7 +20,9 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
-    assert set(reference.__all__) == {*NAMES, "rtrl"}  # a second way to the gradients
+    # the second are another way to the gradients, and what the core has in other modules
+    others = {"rtrl", "step_jacobians", "flossing", "omega"}
+    assert set(reference.__all__) == {*NAMES, *others}
     kinds = (
         "additive_attention",
         "dot_attention",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.layers import GRU, LSTM, RNN, Recurrent
-from cases import flat
+from bptt.layers import GRU, LSTM, LSTM1997, RNN, Recurrent
+from cases import flat, state_of
 
 LAYERS = [
     lambda **o: RNN(3, 17, **o),
@@ -20,6 +20,8 @@ LAYERS = [
     lambda **o: LSTM(3, 8, **o),
     lambda **o: LSTM(7, 33, 2, **o),
     lambda **o: GRU(40, 48, 3, bias=False, **o),
+    lambda **o: LSTM(5, 37, 2, proj_size=19, **o),
+    lambda **o: LSTM1997(5, 37, 2, **o),
 ]
 
 
@@ -30,9 +32,7 @@ def test_however_cut_the_bits_of_the_whole(make: Any, batch: int, dtype: str, is
     layer: Recurrent = make(dtype=dtype, seed=0)
     rng = np.random.default_rng(1)
     x = rng.standard_normal((75, batch, layer.input_size)).astype(dtype)
-    shape = (layer.num_layers, batch, layer.hidden_size)
-    state: Any = tuple(rng.standard_normal(shape).astype(dtype) for _ in flat(layer(x)[1]))
-    state = state if isinstance(layer, LSTM) else state[0]
+    state = state_of([rng.standard_normal(s.shape).astype(dtype) for s in flat(layer(x)[1])])
     y, final = layer(x, state)
     stream = layer.stream(batch, state)
     cuts = [0, 1, 2, 2, 5, 38, 75]
@@ -43,9 +43,17 @@ def test_however_cut_the_bits_of_the_whole(make: Any, batch: int, dtype: str, is
     assert np.array_equal([stream.step(x_t) for x_t in x], y)
 
 
-def test_threads_that_share_a_large_layer_give_the_same_bits() -> None:
-    layer = LSTM(300, 310, seed=0)
-    x = np.random.default_rng(0).standard_normal((5, 2, 300)).astype(np.float32)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LSTM(300, 310, seed=0),
+        lambda: LSTM(300, 310, proj_size=99, seed=0),
+        lambda: LSTM1997(50, 310, seed=0),
+    ],
+)
+def test_threads_that_share_a_large_layer_give_the_same_bits(make: Any) -> None:
+    layer = make()
+    x = np.random.default_rng(0).standard_normal((5, 2, layer.input_size)).astype(np.float32)
     y, before = layer(x)[0], bptt.get_num_threads()
     try:
         for threads in (1, 2, 3):
@@ -114,6 +122,10 @@ def test_the_state_can_be_assigned() -> None:
         stream.state = (np.zeros((1, 1, 3)),) * 2
     with pytest.raises(TypeError, match=re.escape("expected a tuple (h, c)")):
         stream.state = np.zeros((2, 1, 3))
+    with pytest.raises(TypeError, match=re.escape("expected a tuple (h, c, i, o)")):
+        LSTM1997(2, 3).stream().state = (np.zeros((1, 1, 3)),) * 2
+    with pytest.raises(ValueError, match=re.escape("(num_layers, B, P) = (1, 1, 2)")):
+        LSTM(2, 3, proj_size=2).stream().state = (np.zeros((1, 1, 3)),) * 2
 
 
 def test_repr() -> None:

@@ -106,6 +106,20 @@ struct ForwardCall {
   void* scratch;           // forward_scratch_bytes, 64-byte aligned
 };
 
+// What a backward pass shows of itself, of every row; see kernels/trace.inl.
+template <class T>
+struct TraceCall {
+  // [R, G + 4], zeros before the call, or null: nothing is shown. Norms of the gradients of h and c
+  // (0 if there is none) and of the arguments of the gates; whether the step clip changed them; and
+  // 1 + the place of the first that is not finite among h [P], c [H] and gates [G*H], or 0.
+  double* norms;
+  // The gradients themselves, or null (all of them): [R, P], [R, H], [R, G*H], and [R, H] of a gate
+  // that takes x and h apart, as it takes h.
+  T *dh, *dc, *gates, *apart;
+  T* operand;  // [R, U]: what w_hh saw
+  T* inner;    // [R, H]: the operand of an inner product
+};
+
 template <class T>
 struct BackwardCall {
   Dims dims;
@@ -131,7 +145,8 @@ struct BackwardCall {
   T* dparams;                     // [params*H]
   T* dlayer_norm[4];              // as Extras::layer_norm
   T* dstate0[max_states];         // [B, P], the others [B, H]
-  void* scratch;                  // backward_scratch_bytes, 64-byte aligned
+  TraceCall<T> trace;
+  void* scratch;  // backward_scratch_bytes, 64-byte aligned
 };
 
 template <class T>
@@ -139,11 +154,12 @@ struct CellKernels {
   const char* name;
   int gates, states, params;  // params: of Extras::params
   int operands;               // states that w_hh sees: h, or more
+  bool apart, inner;          // has a gate that takes x and h apart? an inner product?
   int layer_norms;            // arrays of its normalisation; 0: it has none
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
-  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip);
+  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip, bool traced);
   // Called by every rank; false: stopped.
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);

@@ -227,11 +227,12 @@ struct Plan<T>::Impl {
     T *dx, *dy;
     T *dstate_n[max_states], *dstate0[max_states];
     T *db_ih, *db_hh, *dparams;  // where the caller has none
+    TraceCall<T> trace{};
     std::size_t bytes;
-    BackwardPieces(const Impl& p, void* buffer) {
+    BackwardPieces(const Impl& p, void* buffer, const Trace<T>& traced = {}) {
       Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(
-          static_cast<Index>(p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip)));
+      kernel = pieces.take<char>(static_cast<Index>(
+          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip, traced.norms)));
       dparams = pieces.take<T>(p.cell.params * p.dims.H);
       db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
       db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
@@ -241,9 +242,27 @@ struct Plan<T>::Impl {
         dstate_n[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
         dstate0[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
       }
+      p.each_traced(trace, traced, [&](auto*& rows, auto* given, Index width) {
+        rows = given;
+        if (p.rearranged())
+          rows = pieces.take<std::remove_reference_t<decltype(*rows)>>(p.total() * width);
+      });
       bytes = pieces.used;
     }
   };
+
+  // f(array of the kernels, array of the caller, width) for those that the caller wants.
+  template <class F>
+  void each_traced(TraceCall<T>& rows, const Trace<T>& given, const F& f) const {
+    const Index G = cell.gates, H = dims.H;
+    const auto one = [&](auto*& to, auto* from, Index width) {
+      if (from) f(to, from, width);
+    };
+    one(rows.norms, given.norms, G + 4);
+    one(rows.dh, given.dh, dims.P), one(rows.dc, given.dc, H);
+    one(rows.gates, given.gates, G * H), one(rows.apart, given.apart, H);
+    one(rows.operand, given.operand, dims.U), one(rows.inner, given.inner, H);
+  }
 
   // --- the calls; `work` is one rank's part of them
 
@@ -326,6 +345,7 @@ struct Plan<T>::Impl {
     call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
     call.dparams = out.peepholes ? out.peepholes : work.dparams;
     std::copy(out.layer_norm, out.layer_norm + 4, call.dlayer_norm);
+    call.trace = work.trace;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
@@ -347,9 +367,17 @@ struct Plan<T>::Impl {
       if (cotangents.state[q])
         rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Part::final,
                            pieces.dstate_n[q]);
-    if (team.size > 1 && rearranged() && !team.wait(team.context)) return;
+    if (call.trace.norms && team.rank == 0)
+      std::fill_n(call.trace.norms, total() * (cell.gates + 4), 0.0);
+    const bool prepares = rearranged() || call.trace.norms;
+    if (team.size > 1 && prepares && !team.wait(team.context)) return;
     if (!cell.backward(call, team) || !rearranged()) return;
     rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
+    TraceCall<T> traced = call.trace;
+    each_traced(traced, out.trace, [&](auto* from, auto* to, Index width) {
+      Rearrangement<std::remove_reference_t<decltype(*from)>>{given, parts, schedule}.scatter(
+          from, width, to, lengths, team);
+    });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
       rows.scatter_states(pieces.dstate0[q], width_of(dims, q), &Part::initial, state_rows(),
                           out.state[q]);

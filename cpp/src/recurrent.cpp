@@ -46,6 +46,14 @@ template <class T>
 int Plan<T>::states() const {
   return impl_->cell.states;
 }
+template <class T>
+bool Plan<T>::has_apart() const {
+  return impl_->cell.apart;
+}
+template <class T>
+bool Plan<T>::has_inner() const {
+  return impl_->cell.inner;
+}
 
 template <class T>
 std::size_t Plan<T>::tape_bytes() const {
@@ -56,8 +64,8 @@ std::size_t Plan<T>::forward_scratch_bytes() const {
   return typename Impl::ForwardPieces(*impl_, nullptr).bytes;
 }
 template <class T>
-std::size_t Plan<T>::backward_scratch_bytes() const {
-  return typename Impl::BackwardPieces(*impl_, nullptr).bytes;
+std::size_t Plan<T>::backward_scratch_bytes(const Trace<T>& wanted) const {
+  return typename Impl::BackwardPieces(*impl_, nullptr, wanted).bytes;
 }
 
 template <class T>
@@ -81,9 +89,9 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   if (!p.spec.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
   check_cotangents(spec, p.given, p.spec.dilation, p.cell.states, given);
   check_buffer(spec.caller, "tape", tape, tape_bytes());
-  check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes());
+  check_buffer(spec.caller, "scratch", scratch, backward_scratch_bytes(out.trace));
   const typename Impl::TapePieces kept(p, const_cast<void*>(tape));
-  const typename Impl::BackwardPieces work(p, scratch);
+  const typename Impl::BackwardPieces work(p, scratch, out.trace);
   const std::vector<Index> left = spec.cut ? p.steps_left() : std::vector<Index>();
   const BackwardCall<T> call = p.backward_call(x, y, given, spec, left, out, kept, work);
   return p.run(spec.threads, stop,

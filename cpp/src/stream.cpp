@@ -57,12 +57,11 @@ struct Stream<T>::Impl {
     if (in.lengths || in.resets || spec.reverse || spec.dilation != 1)
       refuse(spec.caller,
              "lengths, resets, reverse or dilation are given, expected a stream without");
-    if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip || in.w_hr)
+    if (in.h_mask || in.zoneout[0] || in.zoneout[1] || spec.skip)
       refuse(spec.caller,
-             "h_mask, zoneout of each step, skip or w_hr are given, expected a stream without");
+             "h_mask, zoneout of each step or skip are given, expected a stream without");
     Dims d = check_inputs(spec, cell, in);
-    if (d.U != d.P) refuse(spec.caller, "cell is '" + spec.cell + "', expected one with streams");
-    d.T = block_steps;
+    d.T = block_steps, d.masked = d.U > d.P;
     return d;
   }
 
@@ -74,18 +73,18 @@ struct Stream<T>::Impl {
         memory(allocate(place(nullptr))) {
     place(memory.get());
     call.dims = dims, call.rows = schedule.rows(), call.options = options_of(spec);
-    call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
+    call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data, call.w_hr = in.w_hr.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
     call.extras.params = in.peepholes.data;
     for (int i = 0; i < 4; ++i) call.extras.layer_norm[i] = in.layer_norm[i].data;
     for (int q = 0; q < 2; ++q) call.extras.zoneout_of_all[q] = static_cast<T>(spec.zoneout[q]);
     StopRequest never;
     cell.pack(call, alone(never));
-    call.w_ih = call.w_hh = call.b_ih = call.b_hh = nullptr;  // the caller's
+    call.w_ih = call.w_hh = call.w_hr = call.b_ih = call.b_hh = nullptr;  // the caller's
     call.extras.params = nullptr;
     std::fill(call.extras.layer_norm, call.extras.layer_norm + 4, nullptr);
-    const auto bytes = static_cast<std::size_t>(dims.B * dims.H) * sizeof(T);
     for (int q = 0; q < cell.states; ++q) {
+      const auto bytes = static_cast<std::size_t>(dims.B * width_of(dims, q)) * sizeof(T);
       call.state0[q] = call.state_n[q];
       if (in.state[q])
         std::memcpy(call.state_n[q], in.state[q].data, bytes);
@@ -98,7 +97,7 @@ struct Stream<T>::Impl {
   int ranks() const {
     constexpr double least = 4e5;  // operations of one thread in a step
     const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
-                        static_cast<double>((dims.I + dims.H) * dims.B);
+                        static_cast<double>((dims.I + dims.U) * dims.B);
     return bf16 || step < 2 * least ? 1 : std::min(threads(), static_cast<int>(step / least));
   }
 
@@ -107,7 +106,8 @@ struct Stream<T>::Impl {
     call.weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(dims)));
     call.scratch =
         pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(dims, dims.T * dims.B)));
-    for (int q = 0; q < cell.states; ++q) call.state_n[q] = pieces.take<T>(dims.B * dims.H);
+    for (int q = 0; q < cell.states; ++q)
+      call.state_n[q] = pieces.take<T>(dims.B * width_of(dims, q));
     return pieces.used;
   }
 };
@@ -128,8 +128,8 @@ std::ptrdiff_t Stream<T>::input_size() const {
   return impl_->dims.I;
 }
 template <class T>
-std::ptrdiff_t Stream<T>::hidden_size() const {
-  return impl_->dims.H;
+std::ptrdiff_t Stream<T>::width(int q) const {
+  return width_of(impl_->dims, q);
 }
 template <class T>
 int Stream<T>::states() const {
@@ -147,7 +147,7 @@ bool Stream<T>::process(const T* x, std::ptrdiff_t steps, T* y, StopRequest stop
     const Index whole[] = {0, call.dims.T};
     call.rows.chunk = whole, call.rows.segment = one;
     call.rows.chunks = call.rows.segments = 1;
-    call.x = x + t * B * s.dims.I, call.y = y + t * B * s.dims.H;
+    call.x = x + t * B * s.dims.I, call.y = y + t * B * s.dims.P;
     if (s.ranks() == 1) {
       if (!s.cell.forward(call, alone(stop))) return false;
     } else {

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `Attention`, `Linear`, `Embedding`) for training,
-functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the same
-functions as plain equations.
+Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear`, `Embedding`) for
+training, functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the
+same functions as plain equations.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ except ImportError as error:
         f"folder. ({error})"
     ) from None
 
-from . import datasets, init, losses, optim, reference, schedules, tasks
+from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
 from .attention import Attention
-from .clip import clip_grad_norm, clip_grad_value
+from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -43,17 +44,31 @@ from .functional import (
 from .gradcheck import gradcheck
 from .grads import Grads
 from .io import load, load_metadata, save
-from .layers import GRU, LSTM, MGU, RNN, SLSTM
+from .jacobians import (
+    decay_bound,
+    jacobian,
+    jacobian_norms,
+    lyapunov_spectrum,
+    memory_horizon,
+    singular_values,
+    spectral_radius,
+    step_jacobians,
+)
+from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
+from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
+from .shares import Shares, per_sample_gradients
 from .tbptt import tbptt
+from .trace import LayerTrace, Trace
 
 __version__ = _core.__version__
 
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTM1997",
     "MGU",
     "RNN",
     "SGD",
@@ -61,13 +76,18 @@ __all__ = [
     "Adam",
     "AdamW",
     "Attention",
+    "AutoClip",
     "CosineAnnealing",
     "Embedding",
     "Grads",
+    "LayerTrace",
     "Linear",
+    "NonFinite",
     "RMSprop",
     "ReduceLROnPlateau",
+    "Shares",
     "StepLR",
+    "Trace",
     "WarmUp",
     "additive_attention_backward",
     "additive_attention_forward",
@@ -76,13 +96,17 @@ __all__ = [
     "clip_grad_value",
     "cross_entropy",
     "datasets",
+    "decay_bound",
     "dot_attention_backward",
     "dot_attention_forward",
+    "find_nonfinite",
     "get_num_threads",
     "gradcheck",
     "gru_backward",
     "gru_forward",
     "init",
+    "jacobian",
+    "jacobian_norms",
     "load",
     "load_metadata",
     "losses",
@@ -90,19 +114,26 @@ __all__ = [
     "lstm1997_forward",
     "lstm_backward",
     "lstm_forward",
+    "lyapunov_spectrum",
+    "memory_horizon",
     "mgu_backward",
     "mgu_forward",
     "mse",
     "optim",
+    "per_sample_gradients",
     "reference",
+    "regularise",
     "rnn_backward",
     "rnn_forward",
     "save",
     "schedules",
     "set_num_threads",
     "show_config",
+    "singular_values",
     "slstm_backward",
     "slstm_forward",
+    "spectral_radius",
+    "step_jacobians",
     "tasks",
     "tbptt",
 ]

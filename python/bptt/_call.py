@@ -16,6 +16,7 @@ from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._options import as_flag, as_options
 from .grads import Array, Grads, State
+from .trace import FullTrace, Source, Trace, activations
 
 StepClip = tuple[str, float] | tuple[str, float, str]
 
@@ -33,21 +34,19 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
-STATE_NAMES = ("h", "c", "n", "m")
-STATE_NAMES_1997 = ("h", "c", "i", "o")
+def state_names(cell: str) -> tuple[str, ...]:
+    return ("h", "c", "i", "o") if cell == "lstm1997" else ("h", "c", "n", "m")[: _states(cell)]
 
 
-def as_states(
-    caller: str, name: str, value: State, states: int, dtype: DTypeLike
-) -> tuple[Any, ...]:
+def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike) -> tuple[Any, ...]:
+    states = _states(cell)
     if value is None:
         return (None,) * max(states, 2)
     if states == 1:
         return (prepare(as_real(caller, name, value), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
-        every = STATE_NAMES_1997 if caller.startswith("lstm1997") else STATE_NAMES
-        names = ", ".join(every[:states])
+        names = ", ".join(state_names(cell))
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
         None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)
@@ -83,6 +82,36 @@ def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
     return (str(kind), float(min(bound, sys.float_info.max)), str(target))
+
+
+def as_trace(caller: str, value: bool | str | None) -> int:
+    """0: none, 1: norms, 2: the gradients behind them as well."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return int(bool(value))
+    if isinstance(value, str) and value == "full":
+        return 2
+    raise ValueError(f"{caller}: trace is {value!r}, expected True, False or 'full'")
+
+
+def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
+    norms, dh, dc, gates, apart, operand, inner = traced
+    given, options = tape.arguments, tape.options or {}
+    names = activations(tape.cell, **{"activation": given["activation"], **options})
+    x, lengths = given["x"], given["lengths"]
+    full = None
+    if dh is not None:
+        if lengths is not None:  # the padding may hold anything
+            x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
+        full = FullTrace(
+            dh, dc, dict(zip(names, np.split(gates, len(names), -1))), x, operand,
+            inner if tape.cell == "gru" else None, apart,
+        )  # fmt: skip
+    plain = options.get("heads", 1) == 1 and options.get("layer_norm") is None
+    source = Source(
+        tape.cell, names, (tape.h.shape[2], tape.dims[3]), _states(tape.cell), lengths,
+        given["reverse"], plain, lambda name: np.asarray(getattr(tape, name)),
+    )  # fmt: skip
+    return Trace(source, norms, full, weights)
 
 
 def as_threads(caller: str, value: Any) -> int:
@@ -149,7 +178,7 @@ def forward(
     caller = f"{cell}_forward"
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     dtype = arrays[0].dtype
-    initial = as_states(caller, "state", state, _states(cell), dtype)
+    initial = as_states(caller, "state", state, cell, dtype)
     if not isinstance(activation, str):
         raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
@@ -179,6 +208,7 @@ def backward(
     dstate: State,
     step_clip: StepClip | None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
@@ -189,9 +219,12 @@ def backward(
     kind, bound, target = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
-    final = as_states(caller, "dstate", dstate, states, tape.dtype)
+    final = as_states(caller, "dstate", dstate, cell, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
-    x, w_ih, w_hh, b_ih, b_hh, initial, *others = _core.backward(
-        caller, tape, d, final, kind, bound, target, steps, count
+    level = as_trace(caller, trace)
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = _core.backward(
+        caller, tape, d, final, kind, bound, target, steps, count, level
     )
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, initial if states > 1 else initial[0], *others)
+    state = initial if states > 1 else initial[0]
+    shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)

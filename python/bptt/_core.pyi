@@ -8,6 +8,8 @@ class Tape:
     @property
     def dtype(self) -> str: ...
     @property
+    def arguments(self) -> dict[str, Any]: ...  # of forward, the arrays as they were given
+    @property
     def options(self) -> dict[str, Any] | None: ...
     @property
     def nbytes(self) -> int: ...
@@ -33,7 +35,7 @@ class Stream:
 def forward(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
 def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
-    target: str, cut: int, threads: int,
+    target: str, cut: int, threads: int, trace: int,
 ) -> tuple[Any, ...]: ...  # fmt: skip
 
 MOST_THREADS: int

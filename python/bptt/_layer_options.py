@@ -60,9 +60,17 @@ def as_arguments(arrays: dict[str, Array]) -> dict[str, Any]:
     return {name: a for name, a in arrays.items() if name not in LAYER_NORM} | {"layer_norm": norm}
 
 
-def by_parameter(grads: Grads) -> dict[str, Any]:
-    """The inverse, of gradients."""
-    return grads._asdict() | dict(zip(LAYER_NORM, grads.layer_norm or ()))
+def by_parameter(grads: Grads, names: dict[str, str]) -> dict[str, Any]:
+    """Gradients by the names that `names` gives the functions' parameters."""
+    given = grads._asdict() | dict(zip(LAYER_NORM, grads.layer_norm or ()))
+    return {name: given[argument] for argument, name in names.items()}
+
+
+def start_layer_norm(parameters: dict[str, Array], names: list[dict[str, str]]) -> None:
+    """Gains and offsets that normalise and no more; `names` as above, of each direction."""
+    for of_one in names:
+        for argument in LAYER_NORM.keys() & of_one:
+            parameters[of_one[argument]][:] = LAYER_NORM[argument]
 
 
 def as_switch(where: str, name: str, value: Any) -> bool:

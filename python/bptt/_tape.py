@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from .grads import Array
 
 if TYPE_CHECKING:
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
 
 class RecurrentTape(NamedTuple):
     """What `Recurrent.backward` needs of one `Recurrent.forward`.
+
+    The gates, after their activations, and the states after every step go by their names, as
+    ``tape.i`` and ``tape.c``: (num_layers * directions, T, B, H), h with a projection P wide, in
+    the order of the state, 0 beyond the lengths; not with a checkpoint. By layer:
+
+    - `RNN`: h;  `LSTM`: i f g o c h, with any forget gate;  `GRU`: r z n h;  `MGU`: f n h;
+    - `SLSTM`: i f z o c n m h, where i and f are i' and f';  `LSTM1997`: i o g c h.
+
+    h is that of the cells, before `residual` adds to it; with one layer and direction it is a
+    read-only view of what the tape holds. The others are copies: ``tape.cells[k].i`` makes that of
+    one layer and direction alone.
 
     Attributes
     ----------
@@ -40,3 +53,14 @@ class RecurrentTape(NamedTuple):
     zoneout: list[Any]
     h_masks: list[Array]
     lengths: Array | None
+
+    def __getattr__(self, name: str) -> Array:
+        known = self.cells[0].names
+        if name not in known:
+            where, names = type(self.layer).__name__, ", ".join(known)
+            raise AttributeError(
+                f"the tape of {where} has no {name!r}, expected one of: {names}, "
+                f"{', '.join(self._fields)}"
+            )
+        parts = [getattr(cell, name) for cell in self.cells]
+        return parts[0][None] if len(parts) == 1 else np.stack(parts)

@@ -8,17 +8,111 @@ time step.)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ._convert import as_count
 from .grads import Array, check_mapping
 
-__all__ = ["clip_grad_norm", "clip_grad_value"]
+__all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
+
+
+class AutoClip:
+    """A `max_norm` for `clip_grad_norm` that is a running quantile of the gradients' norms.
+
+    Each call of `clip_grad_norm` adds its norm to the history, then clips to the quantile of the
+    history. A share of about 1 - `quantile` of all updates is so scaled down to the size of the
+    smaller ones, whatever that is at this stage of training; the first is not changed.
+
+    Norms that are 0 or not finite do not enter the history: they say nothing about the size of
+    useful gradients.
+
+    Parameters
+    ----------
+    quantile : float, optional
+        0..1. The paper recommends 0.1; 1 never clips.
+    window : int, optional
+        Only so many of the newest norms count; all if omitted, as in the paper.
+    history : iterable of float, optional
+        Norms to start from, the oldest first: those of a run that is continued.
+
+    Attributes
+    ----------
+    quantile : float
+    window : int or None
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    TypeError
+        If `quantile` is no number, or `window` no whole one.
+
+    References
+    ----------
+    Seetharaman, Wichern, Pardo & Le Roux (2020), "AutoClip: adaptive gradient clipping for source
+    separation networks", arXiv:2007.14469.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.clip import AutoClip, clip_grad_norm
+    >>> auto = AutoClip(quantile=0.5)
+    >>> for value in [1.0, 3.0, 100.0]:
+    ...     grads = {"w": np.array([value])}
+    ...     norm = clip_grad_norm(grads, auto)
+    ...     print(norm, auto.bound, grads["w"])
+    1.0 1.0 [1.]
+    3.0 2.0 [2.]
+    100.0 3.0 [3.]
+    """
+
+    def __init__(
+        self, quantile: float = 0.1, window: int | None = None, history: Iterable[float] = ()
+    ) -> None:
+        if isinstance(quantile, bool) or not isinstance(quantile, (int, float, np.number)):
+            raise TypeError(f"AutoClip: quantile is {quantile!r}, expected a number")
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"AutoClip: quantile is {quantile!r}, expected 0..1")
+        self.quantile = float(quantile)
+        self.window = None if window is None else as_count("AutoClip", "window", window, 1)
+        self._norms = deque[float]()
+        self._sorted: list[float] = []  # np.quantile would sort all of them at every step
+        for norm in history:
+            self._add(float(norm))
+
+    @property
+    def history(self) -> list[float]:
+        """The norms that count, the oldest first."""
+        return list(self._norms)
+
+    @property
+    def bound(self) -> float:
+        """Their quantile, interpolated linearly as by `numpy.quantile`; inf if there are none."""
+        if not self._sorted:
+            return math.inf
+        below, part = divmod(self.quantile * (len(self._sorted) - 1), 1)
+        low, high = self._sorted[int(below)], self._sorted[math.ceil(below + part)]
+        return low + part * (high - low)
+
+    def __repr__(self) -> str:
+        window = "" if self.window is None else f", window={self.window}"
+        return f"AutoClip(quantile={self.quantile}{window}): {self.bound:.3g} of {len(self._norms)}"
+
+    def _add(self, norm: float) -> None:
+        if not 0 < norm < math.inf:
+            return
+        if len(self._norms) == self.window:
+            del self._sorted[bisect_left(self._sorted, self._norms.popleft())]
+        self._norms.append(norm)
+        insort(self._sorted, norm)
 
 
 def clip_grad_norm(
-    grads: Mapping[str, Array], max_norm: float, *, nonfinite: str = "raise"
+    grads: Mapping[str, Array], max_norm: float | AutoClip, *, nonfinite: str = "raise"
 ) -> float:
     """Scale all gradients by one factor so that their global Euclidean norm is at most `max_norm`.
 
@@ -28,8 +122,9 @@ def clip_grad_norm(
     ----------
     grads : dict of str to ndarray
         float32 or float64, changed in place.
-    max_norm : float
-        More than 0; inf changes no finite gradient and only measures.
+    max_norm : float or AutoClip
+        More than 0; inf changes no finite gradient and only measures. An `AutoClip` takes in the
+        norm and gives a quantile of all that it has seen.
     nonfinite : {"raise", "skip", "zero"}, optional
         What to do if any value is NaN or infinite:
 
@@ -49,9 +144,10 @@ def clip_grad_norm(
     ------
     FloatingPointError
         With "raise", if values are not finite: names the first arrays and counts the values.
+        `find_nonfinite` then tells where they come from.
     ValueError
-        If `max_norm` is not more than 0, `nonfinite` is none of the above, or an array is
-        read-only.
+        If `max_norm` is not more than 0, or "auto", which needs an object that remembers the
+        norms; if `nonfinite` is none of the above, or an array is read-only.
     TypeError
         If `grads` holds anything but arrays of float32 or float64.
 
@@ -69,15 +165,25 @@ def clip_grad_norm(
     >>> grads
     {'w': array([0.6, 0. ]), 'b': array([-0.8])}
     """
-    largest = _largest("clip_grad_norm", grads, "max_norm", max_norm, nonfinite)
+    if isinstance(max_norm, str) and max_norm == "auto":
+        raise ValueError(
+            "clip_grad_norm: max_norm is 'auto', expected a number, or an AutoClip, which remembers"
+            " the norms: auto = bptt.AutoClip() before the loop, and max_norm=auto in it"
+        )
+    auto = max_norm if isinstance(max_norm, AutoClip) else None
+    bound = math.inf if isinstance(max_norm, AutoClip) else max_norm
+    largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
     if largest == 0 or not math.isfinite(largest):
         return largest
     # norm = largest * root: sums of squares of values up to 1 neither overflow nor vanish.
     scaled = (np.divide(g, largest, dtype=np.float64) for g in grads.values())
     root = math.sqrt(sum(float(np.vdot(s, s)) for s in scaled))
-    if largest * root > max_norm:
+    if auto is not None:
+        auto._add(largest * root)
+        bound = auto.bound
+    if largest * root > bound:
         for g in grads.values():
-            g[...] = np.divide(g, largest, dtype=np.float64) * (max_norm / root)
+            g[...] = np.divide(g, largest, dtype=np.float64) * (bound / root)
     return largest * root
 
 
@@ -155,7 +261,11 @@ def _largest(
     if math.isfinite(largest):
         return largest
     if nonfinite == "raise":
-        raise FloatingPointError(f"{where}: grads has {_nonfinite(grads)}, expected finite values")
+        raise FloatingPointError(
+            f"{where}: grads has {_nonfinite(grads)}, expected finite values; "
+            "bptt.find_nonfinite(tape) tells where the forward pass got its first, "
+            "backward(..., trace=True).trace.nonfinite where the backward pass did"
+        )
     for g in grads.values():
         g[... if nonfinite == "skip" else ~np.isfinite(g)] = 0
     return largest if nonfinite == "skip" else _max_abs(grads)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .grads import Array, State
+from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
@@ -28,11 +29,14 @@ class LayerGrads(NamedTuple):
         With the shape of the layer's input; None for `Embedding`, whose input is indices.
     state : ndarray or tuple of ndarray
         With the shape of the initial state; None for layers without one.
+    trace : LayerTrace or None
+        Of recurrent layers, if it was asked for.
     """
 
     params: dict[str, Array]
     x: Any
     state: State = None
+    trace: LayerTrace | None = None
 
 
 def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:

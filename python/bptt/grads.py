@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .trace import Trace
 
 Array = NDArray[Any]
 State = Any  # h for cells with no other, the tuple (h, c) for LSTM, (h, c, n, m) for sLSTM
@@ -29,6 +32,8 @@ class Grads(NamedTuple):
     peepholes : ndarray, shape (3, H) or (2, H), or None
     w_hr : ndarray, shape (P, H), or None
     layer_norm : tuple of ndarrays, or None
+    trace : Trace, or None
+        How the gradient went, if the call had ``trace=True`` or ``trace="full"``.
     """
 
     x: Array
@@ -40,6 +45,7 @@ class Grads(NamedTuple):
     peepholes: Array | None = None
     w_hr: Array | None = None
     layer_norm: tuple[Array, ...] | None = None
+    trace: Trace | None = None
 
     def __repr__(self) -> str:
         def shape(value: Any) -> str:
@@ -47,7 +53,7 @@ class Grads(NamedTuple):
                 return "None"
             if isinstance(value, tuple):
                 return "(" + ", ".join(shape(v) for v in value) + ")"
-            return str(np.shape(value))
+            return str(np.shape(value)) if isinstance(value, np.ndarray) else repr(value)
 
         given = {k: v for k, v in self._asdict().items() if k in Grads._fields[:6] or v is not None}
         return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in given.items()) + ")"

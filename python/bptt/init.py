@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Initialisers: every function fills the arrays it is given, in place, and returns nothing.
 
+`spectral` and `nearest_orthogonal` change what is there: they come after one that fills.
+
 `rng` is a `numpy.random.Generator`, or an int for a new one of that seed, or None for an arbitrary
 one. `gates` says how many gates are stacked in the rows of a weight (4 in an LSTM, 3 in a GRU):
 each gate's block of rows is then initialised as a matrix of its own.
@@ -24,14 +26,18 @@ import numpy as np
 
 from .dense import Layer, Seed
 from .grads import Array
+from .layers import LSTM1997
+from .recurrent import Recurrent
 
 __all__ = [
     "chrono",
     "forget_bias",
     "identity",
     "irnn",
+    "nearest_orthogonal",
     "normal",
     "orthogonal",
+    "spectral",
     "xavier_normal",
     "xavier_uniform",
 ]
@@ -104,6 +110,85 @@ def identity(w: Array, scale: float = 1.0, *, gates: int = 1) -> None:
         block[...] = scale * np.eye(*block.shape)
 
 
+def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
+    """Scale each gate's block so that the largest of its eigenvalues has the modulus `radius`.
+
+    With w_hh of an RNN whose activation has slope 1, gradients shrink over many steps if radius < 1
+    and grow if radius > 1. Over few steps, or in single directions, they may do otherwise;
+    `nearest_orthogonal` keeps the length of all.
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * n, n)
+    radius : float, optional
+        More than 0.
+    gates : int, optional
+
+    Raises
+    ------
+    ValueError
+        If the blocks are not square, all eigenvalues of one are 0, or `radius` is not more than 0.
+
+    References
+    ----------
+    Jaeger (2001), GMD report 148, for echo state networks; Sutskever, Martens, Dahl & Hinton
+    (2013), PMLR 28, and Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063, who took 0.95, for
+    training by gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt import init
+    >>> w = np.array([[1.0, 1.0], [0.0, 0.5]])
+    >>> init.spectral(w, 2.0)
+    >>> w
+    array([[2., 2.],
+           [0., 1.]])
+    """
+    if not 0 < radius < np.inf:
+        raise ValueError(f"spectral: radius is {radius!r}, expected more than 0")
+    blocks = _square_blocks("spectral", w, gates)
+    largest = [np.max(np.abs(np.linalg.eigvals(block)), initial=0) for block in blocks]
+    if min(largest) == 0:
+        raise ValueError("spectral: w has only the eigenvalue 0, expected one to scale")
+    for block, modulus in zip(blocks, largest):
+        block *= radius / modulus
+
+
+def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
+    """Set all singular values of each gate's block to `gain`, its directions kept.
+
+    With w = U S V^T: w = gain U V^T, the orthogonal polar factor: of all orthogonal matrices (the
+    real unitary ones) the nearest to w in the Frobenius norm.
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * n, n)
+    gain : float, optional
+    gates : int, optional
+
+    Raises
+    ------
+    ValueError
+        If the blocks are not square.
+
+    References
+    ----------
+    Higham (1986), "Computing the polar decomposition - with applications", SIAM J. Sci. Stat.
+    Comput. 7(4); Arjovsky, Shah & Bengio (2016), arXiv:1511.06464, for unitary w_hh.
+    """
+    for block in _square_blocks("nearest_orthogonal", w, gates):
+        u, _, vt = np.linalg.svd(block)
+        block[...] = gain * (u @ vt)
+
+
+def _square_blocks(where: str, w: Array, gates: int) -> list[Array]:
+    blocks = _blocks(where, w, gates)
+    if len(blocks[0]) != w.shape[1]:
+        raise ValueError(f"{where}: w has shape {w.shape}, expected (gates * n, n)")
+    return blocks
+
+
 # --- recurrent layers, or their dict of parameters ------------------------------------------------
 
 
@@ -120,6 +205,7 @@ class _Cell(NamedTuple):
 def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     """Every layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
+    known = layer._cell.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(f"{where}: {list(params)} has no recurrent weight, expected weight_hh_l0")
@@ -127,13 +213,15 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
         w_hh = params[name[0]]
         b_hh = f"{name[1]}bias{name[2]}"
         biases = [params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params]
-        yield _Cell(w_hh, biases, w_hh.shape[0] // w_hh.shape[1])
+        yield _Cell(w_hh, biases, known or w_hh.shape[0] // w_hh.shape[1])
 
 
 def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
     forget_gate = getattr(layer, "forget_gate", "own")
     if forget_gate != "own":  # as many gates as a GRU
         raise ValueError(f"{where}: layer has forget_gate {forget_gate!r}, expected 'own'")
+    if isinstance(layer, LSTM1997):  # the same
+        raise ValueError(f"{where}: layer is an LSTM1997, expected one with a forget gate")
     cells = list(_cells(where, layer))
     for cell in cells:
         if cell.gates not in allowed:
@@ -203,7 +291,7 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
         raise ValueError(f"chrono: t_max is {t_max!r}, expected at least 2")
     rng = np.random.default_rng(rng)
     for cell in _gated("chrono", layer, {4: "4 (LSTM)", 3: "3 (GRU)"}):
-        bias = np.log(rng.uniform(1, t_max - 1, cell.w_hh.shape[1]))
+        bias = np.log(rng.uniform(1, t_max - 1, len(cell.w_hh) // cell.gates))
         _set(cell.gate(1), bias)
         if cell.gates == 4:
             _set(cell.gate(0), -bias)

@@ -24,7 +24,7 @@ from ._tape import RecurrentTape
 from .dense import Seed
 from .recurrent import Recurrent
 
-__all__ = ["GRU", "LSTM", "MGU", "RNN", "SLSTM", "Recurrent", "RecurrentTape"]
+__all__ = ["GRU", "LSTM", "LSTM1997", "MGU", "RNN", "SLSTM", "Recurrent", "RecurrentTape"]
 
 
 @final
@@ -322,3 +322,41 @@ class SLSTM(Recurrent):
         H = self.hidden_size
         shapes = {"w_hh": (4 * H, H // self.heads), **layer_norm_shapes(self, 4, 4)}
         return Cell("slstm", 4, 4, {"heads": self.heads}, shapes)
+
+
+@final
+class LSTM1997(Recurrent):
+    """LSTM layers as first published: arguments of `Recurrent`; gates i o g (G = 3).
+
+    Without a forget gate, with gates that see gates, and with functions of other ranges; the state
+    is the tuple (h, c, i, o). With the gates from w_ih x_t + b_ih + w_hh (h, i, o)_{t-1} + b_hh:
+    c_t = c_{t-1} + sig(i) (4 sig(g) - 2),   h_t = sig(o) (2 sig(c_t) - 1).
+
+    The gradient is the paper's truncated one: nothing passes back through w_hh, so that from step
+    to step only c carries it, undiminished (and h, by way of skips and zoneout). `LSTM` is the cell
+    of today, with the exact gradient.
+
+    ``weight_hh_l0`` is (3*H, 3*H): columns for h, i and o. `recurrent_dropout` there is none of,
+    and zoneout leaves i and o alone.
+
+    References
+    ----------
+    Hochreiter & Schmidhuber (1997), Neural Computation 9(8).
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        zoneout: float | tuple[float, float] = 0.0, variational_dropout: bool = False,
+        dtype: DTypeLike = "float32", seed: Seed = None, compute: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
+            variational_dropout=variational_dropout, dtype=dtype, seed=seed, compute=compute,
+        )  # fmt: skip
+
+    def _describe(self) -> Cell:
+        H = self.hidden_size
+        return Cell("lstm1997", 3, 4, {}, {"w_hh": (3 * H, 3 * H)})

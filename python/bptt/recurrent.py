@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _call, functional
 from ._layer_options import (
-    LAYER_NORM,
     NAMES,
     Cell,
     as_arguments,
@@ -24,6 +23,7 @@ from ._layer_options import (
     as_switch,
     as_zoneout,
     by_parameter,
+    start_layer_norm,
 )
 from ._masks import Masks, draw, has_zoneout, is_random
 from ._sequences import (
@@ -39,6 +39,7 @@ from ._tape import RecurrentTape
 from .dense import Layer, LayerGrads, Seed
 from .grads import Array, State
 from .stream import Stream, stream_of
+from .trace import LayerTrace, Trace
 
 # Held only to count; a lock inside each layer would keep it from being copied and pickled.
 _COUNTING = threading.Lock()
@@ -153,9 +154,7 @@ class Recurrent(Layer, ABC):
             self._names.append({argument: NAMES[argument] + suffix for argument in shapes})
             everything |= {self._names[k][a]: shape for a, shape in shapes.items()}
         self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
-        for names in self._names:
-            for argument in LAYER_NORM.keys() & names:
-                self.parameters[names[argument]][:] = LAYER_NORM[argument]
+        start_layer_norm(self.parameters, self._names)
         self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
 
     @abstractmethod
@@ -233,9 +232,9 @@ class Recurrent(Layer, ABC):
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         state : array_like, shape (num_layers * directions, B, H), optional
             Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two, for `SLSTM`
-            (h, c, n, m). With a dilation k of all layers (num_layers * directions, k, B, H), the
-            oldest first; with several, these rows of all layers one after the other,
-            (directions * sum of dilations, B, H).
+            (h, c, n, m), for `LSTM1997` (h, c, i, o). With a dilation k of all layers (num_layers *
+            directions, k, B, H), the oldest first; with several, these rows of all layers one after
+            the other, (directions * sum of dilations, B, H).
         lengths : array_like of int, shape (B,), optional
             Steps 0..T of each sequence, in any order. What follows is not read, and 0 in `y`; the
             final state is that after each sequence's own last step.
@@ -330,6 +329,7 @@ class Recurrent(Layer, ABC):
         *,
         step_clip: _call.StepClip | None = None,
         cut: int | None = None,
+        trace: bool | str | None = None,
     ) -> LayerGrads:
         """Backpropagate through time: gradients of a loss from those of the layer's results.
 
@@ -349,6 +349,9 @@ class Recurrent(Layer, ABC):
         cut : int, optional
             No gradient goes back after every so many steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.
+        trace : bool or "full", optional
+            Show how the gradient went: `LayerGrads.trace`, a `LayerTrace`. "full" keeps all
+            gradients of states and gates, and needs the memory.
 
         Returns
         -------
@@ -375,13 +378,14 @@ class Recurrent(Layer, ABC):
         back = getattr(functional, f"{self._cell.name}_backward")
         params: dict[str, Array] = {}
         dinitial: list[State] = [None] * len(tape.cells)
+        traces: list[Trace | None] = [None] * len(tape.cells)
         for layer in reversed(range(self.num_layers)):
             dys = [None] * D if d is None else np.split(d, D, axis=-1)
             dxs, above = [], d
             for k, dy_k in enumerate(dys, layer * D):
-                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut)
-                found = by_parameter(g)
-                params |= {name: found[argument] for argument, name in self._names[k].items()}
+                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut, trace=trace)
+                traces[k] = g.trace
+                params |= by_parameter(g, self._names[k])
                 dinitial[k] = g.state
                 dxs.append(g.x)
             d = dxs[0] + dxs[1] if D == 2 else dxs[0]
@@ -391,4 +395,5 @@ class Recurrent(Layer, ABC):
                 d = d + without_padding(above, tape.lengths)
         dx = d.swapaxes(0, 1) if self.batch_first else d
         dstate = join_state(self, dinitial, tape.shape[1])
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate)
+        shown = LayerTrace([t for t in traces if t]) if trace else None
+        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, shown)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
-from ._call import STATE_NAMES, as_bf16, as_count, prepare
+from ._call import as_bf16, as_count, prepare, state_names
 from ._options import as_options
 from .dense import as_float, check_shape
 from .functional.slstm import block_diagonal
@@ -46,8 +46,9 @@ class Stream:
         dtype: DTypeLike,
         batch_first: bool,
         residual: list[bool],
+        states: tuple[str, ...],
     ) -> None:
-        self._cores, self._shape, self._batch_first = cores, shape, batch_first
+        self._cores, self._shape, self._batch_first, self._names = cores, shape, batch_first, states
         self._layers = list(zip(cores, residual))  # and whether its input is added
         self.dtype = np.dtype(dtype)
 
@@ -147,7 +148,7 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c).
+        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c) and so on.
 
         Can be assigned.
         """
@@ -156,15 +157,16 @@ class Stream:
 
     @state.setter
     def state(self, value: Any) -> None:
-        now: Any = self.state
-        several = isinstance(now, tuple)
+        several = len(self._names) > 1
+        now: Any = self.state if several else (self.state,)
         if several and not (isinstance(value, (tuple, list)) and len(value) == len(now)):
-            names = ", ".join(STATE_NAMES[: len(now)])
+            names = ", ".join(self._names)
             raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple ({names})")
         parts = []
-        for part, old in zip(value if several else (value,), now if several else (now,)):
+        for part, old in zip(value if several else (value,), now):
             part = as_float("stream", "state", part, self.dtype)
-            check_shape("stream", "state", part, "(num_layers, B, H)", old.shape)
+            width = "H" if old.shape == now[-1].shape else "P"
+            check_shape("stream", "state", part, f"(num_layers, B, {width})", old.shape)
             parts.append(np.array(part, order="C"))
         for core, state in zip(self._cores, zip(*parts)):
             core.set_state(state)
@@ -179,12 +181,11 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
         raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
         raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
-    if "w_hr" in layer._cell.shapes:
-        raise ValueError(f"{where}: the layer projects h, expected one without proj_size")
     B = as_count(where, "batch", batch, 1)
     cores = [_core_of(where, layer, k, B) for k in range(layer.num_layers)]
     residual = [layer._adds_input(k) for k in range(layer.num_layers)]
-    stream = Stream(cores, (B, layer.input_size), layer.dtype, layer.batch_first, residual)
+    shape, names = (B, layer.input_size), state_names(layer._cell.name)
+    stream = Stream(cores, shape, layer.dtype, layer.batch_first, residual, names)
     if state is not None:
         stream.state = state
     return stream
@@ -195,7 +196,7 @@ def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
     bf16 = as_bf16(where, layer.compute, dtype)
     arrays = layer._weights(k)
     options = {**cell.options, **layer._without_masks()}
-    options |= {name: arrays.pop(name, None) for name in ("peepholes", "layer_norm")}
+    options |= {name: arrays.pop(name, None) for name in ("peepholes", "w_hr", "layer_norm")}
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")

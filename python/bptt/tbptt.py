@@ -126,7 +126,7 @@ def tbptt(
 
     Parameters
     ----------
-    layer : RNN, LSTM, GRU, MGU or SLSTM
+    layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         Must stay as it is until the last `backward`.

@@ -19,12 +19,13 @@ py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t width
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
+  // trace: 0 none, 1 norms, 2 the gradients as well
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
-                             const py::tuple& dstate) const = 0;
+                             const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
   std::vector<std::string> names;  // of the gates and states that it holds
   std::string cell, dtype;
-  py::object options;                  // a dict or None; the core refers to arrays in it
+  py::tuple arguments;                 // of the forward call; the core refers to arrays in them
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -39,7 +40,7 @@ struct TapeOf : Tape {
   int layer_norms;  // arrays of it
   py::ssize_t dilation;
 
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::object options_dict,
+  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::tuple given,
          py::array_t<T> y_array, const bptt::Inputs<T>& in)
       : plan(std::move(p)),
         buffer(plan.tape_bytes()),
@@ -53,7 +54,7 @@ struct TapeOf : Tape {
                     : in.layer_norm[0] ? 2
                                        : 0),
         dilation(spec.dilation) {
-    options = std::move(options_dict);
+    arguments = std::move(given);
     cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
     bytes = plan.tape_bytes();
     names = plan.names();
@@ -72,8 +73,8 @@ struct TapeOf : Tape {
     return std::move(out);
   }
 
-  py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
-                     const py::tuple& dstate) const override {
+  py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,
+                     int trace) const override {
     bptt::Cotangents<T> given;
     given.y = view<T>(dy);
     for (std::size_t q = 0; q < dstate.size() && q < most_states; ++q)
@@ -109,14 +110,36 @@ struct TapeOf : Tape {
       }
       dlayer_norm = std::move(arrays);
     }
-    const Buffer scratch(plan.backward_scratch_bytes());
+    py::tuple traced = trace_arrays(trace, out.trace);
+    const Buffer scratch(plan.backward_scratch_bytes(out.trace));
     const T *x_data = view<T>(x).data, *y_data = y.data();
     run_interruptibly([&](bptt::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
                           std::move(db_hh), std::move(dstate0), std::move(dpeepholes),
-                          std::move(dw_hr), std::move(dlayer_norm));
+                          std::move(dw_hr), std::move(dlayer_norm), std::move(traced));
+  }
+
+  // New arrays for a trace, in the order of bptt::Trace; None for what is not there.
+  py::tuple trace_arrays(int level, bptt::Trace<T>& trace) const {
+    py::list arrays;
+    const auto add = [&](auto*& pointer, bool wanted, py::ssize_t width) {
+      if (!wanted) return arrays.append(py::none());
+      auto array = make<std::remove_reference_t<decltype(*pointer)>, 3>({dims[0], dims[1], width});
+      pointer = array.mutable_data();
+      arrays.append(std::move(array));
+    };
+    const bool full = level > 1;
+    const py::ssize_t H = dims[3], G = plan.gates();
+    add(trace.norms, level > 0, G + 4);
+    add(trace.dh, full, plan.output_size());
+    add(trace.dc, full && plan.states() > 1, H);
+    add(trace.gates, full, G * H);
+    add(trace.apart, full && plan.has_apart(), H);
+    add(trace.operand, full, plan.recurrent_size());
+    add(trace.inner, full && plan.has_inner(), H);
+    return py::tuple(arrays);
   }
 };
 
@@ -208,9 +231,9 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
   }
 }
 
-// (y, final state, tape or None)
+// (y, final state, tape or None); the tape keeps what was given
 template <class T>
-py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle options) {
+py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::tuple given) {
   const bptt::Inputs<T> in = arrays.inputs<T>();
   bptt::Plan<T> plan(spec, in);
   const py::ssize_t B = plan.batch(), H = plan.hidden_size(), P = plan.output_size();
@@ -233,7 +256,7 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::handle optio
   if (spec.train) {
     auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),
                                             py::reinterpret_borrow<py::object>(arrays.x),
-                                            py::reinterpret_borrow<py::object>(options), y, in);
+                                            std::move(given), y, in);
     run(kept->plan, kept->buffer.get());
     make_read_only(y);  // the tape refers to it
     tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));

@@ -38,6 +38,16 @@ enum Argument {
   arguments
 };
 
+const char* const argument_names[arguments] = {
+    "cell",    "x",         "w_ih",       "w_hh",    "b_ih",       "b_hh",      "state", "lengths",
+    "reverse", "keep_tape", "activation", "threads", "checkpoint", "max_bytes", "bf16",  "options"};
+
+py::tuple tuple_of(PyObject* const* a) {
+  py::tuple all(static_cast<std::size_t>(arguments));
+  for (std::size_t i = 0; i < arguments; ++i) all[i] = py::handle(a[i]);
+  return all;
+}
+
 // One array for a cell of one state, else a tuple.
 bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
   static const std::vector<bptt::CellInfo> cells = bptt::cells();
@@ -78,8 +88,9 @@ py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], a[lengths]};
   if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
   read_options(a[options], spec, arrays);
-  if (arrays.all_usable<float>()) return forward<float>(spec, arrays, a[options]);
-  if (arrays.all_usable<double>()) return forward<double>(spec, arrays, a[options]);
+  py::tuple kept = spec.train ? tuple_of(a) : py::tuple();
+  if (arrays.all_usable<float>()) return forward<float>(spec, arrays, std::move(kept));
+  if (arrays.all_usable<double>()) return forward<double>(spec, arrays, std::move(kept));
   return py::none();
 }
 
@@ -133,7 +144,15 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Tape>(m, "Tape")
       .def_readonly("cell", &Tape::cell)
       .def_readonly("dtype", &Tape::dtype)
-      .def_readonly("options", &Tape::options)
+      .def_property_readonly("arguments",
+                             [](const Tape& t) {
+                               py::dict named;
+                               for (std::size_t i = 0; i < arguments; ++i)
+                                 named[argument_names[i]] = t.arguments[i];
+                               return named;
+                             })
+      .def_property_readonly("options",
+                             [](const Tape& t) { return py::object(t.arguments[options]); })
       .def_readonly("nbytes", &Tape::bytes)
       .def_property_readonly(
           "dims",
@@ -158,8 +177,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const std::string& clip, double bound,
-                       const std::string& target, py::ssize_t cut, int threads) {
-    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate);
+                       const std::string& target, py::ssize_t cut, int threads, int trace) {
+    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate,
+                         trace);
   });
   m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);

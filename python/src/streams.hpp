@@ -17,10 +17,10 @@ struct AnyStream {
 template <class T>
 struct StreamOf : AnyStream {
   bptt::Stream<T> stream;
-  py::ssize_t B, I, H;
+  py::ssize_t B, I, P;
 
   StreamOf(const bptt::Spec& spec, const bptt::Inputs<T>& inputs)
-      : stream(spec, inputs), B(stream.batch()), I(stream.input_size()), H(stream.hidden_size()) {}
+      : stream(spec, inputs), B(stream.batch()), I(stream.input_size()), P(stream.width(0)) {}
 
   static bool has_shape(const bptt::Tensor<const T>& x, int ndim, py::ssize_t batch,
                         py::ssize_t width) {
@@ -31,7 +31,7 @@ struct StreamOf : AnyStream {
     if (!usable<T>(x)) return py::none();
     const bptt::Tensor<const T> in = view<T>(x);
     if (!has_shape(in, 2, B, I)) return py::none();
-    auto y = make<T, 2>({B, H});
+    auto y = make<T, 2>({B, P});
     stream.process(in.data, 1, y.mutable_data());  // too short for the GIL to matter
     return std::move(y);
   }
@@ -40,7 +40,7 @@ struct StreamOf : AnyStream {
     if (!usable<T>(x)) return py::none();
     const bptt::Tensor<const T> in = view<T>(x);
     if (!has_shape(in, 3, B, I)) return py::none();
-    auto y = make<T, 3>({in.shape[0], B, H});
+    auto y = make<T, 3>({in.shape[0], B, P});
     T* out = y.mutable_data();
     run_interruptibly(
         [&](bptt::StopRequest stop) { return stream.process(in.data, in.shape[0], out, stop); });
@@ -50,8 +50,8 @@ struct StreamOf : AnyStream {
   py::tuple get_state() override {
     py::tuple state(static_cast<std::size_t>(stream.states()));
     for (int q = 0; q < stream.states(); ++q) {
-      auto s = make<T, 2>({B, H});
-      std::copy_n(stream.state(q), B * H, s.mutable_data());
+      auto s = make<T, 2>({B, stream.width(q)});
+      std::copy_n(stream.state(q), s.size(), s.mutable_data());
       state[static_cast<std::size_t>(q)] = std::move(s);
     }
     return state;
@@ -60,9 +60,9 @@ struct StreamOf : AnyStream {
   void set_state(const py::tuple& state) override {
     for (int q = 0; q < stream.states(); ++q) {
       const py::object array = state[static_cast<std::size_t>(q)];
-      if (!usable<T>(array) || !has_shape(view<T>(array), 2, B, H))
+      if (!usable<T>(array) || !has_shape(view<T>(array), 2, B, stream.width(q)))
         throw py::type_error("stream: state is not as the core needs it");
-      std::copy_n(view<T>(array).data, B * H, stream.state(q));
+      std::copy_n(view<T>(array).data, B * stream.width(q), stream.state(q));
     }
   }
 };

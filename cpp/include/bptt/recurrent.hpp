@@ -91,6 +91,26 @@ struct Cotangents {
   Tensor<const T> state[most_states];  // [B, P], the others [B, H], or left out: zeros
 };
 
+// What a backward pass shows of itself, beside the gradients; all zero beyond the lengths. The
+// gradients that it shows are of the step's own states and sums: before they are clipped, cut or
+// passed back; those of gates after a clip of gates.
+template <class T>
+struct Trace {
+  // [T, B, G+4], or null: nothing is shown. Norms over the units of the gradients of h, of c (0 if
+  // the cell has none), and of the argument of each gate; 1 where the step clip changed something;
+  // 1 + the place of the first gradient that is not finite among those of h [P], of c [H] and of
+  // the gates [G*H], or 0. As double whatever T.
+  double* norms = nullptr;
+  // The gradients themselves, or null.
+  T* dh = nullptr;     // [T, B, P]
+  T* dc = nullptr;     // [T, B, H]; null without c
+  T* gates = nullptr;  // [T, B, G*H]
+  T* apart = nullptr;  // [T, B, H]: of what w_hh gives to n of gru (reset after) and mgu, where it
+                       // is not that of the gate; else null
+  T* operand = nullptr;  // [T, B, P], 3*H of lstm1997: what w_hh multiplied
+  T* inner = nullptr;  // [T, B, H]: what w_hr multiplied, or w_hn of gru (reset before); else null
+};
+
 // Gradients of that loss with respect to the inputs, shaped like them; all are written.
 template <class T>
 struct Gradients {
@@ -100,9 +120,10 @@ struct Gradients {
   T* b_ih;
   T* b_hh;
   T* state[most_states];
-  T* peepholes;  // may be null if there are none
-  T* w_hr;       // the same
-  T* layer_norm[4];
+  T* peepholes;         // may be null if there are none
+  T* w_hr;              // the same
+  T* layer_norm[4];     // as many as there are
+  Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
 };
 
 // The gradient of h or c, clipped each time it is passed back one step (to the initial state as
@@ -145,11 +166,12 @@ class Plan {
   std::ptrdiff_t steps() const, batch() const, input_size() const, hidden_size() const;
   std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
+  bool has_apart() const, has_inner() const;  // of Trace
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
   std::size_t forward_scratch_bytes() const;
-  std::size_t backward_scratch_bytes() const;
+  std::size_t backward_scratch_bytes(const Trace<T>& wanted = {}) const;
 
   // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
   // and the initial state; x and y it refers to, unless there are lengths, so both must reach

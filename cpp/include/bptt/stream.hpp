@@ -19,14 +19,15 @@ class Stream {
   Stream(Stream&&) noexcept;
   ~Stream();
 
-  std::ptrdiff_t batch() const, input_size() const, hidden_size() const;
+  std::ptrdiff_t batch() const, input_size() const;
   int states() const;
+  std::ptrdiff_t width(int q) const;  // of state q: P of h, H of the others
 
-  // x: [steps, B, I]; y: [steps, B, H], not the same memory. No allocation. False: stopped on
+  // x: [steps, B, I]; y: [steps, B, P], not the same memory. No allocation. False: stopped on
   // request; the state is then that after some of the steps.
   bool process(const T* x, std::ptrdiff_t steps, T* y, StopRequest stop = {});
 
-  // [B, H] each; may be read and written between calls, and lives as long as this object.
+  // [B, width(q)]; may be read and written between calls, and lives as long as this object.
   T* state(int q);
 
  private:

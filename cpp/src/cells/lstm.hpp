@@ -21,10 +21,11 @@ struct Lstm {
 
   // tanh(c') is computed again: cheaper than the memory traffic of keeping it.
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V* s,
-                       V* da, V* ds0) {
+  static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V* s, V* da,
+                       V* ds0) {
     const V i = k[0], f = k[1], g = k[2], o = k[3], tanh_c = tanh(s[1]);
     const V dc = ds[1] + ds[0] * o * (V(1) - tanh_c * tanh_c);
+    ds[1] = dc;
     da[0] = dc * g * i * (V(1) - i);
     da[1] = dc * s0[1] * f * (V(1) - f);
     da[2] = dc * i * (V(1) - g * g);
@@ -95,8 +96,8 @@ struct LstmGeneral : LstmGates<own_forget> {
   }
 
   template <class V>
-  static void backward(const Options& options, const V* p, const V* ds, const V* k, const V* s0,
-                       const V*, V* da, V* ds0) {
+  static void backward(const Options& options, const V* p, V* ds, const V* k, const V* s0, const V*,
+                       V* da, V* ds0) {
     const Activation gate = options.gate_activation;
     const V bound(options.preact_clip), c0 = s0[1];
     V a[gates];
@@ -104,8 +105,8 @@ struct LstmGeneral : LstmGates<own_forget> {
     const Values<V> v(options, p, a, c0);
     da[O] = gate_gradient(gate, ds[0] * v.out, v.o, a[O], bound);
     da[gates + params - 1] = da[O] * v.clipped_c;
-    const V dc = ds[1] + ds[0] * v.o * slope(options.output_activation, v.out) + da[O] * p[O - 1];
-    through_c(options, p, dc, v, a, c0, da, ds0);
+    ds[1] = ds[1] + ds[0] * v.o * slope(options.output_activation, v.out) + da[O] * p[O - 1];
+    through_c(options, p, ds[1], v, a, c0, da, ds0);
   }
 
   // The same from the gradient of c' on: not of sum o, and not of its peephole.

@@ -22,10 +22,11 @@ struct Lstm1997 {
   }
 
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
-                       V* da, V* ds0) {
+  static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V*, V* da,
+                       V* ds0) {
     const V i = k[0], o = k[1], g = k[2], in = V(4) * g - V(2), out = sigmoid(s0[1] + i * in);
     const V dc = ds[1] + ds[0] * o * V(2) * out * (V(1) - out);
+    ds[1] = dc;
     da[0] = (dc * in + ds[2]) * i * (V(1) - i);
     da[1] = (ds[0] * (V(2) * out - V(1)) + ds[3]) * o * (V(1) - o);
     da[2] = dc * i * V(4) * g * (V(1) - g);

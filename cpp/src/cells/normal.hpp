@@ -39,7 +39,7 @@ struct Normal : Cell {
   }
 
   template <class V>
-  static void backward(const Options& options, const V* p, const V* ds, const V* k, const V* s0,
+  static void backward(const Options& options, const V* p, V* ds, const V* k, const V* s0,
                        const V* s, V* da, V* ds0) {
     V own[Cell::saved];
     saved_of(options, p, k, s0, own);
@@ -99,11 +99,12 @@ struct NormalLstm : Normal<Lstm> {
     return da[db_c] * p[gain_c];
   }
   template <class V>
-  static void backward(const Options& options, const V* p, const V* ds, const V* k, const V* s0,
-                       const V*, V* da, V* ds0) {
+  static void backward(const Options& options, const V* p, V* ds, const V* k, const V* s0, const V*,
+                       V* da, V* ds0) {
     V a[Lstm::saved];
     Sums::saved_of(options, p, k, s0, a);
     const typename Lstm::template Values<V> v(options, p, a, s0[1]);
-    Lstm::through_c(options, p, ds[1] + ds[0] + da[O] * p[O - 1], v, a, s0[1], da, ds0);
+    ds[1] = ds[1] + ds[0] + da[O] * p[O - 1];
+    Lstm::through_c(options, p, ds[1], v, a, s0[1], da, ds0);
   }
 };

@@ -25,12 +25,13 @@ struct Slstm {
   }
 
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
-                       V* da, V* ds0) {
+  static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V*, V* da,
+                       V* ds0) {
     const V z = k[2], o = k[3], kept = log_sigmoid(k[1]) + s0[3], m = maximum(kept, k[0]);
     const V i = exp(k[0] - m), f = exp(kept - m), n = f * s0[2] + i,
             ratio = (f * s0[1] + i * z) / n;
     const V dc = ds[1] + ds[0] * o / n, dn = ds[2] - ds[0] * o * ratio / n;
+    ds[1] = dc, ds[2] = dn;
     const V di = (dc * z + dn) * i, df = (dc * s0[1] + dn * s0[2]) * f;  // of the exponents
     const V dm = ds[3] - di - df;
     const V by_input = select_nonpositive(k[0] - kept, V(0), V(1));  // which one m' is

@@ -55,6 +55,7 @@ constexpr int max_rows = 2;
 #include "normal.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
+#include "trace.inl"
 #include "inner.inl"
 #include "normal_backward.inl"
 #include "backward.inl"
@@ -73,8 +74,8 @@ std::size_t forward_scratch_bytes(const Dims& d, Index rows) {
   return ForwardScratch<P>(nullptr, d, rows).bytes;
 }
 template <class P>
-std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip) {
-  return BackwardScratch<P>(nullptr, d, rows, skip).bytes;
+std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip, bool traced) {
+  return BackwardScratch<P>(nullptr, d, rows, skip, traced).bytes;
 }
 template <class P>
 bool forward(const ForwardCall<typename P::T>& call, const Team& team) {
@@ -93,6 +94,8 @@ constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::states,
     EquationsOf<typename P::Cell>::params,
     truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
+    (EquationsOf<typename P::Cell>::sums > P::Cell::gates),
+    P::Cell::inner,
     normal<typename P::Cell> ? (normal_state<typename P::Cell> ? 4 : 2) : 0,
     weights_bytes<P>,
     tape_bytes<P>,

@@ -27,6 +27,7 @@ struct Backward {
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
   T *const dsums, *const dvalues;
+  const Tracer<P> tracer;
   const typename P::Backward products;
   const InnerBackward<P> inner;
   const NormalBackward<P> normals;
@@ -37,7 +38,7 @@ struct Backward {
         rows(c.rows),
         team(t),
         tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows, c.extras.skip),
+        scratch(c.scratch, c.dims, c.rows, c.extras.skip, c.trace.norms),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
         units(blocks_of_rank(d.H)),
@@ -46,9 +47,16 @@ struct Backward {
         patience{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
         dvalues(scratch.dvalues + (own_groups ? t.rank : 0) * padded * D * c.rows.chunk_rows),
+        tracer{c, c.rows, dvalues, of_group(scratch.traced_h, blocks_of<T>(d.P)),
+               of_group(scratch.traced_c, blocks)},
         products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
-        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, patience),
-        normals(c, tape, scratch, dsums, dvalues) {}
+        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience),
+        normals(c, tape, scratch, dsums, dvalues, tracer) {}
+
+  // Of an array of each group, [block][row in chunk][lane].
+  T* of_group(T* base, Index n_blocks) const {
+    return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
+  }
 
   // Of `count` sequences, those of this rank.
   Range sequences(Index count) const {
@@ -105,6 +113,8 @@ struct Backward {
           load(tape.params + (j * Cell::params + i) * L);
       if constexpr (Cell::general && !later_h<Cell>)
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
+      if constexpr (!later_h<Cell>)
+        tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
       if constexpr (Cell::general) start_states(t, row, j, ds, stays);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
@@ -117,6 +127,7 @@ struct Backward {
       BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
+      if constexpr (Cell::states > 1) tracer.take_c(j, first + row, ds[1]);
       if constexpr (Cell::general) {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
@@ -220,7 +231,7 @@ struct Backward {
         [&](const Runs<T>& runs) {
           products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
                                                      scratch.dw_ih(group));
-          add_bias(runs, mine, scratch.db(group));
+          add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
         });
     const T *after = d.masked ? tape.masked.h : call.y,
             *before_first = d.masked ? tape.masked.h0 : tape.h0;
@@ -248,23 +259,6 @@ struct Backward {
     return {smaller(larger(n.begin - first, 0), size), smaller(larger(n.end - first, 0), size)};
   }
 
-  // Blocks `mine` of db, [block][gradient][lane].
-  void add_bias(const Runs<T>& runs, Range mine, T* db) const {
-    for (Index j = mine.begin; j < mine.end; ++j) {
-      Vec<T> sum[D];
-      BPTT_UNROLL for (int i = 0; i < D; ++i) sum[i] = Vec<T>(0);
-      for (int k = 0; k < runs.count; ++k) {
-        const T* first = dvalues + (j * rows.chunk_rows + runs.run[k].row) * D * L;
-        const T* end = first + runs.run[k].rows * D * L;
-        BPTT_NO_UNROLL for (const T* p = first; p != end; p += D * L) {
-          BPTT_UNROLL for (int i = 0; i < D; ++i) sum[i] = sum[i] + Vec<T>(load(p + i * L));
-        }
-      }
-      T* out = db + j * D * L;
-      BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
-    }
-  }
-
   // The gradients of all groups into that of the first, inputs of rank's share.
   void add_groups() const {
     const Range mine = share_of(scratch.weights, 16, team);
@@ -290,6 +284,7 @@ struct Backward {
   void run_chunk(const Span& chunk, const Forward<P>& forward) const {
     const StepClip& clip = call.step_clip;
     const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
+    tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
@@ -306,7 +301,7 @@ struct Backward {
               each_rows(all, all, [&](Range r) {
                 if constexpr (normal_state<Cell>) normals.states(t, first, r, forward);
                 step(t, r, forward, sums);
-                if (clips_sums) limits.clip(own_gradients(sums), d.H, Own::sums, r);
+                if (clips_sums) limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
                 normals.sums(t, first, r, forward);
               });
             }))
@@ -315,7 +310,7 @@ struct Backward {
         step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
       }
       if (clips_sums && !normal<Cell> && !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip(own_gradients(sums), d.H, Own::sums, r);
+            limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
             if constexpr (takes_h) inner.take_clipped(first, r);
           }))
         return;
@@ -333,6 +328,7 @@ struct Backward {
       if (patience.stopped) return;
     }
     if (!own_groups && !patience.wait()) return;
+    if (tracer.on()) trace(chunk, forward);
     const Range all = {0, d.I + d.U + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
@@ -342,6 +338,14 @@ struct Backward {
         group_gradient(chunk, g, all, every_block, forward);
     input_gradient(chunk);
     if (!own_groups) patience.wait();
+  }
+
+  void trace(const Span& chunk, const Forward<P>& forward) const {
+    const Range share = share_of(chunk.rows, 1, team);
+    for (Index t = chunk.begin; t < chunk.end; ++t) {
+      const Index first = rows.first[t] - chunk.row, count = rows.count[t];
+      tracer.step(t, own_groups ? sequences(count) : part_of(share, first, count), tape, forward);
+    }
   }
 
   bool run() const {

@@ -56,14 +56,15 @@ struct BackwardScratch {
   Index weights, ih, hh, inner;  // elements of a group, of w_ih, of w_hh, of an inner product
   T* dresults;                   // [group]: [block of h][chunk_rows][lane]: of an inner product
   T* doperand;                   // [block][B][lane]: of its operand, of N(c')
+  T *traced_h, *traced_c;        // [group]: [block][chunk_rows][lane], or null
   SkipGradients<T> skips;
   void *products, *inner_products;
   void* forward;  // to compute the values of a segment again
   SegmentTape<T, Cell> again;
   std::size_t bytes;
 
-  BackwardScratch(void* buffer, const Dims& d, const Rows& rows, Index skip)
-      : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows, skip) {}
+  BackwardScratch(void* buffer, const Dims& d, const Rows& rows, Index skip, bool traced)
+      : BackwardScratch(Pieces{static_cast<char*>(buffer)}, d, rows, skip, traced) {}
   T* dw_ih(Index group) const { return gradients + group * weights; }
   T* dw_hh(Index group) const { return dw_ih(group) + ih; }
   T* dw_inner(Index group) const { return dw_hh(group) + hh; }
@@ -72,7 +73,7 @@ struct BackwardScratch {
  private:
   static constexpr Index S = GradientsOf<Cell>::products, all = GradientsOf<Cell>::all;
 
-  BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows, Index skip)
+  BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows, Index skip, bool traced)
       : again(pieces, d, rows.segments > 1 ? rows.segment_rows : 0) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = pieces.take<T>(rows.groups * padded * S * rows.chunk_rows);
@@ -90,6 +91,9 @@ struct BackwardScratch {
     doperand = later_h<Cell> ? pieces.take<T>(d.B * padded) : nullptr;
     weights = ih + hh + inner + padded * all;
     gradients = pieces.take<T>(rows.groups * weights);
+    traced_h =
+        traced ? pieces.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows) : nullptr;
+    traced_c = traced ? pieces.take<T>(rows.groups * padded * rows.chunk_rows) : nullptr;
     skips = {pieces.take<T>(SkipGradients<T>::size(skip, h_blocks, d.B)), skip, h_blocks, d.B};
     products = pieces.take<char>(static_cast<Index>(P::Backward::scratch_bytes(d, rows)));
     inner_products =

@@ -21,6 +21,7 @@ struct InnerBackward<P, true> {
   const Range units, outputs;  // blocks of this rank: of the operand, of the results
   T* const dsums;              // [block][row in chunk][S][lane]
   T* const dresults;           // [block of h][row in chunk][lane]
+  const Tracer<P>& tracer;
   const Products products;
 
   // The inner product as one with h of a cell of P units.
@@ -33,7 +34,8 @@ struct InnerBackward<P, true> {
     return Products::scratch_bytes(as_cell(d), rows);
   }
   InnerBackward(const BackwardCall<T>& c, const Tape<P>& t, const BackwardScratch<P>& s,
-                Range unit_blocks, Range output_blocks, T* sums, int group, Patience& patience)
+                Range unit_blocks, Range output_blocks, T* sums, int group, const Tracer<P>& trace,
+                Patience& patience)
       : call(c),
         d(c.dims),
         rows(c.rows),
@@ -43,6 +45,7 @@ struct InnerBackward<P, true> {
         outputs(output_blocks),
         dsums(sums),
         dresults(s.dresults + group * blocks_of<T>(d.P) * L * rows.chunk_rows),
+        tracer(trace),
         products(as_cell(d), rows, dresults, s.inner_products, group, patience) {}
 
   T* dresult(Index j, Index row) const { return dresults + (j * rows.chunk_rows + row) * L; }
@@ -70,6 +73,7 @@ struct InnerBackward<P, true> {
       Vec<T> dh = gradient_of_h(call, kept, t, row, j), k[Inner::saved + 1], da[S], h0(0), stays,
              dresult_, dh0;
       start_h(call, scratch.skips, t, row, j, dh, stays);
+      tracer.take_h(j, rows.first[t] + row, dh + stays);
       BPTT_UNROLL for (int i = 0; i < Inner::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (Inner::takes_h) h0 = load(h + row * d.P + column, used);

@@ -23,7 +23,7 @@ struct Limits {
     const StepClip& step_clip = call.step_clip;
     const int q = step_clip.target == StepClip::c ? 1 : 0;
     if (step_clip.kind != StepClip::none && step_clip.target != StepClip::gates)
-      clip({dstates[q], call.dims.B, 1}, width(q), 1, r);
+      clip(t, {dstates[q], call.dims.B, 1}, width(q), 1, r);
     for (Index row = r.begin; row < r.end && call.steps_left; ++row)
       if ((call.steps_left[row] + (call.rows.reverse ? t : -t)) % call.cut == 0) cut_row(row);
   }
@@ -37,26 +37,32 @@ struct Limits {
       for (Index j = 0; j < skips.blocks; ++j) store(skips.at(k, j, row), Native<T>{});
   }
 
-  // `parts` numbers of each of n units, of some rows.
-  void clip(const StepGradients<T>& g, Index n, Index parts, Range r) const {
-    for (Index row = r.begin; row < r.end; ++row)
-      if (call.step_clip.kind == StepClip::norm)
-        clip_norm(g, n, parts, row);
-      else
-        clip_value(g, n, parts, row);
+  // `parts` numbers of each of n units, of some rows of step t.
+  void clip(Index t, const StepGradients<T>& g, Index n, Index parts, Range r) const {
+    for (Index row = r.begin; row < r.end; ++row) {
+      const bool changed = call.step_clip.kind == StepClip::norm ? clip_norm(g, n, parts, row)
+                                                                 : clip_value(g, n, parts, row);
+      if (changed && call.trace.norms)
+        call.trace.norms[(call.rows.first[t] + row) * (Cell::gates + 4) + Cell::gates + 2] = 1;
+    }
   }
-  void clip_value(const StepGradients<T>& g, Index n, Index parts, Index row) const {
+  // These return whether they changed anything.
+  bool clip_value(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const T bound = T(call.step_clip.bound);
+    bool changed = false;
     for (Index j = 0; j < blocks_of<T>(n); ++j)
       for (Index i = 0; i < parts; ++i) {
         T* p = g.at(j, row, i);
+        for (Index l = 0; l < used_lanes<T>(j, n) && call.trace.norms; ++l)
+          changed |= p[l] > bound || p[l] < -bound;
         store(p, maximum(broadcast(-bound), minimum(broadcast(bound), load(p))));
       }
+    return changed;
   }
 
   // In double and relative to the largest element: squares of large floats stay finite, and the
   // padding takes no part. A gradient that is not finite stays as it is.
-  void clip_norm(const StepGradients<T>& g, Index n, Index parts, Index row) const {
+  bool clip_norm(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const auto each = [&](const auto& f) {
       for (Index j = 0; j < blocks_of<T>(n); ++j)
         for (Index i = 0; i < parts; ++i)
@@ -64,14 +70,15 @@ struct Limits {
     };
     double largest = 0, sum = 0;
     each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
-    if (!(largest > 0)) return;
+    if (!(largest > 0)) return false;
     each([&](T v) {
       const double scaled = static_cast<double>(v) / largest;
       sum += scaled * scaled;
     });
     const double root = __builtin_sqrt(sum), bound = call.step_clip.bound;
-    if (!(largest * root > bound)) return;
+    if (!(largest * root > bound)) return false;
     const double factor = bound / largest / root;
     each([&](T& v) { v = T(static_cast<double>(v) * factor); });
+    return true;
   }
 };

@@ -30,9 +30,10 @@ struct NormalBackward<P, true> {
   const BackwardScratch<P>& scratch;
   const Index blocks;
   T *const dsums, *const dvalues;  // [block][row in chunk][S or D][lane]
+  const Tracer<P>& tracer;
 
   NormalBackward(const BackwardCall<T>& c, const Tape<P>& t, const BackwardScratch<P>& s, T* sums,
-                 T* values)
+                 T* values, const Tracer<P>& trace)
       : call(c),
         d(c.dims),
         rows(c.rows),
@@ -40,7 +41,8 @@ struct NormalBackward<P, true> {
         scratch(s),
         blocks(blocks_of<T>(c.dims.H)),
         dsums(sums),
-        dvalues(values) {}
+        dvalues(values),
+        tracer(trace) {}
 
   // Of one row of step t.
   struct Kept {
@@ -93,6 +95,7 @@ struct NormalBackward<P, true> {
       T* after = scratch.dstates[0] + (j * d.B + row) * L;
       dh = gradient_of_h(call, after, t, row, j);
       start_h(call, scratch.skips, t, row, j, dh, stays);
+      tracer.take_h(j, rows.first[t] + row, dh + stays);
       store(after, stays.v);
     }
     const Vec<T> dn = Cell::output_gradient(call.options, p, dh, k, n, da);

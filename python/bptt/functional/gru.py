@@ -134,6 +134,7 @@ def gru_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of a GRU: exact backpropagation through time.
@@ -154,6 +155,9 @@ def gru_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -174,4 +178,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("gru", tape, dy, dstate, step_clip, cut, threads)
+    return backward("gru", tape, dy, dstate, step_clip, cut, trace, threads)

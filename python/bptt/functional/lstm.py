@@ -136,7 +136,7 @@ def lstm_forward(
         For `lstm_backward`. It keeps what it needs of the weights. Its gates and states after every
         step, (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``,
         ``.o`` after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the
-        others are copies.
+        others are copies. ``tape.arguments`` is a dict of what this call was given.
 
     Raises
     ------
@@ -179,6 +179,7 @@ def lstm_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM: exact backpropagation through time.
@@ -199,6 +200,9 @@ def lstm_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -219,4 +223,4 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, step_clip, cut, threads)
+    return backward("lstm", tape, dy, dstate, step_clip, cut, trace, threads)

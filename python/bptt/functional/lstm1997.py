@@ -104,6 +104,7 @@ def lstm1997_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM of 1997, truncated as there: nothing passes back through w_hh.
@@ -124,6 +125,9 @@ def lstm1997_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -144,4 +148,4 @@ def lstm1997_backward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    return backward("lstm1997", tape, dy, dstate, step_clip, cut, threads)
+    return backward("lstm1997", tape, dy, dstate, step_clip, cut, trace, threads)

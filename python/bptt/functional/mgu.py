@@ -117,6 +117,7 @@ def mgu_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an MGU: exact backpropagation through time.
@@ -137,6 +138,9 @@ def mgu_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -157,4 +161,4 @@ def mgu_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("mgu", tape, dy, dstate, step_clip, cut, threads)
+    return backward("mgu", tape, dy, dstate, step_clip, cut, trace, threads)

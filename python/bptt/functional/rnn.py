@@ -124,6 +124,7 @@ def rnn_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an Elman RNN: exact backpropagation through time.
@@ -147,6 +148,9 @@ def rnn_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -167,4 +171,4 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("rnn", tape, dy, dstate, step_clip, cut, threads)
+    return backward("rnn", tape, dy, dstate, step_clip, cut, trace, threads)

@@ -147,6 +147,7 @@ def slstm_backward(
     *,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an sLSTM: exact backpropagation through time.
@@ -167,6 +168,9 @@ def slstm_backward(
     cut : int, optional
         Counted from the end of each sequence's processing, no gradient goes back after every so
         many steps, as if the state were detached there. Not with a dilation.
+    trace : bool or "full", optional
+        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
+        too, and with them `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
         At most so many, as in the forward call.
 
@@ -187,6 +191,6 @@ def slstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    grads = backward("slstm", tape, dy, dstate, step_clip, cut, threads)
+    grads = backward("slstm", tape, dy, dstate, step_clip, cut, trace, threads)
     heads = 1 if tape is None or tape.options is None else tape.options.get("heads", 1)
     return grads._replace(w_hh=blocks_of(grads.w_hh, heads))

@@ -7,7 +7,8 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` and `lstms` hold the equations of the cells, `products` what makes their sums, `loop` the
-loop over time that serves them all, `attention` the readouts.
+loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step,
+`regularise` values of regularisers, `trace` what a backward pass shows of itself.
 
 Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
 with reset_after=False, which both refuse.
@@ -25,10 +26,12 @@ from .attention import (
     dot_attention_forward,
 )
 from .cells import ACTIVATIONS as ACTIVATIONS
+from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
 from .products import StepClip
 from .products import clip_step as clip_step
+from .regularise import flossing, omega
 from .rtrl import rtrl
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "additive_attention_forward",
     "dot_attention_backward",
     "dot_attention_forward",
+    "flossing",
     "gru_backward",
     "gru_forward",
     "lstm1997_backward",
@@ -44,11 +48,13 @@ __all__ = [
     "lstm_forward",
     "mgu_backward",
     "mgu_forward",
+    "omega",
     "rnn_backward",
     "rnn_forward",
     "rtrl",
     "slstm_backward",
     "slstm_forward",
+    "step_jacobians",
 ]
 
 # threads, checkpoint, max_bytes and compute are about how the core computes, and mean nothing here
@@ -94,10 +100,11 @@ def rnn_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an Elman RNN; see `bptt.rnn_backward`."""
-    return backward("rnn", tape, dy, dstate, step_clip, cut)
+    return backward("rnn", tape, dy, dstate, step_clip, cut, trace)
 
 
 def lstm_forward(
@@ -147,10 +154,11 @@ def lstm_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM; see `bptt.lstm_backward`."""
-    return backward("lstm", tape, dy, dstate, step_clip, cut)
+    return backward("lstm", tape, dy, dstate, step_clip, cut, trace)
 
 
 def gru_forward(
@@ -199,10 +207,11 @@ def gru_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of a GRU; see `bptt.gru_backward`."""
-    return backward("gru", tape, dy, dstate, step_clip, cut)
+    return backward("gru", tape, dy, dstate, step_clip, cut, trace)
 
 
 def mgu_forward(
@@ -243,10 +252,11 @@ def mgu_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of a minimal gated unit; see `bptt.mgu_backward`."""
-    return backward("mgu", tape, dy, dstate, step_clip, cut)
+    return backward("mgu", tape, dy, dstate, step_clip, cut, trace)
 
 
 def slstm_forward(
@@ -287,10 +297,11 @@ def slstm_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an sLSTM; see `bptt.slstm_backward`."""
-    return backward("slstm", tape, dy, dstate, step_clip, cut)
+    return backward("slstm", tape, dy, dstate, step_clip, cut, trace)
 
 
 def lstm1997_forward(
@@ -327,7 +338,8 @@ def lstm1997_backward(
     *,
     step_clip: StepClip = None,
     cut: int | None = None,
+    trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Gradients of an LSTM of 1997; see `bptt.lstm1997_backward`."""
-    return backward("lstm1997", tape, dy, dstate, step_clip, cut)
+    return backward("lstm1997", tape, dy, dstate, step_clip, cut, trace)

@@ -8,8 +8,9 @@ A cell is a pair of functions::
 
 on lists of (B, H) arrays, one per gate in the order that its step names. ``saved`` holds by name
 what the gradient needs, each gate with its slope. ``d_parameters`` holds by name the gradients of
-parameters that belong to units, not yet summed over the sequences: (..., B, H). Whatever is not
-element by element (products, projection) is the business of `products`, time that of `loop`.
+parameters that belong to units, not yet summed over the sequences: (..., B, H); and as "c" the
+whole gradient of the new c, for the trace. Whatever is not element by element (products,
+projection) is the business of `products`, time that of `loop`.
 """
 
 from __future__ import annotations

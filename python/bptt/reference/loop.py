@@ -16,6 +16,7 @@ from ..grads import Array, Grads, State
 from .cells import Options, Saved, States
 from .lstms import CELLS
 from .products import Network, StepClip, clip_of, clip_step, step, step_grad
+from .trace import changed, trace_of
 
 Queues = list[Array]
 
@@ -29,6 +30,7 @@ class Tape(NamedTuple):
     active: Array  # (T, B): is step t inside sequence b?
     queues: list[Queues]  # before each processed step, and the final ones
     saved: list[Saved]  # per processed step, by name
+    y: Array
 
 
 # --- queues
@@ -138,7 +140,7 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved)
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y)
 
 
 # --- backward
@@ -172,8 +174,10 @@ def retreat(
         net, tape.x[t], before(net, queues), tape.saved[n], made, on, step_clip
     )
     passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
+    grads["seen"]["dh"] = ds[0]
     for k, target in zip(range(len(passed)), ("h", "c")):
-        passed[k] = clip_step(passed[k], clip_of(step_clip, target))
+        whole, passed[k] = passed[k], clip_step(passed[k], clip_of(step_clip, target))
+        grads["seen"]["clipped"] = grads["seen"]["clipped"] | changed(whole, passed[k])
     for d, p in zip(older, passed):
         d[-o.dilation] += p
     return older, grads
@@ -186,12 +190,13 @@ def backward(
     dstate: State,
     step_clip: StepClip,
     cut: int | None = None,
+    trace: bool | str | None = None,
 ) -> Grads:
     net, (*_, final) = tape.net, tape.queues
     K, B, _ = final[0].shape
     dqueues = filled(net, dstate, K, B, final[0].dtype)
     total = {name: np.zeros_like(a) for name, a in net.parameters.items()}
-    dx = np.zeros_like(tape.x)
+    dx, seen = np.zeros_like(tape.x), []
     for n in reversed(range(len(tape.times))):
         t = tape.times[n]
         on = tape.active[t][:, None]
@@ -199,9 +204,13 @@ def backward(
         end = is_reset(net, t, on) | is_cut(tape, n, cut)
         dqueues = [np.where(on, np.where(end, 0, a), b) for a, b in zip(older, dqueues)]
         dx[t] = grads["x"]
+        seen.append(grads["seen"])
         for name in total:
             total[name] += grads[name]
     norm = tuple(total[name] for name in ("g_ih", "g_hh", "g_c", "b_c") if name in total)
     named: dict[str, Any] = {"b_ih": None, "b_hh": None, "layer_norm": norm or None}
     named |= {name: d for name, d in total.items() if name in Grads._fields}
-    return Grads(x=dx, state=newest(net, dqueues), **named)
+    all_grads = Grads(x=dx, state=newest(net, dqueues), **named)
+    if not trace:
+        return all_grads
+    return all_grads._replace(trace=trace_of(cell, tape, seen, all_grads, trace == "full"))

@@ -74,7 +74,8 @@ def lstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
     if o.layer_norm is not None:
         extra = {"g_c": seen * k["normal"].value, "b_c": seen}
         seen = normalised_grad(seen * o.layer_norm[2], k["normal"])
-    dc = (ds[1] + seen + peep(o, -1, do)) * k["inside"]
+    extra["c"] = ds[1] + seen + peep(o, -1, do)
+    dc = extra["c"] * k["inside"]
     di = dc * g.value * i.slope
     df = dc * s[1] * f.slope
     dg = dc * i.value * g.slope
@@ -126,7 +127,7 @@ def slstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
     di = di + np.where(k["forget"], 0, dm)
     dkept = dkept + np.where(k["forget"], dm, 0)
     d = [di, dkept * k["slope_f"], dz, do]
-    return d, d, (np.zeros_like(dc), dc * F, dn * F, dkept), {}
+    return d, d, (np.zeros_like(dc), dc * F, dn * F, dkept), {"c": dc}
 
 
 def lstm1997_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
@@ -151,7 +152,7 @@ def lstm1997_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
     do = (ds[0] * (2 * out.value - 1) + ds[3]) * o_gate.slope
     dg = dc * i.value * 4 * g.slope
     zero = np.zeros_like(dc)
-    return [di, do, dg], [di, do, dg], (zero, dc, zero, zero), {}
+    return [di, do, dg], [di, do, dg], (zero, dc, zero, zero), {"c": dc}
 
 
 class Cell(NamedTuple):

@@ -23,6 +23,7 @@ from .cells import (
     normalised_grad,
 )
 from .lstms import Cell
+from .trace import changed
 
 
 class Network(NamedTuple):
@@ -181,7 +182,8 @@ def step(net: Network, x: Array, s: States) -> tuple[States, Saved]:
 def step_grad(
     net: Network, x: Array, s: States, k: Saved, ds: Gates, on: Array, step_clip: StepClip
 ) -> tuple[list[Array], dict[str, Any]]:
-    """Gradients of the states before the step, and by name of x and the parameters.
+    """Gradients of the states before the step, and by name of x and the parameters; and as "seen"
+    what a trace shows.
 
     Only rows that are ``on`` count.
     """
@@ -190,12 +192,19 @@ def step_grad(
         grads["w_hr"] = ds[0].T @ k["h"]
         ds = [ds[0] @ o.w_hr, *ds[1:]]
     gx, gh, direct, extra = cell.grad(ds, k, s, o)
+    dc = extra.pop("c", None)
     grads |= {name: np.where(on, d, 0).sum(-2) for name, d in extra.items()}
     if not o.reset_after:
         dr = (gh[2] @ net.w_n) * k["u"] * k["r"].slope
         gx, gh = [gx[0] + dr, *gx[1:]], [gh[0] + dr, *gh[1:]]
+    sums = np.concatenate([*gx, *gh], -1)
     gx, gh = clip_sums(net, gx, gh, clip_of(step_clip, "gates"))
     dax, dah = (np.where(on, np.concatenate(g, -1), 0) for g in (gx, gh))
+    grads["seen"] = {
+        "dc": dc, "gates": dax, "gates_h": dah, "operand": k["u"],
+        "inner": None if o.reset_after else k["r"].value * k["u"],
+        "clipped": changed(sums, np.concatenate([*gx, *gh], -1)),
+    }  # fmt: skip
     gain_ih, gain_hh = net.gains
     found = product_grad(dax, x, net.w_ih, gain_ih, k["normal_x"])
     grads |= dict(zip(("x", "w_ih", "b_ih", "g_ih"), found))

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Vanishing and exploding gradients: every statement of the usual articles, measured.
+
+The statements are functions in `claims`, each returning a table. docs/vanishing_and_exploding.md
+has them with an explanation and pictures, and is written by
+
+    python vanishing_and_exploding.py ../docs/vanishing_and_exploding.md
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from claims import CLAIMS
+
+
+def write(page, measured):
+    """Put the tables between their marks in a page, and the pictures beside it."""
+    from claims.pictures import draw
+
+    text = page.read_text("utf-8")
+    for claim in measured:
+        mark = rf"(<!-- claim {claim.name} -->\n).*?(<!-- /claim -->)"
+        text, found = re.subn(mark, rf"\g<1>{claim.markdown()}\n\g<2>", text, flags=re.DOTALL)
+        if found != 1:
+            sys.exit(f"{page} has {found} marks '<!-- claim {claim.name} -->', expected 1")
+    page.write_text(text, "utf-8")
+    draw({claim.name: claim for claim in measured}, page.parent)
+
+
+def main():
+    measured = []
+    for claim in CLAIMS:
+        measured.append(claim())
+        print(f"{claim.__name__}: {claim.__doc__}\n\n{measured[-1].markdown()}\n")
+    if len(sys.argv) > 1:
+        write(Path(sys.argv[1]), measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""What the recurrent matrix alone tells of the decay, and how far back a gradient goes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._convert import as_real
+from ..grads import Array
+from ._products import logs
+
+__all__ = ["decay_bound", "memory_horizon", "spectral_radius"]
+
+# The largest slope of each activation.
+SLOPES = {"tanh": 1.0, "relu": 1.0, "leaky_relu": 1.0, "sigmoid": 0.25, "identity": 1.0}
+
+
+def spectral_radius(w_hh: ArrayLike) -> float:
+    """Largest absolute eigenvalue of a recurrent matrix.
+
+    ||w_hh^k||^(1/k) tends to it: a linear RNN, and any RNN near a state where its units have slope
+    1, forgets if it is below 1. The norm of the first powers can be larger, up to what
+    `decay_bound` gives.
+
+    Parameters
+    ----------
+    w_hh : array_like, shape (H, H)
+        Of an RNN, or one gate's rows of another cell.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If w_hh is not square, or holds a value that is not finite.
+    TypeError
+        If it does not hold real numbers.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks",
+    ICML.
+
+    Examples
+    --------
+    >>> import bptt
+    >>> bptt.spectral_radius([[0.0, 2.0], [-0.5, 0.0]])
+    1.0
+    """
+    w = _square("spectral_radius", w_hh)
+    return float(np.abs(np.linalg.eigvals(w)).max(initial=0))
+
+
+def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> Array:
+    """Upper bound of ||dh_t / dh_{t-k}|| of an RNN, by lag: (max |phi'| sigma_max(w_hh))^k.
+
+    Each factor diag(phi') w_hh of the product has at most that norm. With a base below 1, gradients
+    must vanish; above 1 they may do either. What they did on given data is `jacobian_norms`.
+
+    Parameters
+    ----------
+    w_hh : array_like, shape (H, H)
+        Of an RNN without leak.
+    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}
+        Its largest slope is 1, of sigmoid 1/4.
+    k : array_like
+        Lags, in steps.
+
+    Returns
+    -------
+    ndarray, shape of `k`, float64
+        inf where it exceeds float64.
+
+    Raises
+    ------
+    ValueError
+        If w_hh is not square or not finite, the activation is unknown, or a lag is negative.
+    TypeError
+        If an array does not hold real numbers.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks",
+    ICML, section 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> bptt.decay_bound(2 * np.eye(3), "sigmoid", [0, 1, 4])
+    array([1.    , 0.5   , 0.0625])
+    """
+    where = "decay_bound"
+    w = _square(where, w_hh)
+    if not isinstance(activation, str) or activation not in SLOPES:
+        raise ValueError(f"{where}: activation is {activation!r}, expected one of {list(SLOPES)}")
+    lags = as_real(where, "k", k).astype(float)
+    if not (lags >= 0).all():
+        raise ValueError(f"{where}: k has minimum {lags.min()}, expected 0 or more")
+    base = SLOPES[activation] * np.linalg.norm(w, 2) if w.size else 0.0
+    with np.errstate(over="ignore"):
+        return np.asarray(float(base) ** lags)
+
+
+def memory_horizon(norms: ArrayLike, *, reverse: bool = False) -> Any:
+    """Steps back until a gradient is down to 1 % of its value one step back.
+
+    Parameters
+    ----------
+    norms : array_like, shape (T,) or (T, ...)
+        Norm of a gradient by step, in the order of time: of `jacobian_norms`, or of dL/dh_t for a
+        loss at the end. Lag 0 is the last step where it is not 0.
+    reverse : bool
+        Lags count the other way, from the first step on.
+
+    Returns
+    -------
+    float, or ndarray of shape (...)
+        The lag in steps where the norm first falls to 0.01 of that at lag 1, between steps by a
+        straight line in its logarithm. inf if it never does in these steps, as when it grows; where
+        it becomes exactly 0, the last lag with another value. 0 if it is 0 at lag 1 already. NaN if
+        there is no lag 1, or the norm is NaN or infinite on the way.
+
+    Raises
+    ------
+    ValueError
+        If `norms` is a number, or one of them is negative.
+    TypeError
+        If it does not hold real numbers.
+
+    Examples
+    --------
+    0.9^k falls to 0.01 * 0.9 after 1 + log(0.01) / log(0.9) steps:
+
+    >>> import numpy as np, bptt
+    >>> round(bptt.memory_horizon(0.9 ** np.arange(100)[::-1]), 2)
+    44.71
+    """
+    where = "memory_horizon"
+    a = as_real(where, "norms", norms).astype(float)
+    if a.ndim == 0:
+        raise ValueError(f"{where}: norms is a number, expected shape (T,) or (T, ...)")
+    if (a < 0).any():
+        raise ValueError(f"{where}: norms has minimum {np.nanmin(a)}, expected 0 or more")
+    by_lag = a if reverse else a[::-1]
+    if a.ndim == 1:
+        return _horizon(by_lag)
+    columns = by_lag.reshape(len(a), math.prod(a.shape[1:])).T
+    return np.array([_horizon(column) for column in columns]).reshape(a.shape[1:])
+
+
+def _horizon(norms: Array) -> float:
+    nonzero = np.flatnonzero(norms != 0)
+    if not nonzero.size or nonzero[0] + 1 >= len(norms):
+        return float("nan")
+    norms = norms[nonzero[0] :]
+    if norms[1] == 0:
+        return 0.0
+    if not np.isfinite(norms[1]):
+        return float("nan")
+    level = logs(norms[1:]) - logs(0.01 * norms[1])  # positive: not there yet
+    below = np.flatnonzero(~(level > 0))
+    if not below.size:
+        return float("inf")
+    i = int(below[0])
+    if np.isnan(level[i]) or np.isposinf(level[i - 1]):
+        return float("nan")
+    above = level[i - 1]
+    return i + (0.0 if np.isneginf(level[i]) else float(above / (above - level[i])))
+
+
+def _square(where: str, w_hh: ArrayLike) -> Array:
+    w = as_real(where, "w_hh", w_hh).astype(float)
+    if w.ndim != 2 or w.shape[0] != w.shape[1]:
+        raise ValueError(f"{where}: w_hh has shape {w.shape}, expected (H, H)")
+    if not np.isfinite(w).all():
+        raise ValueError(f"{where}: w_hh has values that are not finite, expected numbers")
+    return w

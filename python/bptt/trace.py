@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""What a backward pass shows of the gradient on its way through time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .grads import Array
+from .nonfinite import NonFinite
+from .shares import Shares, needed, shares_of
+
+# Of the rows of w_ih, in their order; of an LSTM without a forget gate of its own, without "f".
+GATES = {
+    "rnn": ("h",),
+    "lstm": ("i", "f", "g", "o"),
+    "gru": ("r", "z", "n"),
+    "mgu": ("f", "n"),
+    "slstm": ("i", "f", "z", "o"),
+    "lstm1997": ("i", "o", "g"),
+}
+
+
+class Vanished(NamedTuple):
+    """Where the gradient of h, on its way back, first became exactly zero."""
+
+    step: int
+    sequence: int
+
+
+class FullTrace(NamedTuple):
+    """The gradients behind the norms, zero beyond the lengths.
+
+    Attributes
+    ----------
+    dh : ndarray, shape (T, B, H)
+        Of h after each step ((T, B, P) with a projection).
+    dc : ndarray, shape (T, B, H), or None
+        Of c, of cells that have it.
+    gates : dict of str to ndarray, shape (T, B, H)
+        Of the argument of each gate, w_ih x + b_ih + w_hh h + b_hh.
+    x, operand : ndarray, shapes (T, B, I) and (T, B, H)
+        What w_ih and w_hh multiplied.
+    inner : ndarray, shape (T, B, H), or None
+        What w_hn of a GRU with ``reset_after=False`` multiplied: r h.
+    apart : ndarray, shape (T, B, H), or None
+        The gradient of what w_hh gives to a gate that takes it apart from the input: n of GRU (with
+        ``reset_after=True``) and MGU.
+    """
+
+    dh: Array
+    dc: Array | None
+    gates: dict[str, Array]
+    x: Array
+    operand: Array
+    inner: Array | None
+    apart: Array | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a trace knows of the calls that it comes from.
+
+    Attributes
+    ----------
+    cell : str
+    ranges : dict of str to str
+        The activation of each gate by name, in the order of the rows of w_ih; its argument is what
+        the trace has the gradient of.
+    sizes : tuple of int
+        Of h, and of everything else.
+    states : int
+    lengths, reverse
+        Of the forward call.
+    plain_weights : bool
+        Is a weight's gradient the product of those of the gates with what it multiplied?
+    value : callable
+        By the name of a gate its value after every step, (T, B, H).
+    """
+
+    cell: str
+    ranges: dict[str, str]
+    sizes: tuple[int, int]
+    states: int
+    lengths: Array | None
+    reverse: bool
+    plain_weights: bool
+    value: Callable[[str], Array]
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """What a place counts through: names and sizes."""
+        H = self.sizes[1]
+        return [("h", self.sizes[0]), ("c", H), *((name, H) for name in self.ranges)]
+
+
+def activations(
+    cell: str,
+    forget_gate: str = "own",
+    activation: str = "tanh",
+    gate_activation: str = "sigmoid",
+    **_: Any,
+) -> dict[str, str]:
+    """Of each gate by name, for `Source`."""
+    names = [g for g in GATES[cell] if cell != "lstm" or g != "f" or forget_gate == "own"]
+    inner = {"lstm": "g", "gru": "n", "mgu": "n", "slstm": "z", "rnn": "h"}.get(cell)
+    return {name: activation if name == inner else gate_activation for name in names}
+
+
+def off_or_saturated(activation: str, value: Array) -> Array:
+    """Is an activation within 0.01 of an end of its range? For those without ends: is it off?"""
+    if activation in ("sigmoid", "hard_sigmoid"):
+        return np.asarray((value < 0.01) | (value > 0.99))
+    if activation == "tanh":
+        return np.asarray(np.abs(value) > 0.99)
+    if activation in ("relu", "leaky_relu"):
+        return np.asarray(value <= 0)
+    return np.zeros(value.shape, bool)
+
+
+def _over_batch(norms: Array) -> Array:
+    """Euclidean norms over the sequences, of norms (T, B), without overflow."""
+    largest = norms.max(axis=1, initial=0)
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1)
+    return np.asarray(scale * np.sqrt(((norms / scale[:, None]) ** 2).sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a backward pass with ``trace=True`` or ``trace="full"`` shows of itself.
+
+    t is the index of the arrays, whatever the direction; all is zero beyond the lengths. The
+    gradients are those of the step's own results, before `step_clip` or `cut` act on what is passed
+    back; those of the gates after a `step_clip` of gates.
+
+    Attributes
+    ----------
+    source : Source
+    norms : ndarray, shape (T, B, G + 4)
+        What the core measures, in float64: norms of the gradients of h, of c and of each gate;
+        whether `step_clip` changed something; 1 + the place of the first value that is not finite.
+        By name below.
+    full : FullTrace or None
+        With ``trace="full"``.
+    weights : tuple of two ndarrays
+        The whole gradients of w_ih and w_hh.
+    """
+
+    source: Source
+    norms: Array = field(repr=False)
+    full: FullTrace | None = field(repr=False)
+    weights: tuple[Array, Array] = field(repr=False)
+
+    def __repr__(self) -> str:
+        T, B, _ = self.norms.shape
+        first, last = (-1, 0) if self.source.reverse else (0, -1)
+        ends = f", |dL/dh| {self.dh[last]:.3g} last, {self.dh[first]:.3g} first" if T else ""
+        return f"Trace({self.source.cell}, T={T}, B={B}{ends})"
+
+    # --- by sequence
+
+    @property
+    def dh_by_sequence(self) -> Array:
+        """(T, B): Euclidean norm over the units of dL/dh_t, all that reaches h after step t."""
+        return self.norms[:, :, 0]
+
+    @property
+    def dc_by_sequence(self) -> Array | None:
+        """(T, B): the same of dL/dc_t, by way of h_t too; None for a cell without c."""
+        return self.norms[:, :, 1] if self.source.states > 1 else None
+
+    @property
+    def gates_by_sequence(self) -> dict[str, Array]:
+        """(T, B) by gate: the same of the gate's argument; "h" for the only one of an RNN."""
+        return {name: self.norms[:, :, 2 + k] for k, name in enumerate(self.source.ranges)}
+
+    @property
+    def clipped_by_sequence(self) -> Array:
+        """(T, B) of bool: did `step_clip` change anything?"""
+        return self.norms[:, :, -2] > 0
+
+    @property
+    def valid(self) -> Array:
+        """(T, B) of bool: is t a step of the sequence?"""
+        T, B, _ = self.norms.shape
+        lengths = self.source.lengths
+        return np.asarray(np.arange(T)[:, None] < (np.full(B, T) if lengths is None else lengths))
+
+    # --- by step
+
+    @cached_property
+    def dh(self) -> Array:
+        """(T,): Euclidean norm over sequences and units of dL/dh_t."""
+        return _over_batch(self.dh_by_sequence)
+
+    @cached_property
+    def dc(self) -> Array | None:
+        """(T,): the same of dL/dc_t; None for a cell without c."""
+        return None if self.dc_by_sequence is None else _over_batch(self.dc_by_sequence)
+
+    @cached_property
+    def gates(self) -> dict[str, Array]:
+        """(T,) by gate: the same of the gate's argument."""
+        return {name: _over_batch(norms) for name, norms in self.gates_by_sequence.items()}
+
+    @cached_property
+    def clipped(self) -> Array:
+        """(T,): how many sequences `step_clip` changed."""
+        return np.asarray(self.clipped_by_sequence.sum(axis=1))
+
+    @cached_property
+    def saturated(self) -> dict[str, Array]:
+        """(T,) by gate: fraction of its values within 0.01 of an end of their range.
+
+        Of ReLU and leaky ReLU the fraction that is off; of the identity none. Of an RNN it is h
+        that is looked at. Read from the tape
+        when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
+        """
+        valid = self.valid[:, :, None]
+        fractions = {}
+        for name, activation in self.source.ranges.items():
+            value = self.source.value(name)
+            ends = off_or_saturated(activation, value) & valid
+            with np.errstate(invalid="ignore"):
+                fractions[name] = ends.sum((1, 2)) / (valid.sum((1, 2)) * value.shape[2])
+        return fractions
+
+    @cached_property
+    def vanished_at(self) -> Vanished | None:
+        """Where dL/dh first, on the way back, became exactly zero, though not a step before."""
+        back = slice(None) if self.source.reverse else slice(None, None, -1)
+        norms, valid = self.dh_by_sequence[back], self.valid[back]
+        vanishes = np.argwhere((norms[1:] == 0) & (norms[:-1] > 0) & valid[1:])
+        if not len(vanishes):
+            return None
+        n, sequence = vanishes[0] + (1, 0)
+        return Vanished(int(n if self.source.reverse else len(norms) - 1 - n), int(sequence))
+
+    @cached_property
+    def nonfinite(self) -> NonFinite | None:
+        """The first gradient, on the way back, that is NaN or infinite; None if all are finite."""
+        places = self.norms[:, :, -1]
+        steps = np.flatnonzero(places.any(axis=1))
+        if not len(steps):
+            return None
+        t = int(steps[0 if self.source.reverse else -1])
+        b = int(np.flatnonzero(places[t])[0])
+        unit = int(places[t, b]) - 1
+        for name, size in self.source.places:
+            if unit < size:
+                return NonFinite("backward", 0, t, b, name, unit)
+            unit -= size
+        raise AssertionError("a place beyond all gates")
+
+    @cached_property
+    def shares(self) -> Shares:
+        """What each step gave to the weights' gradients; see `bptt.Shares`.
+
+        Raises
+        ------
+        ValueError
+            Without ``trace="full"``, or with `layer_norm` or `heads`.
+        """
+        return shares_of(needed(self, "shares"), self.weights)
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """The traces of a recurrent layer's cells, K = num_layers * directions.
+
+    Attributes
+    ----------
+    cells : list of Trace
+        Of each layer and direction, in the order of the state.
+    """
+
+    cells: list[Trace]
+
+    @cached_property
+    def dh(self) -> Array:
+        """(K, T): `Trace.dh` of each layer and direction."""
+        return np.stack([cell.dh for cell in self.cells])
+
+    @cached_property
+    def dc(self) -> Array | None:
+        """(K, T): `Trace.dc`; None for cells without c."""
+        norms = [cell.dc for cell in self.cells]
+        return None if norms[0] is None else np.stack(norms)  # type: ignore[arg-type]
+
+    @cached_property
+    def nonfinite(self) -> NonFinite | None:
+        """The first gradient, on the way back from the top layer, that is NaN or infinite."""
+        places = [cell.nonfinite for cell in self.cells]
+        found = [place._replace(layer=k) for k, place in enumerate(places) if place]
+        return found[-1] if found else None

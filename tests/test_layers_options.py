@@ -136,7 +136,7 @@ class Composed:
             given["peepholes"] = p["peephole" + suffix]
         if "weight_hr" + suffix in p:
             given["w_hr"] = p["weight_hr" + suffix]
-        if layer.layer_norm:
+        if getattr(layer, "layer_norm", False):
             given["layer_norm"] = tuple(p[n + suffix] for n in NORM if n + suffix in p)
         if tape.zoneout:
             given["zoneout"] = tape.zoneout[k]

@@ -114,6 +114,22 @@ void check_extras(const std::string& caller, int params, const Dims& d, const In
 }
 
 template <class T>
+void check_layer_norm(const std::string& caller, const CellKernels<T>& cell, const Dims& d,
+                      const Inputs<T>& in) {
+  const std::string rows = cell.gates == 1 ? "(H,)" : "(" + std::to_string(cell.gates) + "*H,)";
+  for (int i = 0; i < 4; ++i) {
+    const std::string name = "layer_norm[" + std::to_string(i) + "]";
+    if (bool(in.layer_norm[i]) != (i < cell.layer_norms))
+      refuse(caller, name +
+                         (in.layer_norm[i] ? " is given, expected " : " is left out, expected ") +
+                         std::to_string(cell.layer_norms) + " arrays");
+    if (i < cell.layer_norms)
+      check_shape(caller, name, in.layer_norm[i], i < 2 ? rows.c_str() : "(H,)",
+                  {i < 2 ? cell.gates * d.H : d.H});
+  }
+}
+
+template <class T>
 Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
   const int gates = cell.gates, states = cell.states, params = cell.params;
   const std::string& caller = spec.caller;
@@ -147,6 +163,7 @@ Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>&
   check_dilation(spec, d, bool(in.resets));
   check_states(caller, "", states, in.state, spec.dilation, d);
   check_extras(caller, params, d, in);
+  check_layer_norm(caller, cell, d, in);
   if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {
     check_shape(caller, "lengths", in.lengths, "(B,)", {d.B});

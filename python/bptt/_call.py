@@ -245,7 +245,7 @@ def backward(
     results = _core.backward(caller, tape, d, final, kind, bound, target, steps, count, level)
     if tape.dtype == "complex128":
         results = as_duals(results)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, traced = results
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
     state = initial if states > 1 else initial[0]
     shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, trace=shown)
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)

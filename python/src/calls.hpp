@@ -46,6 +46,7 @@ struct TapeOf : Tape {
   py::object x;
   py::array_t<T> y;
   bool has_b_ih, has_b_hh, has_peepholes, has_w_hr;
+  int layer_norms;  // arrays of it
   py::ssize_t dilation;
 
   TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::tuple given,
@@ -58,6 +59,9 @@ struct TapeOf : Tape {
         has_b_hh(in.b_hh),
         has_peepholes(in.peepholes),
         has_w_hr(in.w_hr),
+        layer_norms(in.layer_norm[2]   ? 4
+                    : in.layer_norm[0] ? 2
+                                       : 0),
         dilation(spec.dilation) {
     arguments = std::move(given);
     cell = spec.cell, dtype = name_of<T>;
@@ -121,6 +125,16 @@ struct TapeOf : Tape {
     out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
     out.peepholes = dpeepholes ? dpeepholes->mutable_data() : nullptr;
     out.w_hr = dw_hr ? dw_hr->mutable_data() : nullptr;
+    py::object dlayer_norm = py::none();
+    if (layer_norms) {
+      py::tuple arrays(static_cast<std::size_t>(layer_norms));
+      for (std::size_t i = 0; i < arrays.size(); ++i) {
+        auto d = make<T, 1>({i < 2 ? rows : H});
+        out.layer_norm[i] = d.mutable_data();
+        arrays[i] = std::move(d);
+      }
+      dlayer_norm = std::move(arrays);
+    }
     py::tuple traced = trace_arrays(trace, out.trace);
     const Buffer scratch(plan.backward_scratch_bytes(out.trace));
     const T *x_data = view<T>(x).data, *y_data = y.data();
@@ -129,7 +143,7 @@ struct TapeOf : Tape {
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
                           std::move(db_hh), std::move(dstate0), std::move(dpeepholes),
-                          std::move(dw_hr), std::move(traced));
+                          std::move(dw_hr), std::move(dlayer_norm), std::move(traced));
   }
 
   // New arrays for a trace, in the order of bptt::Trace; None for what is not there.
@@ -160,14 +174,16 @@ struct Arrays {
   py::handle state[most_states] = {py::none(), py::none(), py::none(), py::none()};
   py::handle peepholes = py::none(), w_hr = py::none(), h_mask = py::none(), resets = py::none();
   py::handle zoneout[2] = {py::none(), py::none()};
+  py::handle layer_norm[4] = {py::none(), py::none(), py::none(), py::none()};
 
   // As they lie, all of one type?
   template <class T>
   bool all_usable() const {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
-    for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr,
-                                h_mask, zoneout[0], zoneout[1]})
+    for (py::handle optional :
+         {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr, h_mask, zoneout[0],
+          zoneout[1], layer_norm[0], layer_norm[1], layer_norm[2], layer_norm[3]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
     return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
            (resets.is_none() || usable<bool>(resets));
@@ -183,6 +199,7 @@ struct Arrays {
     in.peepholes = view<T>(peepholes), in.w_hr = view<T>(w_hr), in.h_mask = view<T>(h_mask);
     for (int q = 0; q < 2; ++q) in.zoneout[q] = view<T>(zoneout[q]);
     in.resets = view<std::uint8_t>(resets);
+    for (int i = 0; i < 4; ++i) in.layer_norm[i] = view<T>(layer_norm[i]);
     for (int q = 0; q < most_states; ++q) in.state[q] = view<T>(state[q]);
     return in;
   }
@@ -221,6 +238,9 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
       arrays.zoneout[0] = value;
     else if (is("zoneout_of_c"))
       arrays.zoneout[1] = value;
+    else if (is("layer_norm"))
+      std::copy_n(py::cast<py::tuple>(value).begin(),
+                  std::min(py::len(value), std::size(arrays.layer_norm)), arrays.layer_norm);
     else if (is("peepholes"))
       arrays.peepholes = value;
     else if (is("w_hr"))

@@ -68,6 +68,10 @@ struct Inputs {
   Tensor<const T> b_ih, b_hh;  // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
   Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  Tensor<const T> layer_norm[4];       // gains [G*H] of w_ih x and of w_hh h, each with mean 0 and
+                                       // variance 1 over all units and gates; of lstm gain and
+                                       // offset [H] of c as the output sees it; or left out. Not
+                                       // of lstm1997, not with reset_after = false
   Tensor<const T> h_mask;              // [B, P] or left out: multiplies h in the product with w_hh
   Tensor<const T> zoneout[2];          // [T, B, P] and [T, B, H], or left out: see Spec
   Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
@@ -120,6 +124,7 @@ struct Gradients {
   T* state[most_states];
   T* peepholes;         // may be null if there are none
   T* w_hr;              // the same
+  T* layer_norm[4];     // as many as there are
   Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
 };
 

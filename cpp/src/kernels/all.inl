@@ -60,12 +60,14 @@ constexpr int max_rows = 2;
 #endif
 #endif
 #include "forward_scratch.inl"
+#include "normal.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
 #if !defined(BPTT_DUAL)
 #include "trace.inl"
 #endif
 #include "inner.inl"
+#include "normal_backward.inl"
 #include "backward.inl"
 #include "read.inl"
 
@@ -100,10 +102,11 @@ constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::name,
     P::Cell::gates,
     P::Cell::states,
-    P::Cell::params,
+    EquationsOf<typename P::Cell>::params,
     truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
-    (P::Cell::sums > P::Cell::gates),
+    (EquationsOf<typename P::Cell>::sums > P::Cell::gates),
     P::Cell::inner,
+    normal<typename P::Cell> ? (normal_state<typename P::Cell> ? 4 : 2) : 0,
     weights_bytes<P>,
     tape_bytes<P>,
     forward_scratch_bytes<P>,

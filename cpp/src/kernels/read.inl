@@ -21,7 +21,7 @@ void each_value(const BackwardCall<typename P::T>& call, const F& f) {
     const Index first = rows.first[t];
     for (Index j = 0; j < blocks; ++j)
       for (Index row = 0; row < step.count; ++row) {
-        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states],
+        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states]{},
             v[Cell::values + Cell::states]{};
         for (int i = 0; i < Cell::params; ++i)
           p[i] = load(tape.params + (j * Cell::params + i) * L);

@@ -79,11 +79,12 @@ struct Tracer {
   using T = typename P::T;
   using Cell = typename P::Cell;
   static constexpr Index L = lanes<T>;
-  static constexpr int S = Cell::sums + Cell::params, G = Cell::gates, columns = G + 4;
+  using Own = EquationsOf<Cell>;
+  static constexpr int S = GradientsOf<Cell>::all, G = Cell::gates, columns = G + 4;
   const BackwardCall<T>& call;
   const Rows& rows;
-  const T* dsums;  // of the chunk, [block][row][sum or param][lane]
-  T *dh, *dc;      // of the chunk, [block][row][lane]
+  const T* dvalues;  // of the chunk, [block][row][gradient][lane]
+  T *dh, *dc;        // of the chunk, [block][row][lane]
   mutable Index chunk_row = 0;
 
   bool on() const { return call.trace.norms; }
@@ -103,18 +104,18 @@ struct Tracer {
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
       const auto sum = [&](int k) {
-        return RowOf<T>{dsums + (in_chunk * S + k) * L, rows.chunk_rows * S * L, d.H};
+        return RowOf<T>{dvalues + (in_chunk * S + k) * L, rows.chunk_rows * S * L, d.H};
       };
       RowOf<T> parts[G + 2];
       parts[0] = {dh + in_chunk * L, rows.chunk_rows * L, d.P};
       parts[1] = {dc + in_chunk * L, rows.chunk_rows * L, Cell::states > 1 ? d.H : 0};
-      for (int k = 0; k < G; ++k) parts[2 + Cell::x_gates[k]] = sum(Cell::x_first + k);
+      for (int k = 0; k < G; ++k) parts[2 + Cell::x_gates[k]] = sum(Own::x_first + k);
       measure(parts, d, call.trace.norms + row * columns);
       if (!call.trace.dh) continue;
       parts[0].copy(call.trace.dh + row * d.P);
       if (Cell::states > 1) parts[1].copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k) parts[2 + k].copy(call.trace.gates + (row * G + k) * d.H);
-      if (Cell::sums > G) sum(Cell::sums - 1).copy(call.trace.apart + row * d.H);
+      if (Own::sums > G) sum(Own::sums - 1).copy(call.trace.apart + row * d.H);
       copy_operands(row, r, step_rows, tape, forward);
     }
   }

@@ -16,14 +16,15 @@ void each_rows(Range a, Range b, const F& f) {
 
 template <class T>
 BPTT_INLINE T total(Vec<T> v) {
-  T sum = 0;
-  for (Index l = 0; l < lanes<T>; ++l) sum += v.v[l];
+  T lane[lanes<T>], sum = 0;
+  store(lane, v.v);
+  for (Index l = 0; l < lanes<T>; ++l) sum += lane[l];
   return sum;
 }
 // With zeros in the padding; a vector whose lanes are written goes through memory.
 template <class T>
 __attribute__((noinline)) Vec<T> first_lanes(Vec<T> v, Index n) {
-  for (Index l = n; l < lanes<T>; ++l) v.v[l] = 0;
+  clear_from<T>(v.v, n);
   return v;
 }
 template <class T>
@@ -50,14 +51,15 @@ Moments<T> moments_of(Index H, const At& at) {
     }
     T all = 0;
     for (int g = 0; g < G; ++g) all += total(sum[g]);
-    return all / T(G * H);
+    return all / T(static_cast<double>(G * H));
   };
   const T mean = mean_of([](Vec<T> v, Index used) { return padded_with_zeros(v, used); });
   const T variance = mean_of([&](Vec<T> v, Index used) {
     const Vec<T> d = padded_with_zeros(v - Vec<T>(broadcast(mean)), used);
     return d * d;
   });
-  return {mean, T(1 / __builtin_sqrt(static_cast<double>(variance) + epsilon))};
+  using Wide = typename Simd<T>::Wide;
+  return {mean, T(1 / square_root(static_cast<Wide>(variance) + epsilon))};
 }
 template <class T>
 BPTT_INLINE Vec<T> normalised(const Moments<T>& m, const T* numbers, Index used) {

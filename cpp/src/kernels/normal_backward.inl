@@ -8,8 +8,8 @@ template <class T>
 struct NormalGradient {
   Vec<T> level, along, inverse;
   NormalGradient(Vec<T> dn, Vec<T> dn_n, Index count, T inverse_deviation)
-      : level(broadcast(total(dn) / T(count))),
-        along(broadcast(total(dn_n) / T(count))),
+      : level(broadcast(total(dn) / T(static_cast<double>(count)))),
+        along(broadcast(total(dn_n) / T(static_cast<double>(count)))),
         inverse(broadcast(inverse_deviation)) {}
   BPTT_INLINE Vec<T> of(Vec<T> dn, Vec<T> n, Index used) const {
     return padded_with_zeros((dn - level - n * along) * inverse, used);

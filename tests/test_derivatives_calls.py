@@ -187,12 +187,12 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: bptt.hvp(bptt.rnn_forward, {**small(), "w_hr": 1}, {}),
         ValueError,
-        "hvp: primals has 'w_hr', expected names among x, w_ih, w_hh, b_ih, b_hh, state$",
+        "hvp: primals has 'w_hr', expected names among x, w_ih, w_hh, b_ih, b_hh, state, layer_no",
     ),
     (
-        lambda: bptt.vjp(bptt.rnn_forward, (0,) * 7),
+        lambda: bptt.vjp(bptt.rnn_forward, (0,) * 8),
         ValueError,
-        "vjp: primals has 7 items, expected at most 6",
+        "vjp: primals has 8 items, expected at most 7",
     ),
     (
         lambda: bptt.jvp(bptt.rnn_forward, small(), {"b_ih": np.ones(4)}),

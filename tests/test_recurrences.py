@@ -87,11 +87,12 @@ def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_inference_gives_the_same_bits(case: Case) -> None:
-    c = call(case, (23, 13, 5, 34))
-    y, state, _ = forward(bptt, c)
-    again, last, none = forward(bptt, c, keep_tape=False)
-    assert none is None
-    same_bits(named(again, last, {}), named(y, state, {}))
+    for shape, threads in (((23, 13, 5, 34), 1), ((33, 17, 9, 70), 3), ((9, 3, 9, 150), 2)):
+        c = call(case, shape)
+        y, state, _ = forward(bptt, c)
+        again, last, none = forward(bptt, c, keep_tape=False, threads=threads)
+        assert none is None
+        same_bits(named(again, last, {}), named(y, state, {}))
 
 
 def test_heads_are_cells_side_by_side(isa: str) -> None:

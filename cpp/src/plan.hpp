@@ -359,25 +359,6 @@ struct Plan<T>::Impl {
     return call;
   }
 
-  // To read the values of a tape.
-  BackwardCall<T> reading_call(const void* tape) const {
-    if (rows().segments > 1)
-      refuse(spec.caller, "the tape was kept in segments, expected one without checkpoint");
-    BackwardCall<T> call{};
-    call.dims = dims, call.rows = rows(), call.options = options;
-    call.tape = TapePieces(*this, const_cast<void*>(tape)).kernel;
-    return call;
-  }
-  // What f puts into rows, [total, width], to the caller's array.
-  template <class V, class F>
-  void scattered(Index width, V* out, const F& f) const {
-    if (!rearranged()) return f(out);
-    std::vector<V> values(static_cast<std::size_t>(total() * width));
-    f(values.data());
-    const Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
-    Rearrangement<V>{given, parts, schedule}.scatter(values.data(), width, out, lengths, alone);
-  }
-
   void backward(const Cotangents<T>& cotangents, const Gradients<T>& out,
                 const BackwardCall<T>& call, const BackwardPieces& pieces, const Team& team) const {
     const Rearrangement<T> rows = rearrangement();

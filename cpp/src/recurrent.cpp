@@ -110,19 +110,45 @@ std::vector<std::string> Plan<T>::names() const {
   return names;
 }
 
+namespace {
+
+// To read the values of a tape.
+template <class T, class Impl>
+BackwardCall<T> reading_call(const Impl& p, const void* tape) {
+  if (p.rows().segments > 1)
+    refuse(p.spec.caller, "the tape was kept in segments, expected one without checkpoint");
+  BackwardCall<T> call{};
+  call.dims = p.dims, call.rows = p.rows(), call.options = p.options;
+  call.tape = typename Impl::TapePieces(p, const_cast<void*>(tape)).kernel;
+  return call;
+}
+
+// What f puts into rows, [total, width], to the caller's array.
+template <class T, class Impl, class F>
+void scattered(const Impl& p, Index width, T* out, const F& f) {
+  if (!p.rearranged()) return f(out);
+  std::vector<T> values(static_cast<std::size_t>(p.total() * width));
+  f(values.data());
+  const Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
+  Rearrangement<T>{p.given, p.parts, p.schedule}.scatter(values.data(), width, out, p.lengths,
+                                                         alone);
+}
+
+}  // namespace
+
 template <class T>
 void Plan<T>::read(const void* tape, int which, T* out) const {
   const Impl& p = *impl_;
-  const BackwardCall<T> call = p.reading_call(tape);
-  p.scattered(p.dims.H, out, [&](T* rows) { p.cell.read(call, which, rows); });
+  const auto call = reading_call<T>(p, tape);
+  scattered(p, p.dims.H, out, [&](T* rows) { p.cell.read(call, which, rows); });
 }
 
 template <class T>
 void Plan<T>::count_outside(const void* tape, const double* low, const double* high,
                             double* counts) const {
   const Impl& p = *impl_;
-  const BackwardCall<T> call = p.reading_call(tape);
-  p.scattered(p.cell.values, counts, [&](double* rows) {
+  const auto call = reading_call<T>(p, tape);
+  scattered(p, p.cell.values, counts, [&](double* rows) {
     std::fill_n(rows, p.total() * p.cell.values, 0.0);
     p.cell.count_outside(call, low, high, rows);
   });

@@ -38,6 +38,20 @@ def joined(caller: str, name: str, value: Any, tangent: Any) -> Any:
     return dual(v, t)
 
 
+def joined_all(caller: str, name: str, value: Any, tangent: Any) -> Any:
+    """`joined` of an array, or of each of a tuple, as the gains of a layer normalisation."""
+    if not isinstance(value, (tuple, list)):
+        return joined(caller, name, value, tangent)
+    tangents = (None,) * len(value) if tangent is None else tangent
+    if not isinstance(tangents, (tuple, list)) or len(tangents) != len(value):
+        raise ValueError(
+            f"{caller}: the tangent of {name} is {type(tangent).__name__}, expected a tuple of "
+            f"{len(value)} arrays"
+        )
+    pairs = enumerate(zip(value, tangents))
+    return tuple(joined(caller, f"{name}[{i}]", v, t) for i, (v, t) in pairs)
+
+
 def joined_state(caller: str, name: str, value: State, tangent: State, cell: str) -> State:
     """The same for a state of one array or a tuple of several."""
     v = as_states(caller, name, value, cell, np.float64)

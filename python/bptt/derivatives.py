@@ -16,7 +16,7 @@ from typing import Any
 from . import functional
 from ._call import StepClip
 from ._dual import parts
-from ._tangents import checked, cotangent, joined, joined_state
+from ._tangents import checked, cotangent, joined, joined_all, joined_state
 from .dense import LayerGrads
 from .grads import Array, Grads, State
 from .recurrent import Recurrent
@@ -27,7 +27,7 @@ Forward = Callable[..., tuple[Array, State, Any]]
 Primals = Mapping[str, Any] | Sequence[Any]
 
 # The arguments that have a gradient, in their order.
-NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr")
+NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr", "layer_norm")
 FUNCTIONS = {
     name: getattr(functional, name) for name in functional.__all__ if "attention" not in name
 }
@@ -47,7 +47,7 @@ def jvp(
         `lstm1997_forward`.
     primals : dict or tuple
         Its arguments that have a gradient, by name or in this order: x, w_ih, w_hh, b_ih, b_hh,
-        state, peepholes, w_hr.
+        state, peepholes, w_hr, layer_norm.
     tangents : dict or tuple
         The direction: arrays shaped as the primals of the same names. What is left out, or None,
         is zero. A state may have a tangent though it is left out of the primals.
@@ -341,7 +341,7 @@ def _arguments(
         if name not in values and name != "state":
             raise ValueError(f"{caller}: tangents has {name!r}, expected a primal of that name")
     arguments = {
-        name: joined(caller, name, value, along.get(name))
+        name: joined_all(caller, name, value, along.get(name))
         for name, value in values.items()
         if name != "state"
     }

@@ -142,7 +142,7 @@ struct Forward {
       prefetch_for_writing(step.y + r * d.P + j * L, static_cast<std::size_t>(width) * vector);
     for (Index b = j; b < j + width; ++b) {
       if (Cell::saved && step.saved)
-        prefetch_for_writing(step.saved + (b * step.count + row) * Cell::saved * L,
+        prefetch_for_writing(step.saved + (b * step.saved_rows + row) * Cell::saved * L,
                              count * Cell::saved * vector);
       for (int q = 1; q < Cell::states; ++q) {
         prefetch(step.before[q].at(b, row), count * vector);
@@ -187,7 +187,7 @@ struct Forward {
     for (Index j = j0; j < j0 + width; ++j) {
       const Index used = used_lanes<T>(j, d.P);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        T* kept = step.saved + (j * step.count + row) * Cell::saved * L;
+        T* kept = step.saved + (j * step.saved_rows + row) * Cell::saved * L;
         Vec<T> k[Inner::saved + 1], h;
         const Vec<T> a = load(sums + ((row - r.begin) * width + j - j0) * L),
                      h_before = load(step.h + row * d.P + j * L, used);
@@ -229,6 +229,7 @@ struct Forward {
         p.moments =
             states.kept ? values.moments + before_segment * moments_of_row : scratch.moments;
       p.t = t, p.count = step_rows.count, p.sums = sums;
+      p.saved_rows = states.kept ? p.count : d.B;
       const Index before = rows.first[step_rows.continuing ? step_rows.previous : t];
       p.h = i ? h0 : call.y + before * d.P;
       p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before * d.U;

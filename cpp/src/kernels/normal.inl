@@ -70,7 +70,7 @@ BPTT_INLINE Vec<T> normalised(const Moments<T>& m, const T* numbers, Index used)
 // Where the values of one row and block are.
 template <class Cell, class T>
 BPTT_INLINE T* kept_values(const ForwardStep<T>& step, Index j, Index row) {
-  return step.saved + (j * step.count + row) * Cell::saved * lanes<T>;
+  return step.saved + (j * step.saved_rows + row) * Cell::saved * lanes<T>;
 }
 
 // The products of rows r and `width` blocks from block j0, [row][window][block][gate][lane], to

@@ -69,6 +69,7 @@ struct ForwardStep {
   StepState<T> after[max_states];   // from 1
   T* saved;                         // [block][row][value][lane] or null
   Index count;                      // rows of the whole step
+  Index saved_rows;                 // in a block of `saved`: ranks may be in other steps than this
   T* y;                             // [row, P] or null
   T* inner;                         // [row, H]: the operand of the inner product, or null
   T* moments;                       // [row, moments_of_row] or null

@@ -255,6 +255,9 @@ def embedded_reber(batch: int, seed: Seed = None) -> Task:
     >>> for b, n in enumerate(lengths):
     ...     codes = [*x[:n, b].argmax(axis=1), target[n - 1, b]]
     ...     print("".join("BTPSXVE"[code] for code in codes))
+    BPBPVPXTTTTVVEPE
+    BPBPVVEPE
+    BPBPVVEPE
     >>> round(baseline, 4)
     0.5041
     """

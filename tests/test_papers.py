@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,6 +38,62 @@ def test_temporal_order_1997(quick):
     assert run["solved"]
     assert run["sequences"] > 2000  # the last 2000 were all right
     assert run["wrong_of_2560"] < 26
+
+
+def test_adding_1997(quick):
+    (run,) = quick["adding_1997"]
+    assert run["test_mse"] < 0.1 / 24  # 1/24 is the variance of (X1 + X2) / 4
+
+
+def test_reber_1997(quick):
+    (run,) = quick["reber_1997"]
+    assert run["solved"]
+    assert run["strings_inner"] <= run["strings"] < 6000
+    assert run["wrong_late"] == run["wrong_early"] == 0
+
+
+def test_temporal_order_2013(quick):
+    runs = {run["settings"]["method"]: run for run in quick["temporal_order_2013"]}
+    assert runs.keys() == {"clip", "omega"}
+    for run in runs.values():
+        assert run["solved"]
+        assert run["errors"][0] < 0.02  # 0.75 by guessing
+
+
+def test_adding_2015(quick):
+    (run,) = quick["adding_2015"]
+    assert run["test_mse"] < 0.1 / 6
+    assert run["curve"][-1] == [run["updates"], run["test_mse"]]
+
+
+def test_copy_2018(quick):
+    (run,) = quick["copy_2018"]
+    assert run["baseline"] == pytest.approx(10 * math.log(8) / 25, abs=1e-6)
+    assert run["loss"] < 0.6 * run["baseline"]
+    assert run["symbols_right"] > 0.4  # 0.125 by guessing
+
+
+def test_an_interrupted_start_goes_on_where_it_was(quick, tmp_path):
+    """What has a result is not run again, and stays as it is."""
+    kept = quick["temporal_order_1997"]
+    kept[0]["seconds"] = 12345.0
+    (tmp_path / "temporal_order_1997.json").write_text(json.dumps({"runs": kept}))
+    command = [sys.executable, "-m", "benchmarks.papers.temporal_order_1997", "--quick"]
+    command += ["--seeds", "2", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
+    first, second = json.loads((tmp_path / "temporal_order_1997.json").read_text())["runs"]
+    assert first == kept[0]
+    assert (second["seed"], second["settings"]) == (1, first["settings"])
+    assert second["sequences"] != first["sequences"]
+
+
+def test_tables_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.papers import report
+
+    page = (ROOT / "docs" / "papers.md").read_text("ascii")
+    assert page.count("<!-- papers ") == 6
+    assert report.update(page) == page, "python -m benchmarks.papers.report"
 
 
 # --- the network of 1997, against the equations of the paper's appendix

@@ -22,7 +22,9 @@ from .runs import Experiment, Result, Row, Settings, main
 from .training import Model, train
 
 
-def run(seed: int, start: str, T: int, hidden: int, updates: int) -> dict[str, Any]:
+def run(
+    seed: int, start: str, T: int, hidden: int, updates: int, lr: float = 1e-3
+) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     lstm = bptt.LSTM(10, hidden, seed=seed)
     if start == "chrono":
@@ -30,7 +32,7 @@ def run(seed: int, start: str, T: int, hidden: int, updates: int) -> dict[str, A
     else:
         init.forget_bias(lstm, 1.0)
     model = Model(lstm, 9, last=False, seed=seed + 1)
-    rmsprop = bptt.RMSprop(model.parameters, lr=1e-3, alpha=0.9)
+    rmsprop = bptt.RMSprop(model.parameters, lr, alpha=0.9)
     baseline = tasks.copy_memory(T, 1, 0).baseline
     curve = []
     below = None
@@ -78,7 +80,7 @@ EXPERIMENT = Experiment(
         for start in ("standard", "chrono")
     ],
     seeds=2,
-    quick=[{"start": "chrono", "T": 5, "hidden": 32, "updates": 1000}],
+    quick=[{"start": "chrono", "T": 5, "hidden": 64, "updates": 1000, "lr": 1e-2}],
 )
 
 if __name__ == "__main__":

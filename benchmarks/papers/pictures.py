@@ -75,33 +75,42 @@ def lstm_1997(folder: Path) -> Figure:
 
 
 def temporal_order_2013(folder: Path) -> Figure:
-    """Success rates by length."""
+    """Success rates by length, what they took, and errors far beyond the trained lengths."""
     runs = read(folder, "temporal_order_2013")
-    figure, (rates, needed) = canvas(10, 3.8, 2)
+    figure, (rates, needed, general) = canvas(13, 3.8, 3)
     styles = {
         "sgd": ("SGD", GREY, "s"),
         "clip": ("SGD, clipping", BLUE, "o"),
         "omega": ("SGD, clipping, Omega", ORANGE, "D"),
     }
-    for shift, (method, (label, color, marker)) in enumerate(styles.items()):
-        own = [r for r in runs if r["settings"]["method"] == method]
-        own = [r for r in own if r["settings"]["shortest"] == r["settings"]["longest"]]
-        if not own:
-            continue
-        by_length: dict[int, list[Result]] = {}
-        for run in own:
-            by_length.setdefault(run["settings"]["shortest"], []).append(run)
-        lengths = sorted(by_length)
-        share = [sum(r["solved"] for r in by_length[T]) / len(by_length[T]) for T in lengths]
-        rates.plot(lengths, share, color=color, marker=marker, label=label, alpha=0.8)
-        points = [
-            (T + shift - 1, r["updates"]) for T in lengths for r in by_length[T] if r["solved"]
-        ]
-        if points:
-            needed.scatter(*zip(*points), color=color, marker=marker, label=label, alpha=0.8)
+    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
+    lengths = sorted({r["settings"]["shortest"] for r in fixed})
+    for shift, (method, (label, color, marker)) in enumerate(styles.items(), -1):
+        style = {"color": color, "marker": marker, "label": label, "alpha": 0.8}
+        own = [r for r in fixed if r["settings"]["method"] == method]
+        by_length = [[r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths]
+        rates.plot(lengths, [sum(solved) / len(solved) for solved in by_length], **style)
+        solved = [r for r in own if r["solved"]]
+        x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
+        needed.scatter(x, [r["updates"] for r in solved], **style)
     rates.set(title="Success rate", xlabel="length T", ylabel="share of seeds", ylim=(-0.05, 1.05))
-    needed.set(title="Updates of those that succeed", xlabel="length T", yscale="log")
-    rates.legend(fontsize=8)
+    needed.set(title="Updates of the runs that succeed", xlabel="length T", yscale="log")
+    for panel in (rates, needed):
+        panel.set_xticks(lengths)
+        panel.legend(fontsize=8)
+
+    trained = [r for r in runs if r not in fixed]
+    for run in trained:
+        percent = [100 * error for error in run["errors"]]
+        general.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
+    shortest, longest = trained[0]["settings"]["shortest"], trained[0]["settings"]["longest"]
+    general.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
+    general.axhline(75, color=RED, linestyle="--", label="guessing")
+    general.set(
+        title=f"Trained with Omega on lengths {shortest} to {longest}",
+        xlabel="length T", ylabel="wrong answers, %", xscale="log",
+    )  # fmt: skip
+    general.legend(fontsize=8)
     return figure
 
 

@@ -25,6 +25,8 @@ def seeds(runs: list[Result]) -> str:
 
 
 def table(experiment: Experiment, runs: list[Result]) -> str:
+    if not runs:
+        return "Not run yet.\n"
     lines = [
         "| | published | measured | seeds | CPU time of a run |",
         "|---|---|---|---|---|",

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bptt
-import bptt.regularise
 from bptt.layers import Recurrent
 from bptt.optim import Optimizer
 from bptt.tasks import Task

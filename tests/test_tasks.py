@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import collections
 import math
+import re
 
 import numpy as np
 import pytest
@@ -81,11 +83,43 @@ def test_temporal_order(T):
     assert bptt.cross_entropy(np.zeros((4000, 4)), target)[0] == pytest.approx(baseline, rel=1e-12)
 
 
+# The Reber grammar as a regular expression, with LOOP for its lower half.
+LOOP = "(T*VPX)*T*V(V|PS)"
+EMBEDDED = re.compile(f"B(?P<second>[TP])(?P<inner>B(TS*X(S|X{LOOP})|P{LOOP})E)(?P=second)E")
+
+
+def test_embedded_reber():
+    x, target, baseline = tasks.embedded_reber(20_000, seed=0)
+    lengths = (target != -100).sum(axis=0)
+    assert x.shape == (*target.shape, 7)
+    assert len(x) == lengths.max()
+    assert lengths.min() == 8
+    assert np.array_equal(x.sum(axis=2), target != -100)
+    counts, choices = collections.Counter(), []
+    for b, n in enumerate(lengths):
+        shown = x[:n, b].argmax(axis=1)
+        assert np.array_equal(shown[1:], target[: n - 1, b])
+        text = "".join("BTPSXVE"[code] for code in [*shown, target[n - 1, b]])
+        match = EMBEDDED.fullmatch(text)
+        assert match, text
+        choices.append(1 + len(match["inner"]) - 2)  # all of the inner string but its B and E
+        counts[text] += 1
+    # Every choice is even, so that a string has the probability 2^-choices.
+    likely = {text: 2.0 ** -(len(text) - 5) for text in counts if len(text) < 12}
+    assert len(likely) > 8
+    for text, p in likely.items():
+        assert counts[text] == pytest.approx(20_000 * p, abs=5 * math.sqrt(20_000 * p))
+    # Who forgets the second symbol has one even choice more, where it comes again.
+    per_symbol = (np.sum(choices) + len(choices)) * math.log(2) / lengths.sum()
+    assert per_symbol == pytest.approx(baseline, rel=0.01)
+
+
 MAKERS = {
     "three_digits": lambda seed: tasks.three_digits(20, seed),
     "adding": lambda seed: tasks.adding(20, 4, seed),
     "copy_memory": lambda seed: tasks.copy_memory(20, 4, seed),
     "temporal_order": lambda seed: tasks.temporal_order(20, 4, seed),
+    "embedded_reber": lambda seed: tasks.embedded_reber(16, seed),
 }
 
 
@@ -109,6 +143,7 @@ def test_seed(name):
         (lambda: tasks.adding(9.0, 1), TypeError, "adding: T has type float, expected int"),
         (lambda: tasks.copy_memory(0, 1), ValueError, "copy_memory: T has value 0, expected"),
         (lambda: tasks.temporal_order(9, 1), ValueError, "T has value 9, expected at least 10"),
+        (lambda: tasks.embedded_reber(0), ValueError, "embedded_reber: batch has value 0"),
         (lambda: tasks.temporal_order(10, True), TypeError, "batch has type bool, expected int"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Task", "adding", "copy_memory", "temporal_order", "three_digits"]
+__all__ = ["Task", "adding", "copy_memory", "embedded_reber", "temporal_order", "three_digits"]
 
 Seed = int | np.random.Generator | None
 
@@ -28,7 +28,7 @@ class Task(NamedTuple):
     target : ndarray
         What to predict; its shape and kind are the task's.
     baseline : float
-        Expected loss of the best prediction that ignores the input; the task names the loss.
+        Expected loss of the best prediction without memory of the input; the task names the loss.
     """
 
     x: NDArray[np.float32]
@@ -202,3 +202,72 @@ def temporal_order(T: int, batch: int, seed: Seed = None) -> Task:
     codes[rng.integers(T // 10, T // 5, batch), b] = 6 + target // 2
     codes[rng.integers(T // 2, 3 * T // 5, batch), b] = 6 + target % 2
     return Task(np.eye(8, dtype=np.float32)[codes], target, math.log(4))
+
+
+# State of the Reber grammar: the two choices, as pairs of a symbol's code and the next state.
+_REBER = [((1, 1), (2, 2)), ((3, 1), (4, 3)), ((1, 2), (5, 4)), ((4, 2), (3, 5)), ((2, 3), (5, 5))]
+
+
+def _reber_string(rng: np.random.Generator) -> list[int]:
+    second, state = int(rng.integers(1, 3)), 0
+    codes = [0, second, 0]
+    while state < len(_REBER):
+        code, state = _REBER[state][rng.integers(2)]
+        codes.append(code)
+    return [*codes, 6, second, 6]
+
+
+def embedded_reber(batch: int, seed: Seed = None) -> Task:
+    """Say the next symbol of strings whose last symbol but one repeats the second.
+
+    The codes 0 to 6 stand for B, T, P, S, X, V, E. A string is B T w T E or B P w P E, with w a
+    string of the Reber grammar, whose steps are the two choices of each state::
+
+        B  1: T 2 | P 3    2: S 2 | X 4    3: T 3 | V 5    4: X 3 | S end    5: P 4 | V end    E
+
+    A string has 12 symbols on average and at least 9.
+
+    Parameters
+    ----------
+    batch : int
+        Strings B.
+    seed : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    Task
+        x of shape (T, B, 7), one-hot codes of all symbols but the last, zeros after a string that
+        is shorter than the longest of the batch; target of shape (T, B), int64, the symbol after
+        each, -100 (which `bptt.cross_entropy` leaves out) after the string; baseline 8 ln 2 / 11,
+        the cross-entropy in nats a symbol, over many strings, of the best prediction by who knows
+        the grammar but has forgotten the second symbol: eight choices in eleven symbols. With it,
+        seven remain: 7 ln 2 / 11.
+
+    References
+    ----------
+    Smith & Zipser (1989), IJCNN 1; Hochreiter & Schmidhuber (1997), Neural Computation 9(8).
+
+    Examples
+    --------
+    >>> from bptt.tasks import embedded_reber
+    >>> x, target, baseline = embedded_reber(batch=3, seed=0)
+    >>> lengths = (target != -100).sum(axis=0)
+    >>> for b, n in enumerate(lengths):
+    ...     codes = [*x[:n, b].argmax(axis=1), target[n - 1, b]]
+    ...     print("".join("BTPSXVE"[code] for code in codes))
+    BPBPVPXTTTTVVEPE
+    BPBPVVEPE
+    BPBPVVEPE
+    >>> round(baseline, 4)
+    0.5041
+    """
+    _check("embedded_reber", 1, least=1, batch=batch)
+    rng = np.random.default_rng(seed)
+    strings = [_reber_string(rng) for _ in range(batch)]
+    T = max(map(len, strings)) - 1
+    x = np.zeros((T, batch, 7), np.float32)
+    target = np.full((T, batch), -100)
+    for b, codes in enumerate(strings):
+        x[np.arange(len(codes) - 1), b, codes[:-1]] = 1
+        target[: len(codes) - 1, b] = codes[1:]
+    return Task(x, target, 8 * math.log(2) / 11)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grads import Array, Grads
-from ..trace import FullTrace, Source, Trace, activations
+from ..trace import FullTrace, Source, Trace, activations, count_outside
 
 if TYPE_CHECKING:
     from .loop import Tape
@@ -62,7 +62,8 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
 
     source = Source(
         cell, names, (net.sizes[0], H), len(net.sizes), tape.active.sum(0),
-        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1, value,
+        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1,
+        lambda bounds: {name: count_outside(value(name), b) for name, b in bounds.items()},
     )  # fmt: skip
     clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active
     norms = norms_of(full, clipped)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""The pictures of docs/papers.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from .runs import Result, load, of_variant, read
+
+BLUE, ORANGE, GREEN, RED, GREY = "#1f6fb4", "#e07b00", "#2a9d4a", "#c0392b", "#777777"
+
+
+def canvas(width: float, height: float, panels: int) -> tuple[Figure, Any]:
+    figure = Figure((width, height), dpi=120, layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def found(runs: list[Result], key: str) -> list[float]:
+    return [run[key] for run in runs if run[key] is not None]
+
+
+def lstm_1997(folder: Path) -> Figure:
+    """How many sequences each run needed, beside the published mean."""
+    figure, (order, adding, reber) = canvas(13, 4, 3)
+
+    runs = read(folder, "temporal_order_1997")
+    needed = found(runs, "sequences")
+    order.hist(needed, bins=25, color=BLUE)
+    order.axvline(31_390, color=RED, label="published mean, 31,390")
+    order.axvline(sum(needed) / len(needed), color=BLUE, linestyle="--", label="measured mean")
+    order.set(
+        title=f"6a, temporal order: {len(needed)} of {len(runs)} runs stop",
+        xlabel="sequences until the stopping rule holds",
+        ylabel="runs",
+    )
+
+    runs = sorted(read(folder, "adding_1997"), key=lambda run: run["seed"])
+    for key, color, label in (
+        ("sequences_99", GREEN, "99 % of the last 2000 right"),
+        ("sequences", BLUE, "the paper's rule: all 2000 right"),
+    ):
+        points = [(run[key], run["seed"]) for run in runs if run[key] is not None]
+        adding.scatter(*zip(*points), color=color, label=label)
+    adding.axvline(74_000, color=RED, label="published mean, 74,000")
+    adding.set(
+        title=f"4, adding: {len(found(runs, 'sequences'))} of {len(runs)} runs stop",
+        xlabel="sequences", ylabel="seed", xscale="log",
+    )  # fmt: skip
+    adding.set_yticks([run["seed"] for run in runs])
+    adding.set_ylim(-0.7, len(runs) + 2.5)
+
+    experiment, runs = load("reber_1997"), read(folder, "reber_1997")
+    names = []
+    for row, settings in enumerate(experiment.variants):
+        own = of_variant(runs, settings)
+        names.append(experiment.row(settings, own)[0].replace(", ", "\n", 1))
+        for key, color, marker in (("strings_inner", GREEN, "|"), ("strings", BLUE, "o")):
+            points = found(own, key)
+            reber.scatter(points, [row] * len(points), color=color, marker=marker)
+    published = [39_740, 21_730, 14_060, 9_500, 8_440]
+    reber.scatter(published, range(5), color=RED, marker="D", label="published mean, all symbols")
+    reber.scatter([], [], color=BLUE, label="all symbols right")
+    reber.scatter([], [], color=GREEN, marker="|", label="all right but the one to remember")
+    reber.set(title="1, embedded Reber grammar", xlabel="strings", xscale="log")
+    reber.set_yticks(range(len(names)), names)
+    reber.set_ylim(len(names) - 0.5, -2.2)
+
+    for panel in (order, adding, reber):
+        panel.legend(fontsize=8, loc="upper right")
+    return figure
+
+
+def temporal_order_2013(folder: Path) -> Figure:
+    """Success rates by length, what they took, and errors far beyond the trained lengths."""
+    runs = read(folder, "temporal_order_2013")
+    figure, (rates, needed, general) = canvas(13, 3.8, 3)
+    styles = {
+        "sgd": ("SGD", GREY, "s"),
+        "clip": ("SGD, clipping", BLUE, "o"),
+        "omega": ("SGD, clipping, Omega", ORANGE, "D"),
+    }
+    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
+    lengths = sorted({r["settings"]["shortest"] for r in fixed})
+    for shift, (method, (label, color, marker)) in enumerate(styles.items(), -1):
+        style = {"color": color, "marker": marker, "label": label, "alpha": 0.8}
+        own = [r for r in fixed if r["settings"]["method"] == method]
+        by_length = [[r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths]
+        rates.plot(lengths, [sum(solved) / len(solved) for solved in by_length], **style)
+        solved = [r for r in own if r["solved"]]
+        x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
+        needed.scatter(x, [r["updates"] for r in solved], **style)
+    rates.set(title="Success rate", xlabel="length T", ylabel="share of seeds", ylim=(-0.05, 1.05))
+    needed.set(title="Updates of the runs that succeed", xlabel="length T", yscale="log")
+    for panel in (rates, needed):
+        panel.set_xticks(lengths)
+        panel.legend(fontsize=8)
+
+    trained = [r for r in runs if r not in fixed]
+    for run in trained:
+        percent = [100 * error for error in run["errors"]]
+        general.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
+    shortest, longest = trained[0]["settings"]["shortest"], trained[0]["settings"]["longest"]
+    general.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
+    general.axhline(75, color=RED, linestyle="--", label="guessing")
+    general.set(
+        title=f"Trained with Omega on lengths {shortest} to {longest}",
+        xlabel="length T", ylabel="wrong answers, %", xscale="log",
+    )  # fmt: skip
+    general.legend(fontsize=8)
+    return figure
+
+
+def curves(folder: Path) -> Figure:
+    """Adding of 2015 and copying of 2018: the loss as it falls, or not, below its baseline."""
+    figure, (adding, copying) = canvas(12, 4.2, 2)
+    for panel, name, key, colors in (
+        (adding, "adding_2015", "cell", {"RNN": GREY, "IRNN": ORANGE, "LSTM": BLUE, "GRU": GREEN}),
+        (copying, "copy_2018", "start", {"standard": GREY, "chrono": BLUE}),
+    ):
+        labelled = set()
+        for run in read(folder, name):
+            kind = run["settings"][key]
+            label = None if kind in labelled else kind
+            panel.plot(*zip(*run["curve"]), color=colors[kind], label=label, linewidth=1.2)
+            labelled.add(kind)
+        panel.set(xlabel="updates", yscale="log")
+    adding.axhline(1 / 6, color=RED, linestyle="--", label="always 1: 0.1667")
+    adding.set(title="Adding, T = 200", ylabel="mean squared error, test", ylim=(None, 0.5))
+    baseline = read(folder, "copy_2018")[0]["baseline"]
+    copying.axhline(baseline, color=RED, linestyle="--", label=f"no memory: {baseline:.4f}")
+    copying.set(title="Copy memory, T = 100", ylabel="cross-entropy, nats a step", ylim=(None, 2.5))
+    for panel in (adding, copying):
+        panel.legend(fontsize=8)
+    return figure
+
+
+PICTURES: dict[str, Callable[[Path], Figure]] = {
+    "1997": lstm_1997,
+    "2013": temporal_order_2013,
+    "curves": curves,
+}

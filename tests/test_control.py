@@ -54,7 +54,11 @@ def horizons(table, run, key="before"):
 
 def test_what_is_said_of_clips():
     assert max(scores("taming", "nothing")) < 0.3
-    for name in ("`clip_grad_norm`, 1", "`clip_grad_norm`, `AutoClip(0.1)`", "`clip_grad_value`, 0.01"):
+    for name in (
+        "`clip_grad_norm`, 1",
+        "`clip_grad_norm`, `AutoClip(0.1)`",
+        "`clip_grad_value`, 0.01",
+    ):
         assert min(scores("taming", name)) > 0.99
     assert max(scores("taming", "`clip_grad_norm`, 0.1")) < 0.9
     for name in ("`step_clip=('norm', 0.01)`", "`step_clip=('value', 0.001)`"):

@@ -45,6 +45,13 @@ def test_a_parameter_comes_first(name):
     )  # fmt: skip
 
 
+def test_gains_are_parameters():
+    gru = bptt.GRU(I, H, layer_norm=True, seed=0)
+    gru.parameters["gain_hh_l0"][8] = np.nan
+    tape = gru.forward(np.ones((T, B, I)))[2]
+    assert find_nonfinite(tape) == ("forward", 0, None, None, "layer_norm[1]", 8)
+
+
 @pytest.mark.parametrize("part", [0, 1])
 def test_initial_state(part):
     state = [np.zeros((B, H)), np.zeros((B, H))]

@@ -64,8 +64,11 @@ def find_nonfinite(tape: _core.Tape | RecurrentTape | None) -> NonFinite | None:
 
 def _first_place(tape: _core.Tape, layer: int) -> NonFinite | None:
     given, options = tape.arguments, tape.options or {}
-    for name in ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr"):
-        value = options.get(name, given.get(name))
+    names = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr")
+    parameters = {name: options.get(name, given.get(name)) for name in names}
+    norms = options.get("layer_norm") or ()
+    parameters |= {f"layer_norm[{k}]": gain for k, gain in enumerate(norms)}
+    for name, value in parameters.items():
         if value is not None and (at := _first(value)):
             return NonFinite("forward", layer, None, None, name, at[0])
     state = given["state"]

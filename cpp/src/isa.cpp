@@ -25,8 +25,7 @@ extern const KernelTable table;
 }
 namespace avx512 {
 extern const KernelTable table;
-extern const CellKernels<Dual>* const duals;
-}  // namespace avx512
+}
 namespace avx2 {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
@@ -85,9 +84,17 @@ bool has_amx() {
 #endif
 }
 
+const KernelTable avx2_table = with_duals(avx2::table, avx2::duals);
+
+// What is rare is not compiled for AVX-512.
+KernelTable with_rest(KernelTable table) {
+  table.rest = &avx2_table;
+  return table;
+}
+
 // AVX-512 with products in bfloat16.
 KernelTable with_bf16(const KernelTable& products) {
-  KernelTable table = with_duals(avx512::table, avx512::duals);
+  KernelTable table = with_rest(avx512::table);
   table.isa = products.isa, table.bf16 = products.bf16;
   table.bf16_cells = products.bf16_cells;
   return table;
@@ -99,8 +106,8 @@ const Isa isas[] = {
 #if defined(__x86_64__)
     {with_bf16(amx::table), has_amx},
     {with_bf16(avx512bf16::table), has_bf16_products},
-    {with_duals(avx512::table, avx512::duals), has_avx512},
-    {with_duals(avx2::table, avx2::duals),
+    {with_rest(avx512::table), has_avx512},
+    {avx2_table,
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");

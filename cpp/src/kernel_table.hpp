@@ -183,7 +183,8 @@ struct KernelTable {
   const CellKernels<double>* f64;  // [cells]
   const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
-  const CellKernels<Dual>* dual = nullptr;                         // [cells]
+  const CellKernels<Dual>* dual = nullptr;                         // [cells], or null
+  const KernelTable* rest = nullptr;  // has the cells that are missing here, and the dual numbers
 };
 
 }  // namespace bptt

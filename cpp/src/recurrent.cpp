@@ -160,10 +160,11 @@ template class Plan<Dual>;
 
 std::vector<CellInfo> cells() {
   std::vector<CellInfo> list;
-  const KernelTable& table = active_kernels();
-  for (int i = 0; i < table.cells; ++i)
-    if (std::string name = table.f32[i].name; name.find('_') == name.npos)  // not the general ones
-      list.push_back({name, table.f32[i].gates, table.f32[i].states});
+  const KernelTable* table = &active_kernels();
+  while (table->rest) table = table->rest;
+  for (const auto *cell = table->f32, *end = cell + table->cells; cell != end; ++cell)
+    if (std::string name = cell->name; name.find('_') == name.npos)  // not the general ones
+      if (!cell->layer_norms) list.push_back({name, cell->gates, cell->states});
   return list;
 }
 

@@ -97,6 +97,19 @@ bool backward(const BackwardCall<typename P::T>& call, const Team& team) {
   return Backward<P>(call, team).run();
 }
 
+// Of cells with options the loops are compiled for size: their time goes into the products, which
+// are functions of their own.
+template <class P>
+__attribute__((cold, noinline)) bool small_forward(const ForwardCall<typename P::T>& call,
+                                                   const Team& team) {
+  return forward<P>(call, team);
+}
+template <class P>
+__attribute__((cold, noinline)) bool small_backward(const BackwardCall<typename P::T>& call,
+                                                    const Team& team) {
+  return backward<P>(call, team);
+}
+
 template <class P>
 constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::name,
@@ -112,8 +125,8 @@ constexpr CellKernels<typename P::T> kernels_of = {
     forward_scratch_bytes<P>,
     backward_scratch_bytes<P>,
     pack<P>,
-    forward<P>,
-    backward<P>,
+    P::Cell::general ? small_forward<P> : forward<P>,
+    P::Cell::general ? small_backward<P> : backward<P>,
     P::Cell::names,
     read<P>,
     P::Cell::values,

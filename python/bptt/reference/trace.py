@@ -21,6 +21,15 @@ def changed(before: Array, after: Array) -> Array:
     return np.asarray((before != after).any(-1)) & ~np.isnan(before).any(-1)
 
 
+def seen_of(k: dict[str, Any], dc: Any, gates: Array, gates_h: Array, clipped: Array) -> Seen:
+    """Of a step whose saved values are k, beside dh."""
+    inner = k["r"].value * k["u"] if "r" in k else None
+    return {
+        "dc": dc, "gates": gates, "gates_h": gates_h, "operand": k["u"], "inner": inner,
+        "clipped": clipped,
+    }  # fmt: skip
+
+
 def norms_of(full: FullTrace, clipped: Array) -> Array:
     """The columns of `Trace.norms`."""
     c = np.zeros_like(next(iter(full.gates.values()))) if full.dc is None else full.dc

@@ -77,8 +77,8 @@ def of_variant(runs: list[Result], settings: Settings) -> list[Result]:
 def spread(runs: list[Result], key: str) -> str:
     """Mean and range of what is known."""
     values = [run[key] for run in runs if run[key] is not None]
-    if not values:
-        return "none"
+    if len(set(values)) < 2:
+        return f"{values[0]:,}" if values else "none"
     mean = sum(values) / len(values)
     return f"{mean:,.0f} ({min(values):,} to {max(values):,})"
 

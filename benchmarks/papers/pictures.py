@@ -88,8 +88,13 @@ def temporal_order_2013(folder: Path) -> Figure:
     for shift, (method, (label, color, marker)) in enumerate(styles.items(), -1):
         style = {"color": color, "marker": marker, "label": label, "alpha": 0.8}
         own = [r for r in fixed if r["settings"]["method"] == method]
-        by_length = [[r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths]
-        rates.plot(lengths, [sum(solved) / len(solved) for solved in by_length], **style)
+        if not own:
+            continue
+        by_length = {
+            T: [r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths
+        }
+        rate = {T: sum(solved) / len(solved) for T, solved in by_length.items() if solved}
+        rates.plot(list(rate), list(rate.values()), **style)
         solved = [r for r in own if r["solved"]]
         x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
         needed.scatter(x, [r["updates"] for r in solved], **style)
@@ -100,6 +105,9 @@ def temporal_order_2013(folder: Path) -> Figure:
         panel.legend(fontsize=8)
 
     trained = [r for r in runs if r not in fixed]
+    if not trained:
+        general.remove()
+        return figure
     for run in trained:
         percent = [100 * error for error in run["errors"]]
         general.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
@@ -118,7 +126,12 @@ def curves(folder: Path) -> Figure:
     """Adding of 2015 and copying of 2018: the loss as it falls, or not, below its baseline."""
     figure, (adding, copying) = canvas(12, 4.2, 2)
     for panel, name, key, colors in (
-        (adding, "adding_2015", "cell", {"RNN": GREY, "IRNN": ORANGE, "LSTM": BLUE, "GRU": GREEN}),
+        (
+            adding,
+            "adding_2015",
+            "cell",
+            {"RNN": GREY, "IRNN": ORANGE, "LSTM": BLUE, "LSTM, chrono": RED, "GRU": GREEN},
+        ),
         (copying, "copy_2018", "start", {"standard": GREY, "chrono": BLUE}),
     ):
         labelled = set()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from .runs import Result, load, of_variant, read
 
@@ -36,6 +37,7 @@ def lstm_1997(folder: Path) -> Figure:
         title=f"6a, temporal order: {len(needed)} of {len(runs)} runs stop",
         xlabel="sequences until the stopping rule holds",
         ylabel="runs",
+        xticks=range(0, 200_001, 50_000),
     )
 
     runs = sorted(read(folder, "adding_1997"), key=lambda run: run["seed"])
@@ -50,6 +52,7 @@ def lstm_1997(folder: Path) -> Figure:
         title=f"4, adding: {len(found(runs, 'sequences'))} of {len(runs)} runs stop",
         xlabel="sequences", ylabel="seed", xscale="log",
     )  # fmt: skip
+    adding.xaxis.set_minor_formatter(NullFormatter())
     adding.set_yticks([run["seed"] for run in runs])
     adding.set_ylim(-0.7, len(runs) + 2.5)
 
@@ -77,13 +80,15 @@ def lstm_1997(folder: Path) -> Figure:
 def temporal_order_2013(folder: Path) -> Figure:
     """Success rates by length, what they took, and errors far beyond the trained lengths."""
     runs = read(folder, "temporal_order_2013")
-    figure, (rates, needed, general) = canvas(13, 3.8, 3)
+    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
+    trained = [r for r in runs if r not in fixed]
+    panels = 3 if trained else 2
+    figure, (rates, needed, *general) = canvas(4.4 * panels, 3.8, panels)
     styles = {
         "sgd": ("SGD", GREY, "s"),
         "clip": ("SGD, clipping", BLUE, "o"),
         "omega": ("SGD, clipping, Omega", ORANGE, "D"),
     }
-    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
     lengths = sorted({r["settings"]["shortest"] for r in fixed})
     for shift, (method, (label, color, marker)) in enumerate(styles.items(), -1):
         style = {"color": color, "marker": marker, "label": label, "alpha": 0.8}
@@ -104,22 +109,23 @@ def temporal_order_2013(folder: Path) -> Figure:
         panel.set_xticks(lengths)
         panel.legend(fontsize=8)
 
-    trained = [r for r in runs if r not in fixed]
-    if not trained:
-        general.remove()
-        return figure
+    for panel in general:
+        generalisation(panel, trained)
+    return figure
+
+
+def generalisation(panel: Any, trained: list[Result]) -> None:
     for run in trained:
         percent = [100 * error for error in run["errors"]]
-        general.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
+        panel.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
     shortest, longest = trained[0]["settings"]["shortest"], trained[0]["settings"]["longest"]
-    general.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
-    general.axhline(75, color=RED, linestyle="--", label="guessing")
-    general.set(
+    panel.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
+    panel.axhline(75, color=RED, linestyle="--", label="guessing")
+    panel.set(
         title=f"Trained with Omega on lengths {shortest} to {longest}",
         xlabel="length T", ylabel="wrong answers, %", xscale="log",
     )  # fmt: skip
-    general.legend(fontsize=8)
-    return figure
+    panel.legend(fontsize=8)
 
 
 def curves(folder: Path) -> Figure:

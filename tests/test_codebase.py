@@ -82,7 +82,8 @@ def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
 
 PRODUCTS_ONLY = ("amx", "avx512bf16")
 KERNELS = [("isa", isa) for isa in _core.compiled_isas()]
-KERNELS += [("duals", isa) for isa in _core.compiled_isas() if isa not in (*PRODUCTS_ONLY, "avx512")]
+WITHOUT_DUALS = (*PRODUCTS_ONLY, "avx512")
+KERNELS += [("duals", isa) for isa in _core.compiled_isas() if isa not in WITHOUT_DUALS]
 
 
 @pytest.mark.parametrize(("kind", "isa"), KERNELS, ids=map("-".join, KERNELS))

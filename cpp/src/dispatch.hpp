@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "check.hpp"
 #include "isa.hpp"
@@ -77,11 +78,13 @@ const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
   const std::string name = kernel_of(spec, in);
   const CellKernels<T>* cells = nullptr;
   int count = table.cells;
-  if constexpr (sizeof(T) == sizeof(float)) {
+  if constexpr (std::is_same_v<T, float>) {
     cells = spec.bf16 ? table.bf16 : table.f32;
     if (spec.bf16) count = table.bf16_cells;
-  } else if (!spec.bf16) {
-    cells = table.f64;
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (!spec.bf16) cells = table.f64;
+  } else {
+    if (!spec.bf16) cells = table.dual;
   }
   if (!cells)
     refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +

@@ -25,20 +25,25 @@ extern const KernelTable table;
 }
 namespace avx512 {
 extern const KernelTable table;
+extern const CellKernels<Dual>* const duals;
 }
 namespace avx2 {
 extern const KernelTable table;
+extern const CellKernels<Dual>* const duals;
 }
 namespace sse42 {
 extern const KernelTable table;
+extern const CellKernels<Dual>* const duals;
 }
 #elif defined(__aarch64__)
 namespace neon {
 extern const KernelTable table;
+extern const CellKernels<Dual>* const duals;
 }
 #else
 namespace generic {
 extern const KernelTable table;
+extern const CellKernels<Dual>* const duals;
 }
 #endif
 
@@ -48,6 +53,12 @@ struct Isa {
   KernelTable table;
   bool (*runs_here)();
 };
+
+// Kernels of dual numbers are compiled apart.
+KernelTable with_duals(KernelTable table, const CellKernels<Dual>* duals) {
+  table.dual = duals;
+  return table;
+}
 
 #if defined(__x86_64__)
 bool has_avx512() {
@@ -76,7 +87,7 @@ bool has_amx() {
 
 // AVX-512 with products in bfloat16.
 KernelTable with_bf16(const KernelTable& products) {
-  KernelTable table = avx512::table;
+  KernelTable table = with_duals(avx512::table, avx512::duals);
   table.isa = products.isa, table.bf16 = products.bf16;
   table.bf16_cells = products.bf16_cells;
   return table;
@@ -88,18 +99,18 @@ const Isa isas[] = {
 #if defined(__x86_64__)
     {with_bf16(amx::table), has_amx},
     {with_bf16(avx512bf16::table), has_bf16_products},
-    {avx512::table, has_avx512},
-    {avx2::table,
+    {with_duals(avx512::table, avx512::duals), has_avx512},
+    {with_duals(avx2::table, avx2::duals),
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      }},
-    {sse42::table,
+    {with_duals(sse42::table, sse42::duals),
      [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
 #elif defined(__aarch64__)
-    {neon::table, [] { return true; }},
+    {with_duals(neon::table, neon::duals), [] { return true; }},
 #else
-    {generic::table, [] { return true; }},
+    {with_duals(generic::table, generic::duals), [] { return true; }},
 #endif
 };
 

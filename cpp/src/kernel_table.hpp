@@ -5,6 +5,8 @@
 #pragma once
 #include <cstddef>
 
+#include "bptt/dual.hpp"
+
 namespace bptt {
 
 using Index = std::ptrdiff_t;
@@ -174,6 +176,7 @@ struct KernelTable {
   const CellKernels<double>* f64;  // [cells]
   const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
+  const CellKernels<Dual>* dual = nullptr;                         // [cells]
 };
 
 }  // namespace bptt

@@ -123,6 +123,7 @@ void Plan<T>::read(const void* tape, int which, T* out) const {
 
 template class Plan<float>;
 template class Plan<double>;
+template class Plan<Dual>;
 
 std::vector<CellInfo> cells() {
   std::vector<CellInfo> list;

@@ -22,6 +22,7 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .derivatives import hvp, jvp, vjp
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
@@ -104,9 +105,11 @@ __all__ = [
     "gradcheck",
     "gru_backward",
     "gru_forward",
+    "hvp",
     "init",
     "jacobian",
     "jacobian_norms",
+    "jvp",
     "load",
     "load_metadata",
     "losses",
@@ -136,6 +139,7 @@ __all__ = [
     "step_jacobians",
     "tasks",
     "tbptt",
+    "vjp",
 ]
 
 

@@ -33,6 +33,7 @@ class Stream:
 # checkpoint, max_bytes, bf16, options -> y, state, tape; None where an argument is not as the core
 # needs it
 def forward(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
+def forward_dual(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
 def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
     target: str, cut: int, threads: int, trace: int,

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <complex>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,11 @@
 #include "memory.hpp"
 
 namespace py = pybind11;
+
+// Dual numbers are complex ones to NumPy, which has none: value + i tangent.
+template <>
+struct py::detail::npy_format_descriptor<bptt::Dual>
+    : py::detail::npy_format_descriptor<std::complex<double>> {};
 
 // Is it an array that the core can use as it lies? Not a subclass: it may mean more than its bytes.
 template <class T>

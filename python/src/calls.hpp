@@ -16,6 +16,13 @@ py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t width
   return dilation > 1 ? make<T, 3>({dilation, B, width}) : make<T, 2>({B, width});
 }
 
+template <class T>
+constexpr const char* name_of = "complex128";  // of dual numbers
+template <>
+constexpr const char* name_of<float> = "float32";
+template <>
+constexpr const char* name_of<double> = "float64";
+
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
@@ -51,7 +58,7 @@ struct TapeOf : Tape {
         has_w_hr(in.w_hr),
         dilation(spec.dilation) {
     arguments = std::move(given);
-    cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
+    cell = spec.cell, dtype = name_of<T>;
     bytes = plan.tape_bytes();
     names = plan.names();
     names.push_back("h");

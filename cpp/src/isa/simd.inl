@@ -21,12 +21,14 @@ struct Simd;
 template <>
 struct Simd<float> {
   using Native = F32;
-  using Mask = I32;  // of a shuffle
+  using Mask = I32;     // of a shuffle
+  using Wide = double;  // for sums of squares
 };
 template <>
 struct Simd<double> {
   using Native = F64;
   using Mask = I64;
+  using Wide = double;
 };
 template <class T>
 using Native = typename Simd<T>::Native;
@@ -35,8 +37,10 @@ constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
 
 // s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per
 // broadcast.
-BPTT_INLINE F32 broadcast(float s) { return s - F32{}; }
-BPTT_INLINE F64 broadcast(double s) { return s - F64{}; }
+template <class T>
+BPTT_INLINE Native<T> broadcast(T s) {
+  return s - Native<T>{};
+}
 
 // From and to any address: a type with less alignment would lose that property as a template's
 // member.
@@ -63,6 +67,13 @@ BPTT_INLINE void store(T* p, Native<T> v, Index n) {
   if (n == lanes<T>) return store(p, v);
   for (Index i = 0; i < n; ++i) p[i] = v[i];
 }
+template <class T>
+BPTT_INLINE void clear_from(Native<T>& v, Index n) {
+  for (Index i = n; i < lanes<T>; ++i) v[i] = 0;
+}
+
+BPTT_INLINE F32 select(I32 first, F32 a, F32 b) { return first ? a : b; }
+BPTT_INLINE F64 select(I64 first, F64 a, F64 b) { return first ? a : b; }
 
 // Smaller or larger of a limit and x; where x is NaN, NaN.
 #if BPTT_VECTOR_BYTES == 64
@@ -102,11 +113,11 @@ struct Vec {
   BPTT_INLINE friend Vec maximum(Vec limit, Vec x) { return maximum(limit.v, x.v); }
   // x <= 0 ? a : b
   BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) {
-    return x.v <= Native<T>{} ? a.v : b.v;
+    return select(x.v <= Native<T>{}, a.v, b.v);
   }
   // |x| >= limit ? 0 : a; a where x is NaN
   BPTT_INLINE friend Vec zero_outside(Vec x, Vec limit, Vec a) {
-    const Native<T> inside = x.v >= limit.v ? Native<T>{} : a.v;
-    return x.v <= -limit.v ? Native<T>{} : inside;
+    const Native<T> inside = select(x.v >= limit.v, Native<T>{}, a.v);
+    return select(x.v <= -limit.v, Native<T>{}, inside);
   }
 };

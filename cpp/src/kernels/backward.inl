@@ -131,8 +131,7 @@ struct Backward {
             ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
-        for (int i = 0; i < own_sums; ++i)
-          for (Index l = used; l < L; ++l) da[i].v[l] = 0;
+        for (int i = 0; i < own_sums; ++i) clear_from<T>(da[i].v, used);
       }
       if constexpr (takes_h) {
         if (which != Which::sums) add_to_h(row, j, used, ds0[0]);

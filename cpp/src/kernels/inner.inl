@@ -78,10 +78,8 @@ struct InnerBackward<P, true> {
           load(saved + (row * Cell::saved + i) * L);
       if (Inner::takes_h) h0 = load(h + row * d.P + column, used);
       Inner::backward(call.options, dh, k, h0, da, dresult_, dh0);
-      for (Index l = used; l < L; ++l) {  // keep padding out of the products
-        dresult_.v[l] = 0;
-        BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i) da[i].v[l] = 0;
-      }
+      clear_from<T>(dresult_.v, used);  // keep padding out of the products
+      BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i) clear_from<T>(da[i].v, used);
       store(dresult(j, first + row), dresult_.v);
       BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i)
           store(dsum(j, first + row) + i * L, da[i].v);

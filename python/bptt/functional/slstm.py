@@ -26,7 +26,7 @@ def block_diagonal(w_hh: ArrayLike, heads: int) -> Array:
         raise ValueError(
             f"slstm_forward: w_hh has shape {w.shape}, expected (4*H, H/heads) with heads = {heads}"
         )
-    dense = np.zeros((4, heads, size, heads, size), w.dtype)
+    dense = np.zeros_like(w, shape=(4, heads, size, heads, size))
     k = np.arange(heads)
     dense[:, k, :, k] = w.reshape(4, heads, size, size).swapaxes(0, 1)
     return dense.reshape(rows, heads * size)

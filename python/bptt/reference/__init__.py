@@ -26,6 +26,7 @@ from .attention import (
     dot_attention_forward,
 )
 from .cells import ACTIVATIONS as ACTIVATIONS
+from .derivatives import hvp, jvp
 from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
@@ -42,6 +43,8 @@ __all__ = [
     "flossing",
     "gru_backward",
     "gru_forward",
+    "hvp",
+    "jvp",
     "lstm1997_backward",
     "lstm1997_forward",
     "lstm_backward",

@@ -98,24 +98,30 @@ def as_trace(caller: str, value: bool | str | None) -> int:
 
 
 def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
-    norms, dh, dc, gates, apart, operand, inner = traced
+    norms, dh, *rest = traced
+    full = None if dh is None else full_trace(tape, dh, *rest)
+    return Trace(lambda: source_of(tape), norms, full, weights)
+
+
+def source_of(tape: _core.Tape) -> Source:
     given, options = tape.arguments, tape.options or {}
-    names = activations(tape.cell, **{"activation": given["activation"], **options})
-    x, lengths = given["x"], given["lengths"]
-    full = None
-    if dh is not None:
-        if lengths is not None:  # the padding may hold anything
-            x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
-        full = FullTrace(
-            dh, dc, dict(zip(names, np.split(gates, len(names), -1))), x, operand,
-            inner if tape.cell == "gru" else None, apart,
-        )  # fmt: skip
-    plain = options.get("heads", 1) == 1 and options.get("layer_norm") is None
-    source = Source(
-        tape.cell, names, (tape.h.shape[2], tape.dims[3]), _states(tape.cell), lengths,
-        given["reverse"], plain, lambda name: np.asarray(getattr(tape, name)),
+    return Source(
+        tape.cell, activations(tape.cell, **{"activation": given["activation"], **options}),
+        (tape.h.shape[2], tape.dims[3]), _states(tape.cell), given["lengths"], given["reverse"],
+        options.get("heads", 1) == 1 and options.get("layer_norm") is None,
+        lambda name: np.asarray(getattr(tape, name)),
     )  # fmt: skip
-    return Trace(source, norms, full, weights)
+
+
+def full_trace(
+    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any
+) -> FullTrace:
+    source = source_of(tape)
+    x, lengths = tape.arguments["x"], source.lengths
+    if lengths is not None:  # the padding may hold anything
+        x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
+    by_name = dict(zip(source.ranges, np.split(gates, len(source.ranges), -1)))
+    return FullTrace(dh, dc, by_name, x, operand, inner if tape.cell == "gru" else None, apart)
 
 
 def as_threads(caller: str, value: Any) -> int:

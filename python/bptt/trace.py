@@ -139,7 +139,8 @@ class Trace:
 
     Attributes
     ----------
-    source : Source
+    find_source : callable
+        Finds the `source` when it is asked for: a call of a small network is short.
     norms : ndarray, shape (T, B, G + 4)
         What the core measures, in float64: norms of the gradients of h, of c and of each gate;
         whether `step_clip` changed something; 1 + the place of the first value that is not finite.
@@ -150,7 +151,7 @@ class Trace:
         The whole gradients of w_ih and w_hh.
     """
 
-    source: Source
+    find_source: Callable[[], Source] = field(repr=False)
     norms: Array = field(repr=False)
     full: FullTrace | None = field(repr=False)
     weights: tuple[Array, Array] = field(repr=False)
@@ -160,6 +161,11 @@ class Trace:
         first, last = (-1, 0) if self.source.reverse else (0, -1)
         ends = f", |dL/dh| {self.dh[last]:.3g} last, {self.dh[first]:.3g} first" if T else ""
         return f"Trace({self.source.cell}, T={T}, B={B}{ends})"
+
+    @cached_property
+    def source(self) -> Source:
+        """What the trace knows of the calls that it comes from."""
+        return self.find_source()
 
     # --- by sequence
 

@@ -66,4 +66,4 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
     )  # fmt: skip
     clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active
     norms = norms_of(full, clipped)
-    return Trace(source, norms, full if keep_full else None, (grads.w_ih, grads.w_hh))
+    return Trace(lambda: source, norms, full if keep_full else None, (grads.w_ih, grads.w_hh))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import bptt
 from bptt import reference
-from cases import CELLS, OPTIONS, Cell, assert_close, flat, same_bits, state_of
+from cases import CELLS, OPTIONS, Cell, assert_close, flat, same_bits
 from cases import problem as plain_problem
 from recurrences import Call, Case, call, named
 from test_recurrences import BACKWARD, CORE, supported
@@ -54,9 +54,7 @@ def hvp(
     """The same of the gradients; `along`: their arguments have tangents too."""
     forward = getattr(module, f"{c.cell}_forward")
     tangents = {"dy_tangent": v.dy, "dstate_tangent": v.dstate} if along else {}
-    pair = module.hvp(
-        forward, c.arrays, v.arrays, c.dy, c.dstate, **tangents, **c.options, **how
-    )
+    pair = module.hvp(forward, c.arrays, v.arrays, c.dy, c.dstate, **tangents, **c.options, **how)
     return tuple({k: a for k, a in named(None, None, g).items() if k[0] == "d"} for g in pair)
 
 
@@ -185,7 +183,7 @@ def test_hessian_is_symmetric(case: Case) -> None:
 def test_jacobian_and_its_transpose(case: Case) -> None:
     c = call(case, (7, 3, 3, 6))
     v, forward = Directions(c), getattr(bptt, f"{c.cell}_forward")
-    y, state, dy, dstate = bptt.jvp(forward, c.arrays, v.arrays, **c.options)
+    _, _, dy, dstate = bptt.jvp(forward, c.arrays, v.arrays, **c.options)
     outputs, pullback = bptt.vjp(forward, c.arrays, **c.options)
     same_bits(named(*outputs, {}), named(*forward(**c.arrays, **c.options)[:2], {}))
     grads = pullback(c.dy, c.dstate)
@@ -231,196 +229,7 @@ def test_both_directions_take_the_same_side_of_a_kink(
     tangents = jvp(c, v, module)[1]
     forth = dot(c.dy, tangents["y[0]"])
     forth += sum(dot(d, tangents[f"final[{i}]"]) for i, d in enumerate(flat(c.dstate)))
-    y, state, tape = getattr(module, f"{cell}_forward")(**c.arrays, **c.options)
+    _, _, tape = getattr(module, f"{cell}_forward")(**c.arrays, **c.options)
     grads = getattr(module, f"{cell}_backward")(tape, c.dy, c.dstate)._asdict()
     back = sum(dot(v.arrays[name], grads[name]) for name in c.arrays)
     assert abs(forth - back) <= 1e-12
-
-
-# --- how it is computed
-
-
-@pytest.mark.parametrize("case", CORE[::5], ids=lambda c: c.id)
-def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
-    for shape in [(70, 3, 9, 90), (33, 17, 9, 40)]:
-        c = call(case, shape)
-        v = Directions(c)
-        how = {"step_clip": ("norm", 0.5)}
-        for derivative, options in ((jvp, {}), (hvp, how)):
-            want = derivative(c, v, threads=1, **options)
-            many = derivative(c, v, threads=3, **options)
-            for a, b in zip(many, want):
-                same_bits(a, b)
-        for a, b in zip(hvp(c, v, checkpoint="sqrt", **how), want):
-            same_bits(a, b)
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_many_sequences_of_one_step(cell: str) -> None:
-    """Each row gets the bits that it gets alone: steps may be taken as a batch."""
-    c = call(Case("", cell, {}), (1, 500, 4, 9))
-    v = Directions(c)
-    whole = bptt.hvp(getattr(bptt, f"{cell}_forward"), c.arrays, v.arrays, c.dy, c.dstate)[1]
-    for b in (0, 123, 499):
-        some = slice(b, b + 1)
-        arrays, tangents = dict(c.arrays), dict(v.arrays)
-        for a in (arrays, tangents):
-            a["x"], a["state"] = a["x"][:, some], each(lambda s: s[some], a["state"])
-        one = bptt.hvp(
-            getattr(bptt, f"{cell}_forward"), arrays, tangents, c.dy[:, some],
-            each(lambda s: s[some], c.dstate),
-        )[1]  # fmt: skip
-        assert np.array_equal(one.x, whole.x[:, some])
-        for a, b_ in zip(flat(one.state), flat(whole.state)):
-            assert np.array_equal(a, b_[some])
-
-
-def test_float32_is_computed_in_float64() -> None:
-    c = call(Case("", "gru", {}), (5, 3, 4, 6))
-    narrow = {name: each(np.float32, value) for name, value in c.arrays.items()}
-    wide = {name: each(np.float64, value) for name, value in narrow.items()}
-    v = Directions(c)
-    got, want = (
-        hvp(c._replace(arrays=arrays), v)[0] | hvp(c._replace(arrays=arrays), v)[1]
-        for arrays in (narrow, wide)
-    )
-    assert all(a.dtype == np.float64 for a in got.values())
-    same_bits(got, want)
-
-
-def test_arguments_in_order_or_by_name() -> None:
-    c = call(Case("", "lstm", {}), (5, 3, 4, 6))
-    v = Directions(c)
-    want = bptt.jvp(bptt.lstm_forward, c.arrays, {"w_hh": v.arrays["w_hh"]})
-    got = bptt.jvp(bptt.lstm_forward, tuple(c.arrays.values()), (None, None, v.arrays["w_hh"]))
-    same_bits(named(got[0], got[1], {}), named(want[0], want[1], {}))
-    same_bits(named(got[2], got[3], {}), named(want[2], want[3], {}))
-
-
-def test_a_state_of_zeros_has_tangents() -> None:
-    c = call(Case("", "lstm", {}), (5, 3, 4, 6))
-    given = {**c.arrays, "state": each(np.zeros_like, c.arrays["state"])}
-    v = {"state": (None, np.ones((3, 6)))}
-    want = bptt.jvp(bptt.lstm_forward, given, {"state": (np.zeros((3, 6)), np.ones((3, 6)))})
-    got = bptt.jvp(bptt.lstm_forward, {**c.arrays, "state": None}, v)
-    for a, b in zip(got, want):
-        same_bits(named(a, None, {}), named(b, None, {}))
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_cotangents_as_functions(cell: str) -> None:
-    """Of a sum of cubes of all outputs."""
-    c = call(Case("", cell, {}), (5, 3, 4, 6))
-    v, forward = Directions(c), getattr(bptt, f"{cell}_forward")
-
-    def cubes(value: Any, tangent: Any) -> Any:
-        pair = each(lambda a, t: (3 * a * a, 6 * a * t), value, tangent)
-        return tuple(zip(*pair)) if isinstance(value, tuple) else pair
-
-    grads, along = bptt.hvp(forward, c.arrays, v.arrays, cubes, cubes)
-    y, state, _, _ = bptt.jvp(forward, c.arrays, v.arrays)
-    same = bptt.hvp(
-        forward, c.arrays, v.arrays, 3 * y * y, each(lambda a: 3 * a * a, state),
-        dy_tangent=6 * y * bptt.jvp(forward, c.arrays, v.arrays)[2],
-        dstate_tangent=each(lambda a, t: 6 * a * t, *bptt.jvp(forward, c.arrays, v.arrays)[1::2]),
-    )  # fmt: skip
-    for got, want in zip((grads, along), same):
-        same_bits(named(None, None, got), named(None, None, want))
-
-
-def test_a_layer_of_the_hessian_by_columns() -> None:
-    """The Hessian of a small network, row by row from unit vectors, is symmetric and right."""
-    c = call(Case("", "rnn", {}), (4, 2, 2, 3))
-    arrays = {name: c.arrays[name] for name in ("x", "w_ih", "w_hh")}
-
-    def column(index: tuple[int, ...]) -> Any:
-        unit = np.zeros((3, 3))
-        unit[index] = 1
-        return bptt.hvp(bptt.rnn_forward, arrays, {"w_hh": unit}, c.dy)[1].w_hh.ravel()
-
-    H = np.array([column(index) for index in np.ndindex(3, 3)])
-    assert np.abs(H - H.T).max() <= 1e-14 * np.abs(H).max()
-    assert np.abs(H).max() > 0.1
-
-
-# --- errors
-
-
-def small() -> dict[str, Any]:
-    return {"x": np.ones((2, 1, 3)), "w_ih": np.ones((4, 3)), "w_hh": np.ones((4, 4))}
-
-
-ERRORS: list[tuple[Any, type[Exception], str]] = [
-    (lambda: bptt.jvp(np.tanh, small(), {}), TypeError, "jvp: forward is .*expected one of .*gru"),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, 3, {}),
-        TypeError,
-        "jvp: primals is int, expected a dict or tuple",
-    ),
-    (
-        lambda: bptt.hvp(bptt.rnn_forward, {**small(), "w_hr": 1}, {}),
-        ValueError,
-        "hvp: primals has 'w_hr', expected names among x, w_ih, w_hh, b_ih, b_hh, state$",
-    ),
-    (
-        lambda: bptt.vjp(bptt.rnn_forward, (0,) * 7),
-        ValueError,
-        "vjp: primals has 7 items, expected at most 6",
-    ),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, small(), {"b_ih": np.ones(4)}),
-        ValueError,
-        "jvp: tangents has 'b_ih', expected a primal of that name",
-    ),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, small(), {"w_hh": np.ones((4, 1))}),
-        ValueError,
-        r"jvp: the tangent of w_hh has shape \(4, 1\), expected that of w_hh = \(4, 4\)",
-    ),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, small(), {"w_hh": np.ones((4, 4)) * 1j}),
-        TypeError,
-        "jvp: the tangent of w_hh has dtype complex128, expected real numbers",
-    ),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, {**small(), "w_hh": np.ones((4, 3))}, {}),
-        ValueError,
-        r"rnn_forward: w_hh has shape \(4, 3\)",
-    ),
-    (
-        lambda: bptt.hvp(bptt.rnn_forward, small(), {}, np.ones((2, 1, 3))),
-        ValueError,
-        r"rnn_backward: dy has shape \(2, 1, 3\), expected \(T, B, H\) = \(2, 1, 4\)",
-    ),
-    (
-        lambda: bptt.hvp(bptt.rnn_forward, small(), {}, lambda y, t: y),
-        TypeError,
-        "hvp: dy returns ndarray, expected a pair",
-    ),
-    (
-        lambda: bptt.hvp(bptt.rnn_forward, small(), {}, lambda y, t: (y, t), dy_tangent=1),
-        ValueError,
-        "hvp: dy is a function and dy_tangent is given, expected one",
-    ),
-    (
-        lambda: bptt.hvp(bptt.lstm_forward, small(), {"state": np.ones((1, 1))}),
-        TypeError,
-        r"hvp: the tangent of state is ndarray, expected a tuple \(h, c\)",
-    ),
-    (
-        lambda: bptt.jvp(bptt.rnn_forward, small(), {}, compute="bf16"),
-        ValueError,
-        "rnn_forward: compute is 'bf16' with complex128 arrays, expected float32",
-    ),
-    (
-        lambda: bptt.rnn_forward(small()["x"] * 1j, small()["w_ih"], small()["w_hh"]),
-        TypeError,
-        "rnn_forward: x has dtype complex128, expected real numbers",
-    ),
-]
-
-
-@pytest.mark.parametrize(("action", "kind", "message"), ERRORS, ids=[m for _, _, m in ERRORS])
-def test_errors(action: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        action()

@@ -26,25 +26,25 @@ extern const KernelTable table;
 namespace avx512 {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
-}
+}  // namespace avx512
 namespace avx2 {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
-}
+}  // namespace avx2
 namespace sse42 {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
-}
+}  // namespace sse42
 #elif defined(__aarch64__)
 namespace neon {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
-}
+}  // namespace neon
 #else
 namespace generic {
 extern const KernelTable table;
 extern const CellKernels<Dual>* const duals;
-}
+}  // namespace generic
 #endif
 
 namespace {

@@ -22,7 +22,7 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
-from .derivatives import hvp, jvp, vjp
+from .derivatives import hvp, jvp, layer_hvp, vjp
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
@@ -110,6 +110,7 @@ __all__ = [
     "jacobian",
     "jacobian_norms",
     "jvp",
+    "layer_hvp",
     "load",
     "load_metadata",
     "losses",

@@ -14,8 +14,8 @@ from . import _core
 from ._convert import as_count as as_count
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
-from ._options import as_flag, as_options
 from ._dual import Dual, as_duals
+from ._options import as_flag, as_options
 from .grads import Array, Grads, State
 from .trace import FullTrace, Source, Trace, activations
 
@@ -234,8 +234,9 @@ def backward(
     count = 0 if threads is None else as_threads(caller, threads)
     level = as_trace(caller, trace)
     results = _core.backward(caller, tape, d, final, kind, bound, target, steps, count, level)
-    *results, traced = results if tape.dtype != "complex128" else as_duals(results)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr = results
+    if tape.dtype == "complex128":
+        results = as_duals(results)
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, traced = results
     state = initial if states > 1 else initial[0]
     shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
     return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, trace=shown)

@@ -17,6 +17,8 @@ class Dual(np.ndarray):
     Linear operations with real numbers are right as they are; products of two duals are not.
     """
 
+    __array_priority__ = 1.0  # joined arrays are duals too
+
 
 def dual(value: Array, tangent: Array | None = None) -> Dual:
     array = np.zeros(value.shape, np.complex128)
@@ -35,6 +37,10 @@ def as_duals(tree: Any) -> Any:
 
 def parts(tree: Any) -> tuple[Any, Any]:
     """Values and tangents."""
+    if isinstance(tree, dict):
+        split = {name: parts(branch) for name, branch in tree.items()}
+        values, tangents = ({name: pair[k] for name, pair in split.items()} for k in range(2))
+        return values, tangents
     if isinstance(tree, (tuple, list)):
         pairs = [parts(branch) for branch in tree]
         return tuple(value for value, _ in pairs), tuple(tangent for _, tangent in pairs)

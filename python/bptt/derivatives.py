@@ -7,26 +7,30 @@ docs/derivatives.md.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from . import functional
-from ._call import StepClip, as_real, as_states, state_names
-from ._dual import Dual, dual, parts
+from ._call import StepClip
+from ._dual import parts
+from ._tangents import checked, cotangent, joined, joined_state
+from .dense import LayerGrads
 from .grads import Array, Grads, State
+from .recurrent import Recurrent
 
-__all__ = ["hvp", "jvp", "vjp"]
+__all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
 
 Forward = Callable[..., tuple[Array, State, Any]]
 Primals = Mapping[str, Any] | Sequence[Any]
 
 # The arguments that have a gradient, in their order.
 NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr")
-FORWARD = {name: getattr(functional, name) for name in functional.__all__ if "attention" not in name}
+FUNCTIONS = {
+    name: getattr(functional, name) for name in functional.__all__ if "attention" not in name
+}
 
 
 def jvp(
@@ -176,18 +180,83 @@ def hvp(
     """
     arguments = _arguments("hvp", forward, primals, tangents)
     y, state, tape = forward(**arguments, **options)
-    dy, dy_tangent = _cotangent("dy", dy, dy_tangent, y)
-    dstate, dstate_tangent = _cotangent("dstate", dstate, dstate_tangent, state)
-    grads = _backward(forward)(
-        tape,
-        _joined("hvp", "dy", dy, dy_tangent),
-        _joined_state("hvp", "dstate", dstate, dstate_tangent, _cell(forward)),
-        step_clip=step_clip,
-        cut=cut,
-        threads=options.get("threads"),
-    )
-    values, along = parts(tuple(grads))
+    dys = cotangent("hvp", "dy", dy, dy_tangent, y, None)
+    dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, _cell(forward))
+    how = {"step_clip": step_clip, "cut": cut, "threads": options.get("threads")}
+    values, along = parts(tuple(_backward(forward)(tape, dys, dstates, **how)))
     return Grads(*values), Grads(*along)
+
+
+def layer_hvp(
+    layer: Recurrent,
+    x: Any,
+    tangents: Mapping[str, Any],
+    dy: Any = None,
+    dstate: Any = None,
+    *,
+    state: State = None,
+    dy_tangent: Any = None,
+    dstate_tangent: Any = None,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    **options: Any,
+) -> tuple[LayerGrads, LayerGrads]:
+    """`hvp` of a recurrent layer: its gradients, and their derivative along a direction.
+
+    Parameters
+    ----------
+    layer : Recurrent
+        Left as it is. Random masks are those of its next call of `forward`.
+    x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
+    tangents : dict of str to array_like
+        The direction: by the names of ``layer.parameters``, and of "x" and "state".
+    dy, dstate, dy_tangent, dstate_tangent, step_clip, cut
+        As in `hvp`, in the shapes of the layer's results.
+    state : array_like, or tuple of them, optional
+        The initial state; zeros if omitted.
+    **options
+        Other arguments of ``layer.forward``: lengths, resets, checkpoint, max_bytes.
+
+    Returns
+    -------
+    grads, grads_tangent : LayerGrads
+        The gradients as of ``layer.backward``, and their derivative along the tangents.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `hvp`, and those of ``layer.forward``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> lstm = bptt.LSTM(3, 4, num_layers=2, bidirectional=True, seed=0)
+    >>> v = {name: np.ones_like(a) for name, a in lstm.parameters.items()}
+    >>> x = np.random.default_rng(0).normal(size=(5, 2, 3))
+    >>> grads, Hv = bptt.layer_hvp(lstm, x, v, dy=np.ones((5, 2, 8)))
+    >>> Hv.params["weight_hh_l1_reverse"].shape
+    (16, 4)
+    """
+    where = "layer_hvp"
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
+    cell, known = layer._cell.name, ("x", "state", *layer.parameters)
+    along = checked(where, "tangents", tangents, known)
+    twin = copy.copy(layer)
+    twin.parameters = {
+        name: joined(where, name, value, along.get(name))
+        for name, value in layer.parameters.items()
+    }
+    y, final, tape = twin.forward(
+        joined(where, "x", x, along.get("x")),
+        joined_state(where, "state", state, along.get("state"), cell),
+        **options,
+    )
+    dys = cotangent(where, "dy", dy, dy_tangent, y, None)
+    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell)
+    values, tangent = parts(tuple(twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut)))
+    return LayerGrads(*values), LayerGrads(*tangent)
 
 
 def vjp(
@@ -242,14 +311,14 @@ def _cell(forward: Forward) -> str:
 
 
 def _backward(forward: Forward) -> Callable[..., Grads]:
-    function: Callable[..., Grads] = FORWARD[f"{_cell(forward)}_backward"]
+    function: Callable[..., Grads] = FUNCTIONS[f"{_cell(forward)}_backward"]
     return function
 
 
 def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[str, Any]:
     """The arguments that are not None, by name."""
-    if not any(forward is f for name, f in FORWARD.items() if name.endswith("_forward")):
-        names = ", ".join(name for name in FORWARD if name.endswith("_forward"))
+    if not any(forward is f for name, f in FUNCTIONS.items() if name.endswith("_forward")):
+        names = ", ".join(name for name in FUNCTIONS if name.endswith("_forward"))
         raise TypeError(f"{caller}: forward is {forward!r}, expected one of {names}")
     known = [name for name in NAMES if name in inspect.signature(forward).parameters]
     if isinstance(given, (tuple, list)):
@@ -259,64 +328,23 @@ def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[st
                 f"{', '.join(known)}"
             )
         given = dict(zip(known, given))
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{caller}: {label} is {type(given).__name__}, expected a dict or tuple")
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ValueError(
-            f"{caller}: {label} has {unknown[0]!r}, expected names among {', '.join(known)}"
-        )
-    return {name: value for name, value in given.items() if value is not None}
+    return checked(caller, label, given, known)
 
 
-def _arguments(caller: str, forward: Forward, primals: Primals, tangents: Primals) -> dict[str, Any]:
+def _arguments(
+    caller: str, forward: Forward, primals: Primals, tangents: Primals
+) -> dict[str, Any]:
     """Values and tangents as dual numbers."""
     values = _named(caller, forward, "primals", primals)
     along = _named(caller, forward, "tangents", tangents)
-    for name in along.keys() - values.keys() - {"state"}:
-        raise ValueError(f"{caller}: tangents has {name!r}, expected a primal of that name")
+    for name in along:
+        if name not in values and name != "state":
+            raise ValueError(f"{caller}: tangents has {name!r}, expected a primal of that name")
     arguments = {
-        name: _joined(caller, name, value, along.get(name))
+        name: joined(caller, name, value, along.get(name))
         for name, value in values.items()
         if name != "state"
     }
     pair = values.get("state"), along.get("state")
-    state = _joined_state(caller, "state", *pair, _cell(forward))
+    state = joined_state(caller, "state", *pair, _cell(forward))
     return {**arguments, "state": state}
-
-
-def _joined(caller: str, name: str, value: Any, tangent: Any) -> Dual | None:
-    """One array of dual numbers; of value and tangent, what is None is zero."""
-    v = None if value is None else as_real(caller, name, value)
-    t = None if tangent is None else as_real(caller, f"the tangent of {name}", tangent)
-    if v is None:
-        return None if t is None else dual(np.zeros(t.shape), t)
-    if t is not None and t.shape != v.shape:
-        raise ValueError(
-            f"{caller}: the tangent of {name} has shape {t.shape}, expected that of {name} = "
-            f"{v.shape}"
-        )
-    return dual(v, t)
-
-
-def _joined_state(caller: str, name: str, value: State, tangent: State, cell: str) -> State:
-    """The same for a state of one array or a tuple of several."""
-    v = as_states(caller, name, value, cell, np.float64)
-    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64)
-    states = len(state_names(cell))
-    labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
-    joined = tuple(_joined(caller, *each) for each in zip(labels, v, t))
-    if states == 1:
-        return joined[0]
-    return None if all(part is None for part in joined) else joined
-
-
-def _cotangent(name: str, given: Any, tangent: Any, output: Any) -> tuple[Any, Any]:
-    if not callable(given):
-        return given, tangent
-    if tangent is not None:
-        raise ValueError(f"hvp: {name} is a function and {name}_tangent is given, expected one")
-    pair = given(*parts(output))
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TypeError(f"hvp: {name} returns {type(pair).__name__}, expected a pair")
-    return pair[0], pair[1]

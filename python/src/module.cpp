@@ -15,8 +15,9 @@ namespace {
 
 // --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
 // threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs
-// it, which bptt/_call.py then converts. forward_dual is that of dual numbers, in complex arrays. By the fast calling convention, since a step of a small
-// network takes less time than pybind11 to sort its arguments.
+// it, which bptt/_call.py then converts. forward_dual is that of dual numbers, in complex arrays.
+// By the fast calling convention, since a step of a small network takes less time than pybind11 to
+// sort its arguments.
 
 enum Argument {
   cell,

@@ -15,7 +15,6 @@ struct Dual {
 
   Dual() = default;
   BPTT_DUAL_INLINE constexpr Dual(double v, double t = 0) : value(v), tangent(t) {}
-  BPTT_DUAL_INLINE explicit operator double() const { return value; }
 
   BPTT_DUAL_INLINE friend Dual operator+(Dual a, Dual b) {
     return {a.value + b.value, a.tangent + b.tangent};

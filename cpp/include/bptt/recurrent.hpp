@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Recurrent layers, forward and exact backpropagation through time, in float and double, and in dual
-// numbers for derivatives of both.
+// Recurrent layers, forward and exact backpropagation through time, in float and double, and in
+// dual numbers for derivatives of both.
 //
 // T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected;
 // G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o) or, without a forget gate of its

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES; with
-// BPTT_DUAL the kernels are those of dual numbers instead of float and double.
-// Everything but the table is internal to that file: a function that two instruction sets shared
-// would be merged by the linker, and an old CPU would meet new instructions in it. So no
-// standard-library templates and no static objects in here.
+// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES;
+// with BPTT_DUAL the kernels are those of dual numbers instead of float and double. Everything but
+// the table is internal to that file: a function that two instruction sets shared would be merged
+// by the linker, and an old CPU would meet new instructions in it. So no standard-library templates
+// and no static objects in here.
 #include <cstdint>
 #if defined(__SSE2__)
 // GCC 12 calls its own _mm512_undefined_ps() uninitialised (GCC bug 105593).

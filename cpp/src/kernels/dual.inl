@@ -114,6 +114,7 @@ BPTT_INLINE Vec<Dual> log_sigmoid(Vec<Dual> x) {
   const Vec<double> a(x.v.value);
   return chain(x, log_sigmoid(a), sigmoid(Vec<double>(0) - a));
 }
+BPTT_INLINE double value_of(Dual x) { return x.value; }
 BPTT_INLINE Dual square_root(Dual x) {
   const double root = __builtin_sqrt(x.value);
   return {root, x.tangent / (2 * root)};

@@ -10,7 +10,7 @@ template <class T>
 BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
   const int part = q ? 1 : 0;
   if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
-  return Vec<T>(static_cast<double>(extras.zoneout_of_all[part]));
+  return broadcast(extras.zoneout_of_all[part]);
 }
 
 // h of `skip` steps before; before the first step, h0 is one step back, and nothing further.

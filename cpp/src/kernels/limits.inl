@@ -11,6 +11,7 @@ struct StepGradients {
   }
 };
 
+BPTT_INLINE double value_of(double x) { return x; }
 BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 
 template <class T, class Cell>
@@ -57,7 +58,7 @@ struct Limits {
       for (Index i = 0; i < parts; ++i) {
         T* p = g.at(j, row, i);
         for (Index l = 0; l < used_lanes<T>(j, n) && call.trace.norms; ++l)
-          changed |= __builtin_fabs(static_cast<double>(p[l])) > static_cast<double>(bound);
+          changed |= __builtin_fabs(value_of(p[l])) > value_of(bound);
         store(p, maximum(-broadcast(bound), minimum(broadcast(bound), load(p))));
       }
     return changed;
@@ -73,7 +74,7 @@ struct Limits {
     };
     double largest = 0;
     Wide sum = 0;
-    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
+    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(value_of(v))); });
     if (!(largest > 0)) return false;
     each([&](T v) {
       const Wide scaled = static_cast<Wide>(v) / largest;
@@ -81,7 +82,7 @@ struct Limits {
     });
     const Wide root = square_root(sum);
     const double bound = call.step_clip.bound;
-    if (!(largest * static_cast<double>(root) > bound)) return false;
+    if (!(largest * value_of(root) > bound)) return false;
     const Wide factor = bound / largest / root;
     each([&](T& v) { v = T(static_cast<Wide>(v) * factor); });
     return true;

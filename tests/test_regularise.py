@@ -274,9 +274,9 @@ ERRORS = [
         "RNN: dy has shape (2, 1, 3), expected",
     ),
     (
-        lambda: flossing(tape_of(bptt.GRU(1, 2)), 1),
+        lambda: flossing(tape_of(bptt.SLSTM(1, 2)), 1),
         ValueError,
-        f"flossing: tape is that of GRU(1, 2), {EXPECTED}",
+        "flossing: tape is that of SLSTM(1, 2), expected an RNN, LSTM, GRU or MGU of one layer",
     ),
     (
         lambda: flossing(tape_of(bptt.RNN(1, 2)), 3),
@@ -286,7 +286,7 @@ ERRORS = [
     (
         lambda: flossing(dead(), 2),
         FloatingPointError,
-        "flossing: dh_t/dh_(t-1) at step 0 keeps less than n = 2 directions, expected fewer exp",
+        "flossing: ds_t/ds_(t-1) at step 0 keeps less than n = 2 directions, expected fewer exp",
     ),
 ]
 

@@ -37,15 +37,17 @@ def omega(tape: Tape, dy: Array | None = None, dstate: State = None) -> Any:
 
 def flossing(tape: Tape, start: Array) -> Any:
     """Mean over sequences of the sum of squared Lyapunov exponents of the directions `start`."""
-    final = tape.queues[-1][0]
-    K, B, H = final.shape
+    sizes, final = tape.net.sizes, tape.queues[-1][0]
+    S, B = sum(sizes), final.shape[1]
+    units = [np.split(np.tile(e, (1, B, 1)), np.cumsum(sizes)[:-1], axis=2) for e in np.eye(S)]
+    units = [[part.astype(final.dtype) for part in unit] for unit in units]
     total = 0 * final.sum()
     for b in np.flatnonzero(tape.active.any(axis=0)):
         directions, rates = list(start.T), np.zeros(start.shape[1])
         for n, t in enumerate(tape.times):
             if tape.active[t, b]:
-                units = [filled(tape.net, np.tile(e, (B, 1)), K, B, final.dtype) for e in np.eye(H)]
-                J = np.stack([retreat(tape, n, unit, None, None)[0][0][-1][b] for unit in units])
+                rows = [retreat(tape, n, unit, None, None)[0] for unit in units]
+                J = np.stack([np.concatenate([q[-1][b] for q in queues]) for queues in rows])
                 directions, lengths = orthonormal([J @ q for q in directions])
                 rates = rates + np.log(lengths)
         total += ((rates / tape.active[:, b].sum()) ** 2).sum()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Terms to add to a loss that keep gradients alive, with their own gradients."""
+"""The regulariser of Pascanu, Mikolov and Bengio, and what all regularisers return."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_count
-from ._sequences import without_padding
-from ._tape import RecurrentTape
-from .dense import Seed
-from .grads import Array, State
-from .layers import RNN
+from .._sequences import without_padding
+from .._tape import RecurrentTape
+from ..grads import Array, State
+from ..layers import RNN
 
-__all__ = ["Penalty", "flossing", "omega"]
+__all__ = ["Penalty", "omega"]
 
 LEAST = 1e-20  # squared norm
 
@@ -153,135 +151,6 @@ def omega(
     to_final[0, rows] = to_d[lengths[rows] - 1, rows]
     to_dy = to_d.transpose(swap).astype(layer.dtype)
     return Penalty(value, *grads[:3], to_dy, to_final)
-
-
-def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
-    """Penalty on Lyapunov exponents away from 0: sum of the squares of the first n, exact gradient.
-
-    n orthonormal directions Q go through the Jacobians J_t = dh_t/dh_{t-1}, made orthonormal again
-    at each step: J_t Q_{t-1} = Q_t R_t. With lambda_i the mean of log R_t,ii over the T steps of a
-    sequence, in nats a step:
-
-        flossing = mean over sequences of sum_i lambda_i^2
-
-    A direction with lambda > 0 explodes, one with lambda < 0 vanishes, at the rate exp(lambda) a
-    step. The paper lowers this before the training, and again at times during it.
-
-    Parameters
-    ----------
-    tape : RecurrentTape
-        As in `omega`.
-    n : int
-        How many exponents, 1..H; the time grows with it. The first are the largest.
-    rng : int or numpy.random.Generator, optional
-        Draws Q_0. From step to step it turns towards the directions that grow most.
-
-    Returns
-    -------
-    Penalty
-        Without ``dy`` and ``dstate``: it does not depend on the loss. Sequences of length 0 do not
-        count.
-
-    Raises
-    ------
-    ValueError
-        If the layer is another than a plain RNN, or `n` is out of range.
-    TypeError
-        If `tape` is not that of a layer, or `n` is no whole number.
-    FloatingPointError
-        If a Jacobian has no n directions left, as with ReLU where most units are off: their
-        exponent is -inf.
-
-    References
-    ----------
-    Engelken (2023), "Gradient flossing: improving gradient descent through dynamic control of
-    Jacobians", NeurIPS 36, arXiv:2312.17306. Derivative of QR: Walter & Lehmann (2010),
-    arXiv:1001.1654.
-
-    Examples
-    --------
-    >>> import numpy as np, bptt
-    >>> rnn = bptt.RNN(2, 16, seed=0)
-    >>> optimiser = bptt.Adam(rnn.parameters, lr=3e-3)
-    >>> x = np.random.default_rng(0).standard_normal((50, 8, 2))
-    >>> values = []
-    >>> for step in range(100):
-    ...     _, _, tape = rnn.forward(x)
-    ...     penalty = bptt.regularise.flossing(tape, 4)
-    ...     optimiser.step(penalty.params)
-    ...     values.append(penalty.value)
-    >>> values[-1] < 0.1 * values[0]
-    True
-    """
-    layer = _plain_rnn("flossing", tape)
-    n = as_count("flossing", "n", n, 1, layer.hidden_size)
-    T, B = tape.shape
-    w = layer.parameters["weight_hh_l0"].astype(np.float64)
-    slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
-    lengths = np.full(B, T) if tape.lengths is None else np.asarray(tape.lengths)
-    inside = np.arange(T)[:, None] < lengths
-
-    start = np.linalg.qr(np.random.default_rng(rng).standard_normal((layer.hidden_size, n)))[0]
-    Q, R = _through_time(start, slope, w, inside)
-    stretch = np.diagonal(R, axis1=2, axis2=3)
-    if not np.all(stretch > 0):
-        t = int(np.argmin(np.all(stretch > 0, axis=(1, 2))))
-        raise FloatingPointError(
-            f"flossing: dh_t/dh_(t-1) at step {t} keeps less than n = {n} directions, expected "
-            "fewer exponents"
-        )
-    steps = np.maximum(lengths, 1)
-    exponents = np.log(stretch).sum(axis=0) / steps[:, None]
-    sequences = max(int(np.sum(lengths > 0)), 1)
-    value = float(np.sum(exponents**2) / sequences)
-
-    # Backward through the QR decompositions, then through the slopes as in `omega`.
-    rate = 2 * exponents / steps[:, None] / sequences
-    to_q = np.zeros_like(Q[0])
-    to_w, to_argument = np.zeros_like(w), np.zeros_like(slope)
-    for t in reversed(range(T)):
-        to_through = _qr_backward(Q[t + 1], R[t], to_q, rate / stretch[t])
-        on = inside[t, :, None, None]
-        to_product = np.where(on, slope[t, :, :, None] * to_through, 0)
-        to_slope = np.where(on, to_through * (w @ Q[t]), 0).sum(axis=2)
-        to_argument[t] = bend[t] * to_slope
-        to_w += np.tensordot(to_product, Q[t], ((0, 2), (0, 2)))
-        to_q = np.where(on, w.T @ to_product, to_q)
-    swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
-    grads = layer.backward(tape, to_argument.transpose(swap))
-    grads.params["weight_hh_l0"] += to_w.astype(layer.dtype)
-    return Penalty(value, *grads[:3])
-
-
-def _through_time(start: Array, slope: Array, w: Array, inside: Array) -> tuple[Array, Array]:
-    """Q_0, Q_1, ... and R_1, R_2, ... of directions that go through all Jacobians."""
-    T, B = inside.shape
-    n = start.shape[1]
-    Q, R = np.empty((T + 1, B, *start.shape)), np.empty((T, B, n, n))
-    Q[0] = start
-    for t in range(T):
-        through = slope[t, :, :, None] * (w @ Q[t])
-        Q[t + 1], R[t] = _positive_qr(np.where(inside[t, :, None, None], through, Q[t]))
-    return Q, R
-
-
-def _positive_qr(a: Array) -> tuple[Array, Array]:
-    """Of stacks of matrices, with a positive diagonal of R."""
-    q, r = np.linalg.qr(a)
-    sign = np.copysign(1, np.diagonal(r, axis1=1, axis2=2))
-    return q * sign[:, None, :], r * sign[:, :, None]
-
-
-def _qr_backward(q: Array, r: Array, to_q: Array, to_diagonal: Array) -> Array:
-    """Gradient of a = q r from that of q and of the diagonal of r."""
-    m = r * 0
-    k = np.arange(r.shape[-1])
-    m[:, k, k] = np.diagonal(r, axis1=1, axis2=2) * to_diagonal
-    m -= to_q.swapaxes(1, 2) @ q
-    lower = np.tril(m)
-    symmetric = lower + np.tril(m, -1).swapaxes(1, 2)
-    inner = to_q + q @ symmetric
-    return np.asarray(np.linalg.solve(r, inner.swapaxes(1, 2)).swapaxes(1, 2))
 
 
 def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:

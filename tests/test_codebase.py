@@ -63,7 +63,7 @@ def test_versions_are_equal() -> None:
 def test_reference_never_imports_the_core(path: Path) -> None:
     imports = re.findall(r"^ *(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
     own = {f".{other.stem}" for other in path.parent.glob("*.py")}
-    allowed = {"__future__", "collections.abc", "typing", "numpy", "..grads"}
+    allowed = {"__future__", "collections.abc", "typing", "numpy", "..grads", "..trace"}
     assert imports
     assert set(imports) - own <= allowed
 
@@ -80,20 +80,27 @@ def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
 
 
-@pytest.mark.parametrize("isa", _core.compiled_isas())
+PRODUCTS_ONLY = ("amx", "avx512bf16")
+KERNELS = [("isa", isa) for isa in _core.compiled_isas()]
+WITHOUT_DUALS = (*PRODUCTS_ONLY, "avx512")
+KERNELS += [("duals", isa) for isa in _core.compiled_isas() if isa not in WITHOUT_DUALS]
+
+
+@pytest.mark.parametrize(("kind", "isa"), KERNELS, ids=map("-".join, KERNELS))
 def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
-    isa: str, tmp_path: Path
+    kind: str, isa: str, tmp_path: Path
 ) -> None:
     """A weak symbol would be merged over instruction sets; an initialiser would run on any CPU."""
     compiler = shutil.which("g++") or shutil.which("c++")
     if not compiler or not shutil.which("nm"):
         pytest.skip("no C++ compiler or nm")
     cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
-    march = re.search(rf"bptt_add_isa\({isa} ?(.*)\)", cmake)
+    march = re.search(rf"bptt_add_{kind}\({isa} ?(.*)\)", cmake)
     assert march
     output = tmp_path / "kernel.o"
     # -O0 keeps every function that optimisation would inline away.
     command = [compiler, "-std=c++17", "-O0", *march[1].split(), "-fno-exceptions", "-fno-rtti"]
+    command += ["-I", str(ROOT / "cpp/include"), *(["-DBPTT_DUAL"] if kind == "duals" else [])]
     source = ROOT / "cpp" / "src" / "isa" / f"{isa}.cpp"
     subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=300)
     symbols = subprocess.run(
@@ -102,7 +109,7 @@ def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     kinds = [line[17:].split(" ", 1) for line in symbols if not line.startswith(" " * 18 + "U")]
     exported = [name for kind, name in kinds if kind.isupper() and kind != "U"]
     weak = [name for kind, name in kinds if kind in "WVuvw"]
-    assert exported == [f"bptt::{isa}::table"]
+    assert exported == [f"bptt::{isa}::{'duals' if kind == 'duals' else 'table'}"]
     assert not weak
     sections = subprocess.run(
         ["objdump", "-h", str(output)], check=True, capture_output=True, text=True

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bptt
+from bptt import _core
 
 T, B, I, H = 5, 3, 4, 6
 GOOD = {
@@ -210,6 +211,62 @@ def test_a_projection_refuses(wrong: dict[str, Any], text: str) -> None:
     assert (y.shape, h.shape, c.shape) == ((T, B, 2), (B, 2), (B, H))
     with pytest.raises(ValueError, match=re.escape("lstm_forward: " + text)):
         bptt.lstm_forward(**{**good, **wrong})
+
+
+ROWS, UNITS = np.ones(4 * H), np.ones(H)
+NORM: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"layer_norm": True}, TypeError, "layer_norm is bool, expected a tuple (g_ih, g_hh), and"),
+    ({"layer_norm": (ROWS,)}, ValueError, "layer_norm has 1 items, expected (g_ih, g_hh), and for"),
+    (
+        {"layer_norm": (ROWS, ROWS)},
+        ValueError,
+        "layer_norm[2] is left out, expected 4 arrays",
+    ),
+    (
+        {"layer_norm": (ROWS, None, UNITS, UNITS)},
+        TypeError,
+        "layer_norm[1] has dtype object, expected real numbers",
+    ),
+    (
+        {"layer_norm": (UNITS, ROWS, UNITS, UNITS)},
+        ValueError,
+        "layer_norm[0] has shape (6,), expected (4*H,) = (24,)",
+    ),
+    (
+        {"layer_norm": (ROWS, ROWS, UNITS, ROWS)},
+        ValueError,
+        "layer_norm[3] has shape (24,), expected (H,) = (6,)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "text"), NORM, ids=[row[2] for row in NORM])
+def test_a_normalisation_refuses(wrong: dict[str, Any], kind: type[Exception], text: str) -> None:
+    good = {**GOOD, "layer_norm": (ROWS, ROWS, UNITS, UNITS)}
+    assert bptt.lstm_forward(**good)[0].shape == (T, B, H)
+    with pytest.raises(kind, match=re.escape("lstm_forward: " + text)):
+        bptt.lstm_forward(**{**good, **wrong})
+
+
+def test_a_normalisation_needs_the_reset_after_the_product() -> None:
+    x, w, u, gain = (np.zeros(s) for s in ((T, B, I), (3 * H, I), (3 * H, H), 3 * H))
+    text = "gru_forward: layer_norm is given with reset_after=False, expected reset_after=True"
+    for module in (bptt, bptt.reference):
+        with pytest.raises(ValueError, match=text):
+            module.gru_forward(x, w, u, layer_norm=(gain, gain), reset_after=False)
+    with pytest.raises(
+        ValueError, match=re.escape("gru_forward: layer_norm[2] is given, expected 2 arrays")
+    ):
+        bptt.gru_forward(x, w, u, layer_norm=(gain, gain, gain[:H], gain[:H]))
+
+
+@pytest.mark.skipif(not _core.has_bf16(), reason="this CPU has no products in bfloat16")
+def test_a_normalisation_has_no_products_in_bfloat16() -> None:
+    x, w, u, gain = (np.zeros(s, "f") for s in ((T, B, I), (H, I), (H, H), H))
+    with pytest.raises(ValueError, match="compute is bf16, which rnn has no kernels for"):
+        bptt.rnn_forward(x, w, u, layer_norm=(gain, gain), compute="bf16")
+    y, _, _ = bptt.rnn_forward(x, w, u, layer_norm=(gain, gain), compute="bf16_if_available")
+    assert y.dtype == np.float32
 
 
 def test_other_widths_refuse() -> None:

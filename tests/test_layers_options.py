@@ -35,6 +35,12 @@ CELLS: list[tuple[str, dict[str, Any]]] = [
     ("slstm", {"heads": 2}),
     ("lstm1997", {}),
     ("lstm1997", {"bias": False, "batch_first": True}),
+    ("rnn", {"layer_norm": True, "leak": 0.3}),
+    ("lstm", {"layer_norm": True, "peepholes": True}),
+    ("lstm", {"layer_norm": True, "forget_gate": "coupled", "proj_size": 4, "bias": False}),
+    ("gru", {"layer_norm": True, "zoneout": 0.2, "recurrent_dropout": 0.3}),
+    ("mgu", {"layer_norm": True, "dilation": 2}),
+    ("slstm", {"layer_norm": True, "heads": 2}),
 ]
 COMMON: list[dict[str, Any]] = [
     {"dilation": 3},
@@ -67,6 +73,7 @@ CASES = [
 IDS = [f"{cell}-{options}" for cell, options in CASES]
 CELL_OPTIONS = ("activation", "gate_activation", "output_activation", "forget_gate", "leak")
 CELL_OPTIONS += ("cell_clip", "preact_clip", "heads", "reset_after")
+NORM = ("gain_ih", "gain_hh", "gain_c", "bias_c")
 T, B, H = 7, 3, 6
 
 
@@ -74,6 +81,10 @@ def make(cell: str, options: dict[str, Any], **more: Any) -> Recurrent:
     given = {"dtype": "float64", "seed": 5, "num_layers": 2} | more | options
     columns = H * (1 + given.get("bidirectional", False)) if given.get("residual") else 4
     layer: Recurrent = LAYERS[cell](columns, H, **given)
+    rng = np.random.default_rng(2)
+    for name, p in layer.parameters.items():
+        if name.startswith(("gain_", "bias_c_")):  # all equal at first
+            p += 0.5 * rng.standard_normal(p.shape).astype(p.dtype)
     return layer
 
 
@@ -125,6 +136,8 @@ class Composed:
             given["peepholes"] = p["peephole" + suffix]
         if "weight_hr" + suffix in p:
             given["w_hr"] = p["weight_hr" + suffix]
+        if getattr(layer, "layer_norm", False):
+            given["layer_norm"] = tuple(p[n + suffix] for n in NORM if n + suffix in p)
         if tape.zoneout:
             given["zoneout"] = tape.zoneout[k]
         if tape.h_masks:
@@ -166,6 +179,7 @@ class Composed:
                 suffix = f"_l{number}" + "_reverse" * (k % D)
                 named = {"weight_ih": g.w_ih, "weight_hh": g.w_hh, "bias_ih": g.b_ih}
                 named |= {"bias_hh": g.b_hh, "peephole": g.peepholes, "weight_hr": g.w_hr}
+                named |= dict(zip(NORM, g.layer_norm or ()))
                 found |= {n + suffix: v for n, v in named.items() if n + suffix in layer.parameters}
                 found |= {f"state{i}-{k}": s for i, s in enumerate(flat(g.state))}
             d = d_below * self.tape.masks[number - 1] if number and self.tape.masks else d_below
@@ -211,6 +225,7 @@ def test_a_layer_is_its_functions(
         ("gru", {}),
         ("mgu", {}),
         ("slstm", {"heads": 2}),
+        ("gru", {"layer_norm": True}),
     ],
 )
 def test_gradients_agree_with_differences(cell: str, options: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ STREAMED: list[tuple[Any, Options]] = [
     (LSTM, {"proj_size": 5, "peepholes": True, "forget_gate": "coupled", "zoneout": (0.1, 0.3)}),
     (LSTM1997, {"residual": True}),
     (LSTM1997, {"zoneout": (0.1, 0.2), "bias": False}),
+    (LSTM, {"layer_norm": True, "peepholes": True, "residual": True}),
+    (GRU, {"layer_norm": True, "zoneout": 0.2}),
 ]
 
 
@@ -121,10 +123,12 @@ FULL = {"peepholes": True, "forget_gate": "coupled", "zoneout": (0.1, 0.2), "dil
 
 
 def test_parameters_survive_files_and_layers_copies(tmp_path: Path) -> None:
+    norm: Options = {"layer_norm": True}
     for kind, options in (
         (LSTM, FULL),
         (SLSTM, {"heads": 2}),
         (MGU, {"residual": True}),
+        (LSTM, norm),
         (LSTM1997, {}),
     ):
         layer, other = (kind(4, 4, 2, seed=s, **options) for s in (0, 1))
@@ -155,6 +159,26 @@ def test_names_and_shapes_of_parameters() -> None:
     assert SLSTM(3, 6, 2, heads=2).parameters["weight_hh_l1"].shape == (24, 3)
     assert MGU(3, 6).parameters["weight_hh_l0"].shape == (12, 6)
     assert LSTM1997(3, 6, 2).parameters["weight_hh_l1"].shape == (18, 18)
+
+
+def test_layer_norm_starts_as_normalisation_alone() -> None:
+    kinds: list[tuple[Any, int]] = [(RNN, 1), (LSTM, 4), (GRU, 3), (MGU, 2), (SLSTM, 4)]
+    for kind, gates in kinds:
+        plain, layer = (kind(3, 5, 2, seed=0, layer_norm=n) for n in (False, True))
+        added = {n: p for n, p in layer.parameters.items() if n not in plain.parameters}
+        shapes = {"gain_ih": (gates * 5,), "gain_hh": (gates * 5,)}
+        shapes |= {"gain_c": (5,), "bias_c": (5,)} if kind is LSTM else {}
+        assert {n: p.shape for n, p in added.items()} == {
+            f"{n}_l{k}": shape for k in (0, 1) for n, shape in shapes.items()
+        }
+        assert all(np.all(p == (0 if n.startswith("bias") else 1)) for n, p in added.items())
+        # The scale of the weights is normalised away.
+        x = np.random.default_rng(0).standard_normal((5, 2, 3))
+        y = layer(x)[0]
+        for name in ("weight_ih_l0", "weight_hh_l1"):
+            layer.parameters[name] *= 64
+        np.testing.assert_allclose(layer(x)[0], y, atol=1e-2)
+        assert not np.allclose(plain(x)[0], y, atol=0.1)
 
 
 def test_repr_shows_options() -> None:
@@ -313,6 +337,12 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
         lambda: bptt.tbptt(GRU(3, 4, skip=2), X, 2, 2),
         ValueError,
         "tbptt: the layer has skip 2, expected at most its dilation = 1",
+    ),
+    (lambda: GRU(3, 4, layer_norm=1), TypeError, "GRU: layer_norm is 1, expected True or False"),  # type: ignore[arg-type]
+    (
+        lambda: GRU(3, 4, layer_norm=True, reset_after=False),
+        ValueError,
+        "GRU: layer_norm is given with reset_after=False, expected True",
     ),
 ]
 

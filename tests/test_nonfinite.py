@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
@@ -29,12 +27,12 @@ def tape_of(cell, given):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nan_in_x_is_met_at_its_step(cell, reverse):
     given = arguments(cell, reverse=reverse)
-    assert find_nonfinite(tape_of(cell, given), **given) is None
+    assert find_nonfinite(tape_of(cell, given)) is None
     given["x"][7, 1, 2] = np.nan
     tape = tape_of(cell, given)
-    gate = tape.names[0]
-    assert find_nonfinite(tape, reverse=reverse) == ("forward", 0, 7, 1, gate, 0)
-    assert find_nonfinite(tape, **given) == ("forward", 0, 7, 1, "x", 2)
+    assert find_nonfinite(tape) == ("forward", 0, 7, 1, "x", 2)
+    given["x"][7, 1, 2] = 0  # the tape refers to it; its own values are as they were
+    assert find_nonfinite(tape) == ("forward", 0, 7, 1, tape.names[0], 0)
 
 
 @pytest.mark.parametrize("name", ["w_ih", "w_hh", "b_ih"])
@@ -42,9 +40,16 @@ def test_a_parameter_comes_first(name):
     given = arguments("gru")
     given[name][11] = -np.inf
     given["x"][0] = np.nan
-    assert find_nonfinite(tape_of("gru", given), **given) == (
+    assert find_nonfinite(tape_of("gru", given)) == (
         "forward", 0, None, None, name, 11,
     )  # fmt: skip
+
+
+def test_gains_are_parameters():
+    gru = bptt.GRU(I, H, layer_norm=True, seed=0)
+    gru.parameters["gain_hh_l0"][8] = np.nan
+    tape = gru.forward(np.ones((T, B, I)))[2]
+    assert find_nonfinite(tape) == ("forward", 0, None, None, "layer_norm[1]", 8)
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -52,7 +57,7 @@ def test_initial_state(part):
     state = [np.zeros((B, H)), np.zeros((B, H))]
     state[part][2, 4] = np.inf
     given = arguments("lstm", state=tuple(state))
-    assert find_nonfinite(tape_of("lstm", given), **given) == NonFinite(
+    assert find_nonfinite(tape_of("lstm", given)) == NonFinite(
         "forward", 0, None, 2, f"state[{part}]", 4
     )
 
@@ -66,7 +71,7 @@ def test_overflow_by_hand():
         _, h, tape = bptt.rnn_forward(x, one, 2 * one, activation="identity", reverse=reverse)
         assert h[1] == np.inf
         step = 139 - 128 if reverse else 128
-        assert find_nonfinite(tape, reverse=reverse) == ("forward", 0, step, 1, "h", 0)
+        assert find_nonfinite(tape) == ("forward", 0, step, 1, "h", 0)
 
 
 def test_of_one_step_the_gates_come_in_order():
@@ -83,9 +88,10 @@ def test_padding_is_not_looked_at():
     given["x"][4:, 1] = np.nan
     given["x"][:, 2] = np.inf
     tape = tape_of("lstm", given)
-    assert find_nonfinite(tape, **given) is None
+    assert find_nonfinite(tape) is None
     del given["lengths"]
-    assert find_nonfinite(tape, **given) == ("forward", 0, 0, 2, "x", 0)
+    tape = tape_of("lstm", given)
+    assert find_nonfinite(tape) == ("forward", 0, 0, 2, "x", 0)
 
 
 def test_a_tape_with_checkpoints_has_h():
@@ -95,6 +101,8 @@ def test_a_tape_with_checkpoints_has_h():
     tape = tape_of("lstm", given)
     with pytest.raises(ValueError, match="segments"):
         _ = tape.i
+    assert find_nonfinite(tape) == ("forward", 0, 900, 2, "x", 0)
+    given["x"][900, 2] = 0
     assert find_nonfinite(tape) == ("forward", 0, 900, 2, "h", 0)
 
 
@@ -107,17 +115,14 @@ def test_layers(batch_first):
     x[5, 2, 3] = np.nan
     given = x.swapaxes(0, 1) if batch_first else x
     tape = lstm.forward(given, lengths=lengths)[2]
-    assert find_nonfinite(tape) == ("forward", 0, 5, 2, "i", 0)
-    assert find_nonfinite(tape, x=given) == ("forward", 0, 5, 2, "x", 3)
+    assert find_nonfinite(tape) == ("forward", 0, 5, 2, "x", 3)
     x[5, 2, 3] = 0
     tape = lstm.forward(given, lengths=lengths)[2]
-    assert find_nonfinite(tape, x=given) is None
+    assert find_nonfinite(tape) is None
     h, c = np.zeros((4, B, H)), np.zeros((4, B, H))
     c[3, 1, 2] = np.nan
     tape = lstm.forward(given, (h, c), lengths)[2]
-    assert find_nonfinite(tape, x=given, state=(h, c)) == ("forward", 3, None, 1, "state[1]", 2)
-    # without being told, the first gate that sees it, in the order of processing: from the end
-    assert find_nonfinite(tape) == ("forward", 3, 5, 1, "c", 2)
+    assert find_nonfinite(tape) == ("forward", 3, None, 1, "state[1]", 2)
     lstm.parameters["weight_hh_l1"][7, 1] = np.nan
     tape = lstm.forward(given, lengths=lengths)[2]
     assert find_nonfinite(tape) == ("forward", 2, None, None, "w_hh", 7)
@@ -135,34 +140,12 @@ def test_the_backward_direction_is_met_from_its_end():
 def test_no_steps_and_no_sequences():
     for shape in ((0, 2, 1), (3, 0, 1)):
         tape = bptt.rnn_forward(np.ones(shape), np.ones((2, 1)), np.ones((2, 2)))[2]
-        assert find_nonfinite(tape, x=np.ones(shape)) is None
+        assert find_nonfinite(tape) is None
 
 
-ERRORS = [
-    (lambda: find_nonfinite(None), TypeError, "tape is None, expected that of a forward call"),
-    (
-        lambda: find_nonfinite(tape_of("rnn", arguments("rnn")), w=1),
-        TypeError,
-        "w is given, expected one of ('x', 'state', 'w_ih', 'w_hh', 'b_ih', 'b_hh', 'peepholes', "
-        "'w_hr', 'lengths', 'reverse')",
-    ),
-    (
-        lambda: find_nonfinite(bptt.RNN(1, 1).forward(np.ones((2, 1, 1)))[2], w_hh=1),
-        TypeError,
-        "w_hh is given, expected one of ('x', 'state')",
-    ),
-    (
-        lambda: find_nonfinite(tape_of("rnn", arguments("rnn")), x=np.ones(3)),
-        ValueError,
-        "x has shape (3,), expected (T, B, I) = (12, 3, 4)",
-    ),
-]
-
-
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=lambda v: str(v)[:40])
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=re.escape(f"find_nonfinite: {message}")):
-        call()
+def test_bad_input():
+    with pytest.raises(TypeError, match="find_nonfinite: tape is None, expected that of a forward"):
+        find_nonfinite(None)
 
 
 def test_clipping_tells_how_to_look():

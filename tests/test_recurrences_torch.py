@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The reference equals PyTorch: its modules where it has them, else autograd of a transcription.
 
-So does the core where PyTorch has modules.
+So does the core where PyTorch has modules, and with layer normalisation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from bptt import reference
 from cases import assert_close
 from recurrences import CASES, Case, call, results
 
+NORMAL = [case for case in CASES if "layer_norm" in case.options]
+
 
 @pytest.mark.parametrize("cut", [None, 1, 3])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
@@ -29,6 +31,13 @@ def test_results_are_those_of_the_transcription(case: Case, cut: int | None) -> 
         c = call(case, (7, 3, 3, 4), seed=seed, bias=bias)
         got, want = results(c, cut=cut), torch_twin.results(c, cut)
         assert_close(got, want, 1e-11 if "layer_norm" in c.arrays else 1e-12)
+
+
+@pytest.mark.parametrize("case", NORMAL, ids=lambda c: c.id)
+def test_normalised_cells_of_the_core_are_those_of_the_transcription(case: Case) -> None:
+    for shape in [(7, 3, 3, 4), (5, 4, 6, 18)]:
+        c = call(case, shape)
+        assert_close(results(c, bptt), torch_twin.results(c), 1e-11)
 
 
 @pytest.mark.parametrize("kind", ["value", "norm"])

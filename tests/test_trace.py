@@ -10,7 +10,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.reference.loop import filled, retreat
+from bptt.reference.loop import filled, is_reset, retreat
 from recurrences import Case, backward, call, forward, named
 from test_recurrences import (
     BACKWARD,
@@ -109,7 +109,8 @@ def step_gradients(c: Any) -> tuple[dict[str, Any], Any]:
         t = tape.times[n]
         on = tape.active[t][:, None]
         older, parts[t] = retreat(tape, n, dqueues, c.dy, None)
-        dqueues = [np.where(on, a, b) for a, b in zip(older, dqueues)]
+        end = is_reset(tape.net, t, on)
+        dqueues = [np.where(on, np.where(end, 0, a), b) for a, b in zip(older, dqueues)]
     names = ("w_ih", "w_hh", "b_ih")
     return {k: np.stack([parts[t][k] for t in range(len(parts))]) for k in names}, tape
 
@@ -283,3 +284,54 @@ def test_bad_requests() -> None:
     with pytest.raises(ValueError, match=r'shares: .* expected that of a call with trace="full"'):
         trace.shares  # noqa: B018
     assert "T=3, B=2" in repr(trace)
+
+
+# --- by lag
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reverse": True, "lengths": True}, {"resets": True, "h_mask": True}],
+    ids=lambda o: "-".join(o) or "plain",
+)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_lags_equal_the_losses_taken_one_by_one(cell: str, options: dict[str, Any]) -> None:
+    c = call(Case("", cell, options), (8, 3, 4, 5))
+    _, _, tape = forward(bptt, c)
+    back = getattr(bptt, f"{cell}_backward")
+    lags = bptt.by_lag(tape, c.dy, c.dstate)
+    lengths = np.broadcast_to(c.options.get("lengths", 8), 3)
+    want: dict[str, Any] = {
+        name: np.zeros((8, *a.shape))
+        for name, a in c.arrays.items()
+        if name in ("w_ih", "w_hh", "b_ih")
+    }
+    for s in range(8):  # the loss of step s alone; what each step gave, by the reference
+        for b in range(3):
+            dy, last = np.zeros_like(c.dy), 0 if c.options.get("reverse") else lengths[b] - 1
+            dy[s, b] = c.dy[s, b]
+            dstate = only(c.dstate, b if s == last else -1)
+            parts, _ = step_gradients(c._replace(dy=dy, dstate=dstate))
+            for name, part in parts.items():
+                for t in range(8):
+                    if part[t].any():
+                        want[name][abs(s - t)] += part[t]
+    for name, part in want.items():
+        whole, share = part.sum(0), getattr(lags, name)
+        np.testing.assert_allclose(whole, getattr(back(tape, c.dy, c.dstate), name), 1e-11, 1e-12)
+        norms = np.sqrt((part**2).reshape(8, -1).sum(1))
+        np.testing.assert_allclose(share.norm, norms, 1e-10, 1e-12 * norms.max())
+        projections = (part * whole).reshape(8, -1).sum(1) / (whole**2).sum()
+        np.testing.assert_allclose(share.share, projections, 1e-10, 1e-12)
+        assert abs(share.share.sum() - 1) < 1e-12
+    few = bptt.by_lag(tape, c.dy, c.dstate, max_lag=2)
+    assert np.array_equal(few.w_hh.share, lags.w_hh.share[:3])
+    assert np.array_equal(few.dh, lags.dh[:3])
+
+
+def test_lags_refuse() -> None:
+    _, _, tape = bptt.rnn_forward(np.ones((3, 2, 2)), np.ones((4, 2)), np.ones((4, 4)))
+    with pytest.raises(ValueError, match="by_lag: max_lag is -1, expected"):
+        bptt.by_lag(tape, max_lag=-1)
+    with pytest.raises(TypeError, match="by_lag: tape is list, expected that of"):
+        bptt.by_lag([])  # type: ignore[arg-type]

@@ -79,19 +79,26 @@ def lstm_1997(folder: Path) -> Figure:
 def temporal_order_2013(folder: Path) -> Figure:
     """Success rates by length, what they took, and errors far beyond the trained lengths."""
     runs = read(folder, "temporal_order_2013")
-    figure, (rates, needed, general) = canvas(13, 3.8, 3)
+    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
+    trained = [r for r in runs if r not in fixed]
+    panels = 3 if trained else 2
+    figure, (rates, needed, *general) = canvas(4.4 * panels, 3.8, panels)
     styles = {
         "sgd": ("SGD", GREY, "s"),
         "clip": ("SGD, clipping", BLUE, "o"),
         "omega": ("SGD, clipping, Omega", ORANGE, "D"),
     }
-    fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
     lengths = sorted({r["settings"]["shortest"] for r in fixed})
     for shift, (method, (label, color, marker)) in enumerate(styles.items(), -1):
         style = {"color": color, "marker": marker, "label": label, "alpha": 0.8}
         own = [r for r in fixed if r["settings"]["method"] == method]
-        by_length = [[r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths]
-        rates.plot(lengths, [sum(solved) / len(solved) for solved in by_length], **style)
+        if not own:
+            continue
+        by_length = {
+            T: [r["solved"] for r in own if r["settings"]["shortest"] == T] for T in lengths
+        }
+        rate = {T: sum(solved) / len(solved) for T, solved in by_length.items() if solved}
+        rates.plot(list(rate), list(rate.values()), **style)
         solved = [r for r in own if r["solved"]]
         x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
         needed.scatter(x, [r["updates"] for r in solved], **style)
@@ -101,19 +108,23 @@ def temporal_order_2013(folder: Path) -> Figure:
         panel.set_xticks(lengths)
         panel.legend(fontsize=8)
 
-    trained = [r for r in runs if r not in fixed]
+    for panel in general:
+        generalisation(panel, trained)
+    return figure
+
+
+def generalisation(panel: Any, trained: list[Result]) -> None:
     for run in trained:
         percent = [100 * error for error in run["errors"]]
-        general.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
+        panel.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
     shortest, longest = trained[0]["settings"]["shortest"], trained[0]["settings"]["longest"]
-    general.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
-    general.axhline(75, color=RED, linestyle="--", label="guessing")
-    general.set(
+    panel.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
+    panel.axhline(75, color=RED, linestyle="--", label="guessing")
+    panel.set(
         title=f"Trained with Omega on lengths {shortest} to {longest}",
         xlabel="length T", ylabel="wrong answers, %", xscale="log",
     )  # fmt: skip
-    general.legend(fontsize=8)
-    return figure
+    panel.legend(fontsize=8)
 
 
 def curves(folder: Path) -> Figure:

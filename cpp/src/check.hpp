@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "bptt/recurrent.hpp"
 #include "bptt/threads.hpp"
@@ -24,24 +25,34 @@ inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
   return text + (ndim == 1 ? ",)" : ")");
 }
 
-template <class T>
-void check_shape(const std::string& caller, const std::string& name, const Tensor<T>& array,
-                 const char* symbols, std::initializer_list<std::ptrdiff_t> expected) {
+// Text, or a function that gives it: what only a message needs is made for a message alone.
+template <class Text>
+std::string text_of(const Text& text) {
+  if constexpr (std::is_invocable_v<const Text&>)
+    return text();
+  else
+    return text;
+}
+
+template <class T, class Name, class Symbols>
+void check_shape(const std::string& caller, const Name& name, const Tensor<T>& array,
+                 const Symbols& symbols, std::initializer_list<std::ptrdiff_t> expected) {
   bool same = array.ndim == static_cast<int>(expected.size());
   int i = 0;
   for (std::ptrdiff_t size : expected) same = same && array.shape[i++] == size;
   if (same) return;
-  refuse(caller, name + " has shape " + shape_text(array.shape, array.ndim) + ", expected " +
-                     symbols + " = " +
+  refuse(caller, text_of(name) + " has shape " + shape_text(array.shape, array.ndim) +
+                     ", expected " + text_of(symbols) + " = " +
                      shape_text(expected.begin(), static_cast<int>(expected.size())));
 }
 
-template <class T>
+template <class T, class Symbols>
 void check_ndim(const std::string& caller, const char* name, const Tensor<T>& array, int ndim,
-                const char* symbols) {
+                const Symbols& symbols) {
   if (array.ndim == ndim) return;
   refuse(caller, std::string(name) + " has shape " + shape_text(array.shape, array.ndim) +
-                     ", expected " + symbols + ", " + std::to_string(ndim) + " dimensions");
+                     ", expected " + text_of(symbols) + ", " + std::to_string(ndim) +
+                     " dimensions");
 }
 
 // Of state q.
@@ -87,16 +98,18 @@ inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
 }
 
 template <class T>
-void check_states(const std::string& caller, const std::string& prefix, int states,
-                  const Tensor<T>* state, std::ptrdiff_t dilation, const Dims& d) {
+void check_states(const std::string& caller, const char* prefix, int states, const Tensor<T>* state,
+                  std::ptrdiff_t dilation, const Dims& d) {
   for (int q = 0; q < states; ++q) {
     if (!state[q]) continue;
-    const std::string name = prefix + state_name(states, q), width = q ? "H" : size_of_h(d);
+    const auto name = [&] { return prefix + state_name(states, q); };
+    const auto symbols = [&] {
+      return (dilation > 1 ? "(dilation, B, " : "(B, ") + (q ? "H" : size_of_h(d)) + ")";
+    };
     if (dilation > 1)
-      check_shape(caller, name, state[q], ("(dilation, B, " + width + ")").c_str(),
-                  {dilation, d.B, width_of(d, q)});
+      check_shape(caller, name, state[q], symbols, {dilation, d.B, width_of(d, q)});
     else
-      check_shape(caller, name, state[q], ("(B, " + width + ")").c_str(), {d.B, width_of(d, q)});
+      check_shape(caller, name, state[q], symbols, {d.B, width_of(d, q)});
   }
 }
 
@@ -105,27 +118,43 @@ void check_extras(const std::string& caller, int params, const Dims& d, const In
   if (in.peepholes)
     check_shape(caller, "peepholes", in.peepholes, params == 3 ? "(3, H)" : "(2, H)",
                 {params, d.H});
-  const std::string P = size_of_h(d);
-  if (in.h_mask) check_shape(caller, "h_mask", in.h_mask, ("(B, " + P + ")").c_str(), {d.B, d.P});
+  if (in.h_mask) check_shape(caller, "h_mask", in.h_mask, "(B, " + size_of_h(d) + ")", {d.B, d.P});
   for (int q = 0; q < 2; ++q)
     if (in.zoneout[q])
-      check_shape(caller, "zoneout", in.zoneout[q], ("(T, B, " + (q ? "H" : P) + ")").c_str(),
+      check_shape(caller, "zoneout", in.zoneout[q], "(T, B, " + (q ? "H" : size_of_h(d)) + ")",
                   {d.T, d.B, width_of(d, q)});
+}
+
+template <class T>
+void check_layer_norm(const std::string& caller, const CellKernels<T>& cell, const Dims& d,
+                      const Inputs<T>& in) {
+  const std::string rows = cell.gates == 1 ? "(H,)" : "(" + std::to_string(cell.gates) + "*H,)";
+  for (int i = 0; i < 4; ++i) {
+    const std::string name = "layer_norm[" + std::to_string(i) + "]";
+    if (bool(in.layer_norm[i]) != (i < cell.layer_norms))
+      refuse(caller, name +
+                         (in.layer_norm[i] ? " is given, expected " : " is left out, expected ") +
+                         std::to_string(cell.layer_norms) + " arrays");
+    if (i < cell.layer_norms)
+      check_shape(caller, name, in.layer_norm[i], i < 2 ? rows.c_str() : "(H,)",
+                  {i < 2 ? cell.gates * d.H : d.H});
+  }
 }
 
 template <class T>
 Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
   const int gates = cell.gates, states = cell.states, params = cell.params;
   const std::string& caller = spec.caller;
-  const std::string rows = gates == 1 ? "H" : std::to_string(gates) + "*H";
+  const auto rows = [&] { return gates == 1 ? "H" : std::to_string(gates) + "*H"; };
+  const auto of_rows = [&] { return "(" + rows() + ",)"; };
+  const auto of_inputs = [&] { return "(" + rows() + ", I)"; };
+  const auto of_h = [&] {
+    return "(" + rows() + ", " + (in.w_hr ? "P" : cell.operands > 1 ? rows() : "H") + ")";
+  };
   check_threads(caller, spec.threads);
   check_ndim(caller, "x", in.x, 3, "(T, B, I)");
-  check_ndim(caller, "w_ih", in.w_ih, 2, ("(" + rows + ", I)").c_str());
-  const std::string columns = "(" + rows +
-                              (in.w_hr             ? ", P)"
-                               : cell.operands > 1 ? ", " + rows + ")"
-                                                   : std::string(", H)"));
-  check_ndim(caller, "w_hh", in.w_hh, 2, columns.c_str());
+  check_ndim(caller, "w_ih", in.w_ih, 2, of_inputs);
+  check_ndim(caller, "w_hh", in.w_hh, 2, of_h);
   if (in.w_hr) check_ndim(caller, "w_hr", in.w_hr, 2, "(P, H)");
   const Index P = in.w_hh.shape[1] / cell.operands, H = in.w_hr ? in.w_hr.shape[1] : P;
   const Dims d{in.x.shape[0], in.x.shape[1], in.x.shape[2], H, P, cell.operands * P};
@@ -137,16 +166,17 @@ Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>&
   if (d.I < 1)
     refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
   check_size(caller, d, gates, sizeof(T));
-  check_shape(caller, "w_hh", in.w_hh, columns.c_str(), {gates * d.H, d.U});
+  check_shape(caller, "w_hh", in.w_hh, of_h, {gates * d.H, d.U});
   if (in.h_mask && cell.operands > 1)
     refuse(caller, "h_mask is given, expected none: w_hh sees the gates as well");
   if (in.w_hr) check_shape(caller, "w_hr", in.w_hr, "(P, H)", {d.P, d.H});
-  check_shape(caller, "w_ih", in.w_ih, ("(" + rows + ", I)").c_str(), {gates * d.H, d.I});
-  if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, ("(" + rows + ",)").c_str(), {gates * d.H});
-  if (in.b_hh) check_shape(caller, "b_hh", in.b_hh, ("(" + rows + ",)").c_str(), {gates * d.H});
+  check_shape(caller, "w_ih", in.w_ih, of_inputs, {gates * d.H, d.I});
+  if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, of_rows, {gates * d.H});
+  if (in.b_hh) check_shape(caller, "b_hh", in.b_hh, of_rows, {gates * d.H});
   check_dilation(spec, d, bool(in.resets));
   check_states(caller, "", states, in.state, spec.dilation, d);
   check_extras(caller, params, d, in);
+  check_layer_norm(caller, cell, d, in);
   if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {
     check_shape(caller, "lengths", in.lengths, "(B,)", {d.B});
@@ -165,7 +195,8 @@ void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t di
   const std::string& caller = spec.caller;
   check_threads(caller, spec.threads);
   if (given.y)
-    check_shape(caller, "dy", given.y, ("(T, B, " + size_of_h(d) + ")").c_str(), {d.T, d.B, d.P});
+    check_shape(caller, "dy", given.y, [&] { return "(T, B, " + size_of_h(d) + ")"; },
+                {d.T, d.B, d.P});
   check_states(caller, "d", states, given.state, dilation, d);
   if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
     refuse(caller,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "check.hpp"
 #include "isa.hpp"
@@ -57,6 +58,8 @@ inline Options options_of(const Spec& spec) {
 // one.
 template <class T>
 std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
+  if (in.layer_norm[0] && spec.cell == "gru" && !spec.reset_after)
+    refuse(spec.caller, "layer_norm is given with reset_after=False, expected reset_after=True");
   const std::string forget = spec.forget_gate == "own" ? "" : "_no_forget";
   if (spec.cell == "lstm" && in.w_hr) return "lstm_projected" + forget;
   if (in.w_hr) refuse(spec.caller, "w_hr is given, expected it for lstm only");
@@ -66,32 +69,42 @@ std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
                     spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
                     (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
   const bool extras = spec.zoneout[0] != 0 || spec.zoneout[1] != 0 || spec.skip || in.h_mask ||
-                      in.zoneout[0] || in.zoneout[1];
+                      in.zoneout[0] || in.zoneout[1] || in.layer_norm[0];
   const bool has_general = spec.cell == "rnn" || spec.cell == "lstm" || spec.cell == "gru";
   return spec.cell + (has_general && (cell || extras) ? "_general" : "");
 }
 
 template <class T>
+const CellKernels<T>* cells_of(const KernelTable& table, bool bf16) {
+  if constexpr (std::is_same_v<T, float>)
+    return bf16 ? table.bf16 : table.f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return bf16 ? nullptr : table.f64;
+  else
+    return bf16 ? nullptr : table.dual;
+}
+
+template <class T>
 const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
-  const KernelTable& table = active_kernels();
+  const KernelTable& active = active_kernels();
   const std::string name = kernel_of(spec, in);
-  const CellKernels<T>* cells = nullptr;
-  int count = table.cells;
-  if constexpr (sizeof(T) == sizeof(float)) {
-    cells = spec.bf16 ? table.bf16 : table.f32;
-    if (spec.bf16) count = table.bf16_cells;
-  } else if (!spec.bf16) {
-    cells = table.f64;
-  }
-  if (!cells)
+  if (spec.bf16 && !cells_of<T>(active, true))
     refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
-                            std::string(table.isa));
-  for (int i = 0; i < count; ++i)
-    if (name == cells[i].name) return cells[i];
-  for (int i = 0; i < table.cells; ++i)
-    if (name == table.f32[i].name)
-      refuse(spec.caller,
-             "compute is bf16, which " + spec.cell + " has no kernels for with these options");
+                            std::string(active.isa));
+  bool known = false;
+  for (const KernelTable* table = &active; table; table = table->rest) {
+    const CellKernels<T>* cells = cells_of<T>(*table, spec.bf16);
+    const int count = spec.bf16 ? table->bf16_cells : table->cells;
+    for (int i = 0; cells && i < count; ++i)
+      if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
+        return cells[i];
+    for (int i = 0; i < table->cells; ++i) known |= name == table->f32[i].name;
+  }
+  if (known && spec.bf16)
+    refuse(spec.caller,
+           "compute is bf16, which " + spec.cell + " has no kernels for with these options");
+  if (in.layer_norm[0] && spec.cell == "lstm1997")
+    refuse(spec.caller, "layer_norm is given, expected none for lstm1997");
   refuse(spec.caller, "cell is '" + spec.cell +
                           "', expected one of rnn, lstm, gru, mgu, slstm, "
                           "lstm1997");

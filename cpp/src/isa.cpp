@@ -28,18 +28,22 @@ extern const KernelTable table;
 }
 namespace avx2 {
 extern const KernelTable table;
-}
+extern const CellKernels<Dual>* const duals;
+}  // namespace avx2
 namespace sse42 {
 extern const KernelTable table;
-}
+extern const CellKernels<Dual>* const duals;
+}  // namespace sse42
 #elif defined(__aarch64__)
 namespace neon {
 extern const KernelTable table;
-}
+extern const CellKernels<Dual>* const duals;
+}  // namespace neon
 #else
 namespace generic {
 extern const KernelTable table;
-}
+extern const CellKernels<Dual>* const duals;
+}  // namespace generic
 #endif
 
 namespace {
@@ -48,6 +52,12 @@ struct Isa {
   KernelTable table;
   bool (*runs_here)();
 };
+
+// Kernels of dual numbers are compiled apart.
+KernelTable with_duals(KernelTable table, const CellKernels<Dual>* duals) {
+  table.dual = duals;
+  return table;
+}
 
 #if defined(__x86_64__)
 bool has_avx512() {
@@ -74,9 +84,17 @@ bool has_amx() {
 #endif
 }
 
+const KernelTable avx2_table = with_duals(avx2::table, avx2::duals);
+
+// What is rare is not compiled for AVX-512.
+KernelTable with_rest(KernelTable table) {
+  table.rest = &avx2_table;
+  return table;
+}
+
 // AVX-512 with products in bfloat16.
 KernelTable with_bf16(const KernelTable& products) {
-  KernelTable table = avx512::table;
+  KernelTable table = with_rest(avx512::table);
   table.isa = products.isa, table.bf16 = products.bf16;
   table.bf16_cells = products.bf16_cells;
   return table;
@@ -88,18 +106,18 @@ const Isa isas[] = {
 #if defined(__x86_64__)
     {with_bf16(amx::table), has_amx},
     {with_bf16(avx512bf16::table), has_bf16_products},
-    {avx512::table, has_avx512},
-    {avx2::table,
+    {with_rest(avx512::table), has_avx512},
+    {avx2_table,
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      }},
-    {sse42::table,
+    {with_duals(sse42::table, sse42::duals),
      [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
 #elif defined(__aarch64__)
-    {neon::table, [] { return true; }},
+    {with_duals(neon::table, neon::duals), [] { return true; }},
 #else
-    {generic::table, [] { return true; }},
+    {with_duals(generic::table, generic::duals), [] { return true; }},
 #endif
 };
 

@@ -5,6 +5,8 @@
 #pragma once
 #include <cstddef>
 
+#include "bptt/dual.hpp"
+
 namespace bptt {
 
 using Index = std::ptrdiff_t;
@@ -71,10 +73,11 @@ template <class T>
 struct Extras {
   const T* params;  // [params*H] numbers of each unit, as many as the cell has; or null
   const T* h_mask;  // [B, P], sorted as the rows: multiplies h in the product with w_hh; or null
-  const T* zoneout[2];  // [R, P] and [R, H]: how much of h and of the other states stays as it
-                        // was; or null
-  T zoneout_of_all[2];  // where null
-  Index skip;           // h of so many steps before is added to h; 0: none
+  const T* zoneout[2];     // [R, P] and [R, H]: how much of h and of the other states stays as it
+                           // was; or null
+  T zoneout_of_all[2];     // where null
+  Index skip;              // h of so many steps before is added to h; 0: none
+  const T* layer_norm[4];  // [G*H] g_ih, g_hh, [H] g_c, b_c; as many as the cell has
 };
 
 // Which weights the forward pass packs before it uses them. What few rows use once costs more to
@@ -142,6 +145,7 @@ struct BackwardCall {
   T* db_ih;                       // [G*H]
   T* db_hh;                       // [G*H]
   T* dparams;                     // [params*H]
+  T* dlayer_norm[4];              // as Extras::layer_norm
   T* dstate0[max_states];         // [B, P], the others [B, H]
   TraceCall<T> trace;
   void* scratch;  // backward_scratch_bytes, 64-byte aligned
@@ -150,9 +154,10 @@ struct BackwardCall {
 template <class T>
 struct CellKernels {
   const char* name;
-  int gates, states, params;
-  int operands;       // states that w_hh sees: h, or more
-  bool apart, inner;  // has a gate that takes x and h apart? an inner product?
+  int gates, states, params;  // params: of Extras::params
+  int operands;               // states that w_hh sees: h, or more
+  bool apart, inner;          // has a gate that takes x and h apart? an inner product?
+  int layer_norms;            // arrays of its normalisation; 0: it has none
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
@@ -165,6 +170,10 @@ struct CellKernels {
   // them as rows [R, H]; of the call it reads dims, rows, options and tape.
   const char* names;
   void (*read)(const BackwardCall<T>&, int which, T* rows);
+  int values;  // so many of the names are gates
+  // How many of a row's values of each gate are not between low and high, added to [R, values].
+  void (*count_outside)(const BackwardCall<T>&, const double* low, const double* high,
+                        double* counts);
 };
 
 struct KernelTable {
@@ -174,6 +183,8 @@ struct KernelTable {
   const CellKernels<double>* f64;  // [cells]
   const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
+  const CellKernels<Dual>* dual = nullptr;                         // [cells], or null
+  const KernelTable* rest = nullptr;  // has the cells that are missing here, and the dual numbers
 };
 
 }  // namespace bptt

@@ -55,7 +55,9 @@ struct Plan<T>::Impl {
             in.h_mask.data,
             {in.zoneout[0].data, in.zoneout[1].data},
             {static_cast<T>(spec.zoneout[0]), static_cast<T>(spec.zoneout[1])},
-            std::min(spec.skip / spec.dilation, given.T + 1)};
+            std::min(spec.skip / spec.dilation, given.T + 1),
+            {in.layer_norm[0].data, in.layer_norm[1].data, in.layer_norm[2].data,
+             in.layer_norm[3].data}};
   }
   Dims dims_of_parts() const {
     Dims d = given;
@@ -342,6 +344,7 @@ struct Plan<T>::Impl {
     call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
     call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
     call.dparams = out.peepholes ? out.peepholes : work.dparams;
+    std::copy(out.layer_norm, out.layer_norm + 4, call.dlayer_norm);
     call.trace = work.trace;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)

@@ -76,11 +76,13 @@ struct Stream<T>::Impl {
     call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data, call.w_hr = in.w_hr.data;
     call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
     call.extras.params = in.peepholes.data;
+    for (int i = 0; i < 4; ++i) call.extras.layer_norm[i] = in.layer_norm[i].data;
     for (int q = 0; q < 2; ++q) call.extras.zoneout_of_all[q] = static_cast<T>(spec.zoneout[q]);
     StopRequest never;
     cell.pack(call, alone(never));
     call.w_ih = call.w_hh = call.w_hr = call.b_ih = call.b_hh = nullptr;  // the caller's
     call.extras.params = nullptr;
+    std::fill(call.extras.layer_norm, call.extras.layer_norm + 4, nullptr);
     for (int q = 0; q < cell.states; ++q) {
       const auto bytes = static_cast<std::size_t>(dims.B * width_of(dims, q)) * sizeof(T);
       call.state0[q] = call.state_n[q];

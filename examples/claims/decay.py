@@ -25,7 +25,6 @@ def train(T, updates, rate=0.1):
     """Shares of the steps in dL/dw_in at first, and the loss at last.
 
     As examples/three_digits.py, but for its rate of 0.5, at which the loss jumps at times.
-    With a_t the argument of tanh, x's gradient is dL/da_t w_in, and step t adds dL/da_t x_t.
     """
     x, target, _ = bptt.tasks.three_digits(T, seed=0)
     x, target = x.astype(np.float64), target.astype(np.float64)
@@ -33,10 +32,10 @@ def train(T, updates, rate=0.1):
     for _ in range(updates + 1):
         _, h, tape = bptt.rnn_forward(x, [[w_in]], [[w_h]])
         loss, danswer = bptt.mse(w_out * h[:, 0], target)
-        grads = bptt.rnn_backward(tape, dstate=danswer[:, None] * w_out)
-        if shares is None:
-            shares = (grads.x * x).sum(axis=(1, 2)) / w_in / grads.w_ih.item()
-            assert abs(shares.sum() - 1) < 1e-12
+        trace = "full" if shares is None else None
+        grads = bptt.rnn_backward(tape, dstate=danswer[:, None] * w_out, trace=trace)
+        if trace:
+            shares = grads.trace.shares.w_ih.share
         w_in -= rate * grads.w_ih.item()
         w_h -= rate * grads.w_hh.item()
         w_out -= rate * (danswer @ h[:, 0])

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+import bptt
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -36,38 +38,20 @@ def as_text(value: Any) -> str:
     return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
 
 
-def state_norms(layer, x, steps=None):
-    """|dL/d(state)| by lag: first that after the last step, then those 1, 2, ... steps before.
-
-    L is the sum of h after the last step. One call of the layer per step: the gradient of the
-    initial state of each is that of the state between two of them.
-    """
-    state, tapes = None, []
-    for x_t in x:
-        _, state, tape = layer.forward(x_t[None], state)
-        tapes.append(tape)
+def state_norms(layer, x):
+    """|dL/d(state)| by lag from the last step, of L = the sum of h after it."""
+    _, state, tape = layer.forward(x)
     several = isinstance(state, tuple)
-    dstate = np.ones_like(state[0] if several else state)
-    dstate = (dstate, *map(np.zeros_like, state[1:])) if several else dstate
-    norms = [norm(dstate)]
-    for tape in reversed(tapes):
-        dstate = layer.backward(tape, dstate=dstate).state
-        norms.append(norm(dstate))
-    return np.array(norms)
+    dh = np.ones_like(state[0] if several else state)
+    trace = layer.backward(tape, dstate=(dh, None) if several else dh, trace=True).trace
+    return (np.hypot(trace.dh, trace.dc) if several else trace.dh)[0, ::-1]
+
+
+def horizon(norms) -> float:
+    """`bptt.memory_horizon` of norms by lag."""
+    return float(bptt.memory_horizon(norms[::-1]))
 
 
 def norm(arrays) -> float:
     parts = arrays if isinstance(arrays, (tuple, list)) else [arrays]
     return float(np.sqrt(sum(np.sum(np.square(p, dtype=np.float64)) for p in parts)))
-
-
-def horizon(norms) -> float:
-    """The lag at which the gradient falls to 1 % of its value at lag 1, between two steps of it."""
-    with np.errstate(divide="ignore"):
-        logs = np.log(norms[1:] / norms[1]) - np.log(0.01)
-    below = np.flatnonzero(logs < 0)
-    if not below.size:
-        return np.inf
-    k = below[0]  # lag k + 1 is below, lag k is not
-    part = 0.0 if np.isinf(logs[k]) else logs[k - 1] / (logs[k - 1] - logs[k])
-    return float(k + part)

@@ -22,6 +22,8 @@ from .attention import Attention
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
+from .derivatives import hvp, jvp, layer_hvp, vjp
+from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
@@ -54,6 +56,7 @@ from .jacobians import (
     spectral_radius,
     step_jacobians,
 )
+from .lags import by_lag
 from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from .losses import binary_cross_entropy, cross_entropy, mse
 from .nonfinite import NonFinite
@@ -79,6 +82,9 @@ __all__ = [
     "AutoClip",
     "CosineAnnealing",
     "Embedding",
+    "FlowMonitor",
+    "FlowReport",
+    "FlowWarning",
     "Grads",
     "LayerTrace",
     "Linear",
@@ -92,6 +98,7 @@ __all__ = [
     "additive_attention_backward",
     "additive_attention_forward",
     "binary_cross_entropy",
+    "by_lag",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
@@ -102,11 +109,15 @@ __all__ = [
     "find_nonfinite",
     "get_num_threads",
     "gradcheck",
+    "gradient_flow",
     "gru_backward",
     "gru_forward",
+    "hvp",
     "init",
     "jacobian",
     "jacobian_norms",
+    "jvp",
+    "layer_hvp",
     "load",
     "load_metadata",
     "losses",
@@ -136,6 +147,7 @@ __all__ = [
     "step_jacobians",
     "tasks",
     "tbptt",
+    "vjp",
 ]
 
 

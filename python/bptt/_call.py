@@ -14,15 +14,17 @@ from . import _core
 from ._convert import as_count as as_count
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
+from ._dual import Dual, as_duals
 from ._options import as_flag, as_options
 from .grads import Array, Grads, State
-from .trace import FullTrace, Source, Trace, activations
+from .trace import GATES, Bounds, FullTrace, Source, Trace, activations, count_outside
 
 StepClip = tuple[str, float] | tuple[str, float, str]
 
 
 def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -> list[Any]:
-    """All as float64 if one of them is, else all as float32; what is omitted stays None."""
+    """All as float64 if one of them is, else all as float32, or all dual numbers if one is of
+    these; what is omitted stays None."""
     for name, value in required.items():
         if value is None:
             raise TypeError(f"{caller}: {name} is None, expected an array")
@@ -31,6 +33,8 @@ def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -
     dtypes = [a.dtype for a in arrays.values() if a is not None]
     wide = any(d.kind == "f" and d.itemsize >= 8 for d in dtypes)
     dtype = np.dtype(np.float64 if wide else np.float32)
+    if any(isinstance(a, Dual) for a in arrays.values()):
+        dtype = np.dtype(np.complex128)
     return [None if a is None else prepare(a, dtype) for a in arrays.values()]
 
 
@@ -105,8 +109,17 @@ def source_of(tape: _core.Tape) -> Source:
         tape.cell, activations(tape.cell, **{"activation": given["activation"], **options}),
         (tape.h.shape[2], tape.dims[3]), _states(tape.cell), given["lengths"], given["reverse"],
         options.get("heads", 1) == 1 and options.get("layer_norm") is None,
-        lambda name: np.asarray(getattr(tape, name)),
+        lambda bounds: outside(tape, bounds),
     )  # fmt: skip
+
+
+def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
+    if "h" in bounds:
+        return {"h": count_outside(tape.h, bounds["h"])}
+    gates = GATES[tape.cell]
+    given = [bounds.get(name, (-np.inf, np.inf)) for name in gates]
+    counts = tape.count_outside([low for low, _ in given], [high for _, high in given])
+    return {name: counts[:, :, k] for k, name in enumerate(gates) if name in bounds}
 
 
 def full_trace(
@@ -197,14 +210,15 @@ def forward(
     bf16 = as_bf16(caller, compute, dtype)
     if compute == "bf16_if_available" and not _has_bf16_kernels(cell, activation, options):
         bf16 = False
-    result = _core.forward(
+    run = _core.forward_dual if dtype == np.complex128 else _core.forward
+    result = run(
         cell, *arrays, initial if _states(cell) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
         as_options(caller, options, _states(cell), dtype),
     )  # fmt: skip
     assert result is not None
-    return result
+    return as_duals(result) if dtype == np.complex128 else result
 
 
 def backward(
@@ -228,9 +242,10 @@ def backward(
     final = as_states(caller, "dstate", dstate, cell, tape.dtype)
     count = 0 if threads is None else as_threads(caller, threads)
     level = as_trace(caller, trace)
-    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, traced = _core.backward(
-        caller, tape, d, final, kind, bound, target, steps, count, level
-    )
+    results = _core.backward(caller, tape, d, final, kind, bound, target, steps, count, level)
+    if tape.dtype == "complex128":
+        results = as_duals(results)
+    x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
     state = initial if states > 1 else initial[0]
     shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, trace=shown)
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ._dual import Dual
 from .grads import Array
 
 
@@ -16,10 +17,10 @@ def as_real(caller: str, name: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
-        array = np.asarray(value)
+        array = value if isinstance(value, Dual) else np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{caller}: {name} is no array: {error}") from None
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
         raise TypeError(
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
             "(float32 or float64; other float and integer kinds are converted)"
@@ -32,7 +33,7 @@ def as_real(caller: str, name: str, value: Any) -> Array:
 def prepare(array: Array, dtype: DTypeLike) -> Array:
     """The array itself where the core can use it as it lies, else a copy."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
-        return array
+        return np.asarray(array)
     return np.array(array, dtype, order="C")
 
 

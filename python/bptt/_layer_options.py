@@ -10,6 +10,7 @@ import numpy as np
 
 from ._convert import as_count
 from ._options import as_number
+from .grads import Array, Grads
 
 
 class Cell(NamedTuple):
@@ -28,12 +29,48 @@ NAMES = {
     "b_hh": "bias_hh",
     "peepholes": "peephole",
     "w_hr": "weight_hr",
+    "g_ih": "gain_ih",
+    "g_hh": "gain_hh",
+    "g_c": "gain_c",
+    "b_c": "bias_c",
 }
+# Of them those that the functions take together as layer_norm, with what they start from.
+LAYER_NORM = {"g_ih": 1.0, "g_hh": 1.0, "g_c": 1.0, "b_c": 0.0}
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of RNN
 GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
 CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
 FORGET_GATES = ("own", "coupled", "none")
+
+
+def layer_norm_shapes(layer: Any, gates: int, states: int) -> dict[str, tuple[int, ...]]:
+    """c has a gain and an offset of its own where it is the only state beside h."""
+    if not layer.layer_norm:
+        return {}
+    H = layer.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {"g_ih": (gates * H,), "g_hh": (gates * H,)}
+    return shapes | {"g_c": (H,), "b_c": (H,)} if states == 2 else shapes
+
+
+def as_arguments(arrays: dict[str, Array]) -> dict[str, Any]:
+    """Parameters as the functions take them."""
+    norm = tuple(arrays[name] for name in LAYER_NORM if name in arrays)
+    if not norm:
+        return dict(arrays)
+    return {name: a for name, a in arrays.items() if name not in LAYER_NORM} | {"layer_norm": norm}
+
+
+def by_parameter(grads: Grads, names: dict[str, str]) -> dict[str, Any]:
+    """Gradients by the names that `names` gives the functions' parameters."""
+    given = grads._asdict() | dict(zip(LAYER_NORM, grads.layer_norm or ()))
+    return {name: given[argument] for argument, name in names.items()}
+
+
+def start_layer_norm(parameters: dict[str, Array], names: list[dict[str, str]]) -> None:
+    """Gains and offsets that normalise and no more; `names` as above, of each direction."""
+    for of_one in names:
+        for argument in LAYER_NORM.keys() & of_one:
+            parameters[of_one[argument]][:] = LAYER_NORM[argument]
 
 
 def as_switch(where: str, name: str, value: Any) -> bool:

@@ -18,6 +18,7 @@ COMMON: dict[str, Any] = {
     "skip": 0,
     "zoneout": None,
     "h_mask": None,
+    "layer_norm": None,
 }
 
 
@@ -68,6 +69,18 @@ def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[s
     return core
 
 
+def as_layer_norm(caller: str, value: Any, dtype: DTypeLike) -> tuple[Any, ...]:
+    """Gains of both products; and, of LSTM, gain and offset of c."""
+    names = "(g_ih, g_hh), and for lstm g_c and b_c after them"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{caller}: layer_norm is {type(value).__name__}, expected a tuple {names}")
+    if len(value) not in (2, 4):
+        raise ValueError(f"{caller}: layer_norm has {len(value)} items, expected {names}")
+    return tuple(
+        prepare(as_real(caller, f"layer_norm[{i}]", v), dtype) for i, v in enumerate(value)
+    )
+
+
 CONVERT: dict[str, Callable[[str, str, Any], Any]] = {
     **dict.fromkeys(("gate_activation", "output_activation", "forget_gate"), as_name),
     **dict.fromkeys(("leak", "cell_clip", "preact_clip"), as_number),
@@ -90,6 +103,8 @@ def as_options(
             continue
         if name == "zoneout":
             core |= as_zoneout(caller, value, states, dtype)
+        elif name == "layer_norm":
+            core[name] = as_layer_norm(caller, value, dtype)
         elif name == "resets":
             core[name] = as_resets(caller, value)
         elif name in ("peepholes", "h_mask", "w_hr"):

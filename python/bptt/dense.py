@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ._dual import Dual
 from .grads import Array, State
 from .trace import LayerTrace
 
@@ -43,6 +44,8 @@ def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> A
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{where}: {name} is a masked array, expected one without a mask")
+    if isinstance(value, Dual):
+        return value
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")

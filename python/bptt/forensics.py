@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from . import _core
-from ._sequences import split_state, time_major, without_padding
+from ._sequences import without_padding
 from ._tape import RecurrentTape
-from .grads import Array, State
+from .grads import Array
 from .nonfinite import NonFinite
 
 __all__ = ["find_nonfinite"]
 
-WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr")
 
-
-def find_nonfinite(tape: _core.Tape | RecurrentTape | None, **arguments: Any) -> NonFinite | None:
+def find_nonfinite(tape: _core.Tape | RecurrentTape | None) -> NonFinite | None:
     """The first value of a forward pass that is NaN or infinite.
 
     First are parameters and the initial state, then the steps in the order of their processing; in
@@ -30,29 +26,24 @@ def find_nonfinite(tape: _core.Tape | RecurrentTape | None, **arguments: Any) ->
     tape : Tape or RecurrentTape
         Of a function, as `lstm_forward`, or of a layer's `forward`. With a checkpoint it has no
         gates: h alone is searched.
-    **arguments
-        Of the forward call by name, to be searched too, as a tape does not have them: ``x`` and
-        ``state``; for the tape of a function also ``w_ih``, ``w_hh``, ``b_ih``, ``b_hh``,
-        ``peepholes`` and ``w_hr``, and ``lengths`` and ``reverse``, where it had these. A layer's
-        parameters are known.
 
     Returns
     -------
     NonFinite or None
-        None if all is finite. The ``gate`` of an initial state is "state", or "state[1]" for the
-        second of several.
+        None if all is finite. The ``gate`` may also be the name of an argument of the function:
+        "x", "w_hh", ...; that of an initial state is "state", or "state[1]" for the second of
+        several.
 
     Raises
     ------
     TypeError
-        If `tape` is none of these, or an argument has another name.
-    ValueError
-        If a shape disagrees with that of the tape.
+        If `tape` is none of these.
 
     Notes
     -----
     The tape holds values after their activations. A gate's sum that overflows to infinity is not
-    among them: tanh and sigmoid make finite values of it.
+    among them: tanh and sigmoid make finite values of it. x and the parameters it refers to, as
+    they are now: look before an optimiser has put what is not finite into them.
 
     Examples
     --------
@@ -63,63 +54,35 @@ def find_nonfinite(tape: _core.Tape | RecurrentTape | None, **arguments: Any) ->
     >>> bptt.find_nonfinite(tape)
     NonFinite(phase='forward', layer=0, step=39, sequence=0, gate='h', unit=2)
     """
-    if not isinstance(tape, (RecurrentTape, _core.Tape)):
-        raise TypeError(f"find_nonfinite: tape is {tape!r}, expected that of a forward call")
-    of_layer = isinstance(tape, RecurrentTape)
-    expected = ("x", "state") if of_layer else ("x", "state", *WEIGHTS, "lengths", "reverse")
-    for name in arguments:
-        if name not in expected:
-            raise TypeError(f"find_nonfinite: {name} is given, expected one of {expected}")
     if isinstance(tape, RecurrentTape):
-        return _in_layers(tape, **arguments)
-    return _in_cell(tape, 0, **arguments)
+        places = (_first_place(cell, k) for k, cell in enumerate(tape.cells))
+        return next((place for place in places if place), None)
+    if not isinstance(tape, _core.Tape):
+        raise TypeError(f"find_nonfinite: tape is {tape!r}, expected that of a forward call")
+    return _first_place(tape, 0)
 
 
-def _in_layers(tape: RecurrentTape, x: Any = None, state: State = None) -> NonFinite | None:
-    layer, (_, B) = tape.layer, tape.shape
-    if x is not None:
-        x = time_major(layer, "x", x, layer.input_size, "input_size", tape.shape)
-    states = split_state(layer, "state", state, B)
-    directions = 1 + layer.bidirectional
-    for k, cell in enumerate(tape.cells):
-        found = _in_cell(
-            cell,
-            k,
-            x if k < directions else None,
-            states[k],
-            tape.lengths,
-            k % directions == 1,
-            **layer._weights(k),
-        )
-        if found:
-            return found
-    return None
-
-
-def _in_cell(
-    tape: _core.Tape,
-    layer: int,
-    x: Any = None,
-    state: State = None,
-    lengths: Any = None,
-    reverse: bool = False,
-    **weights: Any,
-) -> NonFinite | None:
-    several = isinstance(state, (tuple, list))
-    parts = {f"state[{q}]": part for q, part in enumerate(state)} if several else {"state": state}
-    for name, value in {**weights, **parts}.items():
-        at = () if value is None else _first(np.asarray(value))
-        if at and name in parts:
-            return NonFinite("forward", layer, None, at[-2], name, at[-1])
-        if at:
+def _first_place(tape: _core.Tape, layer: int) -> NonFinite | None:
+    given, options = tape.arguments, tape.options or {}
+    names = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr")
+    parameters = {name: options.get(name, given.get(name)) for name in names}
+    norms = options.get("layer_norm") or ()
+    parameters |= {f"layer_norm[{k}]": gain for k, gain in enumerate(norms)}
+    for name, value in parameters.items():
+        if value is not None and (at := _first(value)):
             return NonFinite("forward", layer, None, None, name, at[0])
+    state = given["state"]
+    several = isinstance(state, tuple)
+    for q, part in enumerate(state if several else (state,)):
+        if part is not None and (at := _first(part)):
+            name = f"state[{q}]" if several else "state"
+            return NonFinite("forward", layer, None, at[-2], name, at[-1])
+    sign = -1 if given["reverse"] else 1
     best: tuple[int, str, Array] | None = None
-    for name, steps in _series(tape, x, lengths):
-        bad = np.flatnonzero(~np.isfinite(steps).all(axis=(1, 2)))
-        if bad.size:
-            t = int(bad[-1 if reverse else 0])
-            if best is None or (t > best[0] if reverse else t < best[0]):
-                best = t, name, steps[t]
+    for name, values in _series(tape):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))[::sign]
+        if bad.size and (best is None or sign * bad[0] < sign * best[0]):
+            best = int(bad[0]), name, values[bad[0]]
     if best is None:
         return None
     t, name, values = best
@@ -127,16 +90,9 @@ def _in_cell(
     return NonFinite("forward", layer, t, b, name, unit)
 
 
-def _series(tape: _core.Tape, x: Any, lengths: Any) -> list[tuple[str, Array]]:
+def _series(tape: _core.Tape) -> list[tuple[str, Array]]:
     """What has a value at each step."""
-    series = []
-    if x is not None:
-        x = np.asarray(x)
-        if x.shape != tape.dims[:3]:
-            raise ValueError(
-                f"find_nonfinite: x has shape {x.shape}, expected (T, B, I) = {tape.dims[:3]}"
-            )
-        series.append(("x", without_padding(x, None if lengths is None else np.asarray(lengths))))
+    series = [("x", without_padding(tape.arguments["x"], tape.arguments["lengths"]))]
     for name in sorted(tape.names, key=lambda name: name in ("o", "h")):
         try:
             series.append((name, getattr(tape, name)))

@@ -18,6 +18,7 @@ from ._layer_options import (
     as_bound,
     as_choice,
     as_switch,
+    layer_norm_shapes,
 )
 from ._tape import RecurrentTape
 from .dense import Seed
@@ -38,7 +39,10 @@ class RNN(Recurrent):
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
         2007).
     preact_clip : float, optional
-        Bound of the argument of the activation. All others are those of `Recurrent`; G = 1.
+        Bound of the argument of the activation.
+    layer_norm : bool, optional
+        True: layer normalisation with learnt gains, as in `LSTM`. All others are those of
+        `Recurrent`; G = 1.
 
     Examples
     --------
@@ -62,6 +66,7 @@ class RNN(Recurrent):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         activation: str = "tanh", leak: float | None = None, preact_clip: float | None = None,
+        layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
@@ -70,6 +75,7 @@ class RNN(Recurrent):
         self.activation = as_choice("RNN", "activation", activation, ACTIVATIONS)
         self.leak = as_bound("RNN", "leak", leak, most=1)
         self.preact_clip = as_bound("RNN", "preact_clip", preact_clip)
+        self.layer_norm = as_switch("RNN", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -83,7 +89,7 @@ class RNN(Recurrent):
             "leak": self.leak,
             "preact_clip": self.preact_clip,
         }
-        return Cell("rnn", 1, 1, options, {})
+        return Cell("rnn", 1, 1, options, layer_norm_shapes(self, 1, 1))
 
 
 @final
@@ -110,6 +116,11 @@ class LSTM(Recurrent):
         In place of the tanh of g, and of that of c_t.
     cell_clip, preact_clip : float, optional
         Bounds of c_t, and of the arguments of all gates.
+    layer_norm : bool, optional
+        True: w_ih x_t, w_hh h_{t-1} and the c_t in tanh(c_t) are normalised to mean 0 and variance
+        1 over all units and gates (Ba, Kiros & Hinton, 2016, arXiv:1607.06450), then multiplied by
+        learnt gains ``gain_ih_l0`` and ``gain_hh_l0`` (G*H,), ``gain_c_l0`` (H,), 1 at first;
+        ``bias_c_l0`` (H,), 0 at first, is added to the last. The biases are added afterwards.
 
     References
     ----------
@@ -122,7 +133,7 @@ class LSTM(Recurrent):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         proj_size: int = 0, peepholes: bool = False, forget_gate: str = "own",
         gate_activation: str = "sigmoid", activation: str = "tanh", output_activation: str = "tanh",
-        cell_clip: float | None = None, preact_clip: float | None = None,
+        cell_clip: float | None = None, preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
@@ -140,6 +151,7 @@ class LSTM(Recurrent):
         )
         self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
         self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
+        self.layer_norm = as_switch("LSTM", "layer_norm", layer_norm)
         if self.proj_size >= hidden_size > 0:
             raise ValueError(
                 f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
@@ -164,7 +176,7 @@ class LSTM(Recurrent):
         shapes: dict[str, tuple[int, ...]] = {"peepholes": (gates - 1, H)} if self.peepholes else {}
         if self.proj_size:
             shapes["w_hr"] = (self.proj_size, H)
-        return Cell("lstm", gates, 2, options, shapes)
+        return Cell("lstm", gates, 2, options, shapes | layer_norm_shapes(self, gates, 2))
 
 
 @final
@@ -186,13 +198,15 @@ class GRU(Recurrent):
         In place of the tanh of n.
     preact_clip : float, optional
         Bound of the arguments of all gates.
+    layer_norm : bool, optional
+        True: layer normalisation with learnt gains, as in `LSTM`. Not with reset_after=False.
     """
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         reset_after: bool = True, gate_activation: str = "sigmoid", activation: str = "tanh",
-        preact_clip: float | None = None,
+        preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
@@ -204,6 +218,9 @@ class GRU(Recurrent):
         )
         self.activation = as_choice("GRU", "activation", activation, CANDIDATE_ACTIVATIONS)
         self.preact_clip = as_bound("GRU", "preact_clip", preact_clip)
+        self.layer_norm = as_switch("GRU", "layer_norm", layer_norm)
+        if layer_norm and not reset_after:
+            raise ValueError("GRU: layer_norm is given with reset_after=False, expected True")
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -218,7 +235,7 @@ class GRU(Recurrent):
             "activation": self.activation,
             "preact_clip": self.preact_clip,
         }
-        return Cell("gru", 3, 1, options, {})
+        return Cell("gru", 3, 1, options, layer_norm_shapes(self, 3, 1))
 
 
 @final
@@ -233,18 +250,21 @@ class MGU(Recurrent):
     ----------
     preact_clip : float, optional
         Bound of the arguments of both gates.
+    layer_norm : bool, optional
+        True: layer normalisation with learnt gains, as in `LSTM`.
     """
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        preact_clip: float | None = None,
+        preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.preact_clip = as_bound("MGU", "preact_clip", preact_clip)
+        self.layer_norm = as_switch("MGU", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -253,7 +273,8 @@ class MGU(Recurrent):
         )  # fmt: skip
 
     def _describe(self) -> Cell:
-        return Cell("mgu", 2, 1, {"preact_clip": self.preact_clip}, {})
+        options = {"preact_clip": self.preact_clip}
+        return Cell("mgu", 2, 1, options, layer_norm_shapes(self, 2, 1))
 
 
 @final
@@ -271,18 +292,21 @@ class SLSTM(Recurrent):
     heads : int, optional
         The units are in so many equal groups, each of which sees only its own h: ``weight_hh_l0``
         is (4*H, H/heads).
+    layer_norm : bool, optional
+        True: layer normalisation of the sums with learnt gains, as in `LSTM`; c stays as it is.
     """
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        heads: int = 1,
+        heads: int = 1, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.heads = as_count("SLSTM", "heads", heads, 1)
+        self.layer_norm = as_switch("SLSTM", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -296,7 +320,8 @@ class SLSTM(Recurrent):
 
     def _describe(self) -> Cell:
         H = self.hidden_size
-        return Cell("slstm", 4, 4, {"heads": self.heads}, {"w_hh": (4 * H, H // self.heads)})
+        shapes = {"w_hh": (4 * H, H // self.heads), **layer_norm_shapes(self, 4, 4)}
+        return Cell("slstm", 4, 4, {"heads": self.heads}, shapes)
 
 
 @final

@@ -16,11 +16,14 @@ from . import _call, functional
 from ._layer_options import (
     NAMES,
     Cell,
+    as_arguments,
     as_dilations,
     as_probability,
     as_skip,
     as_switch,
     as_zoneout,
+    by_parameter,
+    start_layer_norm,
 )
 from ._masks import Masks, draw, has_zoneout, is_random
 from ._sequences import (
@@ -151,6 +154,7 @@ class Recurrent(Layer, ABC):
             self._names.append({argument: NAMES[argument] + suffix for argument in shapes})
             everything |= {self._names[k][a]: shape for a, shape in shapes.items()}
         self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
+        start_layer_norm(self.parameters, self._names)
         self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
 
     @abstractmethod
@@ -172,9 +176,9 @@ class Recurrent(Layer, ABC):
             shapes |= {"b_ih": (rows,), "b_hh": (rows,)}
         return shapes | cell.shapes
 
-    def _weights(self, k: int) -> dict[str, Array]:
-        """Of one layer and direction, by the functions' names."""
-        return {argument: self.parameters[name] for argument, name in self._names[k].items()}
+    def _weights(self, k: int) -> dict[str, Any]:
+        """Of one layer and direction, as the functions take them."""
+        return as_arguments({a: self.parameters[name] for a, name in self._names[k].items()})
 
     def _adds_input(self, layer: int) -> bool:
         wide = self._directions * self._width
@@ -381,7 +385,7 @@ class Recurrent(Layer, ABC):
             for k, dy_k in enumerate(dys, layer * D):
                 g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut, trace=trace)
                 traces[k] = g.trace
-                params |= {name: getattr(g, argument) for argument, name in self._names[k].items()}
+                params |= by_parameter(g, self._names[k])
                 dinitial[k] = g.state
                 dxs.append(g.x)
             d = dxs[0] + dxs[1] if D == 2 else dxs[0]

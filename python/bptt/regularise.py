@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._convert import as_count
-from ._sequences import split_state, time_major, without_padding
+from ._sequences import without_padding
 from ._tape import RecurrentTape
 from .dense import Seed
 from .grads import Array, State
@@ -116,10 +116,13 @@ def omega(
     """
     layer = _plain_rnn("omega", tape)
     w = layer.parameters["weight_hh_l0"].astype(np.float64)
-    slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
-    d, delta, passed = _passed_back(_given(tape, dy, dstate), slope, w)
+    trace = layer.backward(tape, dy, dstate, trace="full").trace
+    full = trace.cells[0].full if trace else None
+    assert full is not None
+    d, delta = full.dh.astype(np.float64), full.gates["h"].astype(np.float64)
+    passed = delta @ w
 
-    norm, kept = (d * d).sum(axis=2), (passed * passed).sum(axis=2)
+    norm, kept = (np.einsum("tbi,tbi->tb", a, a) for a in (d, passed))
     counts = norm >= LEAST
     terms = max(int(counts.sum()), 1)
     ratio = np.divide(kept, norm, out=np.ones_like(norm), where=counts)
@@ -130,22 +133,24 @@ def omega(
     to_passed = factor[:, :, None] * passed
     to_d, to_argument = np.zeros_like(d), np.zeros_like(d)
     if not immediate:
+        slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
         to_d -= (factor * ratio)[:, :, None] * d
-        tangent = np.zeros(d.shape[1:])
+        to_delta, tangent = np.empty_like(d), np.zeros(d.shape[1:])
         for t in range(len(d)):
             to_passed[t] += tangent
-            to_delta = to_passed[t] @ w.T
-            to_argument[t] = bend[t] * d[t] * to_delta
-            to_d[t] += slope[t] * to_delta
+            np.matmul(to_passed[t], w.T, out=to_delta[t])
+            to_d[t] += slope[t] * to_delta[t]
             tangent = to_d[t]
+        to_argument = bend * d * to_delta
         to_d = without_padding(to_d, tape.lengths)
 
     swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
     grads = layer.backward(tape, to_argument.transpose(swap))
-    grads.params["weight_hh_l0"] += np.einsum("tbi,tbj->ij", delta, to_passed)
+    grads.params["weight_hh_l0"] += np.tensordot(delta, to_passed, ((0, 1), (0, 1)))
     to_final = np.zeros((1, *d.shape[1:]), layer.dtype)
-    rows, last = _last_steps(tape)
-    to_final[0, rows] = to_d[last, rows]
+    lengths = np.full(d.shape[1], len(d)) if tape.lengths is None else tape.lengths
+    rows = np.flatnonzero(lengths)
+    to_final[0, rows] = to_d[lengths[rows] - 1, rows]
     to_dy = to_d.transpose(swap).astype(layer.dtype)
     return Penalty(value, *grads[:3], to_dy, to_final)
 
@@ -240,7 +245,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
         to_product = np.where(on, slope[t, :, :, None] * to_through, 0)
         to_slope = np.where(on, to_through * (w @ Q[t]), 0).sum(axis=2)
         to_argument[t] = bend[t] * to_slope
-        to_w += np.einsum("bik,bjk->ij", to_product, Q[t])
+        to_w += np.tensordot(to_product, Q[t], ((0, 2), (0, 2)))
         to_q = np.where(on, w.T @ to_product, to_q)
     swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
     grads = layer.backward(tape, to_argument.transpose(swap))
@@ -291,39 +296,6 @@ def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:
             "and direction without resets and options but activation and lengths"
         )
     return layer
-
-
-def _last_steps(tape: RecurrentTape) -> tuple[Array, Array]:
-    """Sequences that have a step, and their last ones."""
-    T, B = tape.shape
-    lengths = np.full(B, T) if tape.lengths is None else tape.lengths
-    rows = np.flatnonzero(lengths)
-    return rows, lengths[rows] - 1
-
-
-def _given(tape: RecurrentTape, dy: ArrayLike | None, dstate: State) -> Array:
-    """What reaches h from the loss directly, (T, B, H)."""
-    layer, (T, B) = tape.layer, tape.shape
-    given = np.zeros((T, B, layer.hidden_size))
-    if dy is not None:
-        array = time_major(layer, "dy", dy, layer.hidden_size, "directions * H", tape.shape)
-        given += without_padding(array, tape.lengths)
-    final = split_state(layer, "dstate", dstate, B)[0]
-    if final is not None:
-        rows, last = _last_steps(tape)
-        given[last, rows] += final[rows]
-    return given
-
-
-def _passed_back(d: Array, slope: Array, w: Array) -> tuple[Array, Array, Array]:
-    """d_t of what is given, the gradients delta_t of the activation's argument, and p_{t-1}."""
-    delta, passed = np.empty_like(d), np.empty_like(d)
-    for t in reversed(range(len(d))):
-        delta[t] = slope[t] * d[t]
-        passed[t] = delta[t] @ w
-        if t:
-            d[t - 1] += passed[t]
-    return d, delta, passed
 
 
 # phi' and phi''/phi' from h: a gradient g of phi' is one of phi''/phi' g with respect to h.

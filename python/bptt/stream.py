@@ -196,7 +196,7 @@ def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
     bf16 = as_bf16(where, layer.compute, dtype)
     arrays = layer._weights(k)
     options = {**cell.options, **layer._without_masks()}
-    options |= {name: arrays.pop(name, None) for name in ("peepholes", "w_hr")}
+    options |= {name: arrays.pop(name, None) for name in ("peepholes", "w_hr", "layer_norm")}
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")

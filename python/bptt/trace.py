@@ -61,6 +61,9 @@ class FullTrace(NamedTuple):
     apart: Array | None
 
 
+Bounds = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Source:
     """What a trace knows of the calls that it comes from.
@@ -78,8 +81,8 @@ class Source:
         Of the forward call.
     plain_weights : bool
         Is a weight's gradient the product of those of the gates with what it multiplied?
-    value : callable
-        By the name of a gate its value after every step, (T, B, H).
+    count_outside : callable
+        By the bounds of each gate: how many of its values are outside, (T, B) by gate.
     """
 
     cell: str
@@ -89,7 +92,7 @@ class Source:
     lengths: Array | None
     reverse: bool
     plain_weights: bool
-    value: Callable[[str], Array]
+    count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
 
     @property
     def places(self) -> list[tuple[str, int]]:
@@ -111,15 +114,17 @@ def activations(
     return {name: activation if name == inner else gate_activation for name in names}
 
 
-def off_or_saturated(activation: str, value: Array) -> Array:
-    """Is an activation within 0.01 of an end of its range? For those without ends: is it off?"""
-    if activation in ("sigmoid", "hard_sigmoid"):
-        return np.asarray((value < 0.01) | (value > 0.99))
-    if activation == "tanh":
-        return np.asarray(np.abs(value) > 0.99)
-    if activation in ("relu", "leaky_relu"):
-        return np.asarray(value <= 0)
-    return np.zeros(value.shape, bool)
+INSIDE: dict[str, Bounds] = {
+    **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
+    "tanh": (-0.99, 0.99),
+    **dict.fromkeys(("relu", "leaky_relu"), (1.2e-38, np.inf)),
+    "identity": (-np.inf, np.inf),
+}
+
+
+def count_outside(value: Array, bounds: Bounds) -> Array:
+    """(T, B): how many of a step's values (T, B, H) are not between the bounds."""
+    return np.asarray(((value < bounds[0]) | (value > bounds[1])).sum(2))
 
 
 def _over_batch(norms: Array) -> Array:
@@ -226,14 +231,11 @@ class Trace:
         that is looked at. Read from the tape
         when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
         """
-        valid = self.valid[:, :, None]
-        fractions = {}
-        for name, activation in self.source.ranges.items():
-            value = self.source.value(name)
-            ends = off_or_saturated(activation, value) & valid
-            with np.errstate(invalid="ignore"):
-                fractions[name] = ends.sum((1, 2)) / (valid.sum((1, 2)) * value.shape[2])
-        return fractions
+        valid = self.valid
+        counts = self.source.count_outside({k: INSIDE[a] for k, a in self.source.ranges.items()})
+        with np.errstate(invalid="ignore"):
+            units = self.source.sizes[1] * valid.sum(1)
+            return {name: np.where(valid, n, 0).sum(1) / units for name, n in counts.items()}
 
     @cached_property
     def vanished_at(self) -> Vanished | None:

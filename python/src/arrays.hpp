@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <complex>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,11 @@
 #include "memory.hpp"
 
 namespace py = pybind11;
+
+// Dual numbers are complex ones to NumPy, which has none: value + i tangent.
+template <>
+struct py::detail::npy_format_descriptor<bptt::Dual>
+    : py::detail::npy_format_descriptor<std::complex<double>> {};
 
 // Is it an array that the core can use as it lies? Not a subclass: it may mean more than its bytes.
 template <class T>
@@ -42,7 +48,14 @@ template <class T, std::size_t N>
 py::array_t<T> make(const std::array<py::ssize_t, N>& shape) {
   std::size_t bytes = sizeof(T);
   for (py::ssize_t size : shape) bytes *= static_cast<std::size_t>(size);  // checked by the plan
-  if (bytes < (std::size_t(1) << 16)) return py::array_t<T>(shape);
+  if (bytes < (std::size_t(1) << 16)) {  // as py::array_t(shape), without its vectors
+    const auto& api = py::detail::npy_api::get();
+    PyObject* array =
+        api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype::of<T>().release().ptr(), N,
+                                  shape.data(), nullptr, nullptr, 0, nullptr);
+    if (!array) throw py::error_already_set();
+    return py::reinterpret_steal<py::array_t<T>>(array);
+  }
   auto buffer = std::make_unique<Buffer>(bytes);
   const T* data = static_cast<const T*>(buffer->get());
   py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });

@@ -16,6 +16,13 @@ py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t width
   return dilation > 1 ? make<T, 3>({dilation, B, width}) : make<T, 2>({B, width});
 }
 
+template <class T>
+constexpr const char* name_of = "complex128";  // of dual numbers
+template <>
+constexpr const char* name_of<float> = "float32";
+template <>
+constexpr const char* name_of<double> = "float64";
+
 // What backward needs of one forward call: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
@@ -23,7 +30,9 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
-  std::vector<std::string> names;  // of the gates and states that it holds
+  virtual py::object count_outside(const std::vector<double>& low,
+                                   const std::vector<double>& high) const = 0;
+  virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
   py::tuple arguments;                 // of the forward call; the core refers to arrays in them
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
@@ -37,6 +46,7 @@ struct TapeOf : Tape {
   py::object x;
   py::array_t<T> y;
   bool has_b_ih, has_b_hh, has_peepholes, has_w_hr;
+  int layer_norms;  // arrays of it
   py::ssize_t dilation;
 
   TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::tuple given,
@@ -49,24 +59,43 @@ struct TapeOf : Tape {
         has_b_hh(in.b_hh),
         has_peepholes(in.peepholes),
         has_w_hr(in.w_hr),
+        layer_norms(in.layer_norm[2]   ? 4
+                    : in.layer_norm[0] ? 2
+                                       : 0),
         dilation(spec.dilation) {
     arguments = std::move(given);
-    cell = spec.cell, dtype = sizeof(T) == sizeof(float) ? "float32" : "float64";
+    cell = spec.cell, dtype = name_of<T>;
     bytes = plan.tape_bytes();
-    names = plan.names();
-    names.push_back("h");
     dims[0] = plan.steps(), dims[1] = plan.batch(), dims[2] = plan.input_size(),
     dims[3] = plan.hidden_size();
+  }
+
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all = plan.names();
+    all.push_back("h");
+    return all;
   }
 
   // A gate or state after every step, (T, B, H).
   py::object value(const std::string& name) const override {
     if (name == "h") return y;
-    const auto found = std::find(names.begin(), names.end(), name);
-    if (found == names.end()) return py::none();
+    const std::vector<std::string> known = plan.names();
+    const auto found = std::find(known.begin(), known.end(), name);
+    if (found == known.end()) return py::none();
     auto out = make<T, 3>({dims[0], dims[1], dims[3]});
-    plan.read(buffer.get(), static_cast<int>(found - names.begin()), out.mutable_data());
+    plan.read(buffer.get(), static_cast<int>(found - known.begin()), out.mutable_data());
     return std::move(out);
+  }
+
+  // How many of each gate's values are outside, (T, B, gates); all gates, in the order of names.
+  py::object count_outside(const std::vector<double>& low,
+                           const std::vector<double>& high) const override {
+    const auto gates = static_cast<std::size_t>(plan.read_gates());
+    if (low.size() != gates || high.size() != gates)
+      throw std::invalid_argument("count_outside: expected two bounds for each gate");
+    auto counts = make<double, 3>({dims[0], dims[1], plan.read_gates()});
+    plan.count_outside(buffer.get(), low.data(), high.data(), counts.mutable_data());
+    return std::move(counts);
   }
 
   py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,
@@ -96,6 +125,16 @@ struct TapeOf : Tape {
     out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
     out.peepholes = dpeepholes ? dpeepholes->mutable_data() : nullptr;
     out.w_hr = dw_hr ? dw_hr->mutable_data() : nullptr;
+    py::object dlayer_norm = py::none();
+    if (layer_norms) {
+      py::tuple arrays(static_cast<std::size_t>(layer_norms));
+      for (std::size_t i = 0; i < arrays.size(); ++i) {
+        auto d = make<T, 1>({i < 2 ? rows : H});
+        out.layer_norm[i] = d.mutable_data();
+        arrays[i] = std::move(d);
+      }
+      dlayer_norm = std::move(arrays);
+    }
     py::tuple traced = trace_arrays(trace, out.trace);
     const Buffer scratch(plan.backward_scratch_bytes(out.trace));
     const T *x_data = view<T>(x).data, *y_data = y.data();
@@ -104,7 +143,7 @@ struct TapeOf : Tape {
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
                           std::move(db_hh), std::move(dstate0), std::move(dpeepholes),
-                          std::move(dw_hr), std::move(traced));
+                          std::move(dw_hr), std::move(dlayer_norm), std::move(traced));
   }
 
   // New arrays for a trace, in the order of bptt::Trace; None for what is not there.
@@ -135,14 +174,16 @@ struct Arrays {
   py::handle state[most_states] = {py::none(), py::none(), py::none(), py::none()};
   py::handle peepholes = py::none(), w_hr = py::none(), h_mask = py::none(), resets = py::none();
   py::handle zoneout[2] = {py::none(), py::none()};
+  py::handle layer_norm[4] = {py::none(), py::none(), py::none(), py::none()};
 
   // As they lie, all of one type?
   template <class T>
   bool all_usable() const {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
-    for (py::handle optional : {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr,
-                                h_mask, zoneout[0], zoneout[1]})
+    for (py::handle optional :
+         {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr, h_mask, zoneout[0],
+          zoneout[1], layer_norm[0], layer_norm[1], layer_norm[2], layer_norm[3]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
     return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
            (resets.is_none() || usable<bool>(resets));
@@ -158,6 +199,7 @@ struct Arrays {
     in.peepholes = view<T>(peepholes), in.w_hr = view<T>(w_hr), in.h_mask = view<T>(h_mask);
     for (int q = 0; q < 2; ++q) in.zoneout[q] = view<T>(zoneout[q]);
     in.resets = view<std::uint8_t>(resets);
+    for (int i = 0; i < 4; ++i) in.layer_norm[i] = view<T>(layer_norm[i]);
     for (int q = 0; q < most_states; ++q) in.state[q] = view<T>(state[q]);
     return in;
   }
@@ -196,6 +238,9 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
       arrays.zoneout[0] = value;
     else if (is("zoneout_of_c"))
       arrays.zoneout[1] = value;
+    else if (is("layer_norm"))
+      std::copy_n(py::cast<py::tuple>(value).begin(),
+                  std::min(py::len(value), std::size(arrays.layer_norm)), arrays.layer_norm);
     else if (is("peepholes"))
       arrays.peepholes = value;
     else if (is("w_hr"))

@@ -31,6 +31,7 @@ class GilRelease {
   static bool signal_arrived(void* context) {
     auto* self = static_cast<GilRelease*>(context);
     const auto now = std::chrono::steady_clock::now();
+    if (!self->asked_) self->last_ = now, self->asked_ = true;  // short calls need no clock
     if (now - self->last_ < std::chrono::milliseconds(50)) return false;
     self->last_ = now;
     if (PyThread_get_thread_ident() != main_thread) return false;
@@ -42,7 +43,8 @@ class GilRelease {
 
  private:
   PyThreadState* state_;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point last_;
+  bool asked_ = false;
 };
 
 // Runs f(stop request) without the GIL; f returns false when a signal stopped it.

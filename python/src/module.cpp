@@ -15,8 +15,9 @@ namespace {
 
 // --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
 // threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs
-// it, which bptt/_call.py then converts. By the fast calling convention, since a step of a small
-// network takes less time than pybind11 to sort its arguments.
+// it, which bptt/_call.py then converts. forward_dual is that of dual numbers, in complex arrays.
+// By the fast calling convention, since a step of a small network takes less time than pybind11 to
+// sort its arguments.
 
 enum Argument {
   cell,
@@ -82,6 +83,7 @@ bool read_spec(PyObject* const* a, bptt::Spec& spec) {
   return true;
 }
 
+template <class... T>
 py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   bptt::Spec spec;
   if (count != arguments) throw py::type_error("forward: wrong number of arguments");
@@ -89,9 +91,15 @@ py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
   read_options(a[options], spec, arrays);
   py::tuple kept = spec.train ? tuple_of(a) : py::tuple();
-  if (arrays.all_usable<float>()) return forward<float>(spec, arrays, std::move(kept));
-  if (arrays.all_usable<double>()) return forward<double>(spec, arrays, std::move(kept));
-  return py::none();
+  py::object result = py::none();
+  const auto run = [&](auto type) {
+    using Element = decltype(type);
+    if (!arrays.all_usable<Element>()) return false;
+    result = forward<Element>(spec, arrays, std::move(kept));
+    return true;
+  };
+  static_cast<void>((run(T()) || ...));
+  return result;
 }
 
 // Python's exception for that in flight.
@@ -111,18 +119,23 @@ void set_python_error() {
   }
 }
 
+template <class... T>
 PyObject* fast_forward(PyObject*, PyObject* const* args, Py_ssize_t count) {
   try {
-    return forward_or_none(args, count).release().ptr();
+    return forward_or_none<T...>(args, count).release().ptr();
   } catch (...) {
     set_python_error();
     return nullptr;
   }
 }
 
-PyMethodDef forward_definition = {
-    "forward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(fast_forward)),
-    METH_FASTCALL, nullptr};
+template <class... T>
+py::object forward_function(const char* name) {
+  static PyMethodDef definition = {
+      name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(fast_forward<T...>)),
+      METH_FASTCALL, nullptr};
+  return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
+}
 
 // kind and target by name; no kind: no clipping.
 bptt::StepClipping step_clipping(const std::string& kind, double bound, const std::string& target) {
@@ -154,16 +167,17 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("options",
                              [](const Tape& t) { return py::object(t.arguments[options]); })
       .def_readonly("nbytes", &Tape::bytes)
+      .def("count_outside", &Tape::count_outside)
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
-      .def_readonly("names", &Tape::names)
+      .def_property_readonly("names", &Tape::names)
       .def("__getattr__",
            [](const Tape& t, const std::string& name) {
              py::object value = t.value(name);
              if (!value.is_none()) return value;
              std::string known;
-             for (const std::string& n : t.names) known += (known.empty() ? "" : ", ") + n;
+             for (const std::string& n : t.names()) known += (known.empty() ? "" : ", ") + n;
              throw py::attribute_error("the tape of " + t.cell + " has no '" + name +
                                        "', expected one of: " + known);
            })
@@ -173,8 +187,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           text += std::string(", ") + "TBIH"[i] + "=" + std::to_string(t.dims[i]);
         return text + ", " + t.dtype + ", " + std::to_string((t.bytes + 512) / 1024) + " KiB)";
       });
-  m.attr("forward") =
-      py::reinterpret_steal<py::object>(PyCFunction_NewEx(&forward_definition, nullptr, nullptr));
+  m.attr("forward") = forward_function<float, double>("forward");
+  m.attr("forward_dual") = forward_function<bptt::Dual>("forward_dual");
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const std::string& clip, double bound,
                        const std::string& target, py::ssize_t cut, int threads, int trace) {

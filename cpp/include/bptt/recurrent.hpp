@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Recurrent layers, forward and exact backpropagation through time, in float and double.
+// Recurrent layers, forward and exact backpropagation through time, in float and double, and in
+// dual numbers for derivatives of both.
 //
 // T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected;
 // G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o) or, without a forget gate of its
@@ -19,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "bptt/dual.hpp"
 #include "bptt/tensor.hpp"
 
 namespace bptt {
@@ -66,6 +68,10 @@ struct Inputs {
   Tensor<const T> b_ih, b_hh;  // [G*H] each, or left out
   Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
   Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  Tensor<const T> layer_norm[4];       // gains [G*H] of w_ih x and of w_hh h, each with mean 0 and
+                                       // variance 1 over all units and gates; of lstm gain and
+                                       // offset [H] of c as the output sees it; or left out. Not
+                                       // of lstm1997, not with reset_after = false
   Tensor<const T> h_mask;              // [B, P] or left out: multiplies h in the product with w_hh
   Tensor<const T> zoneout[2];          // [T, B, P] and [T, B, H], or left out: see Spec
   Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
@@ -118,6 +124,7 @@ struct Gradients {
   T* state[most_states];
   T* peepholes;         // may be null if there are none
   T* w_hr;              // the same
+  T* layer_norm[4];     // as many as there are
   Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
 };
 
@@ -162,6 +169,7 @@ class Plan {
   std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
   bool has_apart() const, has_inner() const;  // of Trace
+  int read_gates() const;                     // so many of names() are gates
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
@@ -186,6 +194,10 @@ class Plan {
   // Number `which` of them after every step, out [T, B, H], zero beyond the lengths. Throws
   // std::invalid_argument when the tape was kept in segments (Spec::checkpoint).
   void read(const void* tape, int which, T* out) const;
+
+  // How many values of each gate, those of names() but the states, are below low[gate] or above
+  // high[gate] at each step: counts [T, B, gates]; throws as read() does.
+  void count_outside(const void* tape, const double* low, const double* high, double* counts) const;
 
  private:
   struct Impl;

@@ -7,6 +7,7 @@
 #include "rnn.hpp"
 #include "mgu.hpp"
 #include "slstm.hpp"
+#include "normal.hpp"
 
 using LstmOwnForget = LstmGeneral<true>;
 using LstmNoForget = LstmGeneral<false>;
@@ -19,11 +20,40 @@ constexpr bool truncated = false;
 template <>
 constexpr bool truncated<Lstm1997> = true;
 
-// Those of one product in bfloat16 as well as in the precision of the results, and the others.
+// Has it its sums normalised over a row, and has it the state c as well?
+template <class Cell>
+constexpr bool normal = false;
+template <class Cell>
+constexpr bool normal<Normal<Cell>> = true;
+template <class Cell>
+constexpr bool normal<NormalLstm<Cell>> = true;
+template <class Cell>
+constexpr bool normal_state = false;
+template <class Cell>
+constexpr bool normal_state<NormalLstm<Cell>> = true;
+
+using NormalRnn = Normal<RnnGeneral>;
+using NormalGru = Normal<GruGeneral>;
+using NormalMgu = Normal<Mgu>;
+using NormalSlstm = Normal<Slstm>;
+using NormalLstmOwnForget = NormalLstm<LstmOwnForget>;
+using NormalLstmNoForget = NormalLstm<LstmNoForget>;
+using NormalLstmProjectedOwnForget = NormalLstm<LstmProjectedOwnForget>;
+using NormalLstmProjectedNoForget = NormalLstm<LstmProjectedNoForget>;
+
+// Those that have products in bfloat16 as well; others; and those that are not compiled for vectors
+// of 64 bytes, where the kernels for 32 serve them: each costs the package some 20 kB there.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
-#define BPTT_CELLS(X) \
-  BPTT_PLAIN_CELLS(X) \
-  X(RnnGeneral) X(LstmOwnForget) X(LstmNoForget) X(GruGeneral) X(Mgu) X(Slstm) \
-  X(GruBefore) X(LstmProjectedOwnForget) X(LstmProjectedNoForget) X(Lstm1997)
+#define BPTT_COMMON_CELLS(X) \
+  X(RnnGeneral) X(LstmOwnForget) X(GruGeneral) X(GruBefore) X(LstmProjectedOwnForget) X(Slstm) \
+  X(NormalRnn) X(NormalLstmOwnForget) X(NormalGru)
+#define BPTT_RARE_CELLS(X) \
+  X(LstmNoForget) X(Mgu) X(Lstm1997) X(LstmProjectedNoForget) X(NormalMgu) X(NormalSlstm) \
+  X(NormalLstmNoForget) X(NormalLstmProjectedOwnForget) X(NormalLstmProjectedNoForget)
+#if BPTT_VECTOR_BYTES == 64
+#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X) BPTT_COMMON_CELLS(X)
+#else
+#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X) BPTT_COMMON_CELLS(X) BPTT_RARE_CELLS(X)
+#endif
 // clang-format on

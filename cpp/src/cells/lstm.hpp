@@ -104,10 +104,17 @@ struct LstmGeneral : LstmGates<own_forget> {
     BPTT_UNROLL for (int n = 0; n < gates; ++n) a[n] = k[n];
     const Values<V> v(options, p, a, c0);
     da[O] = gate_gradient(gate, ds[0] * v.out, v.o, a[O], bound);
-    const V clipped_dc =
-        ds[1] + ds[0] * v.o * slope(options.output_activation, v.out) + da[O] * p[O - 1];
-    ds[1] = clipped_dc;
-    const V dc = zero_outside(v.c, V(options.cell_clip), clipped_dc);
+    da[gates + params - 1] = da[O] * v.clipped_c;
+    ds[1] = ds[1] + ds[0] * v.o * slope(options.output_activation, v.out) + da[O] * p[O - 1];
+    through_c(options, p, ds[1], v, a, c0, da, ds0);
+  }
+
+  // The same from the gradient of c' on: not of sum o, and not of its peephole.
+  template <class V>
+  static void through_c(const Options& options, const V* p, V clipped_dc, const Values<V>& v,
+                        const V* a, V c0, V* da, V* ds0) {
+    const Activation gate = options.gate_activation;
+    const V bound(options.preact_clip), dc = zero_outside(v.c, V(options.cell_clip), clipped_dc);
     const V di = options.coupled ? dc * (v.g - c0) : dc * v.g;
     da[0] = gate_gradient(gate, di, v.i, a[0], bound);
     da[C] = gate_gradient(options.activation, dc * v.i, v.g, a[C], bound);
@@ -119,7 +126,6 @@ struct LstmGeneral : LstmGates<own_forget> {
       da[gates + F] = da[F] * c0;
     }
     da[gates] = da[0] * c0;
-    da[gates + params - 1] = da[O] * v.clipped_c;
   }
 
   template <class V>

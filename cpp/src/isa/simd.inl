@@ -21,12 +21,14 @@ struct Simd;
 template <>
 struct Simd<float> {
   using Native = F32;
-  using Mask = I32;  // of a shuffle
+  using Mask = I32;     // of a shuffle
+  using Wide = double;  // for sums of squares
 };
 template <>
 struct Simd<double> {
   using Native = F64;
   using Mask = I64;
+  using Wide = double;
 };
 template <class T>
 using Native = typename Simd<T>::Native;
@@ -35,8 +37,10 @@ constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
 
 // s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per
 // broadcast.
-BPTT_INLINE F32 broadcast(float s) { return s - F32{}; }
-BPTT_INLINE F64 broadcast(double s) { return s - F64{}; }
+template <class T>
+BPTT_INLINE Native<T> broadcast(T s) {
+  return s - Native<T>{};
+}
 
 // From and to any address: a type with less alignment would lose that property as a template's
 // member.
@@ -50,19 +54,59 @@ template <class T>
 BPTT_INLINE void store(T* p, Native<T> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
-// The first n lanes; nothing beyond them is touched, and loading fills the rest with zeros.
+
+// The first n lanes; nothing beyond them is touched, and loading fills the rest with zeros. A loop
+// of n elements would do, but compilers make a string copy of it, which takes tens of cycles to
+// start.
+#if BPTT_VECTOR_BYTES == 64
+BPTT_INLINE __mmask16 first(Index n) { return static_cast<__mmask16>((1u << n) - 1); }
+BPTT_INLINE F32 load_first(const float* p, Index n) { return _mm512_maskz_loadu_ps(first(n), p); }
+BPTT_INLINE F64 load_first(const double* p, Index n) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first(n)), p);
+}
+BPTT_INLINE void store_first(float* p, F32 v, Index n) { _mm512_mask_storeu_ps(p, first(n), v); }
+BPTT_INLINE void store_first(double* p, F64 v, Index n) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first(n)), v);
+}
+#elif defined(__AVX2__)
+BPTT_INLINE __m256i first32(Index n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+BPTT_INLINE __m256i first64(Index n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+BPTT_INLINE F32 load_first(const float* p, Index n) { return _mm256_maskload_ps(p, first32(n)); }
+BPTT_INLINE F64 load_first(const double* p, Index n) { return _mm256_maskload_pd(p, first64(n)); }
+BPTT_INLINE void store_first(float* p, F32 v, Index n) { _mm256_maskstore_ps(p, first32(n), v); }
+BPTT_INLINE void store_first(double* p, F64 v, Index n) { _mm256_maskstore_pd(p, first64(n), v); }
+#else
+template <class T>
+BPTT_INLINE Native<T> load_first(const T* p, Index n) {
+  Native<T> v{};
+  BPTT_UNROLL for (Index i = 0; i < lanes<T>; ++i) if (i < n) v[i] = p[i];
+  return v;
+}
+template <class T>
+BPTT_INLINE void store_first(T* p, Native<T> v, Index n) {
+  BPTT_UNROLL for (Index i = 0; i < lanes<T>; ++i) if (i < n) p[i] = v[i];
+}
+#endif
 template <class T>
 BPTT_INLINE Native<T> load(const T* p, Index n) {
-  if (n == lanes<T>) return load(p);
-  Native<T> v{};
-  for (Index i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+  return n == lanes<T> ? load(p) : load_first(p, n);
 }
 template <class T>
 BPTT_INLINE void store(T* p, Native<T> v, Index n) {
   if (n == lanes<T>) return store(p, v);
-  for (Index i = 0; i < n; ++i) p[i] = v[i];
+  store_first(p, v, n);
 }
+template <class T>
+BPTT_INLINE void clear_from(Native<T>& v, Index n) {
+  for (Index i = n; i < lanes<T>; ++i) v[i] = 0;
+}
+
+BPTT_INLINE F32 select(I32 first, F32 a, F32 b) { return first ? a : b; }
+BPTT_INLINE F64 select(I64 first, F64 a, F64 b) { return first ? a : b; }
 
 // Smaller or larger of a limit and x; where x is NaN, NaN.
 #if BPTT_VECTOR_BYTES == 64
@@ -102,11 +146,11 @@ struct Vec {
   BPTT_INLINE friend Vec maximum(Vec limit, Vec x) { return maximum(limit.v, x.v); }
   // x <= 0 ? a : b
   BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) {
-    return x.v <= Native<T>{} ? a.v : b.v;
+    return select(x.v <= Native<T>{}, a.v, b.v);
   }
   // |x| >= limit ? 0 : a; a where x is NaN
   BPTT_INLINE friend Vec zero_outside(Vec x, Vec limit, Vec a) {
-    const Native<T> inside = x.v >= limit.v ? Native<T>{} : a.v;
-    return x.v <= -limit.v ? Native<T>{} : inside;
+    const Native<T> inside = select(x.v >= limit.v, Native<T>{}, a.v);
+    return select(x.v <= -limit.v, Native<T>{}, inside);
   }
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES.
-// Everything but the table is internal to that file: a function that two instruction sets shared
-// would be merged by the linker, and an old CPU would meet new instructions in it. So no
-// standard-library templates and no static objects in here.
+// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES;
+// with BPTT_DUAL the kernels are those of dual numbers instead of float and double. Everything but
+// the table is internal to that file: a function that two instruction sets shared would be merged
+// by the linker, and an old CPU would meet new instructions in it. So no standard-library templates
+// and no static objects in here.
 #include <cstdint>
 #if defined(__SSE2__)
 // GCC 12 calls its own _mm512_undefined_ps() uninitialised (GCC bug 105593).
@@ -23,7 +24,9 @@ namespace {
 
 // Rows of a register tile, four vectors wide: what the registers hold beside a row of weights and a
 // broadcast.
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(BPTT_DUAL)  // a pair of registers for each
+constexpr int max_rows = BPTT_VECTOR_BYTES == 64 ? 2 : 1;
+#elif defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 6;
 #elif defined(__AVX2__)
 constexpr int max_rows = 3;
@@ -33,11 +36,14 @@ constexpr int max_rows = 2;
 
 #include "../isa/simd.inl"
 #include "math.inl"
+#include "transpose.inl"
+#if defined(BPTT_DUAL)
+#include "dual.inl"
+#endif
 // math first: the cells call it
 #include "../cells/list.hpp"
 #include "../pieces.inl"
 #include "gemm.inl"
-#include "transpose.inl"
 #include "team.inl"
 #include "layout.inl"
 #include "tape.inl"
@@ -49,13 +55,19 @@ constexpr int max_rows = 2;
 #include "bf16_cells.inl"
 #else
 #include "exact.inl"
+#if !defined(BPTT_DUAL)
 #include "peak.inl"
 #endif
+#endif
 #include "forward_scratch.inl"
+#include "normal.inl"
 #include "forward.inl"
 #include "backward_scratch.inl"
+#if !defined(BPTT_DUAL)
 #include "trace.inl"
+#endif
 #include "inner.inl"
+#include "normal_backward.inl"
 #include "backward.inl"
 #include "read.inl"
 
@@ -85,24 +97,44 @@ bool backward(const BackwardCall<typename P::T>& call, const Team& team) {
   return Backward<P>(call, team).run();
 }
 
+// Of cells with options the loops are compiled for size: their time goes into the products, which
+// are functions of their own.
+template <class P>
+__attribute__((cold, noinline)) bool small_forward(const ForwardCall<typename P::T>& call,
+                                                   const Team& team) {
+  return forward<P>(call, team);
+}
+template <class P>
+__attribute__((cold, noinline)) bool small_backward(const BackwardCall<typename P::T>& call,
+                                                    const Team& team) {
+  return backward<P>(call, team);
+}
+
 template <class P>
 constexpr CellKernels<typename P::T> kernels_of = {
     P::Cell::name,
     P::Cell::gates,
     P::Cell::states,
-    P::Cell::params,
+    EquationsOf<typename P::Cell>::params,
     truncated<typename P::Cell> ? P::Cell::states - 1 : 1,
-    (P::Cell::sums > P::Cell::gates),
+    (EquationsOf<typename P::Cell>::sums > P::Cell::gates),
     P::Cell::inner,
+    normal<typename P::Cell> ? (normal_state<typename P::Cell> ? 4 : 2) : 0,
     weights_bytes<P>,
     tape_bytes<P>,
     forward_scratch_bytes<P>,
     backward_scratch_bytes<P>,
     pack<P>,
-    forward<P>,
-    backward<P>,
+    P::Cell::general ? small_forward<P> : forward<P>,
+    P::Cell::general ? small_backward<P> : backward<P>,
     P::Cell::names,
-    read<P>};
+    read<P>,
+    P::Cell::values,
+#if defined(BPTT_DUAL)
+    nullptr};
+#else
+    count_outside<P>};
+#endif
 
 #define BPTT_COUNT(Cell) +1
 
@@ -117,15 +149,22 @@ constexpr KernelTable constant_table = {
 #define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
 constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
+#if !defined(BPTT_DUAL)
 constexpr KernelTable constant_table = {BPTT_ISA_NAME,       0 BPTT_CELLS(BPTT_COUNT), 0,
                                         cell_kernels<float>, cell_kernels<double>,     nullptr,
                                         multiply_adds};
 #endif
+#endif
 
 }  // namespace
 
+#if defined(BPTT_DUAL)
+extern const CellKernels<Dual>* const duals;
+const CellKernels<Dual>* const duals = cell_kernels<Dual>;
+#else
 extern const KernelTable table;
 const KernelTable table = constant_table;
+#endif
 
 }  // namespace BPTT_ISA
 }  // namespace bptt

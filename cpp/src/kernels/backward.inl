@@ -4,14 +4,13 @@
 // with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
 // operand of the weight gradients and the left one of dx.
 
-// Of a step's results: the gradients of the sums, what is passed back to h by an inner product.
-enum class Which { sums, passed, all };
-
 template <class P>
 struct Backward {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  static constexpr int S = Cell::sums + Cell::params, own_sums = S - inner_gives<Cell>();
+  using Own = EquationsOf<Cell>;
+  static constexpr int S = GradientsOf<Cell>::products, D = GradientsOf<Cell>::all,
+                       own_sums = equations_give<Cell>();
   static constexpr bool takes_h = inner_takes_h<Cell>(),
                         reads_h = Cell::inner ? takes_h : Cell::passes_h;
   static constexpr Index L = lanes<T>;
@@ -27,10 +26,11 @@ struct Backward {
   mutable Patience patience;
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
-  T* const dsums;
+  T *const dsums, *const dvalues;
   const Tracer<P> tracer;
   const typename P::Backward products;
   const InnerBackward<P> inner;
+  const NormalBackward<P> normals;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
@@ -46,10 +46,12 @@ struct Backward {
         own_groups(t.sequences && t.size == c.rows.groups),
         patience{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
-        tracer{c, c.rows, dsums, of_group(scratch.traced_h, blocks_of<T>(d.P)),
+        dvalues(scratch.dvalues + (own_groups ? t.rank : 0) * padded * D * c.rows.chunk_rows),
+        tracer{c, c.rows, dvalues, of_group(scratch.traced_h, blocks_of<T>(d.P)),
                of_group(scratch.traced_c, blocks)},
         products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
-        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience) {}
+        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience),
+        normals(c, tape, scratch, dsums, dvalues, tracer) {}
 
   // Of an array of each group, [block][row in chunk][lane].
   T* of_group(T* base, Index n_blocks) const {
@@ -81,12 +83,10 @@ struct Backward {
     }
   }
 
-  // The gradient of h, of the operand if there is an inner product.
-  BPTT_INLINE Vec<T> gradient_of_h(Index t, Index row, Index j, Index used) const {
-    if constexpr (Cell::inner) return load(scratch.doperand + (j * d.B + row) * L);
-    Vec<T> dh = load(scratch.dstates[0] + (j * d.B + row) * L);
-    if (call.dy) dh = dh + Vec<T>(load(call.dy + (rows.first[t] + row) * d.P + j * L, used));
-    return dh;
+  // The gradient of h, or of what h is made of afterwards.
+  BPTT_INLINE Vec<T> gradient_of_output(Index t, Index row, Index j) const {
+    if constexpr (later_h<Cell>) return load(scratch.doperand + (j * d.B + row) * L);
+    return gradient_of_h(call, scratch.dstates[0] + (j * d.B + row) * L, t, row, j);
   }
   // Where an inner product takes h: the gradient that its operand passes on.
   BPTT_INLINE void add_to_h(Index row, Index j, Index used, Vec<T> dh0) const {
@@ -105,15 +105,15 @@ struct Backward {
         ((first - forward.states.segment_row) * blocks + j * rows.count[t]) * Cell::saved * L;
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
       Vec<T> p[Cell::params + 1], ds[Cell::states], k[Cell::saved + 1], s0[Cell::states],
-          s[Cell::states], da[S], ds0[Cell::states], stays[Cell::states];
-      ds[0] = gradient_of_h(t, row, j, used);
+          s[Cell::states], da[D], ds0[Cell::states], stays[Cell::states];
+      ds[0] = gradient_of_output(t, row, j);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) ds[q] =
           load(scratch.dstates[q] + (j * d.B + row) * L);
       BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
           load(tape.params + (j * Cell::params + i) * L);
-      if constexpr (Cell::general && !Cell::inner)
+      if constexpr (Cell::general && !later_h<Cell>)
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
-      if constexpr (!Cell::inner)
+      if constexpr (!later_h<Cell>)
         tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
       if constexpr (Cell::general) start_states(t, row, j, ds, stays);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
@@ -124,22 +124,23 @@ struct Backward {
         s0[q] = load(before[q].at(j, row));
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
+      BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
+          load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::states > 1) tracer.take_c(j, first + row, ds[1]);
       if constexpr (Cell::general) {
-        BPTT_UNROLL for (int q = Cell::inner ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
+        BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
       }
       if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
-        for (int i = 0; i < own_sums; ++i)
-          for (Index l = used; l < L; ++l) da[i].v[l] = 0;
+        for (int i = 0; i < own_sums; ++i) clear_from<T>(da[i].v, used);
       }
       if constexpr (takes_h) {
         if (which != Which::sums) add_to_h(row, j, used, ds0[0]);
         if (which == Which::passed) continue;
       }
-      BPTT_UNROLL for (int i = 0; i < own_sums; ++i) store(out + (row * S + i) * L, da[i].v);
-      BPTT_UNROLL for (int q = Cell::passes_h && !Cell::inner ? 0 : 1; q < Cell::states; ++q)
+      BPTT_UNROLL for (int i = 0; i < own_sums; ++i) store(out + (row * D + i) * L, da[i].v);
+      BPTT_UNROLL for (int q = Cell::passes_h && !later_h<Cell> ? 0 : 1; q < Cell::states; ++q)
           store(scratch.dstates[q] + (j * d.B + row) * L, ds0[q].v);
     }
   }
@@ -156,8 +157,9 @@ struct Backward {
       if (step.continuing) before[q] = forward.states.before(q, t, step);
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
-    for (Index j = units.begin; j < units.end; ++j) {
-      T* block = out + j * rows.chunk_rows * S * L;
+    const Range some = normal<Cell> ? Range{0, blocks} : units;
+    for (Index j = some.begin; j < some.end; ++j) {
+      T* block = out + j * rows.chunk_rows * D * L;
       step_units(t, j, {mine.begin, middle}, h, before, forward, block, which);
       step_units(t, j, {middle, mine.end}, h0, initial, forward, block, which);
     }
@@ -228,7 +230,7 @@ struct Backward {
         [&](const Runs<T>& runs) {
           products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
                                                      scratch.dw_ih(group));
-          add_bias(runs, mine, scratch.db(group));
+          add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
         });
     const T *after = d.masked ? tape.masked.h : call.y,
             *before_first = d.masked ? tape.masked.h0 : tape.h0;
@@ -256,23 +258,6 @@ struct Backward {
     return {smaller(larger(n.begin - first, 0), size), smaller(larger(n.end - first, 0), size)};
   }
 
-  // Blocks `mine` of db, [block][sum or param][lane].
-  void add_bias(const Runs<T>& runs, Range mine, T* db) const {
-    for (Index j = mine.begin; j < mine.end; ++j) {
-      Vec<T> sum[S];
-      BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = Vec<T>(0);
-      for (int k = 0; k < runs.count; ++k) {
-        const T* first = dsums + (j * rows.chunk_rows + runs.run[k].row) * S * L;
-        const T* end = first + runs.run[k].rows * S * L;
-        BPTT_NO_UNROLL for (const T* p = first; p != end; p += S * L) {
-          BPTT_UNROLL for (int i = 0; i < S; ++i) sum[i] = sum[i] + Vec<T>(load(p + i * L));
-        }
-      }
-      T* out = db + j * S * L;
-      BPTT_UNROLL for (int i = 0; i < S; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
-    }
-  }
-
   // The gradients of all groups into that of the first, inputs of rank's share.
   void add_groups() const {
     const Range mine = share_of(scratch.weights, 16, team);
@@ -293,6 +278,8 @@ struct Backward {
     return patience.wait();
   }
 
+  StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
+
   void run_chunk(const Span& chunk, const Forward<P>& forward) const {
     const StepClip& clip = call.step_clip;
     const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
@@ -301,16 +288,28 @@ struct Backward {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences(rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
-      T* sums = dsums + first * S * L;
+      T* sums = dvalues + first * D * L;
       const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
       if constexpr (Cell::inner) {
         inner.step(t, first, mine, forward);
         if (!team.sequences && !patience.wait()) return;
         inner.pass_back(first, mine);
       }
-      step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
-      if (clips_sums && !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip(t, {sums, rows.chunk_rows * S, S}, d.H, Cell::sums, r);
+      if constexpr (normal<Cell>) {
+        if (!on_whole_rows(mine, rows.count[t], [&](Range all) {
+              each_rows(all, all, [&](Range r) {
+                if constexpr (normal_state<Cell>) normals.states(t, first, r, forward);
+                step(t, r, forward, sums);
+                if (clips_sums) limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
+                normals.sums(t, first, r, forward);
+              });
+            }))
+          return;
+      } else {
+        step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
+      }
+      if (clips_sums && !normal<Cell> && !on_whole_rows(mine, rows.count[t], [&](Range r) {
+            limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
             if constexpr (takes_h) inner.take_clipped(first, r);
           }))
         return;
@@ -380,10 +379,7 @@ struct Backward {
     unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, P::padded_inputs(d.U), panels,
                                          call.dw_hh);
     if constexpr (Cell::inner) inner.unpack(team);
-    if (team.rank == 0) {
-      unpack_bias<T, Cell>(scratch.db(0), d.H, call.db_ih, call.db_hh);
-      unpack_params<T, Cell>(scratch.db(0), d.H, call.dparams);
-    }
+    if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);

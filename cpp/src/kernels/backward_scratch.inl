@@ -11,6 +11,9 @@ struct InnerBackward {
 template <class P>
 struct InnerBackward<P, true>;
 
+// Of a step's results: the gradients of the sums, what is passed back to h by an inner product.
+enum class Which { sums, passed, all };
+
 // Does an inner product take h, and gradients of some sums come before it?
 template <class Cell>
 constexpr bool inner_takes_h() {
@@ -26,17 +29,33 @@ constexpr int inner_gives() {
   else
     return 0;
 }
+// So many gradients of a unit the equations give in a step.
+template <class Cell>
+constexpr int equations_give() {
+  using Own = EquationsOf<Cell>;
+  return Own::sums + Own::params - inner_gives<Cell>();
+}
+
+// And those whose sums are normalised; see normal_backward.inl.
+template <class P, bool = normal<typename P::Cell>>
+struct NormalBackward {
+  template <class... Args>
+  explicit NormalBackward(const Args&...) {}
+};
+template <class P>
+struct NormalBackward<P, true>;
 
 template <class P>
 struct BackwardScratch {
   using T = typename P::T;
   using Cell = typename P::Cell;
-  T* dsums;                      // [group]: [block][chunk_rows][sum or param][lane]
+  T* dsums;                      // [group]: [block][chunk_rows][gradient][lane], as GradientsOf:
+  T* dvalues;                    // of the products, of all; or the same
   T* dstates[max_states];        // [block][B][lane]: the gradient that the step before receives
   T* gradients;                  // [group]: of all weights by unit, and of the biases
   Index weights, ih, hh, inner;  // elements of a group, of w_ih, of w_hh, of an inner product
   T* dresults;                   // [group]: [block of h][chunk_rows][lane]: of an inner product
-  T* doperand;                   // [block][B][lane]: of its operand
+  T* doperand;                   // [block][B][lane]: of its operand, of N(c')
   T *traced_h, *traced_c;        // [group]: [block][chunk_rows][lane], or null
   SkipGradients<T> skips;
   void *products, *inner_products;
@@ -49,15 +68,16 @@ struct BackwardScratch {
   T* dw_ih(Index group) const { return gradients + group * weights; }
   T* dw_hh(Index group) const { return dw_ih(group) + ih; }
   T* dw_inner(Index group) const { return dw_hh(group) + hh; }
-  T* db(Index group) const { return dw_inner(group) + inner; }  // [block][sum or param][lane]
+  T* db(Index group) const { return dw_inner(group) + inner; }  // [block][gradient][lane]
 
  private:
-  static constexpr Index S = Cell::sums + Cell::params;
+  static constexpr Index S = GradientsOf<Cell>::products, all = GradientsOf<Cell>::all;
 
   BackwardScratch(Pieces pieces, const Dims& d, const Rows& rows, Index skip, bool traced)
       : again(pieces, d, rows.segments > 1 ? rows.segment_rows : 0) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = pieces.take<T>(rows.groups * padded * S * rows.chunk_rows);
+    dvalues = normal<Cell> ? pieces.take<T>(rows.groups * padded * all * rows.chunk_rows) : dsums;
     const Index h_blocks = blocks_of<T>(d.P);
     for (int q = 0; q < Cell::states; ++q)
       dstates[q] = pieces.take<T>(d.B * (q ? padded : h_blocks * lanes<T>));
@@ -67,9 +87,9 @@ struct BackwardScratch {
     if constexpr (Cell::inner) {
       inner = unit_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H);
       dresults = pieces.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows);
-      doperand = pieces.take<T>(d.B * padded);
     }
-    weights = ih + hh + inner + padded * S;
+    doperand = later_h<Cell> ? pieces.take<T>(d.B * padded) : nullptr;
+    weights = ih + hh + inner + padded * all;
     gradients = pieces.take<T>(rows.groups * weights);
     traced_h =
         traced ? pieces.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows) : nullptr;

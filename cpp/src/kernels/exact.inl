@@ -45,14 +45,6 @@ struct Operands {
   Index K;
 };
 
-// All that a tile knows of a cell, so that cells with the same sums share their tiles.
-template <int G, int Gh, int S, int x, int h>
-struct TileSums {
-  static constexpr int gates = G, h_gates = Gh, sums = S, x_first = x, h_first = h;
-};
-template <class Cell>
-using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, Cell::sums, Cell::x_first, Cell::h_first>;
-
 // Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
 // holds what they start from, in the same order, `start_row` apart.
 template <class T, class Sums, int MR, int P, int NB>
@@ -74,7 +66,9 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
 
 template <class T, class Cell>
 struct ExactForward {
-  static constexpr int G = Cell::gates, S = Cell::sums;
+  // Two products that are normalised have two windows in every row, each a tile of its own:
+  // [row][window][block][sum][lane].
+  static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
   const ForwardCall<T>& call;
   const Dims& d;
@@ -105,6 +99,14 @@ struct ExactForward {
   template <int MR>
   void tile(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
             Index row_size, Index width) const {
+    if constexpr (windows == 1) return window<MR>(x, h, start, start_row, sums, row_size, width);
+    window<MR>(x, {h.rows, 0, h.w, 0}, start, start_row, sums, row_size, width);
+    window<MR>({x.rows, 0, x.w, 0}, h, start + start_row / 2, start_row, sums + row_size / 2,
+               row_size, width);
+  }
+  template <int MR>
+  void window(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
+              Index row_size, Index width) const {
     if constexpr (MR <= few_rows) {
       if (width == 2 * unit_blocks<Cell>)
         return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
@@ -134,9 +136,9 @@ struct ExactForward {
     }
   }
   void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
-    for (Index i = 0; i < n; ++i)
-      __builtin_memcpy(sums + i * row_size, weights.bias + j * S * L,
-                       static_cast<std::size_t>(width * S * L) * sizeof(T));
+    for (Index i = 0; i < n * windows; ++i)
+      __builtin_memcpy(sums + i * row_size / windows, weights.bias + j * V * L,
+                       static_cast<std::size_t>(width * V * L) * sizeof(T));
   }
 
   // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
@@ -157,7 +159,7 @@ struct ExactForward {
     each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
       const Range r{row, row + mr.value};
       before(r);
-      const T* start = step.sums ? step.sums + row * all + j * S * L : weights.bias + j * S * L;
+      const T* start = step.sums ? step.sums + row * all + j * V * L : weights.bias + j * V * L;
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
       tile<mr.value>(x, h_operands(step.operand + row * d.U, j), start, step.sums ? all : 0, sums,
@@ -191,15 +193,15 @@ struct ExactForward {
   void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
     const Index all = blocks_of<T>(d.H) * S * L;
     if (call.packs == Packs::recurrent) {
-      T* sums = out + j * S * L;
+      T* sums = out + j * V * L;
       start_from_bias(n, j, width, sums, all);
       return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
     }
     each_row_block(0, n, [&](auto mr, Index row) {
       Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
       if (!h) with_h.K = 0;
-      tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * S * L, 0,
-                     out + row * all + j * S * L, all, width);
+      tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
+                     out + row * all + j * V * L, all, width);
     });
   }
 };
@@ -250,10 +252,10 @@ __attribute__((noinline)) void weights_tile(const Runs<T>& runs, Index left_row,
 
 template <class T, class Cell>
 struct ExactBackward {
-  static constexpr int S = Cell::sums + Cell::params;
+  static constexpr int S = GradientsOf<Cell>::products;
   static constexpr Index L = lanes<T>;
   const Rows& rows;
-  const T* dsums;  // [block][chunk_rows][sum or param][lane]
+  const T* dsums;  // [block][chunk_rows][S][lane]
   T* copies[2];    // of x and of h, see copy_rows; of this rank's group
   const Index blocks;
   Patience& patience;

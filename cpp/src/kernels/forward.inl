@@ -87,14 +87,26 @@ struct Forward {
             used);
   }
 
+  // h as the step made it.
+  BPTT_INLINE void finish_h(const ForwardStep<T>& step, Index row, Index j, Index used, Vec<T> h0,
+                            Vec<T>& h) const {
+    if constexpr (Cell::general && !Cell::inner) finish_h(step.t, row, j, h0, h);
+    if constexpr (Cell::inner)
+      store(step.inner + row * d.H + j * L, h.v, used);
+    else if (step.y)
+      store(step.y + row * d.P + j * L, h.v, used);
+  }
+
   // The cell's equations for `width` blocks from block j and some rows; sums is that of the first
-  // of them, [row][block][sum][lane], row_size apart.
+  // of them, [row][block][sum][lane], row_size apart. Normalised sums are where the values are.
   __attribute__((noinline)) void forward_units(const ForwardStep<T>& step, Range r, Index j0,
                                                Index width, const T* sums, Index row_size) const {
     for (Index j = j0; j < j0 + width; ++j) {
       const Index used = used_lanes<T>(j, d.H);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        const T* a_memory = sums + (row - r.begin) * row_size + (j - j0) * S * L;
+        T* kept = step.saved ? kept_values<Cell>(step, j, row) : nullptr;
+        const T* a_memory =
+            normal<Cell> ? kept : sums + (row - r.begin) * row_size + (j - j0) * S * L;
         Vec<T> a[S], p[Cell::params + 1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
         BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(a_memory + i * L);
         if constexpr (Cell::inner)
@@ -106,21 +118,17 @@ struct Forward {
             load(weights.params + (j * Cell::params + i) * L);
         Cell::forward(call.options, p, a, s0, s, k);
         if constexpr (Cell::general) finish_states(step.t, row, j, s0, s);
-        if constexpr (Cell::general && !Cell::inner) finish_h(step.t, row, j, s0[0], s[0]);
+        if constexpr (!normal_state<Cell>) finish_h(step, row, j, used, s0[0], s[0]);
         if constexpr (truncated<Cell>) {
           T* operand = masked.h + (rows.first[step.t] + row) * d.U + j * L;
           if (!again) store(operand, s[0].v, used);
           for (int q = 2; q < Cell::states && !again; ++q)
             store(operand + (q - 1) * d.H, s[q].v, used);
         }
-        if constexpr (Cell::inner)
-          store(step.inner + row * d.H + j * L, s[0].v, used);
-        else if (step.y)
-          store(step.y + row * d.P + j * L, s[0].v, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(step.after[q].at(j, row), s[q].v);
-        if (!step.saved) continue;
-        T* kept = step.saved + (j * step.count + row) * Cell::saved * L;
-        BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) store(kept + i * L, k[i].v);
+        if (!kept) continue;
+        BPTT_UNROLL for (int i = normal<Cell> ? S : 0; i < Cell::saved; ++i)
+            store(kept + i * L, k[i].v);
       }
     }
   }
@@ -134,7 +142,7 @@ struct Forward {
       prefetch_for_writing(step.y + r * d.P + j * L, static_cast<std::size_t>(width) * vector);
     for (Index b = j; b < j + width; ++b) {
       if (Cell::saved && step.saved)
-        prefetch_for_writing(step.saved + (b * step.count + row) * Cell::saved * L,
+        prefetch_for_writing(step.saved + (b * step.saved_rows + row) * Cell::saved * L,
                              count * Cell::saved * vector);
       for (int q = 1; q < Cell::states; ++q) {
         prefetch(step.before[q].at(b, row), count * vector);
@@ -149,7 +157,26 @@ struct Forward {
         [&](Range r) {
           if (step.saved) prefetch_units(step, r.begin, r.end - r.begin, j, width);
         },
-        [&](Range r, const T* sums) { forward_units(step, r, j, width, sums, width * S * L); });
+        [&](Range r, const T* sums) { take_sums(step, r, j, width, sums, width * S * L); });
+  }
+  BPTT_INLINE void take_sums(const ForwardStep<T>& step, Range r, Index j, Index width,
+                             const T* sums, Index row_size) const {
+    if constexpr (normal<Cell>)
+      keep_sums<T, Cell>(step, r, j, width, sums, row_size);
+    else
+      forward_units(step, r, j, width, sums, row_size);
+  }
+  // Once the sums of rows r are all there.
+  void normal_rows(const ForwardStep<T>& step, Range r) const {
+    normalise_sums<T, Cell>(step, r, d.H);
+    forward_units(step, r, 0, blocks, nullptr, 0);
+    if constexpr (normal_state<Cell>) normalise_states(*this, step, r);
+  }
+  void normal_step(const ForwardStep<T> (&parts)[2], Range mine) {
+    if (!team.sequences && !patience.wait()) return;
+    const Range all = team.sequences ? mine : share_of(parts[0].count, 1, team);
+    for (const ForwardStep<T>& part : parts)
+      each_rows(all, part.rows, [&](Range r) { normal_rows(part, r); });
   }
 
   // What is left of a step where the equations above gave the operand of another product: h, from
@@ -160,7 +187,7 @@ struct Forward {
     for (Index j = j0; j < j0 + width; ++j) {
       const Index used = used_lanes<T>(j, d.P);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        T* kept = step.saved + (j * step.count + row) * Cell::saved * L;
+        T* kept = step.saved + (j * step.saved_rows + row) * Cell::saved * L;
         Vec<T> k[Inner::saved + 1], h;
         const Vec<T> a = load(sums + ((row - r.begin) * width + j - j0) * L),
                      h_before = load(step.h + row * d.P + j * L, used);
@@ -195,12 +222,14 @@ struct Forward {
       p.saved = states.kept ? values.saved +
                                   (rows.first[t] - states.segment_row) * states.padded * Cell::saved
                             : nullptr;
-      if constexpr (Cell::inner) {
-        const Index before_segment = rows.first[t] - states.segment_row;
-        p.inner = states.kept ? values.inner + before_segment * d.H : scratch.inner;
-        if (!states.kept) p.saved = scratch.saved;
-      }
+      const Index before_segment = rows.first[t] - states.segment_row;
+      if (Cell::inner) p.inner = states.kept ? values.inner + before_segment * d.H : scratch.inner;
+      if (needs_saved<Cell>() && !states.kept) p.saved = scratch.saved;
+      if (normal<Cell>)
+        p.moments =
+            states.kept ? values.moments + before_segment * moments_of_row : scratch.moments;
       p.t = t, p.count = step_rows.count, p.sums = sums;
+      p.saved_rows = states.kept ? p.count : d.B;
       const Index before = rows.first[step_rows.continuing ? step_rows.previous : t];
       p.h = i ? h0 : call.y + before * d.P;
       p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before * d.U;
@@ -221,12 +250,13 @@ struct Forward {
         if (part.rows.begin == part.rows.end)
           continue;
         else if (with_h)
-          forward_units(part, part.rows, j, width,
-                        sums + part.rows.begin * blocks * S * L + j * S * L, blocks * S * L);
+          take_sums(part, part.rows, j, width,
+                    sums + (part.rows.begin * blocks * S + j * tile_sums<Cell>)*L, blocks * S * L);
         else
           forward_panel(part, j, width);
       j += width;
     }
+    if constexpr (normal<Cell>) normal_step(parts, mine);
     if constexpr (Cell::inner) inner_step(parts);
     if (!team.sequences && !again) patience.wait();
   }
@@ -338,7 +368,7 @@ struct Forward {
   bool run() {
     copy_initial_state();
     if (call.tape) {
-      if (team.rank == 0) pack_params<T, Cell>(call.extras.params, d.H, tape.params);
+      if (team.rank == 0) pack_params<T, Cell>(call, tape.params);
       P::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
                       share_of(blocks_of<T>(d.P), column_blocks, team), patience);
       if constexpr (Cell::inner) {

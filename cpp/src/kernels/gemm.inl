@@ -3,7 +3,7 @@
 // inner index.
 
 // So few rows take two panels at once, as far as the registers hold them.
-constexpr int few_rows = max_rows < 6 ? 1 : 2;
+constexpr int few_rows = max_rows < 2 ? 0 : max_rows < 6 ? 1 : 2;
 
 template <int N>
 struct Int {

@@ -5,12 +5,16 @@
 template <class Cell>
 constexpr int zoned_states = truncated<Cell> ? 2 : Cell::states;
 
+// Is h not yet what the equations put out, but made of that afterwards?
+template <class Cell>
+constexpr bool later_h = Cell::inner || normal_state<Cell>;
+
 // How much of state q stays as it was, of the units at element `at` of its rows.
 template <class T>
 BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
   const int part = q ? 1 : 0;
   if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
-  return Vec<T>(static_cast<double>(extras.zoneout_of_all[part]));
+  return broadcast(extras.zoneout_of_all[part]);
 }
 
 // h of `skip` steps before; before the first step, h0 is one step back, and nothing further.
@@ -58,6 +62,16 @@ struct SkipGradients {
     }
   }
 };
+
+// What reaches h of step t: dh from the steps that follow, and what y is given.
+template <class T>
+BPTT_INLINE Vec<T> gradient_of_h(const BackwardCall<T>& call, const T* dh, Index t, Index row,
+                                 Index j) {
+  const Index P = call.dims.P, at = (call.rows.first[t] + row) * P + j * lanes<T>;
+  Vec<T> v = load(dh);
+  if (call.dy) v = v + Vec<T>(load(call.dy + at, used_lanes<T>(j, P)));
+  return v;
+}
 
 // Before the equations of a step backward: the gradient that an earlier h takes, and the part of
 // the old h that stays.

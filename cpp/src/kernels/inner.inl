@@ -11,7 +11,7 @@ struct InnerBackward<P, true> {
   using Inner = typename Cell::Inner;
   using Products = typename P::template BackwardOf<Inner>;
   using Side = HSide<Inner>;
-  static constexpr int S = Cell::sums + Cell::params;
+  static constexpr int S = GradientsOf<Cell>::products;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
@@ -19,7 +19,7 @@ struct InnerBackward<P, true> {
   const Tape<P>& tape;
   const BackwardScratch<P>& scratch;
   const Range units, outputs;  // blocks of this rank: of the operand, of the results
-  T* const dsums;              // [block][row in chunk][sum or param][lane]
+  T* const dsums;              // [block][row in chunk][S][lane]
   T* const dresults;           // [block of h][row in chunk][lane]
   const Tracer<P>& tracer;
   const Products products;
@@ -70,18 +70,16 @@ struct InnerBackward<P, true> {
             Cell::saved * L;
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
       T* kept = scratch.dstates[0] + (j * d.B + row) * L;
-      Vec<T> dh = load(kept), k[Inner::saved + 1], da[S], h0(0), stays, dresult_, dh0;
-      if (call.dy) dh = dh + Vec<T>(load(call.dy + (rows.first[t] + row) * d.P + column, used));
+      Vec<T> dh = gradient_of_h(call, kept, t, row, j), k[Inner::saved + 1], da[S], h0(0), stays,
+             dresult_, dh0;
       start_h(call, scratch.skips, t, row, j, dh, stays);
       tracer.take_h(j, rows.first[t] + row, dh + stays);
       BPTT_UNROLL for (int i = 0; i < Inner::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (Inner::takes_h) h0 = load(h + row * d.P + column, used);
       Inner::backward(call.options, dh, k, h0, da, dresult_, dh0);
-      for (Index l = used; l < L; ++l) {  // keep padding out of the products
-        dresult_.v[l] = 0;
-        BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i) da[i].v[l] = 0;
-      }
+      clear_from<T>(dresult_.v, used);  // keep padding out of the products
+      BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i) clear_from<T>(da[i].v, used);
       store(dresult(j, first + row), dresult_.v);
       BPTT_UNROLL for (int i = S - Inner::gives; i < S; ++i)
           store(dsum(j, first + row) + i * L, da[i].v);

@@ -17,11 +17,36 @@ BPTT_INLINE Index used_lanes(Index j, Index n) {
   return smaller(lanes<T>, n - j * lanes<T>);
 }
 
-// Blocks that share one tile: forward and weight gradient (all sums of a unit are in one tile),
-// input gradient.
+// The cell without normalisation.
+template <class Cell, bool = normal<Cell>>
+struct Without {
+  using Type = Cell;
+};
 template <class Cell>
-constexpr int unit_blocks = Cell::sums >= 3 ? 1 : 4 / Cell::sums;
+struct Without<Cell, true> {
+  using Type = typename Cell::Equations;
+};
+template <class Cell>
+using EquationsOf = typename Without<Cell>::Type;
+
+// Sums of a unit in one tile: all, or those of one product.
+template <class Cell>
+constexpr int tile_sums = normal<Cell> ? Cell::gates : Cell::sums;
+// Blocks that share one tile: forward and weight gradient, input gradient.
+template <class Cell>
+constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
 constexpr int column_blocks = 4;
+
+// Of each unit, what backward finds: gradients of sums and params, one after the other; those of
+// the products are the same, or they are apart.
+template <class Cell, bool = normal<Cell>>
+struct GradientsOf {
+  static constexpr int all = Cell::sums + Cell::params, products = all;
+};
+template <class Cell>
+struct GradientsOf<Cell, true> {
+  static constexpr int all = Cell::gradients, products = Cell::sums;
+};
 
 // The two windows of pre-activation sums that the products with x and with h deliver.
 template <class Cell>
@@ -44,6 +69,15 @@ struct HSide {
   static constexpr int first = Cell::h_first, count = h_count<Cell>();
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
+
+// All that a tile knows of a cell, so that cells with the same sums share their tiles.
+template <int G, int Gh, int S, int x, int h>
+struct TileSums {
+  static constexpr int gates = G, h_gates = Gh, sums = S, x_first = x, h_first = h;
+};
+template <class Cell>
+using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, tile_sums<Cell>,
+                        normal<Cell> ? 0 : Cell::x_first, normal<Cell> ? 0 : Cell::h_first>;
 
 // The weights of an inner product.
 template <class Cell, class T>
@@ -135,11 +169,12 @@ void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Pati
   }
 }
 
-// Biases of all sums, [block][sum][lane]; null biases are zeros.
+// Biases of all sums, [block][sum][lane]; null biases are zeros. Where sums are normalised, their
+// biases are params, and these are zeros.
 template <class T, class Cell>
 void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   for (Index i = 0; i < blocks_of<T>(H) * Cell::sums * lanes<T>; ++i) packed[i] = 0;
-  for (Index u = 0; u < H; ++u) {
+  for (Index u = 0; u < H && !normal<Cell>; ++u) {
     T* sums = packed + (u / lanes<T>)*Cell::sums * lanes<T> + u % lanes<T>;
     for (int g = 0; g < Cell::gates; ++g) {
       if (b_ih) sums[(Cell::x_first + g) * lanes<T>] += b_ih[Cell::x_gates[g] * H + u];
@@ -148,32 +183,52 @@ void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   }
 }
 
-// Numbers of each unit, [P, H], as [block][param][lane]; null: zeros.
+// Numbers of each unit as [block][param][lane]; null: zeros.
 template <class T, class Cell>
-void pack_params(const T* params, Index H, T* packed) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
-    for (int i = 0; i < Cell::params; ++i, packed += lanes<T>)
-      store(packed,
-            params ? load(params + i * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{});
+void pack_params(const ForwardCall<T>& call, T* packed) {
+  const Index H = call.dims.H;
+  for (Index j = 0; j < blocks_of<T>(H); ++j) {
+    const auto row = [&](const T* rows, Index i) -> Native<T> {
+      return rows ? load(rows + i * H + j * lanes<T>, used_lanes<T>(j, H)) : Native<T>{};
+    };
+    const auto put = [&](Native<T> v) { store(packed, v), packed += lanes<T>; };
+    for (int i = 0; i < EquationsOf<Cell>::params; ++i) put(row(call.extras.params, i));
+    if constexpr (normal<Cell>) {
+      const T* const* norm = call.extras.layer_norm;
+      for (int g = 0; g < Cell::gates; ++g) put(row(norm[0], Cell::x_gates[g]));
+      for (int g = 0; g < Cell::gates; ++g) put(row(norm[1], Cell::h_gates[g]));
+      using Own = EquationsOf<Cell>;
+      for (int i = 0; i < Own::sums; ++i) {
+        const int x = i - Own::x_first, h = i - Own::h_first;
+        put((0 <= x && x < Cell::gates ? row(call.b_ih, Cell::x_gates[x]) : Native<T>{}) +
+            (0 <= h && h < Cell::gates ? row(call.b_hh, Cell::h_gates[h]) : Native<T>{}));
+      }
+      for (int i = 2; normal_state<Cell> && i < 4; ++i) put(row(norm[i], 0));
+    }
+  }
 }
 
-// Of gradients [block][sum or param][lane].
+// The numbers of each unit and the biases, from gradients [block][gradient][lane].
 template <class T, class Cell>
-void unpack_params(const T* packed, Index H, T* params) {
-  for (Index j = 0; j < blocks_of<T>(H); ++j)
-    for (int i = 0; i < Cell::params; ++i)
-      store(params + i * H + j * lanes<T>,
-            load(packed + (j * (Cell::sums + Cell::params) + Cell::sums + i) * lanes<T>),
-            used_lanes<T>(j, H));
-}
-template <class T, class Cell>
-void unpack_bias(const T* packed, Index H, T* b_ih, T* b_hh) {
-  constexpr int row = Cell::sums + Cell::params;
-  for (Index u = 0; u < H; ++u) {
-    const T* sums = packed + (u / lanes<T>)*row * lanes<T> + u % lanes<T>;
+void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
+  using Own = EquationsOf<Cell>;
+  const Index H = call.dims.H;
+  for (Index j = 0; j < blocks_of<T>(H); ++j, packed += GradientsOf<Cell>::all * lanes<T>) {
+    const auto take = [&](int gradient, T* rows, Index i) {
+      store(rows + i * H + j * lanes<T>, load(packed + gradient * lanes<T>), used_lanes<T>(j, H));
+    };
     for (int g = 0; g < Cell::gates; ++g) {
-      b_ih[Cell::x_gates[g] * H + u] = sums[(Cell::x_first + g) * lanes<T>];
-      b_hh[Cell::h_gates[g] * H + u] = sums[(Cell::h_first + g) * lanes<T>];
+      take(Own::x_first + g, call.db_ih, Cell::x_gates[g]);
+      take(Own::h_first + g, call.db_hh, Cell::h_gates[g]);
+    }
+    for (int i = 0; i < Own::params; ++i) take(Own::sums + i, call.dparams, i);
+    if constexpr (normal<Cell>) {
+      for (int g = 0; g < Cell::gates; ++g) {
+        take(Cell::dgains + g, call.dlayer_norm[0], Cell::x_gates[g]);
+        take(Cell::dgains + Cell::gates + g, call.dlayer_norm[1], Cell::h_gates[g]);
+      }
+      for (int i = 2; normal_state<Cell> && i < 4; ++i)
+        take(Cell::gradients - 4 + i, call.dlayer_norm[i], 0);
     }
   }
 }

@@ -11,12 +11,16 @@ struct StepGradients {
   }
 };
 
+BPTT_INLINE double value_of(double x) { return x; }
+BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+
 template <class T, class Cell>
 struct Limits {
   const BackwardCall<T>& call;
   T* const (&dstates)[max_states];  // [block][B][lane]
   const SkipGradients<T>& skips;
   static constexpr Index L = lanes<T>;
+  using Wide = typename Simd<T>::Wide;
 
   // The gradients that step t passed back, of some rows.
   void bound_states(Index t, Range r) const {
@@ -54,8 +58,8 @@ struct Limits {
       for (Index i = 0; i < parts; ++i) {
         T* p = g.at(j, row, i);
         for (Index l = 0; l < used_lanes<T>(j, n) && call.trace.norms; ++l)
-          changed |= p[l] > bound || p[l] < -bound;
-        store(p, maximum(broadcast(-bound), minimum(broadcast(bound), load(p))));
+          changed |= __builtin_fabs(value_of(p[l])) > value_of(bound);
+        store(p, maximum(-broadcast(bound), minimum(broadcast(bound), load(p))));
       }
     return changed;
   }
@@ -68,17 +72,19 @@ struct Limits {
         for (Index i = 0; i < parts; ++i)
           for (Index l = 0; l < used_lanes<T>(j, n); ++l) f(g.at(j, row, i)[l]);
     };
-    double largest = 0, sum = 0;
-    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(static_cast<double>(v))); });
+    double largest = 0;
+    Wide sum = 0;
+    each([&](T v) { largest = __builtin_fmax(largest, __builtin_fabs(value_of(v))); });
     if (!(largest > 0)) return false;
     each([&](T v) {
-      const double scaled = static_cast<double>(v) / largest;
+      const Wide scaled = static_cast<Wide>(v) / largest;
       sum += scaled * scaled;
     });
-    const double root = __builtin_sqrt(sum), bound = call.step_clip.bound;
-    if (!(largest * root > bound)) return false;
-    const double factor = bound / largest / root;
-    each([&](T& v) { v = T(static_cast<double>(v) * factor); });
+    const Wide root = square_root(sum);
+    const double bound = call.step_clip.bound;
+    if (!(largest * value_of(root) > bound)) return false;
+    const Wide factor = bound / largest / root;
+    each([&](T& v) { v = T(static_cast<Wide>(v) * factor); });
     return true;
   }
 };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The gates and states of a forward pass, by name, from its tape.
 
-// Value `which` of Cell::names, of all rows: [R, H]. The tape holds all steps in one segment.
-template <class P>
-void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
+// f(row, block, values in the order of Cell::names) for all rows. The tape holds all steps in one
+// segment.
+template <class P, class F>
+void each_value(const BackwardCall<typename P::T>& call, const F& f) {
   using T = typename P::T;
   using Cell = typename P::Cell;
   constexpr Index L = lanes<T>;
@@ -20,7 +21,7 @@ void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out
     const Index first = rows.first[t];
     for (Index j = 0; j < blocks; ++j)
       for (Index row = 0; row < step.count; ++row) {
-        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states],
+        Vec<T> p[Cell::params + 1], k[Cell::saved + 1], s0[max_states]{},
             v[Cell::values + Cell::states]{};
         for (int i = 0; i < Cell::params; ++i)
           p[i] = load(tape.params + (j * Cell::params + i) * L);
@@ -34,7 +35,40 @@ void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out
         Cell::read(call.options, p, k, s0, v);
         for (int q = 1; q < Cell::states; ++q)
           v[Cell::values + q - 1] = load(states.after(q, t).at(j, row));
-        store(out + (first + row) * d.H + j * L, v[which].v, used_lanes<T>(j, d.H));
+        f(first + row, j, v);
       }
   }
 }
+
+// All of them: [R, H].
+template <class P>
+void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
+  using T = typename P::T;
+  const Index H = call.dims.H;
+  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+    store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
+  });
+}
+
+#if !defined(BPTT_DUAL)
+// How many of a row's values are not between their bounds, for the gates of Cell::names: added to
+// counts [R, gates].
+template <class P>
+void count_outside(const BackwardCall<typename P::T>& call, const double* low, const double* high,
+                   double* counts) {
+  using T = typename P::T;
+  constexpr int gates = P::Cell::values;
+  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+    const Index used = used_lanes<T>(j, call.dims.H);
+    const Vec<T> zero(0), one(1);
+    BPTT_UNROLL for (int k = 0; k < gates; ++k) {
+      const Vec<T> ones = select_nonpositive(v[k] - Vec<T>(high[k]), zero, one) +
+                          select_nonpositive(Vec<T>(low[k]) - v[k], zero, one);
+      T lane[lanes<T>];
+      store(lane, ones.v);
+      const T sum = sum_of_lanes<T>(load(lane, used));
+      counts[row * gates + k] += static_cast<double>(sum);
+    }
+  });
+}
+#endif

@@ -61,3 +61,23 @@ void in_pieces(Index width, const Parts& parts, const F& f) {
   });
   if (runs.rows) f(runs);
 }
+
+// The sums over all rows, [block][number][lane], of blocks `mine` of D numbers of every unit,
+// [block][row in chunk][number][lane].
+template <class T, int D>
+void add_rows(const Runs<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
+  constexpr Index L = lanes<T>;
+  for (Index j = mine.begin; j < mine.end; ++j) {
+    Vec<T> sum[D];
+    BPTT_UNROLL for (int i = 0; i < D; ++i) sum[i] = Vec<T>(0);
+    for (int k = 0; k < runs.count; ++k) {
+      const T* first = values + (j * chunk_rows + runs.run[k].row) * D * L;
+      const T* end = first + runs.run[k].rows * D * L;
+      BPTT_NO_UNROLL for (const T* p = first; p != end; p += D * L) {
+        BPTT_UNROLL for (int i = 0; i < D; ++i) sum[i] = sum[i] + Vec<T>(load(p + i * L));
+      }
+    }
+    T* out = sums + j * D * L;
+    BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
+  }
+}

@@ -25,18 +25,23 @@ BPTT_INLINE Span segment_span(const Rows& r, Index s) {
 // The k-th of n chunks or segments in the order of processing.
 BPTT_INLINE Index in_order(const Rows& r, Index n, Index k) { return r.reverse ? n - 1 - k : k; }
 
+// 1 / deviation of N(w_ih x), of N(w_hh h), of N(c'), and the mean of c'.
+constexpr int moments_of_row = 4;
+
 // The values that the backward pass needs of one segment.
 template <class T, class Cell>
 struct SegmentTape {
   T* saved;               // [step] of [block][row in step][value][lane]
   T* states[max_states];  // from 1: [step] of [block][row in step][lane]: after each step
   T* inner;               // [row, H]: the operand of the inner product
+  T* moments;             // [row, moments_of_row]: of what was normalised
 
   SegmentTape(Pieces& pieces, const Dims& d, Index rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     for (int q = 1; q < Cell::states; ++q) states[q] = pieces.take<T>(rows * padded);
     saved = pieces.take<T>(rows * padded * Cell::saved);
     inner = Cell::inner ? pieces.take<T>(rows * d.H) : nullptr;
+    moments = normal<Cell> ? pieces.take<T>(rows * moments_of_row) : nullptr;
   }
 };
 
@@ -64,8 +69,10 @@ struct ForwardStep {
   StepState<T> after[max_states];   // from 1
   T* saved;                         // [block][row][value][lane] or null
   Index count;                      // rows of the whole step
+  Index saved_rows;                 // in a block of `saved`: ranks may be in other steps than this
   T* y;                             // [row, P] or null
   T* inner;                         // [row, H]: the operand of the inner product, or null
+  T* moments;                       // [row, moments_of_row] or null
   const T* sums;                    // projected, or null
 };
 

@@ -21,24 +21,34 @@ struct RowOf {
   }
   BPTT_INLINE T at(Index i) const { return base[i / lanes<T> * stride + i % lanes<T>]; }
 
+  // In double: there squares of floats neither vanish nor overflow, nor are they subnormal.
+  BPTT_INLINE static Native<double> squares(Native<T> v) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+      return v * v;
+    } else {
+      using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));
+      const Wide wide = __builtin_convertvector(v, Wide);
+      Native<double> halves[2];
+      __builtin_memcpy(halves, &wide, sizeof wide);
+      return halves[0] * halves[0] + halves[1] * halves[1];
+    }
+  }
   BPTT_INLINE double norm() const {
     const Index whole = n / lanes<T>;
-    Native<T> sums = n > whole * lanes<T> ? block(whole) : Native<T>{};
-    sums *= sums;
-    for (Index j = 0; j < whole; ++j) {
-      const Native<T> v = load(base + j * stride);
-      sums += v * v;
-    }
-    const T sum = sum_of_lanes<T>(sums), least = sizeof(T) == sizeof(float) ? T(1e-24) : T(1e-280),
-            most = 1 / least;
-    return sum > least && sum < most ? __builtin_sqrt(static_cast<double>(sum)) : scaled_norm();
+    Native<double> sums{};
+    if (n > whole * lanes<T>) sums = squares(block(whole));
+    for (Index j = 0; j < whole; ++j) sums += squares(load(base + j * stride));
+    const double sum = sum_of_lanes<double>(sums);
+    if constexpr (sizeof(T) == sizeof(double))
+      if (sum < 1e-280 || sum > 1e280) return scaled_norm();
+    return __builtin_sqrt(sum);
   }
   // Relative to the largest: where squares vanish or overflow.
   __attribute__((noinline)) double scaled_norm() const {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
       const Native<T> v = block(j), size = v < Native<T>{} ? -v : v;
-      sizes = size <= sizes ? sizes : size;  // NaN stays
+      sizes = size <= sizes ? sizes : size;
     }
     double largest = 0;
     for (Index l = 0; l < lanes<T>; ++l)
@@ -69,11 +79,12 @@ struct Tracer {
   using T = typename P::T;
   using Cell = typename P::Cell;
   static constexpr Index L = lanes<T>;
-  static constexpr int S = Cell::sums + Cell::params, G = Cell::gates, columns = G + 4;
+  using Own = EquationsOf<Cell>;
+  static constexpr int S = GradientsOf<Cell>::all, G = Cell::gates, columns = G + 4;
   const BackwardCall<T>& call;
   const Rows& rows;
-  const T* dsums;  // of the chunk, [block][row][sum or param][lane]
-  T *dh, *dc;      // of the chunk, [block][row][lane]
+  const T* dvalues;  // of the chunk, [block][row][gradient][lane]
+  T *dh, *dc;        // of the chunk, [block][row][lane]
   mutable Index chunk_row = 0;
 
   bool on() const { return call.trace.norms; }
@@ -93,18 +104,18 @@ struct Tracer {
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
       const auto sum = [&](int k) {
-        return RowOf<T>{dsums + (in_chunk * S + k) * L, rows.chunk_rows * S * L, d.H};
+        return RowOf<T>{dvalues + (in_chunk * S + k) * L, rows.chunk_rows * S * L, d.H};
       };
       RowOf<T> parts[G + 2];
       parts[0] = {dh + in_chunk * L, rows.chunk_rows * L, d.P};
       parts[1] = {dc + in_chunk * L, rows.chunk_rows * L, Cell::states > 1 ? d.H : 0};
-      for (int k = 0; k < G; ++k) parts[2 + Cell::x_gates[k]] = sum(Cell::x_first + k);
+      for (int k = 0; k < G; ++k) parts[2 + Cell::x_gates[k]] = sum(Own::x_first + k);
       measure(parts, d, call.trace.norms + row * columns);
       if (!call.trace.dh) continue;
       parts[0].copy(call.trace.dh + row * d.P);
       if (Cell::states > 1) parts[1].copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k) parts[2 + k].copy(call.trace.gates + (row * G + k) * d.H);
-      if (Cell::sums > G) sum(Cell::sums - 1).copy(call.trace.apart + row * d.H);
+      if (Own::sums > G) sum(Own::sums - 1).copy(call.trace.apart + row * d.H);
       copy_operands(row, r, step_rows, tape, forward);
     }
   }

@@ -34,6 +34,7 @@ def gru_forward(
     skip: int = 0,
     zoneout: ArrayLike | None = None,
     h_mask: ArrayLike | None = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
     checkpoint: str | None = None,
@@ -71,6 +72,9 @@ def gru_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
+    layer_norm : tuple (g_ih, g_hh) of array_like, shape (3*H,) each, optional
+        Normalises both products over all units and gates, as in `lstm_forward`. Only with
+        `reset_after`.
     keep_tape : bool
         Keep what `gru_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
@@ -106,6 +110,7 @@ def gru_forward(
     options = None
     if not (
         preact_clip is resets is zoneout is h_mask is None
+        and layer_norm is None
         and reset_after is True
         and gate_activation == "sigmoid"
         and dilation == 1
@@ -113,6 +118,7 @@ def gru_forward(
     ):
         options = given(OPTIONS, (
             reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,
+            layer_norm,
         ))  # fmt: skip
     return forward(
         "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,

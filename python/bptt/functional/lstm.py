@@ -47,6 +47,7 @@ def lstm_forward(
     skip: int = 0,
     zoneout: ArrayLike | None = None,
     h_mask: ArrayLike | None = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
     checkpoint: str | None = None,
@@ -103,6 +104,11 @@ def lstm_forward(
         random zeros and ones in training, their mean in inference. One for all is that of h.
     h_mask : array_like, shape (B, H), optional
         Multiplies h_{t-1} in the product with w_hh: variational dropout (Gal & Ghahramani, 2016).
+    layer_norm : tuple (g_ih, g_hh, g_c, b_c) of array_like, optional
+        Layer normalisation (Ba, Kiros & Hinton, 2016), shapes (4*H,), (4*H,), (H,) and (H,): the
+        sums are g_ih N(w_ih x_t) + b_ih + g_hh N(w_hh h_{t-1}) + b_hh, and h_t = sig(o) tanh(g_c
+        N(c_t) + b_c), where N(a) = (a - mean) / sqrt(variance + 1e-5) over the units and gates of a
+        sequence. Not with `compute`.
     keep_tape : bool
         Keep what `lstm_backward` needs; without it, inference takes less time and memory.
     threads : int, optional
@@ -153,12 +159,12 @@ def lstm_forward(
     options = None
     if not (
         peepholes is w_hr is cell_clip is preact_clip is resets is zoneout is h_mask is None
-        and forget_gate == "own" and gate_activation == "sigmoid" and output_activation == "tanh"
-        and dilation == 1 and skip == 0
+        and layer_norm is None and forget_gate == "own" and gate_activation == "sigmoid"
+        and output_activation == "tanh" and dilation == 1 and skip == 0
     ):  # fmt: skip
         options = given(OPTIONS, (
             peepholes, w_hr, forget_gate, gate_activation, output_activation, cell_clip,
-            preact_clip, resets, dilation, skip, zoneout, h_mask,
+            preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
         ))  # fmt: skip
     return forward(
         "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,

@@ -12,7 +12,7 @@ from ..grads import Array, Grads, State
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
 
-OPTIONS = {name: value for name, value in COMMON.items() if name != "h_mask"}
+OPTIONS = {name: value for name, value in COMMON.items() if name not in ("h_mask", "layer_norm")}
 
 
 def lstm1997_forward(

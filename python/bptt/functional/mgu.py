@@ -31,6 +31,7 @@ def mgu_forward(
     skip: int = 0,
     zoneout: ArrayLike | None = None,
     h_mask: ArrayLike | None = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
     checkpoint: str | None = None,
@@ -61,6 +62,8 @@ def mgu_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
+    layer_norm : tuple (g_ih, g_hh) of array_like, shape (2*H,) each, optional
+        Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `mgu_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
@@ -94,8 +97,11 @@ def mgu_forward(
     https://arxiv.org/abs/1603.09420.
     """
     options = None
-    if not (preact_clip is resets is zoneout is h_mask is None and dilation == 1 and skip == 0):
-        values = (preact_clip, resets, dilation, skip, zoneout, h_mask)
+    if not (
+        preact_clip is resets is zoneout is h_mask is None and layer_norm is None
+        and dilation == 1 and skip == 0
+    ):  # fmt: skip
+        values = (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)
     return forward(
         "mgu", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",

@@ -33,6 +33,7 @@ def rnn_forward(
     skip: int = 0,
     zoneout: ArrayLike | None = None,
     h_mask: ArrayLike | None = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
     checkpoint: str | None = None,
@@ -67,6 +68,8 @@ def rnn_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
+    layer_norm : tuple (g_ih, g_hh) of array_like, shape (H,) each, optional
+        Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `rnn_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
@@ -100,9 +103,12 @@ def rnn_forward(
     """
     options = None
     if not (
-        leak is preact_clip is resets is zoneout is h_mask is None and dilation == 1 and skip == 0
+        leak is preact_clip is resets is zoneout is h_mask is None
+        and layer_norm is None
+        and dilation == 1
+        and skip == 0
     ):
-        values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask)
+        values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)
     return forward(
         "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,

@@ -26,7 +26,7 @@ def block_diagonal(w_hh: ArrayLike, heads: int) -> Array:
         raise ValueError(
             f"slstm_forward: w_hh has shape {w.shape}, expected (4*H, H/heads) with heads = {heads}"
         )
-    dense = np.zeros((4, heads, size, heads, size), w.dtype)
+    dense = np.zeros_like(w, shape=(4, heads, size, heads, size))
     k = np.arange(heads)
     dense[:, k, :, k] = w.reshape(4, heads, size, size).swapaxes(0, 1)
     return dense.reshape(rows, heads * size)
@@ -58,6 +58,7 @@ def slstm_forward(
     skip: int = 0,
     zoneout: ArrayLike | None = None,
     h_mask: ArrayLike | None = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
     checkpoint: str | None = None,
@@ -88,6 +89,8 @@ def slstm_forward(
         Process each sequence from its last step to its first; `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
+    layer_norm : tuple (g_ih, g_hh) of array_like, shape (4*H,) each, optional
+        Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `slstm_backward` needs; inference without it takes less time and memory.
     threads, checkpoint, max_bytes, compute
@@ -124,8 +127,11 @@ def slstm_forward(
     if heads != 1:
         w_hh = block_diagonal(w_hh, heads)
     options = None
-    if not (resets is zoneout is h_mask is None and heads == 1 and dilation == 1 and skip == 0):
-        values = (heads, resets, dilation, skip, zoneout, h_mask)
+    if not (
+        resets is zoneout is h_mask is None and layer_norm is None
+        and heads == 1 and dilation == 1 and skip == 0
+    ):  # fmt: skip
+        values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)
     return forward(
         "slstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",

@@ -10,8 +10,8 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of a step,
 `regularise` values of regularisers, `trace` what a backward pass shows of itself.
 
-Two pairs of options are not defined, and the core refuses them: resets with a dilation, and
-layer_norm with reset_after=False.
+Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
+with reset_after=False, which both refuse.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .attention import (
     dot_attention_forward,
 )
 from .cells import ACTIVATIONS as ACTIVATIONS
+from .derivatives import hvp, jvp
 from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
@@ -42,6 +43,8 @@ __all__ = [
     "flossing",
     "gru_backward",
     "gru_forward",
+    "hvp",
+    "jvp",
     "lstm1997_backward",
     "lstm1997_forward",
     "lstm_backward",
@@ -188,6 +191,10 @@ def gru_forward(
     compute: str | None = None,
 ) -> tuple[Array, State, Tape | None]:
     """GRU; see `bptt.gru_forward`."""
+    if layer_norm is not None and not reset_after:
+        raise ValueError(
+            "gru_forward: layer_norm is given with reset_after=False, expected reset_after=True"
+        )
     return forward(
         "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape,
         reset_after=reset_after, gate_activation=gate_activation, activation=activation,

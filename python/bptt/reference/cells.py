@@ -75,11 +75,11 @@ def hard_sigmoid(a: Array) -> Array:
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "tanh": (np.tanh, lambda y: 1 - y * y),
     "relu": (
-        lambda a: np.where(a.real < 0, 0, a),
+        lambda a: np.where(a.real <= 0, 0, a),
         lambda y: np.where(y.real <= 0, 0.0, 1.0),
     ),
     "leaky_relu": (
-        lambda a: np.where(a.real < 0, LEAKY_SLOPE * a, a),
+        lambda a: np.where(a.real <= 0, LEAKY_SLOPE * a, a),
         lambda y: np.where(y.real <= 0, LEAKY_SLOPE, 1.0),
     ),
     "sigmoid": (sigmoid, lambda y: y * (1 - y)),

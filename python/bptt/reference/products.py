@@ -23,7 +23,7 @@ from .cells import (
     normalised_grad,
 )
 from .lstms import Cell
-from .trace import changed
+from .trace import changed, seen_of
 
 
 class Network(NamedTuple):
@@ -200,11 +200,8 @@ def step_grad(
     sums = np.concatenate([*gx, *gh], -1)
     gx, gh = clip_sums(net, gx, gh, clip_of(step_clip, "gates"))
     dax, dah = (np.where(on, np.concatenate(g, -1), 0) for g in (gx, gh))
-    grads["seen"] = {
-        "dc": dc, "gates": dax, "gates_h": dah, "operand": k["u"],
-        "inner": None if o.reset_after else k["r"].value * k["u"],
-        "clipped": changed(sums, np.concatenate([*gx, *gh], -1)),
-    }  # fmt: skip
+    clipped = changed(sums, np.concatenate([*gx, *gh], -1))
+    grads["seen"] = seen_of(k, dc, dax, dah, clipped)
     gain_ih, gain_hh = net.gains
     found = product_grad(dax, x, net.w_ih, gain_ih, k["normal_x"])
     grads |= dict(zip(("x", "w_ih", "b_ih", "g_ih"), found))

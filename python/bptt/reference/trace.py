@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grads import Array, Grads
-from ..trace import FullTrace, Source, Trace, activations
+from ..trace import FullTrace, Source, Trace, activations, count_outside
 
 if TYPE_CHECKING:
     from .loop import Tape
@@ -19,6 +19,15 @@ Seen = dict[str, Any]  # of one step: dh, c, gates, gates_h, operand, inner (B, 
 def changed(before: Array, after: Array) -> Array:
     """(B,): which rows a clip has changed."""
     return np.asarray((before != after).any(-1)) & ~np.isnan(before).any(-1)
+
+
+def seen_of(k: dict[str, Any], dc: Any, gates: Array, gates_h: Array, clipped: Array) -> Seen:
+    """Of a step whose saved values are k, beside dh."""
+    inner = k["r"].value * k["u"] if "r" in k else None
+    return {
+        "dc": dc, "gates": gates, "gates_h": gates_h, "operand": k["u"], "inner": inner,
+        "clipped": clipped,
+    }  # fmt: skip
 
 
 def norms_of(full: FullTrace, clipped: Array) -> Array:
@@ -62,7 +71,8 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
 
     source = Source(
         cell, names, (net.sizes[0], H), len(net.sizes), tape.active.sum(0),
-        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1, value,
+        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1,
+        lambda bounds: {name: count_outside(value(name), b) for name, b in bounds.items()},
     )  # fmt: skip
     clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active
     norms = norms_of(full, clipped)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Where a gradient goes: a report on a model and a batch, and a monitor for training.
+
+`bptt flow` is the report from the command line.
+"""
+
+from __future__ import annotations
+
+from .advice import Advice
+from .command import add_arguments, run
+from .measure import CellFlow, Curve
+from .models import layer_of
+from .monitor import Alert, FlowMonitor, FlowWarning
+from .report import FlowReport, gradient_flow
+
+__all__ = [
+    "Advice",
+    "Alert",
+    "CellFlow",
+    "Curve",
+    "FlowMonitor",
+    "FlowReport",
+    "FlowWarning",
+    "add_arguments",
+    "gradient_flow",
+    "layer_of",
+    "run",
+]

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""A report as a page that stands alone: its pictures and styles are inside."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from .text import COLOURS, summary, table
+from .verdict import number
+
+if TYPE_CHECKING:
+    from .report import FlowReport
+
+__all__ = ["fragment", "page"]
+
+STYLE = """
+.bptt-flow { font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
+  background: #fff; max-width: 68rem; margin: 0 auto; padding: 1.5rem; overflow-wrap: break-word; }
+.bptt-flow h1 { font-size: 1.6rem; margin: 0 0 .3rem; } .bptt-flow h2 { font-size: 1.2rem;
+  margin: 1.8rem 0 .5rem; } .bptt-flow p { margin: .3rem 0; }
+.bptt-flow .verdict { border-left: .4rem solid; padding: .5rem .9rem; margin: .7rem 0;
+  background: #f6f6f4; } .bptt-flow .verdict b { display: inline-block; margin-right: .6rem; }
+.bptt-flow .wide { overflow-x: auto; }
+.bptt-flow table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.bptt-flow th, .bptt-flow td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #ddd;
+  text-align: right; } .bptt-flow th:first-child { text-align: left; font-weight: 400; }
+.bptt-flow thead th { border-bottom: 2px solid #1a1a1a; }
+.bptt-flow li { margin: .5rem 0; } .bptt-flow .why { color: #555; display: block; }
+.bptt-flow img { width: 100%; height: auto; } .bptt-flow footer { color: #555;
+  margin-top: 2rem; font-size: .9rem; }
+"""
+
+HOW = """
+<p>The model ran forward and backward over the batch in {dtype}, its own precision, so that what
+{dtype} rounds to zero is zero here. Verdicts are on a gradient of norm 1 for each sequence that
+enters a layer and direction at its own last step: the <b>horizon</b> is the lag at which it has
+fallen to 1 % of its norm at lag 1 (interpolated in the logarithm); <b>vanishing</b> is a horizon
+within the sequence, <b>exploding</b> a norm over 100 times that at lag 1. What one step multiplies
+it by is the exponential of the median slope of log norms between lags half the range apart (Theil,
+1950), as far as norms are safe from rounding. Of an LSTM all this is on dL/dc, the state that
+carries its memory. A step's <b>share</b> of dL/dW_hh is the projection of its own contribution on
+the whole, &lt;dW_t, dW&gt; / ||dW||<sup>2</sup>: shares sum to 1, and may be negative. A unit is
+<b>saturated</b> within 0.01 of an end of its gate's range. Starts that are advised were tried on
+this batch: same data, same seed.</p>
+"""
+
+
+def page(report: FlowReport) -> str:
+    """A whole HTML document. Raises ImportError without matplotlib."""
+    title = escape(f"Gradient flow of {report.model}: {report.verdict}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title></head>\n<body>{_body(report, _picture(report))}</body></html>\n"
+    )
+
+
+def fragment(report: FlowReport) -> str:
+    """What a notebook shows: the same, without pictures where there is no matplotlib."""
+    try:
+        picture = _picture(report)
+    except ImportError as error:
+        picture = f"<p>No pictures: {escape(str(error))}</p>"
+    return _body(report, picture)
+
+
+def _picture(report: FlowReport) -> str:
+    content = BytesIO()
+    report.plot().savefig(content, format="png", dpi=160)
+    data = base64.b64encode(content.getvalue()).decode()
+    worst = escape("; ".join(report.verdicts))
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="Norm of the gradient by lag; cumulative '
+        f'shares of dL/dW_hh by lag; saturated units by time step. {worst}">'
+    )
+
+
+def _body(report: FlowReport, picture: str) -> str:
+    from .. import __version__
+
+    names = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in report.cells)
+    numbers = "".join(_row(name, values) for name, values in table(report))
+    value = "" if report.value is None else f", L = {number(report.value)}"
+    day = datetime.datetime.now(datetime.timezone.utc).date()
+    advice = "<p>None: nothing that was measured asks for a change.</p>"
+    if report.advice:
+        items = (
+            f'<li>{escape(a.text)}<span class="why">Why: {escape(a.reason)}</span></li>'
+            for a in report.advice
+        )
+        advice = f"<ol>{''.join(items)}</ol>"
+    return f"""<div class="bptt-flow"><style>{STYLE}</style>
+<h1>Gradient flow</h1>
+<p>{escape(summary(report))}</p>
+<p>Loss {escape(report.loss)}{value}</p>
+{"".join(_verdict(c.name, v) for c, v in zip(report.cells, report.verdicts))}
+<h2>Advice</h2>
+{advice}
+<h2>Pictures</h2>
+{picture}
+<h2>Numbers</h2>
+<div class="wide"><table><thead><tr><th></th>{names}</tr></thead><tbody>{numbers}</tbody></table>
+</div>
+<h2>How this was computed</h2>
+{HOW.format(dtype=report.dtype)}
+<footer>bptt {__version__}, {day}</footer>
+</div>
+"""
+
+
+def _verdict(name: str, sentence: str) -> str:
+    colour = COLOURS[sentence.split(":")[0]]
+    kind, _, rest = sentence.partition(":")
+    return (
+        f'<p class="verdict" style="border-color: {colour}"><b>{escape(name)}</b>'
+        f'<b style="color: {colour}">{escape(kind)}</b>{escape(rest.strip())}</p>'
+    )
+
+
+def _row(name: str, values: list[str]) -> str:
+    cells = "".join(f"<td>{escape(v)}</td>" for v in values)
+    return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'

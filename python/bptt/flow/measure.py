@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: MIT
+"""The numbers of a report: from one forward pass and its traces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import functional
+from .._tape import RecurrentTape
+from ..forensics import find_nonfinite
+from ..grads import Array
+from ..jacobians import decay_bound, memory_horizon, spectral_radius
+from ..layers import RNN
+from ..recurrent import Recurrent
+from ..shares import parts_of
+from ..trace import Trace
+
+__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "rms_by_lag", "unit_vectors"]
+
+RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The gradient that enters at the end of a sequence, on its way back.
+
+    Attributes
+    ----------
+    norms : ndarray
+        ||dL/dh|| or ||dL/dc|| so many steps before the end of a sequence, root mean square over the
+        sequences; of different lengths, those that end are left out of both sides of a ratio. With
+        a dilation, at its multiples, as it is 0 between them.
+    dtype : numpy.dtype
+        What the gradient was computed in.
+    every : int
+        1, or the dilation: the steps from one of the norms to the next.
+    """
+
+    norms: Array
+    dtype: np.dtype[Any]
+    every: int = 1
+
+    @property
+    def reach(self) -> int:
+        """The longest lag, in steps."""
+        return (len(self.norms) - 1) * self.every
+
+    @property
+    def safe(self) -> float:
+        """Smaller norms suffer from subnormal numbers, which have fewer digits."""
+        limits = np.finfo(self.dtype)
+        return float(limits.tiny / limits.eps)
+
+    @cached_property
+    def factor(self) -> float:
+        """What one step back multiplies the norm by: exp of the slope of log norms over lags.
+
+        The median of the slopes between lags half the range apart (Theil, 1950, the incomplete
+        method), from lag 1 on as far as norms are `safe`; NaN if these are fewer than 4.
+        """
+        usable = np.isfinite(self.norms) & (self.norms > self.safe)
+        usable[:1] = True  # lag 0 does not take part
+        end = len(usable) if usable.all() else int(np.argmin(usable))
+        logs = np.log(self.norms[1:end])
+        half = len(logs) // 2
+        if half < 2:
+            return float("nan")
+        slopes = (logs[half:] - logs[: len(logs) - half]) / (half * self.every)
+        return float(np.exp(np.median(slopes)))
+
+    @property
+    def tenfold(self) -> float:
+        """Steps in which it falls to a tenth or grows ten times: ln 10 / |ln factor|."""
+        rate = abs(math.log(self.factor))
+        return math.log(10) / rate if rate else math.inf
+
+    @cached_property
+    def horizon(self) -> float:
+        """The lag at which it is down to 1 % of what it was at lag 1; inf if it never is."""
+        if len(self.norms) < 2:
+            return math.inf
+        return self.every * float(memory_horizon(self.norms, reverse=True))
+
+    @cached_property
+    def growth(self) -> float:
+        """The largest norm from lag 1 on, over that at lag 1."""
+        if len(self.norms) < 2:
+            return 1.0
+        with np.errstate(all="ignore"):
+            return float(np.max(self.norms[1:]) / self.norms[1])
+
+    @cached_property
+    def zero_from(self) -> int | None:
+        """The lag from which on it is exactly 0."""
+        nonzero = np.flatnonzero(self.norms)
+        after = int(nonzero[-1]) + 1 if nonzero.size else 0
+        return after * self.every if after < len(self.norms) else None
+
+
+@dataclass(frozen=True, eq=False)
+class CellFlow:
+    """The gradient in one layer and direction.
+
+    Attributes
+    ----------
+    layer, reverse : int and bool
+    cell : str
+        "rnn", "lstm", ...
+    curves : dict of str to Curve
+        For each state, "h" and of an LSTM "c": of a gradient of h, of norm 1 for each sequence,
+        that enters this layer and direction at its own last step. How the recurrence passes
+        gradients back, whatever the loss and other layers do.
+    dh : ndarray, shape (T,)
+        ||dL/dh_t|| of the loss itself, over batch and units.
+    first : float
+        The same at the step of each sequence that is processed first: t = 0, in reverse its last.
+    share : ndarray, shape (steps,)
+        By lag from the end of each sequence, the share of dL/dW_hh that comes from the steps there:
+        <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
+    saturated : dict of str to ndarray, shape (T,)
+        Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
+        NaN where no sequence has the step.
+    retained : float or None
+        Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
+    radius, bound : float or None
+        Of an RNN: spectral radius of W_hh, and max |activation'| sigma_max(W_hh), the most that one
+        step back can multiply any gradient by (Pascanu et al., 2013).
+    nonfinite : NonFinite or None
+        The first value in this layer and direction that is NaN or infinite.
+    ragged : bool
+        Do sequences differ in length?
+    """
+
+    layer: int
+    reverse: bool
+    cell: str
+    curves: dict[str, Curve]
+    dh: Array
+    first: float
+    share: Array
+    saturated: dict[str, Array]
+    retained: float | None
+    radius: float | None
+    bound: float | None
+    nonfinite: Any
+    ragged: bool
+
+    @property
+    def name(self) -> str:
+        return f"layer {self.layer}" + ", reverse" * self.reverse
+
+    def parameter(self, kind: str) -> str:
+        """The name of its parameter of a kind, as "weight_hh"."""
+        return f"{kind}_l{self.layer}" + "_reverse" * self.reverse
+
+    @property
+    def state(self) -> str:
+        """That which carries the memory, and which verdicts are on: c where there is one."""
+        return "c" if "c" in self.curves else "h"
+
+    @property
+    def curve(self) -> Curve:
+        """That of `state`."""
+        return self.curves[self.state]
+
+    def saturation(self, gate: str) -> float:
+        """Mean of `saturated` over the steps."""
+        return float(np.nanmean(self.saturated[gate]))
+
+    @property
+    def far(self) -> float:
+        """Share of dL/dW_hh from lags beyond the horizon; 0 if it is infinite."""
+        beyond = np.arange(len(self.share)) > self.curve.horizon
+        return float(self.share[beyond].sum())
+
+    def tenth(self, last: bool) -> float:
+        """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
+        n = max(1, round(len(self.share) / 10))
+        return float(self.share[:n].sum() if last else self.share[-n:].sum())
+
+
+# --- by lag ---------------------------------------------------------------------------------------
+
+
+def by_lag(values: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
+    """Values (T, B) by step, as (steps, B) by lag from each sequence's end; and what is inside."""
+    lags = np.arange(int(lengths.max()))[:, None]
+    inside = lags < lengths
+    index = np.where(inside, lags if reverse else lengths - 1 - lags, 0)
+    taken = np.take_along_axis(np.asarray(values, np.float64), index, 0)
+    return np.where(inside, taken, 0.0), inside
+
+
+def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
+    """Root mean square over the sequences that are so long, of norms (T, B) by step.
+
+    Where a sequence ends the others are linked to what was: a change of those that take part is no
+    change of the gradient.
+    """
+    values, inside = by_lag(norms, lengths, reverse)
+    means, before = _rms(values, inside), _rms(values[:-1], inside[1:])
+    links = np.ones(len(means))
+    np.divide(means[:-1], before, where=(means[:-1] != before) & (before != 0), out=links[1:])
+    return np.asarray(means * np.cumprod(links))
+
+
+def _rms(values: Array, inside: Array) -> Array:
+    """Of each row, of what is inside."""
+    values = np.where(inside, values, 0.0)
+    largest = values.max(1, keepdims=True)
+    # Relative to the largest, as squares of small norms are 0.
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    squares = ((values / scale) ** 2).sum(1) / inside.sum(1)
+    return np.asarray(scale[:, 0] * np.sqrt(squares))
+
+
+# --- gradients that enter at the end --------------------------------------------------------------
+
+
+def unit_vectors(B: int, width: int, seed: int, k: int) -> Array:
+    """A random direction, of norm 1, for each sequence of layer and direction number k."""
+    u = np.random.default_rng((seed, k)).standard_normal((B, width))
+    return np.asarray(u / np.linalg.norm(u, axis=1, keepdims=True))
+
+
+def at_ends(vectors: Array, lengths: Array, T: int, reverse: bool) -> Array:
+    """(T, B, width): the vectors (B, width) at each sequence's last processed step, else 0."""
+    dy = np.zeros((T, *vectors.shape))
+    rows = np.flatnonzero(lengths)
+    dy[0 if reverse else lengths[rows] - 1, rows] = vectors[rows]
+    return dy
+
+
+def probe(
+    layer: Recurrent, tape: RecurrentTape, lengths: Array, k: int, seed: int
+) -> dict[str, Curve]:
+    """The curves of layer and direction number k, in the order of the state."""
+    T, B = tape.shape
+    number, reverse = divmod(k, 1 + layer.bidirectional)
+    every = layer.dilations[number]
+    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, bool(reverse))
+    back = getattr(functional, f"{layer._cell.name}_backward")
+    trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
+    norms = {"h": trace.dh_by_sequence, "c": trace.dc_by_sequence}
+    return {
+        state: Curve(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
+        for state, values in norms.items()
+        if values is not None
+    }
+
+
+# --- all numbers of a report ----------------------------------------------------------------------
+
+
+def measure(
+    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], lengths: Array, seed: int
+) -> tuple[CellFlow, ...]:
+    """The numbers of each layer and direction, from the full traces of the loss."""
+    cells = []
+    inside = np.arange(tape.shape[0])[:, None] < lengths
+    for k, trace in enumerate(traces):
+        radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
+        number, reverse = divmod(k, 1 + layer.bidirectional)
+        cells.append(
+            CellFlow(
+                layer=number,
+                reverse=bool(reverse),
+                cell=layer._cell.name,
+                curves=probe(layer, tape, lengths, k, seed),
+                dh=np.asarray(trace.dh, np.float64),
+                first=_first(trace.dh_by_sequence, lengths, reverse == 1),
+                share=_share_by_lag(trace, lengths, bool(reverse)),
+                saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
+                retained=_retained(layer, tape.cells[k], inside),
+                radius=radius,
+                bound=bound,
+                nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
+                ragged=bool((lengths != lengths.max()).any()),
+            )
+        )
+    return tuple(cells)
+
+
+def _first(norms: Array, lengths: Array, reverse: bool) -> float:
+    rows = np.flatnonzero(lengths)
+    return float(np.linalg.norm(norms[lengths[rows] - 1 if reverse else 0, rows]))
+
+
+def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
+    if not isinstance(layer, RNN) or layer.leak is not None or not np.isfinite(w_hh).all():
+        return None, None
+    return spectral_radius(w_hh), float(decay_bound(w_hh, layer.activation))
+
+
+def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
+    gate = RETAINS.get(layer._cell.name)
+    if gate is None or gate not in tape.names:  # an LSTM may have none of its own
+        return None
+    return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
+
+
+def _share_by_lag(trace: Trace, lengths: Array, reverse: bool) -> Array:
+    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    if not trace.source.plain_weights or trace.full is None:
+        return np.full(int(lengths.max()), np.nan)
+    parts = parts_of(trace.full, trace.weights[1])
+    # Relative to the largest element, as squares of small gradients are 0.
+    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
+    wholes = [part.whole.astype(np.float64) / scale for part in parts]
+    projections = [
+        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
+    ]
+    square = sum(float((whole**2).sum()) for whole in wholes)
+    by_sequence = sum(projections) / (scale * square)
+    return np.asarray(by_lag(by_sequence, lengths, reverse)[0].sum(1))

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Any recurrent model as a layer of bptt."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import io
+from ..grads import Array
+from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from ..recurrent import Recurrent
+
+__all__ = ["layer_of", "to_numpy"]
+
+LAYERS: dict[str, type[Any]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "mgu": MGU,
+    "slstm": SLSTM,
+    "lstm1997": LSTM1997,
+}
+OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
+BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
+TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
+PARAMETER = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l\d+(_reverse)?$")
+
+
+def to_numpy(value: Any) -> Any:
+    """A tensor's numbers; anything else as it is."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def layer_of(
+    model: Any, name: str | None = None, *, cell: str | None = None, **options: Any
+) -> Recurrent:
+    """Make a layer of what holds recurrent weights under PyTorch's names.
+
+    Parameters
+    ----------
+    model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
+        A layer is returned as it is. Of a module, weights and arguments are taken (its weights are
+        copied; PyTorch itself is not needed here). Of a dict, or of a file written by `bptt.save`
+        or by safetensors, names and shapes tell the sizes, the number of layers, directions,
+        biases and projection; a prefix of the names, as of ``lstm.weight_hh_l0``, is left out.
+    name : str, optional
+        The prefix, where there are several layers, as "lstm".
+    cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
+        If omitted, told by the number of gates: RNN 1, MGU 2, GRU 3, LSTM 4.
+    **options
+        For the layer's constructor, what shapes do not tell: ``activation="relu"``,
+        ``batch_first=True``, ...
+
+    Returns
+    -------
+    Recurrent
+        In float64 if all weights are, else in float32.
+
+    Raises
+    ------
+    ValueError
+        If names and shapes are not those of one such layer.
+    TypeError
+        If `model` is something else, or `cell` or options are given for what states its own.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt.flow import layer_of
+    >>> weights = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.zeros((12, 3))}
+    >>> layer_of(weights)
+    LSTM(2, 3, bias=False, dtype='float64')
+      weight_ih_l0  (12, 2)
+      weight_hh_l0  (12, 3)
+      60 parameters
+    """
+    where = "layer_of"
+    if isinstance(model, (str, os.PathLike)):
+        return _of_arrays(where, io.load(model), name, cell, options)
+    if isinstance(model, Mapping):
+        return _of_arrays(where, model, name, cell, options)
+    known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES
+    if not known:
+        raise TypeError(
+            f"{where}: model is of type {type(model).__name__}, expected a recurrent layer of bptt "
+            "or PyTorch, a dict of its parameters, or a file of them"
+        )
+    if name is not None or cell is not None or options:
+        raise TypeError(
+            f"{where}: name, cell or options are given, expected none: "
+            f"{type(model).__name__} states its own"
+        )
+    return model if isinstance(model, Recurrent) else _of_torch(where, model)
+
+
+def _of_torch(where: str, module: Any) -> Recurrent:
+    options = {
+        "num_layers": module.num_layers,
+        "bias": bool(module.bias),
+        "batch_first": module.batch_first,
+        "dropout": float(module.dropout) if module.training else 0.0,
+        "bidirectional": module.bidirectional,
+    }
+    cell = TORCH_MODES[module.mode]
+    if cell == "rnn":
+        options["activation"] = module.mode.removeprefix("RNN_").lower()
+    if getattr(module, "proj_size", 0):
+        options["proj_size"] = module.proj_size
+    state = {k: _array(where, k, v) for k, v in module.state_dict().items()}
+    return _filled(LAYERS[cell], module.input_size, module.hidden_size, options, state)
+
+
+def _of_arrays(
+    where: str, arrays: Mapping[str, Any], name: str | None, cell: str | None, given: dict[str, Any]
+) -> Recurrent:
+    own = _one_layer(where, arrays, name)
+    found = {k: _array(where, k, v) for k, v in own.items()}
+    if cell is not None and cell not in LAYERS:
+        raise ValueError(f"{where}: cell is {cell!r}, expected one of {', '.join(LAYERS)}")
+    for needed in ("weight_ih_l0", "weight_hh_l0"):
+        if needed not in found or found[needed].ndim != 2:
+            raise ValueError(f"{where}: model has no matrix {needed}, expected one")
+    (rows, width), inputs = found["weight_hh_l0"].shape, found["weight_ih_l0"].shape[1]
+    projected = found.get("weight_hr_l0")
+    hidden = projected.shape[-1] if projected is not None else width
+    if cell in OWN_WIDTH:
+        hidden = rows // OWN_WIDTH[cell]
+    gates, rest = divmod(rows, max(hidden, 1))
+    if rest or (cell is None and gates not in BY_GATES):
+        raise ValueError(
+            f"{where}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
+        )
+    options: dict[str, Any] = {
+        "num_layers": 1 + max(int(k.split("_l")[1].split("_")[0]) for k in found),
+        "bias": "bias_ih_l0" in found,
+        "bidirectional": "weight_hh_l0_reverse" in found,
+    }
+    if projected is not None:
+        options["proj_size"] = len(projected)
+    if "peephole_l0" in found:
+        options["peepholes"] = True
+    kind = LAYERS[cell or BY_GATES[gates]]
+    return _filled(kind, inputs, hidden, options | given, found)
+
+
+def _filled(
+    kind: type[Any], inputs: int, hidden: int, options: dict[str, Any], arrays: dict[str, Array]
+) -> Recurrent:
+    wide = all(a.dtype == np.float64 for a in arrays.values())
+    dtype = "float64" if wide else "float32"
+    layer: Recurrent = kind(inputs, hidden, **{"dtype": dtype, **options})
+    layer.load(arrays)
+    return layer
+
+
+def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The parameters of one layer among all arrays, without their prefix."""
+    layers: dict[str, dict[str, Any]] = {}
+    for key, value in arrays.items():
+        found = PARAMETER.search(key)
+        if found and (found.start() == 0 or key[found.start() - 1] == "."):
+            layers.setdefault(key[: found.start()].rstrip("."), {})[found[0]] = value
+    if not layers:
+        names = ", ".join(list(arrays)[:6]) or "none"
+        raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")
+    if name is None and len(layers) == 1:
+        return next(iter(layers.values()))
+    if name not in layers:
+        has = f"name is {name!r}" if name is not None else "name is missing"
+        raise ValueError(f"{where}: {has}, expected one of {', '.join(map(repr, layers))}")
+    return layers[name]
+
+
+def _array(where: str, name: str, value: Any) -> Array:
+    array = np.asarray(to_numpy(value))
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+    return array

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""The pictures of a report and of a monitor."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .measure import CellFlow, Curve
+from .verdict import number
+
+if TYPE_CHECKING:
+    from .report import FlowReport
+
+__all__ = ["draw", "draw_records"]
+
+# Okabe & Ito (2008): told apart by colour-blind readers.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+FONT = {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10}
+GATES = ("-", "--", "-.", ":")
+
+
+def new_figure(where: str, width: float, height: float) -> Any:
+    """An empty matplotlib figure that belongs to no window."""
+    try:
+        figure = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ImportError(
+            f'{where}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
+        ) from error
+    return figure.Figure((width, height), dpi=100, layout="constrained")
+
+
+def style() -> Any:
+    """A context in which figures have readable fonts, whatever the user's own settings."""
+    return importlib.import_module("matplotlib").rc_context({**FONT, "axes.grid": True})
+
+
+def colour(cell: CellFlow) -> str:
+    return COLOURS[cell.layer % len(COLOURS)]
+
+
+def draw(report: FlowReport) -> Any:
+    """Norms by lag, cumulative shares, saturation."""
+    figure = new_figure("plot", 11, 8.4)
+    with style():
+        axes = figure.subplot_mosaic([["lag", "lag"], ["share", "gates"]])
+        _draw_lags(axes["lag"], report)
+        _draw_shares(axes["share"], report)
+        _draw_gates(axes["gates"], report)
+    for panel in axes.values():
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_lags(axes: Any, report: FlowReport) -> None:
+    reach = max(c.curve.reach for c in report.cells)
+    lowest = float(np.finfo(report.dtype).smallest_subnormal)
+    rows = 0
+    for cell in report.cells:
+        for state, curve in cell.curves.items():
+            main = state == cell.state
+            label = f"{cell.name}, $\\|dL/d{state}\\|$" + (_label(curve) if main else "")
+            axes.plot(
+                np.arange(len(curve.norms)) * curve.every,
+                np.where(curve.norms > 0, curve.norms, np.nan), "--" if cell.reverse else "-",
+                color=colour(cell), lw=2.2 if main else 1, alpha=1 if main else 0.6, label=label,
+            )  # fmt: skip
+        curve = cell.curve
+        if curve.horizon < curve.reach and curve.norms[1] > 0:
+            axes.plot(curve.horizon, 0.01 * curve.norms[1], "o", color=colour(cell), mec="white")
+        if curve.zero_from is not None:
+            rows += 1
+            axes.plot(
+                [curve.zero_from, curve.reach], [lowest / 10 ** (2 * rows)] * 2,
+                "--" if cell.reverse else "-", color=colour(cell), lw=4, alpha=0.6,
+            )  # fmt: skip
+    axes.set_yscale("log")
+    bottom, top = axes.get_ylim()
+    if bottom < lowest * 1e6:
+        axes.axhline(lowest, color="0.35", ls=":", lw=1.2)
+        zeros = "; thick: exactly 0" if rows else ""
+        axes.annotate(
+            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (reach, lowest), (0, 4),
+            textcoords="offset points", ha="right", color="0.35", fontsize=10,
+        )  # fmt: skip
+        axes.set_ylim(lowest / 10 ** (2 * rows + 2), top)
+    axes.set_xlim(0, max(reach, 1))
+    axes.set(
+        title="A gradient of norm 1 that enters at the last step, on its way back",
+        xlabel="lag: steps before the end of a sequence",
+        ylabel="norm of the gradient (root mean square)",
+    )
+    axes.legend(loc="best")
+
+
+def _label(curve: Curve) -> str:
+    inside = curve.horizon < curve.reach
+    horizon = f", horizon {number(curve.horizon)} (dot)" if inside else ""
+    return horizon + (f", 0 from lag {curve.zero_from}" if curve.zero_from is not None else "")
+
+
+def _draw_shares(axes: Any, report: FlowReport) -> None:
+    steps = max(len(c.share) for c in report.cells)
+    for cell in report.cells:
+        total = 100 * np.cumsum(cell.share)
+        axes.plot(total, "--" if cell.reverse else "-", color=colour(cell), lw=2.2, label=cell.name)
+    axes.axhline(100, color="0.35", ls=":", lw=1.2)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlim(0, max(steps - 1, 1))
+    axes.set(
+        title="Where $dL/dW_{hh}$ of the loss comes from",
+        xlabel="lag: steps before the end of a sequence",
+        ylabel="share of all lags up to here (%)",
+    )
+    axes.legend(loc="best")
+
+
+def _draw_gates(axes: Any, report: FlowReport) -> None:
+    off = "relu" in report.model
+    for cell in report.cells:
+        several = len(cell.saturated) > 1
+        for gate, line in zip(cell.saturated, GATES):
+            axes.plot(
+                100 * cell.saturated[gate], line if several or not cell.reverse else "--",
+                color=colour(cell), lw=0.9 if cell.reverse else 1.6,
+                label=cell.name + (f", {gate}" if several else ""),
+            )  # fmt: skip
+    axes.set_ylim(-3, 103)
+    axes.set_xlim(0, max(len(report.cells[0].dh) - 1, 1))
+    axes.set(
+        title="Units that are off" if off else "Saturated units (within 0.01 of an end)",
+        xlabel="time step $t$",
+        ylabel="units (%)",
+    )
+    axes.legend(loc="best", ncols=2, fontsize=9)
+
+
+# --- a monitor's ----------------------------------------------------------------------------------
+
+
+def draw_records(records: Sequence[dict[str, Any]]) -> Any:
+    """The horizon, and the norms at the last and first step, over the updates."""
+    figure = new_figure("plot", 9, 6)
+    names = [cell["name"] for cell in records[0]["cells"]] if records else []
+    steps = [record["step"] for record in records]
+    with style():
+        above, below = figure.subplots(2, sharex=True)
+        for k, name in enumerate(names):
+            cells = [record["cells"][k] for record in records]
+
+            def values(key: str, cells: list[dict[str, Any]] = cells) -> Any:
+                return np.array([cell[key] for cell in cells], np.float64)  # None becomes NaN
+
+            how = {"color": COLOURS[k % len(COLOURS)], "marker": ".", "lw": 1.6}
+            above.plot(steps, values("horizon"), label=name, **how)
+            below.plot(steps, _positive(values("last")), label=f"{name}, last step", **how)
+            below.plot(steps, _positive(values("first")), "--", label=f"{name}, first step", **how)
+        above.set(title="Memory horizon (a gap: beyond the sequence)", ylabel="steps")
+        above.set_ylim(bottom=0)
+        below.set(title="Norm of the gradient of the state", xlabel="update", ylabel="norm")
+        below.set_yscale("log")
+    for panel in (above, below):
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        if names:
+            panel.legend(loc="best")
+    return figure
+
+
+def _positive(values: Any) -> Any:
+    return np.where(values > 0, values, np.nan)

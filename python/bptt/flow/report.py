@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""`gradient_flow`, and what it returns."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._convert import as_count
+from .._sequences import as_lengths, time_major
+from ..grads import Array
+from ..io import Path, write_atomically
+from ..recurrent import Recurrent
+from .advice import Advice, advise
+from .measure import CellFlow, at_ends, measure, unit_vectors
+from .models import layer_of, to_numpy
+from .starts import Study
+from .text import as_rich, as_text
+from .verdict import KINDS, judge
+
+__all__ = ["FlowReport", "gradient_flow"]
+
+OWN = "your own"  # a loss that is no probe
+
+Loss = str | Callable[[Array], tuple[float, ArrayLike]]
+
+
+@dataclass(frozen=True, eq=False)
+class FlowReport:
+    """Where the gradient of a recurrent model goes; made by `gradient_flow`.
+
+    ``print(report)`` shows it as text, a notebook as a page.
+
+    Attributes
+    ----------
+    verdict : str
+        The worst of `verdicts`: "non-finite", "exploding", "dead", "vanishing", "healthy" or
+        "too short" (fewer than 4 steps).
+    cells : tuple of CellFlow
+        The numbers of each layer and direction, in the order of the state.
+    verdicts : tuple of str
+        A sentence on each of them, the verdict first.
+    advice : tuple of Advice
+        What to change, each with the number that led to it; empty if nothing asks for it.
+    norms : dict of str to float
+        Euclidean norm of the gradient of each parameter.
+    value : float or None
+        Of the loss, if a function gave it.
+    loss, model : str
+        What they are, in words.
+    dtype : numpy.dtype
+        What all was computed in: that of the model.
+    lengths : ndarray, shape (B,)
+    """
+
+    cells: tuple[CellFlow, ...]
+    verdicts: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    norms: dict[str, float]
+    value: float | None
+    loss: str
+    model: str
+    dtype: np.dtype[Any]
+    lengths: Array
+
+    @property
+    def verdict(self) -> str:
+        return min((v.split(":")[0] for v in self.verdicts), key=KINDS.index)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def __rich__(self) -> Any:
+        return as_rich(self)
+
+    def __repr__(self) -> str:
+        return f"FlowReport({self.verdict}: {self.model})"
+
+    def _repr_html_(self) -> str:
+        from .html import fragment
+
+        return fragment(self)
+
+    def plot(self) -> Any:
+        """Draw the gradient by lag, the shares of dL/dW_hh and the saturation of the gates.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        from .plot import draw
+
+        return draw(self)
+
+    def to_html(self, path: Path | None = None) -> str:
+        """Return the report as one page with its pictures inside, and write it to a file.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            The file, written whole or not at all.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        OSError, ValueError
+            If the file cannot be written.
+        """
+        from .html import page
+
+        text = page(self)
+        if path is not None:
+            content = text.encode()
+            write_atomically(os.path.realpath(os.fspath(path)), lambda file: file.write(content))
+        return text
+
+
+def gradient_flow(
+    model: Any,
+    x: ArrayLike,
+    dy: ArrayLike | None = None,
+    *,
+    loss: Loss = "last",
+    lengths: ArrayLike | None = None,
+    seed: int = 0,
+) -> FlowReport:
+    """Measure where a recurrent model's gradient goes on one batch, and say it in words.
+
+    The model runs forward and backward as in training, in its own dtype, so that what float32
+    rounds to zero is seen as zero. It is not changed. Two things are measured:
+
+    - the gradient of the loss: ||dL/dh_t||, each step's share of dL/dW_hh, saturated gates;
+    - for each layer and direction, a gradient of norm 1 that enters at its last step: how it grows
+      or fades on its way back, whatever the loss and the other layers are. The verdict is on this.
+
+    Parameters
+    ----------
+    model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
+        As in `layer_of`, which also takes what a file does not say, as the activation of an RNN.
+    x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
+        Input, best a batch of the task: gradients depend on it.
+    dy : array_like, shape of the model's output, optional
+        Gradient of your loss with respect to the output.
+    loss : {"last", "every"} or callable, optional
+        If there is no `dy`. "last": L = sum over sequences b of <u_b, h_b>, with h_b the last
+        output of b in each direction of the top layer and u_b a random vector of norm 1. "every":
+        the same with all outputs of b in place of its last one. Or a function of the output y that
+        returns the loss and its gradient, as ``lambda y: bptt.mse(y, target)``.
+    lengths : array_like of int, shape (B,), optional
+    seed : int, optional
+        Of the random vectors.
+
+    Returns
+    -------
+    FlowReport
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or no sequence has a step.
+    TypeError
+        If `model` is of another type, or something is not real numbers.
+
+    References
+    ----------
+    Bengio, Simard & Frasconi (1994), IEEE Transactions on Neural Networks 5(2);
+    Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> x = np.random.default_rng(0).standard_normal((200, 8, 4))
+    >>> report = bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x)
+    >>> report.verdict
+    'vanishing'
+    """
+    where = "gradient_flow"
+    layer = copy.deepcopy(layer_of(model))  # the n-th call of forward draws the n-th masks
+    seed = as_count(where, "seed", seed, 0)
+    given = _batch(layer, to_numpy(x))
+    T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
+    all_lengths = as_lengths(where, to_numpy(lengths), T, B)
+    ends = np.full(B, T) if all_lengths is None else all_lengths
+    if not ends.any():
+        raise ValueError(f"{where}: x has {T} steps of {B} sequences, expected at least one")
+    y, _, tape = copy.deepcopy(layer).forward(given, lengths=ends)
+    value, words, gradient = _loss(where, layer, y, dy, loss, ends, seed)
+    with np.errstate(all="ignore"):
+        grads = tape.layer.backward(tape, gradient, trace="full")
+        assert grads.trace is not None
+        cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
+    judged = [judge(cell) for cell in cells]
+    study = Study(
+        layer, given, ends, seed, cells, [kind for kind, _ in judged], grads.params,
+        own_loss=words == OWN, entering=_entering(layer, gradient, ends),
+    )  # fmt: skip
+    return FlowReport(
+        cells=cells,
+        verdicts=tuple(text for _, text in judged),
+        advice=advise(study),
+        norms={k: float(np.linalg.norm(g.astype(np.float64))) for k, g in grads.params.items()},
+        value=value,
+        loss=words,
+        model=repr(layer).splitlines()[0],
+        dtype=layer.dtype,
+        lengths=ends,
+    )
+
+
+def _batch(layer: Recurrent, x: Any) -> Array:
+    """x with an axis for the batch."""
+    array = np.asarray(x)
+    return array if array.ndim != 2 else np.expand_dims(array, 0 if layer.batch_first else 1)
+
+
+def _loss(
+    where: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
+) -> tuple[float | None, str, Any]:
+    """The loss's value, what it is, and its gradient in the shape of y."""
+    if dy is not None:
+        if loss != "last":
+            raise ValueError(f"{where}: dy and loss are both given, expected one of them")
+        return None, OWN, _batch(layer, to_numpy(dy))
+    if callable(loss):
+        value, gradient = loss(y)
+        return float(value), OWN, to_numpy(gradient)
+    if loss not in ("last", "every"):
+        raise ValueError(f"{where}: loss is {loss!r}, expected 'last', 'every' or a function")
+    T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
+    directions = 1 + layer.bidirectional
+    parts = []
+    for reverse in range(directions):
+        k = (layer.num_layers - 1) * directions + reverse
+        u = unit_vectors(B, layer._width, seed, k)
+        inside = (np.arange(T)[:, None] < lengths)[..., None]
+        parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
+    gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
+    words = {
+        "last": "on the last step: L = sum of <u_b, h_b> over sequences b, with random unit vectors"
+        f" u_b (seed {seed})",
+        "every": "on every step: L = sum of <u_b, h_tb> over steps and sequences b, with random "
+        f"unit vectors u_b (seed {seed})",
+    }[loss]
+    return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient
+
+
+def _entering(layer: Recurrent, gradient: Any, lengths: Array) -> float:
+    dy = np.asarray(gradient, np.float64)
+    dy = dy.swapaxes(0, 1) if layer.batch_first else dy
+    halves = np.split(dy, 1 + layer.bidirectional, axis=-1)
+    norms = np.linalg.norm(np.stack(halves), axis=-1)[:, np.arange(len(dy))[:, None] < lengths]
+    return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

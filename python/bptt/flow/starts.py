@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Other starts of the same model, tried on the same batch: what they do to the gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from .. import init
+from ..grads import Array
+from ..layers import GRU, LSTM, RNN
+from ..recurrent import Recurrent
+from .measure import CellFlow, Curve, probe
+from .verdict import course
+
+__all__ = ["Study", "Trial", "try_starts"]
+
+Change = Callable[[Recurrent], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What advice is made of: the model, its batch, and what was measured."""
+
+    layer: Recurrent
+    x: Array
+    lengths: Array
+    seed: int
+    cells: Sequence[CellFlow]
+    kinds: Sequence[str]  # verdicts on them
+    params: dict[str, Array]  # gradients of the loss
+    own_loss: bool  # or that of the probe
+    entering: float  # 95 % quantile over steps and sequences of ||dL/dy||, where it is not 0
+
+    def of(self, kind: str) -> list[CellFlow]:
+        return [c for c, k in zip(self.cells, self.kinds) if k == kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    name: str
+    curves: Sequence[Curve]  # of each layer and direction
+
+    def helps(self, before: Curve, kind: str, k: int) -> bool:
+        """Is layer and direction number k healthy now, or vanishing later by a fifth?"""
+        if kind not in ("vanishing", "exploding"):
+            return False
+        after = course(self.curves[k])
+        longer = self.curves[k].horizon > 1.2 * before.horizon
+        return after == "healthy" or (kind == after == "vanishing" and longer)
+
+
+def try_starts(study: Study) -> list[Trial]:
+    """All that the field knows for the cell; without those that overflow."""
+    trials = []
+    for name, change in _candidates(study).items():
+        with np.errstate(all="ignore"):
+            layer = copy.deepcopy(study.layer)
+            change(layer)
+            tape = layer.forward(study.x, lengths=study.lengths)[2]
+            curves = [
+                probe(layer, tape, study.lengths, k, study.seed)[c.state]
+                for k, c in enumerate(study.cells)
+            ]
+        if all(np.isfinite(c.norms).all() for c in curves):
+            trials.append(Trial(name, curves))
+    return trials
+
+
+def _candidates(study: Study) -> dict[str, Change]:
+    """Changes of the start by the calls that make them."""
+    layer, steps = study.layer, int(study.lengths.max())
+    if isinstance(layer, RNN):
+        found: dict[str, Change] = {
+            "bptt.init.orthogonal(w) for each weight_hh": partial(_orthogonal, seed=study.seed)
+        }
+        if layer.activation == "relu":
+            found["bptt.init.irnn(layer)"] = init.irnn
+        return found
+    own_gates = getattr(layer, "forget_gate", "own") == "own"
+    if not isinstance(layer, (LSTM, GRU)) or not layer.bias or not own_gates or steps < 2:
+        return {}
+    chrono = partial(init.chrono, t_max=steps, rng=study.seed)
+    found = {f"bptt.init.chrono(layer, t_max={steps})": chrono}
+    if isinstance(layer, LSTM):
+        f = 0.01 ** (1 / steps)  # f^steps = 1 %: open enough for a horizon of so many
+        bias = round(math.log(f / (1 - f)), 1)
+        found[f"bptt.init.forget_bias(layer, {bias})"] = partial(init.forget_bias, value=bias)
+    return found
+
+
+def _orthogonal(layer: Recurrent, seed: int) -> None:
+    for name, w in layer.parameters.items():
+        if name.startswith("weight_hh"):
+            init.orthogonal(w, seed)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""What the numbers mean, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .measure import CellFlow, Curve
+
+__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place"]
+
+KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
+EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
+SHORTEST = 4  # norms by lag
+
+
+def number(value: float) -> str:
+    """Three digits, without needless zeros and with no exponent where it is short."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    if not math.isfinite(share):
+        return "n/a"
+    return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{100 * share:.3g} %"
+
+
+def place(nonfinite: Any, cell: CellFlow) -> str:
+    """Where the value is: all that is known of it."""
+    p = nonfinite
+    kind = "state" if p.gate in cell.curves else "gate"
+    return (
+        f"{cell.name}, step {p.step}, sequence {p.sequence}, {kind} {p.gate}, unit {p.unit} "
+        f"({p.phase})"
+    )
+
+
+def judge(cell: CellFlow) -> tuple[str, str]:
+    """One of `KINDS`, and a sentence that begins with it."""
+    curve = cell.curve
+    if cell.nonfinite is not None:
+        return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
+    if not np.isfinite(curve.norms).all():
+        return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
+    if not cell.dh.any():
+        return "dead", "dead: the gradient of the loss is exactly zero at every step"
+    if len(curve.norms) < SHORTEST:
+        steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
+        return "too short", f"too short: over {steps} nothing can be said of a decay"
+    if died(curve):
+        assert curve.zero_from is not None
+        where = _before(cell, curve.zero_from - 1)
+        return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
+    if course(curve) == "exploding":
+        size = f"to {number(curve.growth)} times its size at lag 1"
+        return "exploding", f"exploding: {_speed(curve)}, {size}"
+    if course(curve) == "vanishing":
+        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
+    kept = curve.norms[1:] / curve.norms[1]
+    return "healthy", (
+        f"healthy: over {curve.reach + 1} steps the gradient stays between "
+        f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
+    )
+
+
+def course(curve: Curve) -> str:
+    """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?"""
+    if curve.growth > EXPLODED:
+        return "exploding"
+    return "vanishing" if curve.horizon < curve.reach else "healthy"
+
+
+def died(curve: Curve) -> bool:
+    """Zero at once, which rounding does not explain."""
+    if not curve.zero_from:
+        return curve.zero_from == 0
+    return bool(curve.norms[curve.zero_from // curve.every - 1] > curve.safe)
+
+
+def _speed(curve: Curve) -> str:
+    """The slope where it explains what happens, else what happens."""
+    if course(curve) == "exploding":
+        steps = float(np.argmax(curve.norms)) * curve.every
+        happened = math.log10(curve.growth)
+        words = f"the gradient grows for {number(steps)} steps"
+    else:
+        steps, happened = curve.horizon, -2.0
+        words = f"the gradient is down to 1 % after {number(steps)} steps"
+    explained = steps * math.log10(curve.factor) if curve.factor > 0 else math.nan
+    if not 0.5 < explained / happened < 2:
+        return words
+    moves = "grows" if happened > 0 else "loses"
+    return f"the gradient {moves} 10x every {number(curve.tenfold)} steps"
+
+
+def _before(cell: CellFlow, lag: float) -> str:
+    """The steps that are more than `lag` steps before the end, in the array's own index."""
+    if cell.ragged:
+        return f"more than {number(math.floor(lag))} steps before the end of a sequence"
+    if cell.reverse:
+        return f"after t = {math.floor(lag)}"
+    return f"before t = {len(cell.dh) - 1 - math.floor(lag)}"
+
+
+def _share(cell: CellFlow) -> str:
+    if math.isnan(cell.far):
+        return ""
+    horizon = cell.curve.horizon
+    steps = (
+        f"lags above {math.floor(horizon)}" if cell.ragged else f"steps {_before(cell, horizon)}"
+    )
+    return f"; {steps} contribute {percent(cell.far)} of dL/dW_hh"
+
+
+def _underflow(cell: CellFlow) -> str:
+    curve = cell.curve
+    if curve.zero_from is None:
+        return ""
+    where = _before(cell, curve.zero_from - 1)
+    return f", to exactly zero {where} ({curve.dtype} underflow)"

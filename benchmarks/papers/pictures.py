@@ -103,7 +103,7 @@ def temporal_order_2013(folder: Path) -> Figure:
         x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
         needed.scatter(x, [r["updates"] for r in solved], **style)
     rates.set(title="Success rate", xlabel="length T", ylabel="share of seeds", ylim=(-0.05, 1.05))
-    needed.set(title="Updates of the runs that succeed", xlabel="length T", yscale="log")
+    needed.set(title="Runs that succeed", xlabel="length T", ylabel="updates", yscale="log")
     for panel in (rates, needed):
         panel.set_xticks(lengths)
         panel.legend(fontsize=8)
@@ -140,12 +140,12 @@ def curves(folder: Path) -> Figure:
             label = None if kind in labelled else kind
             panel.plot(*zip(*run["curve"]), color=colors[kind], label=label, linewidth=1.2)
             labelled.add(kind)
-        panel.set(xlabel="updates", yscale="log")
+        panel.set(xlabel="updates")
     adding.axhline(1 / 6, color=RED, linestyle="--", label="always 1: 0.1667")
-    adding.set(title="Adding, T = 200", ylabel="mean squared error, test", ylim=(None, 0.5))
+    adding.set(title="Adding, T = 200", ylabel="mean squared error, test", yscale="log")
     baseline = read(folder, "copy_2018")[0]["baseline"]
     copying.axhline(baseline, color=RED, linestyle="--", label=f"no memory: {baseline:.4f}")
-    copying.set(title="Copy memory, T = 100", ylabel="cross-entropy, nats a step", ylim=(None, 2.5))
+    copying.set(title="Copy memory, T = 100", ylabel="cross-entropy, nats a step", ylim=(0, 0.5))
     for panel in (adding, copying):
         panel.legend(fontsize=8)
     return figure

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from .runs import Result, load, of_variant, read
 
 BLUE, ORANGE, GREEN, RED, GREY = "#1f6fb4", "#e07b00", "#2a9d4a", "#c0392b", "#777777"
+PURPLE = "#8e44ad"
+COLORS = {"RNN": GREY, "IRNN": ORANGE, "LSTM": BLUE, "LSTM, chrono": PURPLE, "GRU": GREEN}
 
 
 def canvas(width: float, height: float, panels: int) -> tuple[Figure, Any]:
@@ -26,18 +27,17 @@ def found(runs: list[Result], key: str) -> list[float]:
 
 def lstm_1997(folder: Path) -> Figure:
     """How many sequences each run needed, beside the published mean."""
-    figure, (order, adding, reber) = canvas(13, 4, 3)
+    figure, (order, adding, reber) = canvas(15, 4.2, 3)
 
     runs = read(folder, "temporal_order_1997")
-    needed = found(runs, "sequences")
+    needed = [n / 1000 for n in found(runs, "sequences")]
     order.hist(needed, bins=25, color=BLUE)
-    order.axvline(31_390, color=RED, label="published mean, 31,390")
+    order.axvline(31.39, color=RED, label="published mean, 31,390")
     order.axvline(sum(needed) / len(needed), color=BLUE, linestyle="--", label="measured mean")
     order.set(
         title=f"6a, temporal order: {len(needed)} of {len(runs)} runs stop",
-        xlabel="sequences until the stopping rule holds",
+        xlabel="thousand sequences until the stopping rule holds",
         ylabel="runs",
-        xticks=range(0, 200_001, 50_000),
     )
 
     runs = sorted(read(folder, "adding_1997"), key=lambda run: run["seed"])
@@ -45,14 +45,13 @@ def lstm_1997(folder: Path) -> Figure:
         ("sequences_99", GREEN, "99 % of the last 2000 right"),
         ("sequences", BLUE, "the paper's rule: all 2000 right"),
     ):
-        points = [(run[key], run["seed"]) for run in runs if run[key] is not None]
+        points = [(run[key] / 1000, run["seed"]) for run in runs if run[key] is not None]
         adding.scatter(*zip(*points), color=color, label=label)
-    adding.axvline(74_000, color=RED, label="published mean, 74,000")
+    adding.axvline(74, color=RED, label="published mean, 74,000")
     adding.set(
         title=f"4, adding: {len(found(runs, 'sequences'))} of {len(runs)} runs stop",
-        xlabel="sequences", ylabel="seed", xscale="log",
+        xlabel="thousand sequences", ylabel="seed", xlim=(0, None),
     )  # fmt: skip
-    adding.xaxis.set_minor_formatter(NullFormatter())
     adding.set_yticks([run["seed"] for run in runs])
     adding.set_ylim(-0.7, len(runs) + 2.5)
 
@@ -61,16 +60,16 @@ def lstm_1997(folder: Path) -> Figure:
     for row, settings in enumerate(experiment.variants):
         own = of_variant(runs, settings)
         names.append(experiment.row(settings, own)[0].replace(", ", "\n", 1))
-        for key, color, marker in (("strings_inner", GREEN, "|"), ("strings", BLUE, "o")):
+        for key, color, marker in (("strings_inner", GREEN, "x"), ("strings", BLUE, "o")):
             points = found(own, key)
             reber.scatter(points, [row] * len(points), color=color, marker=marker)
     published = [39_740, 21_730, 14_060, 9_500, 8_440]
     reber.scatter(published, range(5), color=RED, marker="D", label="published mean, all symbols")
     reber.scatter([], [], color=BLUE, label="all symbols right")
-    reber.scatter([], [], color=GREEN, marker="|", label="all right but the one to remember")
+    reber.scatter([], [], color=GREEN, marker="x", label="all right but the one to remember")
     reber.set(title="1, embedded Reber grammar", xlabel="strings", xscale="log")
     reber.set_yticks(range(len(names)), names)
-    reber.set_ylim(len(names) - 0.5, -2.2)
+    reber.set_ylim(len(names) - 0.5, -2.6)
 
     for panel in (order, adding, reber):
         panel.legend(fontsize=8, loc="upper right")
@@ -104,7 +103,7 @@ def temporal_order_2013(folder: Path) -> Figure:
         x = [r["settings"]["shortest"] + 0.6 * shift for r in solved]
         needed.scatter(x, [r["updates"] for r in solved], **style)
     rates.set(title="Success rate", xlabel="length T", ylabel="share of seeds", ylim=(-0.05, 1.05))
-    needed.set(title="Updates of the runs that succeed", xlabel="length T", yscale="log")
+    needed.set(title="Runs that succeed", xlabel="length T", ylabel="updates", yscale="log")
     for panel in (rates, needed):
         panel.set_xticks(lengths)
         panel.legend(fontsize=8)
@@ -132,13 +131,8 @@ def curves(folder: Path) -> Figure:
     """Adding of 2015 and copying of 2018: the loss as it falls, or not, below its baseline."""
     figure, (adding, copying) = canvas(12, 4.2, 2)
     for panel, name, key, colors in (
-        (
-            adding,
-            "adding_2015",
-            "cell",
-            {"RNN": GREY, "IRNN": ORANGE, "LSTM": BLUE, "LSTM, chrono": RED, "GRU": GREEN},
-        ),
-        (copying, "copy_2018", "start", {"standard": GREY, "chrono": BLUE}),
+        (adding, "adding_2015", "cell", COLORS),
+        (copying, "copy_2018", "start", {"standard": BLUE, "chrono": PURPLE}),
     ):
         labelled = set()
         for run in read(folder, name):
@@ -146,12 +140,12 @@ def curves(folder: Path) -> Figure:
             label = None if kind in labelled else kind
             panel.plot(*zip(*run["curve"]), color=colors[kind], label=label, linewidth=1.2)
             labelled.add(kind)
-        panel.set(xlabel="updates", yscale="log")
+        panel.set(xlabel="updates")
     adding.axhline(1 / 6, color=RED, linestyle="--", label="always 1: 0.1667")
-    adding.set(title="Adding, T = 200", ylabel="mean squared error, test", ylim=(None, 0.5))
+    adding.set(title="Adding, T = 200", ylabel="mean squared error, test", yscale="log")
     baseline = read(folder, "copy_2018")[0]["baseline"]
     copying.axhline(baseline, color=RED, linestyle="--", label=f"no memory: {baseline:.4f}")
-    copying.set(title="Copy memory, T = 100", ylabel="cross-entropy, nats a step", ylim=(None, 2.5))
+    copying.set(title="Copy memory, T = 100", ylabel="cross-entropy, nats a step", ylim=(0, 0.5))
     for panel in (adding, copying):
         panel.legend(fontsize=8)
     return figure

@@ -195,6 +195,60 @@ def calls() -> None:
     table("One call with T = B = 1, I = H", "cell | H | without a tape | with one", rows)
 
 
+def tracing() -> None:
+    """`trace=True`, and a sample of `FlowMonitor` made of it, beside a plain training step."""
+    rows = []
+    for cell in ("LSTM", "GRU", "RNN"):
+        for T, B, I, H in [(100, 16, 32, 64), (100, 32, 64, 128), (100, 64, 128, 256),
+                           (1000, 8, 32, 64), (100, 1, 16, 32)]:  # fmt: skip
+            layer = getattr(bptt, cell)(I, H, seed=0)
+            x = np.random.default_rng(0).standard_normal((T, B, I)).astype("float32")
+            dy = np.ones((T, B, H), "float32")
+            monitor = bptt.FlowMonitor(on_alert=lambda alert: None)
+
+            def step(
+                trace: bool,
+                sample: bool,
+                layer: Any = layer,
+                x: Any = x,
+                dy: Any = dy,
+                monitor: Any = monitor,
+            ) -> Run:
+                def run() -> None:
+                    grads = layer.backward(layer.forward(x)[2], dy, trace=trace)
+                    if sample:
+                        monitor.update(0, grads.trace)
+
+                return run
+
+            best = minima(
+                {
+                    "plain": step(False, False),
+                    "trace": step(True, False),
+                    "sample": step(True, True),
+                },
+                1.0,
+            )
+            plain = best["plain"]
+            rows.append(
+                [
+                    cell,
+                    f"{T}, {B}, {I}, {H}",
+                    f"{plain * 1e3:.2f} ms",
+                    f"{(best['trace'] / plain - 1):.1%}",
+                ]
+                + [
+                    f"{(best['sample'] - plain) * 1e3:.2f} ms",
+                    f"{(best['sample'] / plain - 1) / 50:.2%}",
+                ]
+            )
+    table(
+        "Looking at the gradient",
+        "cell | T, B, I, H | one step | trace | a sample | every 50 steps",
+        rows,
+    )
+
+
 CHILD = """
 import resource, sys, time
 import numpy as np
@@ -300,7 +354,9 @@ def imports() -> None:
     table("Imports and size", "what | measured", rows)
 
 
-TABLES = {f.__name__: f for f in (ragged, widths, float64, threads, calls, memory, imports)}
+TABLES = {
+    f.__name__: f for f in (ragged, widths, float64, threads, calls, tracing, memory, imports)
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or [n for n in TABLES if n != "threads"]:

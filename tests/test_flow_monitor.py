@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -178,34 +177,3 @@ def test_the_picture():
         "layer 0, last step",
         "layer 0, first step",
     }
-
-
-@pytest.fixture
-def one_thread():
-    before = bptt.get_num_threads()
-    bptt.set_num_threads(1)
-    yield
-    bptt.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_training_is_watched_for_less_than_a_hundredth_of_its_time():
-    """Every 50 steps: what a sample costs beside 50 steps without one, the best of several.
-
-    In time of the thread, which other work of the machine does not lengthen much.
-    """
-    x = bptt.tasks.adding(T=100, batch=32, seed=0)[0]
-    lstm = bptt.LSTM(2, 64, seed=0)
-    monitor = bptt.FlowMonitor(on_alert=lambda alert: None)
-
-    def four_steps(trace: bool) -> float:  # in one of four samples the gates are read
-        started = time.thread_time()
-        for _ in range(4):
-            _, (h, _), tape = lstm.forward(x)
-            grads = lstm.backward(tape, dstate=(h, None), trace=trace)
-            monitor.update(0, grads.trace)
-        return (time.thread_time() - started) / 4
-
-    plain, traced = (min(four_steps(trace) for _ in range(10)) for trace in (False, True))
-    assert len(monitor.records) == 40
-    assert traced - plain < 0.01 * 50 * plain, (plain, traced)

@@ -87,13 +87,14 @@ def save_c_header(
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> import bptt
     >>> gru = bptt.GRU(1, 2, bias=False, seed=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "amp.h")
+    ...     path = Path(folder) / "amp.h"
     ...     bptt.save_c_header(path, gru)
-    ...     text = open(path).read()
+    ...     text = path.read_text()
     >>> print(text[text.index("/* GRU") :])
     /* GRU(1, 2, bias=False) */
     #define AMP_CELL "gru"

@@ -85,11 +85,10 @@ def _numbered(layers: list[Layer]) -> dict[str, Any]:
 
 def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
     """Of the arrays, in the order given as NAME or NAME:ACTIVATION; none is left out."""
-    recurrent = recurrent_parts(arrays)
-    if order is None:
-        order = list(recurrent) if len(recurrent) == 1 else []
+    recurrent, left = recurrent_parts(arrays), dict(arrays)
+    if order is None:  # one layer has no order
+        order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
     layers: list[Layer] = []
-    left = dict(arrays)
     for item in order:
         name, _, activation = item.partition(":")
         if name in recurrent and not activation:

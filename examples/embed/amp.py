@@ -4,10 +4,10 @@
     python amp.py && c++ -std=c++17 -O3 -march=native amp.cpp $(python -m bptt --includes) -o amp
     ./amp clean.f32 amplified.f32
 
-The signal is plucked strings, the amplifier a formula: a tube that saturates more on one side, whose
-bias sags while it is loud, and a loudspeaker that rolls off. Writes amp_model.h (the weights),
-clean.f32 (a test signal, raw float32 at 48 kHz) and expected.f32 (what the model makes of it), and
-amp.png where matplotlib is installed.
+The signal is plucked strings, the amplifier a formula: a tube that saturates more on one side and
+whose bias sags while it is loud, and a loudspeaker that rolls off. Writes amp_model.h (the
+weights), clean.f32 (a test signal, raw float32 at 48 kHz), expected.f32 (what the model makes of
+it), and amp.png where matplotlib is installed.
 """
 
 from __future__ import annotations

@@ -24,6 +24,14 @@ COMMANDS = {
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
 
+# For programs that embed bptt: functions of the module sdk.
+SDK = {
+    "includes": "print the compiler's option for the C and C++ headers",
+    "libs": "print the library to link, and what it needs",
+    "cmakedir": "print the folder of the package for CMake",
+    "pkgconfigdir": "print the folder of the package for pkg-config",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -40,6 +48,10 @@ def _main_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
+    for option, text in SDK.items():
+        parser.add_argument(
+            f"--{option}", action="append_const", const=option, dest="sdk", help=text
+        )
     parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
     return parser
 
@@ -52,6 +64,11 @@ def _run(argv: Sequence[str]) -> int:
         from . import __version__
 
         print(f"bptt {__version__}")
+        return 0
+    if args.sdk:
+        from . import sdk
+
+        print(*(getattr(sdk, option)() for option in args.sdk))
         return 0
     if args.command is None:
         parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")

@@ -86,9 +86,11 @@ inline std::vector<Sizes> small_sizes() {
         for (Index H : {1, 3, 17, 33}) all.push_back({T, B, I, H});
   return all;
 }
-// Some of them; and several chunks of the backward loop.
-inline std::vector<Sizes> few_sizes() {
-  return {{1, 1, 1, 1}, {7, 3, 5, 3}, {7, 9, 1, 17}, {1, 9, 5, 33}, {7, 1, 5, 33}, {40, 9, 5, 7}};
+// Some of them; and two chunks of the backward loop. Normalised sums of a single input do not
+// depend on its size: that gradient is all cancellation and says nothing.
+inline std::vector<Sizes> few_sizes(const Case& c) {
+  const Index one = c.layer_norm ? 2 : 1;
+  return {{7, 3, 5, 3}, {7, 9, one, 17}, {1, 9, 5, 33}, {7, 1, 5, 33}, {20, 9, 5, 7}};
 }
 
 inline std::string text(const Case& c, Sizes n) {
@@ -129,6 +131,10 @@ double error(const Array<A>& got, const Array<B>& want, const F& part) {
     difference = std::fmax(difference, d);
   }
   return difference / (largest > 0 ? largest : 1);
+}
+template <class A, class B>
+double error(const Array<A>& got, const Array<B>& want) {
+  return error(got, want, [](auto v) { return value_of(v); });
 }
 template <class A, class B, class F>
 void check_close(const Arrays<A>& got, const Arrays<B>& want, double limit, const F& part) {

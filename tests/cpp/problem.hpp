@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One call of the core: its arguments by name, and what comes of it.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -24,7 +25,8 @@ struct Array {
   std::vector<Index> shape;
   std::vector<T> data;
 
-  explicit Array(std::vector<Index> sizes = {0}) : shape(std::move(sizes)) {
+  Array() : shape{0} {}
+  explicit Array(std::vector<Index> sizes) : shape(std::move(sizes)) {
     Index n = 1;
     for (Index s : shape) n *= s;
     data.resize(size(n), T(0));
@@ -208,17 +210,14 @@ struct Run {
     CHECK(plan.forward(p.inputs(), o, tape.get(), buffer(plan.forward_scratch_bytes()).get()));
   }
 
-  // Gradients of everything in p.in, and of states that it leaves out.
+  // Gradients of everything in p.in.
   Arrays<T> gradients(const bptt::BackwardSpec& how = {}, const bptt::Trace<T>& trace = {}) const {
     Arrays<T> d;
     for (const auto& [name, a] : p.in) d[name] = Array<T>(a.shape);
-    for (int q = 0; q < p.states; ++q) {
-      const std::string name = "state" + std::to_string(q);
-      d[name] = Array<T>(p.out.at(name).shape);
-    }
     const auto pointer = [&](const std::string& name) {
       return d.count(name) ? d[name].data.data() : nullptr;
     };
+    Arrays<T> of_zeros;  // of initial states left out
     bptt::Gradients<T> g{};
     g.x = pointer("x"), g.w_ih = pointer("w_ih"), g.w_hh = pointer("w_hh");
     g.w_hr = pointer("w_hr"), g.b_ih = pointer("b_ih"), g.b_hh = pointer("b_hh");
@@ -229,7 +228,8 @@ struct Run {
     c.y = p.out.at("y").view();
     for (int q = 0; q < p.states; ++q) {
       const std::string name = "state" + std::to_string(q);
-      g.state[q] = pointer(name), c.state[q] = p.out.at(name).view();
+      of_zeros[name] = Array<T>(p.out.at(name).shape), c.state[q] = p.out.at(name).view();
+      g.state[q] = d.count(name) ? pointer(name) : of_zeros[name].data.data();
     }
     const Buffer scratch = buffer(plan.backward_scratch_bytes(trace));
     CHECK(plan.backward(how, p.in.at("x").data.data(), results.at("y").data.data(), c, g,

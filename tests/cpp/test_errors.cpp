@@ -39,7 +39,7 @@ TEST(shapes) {
   CHECK_EQUAL(said("state0", {4, 3}), "here: state[0] has shape (4, 3), expected (B, H) = (3, 4)");
   CHECK_EQUAL(said("peepholes", {2, 4}),
               "here: peepholes has shape (2, 4), expected (3, H) = (3, 4)");
-  CHECK_EQUAL(said("w_hr", {2, 4}), "here: w_hh has shape (16, 4), expected (4*H, P) = (16, 4)");
+  CHECK_EQUAL(said("w_hr", {2, 4}), "here: w_hr has shape (2, 4), expected (P, H) = (4, 4)");
 }
 
 TEST(lengths) {
@@ -66,7 +66,7 @@ TEST(options) {
               "here: activation is 'tan', expected one of tanh, relu, leaky_relu, sigmoid, "
               "identity, hard_sigmoid");
   CHECK_EQUAL(said([](Spec& s) { s.forget_gate = "both"; }),
-              "here: cell is 'lstm', expected forget_gate one of own, coupled, none");
+              "here: forget_gate is 'both', expected one of own, coupled, none");
   CHECK_EQUAL(said([](Spec& s) { s.threads = -1; }),
               "here: threads is -1, expected 1..1024, or 0 for the default");
   CHECK_EQUAL(said([](Spec& s) { s.dilation = 0; }), "here: dilation is 0, expected 1 or more");

@@ -200,4 +200,5 @@ def test_any_allocation_of_python_inside_the_core_may_fail() -> None:
         print(len(made), len(set(failures)))
     """
     calls, failed = map(int, child.output(program).split())
-    assert calls == 10 and failed > 5
+    assert calls == 10
+    assert failed > 5

@@ -172,6 +172,7 @@ def test_options_reach_the_report(files):
 
 
 def test_safetensors(files):
+    pytest.importorskip("safetensors")
     bptt.save(files / "model.safetensors", LAYERS["lstm"]().parameters)
     done = flow(files / "model.safetensors", "--data", files / "x.npy")
     assert done.returncode == 0

@@ -4,25 +4,25 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import secrets
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _safetensors
 from .grads import Array, check_mapping
 
 __all__ = ["load", "load_metadata", "save"]
 
 Path = str | os.PathLike[str]
 
-_METADATA = _safetensors.METADATA  # npz files use it the same way
+_METADATA = "__metadata__"  # safetensors reserves this name; npz files use it the same way
 
 
 def save(
@@ -38,8 +38,8 @@ def save(
     ----------
     path : str or path-like
         Exactly this file is written. Its name decides the format: safetensors for a name in
-        ``.safetensors`` or without a suffix, npz for any other. `load` looks at the content, not at
-        the name.
+        ``.safetensors``, npz for any other suffix; without a suffix, safetensors where that package
+        is installed, else npz. `load` looks at the content, not at the name.
     arrays : dict of str to array_like
         Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
     metadata : dict of str to str, optional
@@ -52,6 +52,8 @@ def save(
     ValueError
         If an array is called ``__metadata__`` or its name holds a NUL, or the path leads to
         something else than a file, as a device.
+    ImportError
+        If the name asks for safetensors and the package is not installed.
     OSError
         If the file cannot be written.
 
@@ -75,8 +77,11 @@ def save(
             raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
     target = os.path.realpath(os.fspath(path))  # through links: replace the file, not the link
     suffix = os.path.splitext(target)[1].lower()
-    write = _safetensors.write if suffix in ("", ".safetensors") else _write_npz
-    write_atomically(target, lambda file: write(file, checked, metadata))
+    if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
+        content = _safetensors("save", path).save(checked, metadata or None)
+        write_atomically(target, lambda file: file.write(content))
+    else:
+        write_atomically(target, lambda file: _write_npz(file, checked, metadata))
 
 
 def load(path: Path) -> dict[str, Array]:
@@ -95,6 +100,8 @@ def load(path: Path) -> dict[str, Array]:
     ------
     ValueError
         If the file is in neither format, truncated or damaged, or holds pickled objects.
+    ImportError
+        If it is a safetensors file and the package is not installed.
     OSError
         If the file cannot be read, as FileNotFoundError.
     """
@@ -122,7 +129,19 @@ def _plain(name: str, value: ArrayLike) -> Array:
             f"save: arrays[{name!r}] has dtype {array.dtype}, "
             "expected numbers or booleans of up to 8 bytes"
         )
+    # safetensors 0.8.0 writes other layouts wrongly, without an error.
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+def _safetensors(where: str, path: Path) -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            f"{where}: {os.fspath(path)} is a safetensors file, expected the package to be "
+            'installed: pip install "bptt[safetensors]"'
+        ) from error
+    return safetensors.numpy
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
@@ -177,9 +196,9 @@ def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         if content[:2] == b"PK":  # a zip archive
             return _parse_npz(content)
         if content[8:9] == b"{":  # a length of 8 bytes, then JSON
-            return _safetensors.parse(content)
+            return _parse_safetensors(content, _safetensors(where, path))
         raise ValueError("no such format")
-    except MemoryError:
+    except (ImportError, MemoryError):
         raise
     except Exception as error:  # whatever the parsers make of a damaged file
         raise ValueError(
@@ -197,3 +216,10 @@ def _parse_npz(content: bytes) -> tuple[dict[str, Array], dict[str, str]]:
             arrays[name.removesuffix(".npy")] = array
     metadata = arrays.pop(_METADATA, None)
     return arrays, {} if metadata is None else json.loads(metadata.tobytes())
+
+
+def _parse_safetensors(content: bytes, library: Any) -> tuple[dict[str, Array], dict[str, str]]:
+    arrays = library.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    writable = {k: a if a.flags.writeable else a.copy() for k, a in arrays.items()}
+    return writable, header.get(_METADATA, {})

@@ -2,7 +2,10 @@
 // Statuses of the C interface, and the text of the last error: function: argument has X, expected
 // Y.
 #pragma once
+// A shared library made of this one shows its functions, and nothing else.
+#pragma GCC visibility push(default)
 #include "bptt.h"
+#pragma GCC visibility pop
 #include "kernel_table.hpp"
 
 namespace bptt {

@@ -179,7 +179,8 @@ bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
                           const bptt_gradients* gradients, const void* tape, void* workspace);
 
 /* One step of B sequences: x [B, I]; h [B, H] and, of lstm, c [B, H] are the state before the call,
- * and the one after it. desc.steps, train, reverse and lengths do not matter. The bits are those of
+ * and the one after it. On the calling thread; of desc, only cell, activation, dtype, batch, input_size
+ * and hidden_size matter. The bits are those of
  * bptt_forward() over all steps. workspace: sizes.step_workspace bytes. */
 bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const void* x, void* h,
                       void* c, void* workspace);

@@ -2,7 +2,6 @@
 #include "bptt/stream.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -16,15 +15,11 @@ namespace {
 constexpr Index block_steps = 32;  // of one call of the kernels
 
 struct Free {
-  void operator()(void* p) const { std::free(p); }
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
 };
 using Memory = std::unique_ptr<void, Free>;
 
-Memory allocate(std::size_t bytes) {
-  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (!p) throw std::bad_alloc();
-  return Memory(p);
-}
+Memory allocate(std::size_t bytes) { return Memory(::operator new(bytes, std::align_val_t(64))); }
 
 // The team of the calling thread alone.
 Team alone(StopRequest& stop) {

@@ -20,6 +20,7 @@ COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
     "demo": "train on four tasks, print the results and draw a picture",
     "bench": "time the core beside its NumPy reference and other libraries",
+    "export": "write a saved model as a C header or as RTNeural's JSON",
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
 

@@ -1,196 +1,26 @@
 // SPDX-License-Identifier: MIT
 // The functions of bptt.h: what they are given, as the engine takes it.
-#include <algorithm>
-
-#include "check.hpp"
-#include "party.hpp"
-#include "signature.hpp"
+#include "call.hpp"
 
 namespace bptt {
 namespace {
 
-bool ragged(const bptt_desc& d) {
-  return d.lengths &&
-         std::any_of(d.lengths, d.lengths + d.batch, [&](Index n) { return n != d.steps; });
-}
-
-// What a call has in its workspace before the engine's pieces; without one, sizes alone.
-template <class T>
-struct Call {
-  const bptt_desc& d;
-  const CellKernels<T>& cell;
-  Pieces pieces;
-  typename Engine<T>::Given given{};
-  Part* parts = nullptr;
-  Index *order, *shares;
-  T *dh0, *dc0;  // where the caller wants none
-
-  Call(const bptt_desc& desc, const CellKernels<T>& kernels, void* workspace)
-      : d(desc), cell(kernels), pieces{static_cast<char*>(workspace)} {
-    given.dims = {d.steps, d.batch, d.input_size, d.hidden_size, d.hidden_size, d.hidden_size};
-    given.train = d.train, given.reverse = d.reverse, given.dilation = 1;
-    if (ragged(d)) {
-      parts = pieces.take<Part>(d.batch);
-      given.parts = {parts, d.batch, *std::max_element(d.lengths, d.lengths + d.batch)};
-      given.lengths = d.lengths;
-    }
-    order = pieces.take<Index>(Schedule::size(Engine<T>::of_parts(given).T));
-    shares = pieces.take<Index>(most_ranks() + 1);
-    dh0 = pieces.take<T>(d.train ? d.batch * d.hidden_size : 0);
-    dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
-  }
-
-  int most_ranks() const { return d.parallel_for && d.threads > 1 ? d.threads : 1; }
-
-  // Longest first; the same order in every call with these lengths.
-  void sort_parts() const {
-    for (Index b = 0; b < given.parts.size; ++b) {
-      const Index n = d.lengths[b];
-      parts[b] = {b, 0, 1, n, b, b, 0};
-    }
-    std::sort(parts, parts + given.parts.size, [](const Part& a, const Part& b) {
-      return a.length != b.length ? a.length > b.length : a.b < b.b;
-    });
-  }
-
-  Engine<T> engine() const {
-    sort_parts();
-    return {cell, options(), given, Engine<T>::scheduled(order, cell, given)};
-  }
-  Engine<T> sizes_alone() const {
-    const auto rows_of = [this](Index t) {
-      return given.lengths
-                 ? std::count_if(d.lengths, d.lengths + d.batch, [t](Index n) { return n > t; })
-                 : d.batch;
-    };
-    const Dims of_parts = Engine<T>::of_parts(given);
-    return {
-        cell, options(), given,
-        Schedule(of_parts, rows_of, given.reverse, Engine<T>::group_count(cell, of_parts, false),
-                 Engine<T>::chunk_rows(cell, of_parts))};
-  }
-  Options options() const {
-    Options o{};
-    read_activation("", d, o.activation);  // which was checked
-    o.gate_activation = Activation::sigmoid;
-    o.leak = 1;
-    o.cell_clip = std::numeric_limits<double>::infinity();
-    o.preact_clip = std::numeric_limits<double>::max();
-    return o;
-  }
-
-  void* rest() const { return pieces.base + pieces.used; }
-
-  // work(team) for every rank.
-  template <class F>
-  void run(const Engine<T>& e, const F& work) const {
-    bool by_sequence = false;
-    const auto prepare = [&](int size) {
-      by_sequence = size > 1 && e.by_sequence(size);
-      if (by_sequence) e.schedule.shares(size, shares);
-    };
-    const auto rank = [&](int number, int size, auto* party) {
-      using Members = std::remove_pointer_t<decltype(party)>;
-      work(Team{number, size, by_sequence ? shares : nullptr, party,
-                [](void* p) { return static_cast<Members*>(p)->wait(); },
-                [](void*, int) { return false; }});
-    };
-    Party<decltype(prepare), decltype(rank)>::run(d, e.team_size(most_ranks()), prepare, rank);
-  }
-};
-
-template <class T>
-const T* at(const void* p) {
-  return static_cast<const T*>(p);
-}
-template <class T>
-T* at(void* p) {
-  return static_cast<T*>(p);
-}
-
-template <class T>
-bptt_status check_weights(const char* f, const CellKernels<T>& cell, const Dims& d,
-                          const bptt_weights& w, bool needed) {
-  const Index rows = cell.gates * d.H;
-  BPTT_TRY(check_array<T>(f, "weights.w_ih", w.w_ih, rows * d.I, !needed));
-  BPTT_TRY(check_array<T>(f, "weights.w_hh", w.w_hh, rows * d.H, !needed));
-  BPTT_TRY(check_array<T>(f, "weights.b_ih", w.b_ih, rows, true));
-  return check_array<T>(f, "weights.b_hh", w.b_hh, rows, true);
-}
-
-template <class T>
-bptt_status check_packed(const char* f, const Engine<T>& e, const void* packed) {
-  if (!packed) return BPTT_OK;
-  BPTT_TRY(check_memory(f, "weights.packed", packed, sizeof(Signature)));
-  if (Signature(Signature::packed, e).found(packed)) return BPTT_OK;
-  return refuse(BPTT_MISMATCH, f,
-                "weights.packed was not packed for this cell, dtype, input_size, hidden_size and "
-                "instruction set, expected what bptt_pack() made for them");
-}
-
-template <class T>
-std::size_t packed_bytes(const Engine<T>& e) {
-  return sizeof(Signature) + e.cell.weights_bytes(e.dims);
-}
-
-template <class T>
-Inputs<T> inputs_of(const bptt_weights& w, const bptt_inputs& given) {
-  Inputs<T> in;
-  in.x.data = at<T>(given.x);
-  in.w_ih.data = at<T>(w.w_ih), in.w_hh.data = at<T>(w.w_hh);
-  in.b_ih.data = at<T>(w.b_ih), in.b_hh.data = at<T>(w.b_hh);
-  in.state[0].data = at<T>(given.h0), in.state[1].data = at<T>(given.c0);
-  return in;
-}
-
-void* after_signature(void* memory) {
-  return memory ? static_cast<char*>(memory) + sizeof(Signature) : nullptr;
-}
-
-// --- one for each function of bptt.h, in a precision
-
-template <class T>
-struct Query {
-  static bptt_status run(const char*, const bptt_desc& d, const CellKernels<T>& cell,
-                         bptt_sizes& out) {
-    const Call<T> call(d, cell, nullptr);
-    const Engine<T> e = call.sizes_alone();
-    const std::size_t before = call.pieces.used;
-    out.packed = packed_bytes(e);
-    out.forward_workspace = before + typename Engine<T>::ForwardPieces(e, nullptr).bytes;
-    out.tape = out.backward_workspace = 0;
-    if (d.train) {
-      out.tape = sizeof(Signature) + typename Engine<T>::TapePieces(e, nullptr).bytes;
-      out.backward_workspace = before + typename Engine<T>::BackwardPieces(e, nullptr).bytes;
-    }
-    bptt_desc one = d;
-    one.steps = 1, one.train = 0, one.reverse = 0, one.lengths = nullptr;
-    const Call<T> step(one, cell, nullptr);
-    const Engine<T> of_step = step.sizes_alone();
-    out.step_workspace = step.pieces.used +
-                         typename Engine<T>::ForwardPieces(of_step, nullptr).bytes +
-                         static_cast<std::size_t>(d.batch * d.hidden_size) * sizeof(T);
-    return BPTT_OK;
-  }
-};
+// One for each function of bptt.h, in a precision.
 
 template <class T>
 struct Pack {
   static bptt_status run(const char* f, const bptt_desc& d, const CellKernels<T>& cell,
                          const bptt_weights& w, void* packed) {
-    const Call<T> sizes(d, cell, nullptr);
-    const Engine<T> e = sizes.sizes_alone();
-    BPTT_TRY(check_weights(f, cell, e.given, w, true));
-    BPTT_TRY(check_memory(f, "packed", packed, packed_bytes(e)));
+    const Dims dims = dims_of(d);
+    BPTT_TRY(check_weights(f, cell, dims, w, true));
+    BPTT_TRY(check_memory(f, "packed", packed, sizeof(Signature)));
     ForwardCall<T> call{};
-    call.dims = e.given;
-    call.w_ih = at<T>(w.w_ih), call.w_hh = at<T>(w.w_hh);
-    call.b_ih = at<T>(w.b_ih), call.b_hh = at<T>(w.b_hh);
+    call.dims = dims;
+    set_weights(call, w);
     call.packs = Packs::all;
     call.weights = after_signature(packed);
-    cell.pack(call, Team{0, 1, nullptr, nullptr, [](void*) { return true; },
-                         [](void*, int) { return false; }});
-    new (packed) Signature(Signature::packed, e);
+    cell.pack(call, alone);
+    new (packed) Signature(Signature::packed<T>(cell.name, dims));
     return BPTT_OK;
   }
 };
@@ -213,7 +43,7 @@ struct Forward {
     BPTT_TRY(check_array<T>(f, "outputs.h_n", out.h_n, state));
     BPTT_TRY(check_array<T>(f, "outputs.c_n", out.c_n, cell.states > 1 ? state : 0));
     const Engine<T> e = call.engine();
-    BPTT_TRY(check_packed(f, e, w.packed));
+    BPTT_TRY(check_packed(f, cell, s, w.packed));
     const Inputs<T> inputs = inputs_of<T>(w, in);
     const Outputs<T> outputs{at<T>(out.y), {at<T>(out.h_n), at<T>(out.c_n)}};
     const typename Engine<T>::TapePieces kept(e, d.train ? after_signature(tape) : nullptr);
@@ -224,7 +54,7 @@ struct Forward {
     call.run(e, [&](const Team& team) {
       e.forward(inputs, outputs, kernels, work, team, w.packed != nullptr);
     });
-    if (d.train) new (tape) Signature(Signature::tape, e);
+    if (d.train) new (tape) Signature(Signature::tape(e));
     return BPTT_OK;
   }
 };
@@ -264,7 +94,7 @@ struct Backward {
     StepClip step_clip;
     BPTT_TRY(read_clip(f, clip, cell.states, step_clip));
     const Engine<T> e = call.engine();
-    if (!Signature(Signature::tape, e).found(tape))
+    if (!Signature::tape(e).found(tape))
       return refuse(BPTT_MISMATCH, f,
                     "tape is not of this desc and instruction set, expected what bptt_forward() "
                     "left with them");
@@ -304,30 +134,67 @@ struct Backward {
   }
 };
 
+// One step needs no engine, and takes a fraction of its time.
 template <class T>
 struct Step {
+  struct Work {
+    void *kernel, *weights;
+    T* y;
+    std::size_t bytes;
+    Work(const CellKernels<T>& cell, const Dims& d, void* workspace) {
+      Pieces pieces{static_cast<char*>(workspace)};
+      kernel = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(d, d.B)));
+      weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(d)));
+      y = pieces.take<T>(d.B * d.H);
+      bytes = pieces.used;
+    }
+  };
+
   static bptt_status run(const char* f, const bptt_desc& d, const CellKernels<T>& cell,
                          const bptt_weights& w, const void* x, void* h, void* c, void* workspace) {
-    BPTT_TRY(check_memory(f, "workspace", workspace, 1));
-    Call<T> call(d, cell, workspace);
+    const Dims dims = dims_of(d);
     const Index state = d.batch * d.hidden_size;
-    BPTT_TRY(check_weights(f, cell, call.given.dims, w, !w.packed));
+    BPTT_TRY(check_memory(f, "workspace", workspace, 1));
+    BPTT_TRY(check_weights(f, cell, dims, w, !w.packed));
+    BPTT_TRY(check_packed(f, cell, dims, w.packed));
     BPTT_TRY(check_array<T>(f, "x", x, d.batch * d.input_size));
     BPTT_TRY(check_array<T>(f, "h", h, state));
     BPTT_TRY(check_array<T>(f, "c", c, cell.states > 1 ? state : 0));
-    const Engine<T> e = call.engine();
-    BPTT_TRY(check_packed(f, e, w.packed));
-    const typename Engine<T>::ForwardPieces work(e, call.rest());
-    T* y = reinterpret_cast<T*>(static_cast<char*>(call.rest()) + work.bytes);
-    const Inputs<T> inputs = inputs_of<T>(w, {x, h, c});
-    const Outputs<T> outputs{y, {at<T>(h), at<T>(c)}};
-    const typename Engine<T>::TapePieces none(e, nullptr);
-    ForwardCall<T> kernels = e.forward_call(inputs, outputs, none, work);
-    if (w.packed)
-      kernels.packs = Packs::all, kernels.weights = after_signature(const_cast<void*>(w.packed));
-    call.run(e, [&](const Team& team) {
-      e.forward(inputs, outputs, kernels, work, team, w.packed != nullptr);
-    });
+    const Work work(cell, dims, workspace);
+    const Index B = d.batch, first[] = {0, B}, one[] = {0, 1};
+    ForwardCall<T> call{};
+    call.dims = dims, call.options = options_of(d);
+    call.rows = {&B, first, one, one, first, 1, 1, 1, B, B, B, false};
+    call.x = at<T>(x);
+    call.y = work.y, call.scratch = work.kernel;
+    call.state0[0] = call.state_n[0] = at<T>(h), call.state0[1] = call.state_n[1] = at<T>(c);
+    if (w.packed) {
+      call.packs = Packs::all, call.weights = after_signature(const_cast<void*>(w.packed));
+    } else {
+      set_weights(call, w);
+      call.packs = B > unpacked_rows ? Packs::all : Packs::none, call.weights = work.weights;
+      cell.pack(call, alone);
+    }
+    cell.forward(call, alone);
+    return BPTT_OK;
+  }
+};
+
+template <class T>
+struct Query {
+  static bptt_status run(const char*, const bptt_desc& d, const CellKernels<T>& cell,
+                         bptt_sizes& out) {
+    const Call<T> call(d, cell, nullptr);
+    const Engine<T> e = call.sizes_alone();
+    const std::size_t before = call.pieces.used;
+    out.packed = sizeof(Signature) + cell.weights_bytes(e.given);
+    out.forward_workspace = before + typename Engine<T>::ForwardPieces(e, nullptr).bytes;
+    out.tape = out.backward_workspace = 0;
+    if (d.train) {
+      out.tape = sizeof(Signature) + typename Engine<T>::TapePieces(e, nullptr).bytes;
+      out.backward_workspace = before + typename Engine<T>::BackwardPieces(e, nullptr).bytes;
+    }
+    out.step_workspace = typename Step<T>::Work(cell, dims_of(d, true), nullptr).bytes;
     return BPTT_OK;
   }
 };

@@ -11,28 +11,39 @@
 namespace bptt {
 
 struct alignas(BPTT_ALIGNMENT) Signature {
-  enum Kind : std::uint32_t { packed = 0x70747062, tape = 0x74747062 };  // "bptp", "bptt"
-  Kind kind;
-  std::uint32_t bits;  // dtype, order of the steps
-  char isa[8], cell[8];
+  char kind[4], isa[8], cell[4];
+  std::uint32_t number_size, reverse;
   std::int64_t T, B, I, H, rows;
 
-  // The sizes of packed weights do not matter but for I and H.
-  template <class T_>
-  Signature(Kind k, const Engine<T_>& e) {
-    std::memset(static_cast<void*>(this), 0, sizeof *this);
-    kind = k;
-    std::strncpy(isa, embedded_kernels()->isa, sizeof isa - 1);
-    std::strncpy(cell, e.cell.name, sizeof cell - 1);
-    bits = sizeof(T_);
-    I = e.given.I, H = e.given.H;
-    if (kind == packed) return;
-    bits |= e.schedule.reverse ? 256u : 0u;
-    T = e.given.T, B = e.given.B, rows = e.total();
+  // Of the sizes, only I and H matter to packed weights.
+  template <class Number>
+  static Signature packed(const char* cell, const Dims& d) {
+    return make("pack", cell, sizeof(Number), {0, 0, d.I, d.H, 0, 0});
+  }
+  template <class Number>
+  static Signature tape(const Engine<Number>& e) {
+    Signature s = make("tape", e.cell.name, sizeof(Number), e.given);
+    s.reverse = e.schedule.reverse, s.rows = e.total();
+    return s;
   }
 
   // Does `memory` begin with it?
   bool found(const void* memory) const { return std::memcmp(this, memory, sizeof *this) == 0; }
+
+ private:
+  template <std::size_t N>
+  static void put(const char* from, char (&to)[N]) {
+    for (std::size_t i = 0; i < N && from[i]; ++i) to[i] = from[i];
+  }
+  static Signature make(const char* kind, const char* cell, std::size_t size, const Dims& d) {
+    Signature s{};
+    put(kind, s.kind);
+    put(cell, s.cell);
+    put(embedded_kernels()->isa, s.isa);
+    s.number_size = static_cast<std::uint32_t>(size);
+    s.T = d.T, s.B = d.B, s.I = d.I, s.H = d.H;
+    return s;
+  }
 };
 
 }  // namespace bptt

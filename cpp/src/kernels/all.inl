@@ -26,9 +26,9 @@ namespace {
 // broadcast.
 #if defined(BPTT_DUAL)  // a pair of registers for each
 constexpr int max_rows = BPTT_VECTOR_BYTES == 64 ? 2 : 1;
-#elif defined(__AVX512F__) || defined(__aarch64__)
+#elif BPTT_VECTOR_BYTES == 64 || defined(__aarch64__)
 constexpr int max_rows = 6;
-#elif defined(__AVX2__)
+#elif BPTT_VECTOR_BYTES == 32
 constexpr int max_rows = 3;
 #else
 constexpr int max_rows = 2;

@@ -8,13 +8,10 @@
 
 #include "bptt/threads.hpp"
 #include "dispatch.hpp"
-#include "schedule.hpp"
 #include "team.hpp"
 
 namespace bptt {
 namespace {
-
-#include "pieces.inl"
 
 constexpr Index block_steps = 32;  // of one call of the kernels
 
@@ -47,7 +44,8 @@ Team alone(StopRequest& stop) {
 template <class T>
 struct Stream<T>::Impl {
   const CellKernels<T>& cell;
-  Dims dims;  // of a full block
+  Dims dims;                 // of a full block
+  std::vector<Index> order;  // the schedule's
   Schedule schedule;
   bool bf16;
   ForwardCall<T> call{};
@@ -68,7 +66,8 @@ struct Stream<T>::Impl {
   Impl(const Spec& spec, const Inputs<T>& in)
       : cell(find_cell<T>(spec, in)),
         dims(checked(spec, cell, in)),
-        schedule(dims, {}, false, 1, 128),
+        order(static_cast<std::size_t>(Schedule::size(dims.T))),
+        schedule(order.data(), dims, {}, false, 1, 128),
         bf16(spec.bf16),
         memory(allocate(place(nullptr))) {
     place(memory.get());

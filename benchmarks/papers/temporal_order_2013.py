@@ -36,7 +36,7 @@ def errors(model: Model, T: int, rng: np.random.Generator, sequences: int) -> fl
 
 
 def tanh_model(seed: int, sparse: bool = False) -> Model:
-    """The authors' "basic tanh", or their "smart tanh": 15 recurrent weights a unit, radius 0.95."""
+    """The authors' "basic tanh", or the "smart tanh": 15 recurrent weights a unit, radius 0.95."""
     rng = np.random.default_rng(seed)
     model = Model(bptt.RNN(8, 50), 4, last=True, seed=0)
     for name, array in model.parameters.items():

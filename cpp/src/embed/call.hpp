@@ -51,7 +51,7 @@ struct Call {
       given.lengths = d.lengths;
     }
     order = pieces.take<Index>(Schedule::size(Engine<T>::of_parts(given).T));
-    shares = pieces.take<Index>(most_ranks() + 1);
+    shares = pieces.take<Index>(Index(most_ranks()) + 1);
     dh0 = pieces.take<T>(d.train ? d.batch * d.hidden_size : 0);
     dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
@@ -74,16 +74,11 @@ struct Call {
     return {cell, options_of(d), given, Engine<T>::scheduled(order, cell, given)};
   }
   Engine<T> sizes_alone() const {
-    const auto rows_of = [this](Index t) {
-      return given.lengths
-                 ? std::count_if(d.lengths, d.lengths + d.batch, [t](Index n) { return n > t; })
-                 : d.batch;
-    };
     const Dims of_parts = Engine<T>::of_parts(given);
-    return {
-        cell, options_of(d), given,
-        Schedule(of_parts, rows_of, given.reverse, Engine<T>::group_count(cell, of_parts, false),
-                 Engine<T>::chunk_rows(cell, of_parts))};
+    return {cell, options_of(d), given,
+            Schedule(of_parts, given.lengths, given.reverse,
+                     Engine<T>::group_count(cell, of_parts, false),
+                     Engine<T>::chunk_rows(cell, of_parts))};
   }
   void* rest() const { return pieces.base + pieces.used; }
 

@@ -52,7 +52,9 @@ def test_help_names_every_command_and_option(capsys):
         cli.main(["--help"])
     assert done.value.code == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("info", "demo", "bench", "flow", "--version"))
+    assert all(
+        command in text for command in ("info", "demo", "bench", "export", "flow", "--version")
+    )
     for command, options in {"demo": ("--quick", "--seed", "--out"), "info": ("--help",)}.items():
         with pytest.raises(SystemExit) as done:
             cli.main([command, "--help"])

@@ -38,6 +38,48 @@ def test_linear_gradients_agree_with_differences():
     gradcheck(layer.forward, layer.backward, {"x": x}, layer.parameters)
 
 
+ACTIVATIONS = ["identity", "tanh", "relu", "sigmoid", "elu", "softmax"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_gives_torchs_numbers(activation):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    layer = Linear(5, 3, activation=activation, dtype="float64", seed=1)
+    x, dy = 3 * rng.standard_normal((4, 2, 5)), rng.standard_normal((4, 2, 3))
+    tx = torch.tensor(x, requires_grad=True)
+    parameters = {k: torch.tensor(v, requires_grad=True) for k, v in layer.parameters.items()}
+    apply = {"identity": lambda a: a, "elu": torch.nn.functional.elu}
+    apply["softmax"] = lambda a: torch.softmax(a, -1)
+    ty = torch.nn.functional.linear(tx, **parameters)
+    ty = apply.get(activation, getattr(torch, activation, None))(ty)
+    ty.backward(torch.tensor(dy))
+    y, tape = layer.forward(x)
+    grads = layer.backward(tape, dy)
+    np.testing.assert_allclose(y, ty.detach().numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(layer(x), y)
+    np.testing.assert_allclose(grads.x, tx.grad.numpy(), atol=1e-13)
+    for name, p in parameters.items():
+        np.testing.assert_allclose(grads.params[name], p.grad.numpy(), atol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_of_large_numbers_is_finite(activation):
+    layer = Linear(1, 2, bias=False, activation=activation)
+    layer.parameters["weight"][...] = [[1e30], [-1e30]]
+    y, tape = layer.forward([[1.0], [-1.0], [0.0]])
+    grads = layer.backward(tape, np.ones_like(y))
+    assert y.dtype == grads.x.dtype == grads.params["weight"].dtype == np.float32
+    assert np.isfinite(y).all()
+    assert np.isfinite(grads.x).all()
+
+
+def test_y_of_an_activation_is_read_only_as_the_tape_refers_to_it():
+    y, _ = Linear(3, 2, activation="tanh").forward(np.ones(3))
+    with pytest.raises(ValueError, match="read-only"):
+        y += 1
+
+
 def test_embedding_gives_torchs_numbers_with_repeated_indices():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
@@ -88,6 +130,7 @@ def test_precision_is_the_layers(dtype):
 
 def test_repr():
     assert repr(Linear(3, 2)) == "Linear(3, 2)\n  weight  (2, 3)\n  bias    (2,)\n  8 parameters"
+    assert repr(Linear(3, 2, activation="elu")).startswith("Linear(3, 2, activation='elu')\n")
     assert repr(Linear(3, 2, False)).startswith("Linear(3, 2, bias=False)\n")
     assert repr(Embedding(500, 4, dtype="float64")) == (
         "Embedding(500, 4, dtype='float64')\n  weight  (500, 4)\n  2,000 parameters"
@@ -96,6 +139,11 @@ def test_repr():
 
 ERRORS = [
     (lambda: Linear(3, 0), ValueError, "Linear: out_features is 0, expected a positive integer"),
+    (
+        lambda: Linear(3, 2, activation="swish"),
+        ValueError,
+        "Linear: activation is 'swish', expected one of ('identity', 'tanh', 'relu',",
+    ),
     (lambda: Linear(3, 2, dtype=int), TypeError, "Linear: dtype is int64, expected float32 or"),
     (
         lambda: Linear(3, 2)(np.zeros((4, 2))),

@@ -11,7 +11,7 @@
 
 #include "bptt/recurrent.hpp"
 #include "bptt/threads.hpp"
-#include "kernel_table.hpp"
+#include "engine.hpp"
 
 namespace bptt {
 
@@ -55,8 +55,6 @@ void check_ndim(const std::string& caller, const char* name, const Tensor<T>& ar
                      " dimensions");
 }
 
-// Of state q.
-inline Index width_of(const Dims& d, int q) { return q ? d.H : d.P; }
 // As users know it.
 inline std::string size_of_h(const Dims& d) { return d.P == d.H ? "H" : "P"; }
 
@@ -64,16 +62,8 @@ inline std::string state_name(int states, int q) {
   return states == 1 ? "state" : "state[" + std::to_string(q) + "]";
 }
 
-// Every size that the kernels compute stays far below the limits of its type, or the call is
-// refused.
 inline void check_size(const std::string& caller, const Dims& d, int gates, std::size_t element) {
-  const std::ptrdiff_t factors[] = {d.T + 1, d.B + 1, d.H + d.I + d.U + 64, 16 * gates};
-  std::ptrdiff_t tape = static_cast<std::ptrdiff_t>(element), weights = tape;
-  bool overflow = false;
-  for (std::ptrdiff_t f : factors) overflow = overflow || __builtin_mul_overflow(tape, f, &tape);
-  for (std::ptrdiff_t f : {d.H + 64, d.H + d.I + d.U + 64, std::ptrdiff_t(16 * gates)})
-    overflow = overflow || __builtin_mul_overflow(weights, f, &weights);
-  if (overflow)
+  if (!addressable(d, gates, element))
     refuse(caller, "T, B, I, H = " + std::to_string(d.T) + ", " + std::to_string(d.B) + ", " +
                        std::to_string(d.I) + ", " + std::to_string(d.H) +
                        " are too large to address");

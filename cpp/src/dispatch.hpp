@@ -94,11 +94,10 @@ const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
   bool known = false;
   for (const KernelTable* table = &active; table; table = table->rest) {
     const CellKernels<T>* cells = cells_of<T>(*table, spec.bf16);
-    const int count = spec.bf16 ? table->bf16_cells : table->cells;
-    for (int i = 0; cells && i < count; ++i)
+    for (int i = 0; cells && i < table->cells; ++i)
       if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
         return cells[i];
-    for (int i = 0; i < table->cells; ++i) known |= name == table->f32[i].name;
+    for (int i = 0; table->f32 && i < table->cells; ++i) known |= name == table->f32[i].name;
   }
   if (known && spec.bf16)
     refuse(spec.caller,

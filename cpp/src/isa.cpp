@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "isa.hpp"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 
 #include "bptt/isa.hpp"
+#include "cpu.hpp"
 
 namespace bptt {
 
+// Every object file of an instruction set has the cells that it was compiled for.
 #if defined(__x86_64__)
 namespace amx {
 extern const KernelTable table;
@@ -24,102 +20,55 @@ namespace avx512bf16 {
 extern const KernelTable table;
 }
 namespace avx512 {
-extern const KernelTable table;
+extern const KernelTable table, others;
 }
 namespace avx2 {
-extern const KernelTable table;
-extern const CellKernels<Dual>* const duals;
-}  // namespace avx2
+extern const KernelTable table, others, duals;
+}
 namespace sse42 {
-extern const KernelTable table;
-extern const CellKernels<Dual>* const duals;
-}  // namespace sse42
+extern const KernelTable table, others, duals;
+}
 #elif defined(__aarch64__)
 namespace neon {
-extern const KernelTable table;
-extern const CellKernels<Dual>* const duals;
-}  // namespace neon
+extern const KernelTable table, others, duals;
+}
 #else
 namespace generic {
-extern const KernelTable table;
-extern const CellKernels<Dual>* const duals;
-}  // namespace generic
+extern const KernelTable table, others, duals;
+}
 #endif
 
 namespace {
+
+KernelTable operator+(KernelTable table, const KernelTable& rest) {
+  table.rest = &rest;
+  return table;
+}
 
 struct Isa {
   KernelTable table;
   bool (*runs_here)();
 };
 
-// Kernels of dual numbers are compiled apart.
-KernelTable with_duals(KernelTable table, const CellKernels<Dual>* duals) {
-  table.dual = duals;
-  return table;
-}
-
+// Best first.
 #if defined(__x86_64__)
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-
-bool has_bf16_products() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
-}
-
-// Tile registers are used only by those whom the operating system lets.
-bool has_amx() {
-#if defined(__linux__)
-  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
-  constexpr long request_permission = 0x1023, tile_data = 18;  // of arch_prctl
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return has_bf16_products() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) &&
-         (d & amx_tile) && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-#else
-  return false;
-#endif
-}
-
-const KernelTable avx2_table = with_duals(avx2::table, avx2::duals);
-
+const KernelTable sse42_others = sse42::others + sse42::duals;
+const KernelTable avx2_others = avx2::others + avx2::duals, avx2_all = avx2::table + avx2_others;
 // What is rare is not compiled for AVX-512.
-KernelTable with_rest(KernelTable table) {
-  table.rest = &avx2_table;
-  return table;
-}
-
-// AVX-512 with products in bfloat16.
-KernelTable with_bf16(const KernelTable& products) {
-  KernelTable table = with_rest(avx512::table);
-  table.isa = products.isa, table.bf16 = products.bf16;
-  table.bf16_cells = products.bf16_cells;
-  return table;
-}
-#endif
-
-// Best first. The built-in tests look at what the operating system saves as well as at the CPU.
-const Isa isas[] = {
-#if defined(__x86_64__)
-    {with_bf16(amx::table), has_amx},
-    {with_bf16(avx512bf16::table), has_bf16_products},
-    {with_rest(avx512::table), has_avx512},
-    {avx2_table,
-     [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-     }},
-    {with_duals(sse42::table, sse42::duals),
-     [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
+const KernelTable avx512_others = avx512::others + avx2_all;
+const KernelTable avx512_all = avx512::table + avx512_others;
+const Isa isas[] = {{amx::table + avx512_all, has_amx},
+                    {avx512bf16::table + avx512_all, has_bf16_products},
+                    {avx512_all, has_avx512},
+                    {avx2_all, has_avx2},
+                    {sse42::table + sse42_others, has_sse42}};
 #elif defined(__aarch64__)
-    {with_duals(neon::table, neon::duals), [] { return true; }},
+const KernelTable neon_others = neon::others + neon::duals;
+const Isa isas[] = {{neon::table + neon_others, has_all}};
 #else
-    {with_duals(generic::table, generic::duals), [] { return true; }},
+const KernelTable generic_others = generic::others + generic::duals;
+const Isa isas[] = {{generic::table + generic_others, has_all}};
 #endif
-};
 
 std::atomic<const KernelTable*> active{nullptr};
 
@@ -174,13 +123,14 @@ void set_isa(const std::string& name) {
 }
 
 double fma_gflops(double seconds) {
-  const KernelTable& table = active_kernels();
+  const KernelTable* table = &active_kernels();
+  while (!table->multiply_adds) table = table->rest;
   const auto start = std::chrono::steady_clock::now();
   double operations = 0, elapsed;
   volatile float factor = 1e-9f;  // so small that no sum ever changes, or overflows
   do {
     float out;
-    operations += table.multiply_adds(1000, factor, &out);
+    operations += table->multiply_adds(1000, factor, &out);
     elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   } while (elapsed < seconds);
   return 1e-9 * operations / elapsed;

@@ -33,6 +33,7 @@ struct Rows {
   const Index* segment;  // [segments+1]
   const Index* group;    // [groups+1]: sequences whose weight gradients are summed apart
   Index chunks, segments, groups;
+  Index total;                     // rows of all steps
   Index chunk_rows, segment_rows;  // of the largest
   bool reverse;                    // process the steps from T-1 down to 0
 };
@@ -85,7 +86,7 @@ struct Extras {
 enum class Packs { all, recurrent, none };
 constexpr Index unpacked_rows = 8;  // at most, in all
 
-// All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = first[T]
+// All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = total
 // of them.
 template <class T>
 struct ForwardCall {
@@ -162,7 +163,7 @@ struct CellKernels {
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
   std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip, bool traced);
-  // Called by every rank; false: stopped.
+  // The sizes read no array of Rows. The rest is called by every rank; false: stopped.
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);
   bool (*backward)(const BackwardCall<T>&, const Team&);
@@ -176,15 +177,18 @@ struct CellKernels {
                         double* counts);
 };
 
+// What one object file has for an instruction set; what it lacks is null, and one of the rest may
+// have it.
 struct KernelTable {
   const char* isa;
-  int cells, bf16_cells;
-  const CellKernels<float>* f32;   // [cells]
-  const CellKernels<double>* f64;  // [cells]
-  const CellKernels<float>* bf16;  // [bf16_cells], products in bfloat16; or null
-  double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
-  const CellKernels<Dual>* dual = nullptr;                         // [cells], or null
-  const KernelTable* rest = nullptr;  // has the cells that are missing here, and the dual numbers
+  int cells;
+  const CellKernels<float>* f32 = nullptr;   // [cells]
+  const CellKernels<double>* f64 = nullptr;  // [cells]
+  const CellKernels<float>* bf16 = nullptr;  // [cells], products in bfloat16
+  const CellKernels<Dual>* dual = nullptr;   // [cells]
+  // Returns the operations.
+  double (*multiply_adds)(Index steps, float factor, float* out) = nullptr;
+  const KernelTable* rest = nullptr;
 };
 
 }  // namespace bptt

@@ -18,6 +18,15 @@ struct Part {
   Index after;           // steps of the sequence that are processed after this part
 };
 
+// Longest first; none: the caller's sequences as they are.
+struct Parts {
+  const Part* data = nullptr;
+  Index size = 0, longest = 0;
+  const Part& operator[](Index r) const { return data[r]; }
+  const Part* begin() const { return data; }
+  const Part* end() const { return data + size; }
+};
+
 struct Division {
   const std::int64_t* lengths = nullptr;  // [B], or null: T
   const std::uint8_t* resets = nullptr;   // [T, B], or null: none

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Included inside an anonymous namespace, by files that are compiled with different ISA flags.
+// Included inside a namespace of its own by every set of kernels.
 
 // Hands out 64-byte aligned pieces of one buffer; without a buffer it only adds up the bytes.
 struct Pieces {

@@ -11,17 +11,17 @@ namespace bptt {
 template <class T>
 struct Rearrangement {
   const Dims& given;  // the caller's
-  const std::vector<Part>& parts;
+  const Parts& parts;
   const Schedule& schedule;
 
   // f(row of the kernels, row of the caller's array) for the steps of a rank.
   template <class F>
   void each_row(const Team& team, const F& f) const {
-    const Index steps = static_cast<Index>(schedule.count.size());
+    const Index steps = schedule.steps;
     for (Index t = steps * team.rank / team.size; t < steps * (team.rank + 1) / team.size; ++t) {
-      const Index row = schedule.first[static_cast<std::size_t>(t)];
-      for (Index r = 0; r < schedule.count[static_cast<std::size_t>(t)]; ++r) {
-        const Part& part = parts[static_cast<std::size_t>(r)];
+      const Index row = schedule.first[t];
+      for (Index r = 0; r < schedule.count[t]; ++r) {
+        const Part& part = parts[r];
         f(row + r, (part.begin + t * part.stride) * given.B + part.b);
       }
     }
@@ -32,17 +32,15 @@ struct Rearrangement {
       std::memcpy(rows + row * width, from + source * width, bytes(width));
     });
   }
-  // lengths: [B], beyond which `to` becomes zero; empty: T.
-  void scatter(const T* rows, Index width, T* to, const std::vector<Index>& lengths,
-               const Team& team) const {
+  // lengths: [B], beyond which `to` becomes zero; null: T.
+  void scatter(const T* rows, Index width, T* to, const Index* lengths, const Team& team) const {
     each_row(team, [&](Index row, Index target) {
       std::memcpy(to + target * width, rows + row * width, bytes(width));
     });
     const Index end = given.T * (team.rank + 1) / team.size;
-    for (Index t = given.T * team.rank / team.size; t < end && !lengths.empty(); ++t)
+    for (Index t = given.T * team.rank / team.size; t < end && lengths; ++t)
       for (Index b = 0; b < given.B; ++b)
-        if (t >= lengths[static_cast<std::size_t>(b)])
-          std::memset(to + (t * given.B + b) * width, 0, bytes(width));
+        if (t >= lengths[b]) std::memset(to + (t * given.B + b) * width, 0, bytes(width));
   }
 
   // Initial states, or what belongs to them: `which` is &Part::initial; final ones: &Part::final.

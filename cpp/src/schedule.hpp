@@ -1,100 +1,126 @@
 // SPDX-License-Identifier: MIT
-// The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows).
+// The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows). In
+// memory of the caller's.
 #pragma once
-#include <algorithm>
-#include <numeric>
-#include <vector>
-
 #include "parts.hpp"
 
 namespace bptt {
 
 struct Schedule {
-  std::vector<Index> count, first, chunk, segment, group;
-  Index chunk_rows = 0, segment_rows = 0;
+  Index steps, sequences, total = 0;
+  Index *count, *first, *chunk, *segment, *group;
+  Index chunks = 0, segments, groups;
+  Index chunk_rows = 0, segment_rows;
   bool reverse;
 
-  // parts: of d.B sequences, longest first, or empty if all take d.T steps. rows_of_chunk: about
-  // how many.
-  Schedule(const Dims& d, const std::vector<Part>& parts, bool backwards, int groups,
-           Index rows_of_chunk)
-      : reverse(backwards) {
-    count.assign(size(d.T), d.B);
-    for (Index t = 0, longer = d.B; t < d.T && !parts.empty(); ++t) {
-      while (longer > 0 && parts[size(longer - 1)].length <= t) --longer;
-      count[size(t)] = longer;
+  // So many numbers of memory it takes.
+  static Index size(Index steps) { return 4 * (steps + 1) + most_groups; }
+  static constexpr Index most_groups = 2;
+
+  // parts: of d.B sequences, longest first; or none, if all take d.T steps. Chunks of about
+  // target_rows.
+  Schedule(Index* memory, const Dims& d, const Parts& parts, bool backwards, Index group_count,
+           Index target_rows)
+      : steps(d.T),
+        sequences(d.B),
+        count(memory),
+        first(count + d.T),
+        chunk(first + d.T + 1),
+        segment(chunk + d.T + 1),
+        group(segment + d.T + 1),
+        groups(group_count),
+        reverse(backwards) {
+    for (Index t = 0, longer = d.B; t < d.T; ++t) {
+      while (parts.size && longer > 0 && parts[longer - 1].length <= t) --longer;
+      count[t] = longer;
+      first[t] = total;
+      total += longer;
     }
-    first.assign(size(d.T) + 1, 0);
-    std::partial_sum(count.begin(), count.end(), first.begin() + 1);
-    group = shares(d.B, groups);
-    cut_chunks(d, rows_of_chunk);
-    cut(chunks());
+    first[steps] = total;
+    shares(groups, group);
+    chunk[0] = reverse ? 0 : steps;
+    cut_chunks([&](Index t) { return count[t]; }, target_rows,
+               [&](Index n, Index t) { chunk[n] = t; });
+    if (!reverse) turn(chunk, chunks + 1);
+    cut(chunks);
   }
 
-  Index total() const { return first.back(); }
-  Index chunks() const { return static_cast<Index>(chunk.size()) - 1; }
+  // Its sizes alone, without memory; rows(t): of step t.
+  template <class Count>
+  Schedule(const Dims& d, const Count& rows_of, bool backwards, Index group_count,
+           Index target_rows)
+      : steps(d.T),
+        sequences(d.B),
+        count(nullptr),
+        first(nullptr),
+        chunk(nullptr),
+        segment(nullptr),
+        group(nullptr),
+        groups(group_count),
+        reverse(backwards) {
+    for (Index t = 0; t < d.T; ++t) total += rows_of(t);
+    cut_chunks(rows_of, target_rows, [](Index, Index) {});
+    segments = chunks > 0, segment_rows = total;
+  }
 
   // Segments of n chunks; the one that is processed first may be shorter.
   void cut(Index n) {
-    segment.clear();
-    for (Index c = reverse ? 0 : chunks(); reverse ? c < chunks() : c > 0; c += reverse ? n : -n)
-      segment.push_back(c);
-    segment.push_back(reverse ? chunks() : 0);
-    if (!reverse) std::reverse(segment.begin(), segment.end());
+    segments = 0;
+    for (Index c = reverse ? 0 : chunks; reverse ? c < chunks : c > 0; c += reverse ? n : -n)
+      segment[segments++] = c;
+    segment[segments] = reverse ? chunks : 0;
+    if (!reverse) turn(segment, segments + 1);
     segment_rows = 0;
-    for (std::size_t s = 0; s + 1 < segment.size(); ++s)
-      segment_rows = std::max(segment_rows, first[size(chunk[size(segment[s + 1])])] -
-                                                first[size(chunk[size(segment[s])])]);
+    for (Index s = 0; s < segments; ++s)
+      segment_rows = larger(segment_rows, first[chunk[segment[s + 1]]] - first[chunk[segment[s]]]);
   }
 
   Rows rows() const {
-    Rows r{};
-    r.count = count.data(), r.first = first.data();
-    r.chunk = chunk.data(), r.segment = segment.data(), r.group = group.data();
-    r.chunks = chunks();
-    r.segments = static_cast<Index>(segment.size()) - 1;
-    r.groups = static_cast<Index>(group.size()) - 1;
-    r.chunk_rows = chunk_rows, r.segment_rows = segment_rows;
-    r.reverse = reverse;
-    return r;
+    return {count,    first,  chunk, segment,    group,        chunks,
+            segments, groups, total, chunk_rows, segment_rows, reverse};
   }
 
-  // Bounds of the sequences of each rank, so that all have as many steps.
-  std::vector<Index> shares(Index B, int ranks) const {
-    if (ranks == 1) return {0, B};
-    std::vector<Index> bounds(size(ranks) + 1, B), steps(size(B), 0);  // of each sequence
-    for (std::size_t t = 0; t < count.size(); ++t)
-      if (count[t]) ++steps[size(count[t]) - 1];
-    for (std::size_t b = size(B); b-- > 1;) steps[b - 1] += steps[b];
-    if (!total() || (B && steps.front() == steps.back())) {
-      for (int r = 0; r < ranks; ++r) bounds[size(r)] = B * r / ranks;
-      return bounds;
+  // Bounds [ranks+1] of the sequences of each rank, so that all have as many steps.
+  void shares(Index ranks, Index* bounds) const {
+    const Index B = sequences;
+    if (!total || count[steps - 1] == B) {
+      for (Index r = 0; r <= ranks; ++r) bounds[r] = B * r / ranks;
+      return;
     }
-    Index done = 0, rank = 0;
-    for (Index b = 0; b < B; done += steps[size(b++)])
-      while (rank < ranks && done * ranks >= total() * rank) bounds[size(rank++)] = b;
-    return bounds;
+    Index done = 0, length = steps, rank = 0;
+    for (Index b = 0; b < B; ++b) {
+      while (rank < ranks && done * ranks >= total * rank) bounds[rank++] = b;
+      while (length > 0 && count[length - 1] <= b) --length;
+      done += length;
+    }
+    while (rank <= ranks) bounds[rank++] = B;
   }
 
  private:
-  static std::size_t size(std::ptrdiff_t n) { return static_cast<std::size_t>(n); }
+  static Index larger(Index a, Index b) { return a > b ? a : b; }
+  static void turn(Index* p, Index n) {
+    for (Index i = 0; i < n / 2; ++i) {
+      const Index other = p[n - 1 - i];
+      p[n - 1 - i] = p[i], p[i] = other;
+    }
+  }
 
   // As many steps as have about so many rows, whole from the end of the processing on, where the
-  // backward pass starts.
-  void cut_chunks(const Dims& d, Index target_rows) {
-    const Index capacity = std::max(d.T ? count[0] : 0, target_rows);
-    chunk.push_back(reverse ? 0 : d.T);
-    while (chunk.back() != (reverse ? d.T : 0)) {
-      Index t = chunk.back(), rows = 0;
-      const auto next = [&] { return count[size(reverse ? t : t - 1)]; };
+  // backward pass starts. bound(n, t): chunk n in that order ends at step t.
+  template <class Count, class Bound>
+  void cut_chunks(const Count& rows_of, Index target_rows, const Bound& bound) {
+    const Index capacity = larger(steps ? rows_of(0) : 0, target_rows), end = reverse ? steps : 0;
+    Index t = reverse ? 0 : steps;
+    while (t != end) {
+      Index rows = 0;
+      const auto next = [&] { return rows_of(reverse ? t : t - 1); };
       do {
         rows += next();
         t += reverse ? 1 : -1;
-      } while (t != (reverse ? d.T : 0) && rows + next() <= capacity);
-      chunk.push_back(t);
-      chunk_rows = std::max(chunk_rows, rows);
+      } while (t != end && rows + next() <= capacity);
+      bound(++chunks, t);
+      chunk_rows = larger(chunk_rows, rows);
     }
-    if (!reverse) std::reverse(chunk.begin(), chunk.end());
   }
 };
 

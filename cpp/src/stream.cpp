@@ -2,32 +2,24 @@
 #include "bptt/stream.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "bptt/threads.hpp"
 #include "dispatch.hpp"
-#include "schedule.hpp"
 #include "team.hpp"
 
 namespace bptt {
 namespace {
 
-#include "pieces.inl"
-
 constexpr Index block_steps = 32;  // of one call of the kernels
 
 struct Free {
-  void operator()(void* p) const { std::free(p); }
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
 };
 using Memory = std::unique_ptr<void, Free>;
 
-Memory allocate(std::size_t bytes) {
-  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (!p) throw std::bad_alloc();
-  return Memory(p);
-}
+Memory allocate(std::size_t bytes) { return Memory(::operator new(bytes, std::align_val_t(64))); }
 
 // The team of the calling thread alone.
 Team alone(StopRequest& stop) {
@@ -47,7 +39,8 @@ Team alone(StopRequest& stop) {
 template <class T>
 struct Stream<T>::Impl {
   const CellKernels<T>& cell;
-  Dims dims;  // of a full block
+  Dims dims;                 // of a full block
+  std::vector<Index> order;  // the schedule's
   Schedule schedule;
   bool bf16;
   ForwardCall<T> call{};
@@ -68,7 +61,8 @@ struct Stream<T>::Impl {
   Impl(const Spec& spec, const Inputs<T>& in)
       : cell(find_cell<T>(spec, in)),
         dims(checked(spec, cell, in)),
-        schedule(dims, {}, false, 1, 128),
+        order(static_cast<std::size_t>(Schedule::size(dims.T))),
+        schedule(order.data(), dims, {}, false, 1, 128),
         bf16(spec.bf16),
         memory(allocate(place(nullptr))) {
     place(memory.get());

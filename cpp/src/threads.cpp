@@ -15,9 +15,13 @@
 #include <thread>
 #include <vector>
 
-#include <pthread.h>
+#if defined(__linux__)
 #include <sched.h>
+#endif
+#if !defined(_WIN32)
+#include <pthread.h>
 #include <unistd.h>
+#endif
 
 #include "team.hpp"
 
@@ -41,7 +45,7 @@ void spin_until(const Condition& done) {
     if (spins < 2000)
       pause_briefly();
     else
-      sched_yield();
+      std::this_thread::yield();
   }
 }
 
@@ -180,15 +184,24 @@ std::atomic<Crew*> crew{nullptr};
 std::mutex crew_mutex;
 
 // A forked process has none of its parent's threads: it starts with a new crew.
+#if defined(_WIN32)
+int this_process() { return 1; }  // no process is ever forked
+bool prepare_for_forks() { return true; }
+#else
+int this_process() { return getpid(); }
+bool prepare_for_forks() {
+  return pthread_atfork([] { crew_mutex.lock(); }, [] { crew_mutex.unlock(); },
+                        [] {
+                          crew_mutex.unlock();
+                          crew.store(nullptr, std::memory_order_relaxed);
+                        }) == 0;
+}
+#endif
+
 Crew* this_crew() {
   if (Crew* c = crew.load(std::memory_order_acquire)) return c;
-  static const bool registered =
-      pthread_atfork([] { crew_mutex.lock(); }, [] { crew_mutex.unlock(); },
-                     [] {
-                       crew_mutex.unlock();
-                       crew.store(nullptr, std::memory_order_relaxed);
-                     }) == 0;
-  if (!registered) return nullptr;
+  static const bool prepared = prepare_for_forks();
+  if (!prepared) return nullptr;
   const std::lock_guard<std::mutex> lock(crew_mutex);
   Crew* c = crew.load(std::memory_order_acquire);
   if (!c) crew.store(c = new Crew, std::memory_order_release);
@@ -248,7 +261,7 @@ int default_threads() {
   return limit && limit < cores ? limit : cores;
 }
 
-std::atomic<pid_t> alone{getpid()};  // the process that loaded this library
+std::atomic<int> alone{this_process()};  // the process that loaded this library
 std::atomic<int> chosen{0}, by_default{0};
 
 }  // namespace
@@ -257,7 +270,7 @@ int threads() {
   if (const int n = chosen.load(std::memory_order_relaxed)) return n;
   int n = by_default.load(std::memory_order_relaxed);
   if (!n) by_default.store(n = default_threads(), std::memory_order_relaxed);
-  if (n == 1 || getpid() == alone.load(std::memory_order_relaxed)) return n;
+  if (n == 1 || this_process() == alone.load(std::memory_order_relaxed)) return n;
   const char* own = std::getenv("BPTT_NUM_THREADS");
   return own && *own ? n : 1;
 }

@@ -23,6 +23,7 @@ from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .dense import Embedding, Linear
 from .derivatives import hvp, jvp, layer_hvp, vjp
+from .export import load_rtneural, save_c_header, save_rtneural
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .forensics import find_nonfinite
 from .functional import (
@@ -120,6 +121,7 @@ __all__ = [
     "layer_hvp",
     "load",
     "load_metadata",
+    "load_rtneural",
     "losses",
     "lstm1997_backward",
     "lstm1997_forward",
@@ -137,6 +139,8 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "save",
+    "save_c_header",
+    "save_rtneural",
     "schedules",
     "set_num_threads",
     "show_config",

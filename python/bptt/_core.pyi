@@ -21,14 +21,15 @@ class Tape:
     def dims(self) -> tuple[int, int, int, int]: ...
 
 class Stream:
-    def __init__(
-        self, caller: str, cell: str, activation: str, bf16: bool, x: Any,
-        weights: tuple[Any, ...], options: dict[str, Any] | None,
-    ) -> None: ...  # fmt: skip
     def step(self, x: Any) -> Any: ...
     def process(self, x: Any) -> Any: ...
     def get_state(self) -> tuple[Any, ...]: ...
     def set_state(self, state: tuple[Any, ...]) -> None: ...
+
+def stream(
+    caller: str, cell: str, activation: str, bf16: bool, x: Any,
+    weights: tuple[Any, ...], options: dict[str, Any] | None,
+) -> Stream: ...  # fmt: skip
 
 # cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation, threads,
 # checkpoint, max_bytes, bf16, options -> y, state, tape; None where an argument is not as the core

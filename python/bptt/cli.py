@@ -20,7 +20,16 @@ COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
     "demo": "train on four tasks, print the results and draw a picture",
     "bench": "time the core beside its NumPy reference and other libraries",
+    "export": "write a saved model as a C header or as RTNeural's JSON",
     "flow": "report where the gradient of a saved model goes, on a batch of data",
+}
+
+# For programs that embed bptt: functions of the module sdk.
+SDK = {
+    "includes": "print the compiler's option for the C and C++ headers",
+    "libs": "print the library to link, and what it needs",
+    "cmakedir": "print the folder of the package for CMake",
+    "pkgconfigdir": "print the folder of the package for pkg-config",
 }
 
 
@@ -39,6 +48,10 @@ def _main_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
+    for option, text in SDK.items():
+        parser.add_argument(
+            f"--{option}", action="append_const", const=option, dest="sdk", help=text
+        )
     parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
     return parser
 
@@ -51,6 +64,11 @@ def _run(argv: Sequence[str]) -> int:
         from . import __version__
 
         print(f"bptt {__version__}")
+        return 0
+    if args.sdk:
+        from . import sdk
+
+        print(*(getattr(sdk, option)() for option in args.sdk))
         return 0
     if args.command is None:
         parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ._activations import ACTIVATIONS
 from ._dual import Dual
+from ._layer_options import as_choice
 from .grads import Array, State
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
+LinearTape = tuple[Array, Array, Array | None]  # x, weight, and y if there is an activation
 
 
 class LayerGrads(NamedTuple):
@@ -159,12 +162,15 @@ class Layer:
 
 @final
 class Linear(Layer):
-    """Affine map of the last axis, at every position alike: y = x weight^T + bias.
+    """Affine map of the last axis, at every position alike: y = activation(x weight^T + bias).
 
     Parameters
     ----------
     in_features, out_features : int
     bias : bool, optional
+    activation : {"identity", "tanh", "relu", "sigmoid", "elu", "softmax"}, optional
+        elu(a) = a if a > 0 else exp(a) - 1; softmax over the last axis. For a loss of logits, as
+        `cross_entropy`, keep "identity".
     dtype : {"float32", "float64"}, optional
     seed : int or numpy.random.Generator, optional
         For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch.
@@ -194,11 +200,13 @@ class Linear(Layer):
         out_features: int,
         bias: bool = True,
         *,
+        activation: str = "identity",
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
         super().__init__(dtype, in_features=in_features, out_features=out_features)
         self.bias = bool(bias)
+        self.activation = as_choice("Linear", "activation", activation, ("identity", *ACTIVATIONS))
         bound, rng = 1 / np.sqrt(self.in_features), np.random.default_rng(seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.bias:
@@ -209,8 +217,10 @@ class Linear(Layer):
         """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
         return self.forward(x)[0]
 
-    def forward(self, x: ArrayLike) -> tuple[Array, tuple[Array, Array]]:
+    def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
         """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
+
+        With an activation it refers to y as well, which is then read-only: change a copy.
 
         Raises
         ------
@@ -229,9 +239,13 @@ class Linear(Layer):
         y = x @ weight.T
         if self.bias:
             y += self.parameters["bias"]
-        return y, (x, weight)
+        if self.activation == "identity":
+            return y, (x, weight, None)
+        y = ACTIVATIONS[self.activation][0](y)
+        y.flags.writeable = False
+        return y, (x, weight, y)
 
-    def backward(self, tape: tuple[Array, Array], dy: ArrayLike) -> LayerGrads:
+    def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
 
         Raises
@@ -241,9 +255,11 @@ class Linear(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
-        x, weight = tape
+        x, weight, y = tape
         dy = as_float("Linear", "dy", dy, self.dtype)
         check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
+        if y is not None:
+            dy = ACTIVATIONS[self.activation][1](y, dy)
         rows = dy.reshape(-1, self.out_features)
         params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
         if self.bias:

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+from .grads import Array
+
 __all__ = ["NonFinite"]
 
 
@@ -31,3 +35,11 @@ class NonFinite(NamedTuple):
     sequence: int | None
     gate: str
     unit: int
+
+
+def check_finite(label: str, array: Array) -> None:
+    """Refuse an array with a NaN or infinity, naming the first one's place."""
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        at = tuple(bad[0].tolist())
+        raise ValueError(f"{label} is {array[at]} at {at}, expected finite numbers")

@@ -76,6 +76,14 @@ class Optimizer(ABC):
         self.state = {
             kind: {name: np.zeros_like(p) for name, p in params.items()} for kind in self._kinds
         }
+        # All the memory that a step takes, so that it never fails half-way: arrays like each
+        # parameter, in the same place for all.
+        most = max((p.nbytes for p in params.values()), default=0)
+        rows = np.empty((3, -(-most // 64) * 64), np.uint8)
+        self._room = {
+            name: [row[: p.nbytes].view(p.dtype).reshape(p.shape) for row in rows]
+            for name, p in params.items()
+        }
 
     @property
     def lr(self) -> float:
@@ -118,11 +126,20 @@ class Optimizer(ABC):
         checked = self._match("step: grads", grads, self.params)
         self.steps += 1
         for name, p in self.params.items():
-            self._update(p, checked[name], *(self.state[kind][name] for kind in self._kinds))
+            state = (self.state[kind][name] for kind in self._kinds)
+            self._update(p, checked[name], self._room[name], *state)
 
     @abstractmethod
-    def _update(self, p: Array, g: Array, *state: Array) -> None:
-        """Update one parameter and its state, in place."""
+    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
+        """Update one parameter and its state, in place, with three arrays to compute in."""
+
+    def _decayed(self, p: Array, g: Array, out: Array) -> Array:
+        """g + weight_decay p, in `out`."""
+        if not self.weight_decay:
+            return g
+        np.multiply(p, self.weight_decay, out=out)
+        out += g
+        return out
 
     def _match(
         self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
@@ -201,12 +218,14 @@ class SGD(Optimizer):
         super().__init__(params, lr, weight_decay)
         self.momentum = self._in_range("momentum", momentum)
 
-    def _update(self, p: Array, g: Array, *state: Array) -> None:
-        (v,) = state
-        # Not 0 * v without momentum: what was infinite once would be NaN for ever.
-        v[...] = self.momentum * v if self.momentum else 0
-        v += g + self.weight_decay * p if self.weight_decay else g
-        p -= self.lr * v
+    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
+        (v,), (a, _, _) = state, room
+        if self.momentum:
+            v *= self.momentum
+        else:  # not 0 * v: what was infinite once would be NaN for ever
+            v.fill(0)
+        v += self._decayed(p, g, a)
+        p -= np.multiply(v, self.lr, out=a)
 
 
 @final
@@ -234,12 +253,16 @@ class RMSprop(Optimizer):
         self.alpha = self._in_range("alpha", alpha, below=1)
         self.eps = self._in_range("eps", eps)
 
-    def _update(self, p: Array, g: Array, *state: Array) -> None:
-        (s,) = state
-        g = g + self.weight_decay * p if self.weight_decay else g
+    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
+        (s,), (a, b, c) = state, room
+        g = self._decayed(p, g, c)
         s *= self.alpha
-        s += (1 - self.alpha) * g * g
-        p -= self.lr * g / (np.sqrt(s) + self.eps)
+        np.multiply(g, 1 - self.alpha, out=a)
+        s += np.multiply(a, g, out=a)
+        np.sqrt(s, out=b)
+        b += self.eps
+        np.multiply(g, self.lr, out=a)
+        p -= np.divide(a, b, out=a)
 
 
 class _AdamBase(Optimizer):
@@ -260,17 +283,22 @@ class _AdamBase(Optimizer):
         self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
         self.eps = self._in_range("eps", eps)
 
-    def _update(self, p: Array, g: Array, *state: Array) -> None:
-        (m, v), (b1, b2) = state, self.betas
+    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
+        (m, v), (a, b, c), (b1, b2) = state, room, self.betas
         if self._decoupled:
             p *= 1 - self.lr * self.weight_decay
-        elif self.weight_decay:
-            g = g + self.weight_decay * p
-        m += (1 - b1) * (g - m)
+        else:
+            g = self._decayed(p, g, c)
+        np.subtract(g, m, out=a)
+        m += np.multiply(a, 1 - b1, out=a)
         v *= b2
-        v += (1 - b2) * g * g
-        rate = self.lr / (1 - b1**self.steps)
-        p -= rate * m / (np.sqrt(v) / (1 - b2**self.steps) ** 0.5 + self.eps)
+        np.multiply(g, 1 - b2, out=a)
+        v += np.multiply(a, g, out=a)
+        np.sqrt(v, out=b)
+        b /= (1 - b2**self.steps) ** 0.5
+        b += self.eps
+        np.multiply(m, self.lr / (1 - b1**self.steps), out=a)
+        p -= np.divide(a, b, out=a)
 
 
 @final

@@ -203,4 +203,4 @@ def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
     weights = tuple(prepare(w, dtype) for w in arrays.values())
     shape = np.empty((0, B, weights[0].shape[1]), dtype)
     core_options = as_options(where, options, cell.states, dtype)
-    return _core.Stream(where, cell.name, activation, bf16, shape, weights, core_options)
+    return _core.stream(where, cell.name, activation, bf16, shape, weights, core_options)

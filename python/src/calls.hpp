@@ -8,6 +8,7 @@
 
 #include "arrays.hpp"
 #include "gil.hpp"
+#include "owned.hpp"
 
 using bptt::most_states;
 
@@ -284,7 +285,7 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::tuple given)
                                             std::move(given), y, in);
     run(kept->plan, kept->buffer.get());
     make_read_only(y);  // the tape refers to it
-    tape = py::cast(std::unique_ptr<Tape>(std::move(kept)));
+    tape = owned(std::unique_ptr<Tape>(std::move(kept)));
   } else {
     run(plan, nullptr);
   }

@@ -4,7 +4,6 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -29,8 +28,7 @@ class Pool {
     if (rounded < bytes) throw std::bad_alloc();
     bytes = rounded;
     if (void* piece = reuse(bytes)) return piece;
-    void* piece = std::aligned_alloc(bytes >= huge ? huge : 64, bytes);
-    if (!piece) throw std::bad_alloc();
+    void* piece = ::operator new(bytes, alignment(bytes));
 #if defined(__linux__)
     if (bytes >= huge) madvise(piece, bytes, MADV_HUGEPAGE);
 #endif
@@ -41,16 +39,16 @@ class Pool {
     // Whoever cannot have the lock at once does without the pool: nobody waits, and a process
     // forked while another thread held the lock never hangs.
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-    if (!lock || bytes < pooled || bytes > limit / 2) return std::free(piece);
+    if (!lock || bytes < pooled || bytes > limit / 2) return release({piece, bytes});
     try {
       pieces_.push_back({piece, bytes});
     } catch (const std::bad_alloc&) {
-      return std::free(piece);
+      return release({piece, bytes});
     }
     held_ += bytes;
     while (held_ > limit) {
       held_ -= pieces_.front().bytes;
-      std::free(pieces_.front().memory);
+      release(pieces_.front());
       pieces_.erase(pieces_.begin());
     }
   }
@@ -68,6 +66,13 @@ class Pool {
 #else
   static constexpr std::size_t limit = std::size_t(1) << 28;
 #endif
+
+  static std::align_val_t alignment(std::size_t bytes) {
+    return std::align_val_t(bytes >= huge ? huge : 64);
+  }
+  static void release(Piece piece) noexcept {
+    ::operator delete(piece.memory, alignment(piece.bytes));
+  }
 
   // The smallest piece that is large enough and not half as large again.
   void* reuse(std::size_t& bytes) {

@@ -115,7 +115,7 @@ void set_python_error() {
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, error.what());
   }
 }
 
@@ -152,6 +152,10 @@ bptt::StepClipping step_clipping(const std::string& kind, double bound, const st
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = BPTT_VERSION;
+  // pybind11 throws a RuntimeError where Python has no memory for a list: Python's own error stays.
+  py::register_local_exception_translator([](std::exception_ptr error) {
+    if (!PyErr_Occurred()) std::rethrow_exception(error);
+  });
   main_thread =
       py::cast<unsigned long>(py::module_::import("threading").attr("main_thread")().attr("ident"));
   py::class_<Tape>(m, "Tape")

@@ -67,10 +67,9 @@ struct StreamOf : AnyStream {
   }
 };
 
-inline std::unique_ptr<AnyStream> make_stream(const std::string& caller, const std::string& cell,
-                                              const std::string& activation, bool bf16,
-                                              const py::object& x, const py::tuple& weights,
-                                              const py::object& options) {
+inline py::object make_stream(const std::string& caller, const std::string& cell,
+                              const std::string& activation, bool bf16, const py::object& x,
+                              const py::tuple& weights, const py::object& options) {
   bptt::Spec spec;
   spec.caller = caller, spec.cell = cell, spec.activation = activation;
   spec.train = false, spec.bf16 = bf16;
@@ -79,18 +78,20 @@ inline std::unique_ptr<AnyStream> make_stream(const std::string& caller, const s
                    b_hh = weights.size() > 3 ? py::object(weights[3]) : none;
   Arrays arrays{x, w_ih, w_hh, b_ih, b_hh, none};
   read_options(options, spec, arrays);
+  std::unique_ptr<AnyStream> stream;
   if (arrays.all_usable<float>())
-    return std::make_unique<StreamOf<float>>(spec, arrays.inputs<float>());
-  if (arrays.all_usable<double>())
-    return std::make_unique<StreamOf<double>>(spec, arrays.inputs<double>());
+    stream = std::make_unique<StreamOf<float>>(spec, arrays.inputs<float>());
+  else if (arrays.all_usable<double>())
+    stream = std::make_unique<StreamOf<double>>(spec, arrays.inputs<double>());
+  if (stream) return owned(std::move(stream));
   throw py::type_error(caller + ": weights are no C-contiguous arrays of one type");
 }
 
 inline void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream")
-      .def(py::init(&make_stream))
       .def("step", &AnyStream::step)
       .def("process", &AnyStream::process)
       .def("get_state", &AnyStream::get_state)
       .def("set_state", &AnyStream::set_state);
+  m.def("stream", &make_stream);
 }

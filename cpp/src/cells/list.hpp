@@ -41,8 +41,9 @@ using NormalLstmNoForget = NormalLstm<LstmNoForget>;
 using NormalLstmProjectedOwnForget = NormalLstm<LstmProjectedOwnForget>;
 using NormalLstmProjectedNoForget = NormalLstm<LstmProjectedNoForget>;
 
-// Those that have products in bfloat16 as well; others; and those that are not compiled for vectors
-// of 64 bytes, where the kernels for 32 serve them: each costs the package some 20 kB there.
+// The plain ones: with products in bfloat16 as well, and in the library to embed. The others stand
+// in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the kernels
+// for 32 serve them: each costs the package some 20 kB there.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_COMMON_CELLS(X) \
@@ -52,8 +53,15 @@ using NormalLstmProjectedNoForget = NormalLstm<LstmProjectedNoForget>;
   X(LstmNoForget) X(Mgu) X(Lstm1997) X(LstmProjectedNoForget) X(NormalMgu) X(NormalSlstm) \
   X(NormalLstmNoForget) X(NormalLstmProjectedOwnForget) X(NormalLstmProjectedNoForget)
 #if BPTT_VECTOR_BYTES == 64
-#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X) BPTT_COMMON_CELLS(X)
+#define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X)
 #else
-#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X) BPTT_COMMON_CELLS(X) BPTT_RARE_CELLS(X)
+#define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X) BPTT_RARE_CELLS(X)
+#endif
+#if defined(BPTT_DUAL)
+#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X) BPTT_OTHER_CELLS(X)
+#elif defined(BPTT_OTHERS)
+#define BPTT_CELLS(X) BPTT_OTHER_CELLS(X)
+#else
+#define BPTT_CELLS(X) BPTT_PLAIN_CELLS(X)
 #endif
 // clang-format on

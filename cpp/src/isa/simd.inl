@@ -68,7 +68,7 @@ BPTT_INLINE void store_first(float* p, F32 v, Index n) { _mm512_mask_storeu_ps(p
 BPTT_INLINE void store_first(double* p, F64 v, Index n) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first(n)), v);
 }
-#elif defined(__AVX2__)
+#elif BPTT_VECTOR_BYTES == 32
 BPTT_INLINE __m256i first32(Index n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES;
-// with BPTT_DUAL the kernels are those of dual numbers instead of float and double. Everything but
-// the table is internal to that file: a function that two instruction sets shared would be merged
-// by the linker, and an old CPU would meet new instructions in it. So no standard-library templates
-// and no static objects in here.
+// Included once by each isa/*.cpp, which defines BPTT_ISA, BPTT_ISA_NAME and BPTT_VECTOR_BYTES: the
+// kernels of the plain cells in float and double; with BPTT_OTHERS those of all other cells, with
+// BPTT_DUAL those of all in dual numbers. Everything but the table is internal to that file: a
+// function that two instruction sets shared would be merged by the linker, and an old CPU would
+// meet new instructions in it. So no standard-library templates and no static objects in here.
 #include <cstdint>
 #if defined(__SSE2__)
 // GCC 12 calls its own _mm512_undefined_ps() uninitialised (GCC bug 105593).
@@ -26,9 +26,9 @@ namespace {
 // broadcast.
 #if defined(BPTT_DUAL)  // a pair of registers for each
 constexpr int max_rows = BPTT_VECTOR_BYTES == 64 ? 2 : 1;
-#elif defined(__AVX512F__) || defined(__aarch64__)
+#elif BPTT_VECTOR_BYTES == 64 || defined(__aarch64__)
 constexpr int max_rows = 6;
-#elif defined(__AVX2__)
+#elif BPTT_VECTOR_BYTES == 32
 constexpr int max_rows = 3;
 #else
 constexpr int max_rows = 2;
@@ -55,9 +55,9 @@ constexpr int max_rows = 2;
 #include "bf16_cells.inl"
 #else
 #include "exact.inl"
-#if !defined(BPTT_DUAL)
-#include "peak.inl"
 #endif
+#if !defined(BPTT_BF16) && !defined(BPTT_DUAL) && !defined(BPTT_OTHERS)
+#include "peak.inl"
 #endif
 #include "forward_scratch.inl"
 #include "normal.inl"
@@ -136,35 +136,42 @@ constexpr CellKernels<typename P::T> kernels_of = {
     count_outside<P>};
 #endif
 
-#define BPTT_COUNT(Cell) +1
-
 // A file that defines BPTT_BF16 has the products in bfloat16 instead of those in the precision of
 // the results.
 #if defined(BPTT_BF16)
-#define BPTT_IN_BF16(Cell) kernels_of<InBf16<Cell>>,
-constexpr CellKernels<float> bf16_kernels[] = {BPTT_PLAIN_CELLS(BPTT_IN_BF16)};
-constexpr KernelTable constant_table = {
-    BPTT_ISA_NAME, 0, 0 BPTT_PLAIN_CELLS(BPTT_COUNT), nullptr, nullptr, bf16_kernels, nullptr};
+#define BPTT_KERNELS(Cell) kernels_of<InBf16<Cell>>,
+constexpr CellKernels<float> bf16_kernels[] = {BPTT_PLAIN_CELLS(BPTT_KERNELS)};
 #else
-#define BPTT_EXACT(Cell) kernels_of<Exact<T, Cell>>,
+#define BPTT_KERNELS(Cell) kernels_of<Exact<T, Cell>>,
 template <class T>
-constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_EXACT)};
-#if !defined(BPTT_DUAL)
-constexpr KernelTable constant_table = {BPTT_ISA_NAME,       0 BPTT_CELLS(BPTT_COUNT), 0,
-                                        cell_kernels<float>, cell_kernels<double>,     nullptr,
-                                        multiply_adds};
+constexpr CellKernels<T> cell_kernels[] = {BPTT_CELLS(BPTT_KERNELS)};
 #endif
+
+#define BPTT_COUNT(Cell) +1
+constexpr KernelTable constant_table = {BPTT_ISA_NAME, 0 BPTT_CELLS(BPTT_COUNT),
+#if defined(BPTT_BF16)
+                                        nullptr, nullptr, bf16_kernels
+#elif defined(BPTT_DUAL)
+                                        nullptr, nullptr, nullptr, cell_kernels<Dual>
+#elif defined(BPTT_OTHERS)
+                                            cell_kernels<float>, cell_kernels<double>
+#else
+                                            cell_kernels<float>, cell_kernels<double>, nullptr,
+                                            nullptr, multiply_adds
 #endif
+};
 
 }  // namespace
 
 #if defined(BPTT_DUAL)
-extern const CellKernels<Dual>* const duals;
-const CellKernels<Dual>* const duals = cell_kernels<Dual>;
+#define BPTT_TABLE duals
+#elif defined(BPTT_OTHERS)
+#define BPTT_TABLE others
 #else
-extern const KernelTable table;
-const KernelTable table = constant_table;
+#define BPTT_TABLE table
 #endif
+extern const KernelTable BPTT_TABLE;
+const KernelTable BPTT_TABLE = constant_table;
 
 }  // namespace BPTT_ISA
 }  // namespace bptt

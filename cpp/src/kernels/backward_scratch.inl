@@ -99,7 +99,7 @@ struct BackwardScratch {
     inner_products =
         pieces.take<char>(static_cast<Index>(InnerBackward<P>::scratch_bytes(d, rows)));
     const std::size_t forward_bytes =
-        rows.segments > 1 ? ForwardScratch<P>(nullptr, d, rows.first[d.T]).bytes : 0;
+        rows.segments > 1 ? ForwardScratch<P>(nullptr, d, rows.total).bytes : 0;
     forward = pieces.take<char>(static_cast<Index>(forward_bytes));
     bytes = pieces.used;
   }

@@ -34,7 +34,7 @@ struct Forward {
         team(t),
         weights(c.weights, c.dims),
         tape(c.tape, c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows.first[c.dims.T]),
+        scratch(c.scratch, c.dims, c.rows.total),
         products(c, weights, scratch.products),
         values(segment_values),
         again(y_is_known),

@@ -129,7 +129,7 @@ struct Tape {
     if constexpr (Cell::inner)
       w_inner = pieces.take<T>(column_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
     h0 = pieces.take<T>(d.B * d.P);
-    masked = Masked<T>(pieces, d, rows.first[d.T]);
+    masked = Masked<T>(pieces, d, rows.total);
     params = pieces.take<T>(padded * Cell::params);
     for (int q = 1; q < Cell::states; ++q) {
       state0[q] = pieces.take<T>(d.B * padded);

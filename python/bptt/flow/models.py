@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,16 @@ OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not
 BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l\d+(_reverse)?$")
+
+
+class Sizes(NamedTuple):
+    cell: str
+    gates: int
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    directions: int
+    proj_size: int  # 0: none
 
 
 def to_numpy(value: Any) -> Any:
@@ -122,13 +132,29 @@ def _of_arrays(
 ) -> Recurrent:
     own = _one_layer(where, arrays, name)
     found = {k: _array(where, k, v) for k, v in own.items()}
+    sizes = sizes_of(where, found, cell)
+    options: dict[str, Any] = {
+        "num_layers": sizes.num_layers,
+        "bias": "bias_ih_l0" in found,
+        "bidirectional": sizes.directions == 2,
+    }
+    if sizes.proj_size:
+        options["proj_size"] = sizes.proj_size
+    if "peephole_l0" in found:
+        options["peepholes"] = True
+    kind = LAYERS[sizes.cell]
+    return _filled(kind, sizes.input_size, sizes.hidden_size, options | given, found)
+
+
+def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
+    """What the parameters of one layer tell by their names and shapes."""
     if cell is not None and cell not in LAYERS:
         raise ValueError(f"{where}: cell is {cell!r}, expected one of {', '.join(LAYERS)}")
     for needed in ("weight_ih_l0", "weight_hh_l0"):
-        if needed not in found or found[needed].ndim != 2:
+        if needed not in arrays or arrays[needed].ndim != 2:
             raise ValueError(f"{where}: model has no matrix {needed}, expected one")
-    (rows, width), inputs = found["weight_hh_l0"].shape, found["weight_ih_l0"].shape[1]
-    projected = found.get("weight_hr_l0")
+    rows, width = arrays["weight_hh_l0"].shape
+    projected = arrays.get("weight_hr_l0")
     hidden = projected.shape[-1] if projected is not None else width
     if cell in OWN_WIDTH:
         hidden = rows // OWN_WIDTH[cell]
@@ -137,17 +163,15 @@ def _of_arrays(
         raise ValueError(
             f"{where}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
         )
-    options: dict[str, Any] = {
-        "num_layers": 1 + max(int(k.split("_l")[1].split("_")[0]) for k in found),
-        "bias": "bias_ih_l0" in found,
-        "bidirectional": "weight_hh_l0_reverse" in found,
-    }
-    if projected is not None:
-        options["proj_size"] = len(projected)
-    if "peephole_l0" in found:
-        options["peepholes"] = True
-    kind = LAYERS[cell or BY_GATES[gates]]
-    return _filled(kind, inputs, hidden, options | given, found)
+    return Sizes(
+        cell=cell or BY_GATES[gates],
+        gates=gates,
+        input_size=arrays["weight_ih_l0"].shape[1],
+        hidden_size=hidden,
+        num_layers=1 + max(int(k.split("_l")[1].split("_")[0]) for k in arrays),
+        directions=1 + ("weight_hh_l0_reverse" in arrays),
+        proj_size=0 if projected is None else len(projected),
+    )
 
 
 def _filled(
@@ -160,13 +184,19 @@ def _filled(
     return layer
 
 
-def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """The parameters of one layer among all arrays, without their prefix."""
+def recurrent_parts(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of each recurrent layer among all arrays, by their prefix."""
     layers: dict[str, dict[str, Any]] = {}
     for key, value in arrays.items():
         found = PARAMETER.search(key)
         if found and (found.start() == 0 or key[found.start() - 1] == "."):
             layers.setdefault(key[: found.start()].rstrip("."), {})[found[0]] = value
+    return layers
+
+
+def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The parameters of one layer among all arrays, without their prefix."""
+    layers = recurrent_parts(arrays)
     if not layers:
         names = ", ".join(list(arrays)[:6]) or "none"
         raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+// bptt.h for C++17: objects that own their memory, spans that know their size, exceptions. And
+// layers whose sizes the compiler knows (bptt/fixed.hpp). Programs without exceptions take bptt.h
+// or bptt/fixed.hpp.
+//
+//   bptt::Layer<float> lstm("lstm", I, H);
+//   lstm.randomise(42);
+//   bptt::Pass<float> pass;                              // keeps its memory for the next sequence
+//   lstm.forward(x, {steps, batch}, pass);               // pass.y, pass.h_n, pass.c_n
+//   lstm.backward(x, dy, pass, gradients);               // exact BPTT
+//
+//   bptt::Stream<float> stream(lstm);                    // no allocation from here on
+//   bptt::Span<const float> h = stream.step(sample);
+//
+// Letters and layouts are those of bptt.h.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "bptt.h"
+#include "bptt/fixed.hpp"
+
+namespace bptt {
+
+// What the library refused; what() is bptt_last_error().
+class Error : public std::runtime_error {
+ public:
+  explicit Error(bptt_status status) : std::runtime_error(bptt_last_error()), status_(status) {}
+  bptt_status status() const noexcept { return status_; }
+
+ private:
+  bptt_status status_;
+};
+
+inline void check(bptt_status status) {
+  if (status != BPTT_OK) throw Error(status);
+}
+
+// A view of neighbouring numbers that somebody else owns. Empty: an argument left out.
+template <class T>
+class Span {
+ public:
+  Span() = default;
+  Span(T* data, std::size_t size) : data_(data), size_(size) {}
+  template <std::size_t N>
+  Span(T (&array)[N]) : data_(array), size_(N) {}
+  // A std::vector, std::array, std::span, or another Span; of a const T also of a temporary.
+  template <class Container, class = decltype(std::declval<Container&>().data())>
+  Span(Container&& c) : data_(c.data()), size_(c.size()) {}
+
+  T* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  T* begin() const { return data_; }
+  T* end() const { return data_ + size_; }
+  T& operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// Memory aligned to BPTT_ALIGNMENT, which only grows.
+class Memory {
+ public:
+  // At least so many bytes; what was there is lost. Throws std::bad_alloc.
+  void* reserve(std::size_t bytes) {
+    if (bytes > size_) {
+      memory_.reset();
+      memory_.reset(::operator new(bytes, alignment));
+      size_ = bytes;
+    }
+    return memory_.get();
+  }
+  void* data() const { return memory_.get(); }
+
+ private:
+  static constexpr std::align_val_t alignment{BPTT_ALIGNMENT};
+  struct Free {
+    void operator()(void* p) const { ::operator delete(p, alignment); }
+  };
+  std::unique_ptr<void, Free> memory_;
+  std::size_t size_ = 0;
+};
+
+// The sizes of one call, and how it goes.
+struct Shape {
+  std::ptrdiff_t steps, batch;
+  bool train = true;                     // keep a tape for backward()
+  bool reverse = false;                  // from the last step to the first
+  Span<const std::ptrdiff_t> lengths{};  // [B], or left out: all have `steps`
+  int threads = 1;
+  bptt_parallel_for parallel_for = nullptr;
+  void* parallel_context = nullptr;
+};
+
+// What a forward call gives, with its tape and workspace: use one again and it allocates no more.
+template <class T>
+struct Pass {
+  std::vector<T> y;         // [T, B, H]
+  std::vector<T> h_n, c_n;  // [B, H]; c_n of lstm
+  bptt_desc desc{};         // of the call; its lengths must live until backward()
+  bptt_sizes sizes{};
+  Memory tape, workspace;
+};
+
+// Weights, or their gradients: [G*H, I], [G*H, H], [G*H], [G*H].
+template <class T>
+struct Parameters {
+  std::vector<T> w_ih, w_hh, b_ih, b_hh;
+
+  // f(array of this, array of the other).
+  template <class Other, class F>
+  void each(Other& other, const F& f) {
+    f(w_ih, other.w_ih), f(w_hh, other.w_hh), f(b_ih, other.b_ih), f(b_hh, other.b_hh);
+  }
+};
+
+template <class T>
+struct Gradients : Parameters<T> {
+  std::vector<T> x;         // [T, B, I]
+  std::vector<T> h_0, c_0;  // [B, H]
+};
+
+// One recurrent layer of "rnn", "lstm" or "gru" in float or double: its weights, and the calls.
+// Const functions may run on several threads at once, each with a Pass of its own.
+template <class T = float>
+class Layer {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
+
+ public:
+  // Throws Error if the library knows no such cell or activation (of rnn; empty: tanh), or the
+  // sizes are none. The weights are zeros.
+  Layer(std::string cell, std::ptrdiff_t input_size, std::ptrdiff_t hidden_size,
+        std::string activation = "")
+      : cell_(std::move(cell)), activation_(std::move(activation)), I(input_size), H(hidden_size) {
+    sizes(desc({1, 1}));
+    const std::ptrdiff_t rows = gates() * H;
+    weights.w_ih.resize(static_cast<std::size_t>(rows * I));
+    weights.w_hh.resize(static_cast<std::size_t>(rows * H));
+    weights.b_ih.resize(static_cast<std::size_t>(rows));
+    weights.b_hh.resize(static_cast<std::size_t>(rows));
+  }
+
+  Parameters<T> weights;
+
+  std::ptrdiff_t input_size() const { return I; }
+  std::ptrdiff_t hidden_size() const { return H; }
+  int gates() const { return cell_ == "lstm" ? 4 : cell_ == "gru" ? 3 : 1; }
+  bool has_c() const { return cell_ == "lstm"; }
+
+  // PyTorch's start: uniform in -1/sqrt(H)..1/sqrt(H).
+  void randomise(std::uint32_t seed) {
+    std::mt19937 generator(seed);
+    const T bound = T(1) / std::sqrt(static_cast<T>(H));
+    std::uniform_real_distribution<T> uniform(-bound, bound);
+    for (auto* array : {&weights.w_ih, &weights.w_hh, &weights.b_ih, &weights.b_hh})
+      for (T& w : *array) w = uniform(generator);
+  }
+
+  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward().
+  void forward(Span<const T> x, const Shape& shape, Pass<T>& pass, Span<const T> h_0 = {},
+               Span<const T> c_0 = {}) const {
+    pass.desc = desc(shape);
+    pass.sizes = sizes(pass.desc);
+    const std::size_t state = count(shape.batch, H);
+    expect("x", x, count(shape.steps, count(shape.batch, I)), false);
+    expect("h_0", h_0, state), expect("c_0", c_0, state);
+    expect("lengths", shape.lengths, count(shape.batch, 1));
+    pass.y.resize(count(shape.steps, state));
+    pass.h_n.resize(state);
+    pass.c_n.resize(has_c() ? state : 0);
+    const bptt_weights w = pointers();
+    const bptt_inputs inputs{x.data(), h_0.data(), c_0.data()};
+    const bptt_outputs outputs{pass.y.data(), pass.h_n.data(), pass.c_n.data()};
+    void* tape = shape.train ? pass.tape.reserve(pass.sizes.tape) : nullptr;
+    check(bptt_forward(&pass.desc, &w, &inputs, &outputs, tape,
+                       pass.workspace.reserve(pass.sizes.forward_workspace)));
+  }
+
+  // Gradients of a loss from those of y [T, B, H], h_n and c_n [B, H], each of which may be left
+  // out: zeros. x and pass: as forward() had and left them.
+  void backward(Span<const T> x, Span<const T> dy, Pass<T>& pass, Gradients<T>& out,
+                Span<const T> dh_n = {}, Span<const T> dc_n = {},
+                const bptt_step_clip* clip = nullptr) const {
+    const std::size_t state = count(pass.desc.batch, H);
+    expect("x", x, count(pass.desc.steps, count(pass.desc.batch, I)), false);
+    expect("dy", dy, count(pass.desc.steps, state));
+    expect("dh_n", dh_n, state), expect("dc_n", dc_n, state);
+    out.x.resize(x.size());
+    out.h_0.resize(state), out.c_0.resize(has_c() ? state : 0);
+    out.w_ih.resize(weights.w_ih.size()), out.w_hh.resize(weights.w_hh.size());
+    out.b_ih.resize(weights.b_ih.size()), out.b_hh.resize(weights.b_hh.size());
+    const bptt_cotangents cotangents{dy.data(), dh_n.data(), dc_n.data()};
+    const bptt_gradients gradients{out.x.data(),
+                                   out.w_ih.data(),
+                                   out.w_hh.data(),
+                                   out.b_ih.data(),
+                                   out.b_hh.data(),
+                                   out.h_0.data(),
+                                   has_c() ? out.c_0.data() : nullptr};
+    check(bptt_backward(&pass.desc, x.data(), pass.y.data(), &cotangents, clip, &gradients,
+                        pass.tape.data(), pass.workspace.reserve(pass.sizes.backward_workspace)));
+  }
+
+  bptt_desc desc(const Shape& shape) const {
+    bptt_desc d{};
+    d.struct_size = sizeof d;
+    d.cell = cell_.c_str();
+    d.activation = activation_.empty() ? nullptr : activation_.c_str();
+    d.dtype = std::is_same_v<T, float> ? BPTT_FLOAT32 : BPTT_FLOAT64;
+    d.train = shape.train, d.reverse = shape.reverse;
+    d.steps = shape.steps, d.batch = shape.batch;
+    d.input_size = I, d.hidden_size = H;
+    d.lengths = shape.lengths.data();
+    d.threads = shape.threads;
+    d.parallel_for = shape.parallel_for, d.parallel_context = shape.parallel_context;
+    return d;
+  }
+  static bptt_sizes sizes(const bptt_desc& d) {
+    bptt_sizes s{};
+    s.struct_size = sizeof s;
+    check(bptt_query(&d, &s));
+    return s;
+  }
+  bptt_weights pointers() const {
+    return {weights.w_ih.data(), weights.w_hh.data(), weights.b_ih.data(), weights.b_hh.data(),
+            nullptr};
+  }
+
+ private:
+  template <class Size>
+  static std::size_t count(std::ptrdiff_t n, Size size) {
+    return static_cast<std::size_t>(n) * static_cast<std::size_t>(size);
+  }
+  template <class U>
+  static void expect(const char* name, Span<U> span, std::size_t size, bool optional = true) {
+    if (span.size() == size || (optional && !span.data())) return;
+    throw std::invalid_argument(std::string("bptt::Layer: ") + name + " has " +
+                                std::to_string(span.size()) + " numbers, expected " +
+                                std::to_string(size));
+  }
+
+  std::string cell_, activation_;
+  std::ptrdiff_t I, H;
+};
+
+// A layer that runs step by step, with the weights that it had when this was made.
+template <class T = float>
+class Stream {
+ public:
+  explicit Stream(const Layer<T>& layer, std::ptrdiff_t batch = 1)
+      : layer_(layer),
+        desc_(layer_.desc({1, batch, false})),
+        h(static_cast<std::size_t>(batch * layer.hidden_size())),
+        c(layer.has_c() ? h.size() : 0) {
+    const bptt_sizes sizes = Layer<T>::sizes(desc_);
+    workspace_.reserve(sizes.step_workspace);
+    bptt_weights weights = layer_.pointers();
+    check(bptt_pack(&desc_, &weights, packed_.reserve(sizes.packed)));
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  void reset() noexcept {
+    for (T& value : h) value = 0;
+    for (T& value : c) value = 0;
+  }
+
+  // x: B*I numbers, not fewer. Returns h, [B, H], valid until the next call. Never allocates.
+  Span<const T> step(const T* x) {
+    const bptt_weights weights{nullptr, nullptr, nullptr, nullptr, packed_.data()};
+    check(bptt_step(&desc_, &weights, x, h.data(), c.empty() ? nullptr : c.data(),
+                    workspace_.data()));
+    return h;
+  }
+
+ private:
+  const Layer<T> layer_;  // whose name the descriptor refers to
+  const bptt_desc desc_;
+  Memory packed_, workspace_;
+
+ public:
+  std::vector<T> h, c;  // the state, [B, H]; may be read and written between steps, not resized
+};
+
+// Adam over the arrays of a layer (or any others): one object for each array.
+template <class T = float>
+class Adam {
+ public:
+  explicit Adam(double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999, double eps = 1e-8)
+      : lr_(lr), beta1_(beta1), beta2_(beta2), eps_(eps) {}
+
+  void step(Span<T> parameters, Span<const T> gradients) {
+    if (parameters.size() != gradients.size())
+      throw std::invalid_argument("bptt::Adam: gradients have another size than parameters");
+    mean_.resize(parameters.size()), square_.resize(parameters.size());
+    check(bptt_adam(std::is_same_v<T, float> ? BPTT_FLOAT32 : BPTT_FLOAT64, parameters.size(),
+                    parameters.data(), gradients.data(), mean_.data(), square_.data(), ++steps_,
+                    lr_, beta1_, beta2_, eps_));
+  }
+
+ private:
+  double lr_, beta1_, beta2_, eps_;
+  std::ptrdiff_t steps_ = 0;
+  std::vector<T> mean_, square_;
+};
+
+}  // namespace bptt

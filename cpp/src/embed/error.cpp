@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#include "error.hpp"
+
+namespace bptt {
+
+Message& Message::operator<<(const char* text) {
+  while (*text && used_ < capacity - 1) text_[used_++] = *text++;
+  text_[used_] = 0;
+  return *this;
+}
+
+Message& Message::operator<<(Index number) {
+  char digits[24];
+  int at = sizeof digits;
+  digits[--at] = 0;
+  std::size_t rest = static_cast<std::size_t>(number);
+  if (number < 0) rest = 0 - rest;
+  do digits[--at] = static_cast<char>('0' + rest % 10);
+  while (rest /= 10);
+  if (number < 0) digits[--at] = '-';
+  return *this << digits + at;
+}
+
+Message& last_error() {
+  thread_local Message message;
+  return message;
+}
+
+}  // namespace bptt
+
+const char* bptt_last_error(void) { return bptt::last_error().text(); }
+
+const char* bptt_status_string(bptt_status status) {
+  switch (status) {
+    case BPTT_OK: return "no error";
+    case BPTT_INVALID_ARGUMENT: return "an argument is out of its range, null or misaligned";
+    case BPTT_TOO_LARGE: return "the sizes are too large to address";
+    case BPTT_WRONG_SIZE: return "a struct has another size than expected";
+    case BPTT_MISMATCH: return "a tape or packed weights were made for something else";
+    case BPTT_UNSUPPORTED: return "not supported by this CPU";
+  }
+  return "unknown status";
+}
+
+const char* bptt_version(void) { return BPTT_VERSION; }

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+"""Trained weights for programs without Python: a C header, and RTNeural's JSON.
+
+`bptt export` is both from the command line.
+"""
+
+from __future__ import annotations
+
+from .c_header import save_c_header
+from .command import add_arguments, run
+from .rtneural import load_rtneural, save_rtneural
+
+__all__ = ["add_arguments", "load_rtneural", "run", "save_c_header", "save_rtneural"]

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""Weights as constant arrays in a header of C89 and C++."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._core import __version__
+from ..dense import Layer
+from ..flow.models import recurrent_parts, sizes_of, to_numpy
+from ..grads import Array
+from ..io import Path, load, write_atomically
+from ..nonfinite import check_finite
+from ..recurrent import Recurrent
+
+__all__ = ["save_c_header"]
+
+WHERE = "save_c_header"
+IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # two underscores are reserved in C++
+GATE_ORDER = {
+    ("lstm", 4): "i f g o",
+    ("lstm", 3): "i g o",
+    ("gru", 3): "r z n",
+    ("mgu", 2): "f n",
+    ("slstm", 4): "i f z o",
+    ("lstm1997", 3): "i o g",
+}
+CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
+TEMPLATE = """\
+/* Weights of {name}, made by bptt {version}: names and shapes as in PyTorch, arrays row-major.
+   Valid in C89 and C++; in C++11 and later the arrays are constexpr. Define {NAME}_CONST before
+   this header to place them otherwise, as with PROGMEM or alignas(64). */
+#ifndef {NAME}_H
+#define {NAME}_H
+
+#ifndef {NAME}_CONST
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define {NAME}_CONST static constexpr
+#else
+#define {NAME}_CONST static const
+#endif
+#endif
+{body}
+#endif
+"""
+
+
+def save_c_header(
+    path: Path,
+    model: Layer | Mapping[str, Any] | Path,
+    name: str | None = None,
+    *,
+    cell: str | None = None,
+) -> None:
+    """Write weights as a header of constant arrays, for C89 and C++, in flash rather than RAM.
+
+    An array is called after its parameter, ``amp_lstm_weight_ih_l0`` for "lstm.weight_ih_l0" of a
+    model named "amp"; macros give its shape, ``AMP_LSTM_WEIGHT_IH_L0_DIM0``, and the sizes of each
+    recurrent layer, ``AMP_LSTM_HIDDEN_SIZE``. Its numbers are read back to the same bits. The file
+    is written whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+    model : Layer, torch.nn.Module, dict of str to array_like or to layers, or path
+        A layer, arrays by name, layers by name, or a file written by `bptt.save` or safetensors.
+    name : str, optional
+        A C identifier, the prefix of all names; if omitted, that of the file without its suffix.
+    cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
+        Of recurrent weights that are given as arrays; if omitted, told by the number of gates: RNN
+        1, MGU 2, GRU 3, LSTM 4.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, an array is empty, two names give the same identifier, or `name`
+        is none; nothing is written.
+    TypeError
+        If `model` is something else or holds other than floating-point numbers.
+    OSError
+        If a file cannot be read or written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import bptt
+    >>> gru = bptt.GRU(1, 2, bias=False, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "amp.h"
+    ...     bptt.save_c_header(path, gru)
+    ...     text = path.read_text()
+    >>> print(text[text.index("/* GRU") :])
+    /* GRU(1, 2, bias=False) */
+    #define AMP_CELL "gru"
+    #define AMP_GATES 3 /* r z n */
+    #define AMP_INPUT_SIZE 1
+    #define AMP_HIDDEN_SIZE 2
+    #define AMP_NUM_LAYERS 1
+    #define AMP_DIRECTIONS 1
+    #define AMP_PROJ_SIZE 0
+    <BLANKLINE>
+    #define AMP_WEIGHT_IH_L0_DIM0 6
+    #define AMP_WEIGHT_IH_L0_DIM1 1
+    AMP_CONST float amp_weight_ih_l0[6] = {
+        0.193693072f, -0.325570762f, -0.649161458f, -0.683733165f, 0.443031013f, 0.583724558f
+    };
+    <BLANKLINE>
+    #define AMP_WEIGHT_HH_L0_DIM0 6
+    #define AMP_WEIGHT_HH_L0_DIM1 2
+    AMP_CONST float amp_weight_hh_l0[12] = {
+        0.150805756f, 0.324557155f, 0.0616950542f, 0.615285337f, 0.44668439f, -0.703233957f,
+        0.505445957f, -0.659609616f, 0.324781835f, -0.458692223f, 0.513612568f, 0.0586350188f
+    };
+    #endif
+    <BLANKLINE>
+    """
+    arrays, layers = _collect(model)
+    names = _Names(_prefix(path, name))
+    lines = []
+    for key, layer in layers.items():
+        if isinstance(layer, Layer):  # what weights do not tell, as an activation
+            title = ": ".join(filter(None, (_identifier(key), repr(layer).splitlines()[0])))
+            lines.append(f"/* {title} */")
+    for key, part in recurrent_parts(arrays).items():
+        lines += _part_lines(names, key, part, layers.get(key), cell)
+    for key, array in arrays.items():
+        lines += _array_lines(names, key, array)
+    text = TEMPLATE.format(
+        name=names.prefix, NAME=names.prefix.upper(), version=__version__, body="\n".join(lines)
+    )
+    target = os.path.realpath(os.fspath(path))
+    write_atomically(target, lambda file: file.write(text.encode("ascii")))
+
+
+class _Names:
+    """The identifiers of a header, each used once."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._keys = {f"{prefix.upper()}_{own}": own for own in ("H", "CONST")}
+
+    def array(self, key: str) -> str:
+        return self._take(key, self.prefix, key)
+
+    def macro(self, key: str, suffix: str) -> str:
+        return self._take(key, self.prefix.upper(), f"{key}.{suffix}".upper())
+
+    def _take(self, key: str, *words: str) -> str:
+        identifier = _identifier(*words)
+        if identifier in self._keys:
+            raise ValueError(
+                f"{WHERE}: {key!r} and {self._keys[identifier]!r} both become {identifier}, "
+                "expected names that differ in letters and digits"
+            )
+        self._keys[identifier] = key
+        return identifier
+
+
+def _identifier(*words: str) -> str:
+    return "_".join(re.findall("[A-Za-z0-9]+", " ".join(words)))
+
+
+def _prefix(path: Path, name: str | None) -> str:
+    if name is None:
+        stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]
+        name = _identifier(str(stem))
+    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+        raise ValueError(f"{WHERE}: name is {name!r}, expected a C identifier, as 'amp'")
+    return name
+
+
+def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """All arrays by name, and the layers among them by the prefix of their names."""
+    if isinstance(model, (str, os.PathLike)):
+        model = load(model)
+    if hasattr(model, "state_dict"):
+        model = {"": model}
+    if not isinstance(model, Mapping):
+        raise TypeError(
+            f"{WHERE}: model is of type {type(model).__name__}, expected a layer, a dict of arrays "
+            "or layers, or a file"
+        )
+    arrays: dict[str, Array] = {}
+    layers = {key: value for key, value in model.items() if hasattr(value, "state_dict")}
+    for key, value in model.items():
+        state = value.state_dict() if key in layers else {"": value}
+        arrays |= {".".join(filter(None, (key, k))): to_numpy(a) for k, a in state.items()}
+    if not arrays:
+        raise ValueError(f"{WHERE}: model has no arrays, expected one or more")
+    return {key: _checked(key, array) for key, array in arrays.items()}, layers
+
+
+def _checked(key: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise TypeError(f"{WHERE}: {key} has dtype {array.dtype}, expected float32 or float64")
+    if not array.size:
+        raise ValueError(f"{WHERE}: {key} has shape {array.shape}, expected no size of 0")
+    check_finite(f"{WHERE}: {key}", array)
+    return array.astype(np.result_type(array, np.float32))
+
+
+def _part_lines(
+    names: _Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
+) -> list[str]:
+    """Macros of the sizes of a recurrent layer."""
+    sizes = sizes_of(WHERE, part, layer._cell.name if isinstance(layer, Recurrent) else cell)
+    order = GATE_ORDER.get((sizes.cell, sizes.gates))
+    values = {name.upper(): value for name, value in sizes._asdict().items()}
+    values["CELL"] = f'"{sizes.cell}"'
+    values["GATES"] = f"{sizes.gates} /* {order} */" if order else sizes.gates
+    return [f"#define {names.macro(prefix, name)} {value}" for name, value in values.items()]
+
+
+def _array_lines(names: _Names, key: str, array: Array) -> list[str]:
+    """An array, and macros of its shape."""
+    ctype, spec, suffix = CTYPES[array.dtype]
+    name = names.array(key)
+    lines = [f"#define {names.macro(key, f'DIM{k}')} {n}" for k, n in enumerate(array.shape)]
+    numbers = [_number(value, spec) + suffix for value in array.reshape(-1).tolist()]
+    rows = [", ".join(numbers[k : k + 6]) for k in range(0, len(numbers), 6)]
+    start = f"{names.prefix.upper()}_CONST {ctype} {name}[{array.size}] = {{"
+    return ["", *lines, start, "    " + ",\n    ".join(rows), "};"]
+
+
+def _number(value: float, spec: str) -> str:
+    text = format(value, spec)
+    return text if set(".e") & set(text) else text + ".0"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""``bptt export``: a saved model as a C header, or as RTNeural's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._activations import ACTIVATIONS
+from ..dense import Layer, Linear
+from ..flow.models import LAYERS, layer_of, recurrent_parts
+from ..grads import Array
+from ..io import load
+from .c_header import save_c_header
+from .rtneural import load_rtneural, save_rtneural
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["add_arguments", "run"]
+
+DESCRIPTION = """\
+Write the weights of a saved model for programs without Python: as constant arrays in a header of
+C89 and C++, or as the JSON that RTNeural's run-time loader reads."""
+
+EPILOG = """\
+examples:
+  bptt export amp.safetensors --c-header amp.h
+  bptt export amp.safetensors --json amp.json --layers lstm head:tanh
+  bptt export amp.json --c-header amp.h        # layers are called 0, 1, ..."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``bptt export`` to a parser."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...; or .json")
+    add("--c-header", metavar="FILE", help="write the arrays as a header")
+    add("--name", help="prefix of its names (default: the name of the header)")
+    add("--cell", choices=tuple(LAYERS), help="default: told by the number of gates")
+    add("--json", metavar="FILE", help="write RTNeural's JSON")
+    add(
+        "--layers",
+        nargs="+",
+        metavar="NAME[:ACTIVATION]",
+        help="for --json: the prefixes of the layers' names in the order of the layers, dense ones "
+        f"with their activation ({', '.join(ACTIVATIONS)}); a file holds neither. Default: the "
+        "one recurrent layer that is all",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write what the options ask for.
+
+    Raises
+    ------
+    ValueError
+        If a file holds something else, or nothing is asked for.
+    OSError
+        If a file cannot be read or written.
+    """
+    if args.c_header is None and args.json is None:
+        raise ValueError("export: nothing to write, expected --c-header FILE or --json FILE")
+    from_json = args.model.lower().endswith(".json")
+    if from_json and args.json is not None:
+        raise ValueError(f"export: {args.model} is RTNeural's already, expected no --json")
+    try:
+        model = _numbered(load_rtneural(args.model)) if from_json else load(args.model)
+        layers = None if args.json is None else _layers(model, args.layers, args.cell)
+        if args.c_header is not None:
+            save_c_header(args.c_header, model, args.name, cell=args.cell)
+        if layers is not None:
+            save_rtneural(args.json, layers)
+    except (TypeError, ImportError) as error:  # of files, not of a program
+        raise ValueError(str(error)) from error
+    return 0
+
+
+def _numbered(layers: list[Layer]) -> dict[str, Any]:
+    return {str(k): layer for k, layer in enumerate(layers)}
+
+
+def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
+    """Of the arrays, in the order given as NAME or NAME:ACTIVATION; none is left out."""
+    recurrent, left = recurrent_parts(arrays), dict(arrays)
+    if order is None:  # one layer has no order
+        order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
+    layers: list[Layer] = []
+    for item in order:
+        name, _, activation = item.partition(":")
+        if name in recurrent and not activation:
+            part = recurrent[name]
+            layers.append(layer_of(part, cell=cell))
+        else:
+            part = {k: arrays[_key(name, k)] for k in ("weight", "bias") if _key(name, k) in arrays}
+            layers.append(_linear(name, part, activation or "identity"))
+        for key in part:
+            left.pop(_key(name, key), None)
+    if left or not layers:
+        names = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in left)) or "none"
+        raise ValueError(
+            f"export: the file also has the layers {names}, expected all in --layers, in order"
+        )
+    return layers
+
+
+def _key(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _linear(name: str, arrays: Mapping[str, Array], activation: str) -> Linear:
+    weight = arrays.get("weight")
+    if weight is None or weight.ndim != 2:
+        raise ValueError(f"export: --layers has {name!r}, expected a recurrent or dense layer")
+    wide = all(array.dtype == np.float64 for array in arrays.values())
+    outputs, inputs = weight.shape
+    layer = Linear(
+        inputs, outputs, "bias" in arrays, activation=activation,
+        dtype="float64" if wide else "float32",
+    )  # fmt: skip
+    layer.load(arrays)
+    return layer

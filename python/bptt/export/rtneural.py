@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: MIT
+"""Layers to and from the JSON that RTNeural's run-time loader reads.
+
+The format is Keras': kernels are (inputs, G*H), the transpose of PyTorch's, and the gates of a GRU
+are z r n in place of r z n. An LSTM has one bias, a GRU the two of Keras' ``reset_after=True``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .._activations import ACTIVATIONS
+from ..dense import Layer, Linear
+from ..grads import Array
+from ..io import Path, write_atomically
+from ..layers import GRU, LSTM
+from ..nonfinite import check_finite
+
+__all__ = ["load_rtneural", "save_rtneural"]
+
+# Theirs in our order, and, as it swaps two, ours in theirs: i f g o and r z n to i f g o and z r n.
+GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
+KINDS = ("lstm", "gru", "dense", "time-distributed-dense", "activation")
+# Options that the file holds, and those that change nothing in a call but the order of its axes.
+WRITTEN = {"num_layers", "bias", "dtype"}
+TRAINING = {"batch_first", "dropout", "recurrent_dropout", "variational_dropout", "seed", "compute"}
+
+
+def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
+    """Write layers, each reading the output of the one before, as RTNeural's JSON.
+
+    The format has one bias for an LSTM: the sum of both. Several layers in one `LSTM` or `GRU`
+    become as many entries. The file is written whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+    layers : sequence of LSTM, GRU and Linear
+        With no other options than sizes, `bias`, the activation of `Linear`, and those that act
+        in training alone: RTNeural has the plain cells.
+
+    Raises
+    ------
+    TypeError
+        If `layers` holds something else.
+    ValueError
+        If RTNeural has no such layer, the sizes of two neighbours differ, or a weight is not
+        finite; nothing is written.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import bptt
+    >>> layers = [bptt.LSTM(1, 8, seed=0), bptt.Linear(8, 1, activation="tanh", seed=1)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "amp.json")
+    ...     bptt.save_rtneural(path, layers)
+    ...     lstm, head = bptt.load_rtneural(path)
+    >>> head
+    Linear(8, 1, activation='tanh')
+      weight  (1, 8)
+      bias    (1,)
+      9 parameters
+
+    References
+    ----------
+    Chowdhury (2021), RTNeural: Fast neural inferencing for real-time systems, arXiv:2106.03037.
+    """
+    where = "save_rtneural"
+    if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
+        raise TypeError(f"{where}: layers is {_brief(layers)}, expected a list of layers")
+    entries: list[dict[str, Any]] = []
+    first, width = None, None
+    for k, layer in enumerate(layers):
+        place = f"{where}: layers[{k}]"
+        if not isinstance(layer, (LSTM, GRU, Linear)):
+            raise TypeError(f"{place} is {_brief(layer)}, expected LSTM, GRU or Linear")
+        if not isinstance(layer, Linear):
+            _check_options(place, layer)
+        for name, array in layer.parameters.items():
+            check_finite(f"{place}: {name}", array)
+        inputs, outputs = _sizes(layer)
+        if width is not None and inputs != width:
+            raise ValueError(f"{place} has {inputs} inputs, expected {width}, those before it")
+        first, width = first or inputs, outputs
+        entries += _dense(layer) if isinstance(layer, Linear) else _recurrent(layer)
+    text = json.dumps({"in_shape": [None, None, first], "layers": entries}, allow_nan=False)
+    target = os.path.realpath(os.fspath(path))
+    write_atomically(target, lambda file: file.write(text.encode()))
+
+
+def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
+    """Read the layers of RTNeural's JSON, each reading the output of the one before.
+
+    A dense layer becomes a `Linear` with its activation; an entry "activation" behind a dense layer
+    without one is that layer's. The bias of an LSTM becomes ``bias_ih``, and ``bias_hh`` is 0.
+
+    Parameters
+    ----------
+    path : str or path-like
+    dtype : {"float32", "float64"}, optional
+        Of the layers.
+
+    Returns
+    -------
+    list of LSTM, GRU and Linear
+
+    Raises
+    ------
+    ValueError
+        If the file is not such JSON, has a layer that bptt has not, as a convolution, or weights
+        that do not fit the shapes; the message names the place.
+    OSError
+        If the file cannot be read.
+    """
+    where = f"load_rtneural: {os.fspath(path)}"
+    with open(path, "rb") as file:
+        model = _parse(where, file.read())
+    width = _width(f"{where}: in_shape", model.get("in_shape"))
+    layers: list[Layer] = []
+    for k, entry in enumerate(_items(f"{where}: layers", model.get("layers"))):
+        place = f"{where}: layers[{k}]"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{place} is {_brief(entry)}, expected an object")
+        inputs, width = width, _width(f"{place}.shape", entry.get("shape"))
+        _append(place, layers, entry, (inputs, width), np.dtype(dtype))
+    if not layers:
+        raise ValueError(f"{where}: layers is empty, expected one or more")
+    return layers
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _check_options(place: str, layer: LSTM | GRU) -> None:
+    """Refuse what RTNeural's plain cells have not."""
+    for name, argument in inspect.signature(type(layer)).parameters.items():
+        plain, value = argument.default, getattr(layer, name, None)
+        if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
+            raise ValueError(
+                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural has no other"
+            )
+
+
+def _sizes(layer: LSTM | GRU | Linear) -> tuple[int, int]:
+    if isinstance(layer, Linear):
+        return layer.in_features, layer.out_features
+    return layer.input_size, layer.hidden_size
+
+
+def _entry(kind: str, activation: str, width: int, weights: list[Array]) -> dict[str, Any]:
+    lists = [array.tolist() for array in weights]
+    shape = [None, None, width]
+    return {"type": kind, "activation": activation, "shape": shape, "weights": lists}
+
+
+def _dense(layer: Linear) -> list[dict[str, Any]]:
+    weights = [layer.parameters["weight"].T]
+    if layer.bias:
+        weights.append(layer.parameters["bias"])
+    name = "" if layer.activation == "identity" else layer.activation
+    return [_entry("dense", name, layer.out_features, weights)]
+
+
+def _recurrent(layer: LSTM | GRU) -> list[dict[str, Any]]:
+    kind = "lstm" if isinstance(layer, LSTM) else "gru"
+    rows, entries = len(GATES[kind]) * layer.hidden_size, []
+    for k in range(layer.num_layers):
+        kernels = [_reorder(kind, layer.parameters[f"weight_{of}_l{k}"]).T for of in ("ih", "hh")]
+        biases = np.zeros((2, rows))
+        if layer.bias:
+            for row, of in zip(biases, ("ih", "hh")):
+                row[:] = _reorder(kind, layer.parameters[f"bias_{of}_l{k}"])
+        bias = biases.sum(0) if kind == "lstm" else biases
+        entries.append(_entry(kind, "tanh", layer.hidden_size, [*kernels, bias]))
+    return entries
+
+
+def _reorder(kind: str, array: Array) -> Array:
+    """Rows of gates from our order to theirs, or back."""
+    order = GATES[kind]
+    blocks = array.reshape(len(order), -1, *array.shape[1:])
+    return blocks[list(order)].reshape(array.shape)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _parse(where: str, content: bytes) -> dict[str, Any]:
+    """All numbers as float, whatever they look like, and no NaN."""
+    try:
+        model = json.loads(content, parse_int=float, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+    if not isinstance(model, dict):
+        raise ValueError(f"{where} is {_brief(model)}, expected an object: in_shape and layers")
+    return model
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _append(
+    place: str, layers: list[Layer], entry: dict[str, Any], sizes: tuple[int, int], dtype: Any
+) -> None:
+    """Add the layer of one entry to those before it."""
+    kind = _choice(f"{place}.type", entry.get("type"), KINDS)
+    weights = _items(f"{place}.weights", entry.get("weights"))
+    activation, place = entry.get("activation", ""), f"{place} ({kind})"
+    if kind in GATES:
+        _choice(f"{place}.activation", activation, ("", "tanh"))
+        layers.append(_load_recurrent(place, kind, sizes, weights, dtype))
+        return
+    name = _choice(f"{place}.activation", activation, ("", *ACTIVATIONS)) or "identity"
+    if kind != "activation":
+        layers.append(_load_dense(place, name, sizes, weights, dtype))
+        return
+    before = layers[-1] if layers else None
+    if not isinstance(before, Linear) or before.activation != "identity":
+        raise ValueError(f"{place} has no dense layer without activation before it, expected one")
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"{place}.shape has size {sizes[1]}, expected that before it, {sizes[0]}")
+    before.activation = name
+
+
+def _load_dense(
+    place: str, activation: str, sizes: tuple[int, int], weights: list[Any], dtype: Any
+) -> Linear:
+    if len(weights) not in (1, 2):
+        raise ValueError(f"{place}.weights has length {len(weights)}, expected kernel and bias")
+    symbols = ("(inputs, outputs)", "(outputs,)")
+    arrays = _arrays(place, weights, symbols, (sizes, sizes[1:]), dtype)
+    layer = Linear(*sizes, len(weights) == 2, activation=activation, dtype=dtype)
+    layer.load(dict(zip(("weight", "bias"), (array.T for array in arrays))))
+    return layer
+
+
+def _load_recurrent(
+    place: str, kind: str, sizes: tuple[int, int], weights: list[Any], dtype: Any
+) -> LSTM | GRU:
+    if len(weights) != 3:
+        raise ValueError(
+            f"{place}.weights has length {len(weights)}, expected kernel, recurrent kernel and bias"
+        )
+    inputs, H = sizes
+    G = len(GATES[kind])
+    bias = ("(4*H,)", (4 * H,)) if kind == "lstm" else ("(2, 3*H)", (2, 3 * H))
+    symbols = (f"(inputs, {G}*H)", f"(H, {G}*H)", bias[0])
+    shapes = ((inputs, G * H), (H, G * H), bias[1])
+    arrays = _arrays(place, weights, symbols, shapes, dtype)
+    w_ih, w_hh, b = (_reorder(kind, array.T) for array in arrays)
+    b_ih, b_hh = (b, np.zeros_like(b)) if kind == "lstm" else b.T
+    layer = LSTM(inputs, H, dtype=dtype) if kind == "lstm" else GRU(inputs, H, dtype=dtype)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    layer.load(dict(zip(names, (w_ih, w_hh, b_ih, b_hh))))
+    return layer
+
+
+def _arrays(
+    place: str, weights: list[Any], symbols: Sequence[str], shapes: Sequence[Any], dtype: Any
+) -> list[Array]:
+    arrays = []
+    for k, (value, names, shape) in enumerate(zip(weights, symbols, shapes)):
+        _check_rows(f"{place}.weights[{k}]", value, names, shape)
+        with np.errstate(over="ignore"):
+            arrays.append(np.array(value, np.float64).astype(dtype))
+        if not np.isfinite(arrays[-1]).all():
+            raise ValueError(f"{place}.weights[{k}] has numbers too large, expected {dtype}")
+    return arrays
+
+
+def _check_rows(place: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
+    """Lists of numbers, of `shape`, the last sizes of what `symbols` names."""
+    if len(_items(place, value)) != shape[0]:
+        raise ValueError(
+            f"{place} has length {len(value)}, expected {shape[0]}, as the weights are {symbols}"
+        )
+    for k, item in enumerate(value):
+        if len(shape) > 1:
+            _check_rows(f"{place}[{k}]", item, symbols, shape[1:])
+        elif not isinstance(item, float):
+            raise ValueError(f"{place}[{k}] is {_brief(item)}, expected a number")
+
+
+def _width(place: str, value: Any) -> int:
+    """The last of the sizes; those before it are batch and time."""
+    last = value[-1] if isinstance(value, list) and 0 < len(value) < 4 else None
+    if not isinstance(last, float) or not last.is_integer() or last < 1:
+        raise ValueError(f"{place} is {_brief(value)}, expected [null, null, size]")
+    return int(last)
+
+
+def _items(place: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{place} is {_brief(value)}, expected a list")
+    return value
+
+
+def _choice(place: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise ValueError(f"{place} is {_brief(value)}, expected one of {known}")
+    return value
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of length {len(value)}"
+    if not isinstance(value, (str, bool, float, type(None))):
+        return "an object" if isinstance(value, dict) else f"of type {type(value).__name__}"
+    text = "missing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

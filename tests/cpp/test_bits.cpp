@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+// The same bits: alone or in a batch, in one call or step by step, on any number of threads, with
+// and without checkpoints.
+#include "bptt/stream.hpp"
+#include "bptt/threads.hpp"
+#include "cases.hpp"
+
+namespace {
+
+// Sequence b of an array: of axis 1 where it has steps, or else of the one before the last.
+template <class T>
+Array<T> sequence(const Array<T>& a, Index b, Index steps = -1) {
+  const std::size_t n = a.shape.size();
+  Array<T> one(n == 3 ? std::vector<Index>{steps < 0 ? a.shape[0] : steps, 1, a.shape[2]}
+                      : std::vector<Index>{1, a.shape[1]});
+  const Index width = a.shape[n - 1], B = a.shape[n - 2];
+  for (std::size_t i = 0; i < one.data.size(); ++i)
+    one.data[i] = a.at((Index(i) / width * B + b) * width + Index(i) % width);
+  return one;
+}
+
+bool has_sequences(const std::string& name) {
+  return name == "x" || name == "y" || name.compare(0, 5, "state") == 0 || name == "h_mask" ||
+         name.compare(0, 7, "zoneout") == 0;
+}
+
+// Sequence b by itself, as long as it is.
+template <class T>
+Problem<T> alone(const Problem<T>& p, Index b) {
+  const auto pick = [&](const std::string& name, const Array<T>& a) {
+    if (!has_sequences(name)) return a;
+    return a.shape[0] == p.n.T && a.shape.size() == 3 && name.compare(0, 5, "state") != 0
+               ? sequence(a, b, p.length(b))
+               : sequence(a, b);
+  };
+  Problem<T> one = p.template map<T>(pick);
+  one.n.T = p.length(b), one.n.B = 1, one.lengths = {};
+  if (!p.resets.data.empty()) {
+    one.resets = Array<std::uint8_t>({one.n.T, 1});
+    for (Index t = 0; t < one.n.T; ++t) one.resets.at(t) = p.resets.at(t * p.n.B + b);
+  }
+  return one;
+}
+
+template <class T>
+void every_sequence_alone(const Case& c, Sizes n) {
+  const check::Within here(text(c, n));
+  const Problem<T> p = make_problem(c, n).template cast<T>();
+  on_every_isa([&] {
+    const Arrays<T> whole = everything(p);
+    for (Index b = 0; b < p.n.B; ++b) {
+      const Problem<T> one = alone(p, b);
+      Arrays<T> want;
+      for (const auto& [name, a] : whole) {
+        const std::string argument = name.compare(0, 2, "d ") == 0 ? name.substr(2) : name;
+        if (!has_sequences(argument)) continue;
+        const bool states = argument.compare(0, 5, "state") == 0;
+        want[name] = states ? sequence(a, b) : sequence(a, b, one.n.T);
+      }
+      check_same_bits(everything(one), want);
+    }
+    for (const char* name : {"y", "d x"}) {  // zero where a sequence has ended
+      const Array<T>& a = whole.at(name);
+      for (Index i = 0; i < Index(a.data.size()); ++i) {
+        const Index row = i / a.shape[2];
+        if (row / p.n.B >= p.length(row % p.n.B) && a.at(i) != 0) CHECK(a.at(i) == 0);
+      }
+    }
+  });
+}
+
+template <class T>
+void any_number_of_threads(const Case& c, Sizes n) {
+  const check::Within here(text(c, n));
+  Problem<T> p = make_problem(c, n).template cast<T>();
+  on_every_isa([&] {
+    p.spec.threads = 1;
+    bptt::BackwardSpec how;
+    how.threads = 1;
+    const Arrays<T> want = everything(p, how);
+    for (int threads : {2, 3}) {
+      const check::Within count(std::to_string(threads) + " threads");
+      p.spec.threads = how.threads = threads;
+      check_same_bits(everything(p, how), want);
+    }
+  });
+}
+
+template <class T>
+void step_by_step(const Case& c, Sizes n) {
+  const check::Within here(text(c, n));
+  const Problem<T> p = make_problem(c, n).template cast<T>();
+  on_every_isa([&] {
+    const Arrays<T> whole = Run<T>(p).results;
+    for (Index steps : {1, 3, 40}) {
+      bptt::Stream<T> stream(p.spec, p.inputs());
+      Arrays<T> got;
+      got["y"] = Array<T>({p.n.T, p.n.B, p.P});
+      for (Index t = 0; t < p.n.T; t += steps) {
+        const T* x = p.in.at("x").data.data() + t * p.n.B * p.n.I;
+        T* y = got["y"].data.data() + t * p.n.B * p.P;
+        CHECK(stream.process(x, std::min(steps, p.n.T - t), y));
+      }
+      for (int q = 0; q < p.states; ++q) {
+        Array<T>& s = got["state" + std::to_string(q)] = Array<T>({p.n.B, stream.width(q)});
+        std::copy_n(stream.state(q), s.data.size(), s.data.begin());
+      }
+      check_same_bits(got, whole);
+    }
+  });
+}
+
+bool can_stream(const Case& c) {
+  return !c.lengths && !c.resets && !c.h_mask && !c.zoneout && !c.spec.reverse && !c.spec.skip &&
+         c.spec.dilation == 1;
+}
+
+bool stop_at_once(void* context) {
+  ++*static_cast<int*>(context);
+  return true;
+}
+
+}  // namespace
+
+TEST(of_every_sequence_alone) {
+  for (Case c : all_cases()) {
+    if (c.spec.dilation > 1) continue;  // states of other shapes; see test_forward
+    c.lengths = true;
+    every_sequence_alone<float>(c, {7, 9, 5, 17});
+    every_sequence_alone<double>(c, {5, 3, 1, 3});
+  }
+}
+
+// Sequences enough for a share of them each, and few with many units: a share of those.
+TEST(on_any_number_of_threads) {
+  for (Case c : plain_cases())
+    for (Sizes n : {Sizes{9, 3, 19, 437}, Sizes{12, 16, 19, 171}}) {
+      const int gates = make_problem(c, {1, 1, 1, 1}).gates;
+      n.H = static_cast<Index>(double(n.H) / std::sqrt(gates)) | 1;
+      any_number_of_threads<float>(c, n);
+      c.lengths = c.spec.reverse = true;
+      any_number_of_threads<double>(c, n);
+    }
+}
+
+TEST(step_by_step) {
+  int streams = 0;
+  for (const Case& c : all_cases())
+    if (can_stream(c)) {
+      ++streams;
+      step_by_step<float>(c, {7, 3, 5, 17}), step_by_step<double>(c, {70, 1, 5, 3});
+    }
+  CHECK(streams > 20);
+}
+
+// In as little memory as the core can do with, which its refusal of less tells.
+TEST(with_checkpoints) {
+  int all = 0, smaller = 0;
+  for (const Case& c : all_cases()) {
+    const Sizes n = {400, 3, 3, 5};  // ten chunks of the backward loop
+    const check::Within here(text(c, n));
+    Problem<double> p = make_problem(c, n);
+    on_every_isa([&] {
+      const auto tape_bytes = [&] { return bptt::Plan<double>(p.spec, p.inputs()).tape_bytes(); };
+      p.spec.checkpoint = bptt::Spec::off;
+      const std::size_t whole = tape_bytes();
+      const Arrays<double> want = everything(p);
+      p.spec.checkpoint = bptt::Spec::bytes, p.spec.max_bytes = 0;
+      const std::string said = check::refusal(tape_bytes),
+                        start = "forward: max_bytes is 0, expected at least ";
+      CHECK_EQUAL(said.substr(0, start.size()), start);
+      if (said.size() <= start.size()) return;
+      p.spec.max_bytes = std::stoul(said.substr(start.size()));
+      ++all, smaller += tape_bytes() < whole;
+      check_same_bits(everything(p), want);
+    });
+  }
+  CHECK(all > 0 && smaller > all / 2);
+}
+
+TEST(without_a_tape) {
+  for (const Case& c : all_cases()) {
+    const check::Within here(c.id);
+    Problem<float> p = make_problem(c, {7, 3, 5, 17}).cast<float>();
+    on_every_isa([&] {
+      p.spec.train = true;
+      const Arrays<float> want = Run<float>(p).results;
+      p.spec.train = false;
+      const Run<float> run(p);
+      CHECK(run.plan.tape_bytes() == 0);
+      check_same_bits(run.results, want);
+    });
+  }
+}
+
+TEST(a_call_stops_on_request) {
+  const Problem<float> p = make_problem(plain("lstm"), {100, 16, 64, 128}).cast<float>();
+  on_every_isa([&] {
+    int asked = 0;
+    Run<float> run(p);
+    bptt::Outputs<float> o{};
+    o.y = run.results["y"].data.data();
+    for (int q = 0; q < 2; ++q) o.state[q] = run.results["state" + std::to_string(q)].data.data();
+    const Buffer scratch = buffer(run.plan.forward_scratch_bytes());
+    CHECK(!run.plan.forward(p.inputs(), o, run.tape.get(), scratch.get(), {stop_at_once, &asked}));
+    CHECK(asked > 0);
+  });
+}
+
+int main() { return check::run_all(); }

@@ -202,3 +202,74 @@ def test_any_allocation_of_python_inside_the_core_may_fail() -> None:
     calls, failed = map(int, child.output(program).split())
     assert calls == 10
     assert failed > 5
+
+
+# --- an address space that is too small for what is asked for
+
+SMALL_SPACE = """
+import os, resource, tempfile
+import numpy as np
+import bptt
+from bptt import optim
+
+def limit(more):
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + more if more else -1, -1))
+
+def bits(arrays):
+    return [a.tobytes() for a in arrays]
+
+def train(x):
+    y, state, tape = layer.forward(x)
+    grads = layer.backward(tape, y)
+    return bits([y, *state, grads.x, *grads.params.values()])
+
+def everything():
+    kept = [*layer.parameters.values(), *adam.params.values(), *adam.state_dict().values()]
+    return bits([*kept, *stream.state, *bptt.load(path).values()]), os.listdir(folder)
+
+rng = np.random.default_rng(0)
+small, large = (rng.standard_normal((T, 32, 64)).astype("f4") for T in (3, 100))
+layer = bptt.LSTM(64, 256, seed=0)
+y, _, tape = layer.forward(np.broadcast_to(large[:, :1], (100, 256, 64)))
+stream = layer.stream()
+stream.process(small[:, :1])
+adam = optim.Adam({"w": np.ones((2000, 4096), np.float32)})
+folder = tempfile.mkdtemp()
+path = os.path.join(folder, "model.safetensors")
+bptt.save(path, adam.params)
+
+calls = {
+    "forward": lambda: layer.forward(np.broadcast_to(large[:, :1], (100, 400, 64))),
+    "backward": lambda: layer.backward(tape, y, trace="full"),
+    "inference": lambda: layer(np.broadcast_to(large[:, :1], (100, 400, 64))),
+    "a new stream": lambda: layer.stream(40_000),
+    "process": lambda: stream.process(np.broadcast_to(small[:1, :1], (100_000, 1, 64))),
+    "a step of Adam": lambda: adam.step({"w": np.broadcast_to(0.5, (2000, 4096))}),
+    "a new optimiser": lambda: optim.SGD(adam.params),
+    "load": lambda: bptt.load(path),
+    "save": lambda: bptt.save(path, {"w": np.broadcast_to(1.0, (2000, 4096))}),
+    "a new layer": lambda: bptt.GRU(512, 4096),
+    "jvp": lambda: bptt.jvp(bptt.rnn_forward, {"x": large, **rnn}, {"x": large}),
+}
+rnn = {"w_ih": np.ones((2048, 64)), "w_hh": np.ones((2048, 2048))}
+before, of_small, of_large = everything(), train(small), train(large)
+for name, call in calls.items():
+    limit(16 << 20)
+    try:
+        call()
+        print(name, "does with 16 MiB")
+    except MemoryError:
+        assert train(small) == of_small, name
+    limit(None)
+    assert everything() == before, name
+assert train(large) == of_large
+limit(1 << 20)
+adam.step({"w": np.broadcast_to(np.float32(0.5), (2000, 4096))})  # takes no memory
+assert np.ptp(adam.params["w"]) == 0
+"""
+
+
+def test_a_call_without_memory_loses_nothing() -> None:
+    assert child.output(SMALL_SPACE, BPTT_NUM_THREADS="1") == ""

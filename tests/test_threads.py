@@ -121,20 +121,20 @@ def test_inference_on_any_number_of_threads(cell: Cell) -> None:
             same_bits(dict(enumerate(flat(state))), dict(enumerate(finals)))  # type: ignore
 
 
-def at_once(call: Callable[[], list[Any]]) -> list[list[Any]]:
+def at_once(call: Callable[[], list[Any]], count: int = 4) -> list[list[Any]]:
     got: list[list[Any]] = []
-    start = threading.Barrier(4)
+    start = threading.Barrier(count)
 
     def work() -> None:
         start.wait()
         got.extend(call() for _ in range(5))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(got) == 20, "a thread hangs"
+    assert len(got) == 5 * count, "a thread hangs"
     return got
 
 
@@ -162,6 +162,25 @@ def test_threads_calling_at_once_give_the_same_bits(
     want = call()
     for results in at_once(call):
         assert all(np.array_equal(a, b) for a, b in zip(results, want))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_eight_threads_share_a_layer(threads: int) -> None:
+    layer = bptt.LSTM(6, 64, num_layers=2, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((30, 9, 6)).astype("f4")
+
+    def call() -> list[Any]:
+        y, state, tape = layer.forward(x)
+        grads = layer.backward(tape, y)
+        results = [y, *state, grads.x, *grads.state, *grads.params.values(), *layer(x)[1]]
+        return [a.tobytes() for a in results]
+
+    bptt.set_num_threads(threads)
+    try:
+        want = call()
+        assert all(got == want for got in at_once(call, 8))
+    finally:
+        _core.set_threads(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of Linux")

@@ -78,7 +78,8 @@ def save(
     target = os.path.realpath(os.fspath(path))  # through links: replace the file, not the link
     suffix = os.path.splitext(target)[1].lower()
     if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
-        content = _safetensors("save", path).save(checked, metadata or None)
+        library = _safetensors("save", path, sum(array.nbytes for array in checked.values()))
+        content = library.save(checked, metadata or None)
         write_atomically(target, lambda file: file.write(content))
     else:
         write_atomically(target, lambda file: _write_npz(file, checked, metadata))
@@ -133,7 +134,10 @@ def _plain(name: str, value: ArrayLike) -> Array:
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _safetensors(where: str, path: Path) -> Any:
+def _safetensors(where: str, path: Path, size: int) -> Any:
+    """The package, for arrays of so many bytes."""
+    # It makes two copies, and ends the process where there is no memory for them.
+    np.empty(2 * size + (1 << 20), np.uint8)
     try:
         import safetensors.numpy
     except ImportError as error:
@@ -196,7 +200,7 @@ def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         if content[:2] == b"PK":  # a zip archive
             return _parse_npz(content)
         if content[8:9] == b"{":  # a length of 8 bytes, then JSON
-            return _parse_safetensors(content, _safetensors(where, path))
+            return _parse_safetensors(content, _safetensors(where, path, len(content)))
         raise ValueError("no such format")
     except (ImportError, MemoryError):
         raise

@@ -124,7 +124,8 @@ INSIDE: dict[str, Bounds] = {
 
 def count_outside(value: Array, bounds: Bounds) -> Array:
     """(T, B): how many of a step's values (T, B, H) are not between the bounds."""
-    return np.asarray(((value < bounds[0]) | (value > bounds[1])).sum(2))
+    outside = (value < bounds[0]) | (value > bounds[1])
+    return np.asarray(outside.sum(2, dtype=np.uint32))  # in half the time of the default
 
 
 def _over_batch(norms: Array) -> Array:
@@ -194,7 +195,7 @@ class Trace:
         """(T, B) of bool: did `step_clip` change anything?"""
         return self.norms[:, :, -2] > 0
 
-    @property
+    @cached_property
     def valid(self) -> Array:
         """(T, B) of bool: is t a step of the sequence?"""
         T, B, _ = self.norms.shape

@@ -165,13 +165,15 @@ struct Simd {
     if constexpr (sizeof(T) == 4)
       return fma(s.power, polynomial(Bits<T>::exp2, s.r), splat(1));
     else
-      return fma(s.power, s.r * polynomial(Bits<T>::expm1, s.r), s.power + splat(1));
+      return fma(s.power * s.r, polynomial(Bits<T>::expm1, s.r), s.power + splat(1));
   }
-  // e^2x - 1 = d, from which tanh(x) = d / (d + 2).
-  static BPTT_FIXED_INLINE V tanh_numerator(V x) noexcept {
+  // tanh(x) / d = (e^2x - 1) / (d e^2x + d), by one division. Nothing waits for d.
+  static BPTT_FIXED_INLINE V tanh_over(V x, V d) noexcept {
     const Split s(x, 2 * log2_e);
-    return fma(s.power, s.r * polynomial(Bits<T>::expm1, s.r), s.power - splat(1));
+    const V p = polynomial(Bits<T>::expm1, s.r), pr = s.power * s.r;
+    return fma(pr, p, s.power - splat(1)) / fma(d * pr, p, d * (s.power + splat(1)));
   }
+  static BPTT_FIXED_INLINE V tanh(V x) noexcept { return tanh_over(x, splat(1)); }
 };
 
 // The cells. A sum is what the products deliver for a unit: gate g of w_ih x adds to sum x_sum[g],
@@ -181,34 +183,31 @@ struct LstmCell {
   static constexpr std::size_t gates = 4, sums = 4, states = 2, chains = 2;
   static constexpr std::size_t x_sum[] = {0, 1, 2, 3}, h_sum[] = {0, 1, 2, 3};
   // c' = sig(f) c + sig(i) tanh(g),  h' = sig(o) tanh(c'); products of quotients by one division
-  template <class S, class Sums, class V>
-  static BPTT_FIXED_INLINE void forward(const Sums& a, V* s) noexcept {
-    const V f = S::splat(1) / S::sigmoid_denominator(a[1]), g = S::tanh_numerator(a[2]),
-            o = S::sigmoid_denominator(a[3]), two = S::splat(2);
-    s[1] = S::fma(f, s[1], g / (S::sigmoid_denominator(a[0]) * (g + two)));
-    const V c = S::tanh_numerator(s[1]);
-    s[0] = c / (o * (c + two));
+  template <class S, class V>
+  static BPTT_FIXED_INLINE void forward(const V* a, V* s) noexcept {
+    const V i = S::sigmoid_denominator(a[0]), f = S::splat(1) / S::sigmoid_denominator(a[1]),
+            o = S::sigmoid_denominator(a[3]);
+    s[1] = S::fma(f, s[1], S::tanh_over(a[2], i));
+    s[0] = S::tanh_over(s[1], o);
   }
 };
 struct GruCell {
   static constexpr std::size_t gates = 3, sums = 4, states = 1, chains = 4;
   static constexpr std::size_t x_sum[] = {0, 1, 2}, h_sum[] = {0, 1, 3};
-  // n = tanh(x_n + sig(r) h_n),  h' = n + sig(z) (h - n)
-  template <class S, class Sums, class V>
-  static BPTT_FIXED_INLINE void forward(const Sums& a, V* s) noexcept {
+  // n = tanh(x_n + sig(r) h_n),  h' = (1 - sig(z)) n + sig(z) h
+  template <class S, class V>
+  static BPTT_FIXED_INLINE void forward(const V* a, V* s) noexcept {
     const V z = S::splat(1) / S::sigmoid_denominator(a[1]);
-    const V d = S::tanh_numerator(a[2] + a[3] / S::sigmoid_denominator(a[0]));
-    const V n = d / (d + S::splat(2));
-    s[0] = S::fma(z, s[0] - n, n);
+    const V n = S::tanh(a[2] + a[3] / S::sigmoid_denominator(a[0]));
+    s[0] = S::fma(S::splat(1) - z, n, z * s[0]);
   }
 };
 struct RnnCell {
   static constexpr std::size_t gates = 1, sums = 1, states = 1, chains = 8;
   static constexpr std::size_t x_sum[] = {0}, h_sum[] = {0};
-  template <class S, class Sums, class V>
-  static BPTT_FIXED_INLINE void forward(const Sums& a, V* s) noexcept {
-    const V d = S::tanh_numerator(a[0]);
-    s[0] = d / (d + S::splat(2));
+  template <class S, class V>
+  static BPTT_FIXED_INLINE void forward(const V* a, V* s) noexcept {
+    s[0] = S::tanh(a[0]);
   }
 };
 
@@ -230,13 +229,6 @@ struct Blocks {
     return u < full ? u / lanes * lanes : full;
   }
   static constexpr std::size_t size(std::size_t u) noexcept { return u < full ? lanes : tail; }
-
-  // f(Simd<T, lanes>{}, first unit) for every block
-  template <class F>
-  static BPTT_FIXED_INLINE void for_each(F f) noexcept {
-    for (std::size_t u = 0; u < full; u += lanes) f(Simd<T, lanes>{}, u);
-    if constexpr (tail > 0) f(Simd<T, tail>{}, full);
-  }
 };
 
 // sums sums of products for each unit of a block, in C chains: so none waits for another.
@@ -257,10 +249,11 @@ struct Sums {
       BPTT_FIXED_UNROLL for (std::size_t i = 0; i < C; ++i) add_one(i, w, x, k + i, to);
     BPTT_FIXED_UNROLL for (std::size_t i = 0; i < n % C; ++i) add_one(i, w, x, k + i, to);
   }
-  BPTT_FIXED_INLINE V operator[](std::size_t i) const noexcept {
-    V sum = a[0][i];
-    BPTT_FIXED_UNROLL for (std::size_t j = 1; j < C; ++j) sum += a[j][i];
-    return sum;
+  BPTT_FIXED_INLINE void store(T* total) noexcept {
+    BPTT_FIXED_UNROLL for (std::size_t i = 0; i < sums; ++i) {
+      BPTT_FIXED_UNROLL for (std::size_t j = 1; j < C; ++j) a[0][i] += a[j][i];
+      S::store(total + i * S::lanes, a[0][i]);
+    }
   }
 
  private:
@@ -314,19 +307,12 @@ class Recurrent {
   // this object, overwritten by the step after the next one.
   const T* step(const T* x) noexcept {
     const T* h = state_[now_];
-    T *next = state_[1 - now_], *c = state_[2 * (Cell::states - 1)];
-    B::for_each([&](auto simd, std::size_t u) noexcept {
-      using S = decltype(simd);
-      const T* w = weights_ + u * G * (I + H);
-      Sums<S, sums, Cell::chains> a(bias_ + u * sums);
-      a.template add<I>(w, x, Cell::x_sum);
-      a.template add<H>(w + I * G * S::lanes, h, Cell::h_sum);
-      typename S::V s[2] = {S::load(h + u)};
-      if constexpr (Cell::states == 2) s[1] = S::load(c + u);
-      Cell::template forward<S>(a, s);
-      S::store(next + u, s[0]);
-      if constexpr (Cell::states == 2) S::store(c + u, s[1]);
-    });
+    T* next = state_[1 - now_];
+    alignas(BPTT_FIXED_BYTES) T sum[B::padded * sums];  // [block][sum][lane]
+    for (std::size_t u = 0; u < B::full; u += B::lanes) add<Simd<T, B::lanes>>(u, x, h, sum);
+    if constexpr (B::tail > 0) add<Simd<T, B::tail>>(B::full, x, h, sum);
+    for (std::size_t u = 0; u < B::full; u += B::lanes) equations<Simd<T, B::lanes>>(u, sum, next);
+    if constexpr (B::tail > 0) equations<Simd<T, B::tail>>(B::full, sum, next);
     now_ = 1 - now_;
     return next;
   }
@@ -340,6 +326,27 @@ class Recurrent {
   alignas(BPTT_FIXED_BYTES) T bias_[B::padded * sums] = {};              // [block][sum][lane]
   alignas(BPTT_FIXED_BYTES) T state_[Cell::states + 1][B::padded] = {};  // h, next h, c
   std::size_t now_ = 0;
+
+ private:
+  // For the block of units from u on: sums of products, and then the states.
+  template <class S>
+  BPTT_FIXED_INLINE void add(std::size_t u, const T* x, const T* h, T* sum) const noexcept {
+    const T* w = weights_ + u * G * (I + H);
+    Sums<S, sums, Cell::chains> a(bias_ + u * sums);
+    a.template add<I>(w, x, Cell::x_sum);
+    a.template add<H>(w + I * G * S::lanes, h, Cell::h_sum);
+    a.store(sum + u * sums);
+  }
+  template <class S>
+  BPTT_FIXED_INLINE void equations(std::size_t u, const T* sum, T* next) noexcept {
+    typename S::V a[sums], s[Cell::states] = {S::load(h() + u)};
+    BPTT_FIXED_UNROLL for (std::size_t i = 0; i < sums; ++i) a[i] =
+        S::load(sum + u * sums + i * S::lanes);
+    if constexpr (Cell::states == 2) s[1] = S::load(state_[2] + u);
+    Cell::template forward<S>(a, s);
+    S::store(next + u, s[0]);
+    if constexpr (Cell::states == 2) S::store(state_[2] + u, s[1]);
+  }
 };
 }  // namespace fixed
 
@@ -376,18 +383,21 @@ class Dense {
 
   // x: [I], not of this object. Returns y: [O], inside this object, overwritten by the next step.
   const T* step(const T* x) noexcept {
-    B::for_each([&](auto simd, std::size_t o) noexcept {
-      using S = decltype(simd);
-      fixed::Sums<S, 1, 8> y(bias_ + o);
-      y.template add<I>(weights_ + o * I, x, {0});
-      S::store(y_ + o, y[0]);
-    });
+    for (std::size_t o = 0; o < B::full; o += B::lanes) block<fixed::Simd<T, B::lanes>>(o, x);
+    if constexpr (B::tail > 0) block<fixed::Simd<T, B::tail>>(B::full, x);
     return y_;
   }
 
  private:
   alignas(BPTT_FIXED_BYTES) T weights_[B::padded * I] = {};  // [block][k][lane]
   alignas(BPTT_FIXED_BYTES) T bias_[B::padded] = {}, y_[B::padded] = {};
+
+  template <class S>
+  BPTT_FIXED_INLINE void block(std::size_t o, const T* x) noexcept {
+    fixed::Sums<S, 1, 8> y(bias_ + o);
+    y.template add<I>(weights_ + o * I, x, {0});
+    y.store(y_ + o);
+  }
 };
 }  // namespace BPTT_FIXED_TARGET
 }  // namespace bptt

@@ -341,9 +341,12 @@ struct Backward {
 
   void trace(const Span& chunk, const Forward<P>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);
+    if (!own_groups) tracer.measure(share);
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
-      tracer.step(t, own_groups ? sequences(count) : part_of(share, first, count), tape, forward);
+      const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
+      if (own_groups) tracer.measure({first + mine.begin, first + mine.end});
+      if (call.trace.dh) tracer.copy(t, mine, tape, forward);
     }
   }
 

@@ -10,6 +10,18 @@ BPTT_INLINE T sum_of_lanes(Native<T> v) {
     return v[0];
 }
 
+// Of each of lanes<T> vectors the sum of its lanes.
+template <class T, int w = 1>
+BPTT_INLINE Native<T> sums_of_lanes(Native<T> (&rows)[lanes<T>]) {
+  if constexpr (w < int(lanes<T>)) {
+    BPTT_UNROLL for (int i = 0; i < int(lanes<T>); i += 2 * w) rows[i] =
+        Exchange<T, w>::low(rows[i], rows[i + w]) + Exchange<T, w>::high(rows[i], rows[i + w]);
+    return sums_of_lanes<T, 2 * w>(rows);
+  } else {
+    return rows[0];
+  }
+}
+
 // n numbers of one row, in blocks `stride` apart.
 template <class T>
 struct RowOf {
@@ -21,46 +33,40 @@ struct RowOf {
   }
   BPTT_INLINE T at(Index i) const { return base[i / lanes<T> * stride + i % lanes<T>]; }
 
-  // In double: there squares of floats neither vanish nor overflow, nor are they subnormal.
-  BPTT_INLINE static Native<double> squares(Native<T> v) {
+  // Of any size. In double squares of floats neither vanish nor overflow, nor are they subnormal;
+  // of doubles relative to the largest.
+  __attribute__((noinline)) double norm() const {
     if constexpr (sizeof(T) == sizeof(double)) {
-      return v * v;
+      const double largest = largest_size();
+      if (largest == 0 || !__builtin_isfinite(largest)) return largest;
+      Native<double> sums{};
+      for (Index j = 0; j < blocks_of<T>(n); ++j) {
+        const Native<double> v = block(j) / broadcast(largest);
+        sums += v * v;
+      }
+      return largest * __builtin_sqrt(sum_of_lanes<double>(sums));
     } else {
       using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));
-      const Wide wide = __builtin_convertvector(v, Wide);
-      Native<double> halves[2];
-      __builtin_memcpy(halves, &wide, sizeof wide);
-      return halves[0] * halves[0] + halves[1] * halves[1];
+      Native<double> sums{}, halves[2];
+      for (Index j = 0; j < blocks_of<T>(n); ++j) {
+        const Wide wide = __builtin_convertvector(block(j), Wide);
+        __builtin_memcpy(halves, &wide, sizeof wide);
+        sums += halves[0] * halves[0] + halves[1] * halves[1];
+      }
+      return __builtin_sqrt(sum_of_lanes<double>(sums));
     }
   }
-  BPTT_INLINE double norm() const {
-    const Index whole = n / lanes<T>;
-    Native<double> sums{};
-    if (n > whole * lanes<T>) sums = squares(block(whole));
-    for (Index j = 0; j < whole; ++j) sums += squares(load(base + j * stride));
-    const double sum = sum_of_lanes<double>(sums);
-    if constexpr (sizeof(T) == sizeof(double))
-      if (sum < 1e-280 || sum > 1e280) return scaled_norm();
-    return __builtin_sqrt(sum);
-  }
-  // Relative to the largest: where squares vanish or overflow.
-  __attribute__((noinline)) double scaled_norm() const {
+  // It may miss a NaN, which the sum of squares then shows.
+  double largest_size() const {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
       const Native<T> v = block(j), size = v < Native<T>{} ? -v : v;
       sizes = size <= sizes ? sizes : size;
     }
-    double largest = 0;
+    T largest = 0;
     for (Index l = 0; l < lanes<T>; ++l)
-      if (const double size = static_cast<double>(sizes[l]); !(size <= largest)) largest = size;
-    if (largest == 0 || !__builtin_isfinite(largest)) return largest;
-    const Native<T> unit = broadcast(T(largest));
-    Native<T> sums{};
-    for (Index j = 0; j < blocks_of<T>(n); ++j) {
-      const Native<T> v = block(j) / unit;
-      sums += v * v;
-    }
-    return largest * __builtin_sqrt(static_cast<double>(sum_of_lanes<T>(sums)));
+      if (!(sizes[l] <= largest)) largest = sizes[l];
+    return largest;
   }
   // -1: all are finite.
   Index first_not_finite() const {
@@ -71,6 +77,48 @@ struct RowOf {
   void copy(T* to) const {
     for (Index j = 0; j < blocks_of<T>(n); ++j)
       store(to + j * lanes<T>, load(base + j * stride), used_lanes<T>(j, n));
+  }
+};
+
+// Bounds of a sum of squares in T: between them nothing of weight has vanished or overflowed.
+template <class T>
+struct Squares;
+template <>
+struct Squares<float> {
+  static constexpr float start = 0x1p-125f, least = 0x1p-96f, most = 0x1p120f;
+};
+template <>
+struct Squares<double> {
+  static constexpr double start = 0x1p-1021, least = 0x1p-960, most = 0x1p1000;
+};
+
+// Neighbouring rows, `next` elements apart.
+template <class T>
+struct RowsOf {
+  RowOf<T> first;
+  Index next;
+  static constexpr int L = int(lanes<T>);
+
+  BPTT_INLINE RowOf<T> row(Index i) const { return {first.base + i * next, first.stride, first.n}; }
+  // Of n rows, at most as many as a vector has lanes. Sums start just above the subnormal numbers,
+  // which take CPUs a hundred times as long.
+  BPTT_INLINE void norms(Index n, double* to) const {
+    Native<T> sums[L];
+    BPTT_UNROLL for (int i = 0; i < L; ++i) sums[i] = broadcast(Squares<T>::start);
+    const auto add = [&](Index j, Index used) {
+      BPTT_UNROLL for (int i = 0; i < L; ++i) if (i < n) {
+        const Native<T> v = load(first.base + j * first.stride + i * next, used);
+        sums[i] += v * v;
+      }
+    };
+    const Index whole = first.n / L;
+    for (Index j = 0; j < whole; ++j) add(j, L);
+    if (first.n > whole * L) add(whole, first.n - whole * L);
+    const Native<T> squares = sums_of_lanes<T>(sums);
+    for (Index i = 0; i < n; ++i)
+      to[i] = squares[i] > Squares<T>::least && squares[i] < Squares<T>::most
+                  ? __builtin_sqrt(static_cast<double>(squares[i]))
+                  : row(i).norm();
   }
 };
 
@@ -97,38 +145,55 @@ struct Tracer {
     if (on()) store(dc + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
 
-  // Rows `mine` of step t.
-  void step(Index t, Range mine, const Tape<P>& tape, const Forward<P>& forward) const {
+  // Norms, and the place of the first value that is not finite, of rows `mine` of the chunk.
+  void measure(Range mine) const {
+    double* out = call.trace.norms + (chunk_row + mine.begin) * columns;
+    for (Index row = mine.begin; row < mine.end; row += L) {
+      const Index n = smaller(L, mine.end - row);
+      Index before = 1;
+      for (int k = 0; k < G + 2; ++k) {
+        const RowsOf<T> part = of_column(k, row);
+        double norms[L];
+        part.norms(n, norms);
+        for (Index i = 0; i < n; ++i) {
+          double *of_row = out + i * columns, *place = of_row + G + 3;
+          of_row[k] = norms[i];
+          if (!__builtin_isfinite(norms[i]) && *place == 0)
+            *place = static_cast<double>(before + part.row(i).first_not_finite());
+        }
+        before += part.first.n;
+      }
+      out += n * columns;
+    }
+  }
+
+  // The gradients themselves, of rows `mine` of step t.
+  void copy(Index t, Range mine, const Tape<P>& tape, const Forward<P>& forward) const {
     const Dims& d = call.dims;
     const StepRows step_rows(rows, d.T, t);
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
-      const auto sum = [&](int k) {
-        return RowOf<T>{dvalues + (in_chunk * S + k) * L, rows.chunk_rows * S * L, d.H};
-      };
-      RowOf<T> parts[G + 2];
-      parts[0] = {dh + in_chunk * L, rows.chunk_rows * L, d.P};
-      parts[1] = {dc + in_chunk * L, rows.chunk_rows * L, Cell::states > 1 ? d.H : 0};
-      for (int k = 0; k < G; ++k) parts[2 + Cell::x_gates[k]] = sum(Own::x_first + k);
-      measure(parts, d, call.trace.norms + row * columns);
-      if (!call.trace.dh) continue;
-      parts[0].copy(call.trace.dh + row * d.P);
-      if (Cell::states > 1) parts[1].copy(call.trace.dc + row * d.H);
-      for (int k = 0; k < G; ++k) parts[2 + k].copy(call.trace.gates + (row * G + k) * d.H);
-      if (Own::sums > G) sum(Own::sums - 1).copy(call.trace.apart + row * d.H);
+      of_column(0, in_chunk).first.copy(call.trace.dh + row * d.P);
+      if (Cell::states > 1) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
+      for (int k = 0; k < G; ++k)
+        of_column(2 + k, in_chunk).first.copy(call.trace.gates + (row * G + k) * d.H);
+      if (Own::sums > G) of_sum(Own::sums - 1, in_chunk).first.copy(call.trace.apart + row * d.H);
       copy_operands(row, r, step_rows, tape, forward);
     }
   }
 
  private:
-  static void measure(const RowOf<T>* parts, const Dims& d, double* norms) {
-    Index before = 1;
-    for (int k = 0; k < G + 2; ++k) {
-      norms[k] = parts[k].norm();
-      const Index place = __builtin_isfinite(norms[k]) ? -1 : parts[k].first_not_finite();
-      if (place >= 0 && norms[G + 3] == 0) norms[G + 3] = static_cast<double>(before + place);
-      before += k ? d.H : d.P;
-    }
+  // From a row of the chunk on: what column k of the norms is about.
+  RowsOf<T> of_column(int k, Index row) const {
+    const Index step = rows.chunk_rows * L;
+    if (k == 0) return {{dh + row * L, step, call.dims.P}, L};
+    if (k == 1) return {{dc + row * L, step, Cell::states > 1 ? call.dims.H : 0}, L};
+    int gate = 0;
+    while (Cell::x_gates[gate] != k - 2) ++gate;
+    return of_sum(Own::x_first + gate, row);
+  }
+  RowsOf<T> of_sum(int k, Index row) const {
+    return {{dvalues + (row * S + k) * L, rows.chunk_rows * S * L, call.dims.H}, S * L};
   }
   static void copy_row(const T* from, Index n, T* to) {
     __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));

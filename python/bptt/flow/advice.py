@@ -146,8 +146,8 @@ def _why(cell: CellFlow) -> str:
         gate = RETAINS[cell.cell]
         alone = number(math.log(10) / -math.log(cell.retained)) if 0 < cell.retained < 1 else "inf"
         return (
-            f"{cell.name}: {gate} is {number(cell.retained)} on average, which alone loses 10x "
-            f"every {alone} steps; "
+            f"{cell.name}: {gate} is {number(cell.retained)} on average; by way of the kept state "
+            f"alone the gradient loses 10x every {alone} steps; "
         )
     return ""
 
@@ -166,12 +166,13 @@ def _reach(study: Study, trials: Sequence[Trial]) -> list[Advice]:
                 if trials
                 else f"the horizon is {steps}"
             )
-            cell = "a gated cell (LSTM, GRU), or " if c.cell == "rnn" else ""
+            gated = "an LSTM or GRU started with bptt.init.chrono, or "
+            cell = gated if c.cell == "rnn" else ""
             text = f"{c.name}: {cell}a readout of all steps (bptt.Attention)"
             advice.append(Advice(text, reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
         if len(study.cells) == 1 and abs(far) < 0.01 and 2 * horizon < c.curve.reach:
-            text = f"As it is, bptt.tbptt over k2={horizon} steps loses next to nothing"
+            text = f"As it is, bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
             advice.append(Advice(text, f"lags above {horizon} make {percent(far)} of dL/dW_hh"))
     return advice
 

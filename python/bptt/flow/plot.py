@@ -85,8 +85,8 @@ def _draw_lags(axes: Any, report: FlowReport) -> None:
         axes.axhline(lowest, color="0.35", ls=":", lw=1.2)
         zeros = "; thick: exactly 0" if rows else ""
         axes.annotate(
-            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (reach, lowest), (0, 4),
-            textcoords="offset points", ha="right", color="0.35", fontsize=10,
+            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (0, lowest), (6, 4),
+            textcoords="offset points", color="0.35", fontsize=10,
         )  # fmt: skip
         axes.set_ylim(lowest / 10 ** (2 * rows + 2), top)
     axes.set_xlim(0, max(reach, 1))

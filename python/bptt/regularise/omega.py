@@ -113,14 +113,16 @@ def omega(
     ...     g += 4 * penalty.params[name]
     """
     layer = _plain_rnn("omega", tape)
-    w = layer.parameters["weight_hh_l0"].astype(np.float64)
-    trace = layer.backward(tape, dy, dstate, trace="full").trace
-    full = trace.cells[0].full if trace else None
+    # The tangents of the exact gradient add up over the steps; else nothing does.
+    dtype = layer.dtype if immediate else np.float64
+    w = layer.parameters["weight_hh_l0"].astype(dtype)
+    grads = layer.backward(tape, dy, dstate, trace="full")
+    full = grads.trace.cells[0].full if grads.trace else None
     assert full is not None
-    d, delta = full.dh.astype(np.float64), full.gates["h"].astype(np.float64)
+    d, delta = (a.astype(dtype, copy=False) for a in (full.dh, full.gates["h"]))
     passed = delta @ w
 
-    norm, kept = (np.einsum("tbi,tbi->tb", a, a) for a in (d, passed))
+    norm, kept = (np.einsum("tbi,tbi->tb", a, a, dtype=np.float64) for a in (d, passed))
     counts = norm >= LEAST
     terms = max(int(counts.sum()), 1)
     ratio = np.divide(kept, norm, out=np.ones_like(norm), where=counts)
@@ -128,29 +130,42 @@ def omega(
 
     # dOmega/dp_{t-1}, and the part of dOmega/dd_t that is not by way of p.
     factor = np.divide(4 * (ratio - 1) / terms, norm, out=np.zeros_like(norm), where=counts)
-    to_passed = factor[:, :, None] * passed
-    to_d, to_argument = np.zeros_like(d), np.zeros_like(d)
-    if not immediate:
-        slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
-        to_d -= (factor * ratio)[:, :, None] * d
-        to_delta, tangent = np.empty_like(d), np.zeros(d.shape[1:])
-        for t in range(len(d)):
-            to_passed[t] += tangent
-            np.matmul(to_passed[t], w.T, out=to_delta[t])
-            to_d[t] += slope[t] * to_delta[t]
-            tangent = to_d[t]
-        to_argument = bend * d * to_delta
+    to_passed = factor[:, :, None].astype(dtype) * passed
+    if immediate:
+        to_d = np.zeros_like(d, layer.dtype)
+        for gradient in (*grads.params.values(), grads.x, grads.state):
+            gradient.fill(0)
+    else:
+        to_d = -(factor * ratio)[:, :, None] * d
+        bends = _add_tangents(layer, tape, w, d, to_passed, to_d)
         to_d = without_padding(to_d, tape.lengths)
-
-    swap = (1, 0, 2) if layer.batch_first else (0, 1, 2)
-    grads = layer.backward(tape, to_argument.transpose(swap))
+        grads = layer.backward(tape, _swapped(layer, bends))
     grads.params["weight_hh_l0"] += np.tensordot(delta, to_passed, ((0, 1), (0, 1)))
     to_final = np.zeros((1, *d.shape[1:]), layer.dtype)
     lengths = np.full(d.shape[1], len(d)) if tape.lengths is None else tape.lengths
     rows = np.flatnonzero(lengths)
     to_final[0, rows] = to_d[lengths[rows] - 1, rows]
-    to_dy = to_d.transpose(swap).astype(layer.dtype)
+    to_dy = _swapped(layer, to_d).astype(layer.dtype, copy=False)
     return Penalty(value, *grads[:3], to_dy, to_final)
+
+
+def _add_tangents(
+    layer: RNN, tape: RecurrentTape, w: Array, d: Array, to_passed: Array, to_d: Array
+) -> Array:
+    """What comes by way of d_t, added to both in a pass forward in time; the gradient by h_t."""
+    slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
+    to_delta, tangent = np.empty_like(d), np.zeros(d.shape[1:])
+    for t in range(len(d)):
+        to_passed[t] += tangent
+        np.matmul(to_passed[t], w.T, out=to_delta[t])
+        to_d[t] += slope[t] * to_delta[t]
+        tangent = to_d[t]
+    return bend * d * to_delta
+
+
+def _swapped(layer: RNN, a: Array) -> Array:
+    """Between the layer's order of axes and (T, B, H)."""
+    return a.swapaxes(0, 1) if layer.batch_first else a
 
 
 def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:

@@ -41,7 +41,7 @@ X86 = [
     Build("g++", "-O1 -march=x86-64"),
     Build("g++", "-O3 -march=x86-64-v4", "avx512"),
     Build("g++", "-O2 -march=x86-64-v3 -ffast-math", "avx2"),
-    Build("clang++", "-O1 -march=x86-64"),
+    Build("clang++", "-O1 -march=x86-64 -ffast-math"),
     Build("clang++", "-O3 -march=x86-64-v3", "avx2"),
     Build("aarch64-linux-gnu-g++", "-O2 -static", runner="qemu-aarch64"),
 ]

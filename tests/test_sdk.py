@@ -269,4 +269,4 @@ def test_the_library_shares_no_function_with_others() -> None:
     header = (Path(options("includes")[0][2:]) / "bptt.h").read_text()
     declared = set(re.findall(r"\b(bptt_\w+)\(", re.sub(r"/\*.*?\*/", "", header, flags=re.S)))
     assert public == declared - {"bptt_parallel_for"}
-    assert all(name.startswith(("_ZN4bptt", "_ZNK4bptt")) for name in names - public)
+    assert all("4bptt" in name for name in names - public)  # ours, or of types that are ours

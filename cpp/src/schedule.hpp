@@ -45,9 +45,8 @@ struct Schedule {
     cut(chunks);
   }
 
-  // Its sizes alone, without memory; rows(t): of step t.
-  template <class Count>
-  Schedule(const Dims& d, const Count& rows_of, bool backwards, Index group_count,
+  // Its sizes alone, without memory. lengths: of d.B sequences in any order, or null: all d.T.
+  Schedule(const Dims& d, const Index* lengths, bool backwards, Index group_count,
            Index target_rows)
       : steps(d.T),
         sequences(d.B),
@@ -58,8 +57,20 @@ struct Schedule {
         group(nullptr),
         groups(group_count),
         reverse(backwards) {
-    for (Index t = 0; t < d.T; ++t) total += rows_of(t);
-    cut_chunks(rows_of, target_rows, [](Index, Index) {});
+    if (lengths) {
+      for (Index b = 0; b < d.B; ++b) total += lengths[b];
+      const auto rows_of = [&](Index t) {
+        Index rows = 0;
+        for (Index b = 0; b < d.B; ++b) rows += lengths[b] > t;
+        return rows;
+      };
+      cut_chunks(rows_of, target_rows, [](Index, Index) {});
+    } else {  // at once, however many they are
+      const Index of_chunk = d.B ? larger(1, target_rows / d.B) : larger(1, d.T);
+      total = d.T * d.B;
+      chunks = d.T / of_chunk + (d.T % of_chunk > 0);
+      chunk_rows = (of_chunk < d.T ? of_chunk : d.T) * d.B;
+    }
     segments = chunks > 0, segment_rows = total;
   }
 

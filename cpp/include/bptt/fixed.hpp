@@ -152,7 +152,7 @@ struct Simd {
       const V scale = splat(k), magic = splat(Bits<T>::magic);
       x = clamp(x, 60 / (k < 0 ? -k : k));
       const V shifted = opaque(fma(x, scale, magic));
-      r = fma(x, scale, magic - shifted);
+      r = fma(x, scale, opaque(magic - shifted));
       power =
           reinterpret_cast<V>((reinterpret_cast<N>(shifted) << Bits<T>::mantissa) + Bits<T>::one);
     }
@@ -171,7 +171,7 @@ struct Simd {
   static BPTT_FIXED_INLINE V tanh_over(V x, V d) noexcept {
     const Split s(x, 2 * log2_e);
     const V p = polynomial(Bits<T>::expm1, s.r), pr = s.power * s.r;
-    return fma(pr, p, s.power - splat(1)) / fma(d * pr, p, d * (s.power + splat(1)));
+    return fma(pr, p, opaque(s.power - splat(1))) / fma(d * pr, p, d * (s.power + splat(1)));
   }
   static BPTT_FIXED_INLINE V tanh(V x) noexcept { return tanh_over(x, splat(1)); }
 };

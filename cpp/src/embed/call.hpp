@@ -56,7 +56,10 @@ struct Call {
     dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
 
-  int most_ranks() const { return d.parallel_for && d.threads > 1 ? d.threads : 1; }
+  int most_ranks() const {
+    constexpr int enough = 1024;
+    return d.parallel_for && d.threads > 1 ? std::min(d.threads, enough) : 1;
+  }
 
   // Longest first; the same order in every call with these lengths.
   void sort_parts() const {
@@ -74,16 +77,11 @@ struct Call {
     return {cell, options_of(d), given, Engine<T>::scheduled(order, cell, given)};
   }
   Engine<T> sizes_alone() const {
-    const auto rows_of = [this](Index t) {
-      return given.lengths
-                 ? std::count_if(d.lengths, d.lengths + d.batch, [t](Index n) { return n > t; })
-                 : d.batch;
-    };
     const Dims of_parts = Engine<T>::of_parts(given);
-    return {
-        cell, options_of(d), given,
-        Schedule(of_parts, rows_of, given.reverse, Engine<T>::group_count(cell, of_parts, false),
-                 Engine<T>::chunk_rows(cell, of_parts))};
+    return {cell, options_of(d), given,
+            Schedule(of_parts, given.lengths, given.reverse,
+                     Engine<T>::group_count(cell, of_parts, false),
+                     Engine<T>::chunk_rows(cell, of_parts))};
   }
   void* rest() const { return pieces.base + pieces.used; }
 

@@ -345,7 +345,7 @@ struct Backward {
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
       const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
-      if (own_groups) tracer.measure({first + mine.begin, first + mine.end});
+      if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
       if (call.trace.dh) tracer.copy(t, mine, tape, forward);
     }
   }

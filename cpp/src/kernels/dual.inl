@@ -132,5 +132,7 @@ struct Tracer {
   template <class... Args>
   BPTT_INLINE void take_c(const Args&...) const {}
   template <class... Args>
-  BPTT_INLINE void step(const Args&...) const {}
+  BPTT_INLINE void measure(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void copy(const Args&...) const {}
 };

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_size_t, c_ssize_t
 from ctypes import c_void_p as pointer
@@ -149,7 +150,7 @@ class Call:
         self, library: Any, p: Problem, how: How | None = None, train: bool = True
     ) -> None:
         self.library, self.p, self.how = library, p, how or How()
-        self._guarded: list[Memory] = []
+        self.guarded: list[Memory] = []
         given = {name: self._copy(value) for name, value in p.arrays.items() if name != "state"}
         self.x = given["x"]
         self.state = [self._copy(s) for s in flat(p.arrays["state"])]
@@ -185,19 +186,19 @@ class Call:
         if value is None:
             return None
         copy, memory = array(value)
-        self._guarded.append(memory)
+        self.guarded.append(memory)
         return copy
 
     def memory(self, size: int) -> Memory:
-        self._guarded.append(Memory(size))
-        return self._guarded[-1]
+        self.guarded.append(Memory(size))
+        return self.guarded[-1]
 
     def empty(self, *shape: int) -> Any:
         return self._copy(np.full(shape, np.nan, self.dtype))
 
     def run(self, function: str, *arguments: Any) -> None:
         status = getattr(self.library, function)(*arguments)
-        for memory in self._guarded:
+        for memory in self.guarded:
             memory.check()
         if status != OK:
             raise Failure(status, self.library.bptt_last_error().decode())
@@ -264,3 +265,68 @@ class Call:
         for name, value in self.given.items():
             assert value is None or (value == self.p.arrays[name]).all(), f"{name} has changed"
         return out
+
+
+class Prepared:
+    """Arguments of every function, right ones: each test spoils one."""
+
+    def __init__(self, library: Any, p: Problem) -> None:
+        self.library = library
+        call = self.call = Call(library, p, How(packed=True))
+        self.desc, self.sizes, self.weights = call.desc, call.sizes, call.weights
+        call.forward()
+        call.backward()
+        T, B, I, H = call.T, call.B, call.I, call.H
+        self.packed = call.memory(self.sizes.packed).address
+        self.tape = call.tape.address
+        size = max(getattr(self.sizes, f"{part}_workspace") for part in ("forward", "backward"))
+        self.work = call.memory(2 * max(size, self.sizes.step_workspace))
+        self.workspace = self.work.address
+        self.inputs = Inputs(call.x.ctypes.data, *map(address, call.state))
+        self.y = call.y.ctypes.data
+        self.outputs = Outputs(self.y, *map(address, call.final))
+        self.cotangents = Cotangents(self.y, *map(address, call.final))
+        rows = call.given["w_ih"].shape[0]
+        shapes = [(T, B, I), (rows, I), (rows, H), (rows,), (rows,), (B, H), (B, H)]
+        self.d = [call.empty(*shape) for shape in shapes]
+        self.gradients = Gradients(*map(address, self.d))
+        self.x = call.x.ctypes.data
+        self.h, self.c = (call.final * 2)[0].ctypes.data, (call.final * 2)[1].ctypes.data
+        self.clip = StepClip(1, 0, 1.0)
+
+    def __call__(self, function: str) -> int:
+        """Its status; where it is refused, nothing but the workspace was changed."""
+        arguments = {
+            "query": (self.ref("desc"), self.ref("sizes")),
+            "pack": (self.ref("desc"), self.ref("weights"), self.packed),
+            "forward": (
+                self.ref("desc"), self.ref("weights"), self.ref("inputs"), self.ref("outputs"),
+                self.tape, self.workspace,
+            ),
+            "backward": (
+                self.ref("desc"), self.x, self.y, self.ref("cotangents"), self.ref("clip"),
+                self.ref("gradients"), self.tape, self.workspace,
+            ),
+            "step": (self.ref("desc"), self.ref("weights"), self.x, self.h, self.c, self.workspace),
+        }[function]  # fmt: skip
+        kept = [memory for memory in self.call.guarded if memory is not self.work]
+        before = [memory.bytes.copy() for memory in kept]
+        status = int(getattr(self.library, f"bptt_{function}")(*arguments))
+        if status != OK:
+            for memory, old in zip(kept, before):
+                assert (memory.bytes == old).all()
+        for memory in self.call.guarded:
+            memory.check()
+        return status
+
+    def ref(self, name: str) -> Any:
+        value = getattr(self, name)
+        return None if value is None else byref(value)
+
+    def refused(self, function: str, status: int, text: str) -> None:
+        assert self(function) == status, self.message()
+        assert re.match(f"bptt_{function}: .*{text}", self.message()), self.message()
+        assert len(self.message()) < 192
+
+    def message(self) -> str:
+        return self.library.bptt_last_error().decode()

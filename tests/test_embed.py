@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bptt
 import toolchain
 from cases import (
     CELLS,
@@ -29,7 +28,7 @@ from cases import (
     same_bits,
     take,
 )
-from embedded import Call, Cotangents, Gradients, How, address, array
+from embedded import Call, Cotangents, Gradients, How, address
 
 DTYPES = list(TOLERANCE)
 CLIPS = [
@@ -186,53 +185,3 @@ def test_an_infinite_bound_clips_nothing(library: Any) -> None:
     p = problem(CELLS[-1], SHAPES[2])
     infinite = p._replace(step_clip=("norm", np.inf))
     same_bits(Call(library, infinite).results(), core_results(infinite))
-
-
-# --- clipping by norm and optimisers
-
-
-def numbers(dtype: str, n: int, seed: int) -> Any:
-    return np.random.default_rng(seed).standard_normal(n).astype(dtype)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sgd_is_that_of_python(library: Any, dtype: str, momentum: float) -> None:
-    (p, p_memory), (v, v_memory) = array(numbers(dtype, 1000, 0)), array(np.zeros(1000, dtype))
-    want = {"p": p.copy()}
-    optimiser = bptt.SGD(want, lr=0.1, momentum=momentum)
-    for step in range(5):
-        g = numbers(dtype, 1000, step + 1)
-        optimiser.step({"p": g})
-        velocity = v_memory.address if momentum else None
-        code = int(dtype == "float64")
-        assert 0 == library.bptt_sgd(
-            code, 1000, p_memory.address, g.ctypes.data, velocity, 0.1, momentum
-        )
-        assert p.tobytes() == want["p"].tobytes()
-        if momentum:
-            assert v.tobytes() == optimiser.state["momentum_buffer"]["p"].tobytes()
-    p_memory.check()
-    v_memory.check()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adam_is_that_of_python(library: Any, dtype: str) -> None:
-    (p, p_memory), (m, m_memory), (v, v_memory) = (
-        array(numbers(dtype, 1000, 0)), array(np.zeros(1000, dtype)), array(np.zeros(1000, dtype)),
-    )  # fmt: skip
-    want = {"p": p.copy()}
-    optimiser = bptt.Adam(want, lr=0.01, betas=(0.8, 0.95), eps=1e-6)
-    for step in range(1, 12):
-        g = numbers(dtype, 1000, step) * 10.0 ** (step - 6)
-        g = g.astype(dtype)
-        optimiser.step({"p": g})
-        assert 0 == library.bptt_adam(
-            int(dtype == "float64"), 1000, p_memory.address, g.ctypes.data, m_memory.address,
-            v_memory.address, step, 0.01, 0.8, 0.95, 1e-6,
-        )  # fmt: skip
-        assert p.tobytes() == want["p"].tobytes()
-        assert m.tobytes() == optimiser.state["exp_avg"]["p"].tobytes()
-        assert v.tobytes() == optimiser.state["exp_avg_sq"]["p"].tobytes()
-    for memory in (p_memory, m_memory, v_memory):
-        memory.check()

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Nanoseconds per step of bptt/fixed.hpp and of RTNeural's layers with compile-time sizes (its Eigen
-// backend), on the same weights and the same signal, one sample per call. Rounds alternate between
-// the two, so that a disturbance meets both.
-#include <RTNeural/RTNeural.h>
+// Nanoseconds per step of bptt/fixed.hpp and of RTNeural's layers with compile-time sizes (its
+// Eigen backend), on the same weights and the same signal, one sample per call. Rounds alternate
+// between the two, so that a disturbance meets both.
+#include <RTNeural/gru/gru.h>
+#include <RTNeural/lstm/lstm.h>
 
 #include <algorithm>
 #include <chrono>
@@ -131,8 +132,8 @@ void compare() {
     ratios.push_back(b / a);
   }
   std::nth_element(ratios.begin(), ratios.begin() + rounds / 2, ratios.end());
-  std::printf("| %s | %d | %d | %.1f | %.1f | %.2f | %.2f |\n", pair.name, I, H, ours, theirs,
-              theirs / ours, ratios[rounds / 2]);
+  std::printf("| %s | %d | %d | %.1f | %.1f | %.2f |\n", pair.name, I, H, ours, theirs,
+              ratios[rounds / 2]);
   std::fflush(stdout);
 }
 
@@ -143,17 +144,12 @@ void compare_all() {
   compare<Pair, 1, 24>();
   compare<Pair, 1, 32>();
   compare<Pair, 1, 40>();
-  compare<Pair, 8, 8>();
-  compare<Pair, 16, 16>();
-  compare<Pair, 32, 32>();
-  compare<Pair, 128, 128>();
 }
 
 }  // namespace
 
 int main() {
-  std::puts("| cell | I | H | bptt ns | RTNeural ns | ratio of minima | median ratio |");
-  std::puts("|---|---|---|---|---|---|---|");
+  std::puts("| cell | I | H | bptt ns | RTNeural ns | ratio |\n|---|---|---|---|---|---|");
   compare_all<LstmPair>();
   compare_all<GruPair>();
 }

@@ -36,14 +36,16 @@ extern "C" {
 
 #define BPTT_ALIGNMENT 64
 
-typedef enum bptt_status {
+/* Enumerations are int in structs and calls, as wide as that whatever a compiler's options say. */
+typedef int bptt_status;
+enum {
   BPTT_OK = 0,
   BPTT_INVALID_ARGUMENT = 1, /* a value is out of its range, a pointer is null or misaligned */
   BPTT_TOO_LARGE = 2,        /* the sizes cannot be addressed */
   BPTT_WRONG_SIZE = 3,       /* of a struct: of a newer version, or not set */
   BPTT_MISMATCH = 4,   /* a tape or packed weights of other sizes or another instruction set */
   BPTT_UNSUPPORTED = 5 /* by this CPU */
-} bptt_status;
+};
 
 /* What a status means, in a few words; lives for ever. */
 const char* bptt_status_string(bptt_status status);
@@ -64,7 +66,8 @@ const char* bptt_isa(void);
  * here. */
 bptt_status bptt_set_isa(const char* name);
 
-typedef enum bptt_dtype { BPTT_FLOAT32 = 0, BPTT_FLOAT64 = 1 } bptt_dtype;
+typedef int bptt_dtype;
+enum { BPTT_FLOAT32 = 0, BPTT_FLOAT64 = 1 };
 
 /* Calls task(argument, index) for index = 0 .. count-1 and returns when all have returned: on as
  * many threads as it likes, one after the other as well. The tasks of one call find together: those
@@ -108,8 +111,8 @@ typedef struct bptt_weights {
   const void* w_hh;   /* [G*H, H] */
   const void* b_ih;   /* [G*H] or null */
   const void* b_hh;   /* [G*H] or null */
-  const void* packed; /* what bptt_pack() made of the above, which may then be null; or null: packed
-                         anew in each call */
+  const void* packed; /* what bptt_pack() made of the above, which may then be null where no tape is
+                         kept; or null: packed anew in each call */
 } bptt_weights;
 
 /* Puts the weights into the order in which the kernels read them, into packed (sizes.packed bytes).
@@ -153,16 +156,10 @@ typedef struct bptt_gradients {
   void* dc0;   /* [B, H] */
 } bptt_gradients;
 
-typedef enum bptt_clip_kind {
-  BPTT_CLIP_NONE = 0,
-  BPTT_CLIP_VALUE = 1,
-  BPTT_CLIP_NORM = 2
-} bptt_clip_kind;
-typedef enum bptt_clip_target {
-  BPTT_CLIP_H = 0,
-  BPTT_CLIP_C = 1,
-  BPTT_CLIP_GATES = 2
-} bptt_clip_target;
+typedef int bptt_clip_kind;
+enum { BPTT_CLIP_NONE = 0, BPTT_CLIP_VALUE = 1, BPTT_CLIP_NORM = 2 };
+typedef int bptt_clip_target;
+enum { BPTT_CLIP_H = 0, BPTT_CLIP_C = 1, BPTT_CLIP_GATES = 2 };
 
 /* Inside backpropagation, each time that a gradient goes one step back: of h or c, or of the sums
  * of the gates. */
@@ -179,9 +176,9 @@ bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
                           const bptt_gradients* gradients, const void* tape, void* workspace);
 
 /* One step of B sequences: x [B, I]; h [B, H] and, of lstm, c [B, H] are the state before the call,
- * and the one after it. On the calling thread; of desc, only cell, activation, dtype, batch, input_size
- * and hidden_size matter. The bits are those of
- * bptt_forward() over all steps. workspace: sizes.step_workspace bytes. */
+ * and the one after it. On the calling thread; of desc, only cell, activation, dtype, batch,
+ * input_size and hidden_size matter. The bits are those of bptt_forward() over all steps.
+ * workspace: sizes.step_workspace bytes. */
 bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const void* x, void* h,
                       void* c, void* workspace);
 

@@ -67,7 +67,7 @@ inline void add_interleaved(const Dims& d, const Division& how, Index b, Index l
 inline std::vector<Part> divide(const Dims& d, const Division& how) {
   std::vector<Part> parts;
   for (Index b = 0; b < d.B; ++b) {
-    const Index length = how.lengths ? how.lengths[b] : d.T;
+    const Index length = how.lengths ? static_cast<Index>(how.lengths[b]) : d.T;  // 0..T
     if (how.dilation > 1)
       add_interleaved(d, how, b, length, parts);
     else

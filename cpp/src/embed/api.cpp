@@ -269,9 +269,7 @@ bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const 
   using namespace bptt;
   constexpr const char* f = "bptt_step";
   bptt_desc d;
-  if (!desc) return refuse(BPTT_INVALID_ARGUMENT, f, "desc is null, expected a bptt_desc");
-  BPTT_TRY(read_desc(f, desc, d));
+  BPTT_TRY(read_desc(f, desc, d, true));
   if (!weights) return refuse(BPTT_INVALID_ARGUMENT, f, "weights is null, expected bptt_weights");
-  d.steps = 1, d.train = 0, d.reverse = 0, d.lengths = nullptr;
   return dispatch<Step>(f, d, *weights, x, h, c, workspace);
 }

@@ -56,7 +56,10 @@ struct Call {
     dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
 
-  int most_ranks() const { return d.parallel_for && d.threads > 1 ? d.threads : 1; }
+  int most_ranks() const {
+    constexpr int enough = 1024;
+    return d.parallel_for && d.threads > 1 ? std::min(d.threads, enough) : 1;
+  }
 
   // Longest first; the same order in every call with these lengths.
   void sort_parts() const {

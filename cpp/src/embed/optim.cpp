@@ -92,7 +92,7 @@ bptt_status bptt_clip_grad_norm(bptt_dtype dtype, size_t count, void* const* gra
                                 const size_t* sizes, double max_norm, double* norm) {
   using namespace bptt;
   constexpr const char* f = "bptt_clip_grad_norm";
-  return for_dtype(f, dtype, [&](auto zero) {
+  return for_dtype(f, dtype, [&](auto zero) -> bptt_status {
     using T = decltype(zero);
     if (!(max_norm > 0))
       return refuse(BPTT_INVALID_ARGUMENT, f, "max_norm is not positive, expected more than 0");
@@ -113,7 +113,7 @@ bptt_status bptt_sgd(bptt_dtype dtype, size_t n, void* parameters, const void* g
                      void* velocity, double lr, double momentum) {
   using namespace bptt;
   constexpr const char* f = "bptt_sgd";
-  return for_dtype(f, dtype, [&](auto zero) {
+  return for_dtype(f, dtype, [&](auto zero) -> bptt_status {
     using T = decltype(zero);
     constexpr double any = std::numeric_limits<double>::infinity();
     BPTT_TRY(check_range(f, "lr", lr, any));
@@ -132,7 +132,7 @@ bptt_status bptt_adam(bptt_dtype dtype, size_t n, void* parameters, const void* 
                       double beta2, double eps) {
   using namespace bptt;
   constexpr const char* f = "bptt_adam";
-  return for_dtype(f, dtype, [&](auto zero) {
+  return for_dtype(f, dtype, [&](auto zero) -> bptt_status {
     using T = decltype(zero);
     constexpr double any = std::numeric_limits<double>::infinity();
     BPTT_TRY(check_range(f, "lr", lr, any));

@@ -12,8 +12,10 @@ namespace bptt {
 
 struct alignas(BPTT_ALIGNMENT) Signature {
   char kind[4], isa[8], cell[4];
-  std::uint32_t number_size, reverse;
-  std::int64_t T, B, I, H, rows;
+  std::uint16_t number_size, activation;
+  std::uint32_t reverse;
+  std::int64_t T, B, I, H;
+  std::uint64_t lengths;
 
   // Of the sizes, only I and H matter to packed weights.
   template <class Number>
@@ -23,7 +25,10 @@ struct alignas(BPTT_ALIGNMENT) Signature {
   template <class Number>
   static Signature tape(const Engine<Number>& e) {
     Signature s = make("tape", e.cell.name, sizeof(Number), e.given);
-    s.reverse = e.schedule.reverse, s.rows = e.total();
+    s.reverse = e.schedule.reverse;
+    s.activation = static_cast<std::uint16_t>(e.options.activation);
+    for (Index b = 0; e.lengths && b < e.given.B; ++b)  // their FNV-1a hash
+      s.lengths = (s.lengths ^ static_cast<std::uint64_t>(e.lengths[b])) * 0x100000001b3;
     return s;
   }
 
@@ -40,7 +45,7 @@ struct alignas(BPTT_ALIGNMENT) Signature {
     put(kind, s.kind);
     put(cell, s.cell);
     put(embedded_kernels()->isa, s.isa);
-    s.number_size = static_cast<std::uint32_t>(size);
+    s.number_size = static_cast<std::uint16_t>(size);
     s.T = d.T, s.B = d.B, s.I = d.I, s.H = d.H;
     return s;
   }

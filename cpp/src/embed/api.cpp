@@ -61,18 +61,18 @@ struct Forward {
 
 inline bptt_status read_clip(const char* f, const bptt_step_clip* clip, int states, StepClip& out) {
   out = {StepClip::none, StepClip::h, 0};
-  if (!clip) return BPTT_OK;
-  const int kind = number_of(clip->kind), target = number_of(clip->target);
-  if (kind == BPTT_CLIP_NONE) return BPTT_OK;
-  if (kind != BPTT_CLIP_VALUE && kind != BPTT_CLIP_NORM)
-    return refuse(BPTT_INVALID_ARGUMENT, f, "clip.kind is ", Index(kind),
+  if (!clip || clip->kind == BPTT_CLIP_NONE) return BPTT_OK;
+  if (clip->kind != BPTT_CLIP_VALUE && clip->kind != BPTT_CLIP_NORM)
+    return refuse(BPTT_INVALID_ARGUMENT, f, "clip.kind is ", static_cast<Index>(clip->kind),
                   ", expected a bptt_clip_kind");
-  if (target < BPTT_CLIP_H || target > BPTT_CLIP_GATES || (target == BPTT_CLIP_C && states < 2))
-    return refuse(BPTT_INVALID_ARGUMENT, f, "clip.target is ", Index(target),
+  if (clip->target < BPTT_CLIP_H || clip->target > BPTT_CLIP_GATES ||
+      (clip->target == BPTT_CLIP_C && states < 2))
+    return refuse(BPTT_INVALID_ARGUMENT, f, "clip.target is ", static_cast<Index>(clip->target),
                   ", expected h, gates or, of lstm, c");
   if (!(clip->bound > 0))
     return refuse(BPTT_INVALID_ARGUMENT, f, "clip.bound is not positive, expected more than 0");
-  out = {static_cast<StepClip::Kind>(kind), static_cast<StepClip::Target>(target), clip->bound};
+  out = {static_cast<StepClip::Kind>(clip->kind), static_cast<StepClip::Target>(clip->target),
+         clip->bound};
   return BPTT_OK;
 }
 

@@ -34,14 +34,9 @@ inline bptt_status read_desc(const char* function, const bptt_desc* given, bptt_
     return refuse(BPTT_WRONG_SIZE, function, "desc.struct_size is ",
                   static_cast<Index>(given->struct_size), ", expected ",
                   static_cast<Index>(sizeof d), ", sizeof(bptt_desc)");
-<<<<<<< HEAD
-  if (const int dtype = number_of(d.dtype); dtype != BPTT_FLOAT32 && dtype != BPTT_FLOAT64)
-    return refuse(BPTT_INVALID_ARGUMENT, function, "desc.dtype is ", Index(dtype),
-=======
   if (one_step) d.steps = 1, d.train = 0, d.reverse = 0, d.lengths = nullptr, d.threads = 1;
   if (d.dtype != BPTT_FLOAT32 && d.dtype != BPTT_FLOAT64)
     return refuse(BPTT_INVALID_ARGUMENT, function, "desc.dtype is ", static_cast<Index>(d.dtype),
->>>>>>> main
                   ", expected BPTT_FLOAT32 or BPTT_FLOAT64");
   const struct {
     const char* name;

@@ -31,7 +31,7 @@ Message& last_error() {
 const char* bptt_last_error(void) { return bptt::last_error().text(); }
 
 const char* bptt_status_string(bptt_status status) {
-  switch (bptt::number_of(status)) {
+  switch (status) {
     case BPTT_OK: return "no error";
     case BPTT_INVALID_ARGUMENT: return "an argument is out of its range, null or misaligned";
     case BPTT_TOO_LARGE: return "the sizes are too large to address";

@@ -2,8 +2,6 @@
 // Statuses of the C interface, and the text of the last error: function: argument has X, expected
 // Y.
 #pragma once
-#include <cstring>
-
 // A shared library made of this one shows its functions, and nothing else.
 #pragma GCC visibility push(default)
 #include "bptt.h"
@@ -28,16 +26,6 @@ class Message {
 
 // That of this thread.
 Message& last_error();
-
-// The number in an enumeration of a caller's in C, which may be none of its values: C++ must not
-// read it as one.
-template <class Enum>
-int number_of(const Enum& given) {
-  int number;
-  static_assert(sizeof number == sizeof given, "as C compilers have it");
-  std::memcpy(&number, &given, sizeof number);
-  return number;
-}
 
 // Sets it; for `return refuse(...)`.
 template <class... Parts>

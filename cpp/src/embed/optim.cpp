@@ -11,10 +11,9 @@ namespace {
 // f(zero of the type).
 template <class F>
 bptt_status for_dtype(const char* function, bptt_dtype dtype, const F& f) {
-  const int number = number_of(dtype);
-  if (number == BPTT_FLOAT32) return f(0.0f);
-  if (number == BPTT_FLOAT64) return f(0.0);
-  return refuse(BPTT_INVALID_ARGUMENT, function, "dtype is ", Index(number),
+  if (dtype == BPTT_FLOAT32) return f(0.0f);
+  if (dtype == BPTT_FLOAT64) return f(0.0);
+  return refuse(BPTT_INVALID_ARGUMENT, function, "dtype is ", static_cast<Index>(dtype),
                 ", expected BPTT_FLOAT32 or BPTT_FLOAT64");
 }
 

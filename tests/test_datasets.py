@@ -16,7 +16,7 @@ DATA = Path(bptt.__file__).with_name("data")
 def test_files_are_small_and_their_licences_named():
     files = {path.name: path for path in DATA.iterdir() if path.name != "__pycache__"}
     assert set(files) == {"README.md", "co2.csv", "hamlet.txt", "japanese_vowels.npz"}
-    assert sum(path.stat().st_size for path in files.values()) < 700_000
+    assert sum(path.stat().st_size for path in files.values()) < 550_000
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in files["README.md"].read_text().splitlines()

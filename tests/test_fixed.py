@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import pytest
 
 import bptt
 from bptt import _core
+from toolchain import needs, run
 
 ROOT = Path(__file__).parents[1]
 INCLUDE = ROOT / "cpp" / "include"
@@ -49,17 +49,10 @@ OTHERS = [Build("g++", "-O1"), Build("g++", "-O3"), Build("clang++", "-O3")]
 BUILDS = X86 if platform.machine() in {"x86_64", "AMD64"} else OTHERS
 
 
-def needs(*programs: str) -> None:
-    for program in programs:
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed")
-
-
 def compiled(build: Build, source: Path, output: Path, *more: str) -> Path:
     command = [build.compiler, "-std=c++17", *build.options.split(), *WARNINGS, *more]
     command += ["-I", str(INCLUDE), str(source), "-o", str(output)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
+    run(*command)
     return output
 
 
@@ -130,8 +123,8 @@ def test_targets_share_no_symbol(tmp_path: Path) -> None:
     for target in ("x86-64", "x86-64-v3", "x86-64-v4"):
         build = Build("g++", f"-O0 -march={target}")  # -O0 keeps functions that -O2 inlines away
         output = compiled(build, source, tmp_path / f"{target}.o", "-c")
-        nm = subprocess.run(["nm", str(output)], check=True, capture_output=True, text=True)
-        weak = {line.split()[-1] for line in nm.stdout.splitlines() if line.split()[-2] in "WV"}
+        symbols = [line.split() for line in run("nm", output).splitlines()]
+        weak = {symbol[-1] for symbol in symbols if symbol[-2] in "WV"}
         assert weak
         assert not weak & seen
         seen |= weak
@@ -166,5 +159,4 @@ def test_an_object_calls_nothing_but_string_functions(compiler: str, tmp_path: P
     flags = ["-fno-exceptions", "-fno-rtti"]  # and without them: nothing else changes
     for i, more in enumerate(([], flags)):
         output = compiled(Build(compiler, "-O2"), source, tmp_path / f"{i}.o", "-c", *more)
-        nm = subprocess.run(["nm", "-u", str(output)], check=True, capture_output=True, text=True)
-        assert set(nm.stdout.replace("U", "").split()) <= {"memcpy", "memset"}
+        assert set(run("nm", "-u", output).replace("U", "").split()) <= {"memcpy", "memset"}

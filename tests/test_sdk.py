@@ -21,7 +21,7 @@ import pytest
 
 import bptt
 from bptt import _core, cli, sdk
-from toolchain import CONSUMER, needs, needs_installed_package, options, run
+from toolchain import CONSUMER, PATH, needs, needs_installed_package, options, run
 
 PYTHON = sys.executable
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wno-missing-field-initializers", "-Werror"]
@@ -141,14 +141,14 @@ def test_valgrind_finds_nothing(train: Path) -> None:
 # --- other languages and build tools
 
 
-def cmake(build: Path, *definitions: str, **how: Any) -> None:
+def cmake(build: Path, *definitions: str) -> None:
     """The consumer, built with CMake."""
     needs("cmake", "cc", "c++")
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    generator = ["-G", "Ninja"] if shutil.which("ninja", path=PATH) else []
     if not generator:
         needs("make")
-    run("cmake", "-S", CONSUMER, "-B", build, *generator, *definitions, **how)
-    run("cmake", "--build", build, **how)
+    run("cmake", "-S", CONSUMER, "-B", build, *generator, *definitions)
+    run("cmake", "--build", build)
 
 
 def found_in(build: Path) -> Path:
@@ -178,8 +178,7 @@ def in_site_packages() -> None:
 
 def test_cmake_finds_the_package_of_the_active_environment(train: Path, tmp_path: Path) -> None:
     in_site_packages()
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    cmake(tmp_path / "build", env={**os.environ, "PATH": path})
+    cmake(tmp_path / "build")
     assert found_in(tmp_path / "build").is_relative_to(sys.prefix)
     assert run(tmp_path / "build" / "train") == run(train)
 
@@ -202,9 +201,9 @@ def test_a_package_of_scikit_build_core_finds_it(train: Path, tmp_path: Path) ->
 
 def test_pkg_config(train: Path, tmp_path: Path) -> None:
     needs("pkg-config", "cc")
-    env = {**os.environ, "PKG_CONFIG_PATH": options("pkgconfigdir")[0]}
-    assert run("pkg-config", "--modversion", "bptt", env=env).strip() == bptt.__version__
-    flags = run("pkg-config", "--cflags", "--libs", "bptt", env=env).split()
+    where = {"PKG_CONFIG_PATH": options("pkgconfigdir")[0]}
+    assert run("pkg-config", "--modversion", "bptt", **where).strip() == bptt.__version__
+    flags = run("pkg-config", "--cflags", "--libs", "bptt", **where).split()
     run("cc", CONSUMER / "train.c", *flags, "-o", tmp_path / "train")
     assert run(tmp_path / "train") == run(train)
 

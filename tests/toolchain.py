@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,24 @@ ROOT = Path(__file__).parents[1]
 CONSUMER = ROOT / "tests" / "consumer"
 
 
-def run(*command: Any, **how: Any) -> str:
+# As in an active environment.
+PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+
+
+def run(*command: Any, cwd: Path | None = None, **environment: str) -> str:
     """What a command prints; if it fails, the test shows what it has to say."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, **how)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=300, cwd=cwd,
+        env={**os.environ, "PATH": PATH, **environment},
+    )  # fmt: skip
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def needs(*programs: str) -> None:
     for program in programs:
-        if not shutil.which(program):
+        if not shutil.which(program, path=PATH):
             pytest.skip(f"no {program}")
 
 

@@ -39,13 +39,13 @@ struct Schedule {
     first[steps] = total;
     shares(groups, group);
     chunk[0] = reverse ? 0 : steps;
-    cut_chunks([&](Index t) { return count[t]; }, target_rows,
-               [&](Index n, Index t) { chunk[n] = t; });
+    cut_chunks(target_rows);
     if (!reverse) turn(chunk, chunks + 1);
     cut(chunks);
   }
 
-  // Its sizes alone, without memory. lengths: of d.B sequences in any order, or null: all d.T.
+  // Its sizes alone, without memory, for sequences of these lengths, d.T at most; or null: d.T all.
+  // In time that does not grow with the steps.
   Schedule(const Dims& d, const Index* lengths, bool backwards, Index group_count,
            Index target_rows)
       : steps(d.T),
@@ -57,20 +57,38 @@ struct Schedule {
         group(nullptr),
         groups(group_count),
         reverse(backwards) {
-    if (lengths) {
-      for (Index b = 0; b < d.B; ++b) total += lengths[b];
-      const auto rows_of = [&](Index t) {
-        Index rows = 0;
-        for (Index b = 0; b < d.B; ++b) rows += lengths[b] > t;
-        return rows;
-      };
-      cut_chunks(rows_of, target_rows, [](Index, Index) {});
-    } else {  // at once, however many they are
-      const Index of_chunk = d.B ? larger(1, target_rows / d.B) : larger(1, d.T);
-      total = d.T * d.B;
-      chunks = d.T / of_chunk + (d.T % of_chunk > 0);
-      chunk_rows = (of_chunk < d.T ? of_chunk : d.T) * d.B;
+    const auto rows_of = [&](Index t) {
+      Index rows = lengths ? 0 : d.B;
+      for (Index b = 0; lengths && b < d.B; ++b) rows += lengths[b] > t;
+      return rows;
+    };
+    // The nearest step before or after t from which on another sequence runs.
+    const auto change = [&](Index t) {
+      Index end = reverse ? steps : 0;
+      for (Index b = 0; lengths && b < d.B; ++b)
+        if (reverse ? lengths[b] > t && lengths[b] < end : lengths[b] < t && lengths[b] > end)
+          end = lengths[b];
+      return end;
+    };
+    const Index capacity = larger(steps ? rows_of(0) : 0, target_rows);
+    Index open = 0;  // rows of the chunk that is not full yet
+    const auto close = [&] { chunk_rows = larger(chunk_rows, open), ++chunks, open = 0; };
+    for (Index t = reverse ? 0 : steps, next; t != (reverse ? steps : 0); t = next) {
+      next = change(t);
+      const Index rows = rows_of(reverse ? t : next);
+      Index left = reverse ? next - t : t - next;  // steps of as many rows
+      total += left * rows;
+      if (open) {
+        const Index more = rows ? (capacity - open) / rows : left;
+        open += (more < left ? more : left) * rows;
+        if (left <= more) continue;
+        left -= more, close();
+      }
+      const Index whole = rows ? larger(capacity / rows, 1) : left, full = (left - 1) / whole;
+      if (full) open = whole * rows, close(), chunks += full - 1;
+      open = (left - full * whole) * rows;
     }
+    if (open || (chunks == 0 && steps)) close();
     segments = chunks > 0, segment_rows = total;
   }
 
@@ -117,19 +135,18 @@ struct Schedule {
   }
 
   // As many steps as have about so many rows, whole from the end of the processing on, where the
-  // backward pass starts. bound(n, t): chunk n in that order ends at step t.
-  template <class Count, class Bound>
-  void cut_chunks(const Count& rows_of, Index target_rows, const Bound& bound) {
-    const Index capacity = larger(steps ? rows_of(0) : 0, target_rows), end = reverse ? steps : 0;
+  // backward pass starts; in that order.
+  void cut_chunks(Index target_rows) {
+    const Index capacity = larger(steps ? count[0] : 0, target_rows), end = reverse ? steps : 0;
     Index t = reverse ? 0 : steps;
     while (t != end) {
       Index rows = 0;
-      const auto next = [&] { return rows_of(reverse ? t : t - 1); };
+      const auto next = [&] { return count[reverse ? t : t - 1]; };
       do {
         rows += next();
         t += reverse ? 1 : -1;
       } while (t != end && rows + next() <= capacity);
-      bound(++chunks, t);
+      chunk[++chunks] = t;
       chunk_rows = larger(chunk_rows, rows);
     }
   }

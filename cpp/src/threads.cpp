@@ -204,7 +204,7 @@ Crew* this_crew() {
   if (!prepared) return nullptr;
   const std::lock_guard<std::mutex> lock(crew_mutex);
   Crew* c = crew.load(std::memory_order_acquire);
-  if (!c) crew.store(c = new Crew, std::memory_order_release);
+  if (!c) crew.store(c = new (std::nothrow) Crew, std::memory_order_release);
   return c;
 }
 

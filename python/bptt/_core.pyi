@@ -26,10 +26,11 @@ class Stream:
     def get_state(self) -> tuple[Any, ...]: ...
     def set_state(self, state: tuple[Any, ...]) -> None: ...
 
+# layers: of each any array (T, B, I), and activation, bf16, w_ih, w_hh, b_ih, b_hh, options;
+# residual: of each, is its input added?
 def stream(
-    caller: str, cell: str, activation: str, bf16: bool, x: Any,
-    weights: tuple[Any, ...], options: dict[str, Any] | None,
-) -> Stream: ...  # fmt: skip
+    caller: str, cell: str, layers: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
+) -> Stream: ...
 
 # cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation, threads,
 # checkpoint, max_bytes, bf16, options -> y, state, tape; None where an argument is not as the core

@@ -41,20 +41,18 @@ class Stream:
 
     def __init__(
         self,
-        cores: list[_core.Stream],
+        core: _core.Stream,
         shape: tuple[int, int],
         dtype: DTypeLike,
         batch_first: bool,
-        residual: list[bool],
         states: tuple[str, ...],
     ) -> None:
-        self._cores, self._shape, self._batch_first, self._names = cores, shape, batch_first, states
-        self._layers = list(zip(cores, residual))  # and whether its input is added
+        self._core, self._shape, self._batch_first, self._names = core, shape, batch_first, states
         self.dtype = np.dtype(dtype)
 
     def __repr__(self) -> str:
-        B, I = self._shape
-        return f"Stream(batch={B}, input_size={I}, num_layers={len(self._cores)}, {self.dtype})"
+        (B, I), layers = self._shape, len(self._core.get_state()[0])
+        return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
 
     def step(self, x: ArrayLike) -> Any:
         """One step.
@@ -72,14 +70,8 @@ class Stream:
         ValueError, TypeError
             If x has another shape, or does not hold real numbers.
         """
-        y: Any = x
-        for core, adds_input in self._layers:
-            below, y = y, core.step(y)
-            if y is None:  # to be converted, or refused
-                return self._step_of_any(x)
-            if adds_input:
-                y += below
-        return y
+        y = self._core.step(x)
+        return self._step_of_any(x) if y is None else y  # to be converted, or refused
 
     def _step_of_any(self, x: ArrayLike) -> Any:
         array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
@@ -116,11 +108,7 @@ class Stream:
             raise ValueError(
                 f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
             )
-        y: Any = np.array(array, order="C")
-        for core, adds_input in self._layers:
-            below, y = y, core.process(y)
-            if adds_input:
-                y += below
+        y = self._core.process(np.array(array, order="C"))
         return y.swapaxes(0, 1) if self._batch_first else y
 
     def reset(self, mask: ArrayLike | None = None) -> None:
@@ -140,11 +128,10 @@ class Stream:
         if chosen.dtype != np.bool_:
             raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
-        for core in self._cores:
-            state = core.get_state()
-            for part in state:
-                part[chosen] = 0
-            core.set_state(state)
+        state = self._core.get_state()
+        for part in state:
+            part[:, chosen] = 0
+        self._core.set_state(state)
 
     @property
     def state(self) -> State:
@@ -152,8 +139,8 @@ class Stream:
 
         Can be assigned.
         """
-        parts = [np.stack(part) for part in zip(*(core.get_state() for core in self._cores))]
-        return tuple(parts) if len(parts) > 1 else parts[0]
+        parts = self._core.get_state()
+        return parts if len(parts) > 1 else parts[0]
 
     @state.setter
     def state(self, value: Any) -> None:
@@ -168,8 +155,7 @@ class Stream:
             width = "H" if old.shape == now[-1].shape else "P"
             check_shape("stream", "state", part, f"(num_layers, B, {width})", old.shape)
             parts.append(np.array(part, order="C"))
-        for core, state in zip(self._cores, zip(*parts)):
-            core.set_state(state)
+        self._core.set_state(tuple(parts))
 
 
 def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
@@ -182,16 +168,22 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
     if layer.skip:
         raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
     B = as_count(where, "batch", batch, 1)
-    cores = [_core_of(where, layer, k, B) for k in range(layer.num_layers)]
-    residual = [layer._adds_input(k) for k in range(layer.num_layers)]
-    shape, names = (B, layer.input_size), state_names(layer._cell.name)
-    stream = Stream(cores, shape, layer.dtype, layer.batch_first, residual, names)
+    x = np.empty((0, B, layer.input_size), layer.dtype)
+    above = np.empty((0, B, layer._width), layer.dtype)
+    core = _core.stream(
+        where, layer._cell.name,
+        [(above if k else x, _arguments(where, layer, k)) for k in range(layer.num_layers)],
+        [layer._adds_input(k) for k in range(layer.num_layers)],
+    )  # fmt: skip
+    names = state_names(layer._cell.name)
+    stream = Stream(core, (B, layer.input_size), layer.dtype, layer.batch_first, names)
     if state is not None:
         stream.state = state
     return stream
 
 
-def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
+def _arguments(where: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
+    """What the core takes of layer k."""
     cell, dtype = layer._cell, layer.dtype
     bf16 = as_bf16(where, layer.compute, dtype)
     arrays = layer._weights(k)
@@ -200,7 +192,6 @@ def _core_of(where: str, layer: Recurrent, k: int, B: int) -> _core.Stream:
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")
-    weights = tuple(prepare(w, dtype) for w in arrays.values())
-    shape = np.empty((0, B, weights[0].shape[1]), dtype)
-    core_options = as_options(where, options, cell.states, dtype)
-    return _core.stream(where, cell.name, activation, bf16, shape, weights, core_options)
+    names = ("w_ih", "w_hh", "b_ih", "b_hh")
+    weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
+    return (activation, bf16, *weights, as_options(where, options, cell.states, dtype))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Streams: layers that keep their packed weights and their state.
+// Streams: layers, one above the other, that keep their packed weights and their state.
 #pragma once
 #include "bptt/stream.hpp"
 #include "calls.hpp"
@@ -7,83 +7,158 @@
 // Without the type of the numbers, which `step` finds out.
 struct AnyStream {
   virtual ~AnyStream() = default;
-  // Both return None where x is not as the core needs it.
+  // Both return None where x is not as the core needs it. If they fail, the state is that before.
   virtual py::object step(py::handle x) = 0;
   virtual py::object process(py::handle x) = 0;
-  virtual py::tuple get_state() = 0;
+  virtual py::tuple get_state() = 0;  // [layers, B, width] each
   virtual void set_state(const py::tuple& state) = 0;
 };
 
 template <class T>
-struct StreamOf : AnyStream {
-  bptt::Stream<T> stream;
-  py::ssize_t B, I, P;
-
-  StreamOf(const bptt::Spec& spec, const bptt::Inputs<T>& inputs)
-      : stream(spec, inputs), B(stream.batch()), I(stream.input_size()), P(stream.width(0)) {}
-
-  static bool has_shape(const bptt::Tensor<const T>& x, int ndim, py::ssize_t batch,
-                        py::ssize_t width) {
-    return x.ndim == ndim && x.shape[ndim - 2] == batch && x.shape[ndim - 1] == width;
+class StreamOf : public AnyStream {
+ public:
+  // residual: of each layer, is its input added to its output?
+  StreamOf(std::vector<bptt::Stream<T>> layers, std::vector<bool> residual)
+      : layers_(std::move(layers)),
+        residual_(std::move(residual)),
+        B_(layers_.front().batch()),
+        I_(layers_.front().input_size()) {
+    for (const bptt::Stream<T>& layer : layers_) widest_ = std::max(widest_, layer.width(0));
+    between_.resize(between_size(1));
   }
 
   py::object step(py::handle x) override {
-    if (!usable<T>(x)) return py::none();
-    const bptt::Tensor<const T> in = view<T>(x);
-    if (!has_shape(in, 2, B, I)) return py::none();
-    auto y = make<T, 2>({B, P});
-    stream.process(in.data, 1, y.mutable_data());  // too short for the GIL to matter
+    const bptt::Tensor<const T> in = given(x, 2);
+    if (!in.ndim) return py::none();
+    auto y = make<T, 2>({B_, layers_.back().width(0)});
+    run(in.data, 1, y.mutable_data(), between_.data(), {});  // too short for the GIL to matter
     return std::move(y);
   }
 
   py::object process(py::handle x) override {
-    if (!usable<T>(x)) return py::none();
-    const bptt::Tensor<const T> in = view<T>(x);
-    if (!has_shape(in, 3, B, I)) return py::none();
-    auto y = make<T, 3>({in.shape[0], B, P});
+    const bptt::Tensor<const T> in = given(x, 3);
+    if (!in.ndim) return py::none();
+    const py::ssize_t steps = in.shape[0];
+    auto y = make<T, 3>({steps, B_, layers_.back().width(0)});
     T* out = y.mutable_data();
-    run_interruptibly(
-        [&](bptt::StopRequest stop) { return stream.process(in.data, in.shape[0], out, stop); });
+    const Buffer between(between_size(steps) * sizeof(T));
+    std::vector<T> before;
+    each_state(
+        [&](const T* state, py::ssize_t n) { before.insert(before.end(), state, state + n); });
+    run_interruptibly([&](bptt::StopRequest stop) {
+      if (run(in.data, steps, out, static_cast<T*>(between.get()), stop)) return true;
+      const T* next = before.data();
+      each_state([&](T* state, py::ssize_t n) { std::copy_n(next, n, state), next += n; });
+      return false;
+    });
     return std::move(y);
   }
 
   py::tuple get_state() override {
-    py::tuple state(static_cast<std::size_t>(stream.states()));
-    for (int q = 0; q < stream.states(); ++q) {
-      auto s = make<T, 2>({B, stream.width(q)});
-      std::copy_n(stream.state(q), s.size(), s.mutable_data());
-      state[static_cast<std::size_t>(q)] = std::move(s);
+    const int states = layers_.front().states();
+    py::tuple all(static_cast<std::size_t>(states));
+    for (int q = 0; q < states; ++q) {
+      auto s = make<T, 3>({size(), B_, layers_.front().width(q)});
+      T* to = s.mutable_data();
+      for (bptt::Stream<T>& layer : layers_)
+        to = std::copy_n(layer.state(q), s.size() / size(), to);
+      all[static_cast<std::size_t>(q)] = std::move(s);
     }
-    return state;
+    return all;
   }
 
   void set_state(const py::tuple& state) override {
-    for (int q = 0; q < stream.states(); ++q) {
+    const int states = layers_.front().states();
+    const auto shaped = [&](int q) {
       const py::object array = state[static_cast<std::size_t>(q)];
-      if (!usable<T>(array) || !has_shape(view<T>(array), 2, B, stream.width(q)))
-        throw py::type_error("stream: state is not as the core needs it");
-      std::copy_n(view<T>(array).data, B * stream.width(q), stream.state(q));
+      const auto s = usable<T>(array) ? view<T>(array) : bptt::Tensor<const T>();
+      return s.ndim == 3 && s.shape[0] == size() && s.shape[1] == B_ &&
+                     s.shape[2] == layers_.front().width(q)
+                 ? s.data
+                 : throw py::type_error("stream: state is not as the core needs it");
+    };
+    std::array<const T*, most_states> from;
+    for (int q = 0; q < states; ++q) from[static_cast<std::size_t>(q)] = shaped(q);
+    for (bptt::Stream<T>& layer : layers_)
+      for (int q = 0; q < states; ++q) {
+        const T*& next = from[static_cast<std::size_t>(q)];
+        const py::ssize_t n = B_ * layer.width(q);
+        std::copy_n(next, n, layer.state(q)), next += n;
+      }
+  }
+
+ private:
+  py::ssize_t size() const { return static_cast<py::ssize_t>(layers_.size()); }
+
+  // Of two outputs of lower layers.
+  std::size_t between_size(py::ssize_t steps) const {
+    return layers_.size() < 2 ? 0 : 2 * static_cast<std::size_t>(steps * B_ * widest_);
+  }
+
+  // Without dimensions if it is not as the core needs it.
+  bptt::Tensor<const T> given(py::handle x, int ndim) const {
+    const auto in = usable<T>(x) ? view<T>(x) : bptt::Tensor<const T>();
+    const bool fits = in.ndim == ndim && in.shape[ndim - 2] == B_ && in.shape[ndim - 1] == I_;
+    return fits ? in : bptt::Tensor<const T>();
+  }
+
+  template <class F>
+  void each_state(const F& f) {
+    for (bptt::Stream<T>& layer : layers_)
+      for (int q = 0; q < layer.states(); ++q) f(layer.state(q), B_ * layer.width(q));
+  }
+
+  // Allocates nothing. False: stopped, and the state is that after some of the steps.
+  bool run(const T* x, py::ssize_t steps, T* y, T* between, bptt::StopRequest stop) {
+    for (std::size_t k = 0; k < layers_.size(); ++k) {
+      const py::ssize_t n = steps * B_ * layers_[k].width(0);
+      T* out = k + 1 == layers_.size() ? y : between + (k % 2 ? steps * B_ * widest_ : 0);
+      if (!layers_[k].process(x, steps, out, stop)) return false;
+      for (py::ssize_t i = 0; residual_[k] && i < n; ++i) out[i] += x[i];
+      x = out;
     }
+    return true;
+  }
+
+  std::vector<bptt::Stream<T>> layers_;
+  std::vector<bool> residual_;
+  py::ssize_t B_, I_, widest_ = 0;
+  std::vector<T> between_;  // for one step
+};
+
+// (activation, bf16, w_ih, w_hh, b_ih, b_hh, options) of one layer, as forward() takes them; x: any
+// array (T, B, I).
+struct StreamLayer {
+  bptt::Spec spec;
+  Arrays arrays;
+  StreamLayer(const std::string& caller, const std::string& cell, py::handle x, py::tuple given)
+      : arrays{x, given[2], given[3], given[4], given[5], py::none()} {
+    spec.caller = caller, spec.cell = cell;
+    spec.activation = py::cast<std::string>(given[0]), spec.bf16 = py::cast<bool>(given[1]);
+    spec.train = false;
+    read_options(given[6], spec, arrays);
   }
 };
 
+// Of layers (x, given) with arrays of type T, or null.
+template <class T>
+std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
+                                     const std::vector<bool>& residual) {
+  std::vector<bptt::Stream<T>> layers;
+  for (const StreamLayer& layer : given) {
+    if (!layer.arrays.template all_usable<T>()) return nullptr;
+    layers.emplace_back(layer.spec, layer.arrays.template inputs<T>());
+  }
+  return std::make_unique<StreamOf<T>>(std::move(layers), residual);
+}
+
 inline py::object make_stream(const std::string& caller, const std::string& cell,
-                              const std::string& activation, bool bf16, const py::object& x,
-                              const py::tuple& weights, const py::object& options) {
-  bptt::Spec spec;
-  spec.caller = caller, spec.cell = cell, spec.activation = activation;
-  spec.train = false, spec.bf16 = bf16;
-  const py::object none = py::none(), w_ih = weights[0], w_hh = weights[1],
-                   b_ih = weights.size() > 2 ? py::object(weights[2]) : none,
-                   b_hh = weights.size() > 3 ? py::object(weights[3]) : none;
-  Arrays arrays{x, w_ih, w_hh, b_ih, b_hh, none};
-  read_options(options, spec, arrays);
-  std::unique_ptr<AnyStream> stream;
-  if (arrays.all_usable<float>())
-    stream = std::make_unique<StreamOf<float>>(spec, arrays.inputs<float>());
-  else if (arrays.all_usable<double>())
-    stream = std::make_unique<StreamOf<double>>(spec, arrays.inputs<double>());
-  if (stream) return owned(std::move(stream));
+                              const std::vector<std::pair<py::object, py::tuple>>& layers,
+                              const std::vector<bool>& residual) {
+  std::vector<StreamLayer> given;
+  for (const auto& [x, arguments] : layers) given.emplace_back(caller, cell, x, arguments);
+  if (auto stream = stream_of<float>(given, residual)) return owned(std::move(stream));
+  if (auto stream = stream_of<double>(given, residual)) return owned(std::move(stream));
   throw py::type_error(caller + ": weights are no C-contiguous arrays of one type");
 }
 

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: MIT
-// Recurrent layers of sizes known at compile time, one step per call, for audio plug-ins and
-// control loops: Lstm<I, H>, Gru<I, H>, Rnn<I, H>, and Dense<I, O> for the output.
+// Recurrent layers of compile-time sizes, one step per call, for audio and control: Lstm<I, H>,
+// Gru<I, H>, Rnn<I, H> (tanh), and Dense<I, O> for the output, float or double. Inference only.
 //
-//   static bptt::Lstm<1, 16> lstm;                 // weights and state inside: about 6 KiB
-//   static bptt::Dense<16, 1> dense;
+//   static bptt::Lstm<1, 16> lstm;                 // weights and state inside: 4.8 kB
+//   static bptt::Dense<16, 1> out;
 //   lstm.load(w_ih, w_hh, b_ih, b_hh);             // PyTorch's arrays, copied
-//   dense.load(w, b);
-//   for (int t = 0; t < n; ++t) y[t] = *dense.step(lstm.step(&x[t]));
+//   out.load(w, b);
+//   for (int t = 0; t < n; ++t) y[t] = *out.step(lstm.step(&x[t]));
 //
 // This file is all it takes: it needs GCC or Clang (on Windows: clang-cl) and C++17, links to
-// nothing, and may be compiled for any -march, with -ffast-math or without. No function here
-// allocates, locks, throws or calls the system. Threads may share nothing but what they only read:
-// an object that is stepped belongs to one thread at a time. Objects can be copied, and saved and
-// restored as bytes by the same program.
+// nothing, and may be compiled for any -march, with -ffast-math or without. No function allocates,
+// locks, throws or calls the system. An object belongs to one thread at a time. Objects can be
+// copied; their bytes can be saved, for the same program to read.
 //
-// Numbers agree with bptt::Plan and PyTorch to rounding: sigmoid and tanh have absolute errors
-// below 2e-7 (float) and 1e-15 (double), and tanh is exact to rounding near 0. NaN in, NaN out (not
-// with -ffast-math). All arrays are C-contiguous.
+// Numbers agree with the core and PyTorch to rounding: sigmoid and tanh have absolute errors below
+// 2e-7 (float) and 4e-16 (double), tanh also a relative one near 0 of that order. NaN in, NaN out
+// (not with -ffast-math). All arrays are C-contiguous.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -108,7 +107,7 @@ struct Simd {
   static BPTT_FIXED_INLINE V opaque(V v) noexcept {
 #if defined(__SSE2__)
     asm("" : "+v"(v));
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
     asm("" : "+w"(v));
 #else
     asm("" : "+m"(v));
@@ -176,9 +175,8 @@ struct Simd {
   static BPTT_FIXED_INLINE V tanh(V x) noexcept { return tanh_over(x, splat(1)); }
 };
 
-// The cells. A sum is what the products deliver for a unit: gate g of w_ih x adds to sum x_sum[g],
-// of w_hh h to h_sum[g]. From the sums a and the states s: the next h. Chains: how many sums of
-// products run side by side, so that none waits for another.
+// The cells. Gate g of w_ih x adds to sum x_sum[g] of a unit, that of w_hh h to h_sum[g]; from the
+// sums a and the states s come the next states. Chains: those of Sums, below.
 struct LstmCell {
   static constexpr std::size_t gates = 4, sums = 4, states = 2, chains = 2;
   static constexpr std::size_t x_sum[] = {0, 1, 2, 3}, h_sum[] = {0, 1, 2, 3};
@@ -231,7 +229,7 @@ struct Blocks {
   static constexpr std::size_t size(std::size_t u) noexcept { return u < full ? lanes : tail; }
 };
 
-// sums sums of products for each unit of a block, in C chains: so none waits for another.
+// For each unit of a block some sums of products, in C chains, so that none waits for another.
 template <class S, std::size_t sums, std::size_t C>
 struct Sums {
   using V = typename S::V;
@@ -279,9 +277,8 @@ class Recurrent {
   // All weights and the state are zero.
   Recurrent() noexcept = default;
 
-  // w_ih: [G H, I], w_hh: [G H, H], b_ih and b_hh: [G H], or null for zeros; G is 4, 3, 1, the
-  // gates in PyTorch's order. Copies them (the arrays may go after the call) and leaves the state
-  // as it is.
+  // w_ih: [G H, I], w_hh: [G H, H], b_ih and b_hh: [G H], or null for zeros; gates in PyTorch's
+  // order (i f g o; r z n). Copies them all, and leaves the state as it is.
   void load(const T* w_ih, const T* w_hh, const T* b_ih, const T* b_hh) noexcept {
     for (T& b : bias_) b = 0;
     for (std::size_t u = 0; u < H; ++u) {

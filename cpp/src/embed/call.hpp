@@ -51,7 +51,7 @@ struct Call {
       given.lengths = d.lengths;
     }
     order = pieces.take<Index>(Schedule::size(Engine<T>::of_parts(given).T));
-    shares = pieces.take<Index>(most_ranks() + 1);
+    shares = pieces.take<Index>(Index(most_ranks()) + 1);
     dh0 = pieces.take<T>(d.train ? d.batch * d.hidden_size : 0);
     dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }

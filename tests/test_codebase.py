@@ -84,7 +84,7 @@ ISAS = _core.compiled_isas()
 PRODUCTS_ONLY = [isa for isa in ISAS if isa in ("amx", "avx512bf16")]
 WITH_ALL = [isa for isa in ISAS if isa not in PRODUCTS_ONLY]
 KERNELS = [("table", isa) for isa in ISAS] + [("others", isa) for isa in WITH_ALL]
-KERNELS += [("duals", isa) for isa in WITH_ALL if isa not in ("avx512", "avx2")]
+KERNELS += [("duals", isa) for isa in WITH_ALL if isa != "avx512"]
 DEFINES: dict[str, list[str]] = {"table": [], "others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"]}
 
 

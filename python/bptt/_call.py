@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
+from ._convert import as_array
 from ._convert import as_count as as_count
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
@@ -61,8 +62,10 @@ def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike)
 def as_lengths(caller: str, value: Any) -> Array | None:
     if value is None:
         return None
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" and array.size:
+    array = as_array(caller, "lengths", value, 3)
+    if not array.size:  # an empty list has no integer type
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
         raise TypeError(f"{caller}: lengths has dtype {array.dtype}, expected integers")
     if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
         array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))

@@ -13,20 +13,26 @@ from ._dual import Dual
 from .grads import Array
 
 
-def as_real(caller: str, name: str, value: Any) -> Array:
+def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
+    """Of at most so many dimensions."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
-        array = value if isinstance(value, Dual) else np.asarray(value)
+        array: Array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{caller}: {name} is no array: {error}") from None
+    if array.ndim > most:
+        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most {most}")
+    return array
+
+
+def as_real(caller: str, name: str, value: Any) -> Array:
+    array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, 3)
     if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
         raise TypeError(
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
             "(float32 or float64; other float and integer kinds are converted)"
         )
-    if array.ndim > 3:
-        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most 3")
     return array
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._convert import as_count, as_real, prepare
+from ._convert import as_array, as_count, as_real, prepare
 
 # Of every cell, with what they are where left out.
 COMMON: dict[str, Any] = {
@@ -46,7 +46,7 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
 
 
 def as_resets(caller: str, value: Any) -> Any:
-    array = np.asarray(value)
+    array = as_array(caller, "resets", value, 3)
     if array.dtype != np.bool_:
         raise TypeError(f"{caller}: resets has dtype {array.dtype}, expected bool")
     return prepare(array, np.bool_)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import state_names
+from ._convert import as_array
 from .dense import as_float, as_indices, check_shape
 from .grads import Array, State
 
@@ -51,7 +52,8 @@ def as_resets(layer: Recurrent, value: ArrayLike | None, T: int, B: int) -> Arra
     """Check resets and return them as (T, B)."""
     if value is None:
         return None
-    where, resets = type(layer).__name__, np.asarray(value)
+    where = type(layer).__name__
+    resets = as_array(where, "resets", value)
     if resets.dtype != np.bool_:
         raise TypeError(f"{where}: resets has dtype {resets.dtype}, expected bool")
     axes, shape = ("(B, T)", (B, T)) if layer.batch_first else ("(T, B)", (T, B))

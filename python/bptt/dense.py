@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
+from ._convert import as_array
 from ._dual import Dual
 from ._layer_options import as_choice
 from .grads import Array, State
@@ -45,11 +46,9 @@ class LayerGrads(NamedTuple):
 
 def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{where}: {name} is a masked array, expected one without a mask")
     if isinstance(value, Dual):
         return value
-    array = np.asarray(value)
+    array = as_array(where, name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
     return np.asarray(array, dtype)
@@ -57,7 +56,7 @@ def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> A
 
 def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
-    array = np.asarray(value)
+    array = as_array(where, name, value)
     if array.size == 0:  # an empty list has no integer type
         return np.zeros(array.shape, np.int64)
     if array.dtype.kind not in "iu":

@@ -14,6 +14,12 @@ string(REGEX REPLACE "/$" "" to_prefix ${to_prefix})
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN bptt.h PATTERN bptt.hpp PATTERN fixed.hpp)
 install(TARGETS bptt ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_STRIP) # as programs are by `cmake --install --strip`
+  install(CODE "if(CMAKE_INSTALL_DO_STRIP)
+  execute_process(COMMAND \"${CMAKE_STRIP}\" --strip-unneeded
+                  \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/${library}\")
+endif()")
+endif()
 configure_file(cmake/bpttConfig.cmake.in bpttConfig.cmake @ONLY)
 configure_file(cmake/bptt.pc.in bptt.pc @ONLY)
 write_basic_package_version_file(bpttConfigVersion.cmake COMPATIBILITY SameMajorVersion)

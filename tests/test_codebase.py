@@ -84,7 +84,7 @@ ISAS = _core.compiled_isas()
 PRODUCTS_ONLY = [isa for isa in ISAS if isa in ("amx", "avx512bf16")]
 WITH_ALL = [isa for isa in ISAS if isa not in PRODUCTS_ONLY]
 KERNELS = [("table", isa) for isa in ISAS] + [("others", isa) for isa in WITH_ALL]
-KERNELS += [("duals", isa) for isa in WITH_ALL if isa not in ("avx512", "avx2")]
+KERNELS += [("duals", isa) for isa in WITH_ALL if isa != "avx512"]
 DEFINES: dict[str, list[str]] = {"table": [], "others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"]}
 
 
@@ -101,7 +101,8 @@ def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     assert march
     output = tmp_path / "kernel.o"
     # -O0 keeps every function that optimisation would inline away.
-    command = [compiler, "-std=c++17", "-O0", *march[1].split(), "-fno-exceptions", "-fno-rtti"]
+    options = [o for o in march[1].split() if not o.startswith("-O")]
+    command = [compiler, "-std=c++17", "-O0", *options, "-fno-exceptions", "-fno-rtti"]
     command += ["-I", str(ROOT / "cpp/include"), *DEFINES[kind]]
     source = ROOT / "cpp" / "src" / "isa" / f"{isa}.cpp"
     subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=300)

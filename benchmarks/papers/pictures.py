@@ -27,7 +27,7 @@ def found(runs: list[Result], key: str) -> list[float]:
 
 def lstm_1997(folder: Path) -> Figure:
     """How many sequences each run needed, beside the published mean."""
-    figure, (order, adding, reber) = canvas(15, 4.2, 3)
+    figure, (order, adding, reber) = canvas(15, 4.8, 3)
 
     runs = read(folder, "temporal_order_1997")
     needed = [n / 1000 for n in found(runs, "sequences")]
@@ -115,16 +115,19 @@ def temporal_order_2013(folder: Path) -> Figure:
 
 def generalisation(panel: Any, trained: list[Result]) -> None:
     for run in trained:
-        percent = [100 * error for error in run["errors"]]
-        panel.plot(run["settings"]["tested"], percent, color=ORANGE, marker="D", alpha=0.8)
-    shortest, longest = trained[0]["settings"]["shortest"], trained[0]["settings"]["longest"]
-    panel.axvspan(shortest, longest, color=GREY, alpha=0.2, label="lengths in training")
+        settings, percent = run["settings"], [100 * error for error in run["errors"]]
+        shortest, longest = settings["shortest"], settings["longest"]
+        color = BLUE if settings.get("sparse") else ORANGE
+        label = f"trained on {shortest} to {longest}" if run["seed"] == 0 else None
+        panel.plot(settings["tested"], percent, color=color, marker="D", alpha=0.8, label=label)
+        if label:
+            panel.axvspan(shortest, longest, color=color, alpha=0.12)
     panel.axhline(75, color=RED, linestyle="--", label="guessing")
     panel.set(
-        title=f"Trained with Omega on lengths {shortest} to {longest}",
+        title="Other lengths than in training, Omega",
         xlabel="length T", ylabel="wrong answers, %", xscale="log",
     )  # fmt: skip
-    panel.legend(fontsize=8)
+    panel.legend(fontsize=8, loc="lower right")
 
 
 def curves(folder: Path) -> Figure:

@@ -23,7 +23,7 @@ namespace avx512 {
 extern const KernelTable table, others;
 }
 namespace avx2 {
-extern const KernelTable table, others;
+extern const KernelTable table, others, duals;
 }
 namespace sse42 {
 extern const KernelTable table, others, duals;
@@ -53,9 +53,8 @@ struct Isa {
 // Best first.
 #if defined(__x86_64__)
 const KernelTable sse42_others = sse42::others + sse42::duals;
-// Dual numbers and what is rare have kernels for fewer instruction sets: each set costs the
-// package.
-const KernelTable avx2_others = avx2::others + sse42::duals, avx2_all = avx2::table + avx2_others;
+const KernelTable avx2_others = avx2::others + avx2::duals, avx2_all = avx2::table + avx2_others;
+// What is rare is not compiled for AVX-512.
 const KernelTable avx512_others = avx512::others + avx2_all;
 const KernelTable avx512_all = avx512::table + avx512_others;
 const Isa isas[] = {{amx::table + avx512_all, has_amx},

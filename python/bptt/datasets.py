@@ -127,7 +127,7 @@ def load_japanese_vowels() -> JapaneseVowels:
 
 
 def _frames(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of [3 bytes, frames, channels]: differences in millionths plus 2^23, the lowest byte first."""
+    """Of [3 bytes, frames, channels]: differences in millionths plus 2^23, lowest byte first."""
     differences = np.tensordot([1, 1 << 8, 1 << 16], stored.astype(np.int64), 1) - (1 << 23)
     return (differences.cumsum(axis=0) / 1e6).astype(np.float32)
 

@@ -200,7 +200,9 @@ class Trace:
         """(T, B) of bool: is t a step of the sequence?"""
         T, B, _ = self.norms.shape
         lengths = self.source.lengths
-        return np.asarray(np.arange(T)[:, None] < (np.full(B, T) if lengths is None else lengths))
+        if lengths is None:
+            return np.ones((T, B), bool)
+        return np.asarray(np.arange(T)[:, None] < lengths)
 
     # --- by step
 

@@ -134,7 +134,7 @@ TEST(of_every_sequence_alone) {
 // Sequences enough for a share of them each, and few with many units: a share of those.
 TEST(on_any_number_of_threads) {
   for (Case c : plain_cases())
-    for (Sizes n : {Sizes{9, 3, 19, 437}, Sizes{12, 16, 19, 171}}) {
+    for (Sizes n : {Sizes{5, 3, 19, 437}, Sizes{6, 16, 19, 171}}) {
       const int gates = make_problem(c, {1, 1, 1, 1}).gates;
       n.H = static_cast<Index>(double(n.H) / std::sqrt(gates)) | 1;
       any_number_of_threads<float>(c, n);

@@ -31,7 +31,7 @@ struct Forward {
                          const bptt_weights& w, const bptt_inputs& in, const bptt_outputs& out,
                          void* tape, void* workspace) {
     BPTT_TRY(check_memory(f, "workspace", workspace, 1));
-    BPTT_TRY(check_memory(f, "tape", tape, d.train));
+    BPTT_TRY(check_memory(f, "tape", tape, d.train ? 1 : 0));
     const Call<T> call(d, cell, workspace);
     const Dims& s = call.given.dims;
     const Index state = s.B * s.H, steps = s.T * s.B;

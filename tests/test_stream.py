@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import signal
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,22 @@ def test_repr() -> None:
     assert repr(bptt.GRU(2, 3, 2).stream(4)) == (
         "Stream(batch=4, input_size=2, num_layers=2, float32)"
     )
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+def test_a_stopped_call_leaves_the_state_as_it_was() -> None:
+    def stop(*_: Any) -> None:
+        raise InterruptedError
+
+    stream = GRU(64, 256, 3, seed=0).stream(16)
+    stream.process(np.ones((5, 16, 64)))
+    before = stream.state
+    kept = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(InterruptedError):
+            stream.process(np.ones((30_000, 16, 64), np.float32))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, kept)
+    assert stream.state.tobytes() == before.tobytes()

@@ -21,7 +21,7 @@ import pytest
 
 import bptt
 from bptt import _core, cli, sdk
-from toolchain import CONSUMER, PATH, needs, needs_installed_package, options, run
+from toolchain import CONSUMER, PATH, ROOT, needs, needs_installed_package, options, run
 
 PYTHON = sys.executable
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wno-missing-field-initializers", "-Werror"]
@@ -242,6 +242,17 @@ def test_rust(tmp_path: Path) -> None:
 
     _, (h, _), _ = bptt.lstm_forward(made(20, 2, 3), made(36, 3), made(36, 9))
     assert words == [struct.pack(">d", value).hex() for value in h.ravel()]
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_one_file_beside_the_objects(compiler: str, tmp_path: Path) -> None:
+    """No type of the one file has the name of another in bptt.hpp, which link-time optimisation
+    would mix up."""
+    needs(compiler)
+    run(PYTHON, ROOT / "scripts" / "amalgamate", tmp_path)
+    include = options("includes")
+    source = tmp_path / "bptt_amalgamation.cpp"
+    run(compiler, "-std=c++17", "-fsyntax-only", "-w", *include, "-include", "bptt.hpp", source)
 
 
 # --- what the library promises of itself

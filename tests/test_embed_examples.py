@@ -77,6 +77,10 @@ def test_an_amplifier_is_learned_and_played(build: Build, tmp_path: Path) -> Non
     np.testing.assert_allclose(
         np.fromfile(amplified, np.float32), np.fromfile(expected, np.float32), atol=2e-5
     )
+    samples = np.fromfile(clean, np.float32)
+    samples[-1] = np.nan
+    samples.tofile(clean)
+    assert subprocess.run([program, clean, amplified, expected]).returncode == 1
 
 
 @pytest.mark.parametrize("cell", [bptt.RNN, bptt.LSTM, bptt.GRU])

@@ -134,7 +134,9 @@ def test_arguments_of_clipping(library: Any) -> None:
     status = library.bptt_clip_grad_norm(1, 1, none, (c_size_t * 1)(3), 1.0, None)
     refused(library, status, "bptt_clip_grad_norm", "gradients or sizes is null, expected both")
     status = library.bptt_clip_grad_norm(1, 1, (c_void_p * 1)(None), (c_size_t * 1)(3), 1.0, None)
-    refused(library, status, "bptt_clip_grad_norm", "an array of gradients is null, expected ")
+    refused(
+        library, status, "bptt_clip_grad_norm", "an array of gradients is null, expected 3 numbers"
+    )
     assert library.bptt_clip_grad_norm(1, 0, none, None, 1.0, None) == OK
     status = library.bptt_clip_grad_norm(2, 0, none, None, 1.0, None)
     refused(library, status, "bptt_clip_grad_norm", "dtype is 2, expected BPTT_FLOAT32 or")
@@ -185,7 +187,10 @@ def test_arrays_of_an_optimiser(library: Any, name: str) -> None:
     arrays[1] *= 2
     addresses = [a.ctypes.data for a in arrays]
     for i, which in enumerate(ARRAYS[name]):
-        for wrong, text in ((None, "null, expected"), (addresses[i] + 4, "not aligned, expected")):
+        for wrong, text in (
+            (None, "null, expected 3 numbers"),
+            (addresses[i] + 4, "not aligned, expected"),
+        ):
             given = [*addresses[:i], wrong, *addresses[i + 1 :]]
             status = update(library, name, given)
             refused(library, status, f"bptt_{name}", f"{which} is {text}")

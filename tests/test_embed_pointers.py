@@ -67,6 +67,9 @@ OPTIONAL = {
 }  # fmt: skip
 
 
+SIZES = {"packed": "packed", "tape": "tape", "workspace": "{}_workspace"}
+
+
 def pairs(table: dict[str, list[str]]) -> list[tuple[str, str]]:
     return [(function, name) for function, names in table.items() for name in names]
 
@@ -82,7 +85,8 @@ def test_null_where_something_is_needed(lstm: Prepared, function: str, name: str
     change(lstm, name, lambda _: None)
     if name == "weights.w_ih":
         lstm.weights.packed = None
-    lstm.refused(function, INVALID_ARGUMENT, rf"{name}\b.* is null, expected ")
+    own = f"sizes.{SIZES[name].format(function)} bytes" if name in SIZES else ""
+    lstm.refused(function, INVALID_ARGUMENT, rf"{name}\b.* is null, expected {own}")
 
 
 @pytest.mark.parametrize(("function", "name"), pairs(OPTIONAL))

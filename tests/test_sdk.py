@@ -21,7 +21,7 @@ import pytest
 
 import bptt
 from bptt import _core, cli, sdk
-from toolchain import CONSUMER, PATH, needs, needs_installed_package, options, run
+from toolchain import CONSUMER, PATH, ROOT, needs, needs_installed_package, options, run
 
 PYTHON = sys.executable
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wno-missing-field-initializers", "-Werror"]
@@ -208,6 +208,29 @@ def test_pkg_config(train: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "train") == run(train)
 
 
+MISTAKES = """\
+moved: the same
+no forward: bptt_query: desc.struct_size is 0, expected .*
+another layer: bptt_backward: tape is not of this desc .*
+another layer: bptt_backward: tape is not of this desc .*
+outputs: bptt::Layer: pass.y has 1 numbers, expected 64
+weights: bptt::Layer: weights.w_hh has 1 numbers, expected 64
+stream of such: bptt::Layer: weights.w_hh has 1 numbers, expected 64
+batch: bptt_query: desc.batch is -1, expected 0 or more
+adam: bptt::Adam: parameters have another size than before
+"""
+
+
+def test_mistakes_in_cpp(tmp_path: Path) -> None:
+    """Are refused, rather than read or write beyond an array."""
+    needs("c++")
+    run(
+        "c++", "-std=c++17", "-pedantic", *STRICT, CONSUMER / "mistakes.cpp",
+        *options("includes", "libs"), "-o", tmp_path / "mistakes",
+    )  # fmt: skip
+    assert re.fullmatch(MISTAKES, run(tmp_path / "mistakes"))
+
+
 def test_rust(tmp_path: Path) -> None:
     needs("rustc")
     link = [word for option in options("libs") for word in ("-C", f"link-arg={option}")]
@@ -219,6 +242,17 @@ def test_rust(tmp_path: Path) -> None:
 
     _, (h, _), _ = bptt.lstm_forward(made(20, 2, 3), made(36, 3), made(36, 9))
     assert words == [struct.pack(">d", value).hex() for value in h.ravel()]
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_one_file_beside_the_objects(compiler: str, tmp_path: Path) -> None:
+    """No type of the one file has the name of another in bptt.hpp, which link-time optimisation
+    would mix up."""
+    needs(compiler)
+    run(PYTHON, ROOT / "scripts" / "amalgamate", tmp_path)
+    include = options("includes")
+    source = tmp_path / "bptt_amalgamation.cpp"
+    run(compiler, "-std=c++17", "-fsyntax-only", "-w", *include, "-include", "bptt.hpp", source)
 
 
 # --- what the library promises of itself

@@ -9,15 +9,18 @@
  *   bptt_backward(&desc, x, y, &cotangents, NULL, &gradients, tape, workspace);
  *
  * Promises:
- * - No function allocates, takes a lock, calls the system, throws, prints or ends the program.
+ * - No function allocates, takes a lock, calls the system, throws, prints or ends the program. (In
+ *   a shared library that was loaded at run time, a C library may make room for the error text of a
+ *   thread when it first needs one; a call of bptt_last_error() there gets that over with.)
  * - All memory is the caller's. Nothing is kept between calls but which instruction set is in use,
  *   and for each thread the text of its last error.
  * - Calls may run at the same time on any threads, as long as they do not write the same memory.
  *   Packed weights and tapes are only read, but by those functions that make them.
  * - Same inputs, same bits, for one instruction set: in any batch, at any position, on any number
  *   of threads, step by step or a sequence at a time.
- * - Structs grow at the end only. A program compiled with an older header runs with a newer
- *   library; the other way, it is refused if it uses what the library does not have.
+ * - Structs that begin with struct_size grow at the end only, the others not at all. A program
+ *   compiled with an older header runs with a newer library; the other way, it is refused if it
+ *   uses what the library does not have.
  *
  * T steps, B sequences, I inputs, H hidden units; G gates: rnn 1, lstm 4 in the order i f g o, gru
  * 3 in the order r z n (the reset gate multiplies w_hn h + b_hn). These are the arrays, gate orders
@@ -61,9 +64,10 @@ const char* bptt_version(void);
  * none that the library was compiled for. Found at the first call of any function. */
 const char* bptt_isa(void);
 
-/* Uses another one from the next call on, in the whole process; null or "": the best. Tapes and
- * packed weights of the one before are refused after that. BPTT_UNSUPPORTED if it does not run
- * here. */
+/* Uses another one from the next call on, in the whole process; null or "": the best. After that,
+ * bptt_query() gives other sizes and is to be asked again: a workspace of those before may be too
+ * small, which no function can see. Tapes and packed weights of the one before are refused. Not
+ * while another thread is in a call. BPTT_UNSUPPORTED if it does not run here. */
 bptt_status bptt_set_isa(const char* name);
 
 typedef int bptt_dtype;

@@ -187,13 +187,21 @@ class Layer {
   }
 
   // Gradients of a loss from those of y [T, B, H], h_n and c_n [B, H], each of which may be left
-  // out: zeros. x and pass: as forward() had and left them.
+  // out: zeros. x and pass: as forward() of this layer, or of a copy, had and left them.
   void backward(Span<const T> x, Span<const T> dy, Pass<T>& pass, Gradients<T>& out,
                 Span<const T> dh_n = {}, Span<const T> dc_n = {},
                 const bptt_step_clip* clip = nullptr) const {
-    const std::size_t state = count(pass.desc.batch, H);
-    expect("x", x, count(pass.desc.steps, count(pass.desc.batch, I)), false);
-    expect("dy", dy, count(pass.desc.steps, state));
+    // Of this layer, for which the gradients have room: that of forward() may be gone, with the
+    // names in its descriptor, or was another one, whose tape is refused.
+    bptt_desc d = pass.desc;
+    const bptt_desc mine = desc({d.steps, d.batch});
+    d.cell = mine.cell, d.activation = mine.activation;
+    d.input_size = I, d.hidden_size = H;
+    const bptt_sizes bytes = sizes(d);
+    const std::size_t state = count(d.batch, H);
+    expect("x", x, count(d.steps, count(d.batch, I)), false);
+    expect("pass.y", Span<const T>(pass.y), count(d.steps, state), false);
+    expect("dy", dy, count(d.steps, state));
     expect("dh_n", dh_n, state), expect("dc_n", dc_n, state);
     out.x.resize(x.size());
     out.h_0.resize(state), out.c_0.resize(has_c() ? state : 0);
@@ -207,8 +215,8 @@ class Layer {
                                    out.b_hh.data(),
                                    out.h_0.data(),
                                    has_c() ? out.c_0.data() : nullptr};
-    check(bptt_backward(&pass.desc, x.data(), pass.y.data(), &cotangents, clip, &gradients,
-                        pass.tape.data(), pass.workspace.reserve(pass.sizes.backward_workspace)));
+    check(bptt_backward(&d, x.data(), pass.y.data(), &cotangents, clip, &gradients,
+                        pass.tape.data(), pass.workspace.reserve(bytes.backward_workspace)));
   }
 
   bptt_desc desc(const Shape& shape) const {
@@ -232,6 +240,11 @@ class Layer {
     return s;
   }
   bptt_weights pointers() const {
+    const std::size_t rows = count(gates(), H);
+    expect("weights.w_ih", Span<const T>(weights.w_ih), rows * count(I, 1), false);
+    expect("weights.w_hh", Span<const T>(weights.w_hh), rows * count(H, 1), false);
+    expect("weights.b_ih", Span<const T>(weights.b_ih), rows);
+    expect("weights.b_hh", Span<const T>(weights.b_hh), rows);
     return {weights.w_ih.data(), weights.w_hh.data(), weights.b_ih.data(), weights.b_hh.data(),
             nullptr};
   }
@@ -258,11 +271,10 @@ template <class T = float>
 class Stream {
  public:
   explicit Stream(const Layer<T>& layer, std::ptrdiff_t batch = 1)
-      : layer_(layer),
-        desc_(layer_.desc({1, batch, false})),
-        h(static_cast<std::size_t>(batch * layer.hidden_size())),
-        c(layer.has_c() ? h.size() : 0) {
+      : layer_(layer), desc_(layer_.desc({1, batch, false})) {
     const bptt_sizes sizes = Layer<T>::sizes(desc_);
+    h.resize(static_cast<std::size_t>(batch * layer.hidden_size()));
+    c.resize(layer.has_c() ? h.size() : 0);
     workspace_.reserve(sizes.step_workspace);
     bptt_weights weights = layer_.pointers();
     check(bptt_pack(&desc_, &weights, packed_.reserve(sizes.packed)));
@@ -302,10 +314,13 @@ class Adam {
   void step(Span<T> parameters, Span<const T> gradients) {
     if (parameters.size() != gradients.size())
       throw std::invalid_argument("bptt::Adam: gradients have another size than parameters");
+    if (steps_ && parameters.size() != mean_.size())
+      throw std::invalid_argument("bptt::Adam: parameters have another size than before");
     mean_.resize(parameters.size()), square_.resize(parameters.size());
     check(bptt_adam(std::is_same_v<T, float> ? BPTT_FLOAT32 : BPTT_FLOAT64, parameters.size(),
-                    parameters.data(), gradients.data(), mean_.data(), square_.data(), ++steps_,
+                    parameters.data(), gradients.data(), mean_.data(), square_.data(), steps_ + 1,
                     lr_, beta1_, beta2_, eps_));
+    ++steps_;
   }
 
  private:

@@ -13,7 +13,7 @@ struct Pack {
                          const bptt_weights& w, void* packed) {
     const Dims dims = dims_of(d);
     BPTT_TRY(check_weights(f, cell, dims, w, true));
-    BPTT_TRY(check_memory(f, "packed", packed, sizeof(Signature)));
+    BPTT_TRY(check_own(f, "packed", packed, "packed"));
     ForwardCall<T> call{};
     call.dims = dims;
     set_weights(call, w);
@@ -30,8 +30,8 @@ struct Forward {
   static bptt_status run(const char* f, const bptt_desc& d, const CellKernels<T>& cell,
                          const bptt_weights& w, const bptt_inputs& in, const bptt_outputs& out,
                          void* tape, void* workspace) {
-    BPTT_TRY(check_memory(f, "workspace", workspace, 1));
-    BPTT_TRY(check_memory(f, "tape", tape, d.train ? 1 : 0));
+    BPTT_TRY(check_own(f, "workspace", workspace, "forward_workspace"));
+    BPTT_TRY(d.train ? check_own(f, "tape", tape, "tape") : check_memory(f, "tape", tape, 0));
     const Call<T> call(d, cell, workspace);
     const Dims& s = call.given.dims;
     const Index state = s.B * s.H, steps = s.T * s.B;
@@ -86,8 +86,8 @@ struct Backward {
       return refuse(BPTT_INVALID_ARGUMENT, f,
                     "desc.train is 0, expected that of a forward call "
                     "that kept a tape");
-    BPTT_TRY(check_memory(f, "workspace", workspace, 1));
-    BPTT_TRY(check_memory(f, "tape", tape, sizeof(Signature)));
+    BPTT_TRY(check_own(f, "workspace", workspace, "backward_workspace"));
+    BPTT_TRY(check_own(f, "tape", tape, "tape"));
     const Call<T> call(d, cell, workspace);
     const Dims& s = call.given.dims;
     BPTT_TRY(check_arrays(f, cell, s, x, y, given, out));
@@ -154,7 +154,7 @@ struct Step {
                          const bptt_weights& w, const void* x, void* h, void* c, void* workspace) {
     const Dims dims = dims_of(d);
     const Index state = d.batch * d.hidden_size;
-    BPTT_TRY(check_memory(f, "workspace", workspace, 1));
+    BPTT_TRY(check_own(f, "workspace", workspace, "step_workspace"));
     BPTT_TRY(check_weights(f, cell, dims, w, !w.packed));
     BPTT_TRY(check_packed(f, cell, dims, w.packed));
     BPTT_TRY(check_array<T>(f, "x", x, d.batch * d.input_size));

@@ -109,6 +109,15 @@ inline bptt_status check_memory(const char* function, const char* name, const vo
   return BPTT_OK;
 }
 
+// Memory for the library's own use, as large as `field` of bptt_sizes.
+inline bptt_status check_own(const char* function, const char* name, const void* p,
+                             const char* field) {
+  if (!p)
+    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected sizes.", field,
+                  " bytes");
+  return check_memory(function, name, p, 0);
+}
+
 // An array of the caller's; null is allowed where it may be left out.
 template <class T>
 bptt_status check_array(const char* function, const char* name, const void* p, Index count,

@@ -25,8 +25,11 @@ bptt_status check_range(const char* function, const char* name, double value, do
 
 bptt_status check_numbers(const char* function, bptt_dtype dtype, const char* name, const void* p,
                           std::size_t n) {
-  const std::size_t size = dtype == BPTT_FLOAT32 ? sizeof(float) : sizeof(double);
-  return check_memory(function, name, p, n ? size : 0, size);
+  if (!p && n)
+    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected ",
+                  static_cast<Index>(n), " numbers");
+  return check_memory(function, name, p, 0,
+                      dtype == BPTT_FLOAT32 ? alignof(float) : alignof(double));
 }
 
 template <class T>

@@ -139,6 +139,7 @@ class How:
 
     packed: bool = False
     stepped: bool = False
+    in_place: bool = False  # the final state over the initial one
     threads: int = 0
     parallel: str | None = None  # a function of parallel.c
 
@@ -211,7 +212,8 @@ class Call:
             return self.outputs()
         self.tape = self.memory(self.sizes.tape)
         workspace = self.memory(self.sizes.forward_workspace)
-        inputs = Inputs(self.x.ctypes.data, *map(address, self.state))
+        start = self._start_in_place() if self.how.in_place else self.state
+        inputs = Inputs(self.x.ctypes.data, *map(address, start))
         outputs = Outputs(self.y.ctypes.data, *map(address, self.final))
         self.run(
             "bptt_forward", byref(self.desc), byref(self.weights), byref(inputs), byref(outputs),
@@ -219,10 +221,14 @@ class Call:
         )  # fmt: skip
         return self.outputs()
 
-    def _step(self) -> None:
-        workspace = self.memory(self.sizes.step_workspace)
+    def _start_in_place(self) -> list[Any]:
         for now, start in zip(self.final, [*self.state, None, None]):
             now[...] = 0 if start is None else start
+        return self.final
+
+    def _step(self) -> None:
+        workspace = self.memory(self.sizes.step_workspace)
+        self._start_in_place()
         for t in range(self.T):
             self.run(
                 "bptt_step", byref(self.desc), byref(self.weights), self.x[t].ctypes.data,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 import bptt
 from bptt import _core
+from toolchain import needs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -70,12 +70,10 @@ def test_reference_never_imports_the_core(path: Path) -> None:
 
 @pytest.mark.parametrize("header", sorted((ROOT / "cpp/include/bptt").glob("*.hpp")), ids=name_of)
 def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if not compiler:
-        pytest.skip("no C++ compiler")
+    needs("c++")
     source = tmp_path / "alone.cpp"
     source.write_text(f'#include "bptt/{header.name}"\n')
-    command = [compiler, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion"]
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion"]
     command += ["-Werror", "-I", str(ROOT / "cpp/include"), str(source)]
     subprocess.run(command, check=True, timeout=120)
 
@@ -93,16 +91,14 @@ def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     kind: str, isa: str, tmp_path: Path
 ) -> None:
     """A weak symbol would be merged over instruction sets; an initialiser would run on any CPU."""
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if not compiler or not shutil.which("nm"):
-        pytest.skip("no C++ compiler or nm")
+    needs("c++", "nm")
     cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
     march = re.search(rf"bptt_add_(?:isa|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
     assert march
     output = tmp_path / "kernel.o"
     # -O0 keeps every function that optimisation would inline away.
     options = [o for o in march[1].split() if not o.startswith("-O")]
-    command = [compiler, "-std=c++17", "-O0", *options, "-fno-exceptions", "-fno-rtti"]
+    command = ["c++", "-std=c++17", "-O0", *options, "-fno-exceptions", "-fno-rtti"]
     command += ["-I", str(ROOT / "cpp/include"), *DEFINES[kind]]
     source = ROOT / "cpp" / "src" / "isa" / f"{isa}.cpp"
     subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=300)

@@ -84,6 +84,18 @@ def outputs_of(results: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in results.items() if not name.startswith("d ")}
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
+def test_the_final_state_over_the_initial_one(library: Any, cell: Cell, dtype: str) -> None:
+    """So that calls one after the other go on from there."""
+    shapes = [*SHAPES[:6], of_many_threads(cell, THREAD_SHAPES[0])]
+    for options in OPTIONS[:5]:
+        for seed, shape in enumerate(shapes):
+            p = problem(cell, shape, options, dtype, seed)
+            how = How(in_place=True, threads=3 * (shape is shapes[-1]), parallel="on_threads")
+            same_bits(Call(library, p, how).results(), core_results(p))
+
+
 @pytest.mark.parametrize("shape", [*LONG_SHAPES, (1, 1, 300, 170), (8, 1, 5, 300)], ids=str)
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
 def test_many_chunks_and_few_rows(library: Any, cell: Cell, shape: Any) -> None:

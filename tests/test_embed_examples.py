@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 import bptt
 from bptt.optim import join
+from toolchain import missing, needs
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "embed"
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
@@ -26,13 +26,12 @@ def build(tmp_path: Path) -> Build:
     """Compiles an example with what `python -m bptt` says; gives the program's path."""
 
     def compiled(source: str, compiler: str, *options: str, output: str = "program") -> str:
-        if not shutil.which(compiler):
-            pytest.skip(f"no {compiler}")
+        needs(compiler)
         sdk = subprocess.run(
             [sys.executable, "-m", "bptt", "--includes", "--libs"], capture_output=True, text=True
         )
         if sdk.returncode:
-            pytest.skip(f"no headers and library here: {sdk.stderr.strip()}")
+            missing(f"headers and library: {sdk.stderr.strip()}")
         path = str(tmp_path / output)
         command = [compiler, *WARNINGS, *options, str(EXAMPLES / source), *sdk.stdout.split()]
         subprocess.run([*command, "-o", path], check=True, timeout=300)
@@ -86,17 +85,23 @@ def test_an_amplifier_is_learned_and_played(build: Build, tmp_path: Path) -> Non
 @pytest.mark.parametrize("cell", [bptt.RNN, bptt.LSTM, bptt.GRU])
 def test_sqlite_predicts(build: Build, tmp_path: Path, cell: type[bptt.RNN]) -> None:
     pytest.importorskip("safetensors")
-    if not shutil.which("sqlite3"):
-        pytest.skip("no sqlite3")
+    needs("sqlite3")
     if subprocess.run(
         ["gcc", "-E", "-include", "sqlite3ext.h", "-xc", "/dev/null"], capture_output=True
     ).returncode:
-        pytest.skip("no sqlite3ext.h")
+        missing("sqlite3ext.h")
     layer, out = cell(1, 9, seed=0), bptt.Linear(9, 1, seed=1)
     model = tmp_path / "model.safetensors"
     bptt.save(model, join(rnn=layer.parameters, out=out.parameters))
     (tmp_path / "cut.safetensors").write_bytes(model.read_bytes()[:-4])
-    extension = build("sqlite_bptt.c", "gcc", "-shared", "-fPIC", output="sqlite_bptt.so")
+    extension = build(
+        "sqlite_bptt.c",
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-Wl,--exclude-libs,ALL",
+        output="sqlite_bptt.so",
+    )
 
     def query(expression: str) -> str:
         sql = f".load {extension}\nSELECT {expression};\n"
@@ -117,3 +122,19 @@ def test_sqlite_predicts(build: Build, tmp_path: Path, cell: type[bptt.RNN]) -> 
     assert query(f"bptt_predict({read}, NULL) IS NULL") == "1"
     for wrong in ("x'00'", "'text'", "readfile('cut.safetensors')"):
         assert "model is something else" in query(f"bptt_predict({wrong}, '1 2')")
+    one = float(query(f"bptt_predict({read}, '[-12.5e-1]')"))
+    for same in ("-1.25", " -1.25 ", "[ -.125e+1 ]", "-125000000000000000000000e-23"):
+        assert float(query(f"bptt_predict({read}, '{same}')")) == pytest.approx(one, abs=1e-7)
+    wrong_series = [
+        "'info 0.1'", "'[1, null]'", "'[1, 2'", "'1, 2]'", "'1,,2'", "'1,'", "'0x10'", "'nan'",
+        "'1;2'", "'1.2.3'", "'1e'", "'[1] 2'", "'1 2x'", "x'0011'", "'1' || char(0) || '2'",
+    ]  # fmt: skip
+    for wrong in wrong_series:
+        assert "series is something else" in query(f"bptt_predict({read}, {wrong})")
+    rows = f"group_concat(p) FROM (SELECT bptt_predict({read}, column1) AS p FROM rows)"
+    sql = f".load {extension}\nCREATE TABLE rows AS VALUES ('1'), ('1 2'), ('1');\nSELECT {rows};"
+    done = subprocess.run(
+        ["sqlite3", ":memory:"], input=sql, capture_output=True, text=True, cwd=tmp_path
+    )
+    first, second, third = (float(p) for p in done.stdout.split(","))
+    assert first == third != second

@@ -166,10 +166,28 @@ def test_a_size_that_was_never_set(gru: Prepared, size: int) -> None:
         gru.refused(function, WRONG_SIZE, "desc.struct_size is ")
 
 
-def test_sizes_of_a_struct_of_their_own(gru: Prepared) -> None:
-    for size in (0, ctypes.sizeof(Sizes) - 1):
-        gru.sizes.struct_size = size
-        gru.refused("query", WRONG_SIZE, f"sizes.struct_size is {size}, expected 48")
+@pytest.mark.parametrize("size", [0, 47, 4097, 2**63, 2**64 - 1])
+def test_sizes_whose_own_size_was_never_set(gru: Prepared, size: int) -> None:
+    before = bytes(gru.sizes)[8:]
+    gru.sizes.struct_size = size
+    signed = ctypes.c_ssize_t(size).value
+    gru.refused("query", WRONG_SIZE, f"sizes.struct_size is {signed}, expected 48")
+    assert bytes(gru.sizes)[8:] == before
+
+
+def test_a_newer_program_with_more_sizes(gru: Prepared) -> None:
+    """What the library does not know takes no memory."""
+
+    class Newer(ctypes.Structure):
+        _fields_ = [("known", Sizes), ("more", ctypes.c_size_t * 2), ("behind", ctypes.c_size_t)]
+
+    newer = Newer(Sizes(Newer.behind.offset), (7, 7), 7)
+    want = bytes(gru.sizes)[8:]
+    gru.sizes = newer.known
+    assert gru("query") == OK
+    assert newer.known.struct_size == Newer.behind.offset
+    assert bytes(newer.known)[8:] == want
+    assert (*newer.more, newer.behind) == (0, 0, 7)
 
 
 # --- texts

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import bptt
+from toolchain import needs
 
 WARNINGS = ["-pedantic", "-Wall", "-Wextra", "-Werror"]
 COMPILERS = {
@@ -38,8 +38,7 @@ int main(void) {{
 @pytest.fixture(params=COMPILERS)
 def compiler(request):
     command = COMPILERS[request.param]
-    if not shutil.which(command[0]):
-        pytest.skip(f"no {command[0]}")
+    needs(command[0])
     return [*command, *WARNINGS]
 
 
@@ -106,8 +105,7 @@ def test_all_parts_of_a_model_and_their_sizes(compiler, tmp_path):
 @pytest.mark.parametrize("language", ["c89", "c++17"])
 def test_arrays_are_read_only_data(language, tmp_path):
     command = [*COMPILERS[language], *WARNINGS]
-    if not shutil.which(command[0]) or not shutil.which("nm"):
-        pytest.skip("no compiler or nm")
+    needs(command[0], "nm")
     bptt.save_c_header(tmp_path / "model.h", bptt.GRU(1, 2, seed=0))
     source, output = tmp_path / "use.c", tmp_path / "use.o"
     use = (
@@ -123,8 +121,7 @@ def test_arrays_are_read_only_data(language, tmp_path):
 
 
 def test_the_arrays_can_be_placed_otherwise(tmp_path):
-    if not shutil.which("g++"):
-        pytest.skip("no g++")
+    needs("g++")
     bptt.save_c_header(tmp_path / "model.h", bptt.GRU(1, 2, seed=0))
     body = '    printf("%d", (int)((size_t)model_bias_hh_l0 % 64));'
     define = "-DMODEL_CONST=alignas(64) static constexpr"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import child
+from toolchain import needs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of Linux")
 
@@ -19,12 +19,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the memo
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> str:
-    compiler = shutil.which("c++") or shutil.which("g++")
-    if not compiler:
-        pytest.skip("no C++ compiler")
+    needs("c++")
     library = tmp_path_factory.mktemp("faults") / "fail_allocation.so"
     source = Path(__file__).with_name("fail_allocation.cpp")
-    command = [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)]
+    command = ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run([*command, "-ldl"], check=True, timeout=120)
     return str(library)
 

@@ -38,10 +38,17 @@ def run(*command: Any, cwd: Path | None = None, **environment: str) -> str:
     return done.stdout
 
 
+def missing(what: str) -> None:
+    """Skips the test; where BPTT_TEST_ALL is set, it fails."""
+    if os.environ.get("BPTT_TEST_ALL"):
+        pytest.fail(f"BPTT_TEST_ALL is set, and there is no {what}")
+    pytest.skip(f"no {what}")
+
+
 def needs(*programs: str) -> None:
     for program in programs:
         if not shutil.which(program, path=PATH):
-            pytest.skip(f"no {program}")
+            missing(program)
 
 
 def needs_installed_package() -> None:

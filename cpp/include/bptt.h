@@ -75,7 +75,9 @@ enum { BPTT_FLOAT32 = 0, BPTT_FLOAT64 = 1 };
 
 /* Calls task(argument, index) for index = 0 .. count-1 and returns when all have returned: on as
  * many threads as it likes, one after the other as well. The tasks of one call find together: those
- * that start at about the same time share the work, later ones have nothing to do. */
+ * that start at about the same time share the work, later ones have nothing to do. Those that share
+ * it wait for each other by looking again and again, so none should have to wait for a processor
+ * that another holds: no real-time priority for some of them. */
 typedef void (*bptt_parallel_for)(void* context, int count, void (*task)(void* argument, int index),
                                   void* argument);
 
@@ -100,7 +102,7 @@ typedef struct bptt_desc {
 
 /* Bytes of the caller's memory, exactly what is used. */
 typedef struct bptt_sizes {
-  size_t struct_size; /* sizeof(bptt_sizes), to be set before the call */
+  size_t struct_size; /* sizeof(bptt_sizes), to be set before bptt_query() */
   size_t packed;      /* of bptt_pack() */
   size_t tape;        /* 0 if desc.train is 0 */
   size_t forward_workspace;
@@ -137,7 +139,7 @@ typedef struct bptt_outputs {
 
 /* tape: sizes.tape bytes, or null if desc.train is 0; workspace: sizes.forward_workspace bytes. The
  * tape keeps copies of the weights and the initial state; x and y must reach bptt_backward()
- * unchanged. */
+ * unchanged. h_n may be h0, and c_n c0: then the next call goes on from there. */
 bptt_status bptt_forward(const bptt_desc* desc, const bptt_weights* weights,
                          const bptt_inputs* inputs, const bptt_outputs* outputs, void* tape,
                          void* workspace);

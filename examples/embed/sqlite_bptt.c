@@ -3,15 +3,17 @@
  * bptt trained.
  *
  *   cc -shared -fPIC sqlite_bptt.c $(python -m bptt --includes) $(python -m bptt --libs) \
- *      -o sqlite_bptt.so
+ *      -Wl,--exclude-libs,ALL -o sqlite_bptt.so
  *   sqlite3> .load ./sqlite_bptt
  *   sqlite3> SELECT bptt_predict(readfile('model.safetensors'), '[0.1, 0.2, 0.3]');
  *
  * model: a BLOB, the safetensors file of one recurrent layer of one input (rnn with tanh, lstm or
  * gru; weight_ih_l0 and so on) and one linear layer of one output (weight [1, H], bias [1]), in
- * float32, each name with any prefix. series: a BLOB of float32, or a text of numbers with anything
- * but digits between them. The result is NULL if either is NULL.
+ * float32, each name with any prefix. series: a BLOB of float32, or a text of numbers with commas
+ * or spaces between them, in brackets or not. The result is NULL if either is NULL. A model that is
+ * the same for all rows of a statement is read once.
  */
+#include <math.h>
 #include <sqlite3ext.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,11 +30,17 @@ typedef struct Tensor {
 
 typedef struct Model {
   Tensor w_ih, w_hh, b_ih, b_hh, weight, bias;
+  bptt_desc desc;
+  bptt_weights weights; /* packed */
+  void *memory, *workspace;
+  float *h, *c;
 } Model;
 
-static void free_model(Model* m) {
+static void free_model(void* model) {
+  Model* m = model;
   free(m->w_ih.data), free(m->w_hh.data), free(m->b_ih.data), free(m->b_hh.data);
-  free(m->weight.data), free(m->bias.data);
+  free(m->weight.data), free(m->bias.data), free(m->memory), free(m->h);
+  free(m);
 }
 
 /* Reads one number at *p, before end; 0 if there is none. */
@@ -101,84 +109,146 @@ static int read_model(const unsigned char* file, size_t size, Model* m) {
          read_tensor(file, size, header, "bias", &m->bias) && cell_of(m);
 }
 
-/* The numbers of a text or BLOB in memory to free, [*n]; null if there is no memory. */
-static float* read_series(sqlite3_value* value, ptrdiff_t* n) {
-  const size_t bytes = (size_t)sqlite3_value_bytes(value);
-  float* series = malloc(bytes * sizeof(float) + 1);
-  *n = 0;
-  if (!series) return NULL;
-  if (sqlite3_value_type(value) == SQLITE_BLOB) {
-    *n = (ptrdiff_t)(bytes / sizeof(float));
-    if (*n) memcpy(series, sqlite3_value_blob(value), (size_t)*n * sizeof(float));
-  } else {
-    const char* p = (const char*)sqlite3_value_text(value);
-    while (p && *p) {
-      char* after;
-      const double number = strtod(p, &after);
-      if (after == p)
-        ++p;
-      else
-        series[(*n)++] = (float)number, p = after;
+/* Packed weights and memory for single steps. A status of bptt's, or -1 without memory. */
+static int prepare(Model* m) {
+  const bptt_weights weights = {m->w_ih.data, m->w_hh.data, m->b_ih.data, m->b_hh.data, NULL};
+  bptt_sizes sizes = {0};
+  char* packed;
+  int status;
+  m->desc.struct_size = sizeof m->desc, sizes.struct_size = sizeof sizes;
+  m->desc.cell = cell_of(m), m->desc.steps = 1, m->desc.batch = 1, m->desc.input_size = 1;
+  m->desc.hidden_size = m->w_hh.columns;
+  if ((status = bptt_query(&m->desc, &sizes))) return status;
+  m->memory = malloc(sizes.packed + sizes.step_workspace + 3 * BPTT_ALIGNMENT);
+  m->h = malloc(2 * (size_t)m->w_hh.columns * sizeof(float));
+  if (!m->memory || !m->h) return -1;
+  m->c = m->h + m->w_hh.columns;
+  packed = (char*)m->memory + (BPTT_ALIGNMENT - (size_t)m->memory % BPTT_ALIGNMENT);
+  m->workspace = packed + (sizes.packed + BPTT_ALIGNMENT - 1) / BPTT_ALIGNMENT * BPTT_ALIGNMENT;
+  m->weights.packed = packed;
+  return bptt_pack(&m->desc, &weights, packed);
+}
+
+/* The prediction after the last of n values. */
+static int predict(Model* m, const float* series, ptrdiff_t n, double* result) {
+  const ptrdiff_t H = m->w_hh.columns;
+  ptrdiff_t t, j;
+  memset(m->h, 0, 2 * (size_t)H * sizeof(float));
+  for (t = 0; t < n; ++t) {
+    const int status = bptt_step(&m->desc, &m->weights, series + t, m->h, m->c, m->workspace);
+    if (status) return status;
+  }
+  *result = m->bias.data[0];
+  for (j = 0; j < H; ++j) *result += (double)m->weight.data[j] * m->h[j];
+  return BPTT_OK;
+}
+
+/* A decimal number at *p, whatever the locale; 0 if there is none. */
+static int read_decimal(const char** p, float* value) {
+  const char* q = *p;
+  const int negative = *q == '-', signed_ = negative || *q == '+';
+  double number = 0;
+  int digits = 0, exponent = 0, power = 0, sign = 1;
+  for (q += signed_; *q >= '0' && *q <= '9'; ++q, ++digits) number = 10 * number + (*q - '0');
+  if (*q == '.')
+    for (++q; *q >= '0' && *q <= '9'; ++q, ++digits, --power) number = 10 * number + (*q - '0');
+  if (!digits) return 0;
+  if (*q == 'e' || *q == 'E') {
+    if (*++q == '-' || *q == '+') sign = *q++ == '-' ? -1 : 1;
+    if (*q < '0' || *q > '9') return 0;
+    for (; *q >= '0' && *q <= '9'; ++q)
+      if (exponent < 10000) exponent = 10 * exponent + (*q - '0');
+  }
+  number *= pow(10, power + sign * exponent);
+  *value = (float)(negative ? -number : number);
+  *p = q;
+  return 1;
+}
+
+static const char* skip(const char* p, const char* any) { return p + strspn(p, any); }
+
+/* The numbers of a text, into series [*n]; 0 if it has anything else. */
+static int read_text(const char* p, float* series, ptrdiff_t* n) {
+  const char* space = " \t\r\n";
+  int bracket;
+  p = skip(p, space);
+  if ((bracket = *p == '[')) p = skip(p + 1, space);
+  while (*p && *p != ']') {
+    if (!read_decimal(&p, series + *n)) return 0;
+    ++*n;
+    if (*p && !strchr(" \t\r\n,]", *p)) return 0;
+    p = skip(p, space);
+    if (*p == ',') {
+      p = skip(p + 1, space);
+      if (!*p || *p == ']') return 0;
     }
   }
-  return series;
+  if (bracket != (*p == ']')) return 0;
+  return *skip(p + bracket, space) == 0;
 }
 
-/* The prediction after the last of n values; a status of bptt's, or -1 without memory. */
-static int predict(const Model* m, const float* series, ptrdiff_t n, double* result) {
-  bptt_desc desc = {0};
-  bptt_sizes sizes = {0};
-  bptt_weights weights = {m->w_ih.data, m->w_hh.data, m->b_ih.data, m->b_hh.data, NULL};
-  const ptrdiff_t H = m->w_hh.columns;
-  char *memory, *packed, *workspace;
-  float *h, *c;
-  ptrdiff_t t, j;
+/* The numbers of a text or BLOB into series, which has room for as many as there are bytes. */
+static int read_series(sqlite3_value* value, float* series, ptrdiff_t* n) {
+  const size_t bytes = (size_t)sqlite3_value_bytes(value);
+  if (sqlite3_value_type(value) != SQLITE_BLOB) {
+    const char* text = (const char*)sqlite3_value_text(value);
+    return text && strlen(text) == bytes && read_text(text, series, n);
+  }
+  if (bytes) memcpy(series, sqlite3_value_blob(value), bytes);
+  *n = (ptrdiff_t)(bytes / sizeof(float));
+  return bytes % sizeof(float) == 0;
+}
+
+/* Says what failed, in the place of a result. */
+static void fail(sqlite3_context* context, int status) {
+  if (status < 0)
+    sqlite3_result_error_nomem(context);
+  else
+    sqlite3_result_error(context, bptt_last_error(), -1);
+}
+
+/* The model of the first argument; null after saying what failed. */
+static Model* new_model(sqlite3_context* context, sqlite3_value* value) {
+  Model* m = calloc(1, sizeof *m);
   int status;
-  desc.struct_size = sizeof desc, sizes.struct_size = sizeof sizes;
-  desc.cell = cell_of(m), desc.steps = 1, desc.batch = 1, desc.input_size = 1;
-  desc.hidden_size = H;
-  if ((status = bptt_query(&desc, &sizes))) return status;
-  memory = malloc(sizes.packed + sizes.step_workspace + 3 * BPTT_ALIGNMENT);
-  h = calloc(2 * (size_t)H, sizeof(float)), c = h + H;
-  if (!memory || !h) return free(memory), free(h), -1;
-  packed = memory + (BPTT_ALIGNMENT - (size_t)memory % BPTT_ALIGNMENT);
-  workspace = packed + (sizes.packed + BPTT_ALIGNMENT - 1) / BPTT_ALIGNMENT * BPTT_ALIGNMENT;
-  status = bptt_pack(&desc, &weights, packed);
-  weights.packed = packed;
-  for (t = 0; t < n && !status; ++t)
-    status = bptt_step(&desc, &weights, series + t, h, c, workspace);
-  *result = m->bias.data[0];
-  for (j = 0; j < H; ++j) *result += (double)m->weight.data[j] * h[j];
-  free(memory), free(h);
-  return status;
-}
-
-static void bptt_predict(sqlite3_context* context, int argc, sqlite3_value** argv) {
-  Model model = {0};
-  float* series;
-  ptrdiff_t n;
-  double result = 0;
-  (void)argc;
-  if (sqlite3_value_type(argv[0]) == SQLITE_NULL || sqlite3_value_type(argv[1]) == SQLITE_NULL)
-    return;
-  if (!read_model(sqlite3_value_blob(argv[0]), (size_t)sqlite3_value_bytes(argv[0]), &model)) {
+  if (!m) return fail(context, -1), NULL;
+  if (read_model(sqlite3_value_blob(value), (size_t)sqlite3_value_bytes(value), m)) {
+    if (!(status = prepare(m))) return m;
+    fail(context, status);
+  } else {
     sqlite3_result_error(context,
                          "bptt_predict: model is something else, expected the safetensors file of "
                          "a recurrent layer of one input and a linear layer of one output",
                          -1);
-  } else if (!(series = read_series(argv[1], &n))) {
-    sqlite3_result_error_nomem(context);
-  } else {
-    const int status = predict(&model, series, n, &result);
-    if (status < 0)
-      sqlite3_result_error_nomem(context);
-    else if (status)
-      sqlite3_result_error(context, bptt_last_error(), -1);
-    else
-      sqlite3_result_double(context, result);
-    free(series);
   }
-  free_model(&model);
+  return free_model(m), NULL;
+}
+
+static void bptt_predict(sqlite3_context* context, int argc, sqlite3_value** argv) {
+  Model *kept, *model;
+  float* series;
+  ptrdiff_t n = 0;
+  double result = 0;
+  int status;
+  (void)argc;
+  if (sqlite3_value_type(argv[0]) == SQLITE_NULL || sqlite3_value_type(argv[1]) == SQLITE_NULL)
+    return;
+  kept = sqlite3_get_auxdata(context, 0);
+  if (!(model = kept ? kept : new_model(context, argv[0]))) return;
+  series = malloc(((size_t)sqlite3_value_bytes(argv[1]) + 1) * sizeof(float));
+  if (!series)
+    fail(context, -1);
+  else if (!read_series(argv[1], series, &n))
+    sqlite3_result_error(context,
+                         "bptt_predict: series is something else, expected a BLOB of float32 or a "
+                         "text of numbers such as '[0.1, 0.2]'",
+                         -1);
+  else if ((status = predict(model, series, n, &result)))
+    fail(context, status);
+  else
+    sqlite3_result_double(context, result);
+  free(series);
+  if (!kept) sqlite3_set_auxdata(context, 0, model, free_model);
 }
 
 int sqlite3_sqlitebptt_init(sqlite3* db, char** message, const sqlite3_api_routines* api) {

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT
 // The C interface gives the bits of the C++ one; the rest of its promises is tested from Python.
+#include <thread>
+
 #include "bptt.h"
 #include "cases.hpp"
 
 namespace {
+
+using Task = void (*)(void* argument, int index);
+
+void on_threads(void*, int count, Task task, void* argument) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) threads.emplace_back(task, argument, i);
+  for (std::thread& thread : threads) thread.join();
+}
 
 template <class T>
 bptt_desc describe(const Problem<T>& p, const std::vector<std::ptrdiff_t>& lengths) {
@@ -18,11 +28,12 @@ bptt_desc describe(const Problem<T>& p, const std::vector<std::ptrdiff_t>& lengt
 }
 
 template <class T>
-void compare(const Case& c, Sizes n) {
+void compare(const Case& c, Sizes n, int threads = 1) {
   const check::Within here(text(c, n) + (sizeof(T) == 4 ? " float" : " double"));
   const Problem<T> p = make_problem(c, n).template cast<T>();
   const std::vector<std::ptrdiff_t> lengths(p.lengths.data.begin(), p.lengths.data.end());
-  const bptt_desc d = describe(p, lengths);
+  bptt_desc d = describe(p, lengths);
+  d.threads = threads, d.parallel_for = on_threads;
   const auto in = [&](const char* name) -> const void* {
     return p.in.count(name) ? p.in.at(name).data.data() : nullptr;
   };
@@ -55,9 +66,8 @@ void compare(const Case& c, Sizes n) {
   check_same_bits(got, everything(p));
 }
 
-}  // namespace
-
-TEST(the_same_bits) {
+template <class F>
+void on_every_isa(const F& test) {
   for (const std::string& isa : bptt::available_isas()) {
     bptt::set_isa(isa);
     if (bptt_set_isa(isa.c_str()) != BPTT_OK) continue;  // it has no products in bfloat16
@@ -68,10 +78,24 @@ TEST(the_same_bits) {
       for (bool ragged : {false, true}) {
         c.lengths = c.spec.reverse = ragged;
         c.biases = c.state = !ragged;
-        for (Sizes n : small_sizes()) compare<float>(c, n), compare<double>(c, n);
+        test(c);
       }
     }
   }
+}
+
+}  // namespace
+
+TEST(the_same_bits) {
+  on_every_isa([](const Case& c) {
+    for (Sizes n : small_sizes()) compare<float>(c, n), compare<double>(c, n);
+  });
+}
+
+TEST(on_threads_of_the_host) {  // by sequences, and by units
+  on_every_isa([](const Case& c) {
+    for (Sizes n : {Sizes{12, 24, 16, 40}, Sizes{12, 2, 96, 96}}) compare<float>(c, n, 3);
+  });
 }
 
 TEST(it_says_what_is_wrong) {

@@ -10,8 +10,8 @@
 //
 // This file is all it takes: it needs GCC or Clang (on Windows: clang-cl) and C++17, links to
 // nothing, and may be compiled for any -march, with -ffast-math or without. No function allocates,
-// locks, throws or calls the system. An object belongs to one thread at a time. Objects can be
-// copied; their bytes can be saved, for the same program to read.
+// locks, throws or calls the system. An object belongs to one thread at a time; a new one is all
+// zeros. Objects can be copied; their bytes can be saved, for the same program to read.
 //
 // Numbers agree with the core and PyTorch to rounding: sigmoid and tanh have absolute errors below
 // 2e-7 (float) and 4e-16 (double), tanh also a relative one near 0 of that order. NaN in, NaN out
@@ -24,16 +24,22 @@
 #error "bptt/fixed.hpp needs the vector extensions of GCC or Clang (on Windows: clang-cl)"
 #endif
 
-// The widest vectors of the target. They are part of the layout of an object, so they are part of
-// the name of its type: a program may hold the same layer compiled for several targets.
+// The widest vectors of the target, which make the layout of an object, and its instructions are
+// part of the name of a type: a program may hold the same layer compiled for several targets.
 #if defined(__AVX512F__)
 #define BPTT_FIXED_TARGET fixed_avx512
 #define BPTT_FIXED_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
+#define BPTT_FIXED_TARGET fixed_avx2_fma
+#define BPTT_FIXED_BYTES 32
 #elif defined(__AVX2__)
 #define BPTT_FIXED_TARGET fixed_avx2
 #define BPTT_FIXED_BYTES 32
 #elif defined(__AVX__)
 #define BPTT_FIXED_TARGET fixed_avx
+#define BPTT_FIXED_BYTES 16
+#elif defined(__SSE4_1__)
+#define BPTT_FIXED_TARGET fixed_sse41
 #define BPTT_FIXED_BYTES 16
 #else
 #define BPTT_FIXED_TARGET fixed_baseline
@@ -209,17 +215,14 @@ struct RnnCell {
   }
 };
 
-// Units in blocks of as many as a vector has lanes. Zeros fill up the last one, which may be
-// shorter.
+// Units in blocks of as many as a vector has lanes, the last one shorter and filled up with zeros.
 template <class T, std::size_t units>
 struct Blocks {
   static constexpr std::size_t lanes = BPTT_FIXED_BYTES / sizeof(T);
   static constexpr std::size_t full = units / lanes * lanes, rest = units - full;
   static constexpr std::size_t smallest = 16 / sizeof(T);
-  static constexpr std::size_t tail = rest == 0              ? 0
-                                      : rest <= smallest     ? smallest
-                                      : rest <= 2 * smallest ? 2 * smallest
-                                                             : lanes;
+  static constexpr std::size_t tail =
+      rest > 2 * smallest ? lanes : (rest + smallest - 1) / smallest * smallest;
   static constexpr std::size_t padded = full + tail;
 
   // Of unit u: that of the first unit of its block, and how many units the block has.
@@ -273,9 +276,6 @@ class Recurrent {
 
  public:
   static constexpr std::size_t inputs = I, units = H;
-
-  // All weights and the state are zero.
-  Recurrent() noexcept = default;
 
   // w_ih: [G H, I], w_hh: [G H, H], b_ih and b_hh: [G H], or null for zeros; gates in PyTorch's
   // order (i f g o; r z n). Copies them all, and leaves the state as it is.

@@ -224,11 +224,18 @@ bptt_status bptt_query(const bptt_desc* desc, bptt_sizes* sizes) {
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d));
   if (!sizes) return refuse(BPTT_INVALID_ARGUMENT, f, "sizes is null, expected a bptt_sizes");
-  if (sizes->struct_size < sizeof(bptt_sizes))
-    return refuse(BPTT_WRONG_SIZE, f, "sizes.struct_size is ",
-                  static_cast<Index>(sizes->struct_size), ", expected ",
-                  static_cast<Index>(sizeof(bptt_sizes)), ", sizeof(bptt_sizes)");
-  return dispatch<Query>(f, d, *sizes);
+  const std::size_t given = sizes->struct_size;
+  constexpr std::size_t first = offsetof(bptt_sizes, step_workspace) + sizeof(std::size_t);
+  if (given < first || given > most_struct_bytes)
+    return refuse(BPTT_WRONG_SIZE, f, "sizes.struct_size is ", static_cast<Index>(given),
+                  ", expected ", static_cast<Index>(sizeof(bptt_sizes)), ", sizeof(bptt_sizes)");
+  bptt_sizes found{};
+  BPTT_TRY(dispatch<Query>(f, d, found));
+  found.struct_size = given;
+  // Of a newer program's struct, what this library does not know takes no memory.
+  std::memset(sizes, 0, given);
+  std::memcpy(sizes, &found, std::min(given, sizeof found));
+  return BPTT_OK;
 }
 
 bptt_status bptt_pack(const bptt_desc* desc, const bptt_weights* weights, void* packed) {

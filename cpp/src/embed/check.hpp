@@ -10,6 +10,9 @@
 
 namespace bptt {
 
+// A struct of more says nothing sensible of its size.
+inline constexpr std::size_t most_struct_bytes = 4096;
+
 // A caller's struct, read as if it had the size that this library knows: what an older program does
 // not have is zero. False: a newer one that uses more.
 template <class Struct>
@@ -17,7 +20,7 @@ bool read_struct(const void* given, Struct& out) {
   std::size_t size;
   std::memcpy(&size, given, sizeof size);
   const auto* bytes = static_cast<const unsigned char*>(given);
-  if (size < sizeof size || size > 4096) return false;
+  if (size < sizeof size || size > most_struct_bytes) return false;
   for (std::size_t i = sizeof out; i < size; ++i)
     if (bytes[i]) return false;
   out = Struct{};

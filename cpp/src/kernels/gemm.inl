@@ -47,6 +47,9 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
 template <class T, int MR, int P, int NB, int S, int First, int G>
 BPTT_INLINE void multiply_add(Tile<T, MR, P * NB * S>& acc, const T* a, Index a_row, Index a_panel,
                               Index a_step, const T* w, Index w_panel, Index w_step, Index K) {
+#if defined(__clang__)  // else it fuses what its optimiser happens to bring together
+#pragma clang fp contract(on)
+#endif
   for (Index k = 0; k < K; ++k) {
     Native<T> b[P][NB * G];
     BPTT_UNROLL for (int p = 0; p < P; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) b[p][v] =

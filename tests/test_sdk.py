@@ -255,6 +255,15 @@ def test_one_file_beside_the_objects(compiler: str, tmp_path: Path) -> None:
     run(compiler, "-std=c++17", "-fsyntax-only", "-w", *include, "-include", "bptt.hpp", source)
 
 
+def test_one_file_refuses_options_that_break_its_promises(tmp_path: Path) -> None:
+    needs("c++")
+    run(PYTHON, ROOT / "scripts" / "amalgamate", tmp_path)
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-ffast-math", "bptt_amalgamation.cpp"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode
+    assert "compile this one file without -ffast-math" in done.stderr
+
+
 # --- what the library promises of itself
 
 

@@ -159,14 +159,14 @@ def test_a_newer_program_with_a_larger_descriptor(gru: Prepared) -> None:
         gru.refused(function, WRONG_SIZE, f"desc.struct_size is {size + 24}, expected {size}")
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 4097, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("size", [0, 1, 7, 76, 4097, 2**63, 2**64 - 8, 2**64 - 1])
 def test_a_size_that_was_never_set(gru: Prepared, size: int) -> None:
     gru.desc.struct_size = size
     for function in FUNCTIONS:
         gru.refused(function, WRONG_SIZE, "desc.struct_size is ")
 
 
-@pytest.mark.parametrize("size", [0, 47, 4097, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("size", [0, 40, 52, 4097, 2**63, 2**64 - 1])
 def test_sizes_whose_own_size_was_never_set(gru: Prepared, size: int) -> None:
     before = bytes(gru.sizes)[8:]
     gru.sizes.struct_size = size

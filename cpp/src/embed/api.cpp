@@ -226,7 +226,7 @@ bptt_status bptt_query(const bptt_desc* desc, bptt_sizes* sizes) {
   if (!sizes) return refuse(BPTT_INVALID_ARGUMENT, f, "sizes is null, expected a bptt_sizes");
   const std::size_t given = sizes->struct_size;
   constexpr std::size_t first = offsetof(bptt_sizes, step_workspace) + sizeof(std::size_t);
-  if (given < first || given > most_struct_bytes)
+  if (given < first || !sensible<bptt_sizes>(given))
     return refuse(BPTT_WRONG_SIZE, f, "sizes.struct_size is ", static_cast<Index>(given),
                   ", expected ", static_cast<Index>(sizeof(bptt_sizes)), ", sizeof(bptt_sizes)");
   bptt_sizes found{};

@@ -10,8 +10,11 @@
 
 namespace bptt {
 
-// A struct of more says nothing sensible of its size.
-inline constexpr std::size_t most_struct_bytes = 4096;
+// Can a version of Struct have this size? What was never set says nothing sensible.
+template <class Struct>
+bool sensible(std::size_t size) {
+  return size >= sizeof size && size <= 4096 && size % alignof(Struct) == 0;
+}
 
 // A caller's struct, read as if it had the size that this library knows: what an older program does
 // not have is zero. False: a newer one that uses more.
@@ -20,7 +23,7 @@ bool read_struct(const void* given, Struct& out) {
   std::size_t size;
   std::memcpy(&size, given, sizeof size);
   const auto* bytes = static_cast<const unsigned char*>(given);
-  if (size < sizeof size || size > most_struct_bytes) return false;
+  if (!sensible<Struct>(size)) return false;
   for (std::size_t i = sizeof out; i < size; ++i)
     if (bytes[i]) return false;
   out = Struct{};

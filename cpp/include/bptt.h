@@ -153,10 +153,10 @@ typedef struct bptt_cotangents {
 
 /* Gradients of that loss with respect to the inputs; not added to, but written. */
 typedef struct bptt_gradients {
-  void* dx;    /* [T, B, I] */
+  void* dx;    /* [T, B, I] or null: not wanted, as of a first layer, which saves its product */
   void* dw_ih; /* [G*H, I] */
   void* dw_hh; /* [G*H, H] */
-  void* db_ih; /* [G*H] or null: not wanted, as those below */
+  void* db_ih; /* [G*H] or null, as all that follow */
   void* db_hh; /* [G*H] */
   void* dh0;   /* [B, H] */
   void* dc0;   /* [B, H] */

@@ -307,7 +307,7 @@ struct Engine {
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
     if (!rearranged()) return call;
-    call.x = kept.x, call.y = kept.y, call.dx = work.dx;
+    call.x = kept.x, call.y = kept.y, call.dx = out.x ? work.dx : nullptr;
     call.dy = given.y ? work.dy : nullptr;
     for (int q = 0; q < cell.states; ++q) {
       call.dstate_n[q] = given.state[q] ? work.dstate_n[q] : nullptr;
@@ -329,7 +329,7 @@ struct Engine {
     const bool prepares = rearranged() || call.trace.norms;
     if (team.size > 1 && prepares && !team.wait(team.context)) return;
     if (!cell.backward(call, team) || !rearranged()) return;
-    rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
+    if (out.x) rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
     TraceCall<T> traced = call.trace;
     each_traced(traced, out.trace, [&](auto* from, auto* to, Index width) {
       Rearrangement<std::remove_reference_t<decltype(*from)>>{given, parts, schedule}.scatter(

@@ -139,7 +139,7 @@ struct BackwardCall {
   const void* weights;            // as pack() left them; only for several segments
   const T* dy;                    // [R, P] or null: zeros
   const T* dstate_n[max_states];  // [B, P], the others [B, H], or null: zeros
-  T* dx;                          // [R, I]
+  T* dx;                          // [R, I] or null: not wanted
   T* dw_ih;                       // [G*H, I]
   T* dw_hh;                       // [G*H, U]
   T* dw_hr;                       // [P, H], of cells that project h

@@ -159,7 +159,7 @@ void backward(Bytes& bytes, Layer<T>& l, const bptt_desc& d, const bptt_sizes& s
   const bool all = bytes.ConsumeBool();
   const bptt_cotangents given = {l.dy.get(), all ? l.dh_n.get() : nullptr,
                                  all && l.is_lstm ? l.dc_n.get() : nullptr};
-  const bptt_gradients out = {dx.get(),
+  const bptt_gradients out = {all ? dx.get() : nullptr,
                               dw_ih.get(),
                               dw_hh.get(),
                               all ? db_ih.get() : nullptr,

@@ -124,7 +124,7 @@ struct Backward {
     BPTT_TRY(check_array<T>(f, "cotangents.dy", given.dy, 0, true));
     BPTT_TRY(check_array<T>(f, "cotangents.dh_n", given.dh_n, 0, true));
     BPTT_TRY(check_array<T>(f, "cotangents.dc_n", given.dc_n, 0, true));
-    BPTT_TRY(check_array<T>(f, "gradients.dx", out.dx, steps * s.I));
+    BPTT_TRY(check_array<T>(f, "gradients.dx", out.dx, steps * s.I, true));
     BPTT_TRY(check_array<T>(f, "gradients.dw_ih", out.dw_ih, rows * s.I));
     BPTT_TRY(check_array<T>(f, "gradients.dw_hh", out.dw_hh, rows * s.H));
     BPTT_TRY(check_array<T>(f, "gradients.db_ih", out.db_ih, rows, true));

@@ -186,6 +186,7 @@ struct Backward {
   }
 
   void input_gradient(const Span& chunk) const {
+    if (!call.dx) return;
     if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Range mine = sequences(rows.count[t]);

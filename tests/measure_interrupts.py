@@ -46,7 +46,7 @@ CALLS = {
     "one giant step": "bptt.lstm_forward(zeros(1, 8192, 1024), *large, keep_tape=False)",
     "backward": "bptt.gru_backward(tape)",
     "two threads": "bptt.lstm_forward(zeros(2**16, 1, 64), *weights, keep_tape=False, threads=2)",
-    "a stream": "stream.process(zeros(2**14, 64, 64))",
+    "a stream": "stream.process(zeros(2**12, 64, 64))",
     "derivatives": "bptt.jvp(bptt.gru_forward, {'x': zeros(400, 64, 64), 'w_ih': gru_weights[0], "
     "'w_hh': gru_weights[1]}, {})",
 }  # fmt: skip

@@ -32,7 +32,7 @@ class GilRelease {
     auto* self = static_cast<GilRelease*>(context);
     const auto now = std::chrono::steady_clock::now();
     if (!self->asked_) self->last_ = now, self->asked_ = true;  // short calls need no clock
-    if (now - self->last_ < std::chrono::milliseconds(50)) return false;
+    if (now - self->last_ < std::chrono::milliseconds(25)) return false;
     self->last_ = now;
     if (PyThread_get_thread_ident() != main_thread) return false;
     PyEval_RestoreThread(self->state_);

@@ -60,7 +60,7 @@ template <class T>
 struct Bits;
 template <>
 struct Bits<float> {
-  using Int = std::int32_t;
+  using Int = std::uint32_t;
   static constexpr Int mantissa = 23, one = 0x3f800000;
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   // Minimax polynomials on [-1/2, 1/2]: 2^r, relative error 7.5e-8, and (2^r - 1) / r, 1.1e-8.
@@ -71,7 +71,7 @@ struct Bits<float> {
 };
 template <>
 struct Bits<double> {
-  using Int = std::int64_t;
+  using Int = std::uint64_t;
   static constexpr Int mantissa = 52, one = 0x3ff0000000000000;
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
   // ln(2)^k / k!: the error of the first 13 terms is below 2e-16.

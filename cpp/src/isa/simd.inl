@@ -15,6 +15,8 @@ using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using I32 = std::int32_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using I64 = std::int64_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using U32 = std::uint32_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
+using U64 = std::uint64_t __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 
 template <class T>
 struct Simd;

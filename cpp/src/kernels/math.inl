@@ -9,14 +9,14 @@ template <>
 struct Exponent<float> {
   static constexpr double magic = 12582912.0;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr double limit = 126.0;       // 2^n stays a normal number
-  BPTT_INLINE static F32 power(F32 shifted) { return (F32)(((I32)shifted << 23) + 0x3f800000); }
+  BPTT_INLINE static F32 power(F32 shifted) { return (F32)(((U32)shifted << 23) + 0x3f800000); }
 };
 template <>
 struct Exponent<double> {
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double limit = 1022.0;
   BPTT_INLINE static F64 power(F64 shifted) {
-    return (F64)(((I64)shifted << 52) + 0x3ff0000000000000);
+    return (F64)(((U64)shifted << 52) + 0x3ff0000000000000);
   }
 };
 

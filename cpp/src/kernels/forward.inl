@@ -187,7 +187,7 @@ struct Forward {
     for (Index j = j0; j < j0 + width; ++j) {
       const Index used = used_lanes<T>(j, d.P);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        T* kept = Inner::saved ? step.saved + (j * step.saved_rows + row) * Cell::saved * L : nullptr;
+        T* kept = Inner::saved ? kept_values<Cell>(step, j, row) : nullptr;
         Vec<T> k[Inner::saved + 1], h;
         const Vec<T> a = load(sums + ((row - r.begin) * width + j - j0) * L),
                      h_before = load(step.h + row * d.P + j * L, used);

@@ -384,6 +384,7 @@ struct Forward {
       enter_segment(s);
       if (rows.segments > 1 && !patience.wait()) break;  // all have what the last one left
       run_steps(segment_span(rows, s));
+      if (patience.stopped) break;  // while others may still write
       collect_final_states(segment_span(rows, s));
       patience.wait();
     }

@@ -12,6 +12,8 @@ from textwrap import dedent
 __all__ = ["COUNTS", "dedent", "output", "run"]
 
 COUNTS = ("BPTT_NUM_THREADS", "OMP_NUM_THREADS")
+# How many times as long a program may take: scripts/sanitize makes them slow.
+PATIENCE = float(os.environ.get("BPTT_TEST_PATIENCE", 1))
 
 
 def run(
@@ -26,7 +28,7 @@ def run(
         env=changed,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * PATIENCE,
     )
 
 

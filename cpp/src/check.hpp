@@ -155,6 +155,8 @@ Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>&
     refuse(caller, "w_hr has shape " + shape_text(in.w_hr.shape, 2) + ", expected H of 1 or more");
   if (d.I < 1)
     refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected I of 1 or more");
+  if (d.T < 0 || d.B < 0)
+    refuse(caller, "x has shape " + shape_text(in.x.shape, 3) + ", expected T, B of 0 or more");
   check_size(caller, d, gates, sizeof(T));
   check_shape(caller, "w_hh", in.w_hh, of_h, {gates * d.H, d.U});
   if (in.h_mask && cell.operands > 1)

@@ -42,6 +42,17 @@ TEST(shapes) {
   CHECK_EQUAL(said("w_hr", {2, 4}), "here: w_hr has shape (2, 4), expected (P, H) = (4, 4)");
 }
 
+TEST(negative_sizes) {  // which no array of Python's has
+  const Problem<double> p = make_problem(plain("lstm"), {5, 3, 2, 4});
+  const auto said = [&](int axis) {
+    bptt::Inputs<double> in = p.inputs();
+    in.x.shape[axis] = -1;
+    return check::refusal([&] { bptt::Plan<double>(p.spec, in); });
+  };
+  CHECK(said(0).find("x has shape (-1, 3, 2), expected T, B of 0 or more") != std::string::npos);
+  CHECK(said(1).find("x has shape (5, -1, 2), expected T, B of 0 or more") != std::string::npos);
+}
+
 TEST(lengths) {
   const auto said = [](std::vector<std::int64_t> lengths) {
     return of_lstm([&](Problem<double>& p) {

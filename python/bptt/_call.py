@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
-from ._convert import as_array
 from ._convert import as_count as as_count
+from ._convert import as_integers
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
@@ -62,11 +62,7 @@ def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike)
 def as_lengths(caller: str, value: Any) -> Array | None:
     if value is None:
         return None
-    array = as_array(caller, "lengths", value, 3)
-    if not array.size:  # an empty list has no integer type
-        return np.zeros(array.shape, np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{caller}: lengths has dtype {array.dtype}, expected integers")
+    array = as_integers(caller, "lengths", value, 3)
     if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
         array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
     return prepare(array, np.int64)

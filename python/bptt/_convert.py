@@ -26,6 +26,16 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
+def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
+    """Of at most so many dimensions."""
+    array = as_array(caller, name, value, most)
+    if not array.size:  # an empty list has no integer type
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected integers")
+    return array
+
+
 def as_real(caller: str, name: str, value: Any) -> Array:
     array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, 3)
     if array.dtype.kind not in "fiub" and not isinstance(array, Dual):

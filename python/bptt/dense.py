@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
-from ._convert import as_array
+from ._convert import as_array, as_integers
 from ._dual import Dual
 from ._layer_options import as_choice
 from .grads import Array, State
@@ -56,12 +56,8 @@ def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> A
 
 def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
-    array = as_array(where, name, value)
-    if array.size == 0:  # an empty list has no integer type
-        return np.zeros(array.shape, np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected integers")
-    if array.min() < 0 or array.max() > last:
+    array = as_integers(where, name, value)
+    if array.size and (array.min() < 0 or array.max() > last):
         values = f"{array.min()}..{array.max()}"
         raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
     return array.astype(np.int64, copy=False)

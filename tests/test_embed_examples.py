@@ -103,8 +103,8 @@ def test_sqlite_predicts(build: Build, tmp_path: Path, cell: type[bptt.RNN]) -> 
         output="sqlite_bptt.so",
     )
 
-    def query(expression: str) -> str:
-        sql = f".load {extension}\nSELECT {expression};\n"
+    def query(expression: str, before: str = "") -> str:
+        sql = f".load {extension}\n{before}SELECT {expression};\n"
         done = subprocess.run(
             ["sqlite3", ":memory:"], input=sql, capture_output=True, text=True, cwd=tmp_path
         )
@@ -125,16 +125,15 @@ def test_sqlite_predicts(build: Build, tmp_path: Path, cell: type[bptt.RNN]) -> 
     one = float(query(f"bptt_predict({read}, '[-12.5e-1]')"))
     for same in ("-1.25", " -1.25 ", "[ -.125e+1 ]", "-125000000000000000000000e-23"):
         assert float(query(f"bptt_predict({read}, '{same}')")) == pytest.approx(one, abs=1e-7)
+    assert query(f"bptt_predict({read}, '0e9999')") == query(f"bptt_predict({read}, '0')")
     wrong_series = [
         "'info 0.1'", "'[1, null]'", "'[1, 2'", "'1, 2]'", "'1,,2'", "'1,'", "'0x10'", "'nan'",
         "'1;2'", "'1.2.3'", "'1e'", "'[1] 2'", "'1 2x'", "x'0011'", "'1' || char(0) || '2'",
+        "'1e39'", "'1e9999'",
     ]  # fmt: skip
     for wrong in wrong_series:
         assert "series is something else" in query(f"bptt_predict({read}, {wrong})")
     rows = f"group_concat(p) FROM (SELECT bptt_predict({read}, column1) AS p FROM rows)"
-    sql = f".load {extension}\nCREATE TABLE rows AS VALUES ('1'), ('1 2'), ('1');\nSELECT {rows};"
-    done = subprocess.run(
-        ["sqlite3", ":memory:"], input=sql, capture_output=True, text=True, cwd=tmp_path
-    )
-    first, second, third = (float(p) for p in done.stdout.split(","))
+    table = "CREATE TABLE rows AS VALUES ('1'), ('1 2'), ('1');\n"
+    first, second, third = (float(p) for p in query(rows, table).split(","))
     assert first == third != second

@@ -13,6 +13,7 @@
  * or spaces between them, in brackets or not. The result is NULL if either is NULL. A model that is
  * the same for all rows of a statement is read once.
  */
+#include <float.h>
 #include <math.h>
 #include <sqlite3ext.h>
 #include <stdint.h>
@@ -143,7 +144,7 @@ static int predict(Model* m, const float* series, ptrdiff_t n, double* result) {
   return BPTT_OK;
 }
 
-/* A decimal number at *p, whatever the locale; 0 if there is none. */
+/* A decimal number at *p, whatever the locale; 0 if there is none that float32 can hold. */
 static int read_decimal(const char** p, float* value) {
   const char* q = *p;
   const int negative = *q == '-', signed_ = negative || *q == '+';
@@ -159,7 +160,8 @@ static int read_decimal(const char** p, float* value) {
     for (; *q >= '0' && *q <= '9'; ++q)
       if (exponent < 10000) exponent = 10 * exponent + (*q - '0');
   }
-  number *= pow(10, power + sign * exponent);
+  if (number != 0) number *= pow(10, power + sign * exponent);
+  if (!(number <= FLT_MAX)) return 0;
   *value = (float)(negative ? -number : number);
   *p = q;
   return 1;

@@ -244,22 +244,26 @@ def test_rust(tmp_path: Path) -> None:
     assert words == [struct.pack(">d", value).hex() for value in h.ravel()]
 
 
+@pytest.fixture(scope="module")
+def one_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_file")
+    run(PYTHON, ROOT / "scripts" / "amalgamate", folder)
+    return folder / "bptt_amalgamation.cpp"
+
+
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
-def test_one_file_beside_the_objects(compiler: str, tmp_path: Path) -> None:
+def test_one_file_beside_the_objects(compiler: str, one_file: Path) -> None:
     """No type of the one file has the name of another in bptt.hpp, which link-time optimisation
     would mix up."""
     needs(compiler)
-    run(PYTHON, ROOT / "scripts" / "amalgamate", tmp_path)
     include = options("includes")
-    source = tmp_path / "bptt_amalgamation.cpp"
-    run(compiler, "-std=c++17", "-fsyntax-only", "-w", *include, "-include", "bptt.hpp", source)
+    run(compiler, "-std=c++17", "-fsyntax-only", "-w", *include, "-include", "bptt.hpp", one_file)
 
 
-def test_one_file_refuses_options_that_break_its_promises(tmp_path: Path) -> None:
+def test_one_file_refuses_options_that_break_its_promises(one_file: Path) -> None:
     needs("c++")
-    run(PYTHON, ROOT / "scripts" / "amalgamate", tmp_path)
-    command = ["c++", "-std=c++17", "-fsyntax-only", "-ffast-math", "bptt_amalgamation.cpp"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-ffast-math", str(one_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode
     assert "compile this one file without -ffast-math" in done.stderr
 

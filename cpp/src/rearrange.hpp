@@ -27,16 +27,14 @@ struct Rearrangement {
     }
   }
 
-  // Rows of no numbers need no memory.
   void gather(const T* from, Index width, T* rows, const Team& team) const {
-    if (!width) return;
+    if (!width) return;  // `from` may be null
     each_row(team, [&](Index row, Index source) {
       std::memcpy(rows + row * width, from + source * width, bytes(width));
     });
   }
   // lengths: [B], beyond which `to` becomes zero; null: T.
   void scatter(const T* rows, Index width, T* to, const Index* lengths, const Team& team) const {
-    if (!width) return;
     each_row(team, [&](Index row, Index target) {
       std::memcpy(to + target * width, rows + row * width, bytes(width));
     });

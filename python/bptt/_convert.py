@@ -53,6 +53,13 @@ def prepare(array: Array, dtype: DTypeLike) -> Array:
     return np.array(array, dtype, order="C")
 
 
+def own(array: Array, dtype: DTypeLike) -> Array:
+    """As `prepare`, but never an array that somebody may write into."""
+    if array.flags.owndata and not array.flags.writeable:
+        return prepare(array, dtype)
+    return np.array(array, dtype, order="C")
+
+
 def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{caller}: {name} is {value!r}, expected a whole number")

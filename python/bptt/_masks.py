@@ -39,12 +39,16 @@ def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
     directions, P, dtype = 1 + layer.bidirectional, layer._width, layer.dtype
     cells, above = layer.num_layers * directions, layer.num_layers - 1
 
+    def read_only(mask: Array) -> Array:
+        mask.flags.writeable = False  # the tape refers to it
+        return mask
+
     def kept(shape: tuple[int, ...], p: float) -> list[Array]:
         scale = 1 / (1 - p) if p < 1 else 0.0
-        return list((rng.random(shape) >= p) * dtype.type(scale))
+        return list(read_only((rng.random(shape) >= p) * dtype.type(scale)))
 
     def zones(p: float, width: int) -> Any:
-        return (rng.random((T, B, width)) < p).astype(dtype) if p else 0.0
+        return read_only((rng.random((T, B, width)) < p).astype(dtype)) if p else 0.0
 
     def zones_of(z: Any) -> Any:
         if isinstance(z, tuple):

@@ -14,13 +14,15 @@ from ._activations import ACTIVATIONS
 from ._convert import as_array, as_integers
 from ._dual import Dual
 from ._layer_options import as_choice
+from ._tape import check_marks, marks
 from .grads import Array, State
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
-LinearTape = tuple[Array, Array, Array | None]  # x, weight, and y if there is an activation
+# x, weight, y if there is an activation, and the marks of x and y
+LinearTape = tuple[Array, Array, Array | None, tuple[int, ...]]
 
 
 class LayerGrads(NamedTuple):
@@ -215,7 +217,8 @@ class Linear(Layer):
     def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
         """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
 
-        With an activation it refers to y as well, which is then read-only: change a copy.
+        `x` must stay as it is until then. With an activation the tape refers to y as well, which is
+        then read-only: change a copy.
 
         Raises
         ------
@@ -230,15 +233,16 @@ class Linear(Layer):
                 f"Linear: x has shape {x.shape}, "
                 f"expected (..., in_features) = (..., {self.in_features})"
             )
+        x = x if x.flags.c_contiguous else x.copy()
         weight = self.parameters["weight"].copy()
         y = x @ weight.T
         if self.bias:
             y += self.parameters["bias"]
         if self.activation == "identity":
-            return y, (x, weight, None)
+            return y, (x, weight, None, marks(x))
         y = ACTIVATIONS[self.activation][0](y)
         y.flags.writeable = False
-        return y, (x, weight, y)
+        return y, (x, weight, y, marks(x, y))
 
     def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
@@ -246,11 +250,13 @@ class Linear(Layer):
         Raises
         ------
         ValueError
-            If `dy` does not have the shape of y.
+            If `dy` does not have the shape of y; or if `x` or y has changed since the forward
+            call, where that is seen (as in `lstm_backward`).
         TypeError
             If `dy` does not hold real numbers.
         """
-        x, weight, y = tape
+        x, weight, y, kept = tape
+        check_marks("Linear", kept, x=x, **({} if y is None else {"y": y}))
         dy = as_float("Linear", "dy", dy, self.dtype)
         check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
         if y is not None:
@@ -300,7 +306,7 @@ class Embedding(Layer):
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Return y and the tape for `backward`, which may share memory with `x`.
+        """Return y and the tape for `backward`, a copy of the indices.
 
         Raises
         ------
@@ -311,7 +317,7 @@ class Embedding(Layer):
         """
         last = self.num_embeddings - 1
         x = as_indices("Embedding", "x", x, "0..num_embeddings - 1", last)
-        return self.parameters["weight"][x], x
+        return self.parameters["weight"][x], x.copy()
 
     def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.

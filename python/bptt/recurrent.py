@@ -271,7 +271,7 @@ class Recurrent(Layer, ABC):
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
         Arguments, errors and the first two results are those of a call. `y` is read-only: change
-        a copy. The tape refers to `x`, which must stay as it is; the parameters may change.
+        a copy. The tape refers to `x`, which must not change (see `lstm_forward`); all else may.
         ``checkpoint="sqrt"`` or `max_bytes`, of each layer and direction, make it smaller and
         `backward` slower, as in `lstm_forward`.
         """
@@ -361,7 +361,7 @@ class Recurrent(Layer, ABC):
         Raises
         ------
         ValueError
-            If a shape disagrees with the results of `forward`, or `step_clip` is not as above.
+            If a shape, `x` or `y` is not as `forward` had it, or `step_clip` not as above.
         TypeError
             If `tape` is not from this layer's `forward`, or a gradient does not hold real numbers.
         """

@@ -76,7 +76,8 @@ class Chunk(NamedTuple):
         Raises
         ------
         ValueError
-            If the next chunk was drawn (this one's tapes are gone then), or a shape is wrong.
+            If the next chunk was drawn (this one's tapes are gone then), a shape is wrong, or `x`
+            has changed since, where that is seen (see `lstm_forward`).
         TypeError
             If a gradient does not hold real numbers.
         """
@@ -129,7 +130,7 @@ def tbptt(
     layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
-        Must stay as it is until the last `backward`.
+        Must stay as it is until the last `backward`, which refuses one that it finds changed.
     k1, k2 : int
         Steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1 does
         not divide T.
@@ -202,6 +203,7 @@ def tbptt(
     lengths, resets = as_lengths(where, lengths, T, B), as_resets(layer, resets, T, B)
     if layer.batch_first:
         steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
+    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 

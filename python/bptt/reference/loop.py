@@ -149,7 +149,7 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y)
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y.copy())
 
 
 # --- backward

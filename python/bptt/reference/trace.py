@@ -76,4 +76,5 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
     )  # fmt: skip
     clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active
     norms = norms_of(full, clipped)
-    return Trace(lambda: source, norms, full if keep_full else None, (grads.w_ih, grads.w_hh))
+    weights = (grads.w_ih.copy(), grads.w_hh.copy())
+    return Trace(lambda: source, norms, full if keep_full else None, weights)

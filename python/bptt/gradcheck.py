@@ -195,7 +195,18 @@ def _run_backward(
         returned.append(dict(_matched(inputs, params, grads)))
         gradients.append({name: g.copy() for name, g in returned[-1].items()})
         unchanged("backward")
-        return gradients
+        _same(returned[0], gradients[0], "backward changes the gradient of {} of the call before, "
+              "expected memory of its own")  # fmt: skip
+    *gradients, again = gradients
+    for name, gradient in gradients[0].items():
+        with np.errstate(invalid="ignore"):
+            close = np.abs(again[name] - gradient) <= 1e-9 * np.max(np.abs(gradient), initial=0)
+        if not np.all(close) and not np.array_equal(again[name], gradient, equal_nan=True):
+            raise AssertionError(
+                f"gradcheck: gradient of {name} is another when backward is called again with the "
+                "same tape, expected the same"
+            )
+    return gradients
 
 
 def _same(found: Mapping[str, Tree], expected: Mapping[str, Tree], message: str) -> None:

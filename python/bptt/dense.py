@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
-from ._convert import as_array, as_integers
-from ._dual import Dual
+from ._convert import as_float as as_float
+from ._convert import as_integers
+from ._convert import check_shape as check_shape
 from ._layer_options import as_choice
+from ._masks import MaskCount, as_mask_count
+from ._parameters import Parameters
 from ._tape import check_marks, marks
-from .grads import Array, State
+from .grads import Array, State, check_mapping
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
@@ -46,16 +49,6 @@ class LayerGrads(NamedTuple):
     trace: LayerTrace | None = None
 
 
-def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """Return `value` as an array of `dtype`; real numbers of any kind convert."""
-    if isinstance(value, Dual):
-        return value
-    array = as_array(where, name, value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
-    return np.asarray(array, dtype)
-
-
 def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
     array = as_integers(where, name, value)
@@ -65,25 +58,20 @@ def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int)
     return array.astype(np.int64, copy=False)
 
 
-def check_shape(where: str, name: str, array: Array, symbols: str, expected: Any) -> None:
-    if array.shape != expected:
-        raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected {symbols} = {expected}"
-        )
-
-
 class Layer:
     """Parameters by name, loaded and printed; every layer derives from it.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        Change the arrays in place (``layer.parameters[name][...] = value``), as the optimisers do.
+        ``layer.parameters[name] = value`` copies into the array, which stays the same one, as with
+        the optimisers' steps. Names and shapes are fixed.
     dtype : numpy.dtype
         Of parameters, computation and results.
     """
 
-    parameters: dict[str, Array]
+    _parameters: Parameters
+    _mask_count: MaskCount
     dtype: np.dtype[Any]
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
@@ -102,7 +90,16 @@ class Layer:
         draw: Callable[[tuple[int, ...]], Array],
     ) -> None:
         # Drawn in float64, so that one seed means the same weights in both precisions.
-        self.parameters = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+        arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+        self._parameters = Parameters(type(self).__name__, arrays)
+
+    @property
+    def parameters(self) -> Parameters:
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, arrays: Mapping[str, ArrayLike]) -> None:
+        self.load(arrays)
 
     def load(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Copy `arrays` into the parameters, in place, converted to the layer's dtype.
@@ -123,6 +120,7 @@ class Layer:
             If an array does not hold real numbers.
         """
         where = type(self).__name__
+        check_mapping(where, "arrays", arrays)
         missing = [name for name in self.parameters if name not in arrays]
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
@@ -130,17 +128,44 @@ class Layer:
                 f"{where}: arrays has missing names {missing} and unexpected names {unexpected}, "
                 "expected the names of the parameters"
             )
-        new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
-        for name, array in self.parameters.items():
-            check_shape(where, name, new[name], "the parameter's shape", array.shape)
-        for name, array in self.parameters.items():
-            array[...] = new[name]
+        self.parameters.update(arrays)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters by name, under the name that PyTorch has for it."""
-        return {name: array.copy() for name, array in self.parameters.items()}
+        """Copies of all that later calls depend on besides the constructor's arguments.
 
-    load_state_dict = load
+        The parameters by name, under the name that PyTorch has for it; and, of a recurrent layer
+        with random masks, ``"masks"``: integers, their seed and how many calls have drawn them.
+        """
+        arrays = {name: array.copy() for name, array in self.parameters.items()}
+        return arrays | {"masks": self._mask_count.as_array()} if self._is_random() else arrays
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: the next calls are then exactly those of the original.
+
+        The parameters alone, as of PyTorch's layer, are for `load`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `load`, and if the masks' numbers are none; nothing has changed then.
+        """
+        where = f"{type(self).__name__}.load_state_dict"
+        check_mapping(where, "state", state)
+        arrays, count = dict(state), None
+        if self._is_random():
+            if "masks" not in state:
+                raise ValueError(
+                    f"{where}: state has no 'masks', expected their seed and count: load takes "
+                    "parameters alone"
+                )
+            count = as_mask_count(where, arrays.pop("masks"))
+        self.load(arrays)
+        if count:
+            self._mask_count = count
+
+    def _is_random(self) -> bool:
+        """Does `forward` draw masks?"""
+        return False
 
     def __repr__(self) -> str:
         options = []

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import StepClip, as_count
+from ._masks import several_calls
 from ._sequences import as_lengths, as_resets, split_state, time_major
 from ._tape import RecurrentTape
 from .dense import LayerGrads, as_float, check_shape
@@ -227,13 +228,14 @@ def _chunks(
         held.clear()
         while first < end - k2:
             first += tapes.pop(0).shape[0]
-        ys = []
-        for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
-            inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
-            borders = None if resets is None else _cut(layer, resets, slice(a, b))
-            y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
-            ys.append(y)
-            tapes.append(tape)
+        ys = list[Array]()
+        with several_calls(layer, ys):
+            for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
+                inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
+                borders = None if resets is None else _cut(layer, resets, slice(a, b))
+                y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
+                ys.append(y)
+                tapes.append(tape)
         y = _join(layer, ys)
         y.flags.writeable = False
         yield Chunk(slice(begin, end), slice(first, end), y, state, tapes)

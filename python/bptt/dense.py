@@ -14,6 +14,7 @@ from ._activations import ACTIVATIONS
 from ._convert import as_array, as_integers
 from ._dual import Dual
 from ._layer_options import as_choice
+from ._words import some
 from .grads import Array, State
 from .trace import LayerTrace
 
@@ -125,8 +126,8 @@ class Layer:
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: arrays has missing names {missing} and unexpected names {unexpected}, "
-                "expected the names of the parameters"
+                f"{where}: arrays has missing names [{some([*map(repr, missing)])}] and unexpected "
+                f"names [{some([*map(repr, unexpected)])}], expected the names of the parameters"
             )
         new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
         for name, array in self.parameters.items():

@@ -178,7 +178,7 @@ def test_figures_use_and_mark_samples_of_which_fewer_than_three_are_calm():
         (["--seconds", "-1"], "argument --seconds: has '-1', expected a number of seconds"),
         (["--json", "/nowhere/b.json"], "argument --json: has '/nowhere/b.json', expected a file"),
         (["--plot", "."], "argument --plot: has '.', expected a file in an existing folder"),
-        (["--plot", "b.xyz"], "bench: plot has 'b.xyz', expected a name in ."),
+        (["--plot", "b.xyz"], "bench: --plot has 'b.xyz', expected a name in ."),
         (["--points", "stream32", "--passes", "training"], "bench: points has stream32, expected"),
     ],
 )

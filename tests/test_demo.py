@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bptt import GRU, LSTM, RNN, Linear, mse, tasks
-from bptt.demo import _save
+from bptt._pictures import MARK, write_picture
 from bptt.demo.console import Result
 from bptt.demo.digits import terms
 from bptt.demo.model import Batch, Reader, state_gradient_norms
@@ -130,8 +130,8 @@ class Figure:
     def __init__(self, error=None):
         self.error = error
 
-    def savefig(self, file, format, dpi):
-        file.write(b"half")
+    def savefig(self, file, format, dpi, metadata):
+        file.write(f"half, {metadata['Software']}".encode())
         if self.error:
             raise self.error
         file.write(b" and half")
@@ -140,12 +140,12 @@ class Figure:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
 def test_picture_is_written_whole_or_not_at_all(tmp_path, error):
     out = tmp_path / "x.png"
-    _save(Figure(), out)
-    assert out.read_bytes() == b"half and half"
-    out.write_bytes(b"old")
+    write_picture("demo", "--out", out, Figure(), 120, False)
+    whole = f"half, {MARK} and half".encode()
+    assert out.read_bytes() == whole
     with pytest.raises(type(error)):
-        _save(Figure(error), out)
-    assert out.read_bytes() == b"old"
+        write_picture("demo", "--out", out, Figure(error), 120, False)
+    assert out.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [out]
 
 

@@ -246,7 +246,10 @@ def test_one_recurrent_layer_needs_no_order(files):
 MISUSE = [
     (["model.npz"], "nothing to write, expected --c-header FILE or --json FILE"),
     (["none.npz", "--c-header", "a.h"], "No such file"),
-    (["model.npz", "--c-header", "no/a.h"], "No such file"),
+    (
+        ["model.npz", "--c-header", "no/a.h"],
+        "export: --c-header has the folder 'no', expected one that exists",
+    ),
     (["model.npz", "--c-header", "a.h", "--name", "a b"], "name is 'a b', expected a C identifier"),
     (
         ["model.npz", "--json", "a.json"],

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+from ._words import printable
 
 __all__ = ["main"]
 
@@ -35,7 +38,7 @@ SDK = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 
 def _main_parser() -> argparse.ArgumentParser:
@@ -91,15 +94,37 @@ def _run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (``sys.argv[1:]`` if omitted) and return the exit code."""
     try:
+        if sys.stdout is None:
+            raise ValueError("standard output is closed, expected a place for what is printed")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold any bytes
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("bptt: interrupted", file=sys.stderr)
-        return 130
+        return _say("interrupted", 130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 0
     except (OSError, ValueError) as error:
-        print(f"bptt: {error}", file=sys.stderr)
-        return 2
+        _close_output()
+        return _say(str(error), 2)
+    except MemoryError as error:
+        return _say(f"out of memory: {error}" if str(error) else "out of memory", 2)
+
+
+def _say(text: str, code: int) -> int:
+    """One line on what went wrong, whatever names of files are in it."""
+    if sys.stderr is not None:  # else print would take standard output
+        print(printable(f"bptt: {text}"), file=sys.stderr)
+    return code
+
+
+def _close_output() -> None:
+    """Write what waits to be printed, or drop it: Python would try once more at its end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,7 @@ from ._layer_options import as_choice
 from ._masks import MaskCount, as_mask_count
 from ._parameters import Parameters
 from ._tape import check_marks, marks
+from ._words import some
 from .grads import Array, State, check_mapping
 from .trace import LayerTrace
 
@@ -125,8 +126,8 @@ class Layer:
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: arrays has missing names {missing} and unexpected names {unexpected}, "
-                "expected the names of the parameters"
+                f"{where}: arrays has missing names [{some([*map(repr, missing)])}] and unexpected "
+                f"names [{some([*map(repr, unexpected)])}], expected the names of the parameters"
             )
         self.parameters.update(arrays)
 

@@ -3,27 +3,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
-import secrets
 import zipfile
-from collections.abc import Callable, Mapping
-from io import BytesIO
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._files import Own, Path, as_path, check_target, open_file, write_atomically
+from ._formats import MOST_HEADER, OTHERS, Unreadable, is_model, kind_of
 from ._parameters import warn_of_lost_layers
+from ._parse import METADATA, PARSERS
+from ._words import brief, printable
 from .grads import Array, check_mapping
 
 __all__ = ["load", "load_metadata", "save"]
 
-Path = str | os.PathLike[str]
-
-_METADATA = "__metadata__"  # safetensors reserves this name; npz files use it the same way
+MODEL = Own("a safetensors or npz file", is_model)
 
 
 def save(
@@ -38,9 +36,9 @@ def save(
     Parameters
     ----------
     path : str or path-like
-        Exactly this file is written. Its name decides the format: safetensors for a name in
-        ``.safetensors``, npz for any other suffix; without a suffix, safetensors where that package
-        is installed, else npz. `load` looks at the content, not at the name.
+        Exactly this file is written, also over one in either format. Its name decides the format:
+        safetensors for a name in ``.safetensors`` or without a suffix, npz for any other suffix.
+        `load` looks at the content, not at the name.
     arrays : dict of str to array_like
         Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
     metadata : dict of str to str, optional
@@ -51,12 +49,11 @@ def save(
     TypeError
         If a name or metadata is not text, or an array holds something else; nothing is written.
     ValueError
-        If an array is called ``__metadata__`` or its name holds a NUL, or the path leads to
-        something else than a file, as a device.
-    ImportError
-        If the name asks for safetensors and the package is not installed.
+        If an array is called ``__metadata__`` or its name holds a NUL or is longer than 65,000
+        bytes, or the path leads to something else than a file, as a device, or to a file in another
+        format, which may be anything.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, as FileNotFoundError if its folder does not exist.
 
     Warns
     -----
@@ -82,18 +79,19 @@ def save(
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
-    target = os.path.realpath(os.fspath(path))  # through links: replace the file, not the link
-    suffix = os.path.splitext(target)[1].lower()
-    if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
-        library = _safetensors("save", path, sum(array.nbytes for array in checked.values()))
-        content = library.save(checked, metadata or None)
-        write_atomically(target, lambda file: file.write(content))
-    else:
-        write_atomically(target, lambda file: _write_npz(file, checked, metadata))
+        _utf8("metadata", key), _utf8("metadata", value)
+    target = check_target("save", path, MODEL)
+    suffix = os.path.splitext(as_path("save", path))[1].lower()
+    write = _write_safetensors if suffix in ("", ".safetensors") else _write_npz
+    write_atomically(target, lambda file: write(file, checked, metadata))
 
 
 def load(path: Path) -> dict[str, Array]:
-    """Read the arrays of a file in safetensors or npz format, whatever its name.
+    """Read the arrays of a file by name: safetensors, npz, or a state dict that PyTorch saved.
+
+    The content tells the format, whatever the name. A file of `torch.save` is read by
+    ``torch.load(weights_only=True)``, which runs no code of the file; the other formats need no
+    other package. Arrays come in the order of the file.
 
     Parameters
     ----------
@@ -102,14 +100,17 @@ def load(path: Path) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        In new memory.
+        In new memory. What NumPy has no type for, bfloat16 and floats of 8 bits, becomes float32,
+        which holds each of these numbers exactly.
 
     Raises
     ------
     ValueError
-        If the file is in neither format, truncated or damaged, or holds pickled objects.
+        If the file is in none of these formats, truncated or damaged, or holds pickled objects; if
+        a checkpoint of PyTorch holds more than one dict of tensors (its keys are named); if the
+        path leads to something else than a file, as a device.
     ImportError
-        If it is a safetensors file and the package is not installed.
+        If it is a file of `torch.save` and PyTorch is not installed.
     OSError
         If the file cannot be read, as FileNotFoundError.
     """
@@ -129,36 +130,54 @@ def _plain(name: str, value: ArrayLike) -> Array:
         raise TypeError(f"save: arrays has the name {name!r}, expected text")
     if "\0" in name:  # zip archives cut a name there
         raise ValueError(f"save: arrays has the name {name!r}, expected one without a NUL")
-    if name == _METADATA:
+    if name == METADATA:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
+    if _utf8("arrays", name) > 65_000:  # zip archives hold a little more
+        raise ValueError(f"save: arrays has the name {brief(name)!r}, expected up to 65,000 bytes")
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
-            f"save: arrays[{name!r}] has dtype {array.dtype}, "
+            f"save: arrays[{brief(name)!r}] has dtype {array.dtype}, "
             "expected numbers or booleans of up to 8 bytes"
         )
-    # safetensors 0.8.0 writes other layouts wrongly, without an error.
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _safetensors(where: str, path: Path, size: int) -> Any:
-    """The package, for arrays of so many bytes."""
-    # It makes two copies, and ends the process where there is no memory for them.
-    np.empty(2 * size + (1 << 20), np.uint8)
+def _utf8(label: str, text: str) -> int:
+    """The size of a text in bytes."""
     try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            f"{where}: {os.fspath(path)} is a safetensors file, expected the package to be "
-            'installed: pip install "bptt[safetensors]"'
-        ) from error
-    return safetensors.numpy
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"save: {label} has {brief(text)!r}, expected Unicode text") from None
+
+
+def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+    """A length of 8 bytes, a header in JSON, the arrays; wide numbers first, which aligns all."""
+    header: dict[str, object] = {METADATA: metadata} if metadata else {}
+    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
+    at = 0
+    for name in order:
+        array = arrays[name]
+        kind = "BOOL" if array.dtype == bool else f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+        header[name] = {
+            "dtype": kind, "shape": array.shape, "data_offsets": (at, at + array.nbytes)
+        }  # fmt: skip
+        at += array.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MOST_HEADER:
+        raise ValueError(f"save: names and metadata take {len(text)} bytes, expected {MOST_HEADER}")
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        array = arrays[name].reshape(-1)
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        file.write(little.view(np.uint8).data)
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     if metadata:
         text = json.dumps(metadata).encode()
-        arrays = {_METADATA: np.frombuffer(text, np.uint8)} | arrays
+        arrays = {METADATA: np.frombuffer(text, np.uint8)} | arrays
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             # A bare ZipInfo has no time stamp: equal arrays give equal files.
@@ -166,71 +185,28 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it, so that it is never seen half-written.
-
-    Raises ValueError if something else than a regular file stands there: it would be replaced.
-    """
-    mode = None
-    if os.path.lexists(target):
-        if not os.path.isfile(target):
-            raise ValueError(f"{target} is no regular file, expected one or nothing there")
-        mode = os.stat(target).st_mode & 0o7777
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if mode is not None:  # no more readers than before
-                os.chmod(temporary, mode)
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:  # KeyboardInterrupt as well
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(os.path.dirname(target), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # the rename itself
-        finally:
-            os.close(descriptor)
-
-
 # --- reading --------------------------------------------------------------------------------------
 
 
 def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    with open(path, "rb") as file:
-        content = file.read()
+    name = as_path(where, path)
+    shown = f"{where}: {printable(name)}"
+    with open_file(where, name) as file:
+        kind = kind_of(file, name)
+        if kind in OTHERS and kind not in PARSERS:  # not read to its end first
+            raise ValueError(f"{shown} {OTHERS[kind]}")
+        content = file.read() if kind in PARSERS else b""
     try:
-        if content[:2] == b"PK":  # a zip archive
-            return _parse_npz(content)
-        if content[8:9] == b"{":  # a length of 8 bytes, then JSON
-            return _parse_safetensors(content, _safetensors(where, path, len(content)))
-        raise ValueError("no such format")
-    except (ImportError, MemoryError):
+        if kind not in PARSERS:
+            raise ValueError("no such format")
+        return PARSERS[kind](content)
+    except ImportError as error:
+        raise ImportError(f"{shown} {error}") from error
+    except Unreadable as error:
+        raise ValueError(f"{shown} {error}") from None
+    except MemoryError:
         raise
     except Exception as error:  # whatever the parsers make of a damaged file
-        raise ValueError(
-            f"{where}: {os.fspath(path)} is damaged or not a safetensors or npz file ({error})"
-        ) from error
-
-
-def _parse_npz(content: bytes) -> tuple[dict[str, Array], dict[str, str]]:
-    arrays = {}
-    with zipfile.ZipFile(BytesIO(content)) as archive:
-        for name in archive.namelist():
-            # Read whole, which checks the sum, before the header is believed.
-            member = BytesIO(archive.read(name))
-            array = np.lib.format.read_array(member, allow_pickle=False)
-            arrays[name.removesuffix(".npy")] = array
-    metadata = arrays.pop(_METADATA, None)
-    return arrays, {} if metadata is None else json.loads(metadata.tobytes())
-
-
-def _parse_safetensors(content: bytes, library: Any) -> tuple[dict[str, Array], dict[str, str]]:
-    arrays = library.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    writable = {k: a if a.flags.writeable else a.copy() for k, a in arrays.items()}
-    return writable, header.get(_METADATA, {})
+        known = isinstance(error, (ValueError, zipfile.BadZipFile))
+        reason = f" ({brief(str(error), 90)})" if known else ""
+        raise ValueError(f"{shown} is damaged or not a safetensors or npz file{reason}") from error

@@ -21,17 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from .._files import check_target, mark, write_file
+from .._pictures import PICTURE, check_format
 from ..config import show_config
-from ..io import write_atomically
 from .measure import Case, allowed_cores, measure_all, say
 from .peers import PEERS, TOLERANCE
-from .plot import check_plot, write_plots
+from .plot import plot_name, write_plots
 from .points import CELLS, PASSES, POINTS
 from .report import CALM, calm, peaks, print_table
 
 __all__ = ["add_arguments", "run"]
 
 POINTS_BY_DEFAULT = [name for name in POINTS if name not in ("large", "xl")]
+JSON = mark("results made by bptt", b'{\n "date": ', b' "fma_peak_gflops": ')
 POINTS_QUICK = ["tiny", "small", "stream128"]
 
 # --- arguments ------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the speeds relative to torch, FILE-cell for each cell",
     )
+    add("--force", action="store_true", help="write also over files that bptt did not make")
     add("--quick", action="store_true", help="three small points and 0.2 s for each line")
 
 
@@ -155,6 +158,16 @@ def _to_json(report: Mapping[str, Any]) -> str:
     return head.replace('"results": []', f'"results": [\n{lines}\n]') + "\n"
 
 
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuse now what could not be written at the end."""
+    if args.json:
+        check_target("bench", args.json, JSON, "--json", args.force)
+    if args.plot:
+        check_format("bench", "--plot", args.plot)
+        for cell in args.cells:
+            check_target("bench", plot_name(args.plot, cell), PICTURE, "--plot", args.force)
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, and write what the options ask for.
 
@@ -180,8 +193,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if not cases:
         raise ValueError(f"bench: points has {','.join(points)}, expected one with a training pass")
-    if args.plot:
-        check_plot(args.plot)
+    _check_files(args)
     peers = _installed(args.peers)
     try:
         results = measure_all(cases, peers, seconds, args.repeats)
@@ -206,8 +218,7 @@ def run(args: argparse.Namespace) -> int:
     }
     print_table(report)
     if args.json:
-        text = _to_json(report).encode()
-        write_atomically(os.path.realpath(args.json), lambda file: file.write(text))
+        write_file("bench", args.json, _to_json(report).encode(), JSON, "--json", args.force)
     if args.plot:
-        write_plots(report, args.plot)
+        write_plots(report, args.plot, args.force)
     return 0

@@ -4,35 +4,23 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..io import write_atomically
+from .._pictures import write_picture
 from .report import Figures, figures, short
 
 
-def check_plot(file: Path) -> None:
-    """Raise unless pictures of this name can be written at the end."""
-    if not importlib.util.find_spec("matplotlib"):
-        raise ValueError('bench: plot needs matplotlib: pip install "bptt[plot]"')
-    canvas = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase
-    known = sorted(canvas.filetypes)
-    if file.suffix[1:].lower() not in known:
-        raise ValueError(f"bench: plot has {str(file)!r}, expected a name in .{', .'.join(known)}")
+def plot_name(file: Path, cell: str) -> Path:
+    """FILE-cell.suffix."""
+    return file.with_name(f"{file.stem}-{cell}{file.suffix}")
 
 
-def write_plots(report: Mapping[str, Any], file: Path) -> None:
-    """Write FILE-cell.suffix for each cell."""
+def write_plots(report: Mapping[str, Any], file: Path, force: bool) -> None:
+    """Write a picture for each cell."""
     for cell, figure in draw(report).items():
-        target = file.with_name(f"{file.stem}-{cell}{file.suffix}")
-
-        def write(stream: Any, figure: Any = figure) -> None:
-            figure.savefig(stream, format=file.suffix[1:])
-
-        write_atomically(os.path.realpath(target), write)
+        write_picture("bench", "--plot", plot_name(file, cell), figure, "figure", force)
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, Any]:

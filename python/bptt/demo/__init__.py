@@ -7,10 +7,10 @@ import argparse
 import importlib
 import os
 import time
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from .._pictures import check_picture, write_picture
 from .console import Console, optional
 from .digits import three_digits
 from .tasks import adding, co2, speakers
@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("bptt-demo.png"), help="the picture (default %(default)s)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="write also over a file that bptt did not make"
+    )
 
 
 def _seed(text: str) -> int:
@@ -53,7 +56,7 @@ _seed.__name__ = "non-negative int"  # argparse names the type in its message
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
-    figure = _figure(args.out, console)
+    figure = _figure(args.out, args.force, console)
     steps = QUICK if args.quick else FULL
     started = time.perf_counter()
 
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         from .plot import draw
 
         draw(figure, digits, sums, forecast)
-        _save(figure, args.out)
+        write_picture("demo", "--out", args.out, figure, 120, args.force)
         console.print(f"Picture: {args.out}")
     if args.quick:
         console.print("A quick run: the goals are those of the full one, 'bptt demo'.")
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(r.met() for r in results) else 1
 
 
-def _figure(out: Path, console: Console) -> Any:
+def _figure(out: Path, force: bool, console: Console) -> Any:
     """An empty figure, or None without matplotlib; a name that cannot be written is refused now."""
     if not out.parent.is_dir():
         raise ValueError(f"demo: --out has folder {out.parent}, expected one that exists")
@@ -85,24 +88,8 @@ def _figure(out: Path, console: Console) -> Any:
         raise ValueError(f"demo: --out is the folder {out}, expected a file")
     if not os.access(out.parent, os.W_OK):
         raise ValueError(f"demo: --out has folder {out.parent}, expected one that can be written")
-    agg = optional("matplotlib.backends.backend_agg")
-    if agg is None:
+    if optional("matplotlib.figure") is None:
         console.print('No picture without matplotlib: pip install "bptt[plot]"')
         return None
-    figure = importlib.import_module("matplotlib.figure").Figure((12, 8), layout="constrained")
-    kinds = agg.FigureCanvasAgg(figure).get_supported_filetypes()
-    if out.suffix[1:].lower() not in kinds:
-        raise ValueError(f"demo: --out has suffix {out.suffix!r}, expected one of {sorted(kinds)}")
-    return figure
-
-
-def _save(figure: Any, out: Path) -> None:
-    """Write under another name and rename, so that `out` is never half a file."""
-    content = BytesIO()
-    figure.savefig(content, format=out.suffix[1:].lower(), dpi=120)
-    part = out.with_name(f".{out.name}.part")
-    try:
-        part.write_bytes(content.getbuffer())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    check_picture("demo", "--out", out, force)
+    return importlib.import_module("matplotlib.figure").Figure((12, 8), layout="constrained")

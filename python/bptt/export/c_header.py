@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 
 from .._core import __version__
+from .._files import Path, as_path, mark, write_file
+from .._words import brief
 from ..dense import Layer
 from ..flow.models import recurrent_parts, sizes_of, to_numpy
 from ..grads import Array
-from ..io import Path, load, write_atomically
+from ..io import load
 from ..nonfinite import check_finite
 from ..recurrent import Recurrent
 
-__all__ = ["save_c_header"]
+__all__ = ["HEADER", "as_header", "save_c_header"]
 
 WHERE = "save_c_header"
+START = "/* Weights of "
+HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
 IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # two underscores are reserved in C++
 GATE_ORDER = {
     ("lstm", 4): "i f g o",
@@ -31,8 +35,10 @@ GATE_ORDER = {
     ("lstm1997", 3): "i o g",
 }
 CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
-TEMPLATE = """\
-/* Weights of {name}, made by bptt {version}: names and shapes as in PyTorch, arrays row-major.
+TEMPLATE = (
+    START
+    + """\
+{name}, made by bptt {version}: names and shapes as in PyTorch, arrays row-major.
    Valid in C89 and C++; in C++11 and later the arrays are constexpr. Define {NAME}_CONST before
    this header to place them otherwise, as with PROGMEM or alignas(64). */
 #ifndef {NAME}_H
@@ -48,6 +54,7 @@ TEMPLATE = """\
 {body}
 #endif
 """
+)
 
 
 def save_c_header(
@@ -78,8 +85,8 @@ def save_c_header(
     Raises
     ------
     ValueError
-        If a number is not finite, an array is empty, two names give the same identifier, or `name`
-        is none; nothing is written.
+        If a number is not finite, an array is empty, two names give the same identifier, `name` is
+        none, or `path` is a file that is not known to be a header made here; nothing is written.
     TypeError
         If `model` is something else or holds other than floating-point numbers.
     OSError
@@ -120,6 +127,11 @@ def save_c_header(
     #endif
     <BLANKLINE>
     """
+    write_file(WHERE, path, as_header(path, model, name, cell), HEADER)
+
+
+def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> bytes:
+    """What `save_c_header` writes."""
     arrays, layers = _collect(model)
     names = _Names(_prefix(path, name))
     lines = []
@@ -134,8 +146,7 @@ def save_c_header(
     text = TEMPLATE.format(
         name=names.prefix, NAME=names.prefix.upper(), version=__version__, body="\n".join(lines)
     )
-    target = os.path.realpath(os.fspath(path))
-    write_atomically(target, lambda file: file.write(text.encode("ascii")))
+    return text.encode("ascii")
 
 
 class _Names:
@@ -155,8 +166,8 @@ class _Names:
         identifier = _identifier(*words)
         if identifier in self._keys:
             raise ValueError(
-                f"{WHERE}: {key!r} and {self._keys[identifier]!r} both become {identifier}, "
-                "expected names that differ in letters and digits"
+                f"{WHERE}: {brief(key)!r} and {brief(self._keys[identifier])!r} both become "
+                f"{brief(identifier)}, expected names that differ in letters and digits"
             )
         self._keys[identifier] = key
         return identifier
@@ -168,8 +179,7 @@ def _identifier(*words: str) -> str:
 
 def _prefix(path: Path, name: str | None) -> str:
     if name is None:
-        stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]
-        name = _identifier(str(stem))
+        name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
         raise ValueError(f"{WHERE}: name is {name!r}, expected a C identifier, as 'amp'")
     return name
@@ -197,12 +207,12 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _checked(key: str, value: Any) -> Array:
-    array = np.asarray(value)
+    array, shown = np.asarray(value), brief(str(key))
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(f"{WHERE}: {key} has dtype {array.dtype}, expected float32 or float64")
+        raise TypeError(f"{WHERE}: {shown} has dtype {array.dtype}, expected float32 or float64")
     if not array.size:
-        raise ValueError(f"{WHERE}: {key} has shape {array.shape}, expected no size of 0")
-    check_finite(f"{WHERE}: {key}", array)
+        raise ValueError(f"{WHERE}: {shown} has shape {array.shape}, expected no size of 0")
+    check_finite(f"{WHERE}: {shown}", array)
     return array.astype(np.result_type(array, np.float32))
 
 

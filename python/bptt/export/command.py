@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._activations import ACTIVATIONS
+from .._files import Own, check_target, write_file
+from .._words import some
 from ..dense import Layer, Linear
 from ..flow.models import LAYERS, layer_of, recurrent_parts
 from ..grads import Array
 from ..io import load
-from .c_header import save_c_header
-from .rtneural import load_rtneural, save_rtneural
+from .c_header import HEADER, as_header
+from .rtneural import JSON, as_json, load_rtneural
 
 if TYPE_CHECKING:
     import argparse
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with their activation ({', '.join(ACTIVATIONS)}); a file holds neither. Default: the "
         "one recurrent layer that is all",
     )
+    add("--force", action="store_true", help="write also over files that bptt did not make")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,13 +72,22 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"export: {args.model} is RTNeural's already, expected no --json")
     try:
         model = _numbered(load_rtneural(args.model)) if from_json else load(args.model)
-        layers = None if args.json is None else _layers(model, args.layers, args.cell)
+        contents: list[tuple[str, str, bytes, Own]] = []
         if args.c_header is not None:
-            save_c_header(args.c_header, model, args.name, cell=args.cell)
-        if layers is not None:
-            save_rtneural(args.json, layers)
+            text = as_header(args.c_header, model, args.name, args.cell)
+            contents.append(("--c-header", args.c_header, text, HEADER))
+        if args.json is not None:
+            text = as_json(_layers(model, args.layers, args.cell))
+            contents.append(("--json", args.json, text, JSON))
     except (TypeError, ImportError) as error:  # of files, not of a program
         raise ValueError(str(error)) from error
+    targets = [
+        check_target("export", path, own, label, args.force) for label, path, _, own in contents
+    ]
+    if len(set(targets)) < len(targets):
+        raise ValueError("export: --c-header and --json have the same file, expected two")
+    for label, path, content, own in contents:
+        write_file("export", path, content, own, label, args.force)
     return 0
 
 
@@ -100,7 +112,7 @@ def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | No
         for key in part:
             left.pop(_key(name, key), None)
     if left or not layers:
-        names = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in left)) or "none"
+        names = some(dict.fromkeys(key.rpartition(".")[0] or key for key in left))
         raise ValueError(
             f"export: the file also has the layers {names}, expected all in --layers, in order"
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,16 +16,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._activations import ACTIVATIONS
+from .._files import Path, as_path, mark, open_file, write_file
+from .._words import printable
 from ..dense import Layer, Linear
 from ..grads import Array
-from ..io import Path, write_atomically
 from ..layers import GRU, LSTM
 from ..nonfinite import check_finite
 
-__all__ = ["load_rtneural", "save_rtneural"]
+__all__ = ["JSON", "as_json", "load_rtneural", "save_rtneural"]
 
 # Theirs in our order, and, as it swaps two, ours in theirs: i f g o and r z n to i f g o and z r n.
 GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
+START = '{"in_shape": [null, null, '
+JSON = mark("RTNeural's JSON made by bptt", START.encode(), b'"layers": [')
 KINDS = ("lstm", "gru", "dense", "time-distributed-dense", "activation")
 # Options that the file holds, and those that change nothing in a call but the order of its axes.
 WRITTEN = {"num_layers", "bias", "dtype"}
@@ -51,8 +53,8 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
     TypeError
         If `layers` holds something else.
     ValueError
-        If RTNeural has no such layer, the sizes of two neighbours differ, or a weight is not
-        finite; nothing is written.
+        If RTNeural has no such layer, the sizes of two neighbours differ, a weight is not finite,
+        or `path` is a file that is not known to be one made here; nothing is written.
     OSError
         If the file cannot be written.
 
@@ -75,6 +77,11 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
     ----------
     Chowdhury (2021), RTNeural: Fast neural inferencing for real-time systems, arXiv:2106.03037.
     """
+    write_file("save_rtneural", path, as_json(layers), JSON)
+
+
+def as_json(layers: Sequence[Layer]) -> bytes:
+    """What `save_rtneural` writes."""
     where = "save_rtneural"
     if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
         raise TypeError(f"{where}: layers is {_brief(layers)}, expected a list of layers")
@@ -93,9 +100,8 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
             raise ValueError(f"{place} has {inputs} inputs, expected {width}, those before it")
         first, width = first or inputs, outputs
         entries += _dense(layer) if isinstance(layer, Linear) else _recurrent(layer)
-    text = json.dumps({"in_shape": [None, None, first], "layers": entries}, allow_nan=False)
-    target = os.path.realpath(os.fspath(path))
-    write_atomically(target, lambda file: file.write(text.encode()))
+    model = {"in_shape": [None, None, first], "layers": entries}
+    return json.dumps(model, allow_nan=False).encode()
 
 
 def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
@@ -122,8 +128,10 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     OSError
         If the file cannot be read.
     """
-    where = f"load_rtneural: {os.fspath(path)}"
-    with open(path, "rb") as file:
+    where = "load_rtneural"
+    name = as_path(where, path)
+    with open_file(where, name) as file:
+        where = f"{where}: {printable(name)}"
         model = _parse(where, file.read())
     width = _width(f"{where}: in_shape", model.get("in_shape"))
     layers: list[Layer] = []

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._files import as_path, check_target, open_file, write_file
+from .._formats import OTHERS, Unreadable, kind_of
+from .._parse import parse_npy, parse_table
+from .._pictures import check_picture, write_picture
+from .._words import brief, printable
 from ..grads import Array
-from ..io import write_atomically
+from .html import PAGE
 from .models import LAYERS, layer_of
 from .report import FlowReport, gradient_flow
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import argparse
 
 __all__ = ["add_arguments", "run"]
+
+ARRAYS = {"npy": parse_npy, "table": parse_table}
 
 DESCRIPTION = """\
 Run a saved recurrent model forward and backward over a batch, and report where its gradient
@@ -52,8 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Exit code 0: there is a report, whatever it says."
     add = parser.add_argument
     add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...")
-    add("--data", required=True, metavar="X.npy", help="input, (T, B, I) or (T, I)")
-    add("--lengths", metavar="L.npy", help="length of each sequence, (B,)")
+    add(
+        "--data",
+        required=True,
+        metavar="X.npy",
+        help="input, (T, B, I) or (T, I); or a table in .csv, a row for each step",
+    )
+    add("--lengths", metavar="L.npy", help="length of each sequence, (B,); or .csv")
     add("--loss", choices=("last", "every"), default="last", help="which steps (default last)")
     add("--layer", metavar="NAME", help="prefix of its parameters, where there are several")
     add("--cell", choices=tuple(LAYERS), help="default: told by the number of gates")
@@ -62,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=_seed, default=0, help="of the probing gradients (default 0)")
     add("--html", type=_file, metavar="FILE", help="write the report as one page")
     add("--plot", type=_file, metavar="FILE", help="write its picture")
+    add("--force", action="store_true", help="write also over files that bptt did not make")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         options["activation"] = args.activation
     try:
         layer = layer_of(args.model, args.layer, cell=args.cell, **options)
-        lengths = None if args.lengths is None else _array(args.lengths)
+        lengths = None if args.lengths is None else _whole(_array(args.lengths))
         report = gradient_flow(
             layer, _array(args.data), loss=args.loss, lengths=lengths, seed=args.seed
         )
@@ -88,35 +100,50 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(str(error)) from error
     _print(report)
     if args.html is not None:
-        report.to_html(args.html)
+        write_file("flow", args.html, report.to_html().encode(), PAGE, "--html", args.force)
     if args.plot is not None:
-        kind = args.plot.suffix[1:].lower()
-        figure = report.plot()
-        target = os.path.realpath(args.plot)
-        write_atomically(target, lambda file: figure.savefig(file, format=kind, dpi=160))
+        write_picture("flow", "--plot", args.plot, report.plot(), 160, args.force)
     return 0
 
 
 def _check_pictures(args: argparse.Namespace) -> None:
-    if args.html is None and args.plot is None:
-        return
-    if not importlib.util.find_spec("matplotlib"):
-        raise ValueError('flow: pictures need matplotlib: pip install "bptt[plot]"')
-    known = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase.filetypes
-    if args.plot is not None and args.plot.suffix[1:].lower() not in known:
-        kinds = ", .".join(sorted(known))
-        raise ValueError(f"flow: --plot has {str(args.plot)!r}, expected a name in .{kinds}")
+    if args.html is not None:
+        if not importlib.util.find_spec("matplotlib"):
+            raise ValueError('flow: --html needs matplotlib: pip install "bptt[plot]"')
+        check_target("flow", args.html, PAGE, "--html", args.force)
+    if args.plot is not None:
+        check_picture("flow", "--plot", args.plot, args.force)
 
 
 def _array(path: str) -> Array:
+    """The numbers of a file in npy format, or of a table."""
+    name = as_path("flow", path)
+    shown = f"flow: {printable(name)}"
+    with open_file("flow", name) as file:
+        kind = kind_of(file, name)
+        if kind not in ARRAYS:
+            what = "is no array in npy format"
+            if kind in OTHERS:
+                what = OTHERS[kind].split(", ")[0]
+            elif kind != "unknown":
+                what = "is an archive of arrays"
+            raise ValueError(f"{shown} {what}, expected one array: .npy, or a table in .csv")
+        content = file.read()
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"flow: {path} is no array in npy format: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"flow: {path} is an archive, expected one array in npy format")
-    return array
+        return ARRAYS[kind](content)
+    except Unreadable as error:
+        raise ValueError(f"{shown} {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever NumPy makes of a damaged file
+        raise ValueError(f"{shown} is damaged ({brief(str(error), 90)})") from error
+
+
+def _whole(lengths: Array) -> Array:
+    """Lengths out of a table, which knows neither whole numbers nor a single axis."""
+    if lengths.dtype.kind == "f" and (lengths == np.rint(lengths)).all():
+        lengths = lengths.astype(np.int64)
+    return lengths.reshape(-1) if lengths.ndim == 2 and 1 in lengths.shape else lengths
 
 
 def _print(report: FlowReport) -> None:

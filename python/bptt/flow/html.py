@@ -9,13 +9,17 @@ from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from .._files import mark
 from .text import COLOURS, summary, table
 from .verdict import number
 
 if TYPE_CHECKING:
     from .report import FlowReport
 
-__all__ = ["fragment", "page"]
+__all__ = ["PAGE", "fragment", "page"]
+
+START = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+PAGE = mark("a report made by bptt", START.encode(), b'<div class="bptt-flow">')
 
 STYLE = """
 .bptt-flow { font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a;
@@ -53,8 +57,7 @@ def page(report: FlowReport) -> str:
     """A whole HTML document. Raises ImportError without matplotlib."""
     title = escape(f"Gradient flow of {report.model}: {report.verdict}")
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{START}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title></head>\n<body>{_body(report, _picture(report))}</body></html>\n"
     )
 

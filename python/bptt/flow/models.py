@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
+from .._words import brief, some
 from ..grads import Array
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from ..recurrent import Recurrent
@@ -28,7 +29,9 @@ LAYERS: dict[str, type[Any]] = {
 OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
 BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
-PARAMETER = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l\d+(_reverse)?$")
+PARAMETER = re.compile(
+    r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l(0|[1-9][0-9]*)(_reverse)?$"
+)
 
 
 class Sizes(NamedTuple):
@@ -155,11 +158,14 @@ def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -
             raise ValueError(f"{where}: model has no matrix {needed}, expected one")
     rows, width = arrays["weight_hh_l0"].shape
     projected = arrays.get("weight_hr_l0")
+    if projected is not None and projected.ndim != 2:
+        raise ValueError(f"{where}: weight_hr_l0 has shape {projected.shape}, expected (P, H)")
+    _check_rows(where, arrays, rows)
     hidden = projected.shape[-1] if projected is not None else width
     if cell in OWN_WIDTH:
         hidden = rows // OWN_WIDTH[cell]
     gates, rest = divmod(rows, max(hidden, 1))
-    if rest or (cell is None and gates not in BY_GATES):
+    if rest or gates not in BY_GATES:
         raise ValueError(
             f"{where}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
         )
@@ -168,10 +174,31 @@ def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -
         gates=gates,
         input_size=arrays["weight_ih_l0"].shape[1],
         hidden_size=hidden,
-        num_layers=1 + max(int(k.split("_l")[1].split("_")[0]) for k in arrays),
+        num_layers=_num_layers(where, arrays),
         directions=1 + ("weight_hh_l0_reverse" in arrays),
         proj_size=0 if projected is None else len(projected),
     )
+
+
+def _check_rows(where: str, arrays: Mapping[str, Array], rows: int) -> None:
+    """Hold the input's size, which may be any number, against what is there, before it is used."""
+    found = arrays["weight_ih_l0"].shape
+    if found[0] != rows:
+        raise ValueError(
+            f"{where}: weight_ih_l0 has shape {found}, expected {rows} rows, those of weight_hh_l0"
+        )
+
+
+def _num_layers(where: str, arrays: Mapping[str, Array]) -> int:
+    """The number of layers, none of which may be missing: a name can state any number."""
+    numbers = {k.split("_l")[1].split("_")[0]: k for k in arrays}
+    expected = dict.fromkeys(map(str, range(len(numbers))))
+    if odd := [brief(name) for number, name in numbers.items() if number not in expected]:
+        missing = next(number for number in expected if number not in numbers)
+        raise ValueError(
+            f"{where}: model has {odd[0]} and nothing of layer {missing}, expected every layer"
+        )
+    return len(numbers)
 
 
 def _filled(
@@ -198,18 +225,18 @@ def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[
     """The parameters of one layer among all arrays, without their prefix."""
     layers = recurrent_parts(arrays)
     if not layers:
-        names = ", ".join(list(arrays)[:6]) or "none"
+        names = some([str(key) for key in arrays])
         raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")
     if name is None and len(layers) == 1:
         return next(iter(layers.values()))
     if name not in layers:
         has = f"name is {name!r}" if name is not None else "name is missing"
-        raise ValueError(f"{where}: {has}, expected one of {', '.join(map(repr, layers))}")
+        raise ValueError(f"{where}: {has}, expected one of {some([repr(k) for k in layers])}")
     return layers[name]
 
 
 def _array(where: str, name: str, value: Any) -> Array:
     array = np.asarray(to_numpy(value))
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{where}: {brief(name)} has dtype {array.dtype}, expected real numbers")
     return array

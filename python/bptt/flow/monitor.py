@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._convert import as_count
-from ..io import Path
+from .._files import Path
 from ..nonfinite import NonFinite
 from ..trace import LayerTrace, Trace
 from .measure import RETAINS, Curve, rms_by_lag

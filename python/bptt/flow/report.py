@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._convert import as_count
+from .._files import Path, write_file
 from .._sequences import as_lengths, time_major
 from ..grads import Array
-from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
 from .measure import CellFlow, at_ends, measure, unit_vectors
@@ -109,7 +108,7 @@ class FlowReport:
         Parameters
         ----------
         path : str or path-like, optional
-            The file, written whole or not at all.
+            The file, written whole or not at all: a new one, or over such a page.
 
         Raises
         ------
@@ -118,12 +117,11 @@ class FlowReport:
         OSError, ValueError
             If the file cannot be written.
         """
-        from .html import page
+        from .html import PAGE, page
 
         text = page(self)
         if path is not None:
-            content = text.encode()
-            write_atomically(os.path.realpath(os.fspath(path)), lambda file: file.write(content))
+            write_file("to_html", path, text.encode(), PAGE)
         return text
 
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What a file is, told by its first bytes and its name, and what reads it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from io import BytesIO
+from typing import BinaryIO
+
+__all__ = ["OTHERS", "Unreadable", "is_model", "kind_of"]
+
+MOST_HEADER = 100_000_000  # bytes; safetensors sets the same bound
+
+# Signatures at the start of a file. A zip archive has several; npz is one.
+SIGNATURES = [
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "torch"),  # before PyTorch 1.6
+    (b"\x93NUMPY", "npy"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    *((bytes([0x80, protocol]), "pickle") for protocol in range(2, 6)),
+    # A message of ir_version, then producer_name, graph or opset_import.
+    *((bytes([8, version, field]), "onnx") for version in range(1, 32) for field in b"\x12:B"),
+]
+# Names, where the content has no signature.
+SUFFIXES = {
+    ".onnx": "onnx", ".pkl": "pickle", ".pickle": "pickle", ".json": "json", ".csv": "table",
+    ".tsv": "table",
+}  # fmt: skip
+
+# Other kinds than safetensors and npz.
+OTHERS = {
+    "npy": "is one array in npy format, which numpy.load reads, expected arrays by name: "
+    "bptt.save(new, {'weight_ih_l0': array, ...})",
+    "table": "is a table, which numpy.loadtxt reads, expected arrays by name",
+    "torch": "is a file of torch.save, which bptt.load and torch.load(weights_only=True) read",
+    "torchscript": "is a TorchScript program, which torch.jit.load reads, expected arrays by name: "
+    "bptt.save(new, program.state_dict())",
+    "hdf5": "is an HDF5 file, as Keras writes them, which h5py and keras.saving.load_model read, "
+    "expected safetensors or npz: bptt.save(new, arrays)",
+    "keras": "is a model of Keras, which keras.saving.load_model reads, expected safetensors or "
+    "npz: bptt.save(new, arrays)",
+    "onnx": "is an ONNX graph, which onnx.load reads (onnx.numpy_helper.to_array gives each "
+    "weight), expected safetensors or npz: bptt.save(new, arrays)",
+    "pickle": "is a pickle, which runs code as Python reads it, expected safetensors or npz: where "
+    "it was made, bptt.save(new, arrays)",
+    "json": "is JSON, expected safetensors or npz; bptt.load_rtneural reads that of RTNeural",
+    "zip": "is a zip archive of other files, expected safetensors or npz",
+}
+
+
+class Unreadable(ValueError):
+    """What a sound file holds that is not read, as the rest of a sentence on it."""
+
+
+def kind_of(file: BinaryIO, name: str) -> str:
+    """The kind of an open file, which is at its start again then; "unknown" if nothing tells it."""
+    head = file.read(64)
+    try:
+        return _kind_of(head, file, name)
+    finally:
+        file.seek(0)
+
+
+def _kind_of(head: bytes, file: BinaryIO, name: str) -> str:
+    # No zip archive has this byte there, whatever the length before it looks like.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MOST_HEADER:
+        return "safetensors"
+    if head[:2] == b"PK":
+        return _kind_of_zip(_members(file))
+    for signature, kind in SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "json"
+    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "unknown")
+
+
+def is_model(ends: bytes) -> bool:
+    """Whether a file with such a start is one that `save` may replace."""
+    return kind_of(BytesIO(ends), "") in ("safetensors", "npz")
+
+
+def _members(file: BinaryIO) -> list[str]:
+    """The names in an archive; the first if the rest is not there."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except Exception:  # zipfile has many for what it cannot read
+        file.seek(26)
+        size = int.from_bytes(file.read(2), "little")
+        file.seek(30)
+        name = file.read(size)
+        return [name.decode("utf-8", "replace")] if 0 < size == len(name) else []
+
+
+def _kind_of_zip(names: list[str]) -> str:
+    if any(name.endswith("/data.pkl") for name in names):
+        script = any("/code/" in name or name.endswith("/constants.pkl") for name in names)
+        return "torchscript" if script else "torch"
+    if any(name in ("model.weights.h5", "metadata.json", "config.json") for name in names):
+        return "keras"
+    return "npz" if all(name.endswith(".npy") for name in names) else "zip"

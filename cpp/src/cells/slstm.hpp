@@ -41,8 +41,8 @@ struct Slstm {
                        V* ds0) {
     const Exponents<V> e(k[0], k[1], s0);
     const V z = k[2], o = k[3], i = k[0] - e.m, f = e.kept - e.m;
-    const V c = times_exp(s0[1], f) + times_exp(z, i),
-            n = times_exp(s0[2], f) + times_exp(V(1), i), ratio = c / n;
+    const V c = times_exp(s0[1], f) + times_exp(z, i), n = times_exp(s0[2], f) + times_exp(V(1), i),
+            ratio = c / n;
     const V dc = ds[1] + ds[0] * o / n, dn = ds[2] - ds[0] * o * ratio / n;
     ds[1] = dc, ds[2] = dn;
     const V di = times_exp(dc * z + dn, i), df = times_exp(dc * s0[1] + dn * s0[2], f);

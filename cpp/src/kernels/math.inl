@@ -101,7 +101,8 @@ BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
 template <class T>
 BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
-  const Vec<T> zero(0.0), e = times_exp(Vec<T>(1), minimum(x, zero - x)), s = e / (e + Vec<T>(2)), s2 = s * s;
+  const Vec<T> zero(0.0), e = times_exp(Vec<T>(1), minimum(x, zero - x)), s = e / (e + Vec<T>(2)),
+                          s2 = s * s;
   Vec<T> p(1.0 / (2 * terms - 1));
   BPTT_UNROLL for (int k = terms - 2; k >= 0; --k) p = p * s2 + Vec<T>(1.0 / (2 * k + 1));
   return minimum(zero, x) - Vec<T>(2) * s * p;

@@ -162,7 +162,7 @@ def gru_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     z = activated(o.gate_activation, x[1] + h[1], o.preact_clip)
     h_n = r.value * h[2] if o.reset_after else h[2]
     n = activated(o.activation, x[2] + h_n, o.preact_clip)
-    new = n.value + z.value * (s[0] - n.value)
+    new = (1 - z.value) * n.value + z.value * s[0]
     return (new,), {"r": r, "z": z, "n": n, "h_n": h[2]}
 
 

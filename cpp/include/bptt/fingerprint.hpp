@@ -7,7 +7,7 @@
 
 namespace bptt {
 
-// A hash in four chains, so that no word waits for the one before it. The rotation brings what the
+// A hash in four chains, so that no word waits for the one before it. The shift brings what the
 // product leaves in the highest bits (a sign, say) down to where the next product spreads it.
 class Fingerprint {
  public:
@@ -35,8 +35,8 @@ class Fingerprint {
     return w;
   }
   static void mix(std::uint64_t& chain, std::uint64_t w) {
-    const std::uint64_t both = chain ^ w;
-    chain = (both << 31 | both >> 33) * 0x9e3779b97f4a7c15u;
+    const std::uint64_t product = (chain ^ w) * 0x9e3779b97f4a7c15u;
+    chain = product ^ product >> 32;
   }
 
   std::uint64_t chains_[4] = {1, 2, 3, 4};

@@ -129,7 +129,7 @@ def dot_attention_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, H)
-        T steps of B sequences, as of a recurrent layer; the tape refers to it, as in `lstm_forward`.
+        T steps of B sequences, as of a recurrent layer; the tape refers to it (see `lstm_forward`).
     query : array_like, shape (B, H)
         What to look for, such as the last state.
     scale : float, optional
@@ -271,7 +271,7 @@ def additive_attention_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, H)
-        T steps of B sequences, as of a recurrent layer; the tape refers to it, as in `lstm_forward`.
+        T steps of B sequences, as of a recurrent layer; the tape refers to it (see `lstm_forward`).
     w_key : array_like, shape (A, H)
     w_score : array_like, shape (A,)
     query : array_like, shape (B, Q), optional
@@ -344,8 +344,8 @@ def _additive(
         hidden += b
     np.tanh(hidden, out=hidden)
     context, weights = _pool(x, hidden @ w_score, on)
-    kept = (x, w_key, w_score, query, w_query, b is not None, on, hidden, weights, marks(x, weights))
-    return context, weights, AdditiveTape(*kept)
+    kept = (x, w_key, w_score, query, w_query, b is not None, on, hidden, weights)
+    return context, weights, AdditiveTape(*kept, marks(x, weights))
 
 
 def additive_attention_backward(

@@ -108,8 +108,8 @@ def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> No
         return
     whole: list[Parameters] = []
     rest: list[Parameters] = []
-    for one in list(_ALIVE.values()):
-        kept = bool(one) and all(arrays.get(name) is array for name, array in one.items())
+    for one in filter(None, (ref() for ref in _ALIVE.valuerefs())):
+        kept = all(arrays.get(name) is array for name, array in one.items())
         (whole if kept else rest).append(one)
     for kept_one in whole:
         for lost in rest:

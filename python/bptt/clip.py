@@ -268,6 +268,11 @@ def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
         other = names.setdefault(id(a), name)
         if other != name:
             raise ValueError(f"{where}: {label} has one array as {other!r} and {name!r}")
+        if isinstance(a, Mapping):
+            raise TypeError(
+                f"{where}: {label}[{name!r}] is a dict, expected an array: bptt.optim.join makes "
+                "one dict of several"
+            )
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
             raise TypeError(

@@ -116,6 +116,11 @@ class Optimizer(ABC):
         self._lr = self._in_range("lr", value)
 
     def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
+        if isinstance(value, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a dict, expected a number: bptt.optim.join "
+                "makes one dict of several"
+            )
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
         if not 0 <= value < below:

@@ -278,6 +278,22 @@ assert train(large) == of_large
 limit(1 << 20)
 adam.step({"w": np.broadcast_to(np.float32(0.5), (2000, 4096))})  # takes no memory
 assert np.ptp(adam.params["w"]) == 0
+limit(None)
+auto, grads = bptt.AutoClip(0.5), {k: np.ones(1_500_000, np.float32) for k in "vw"}
+auto._add(1.0)
+kept = bits([*grads.values(), *auto.state_dict().values()])
+for more in (8 << 20, 16 << 20):  # it takes 12 MB, for one array in float64, or fails at once
+    limit(more)
+    try:
+        bptt.clip_grad_norm(grads, auto)
+        failed = False
+    except MemoryError:
+        failed = True
+    limit(None)
+    assert failed == (more == 8 << 20)
+    assert (bits([*grads.values(), *auto.state_dict().values()]) == kept) == failed
+assert len(auto.history) == 2
+assert abs(np.linalg.norm(np.float64([*grads.values()])) / auto.bound - 1) < 1e-6
 """
 
 

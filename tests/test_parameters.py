@@ -191,6 +191,24 @@ def test_guesses_of_torchs_users() -> None:
     assert lstm.parameters.get("weight_ih") is None
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda a, b: bptt.Adam({"a": a, "b": b}),
+            "Adam: params['a'] is a dict, expected an array",
+        ),
+        (lambda a, b: bptt.Adam(a, b), "Adam: lr is a dict, expected a number"),
+        (lambda a, b: bptt.Adam([a, b]), "Adam: params is of type list, expected a dict of arrays"),
+        (lambda a, b: bptt.clip_grad_norm({"a": a}, 1.0), "clip_grad_norm: grads['a'] is a dict"),
+    ],
+)
+def test_several_layers_otherwise_than_joined(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)) as error:
+        call(bptt.RNN(2, 3).parameters, bptt.RNN(2, 3).parameters)
+    assert len(str(error.value)) < 200
+
+
 # --- equal names
 
 A, B, HEAD = bptt.LSTM(3, 4, seed=0), bptt.LSTM(3, 4, seed=1), bptt.Linear(4, 2, seed=0)

@@ -57,6 +57,12 @@ def as_mask_count(where: str, value: ArrayLike) -> MaskCount:
     return MaskCount(seed, calls, tuple(free))
 
 
+def is_mask_count(name: str, value: Any) -> bool:
+    """Is it the one array of a layer's `state_dict` that is no parameter?"""
+    dtype = getattr(value, "dtype", None)
+    return str(name).split(".")[-1] == "masks" and dtype == np.int64 and np.ndim(value) == 1
+
+
 @contextmanager
 def next_call(layer: Recurrent) -> Iterator[np.random.Generator]:
     """What the next call draws its masks from; a call that fails leaves them to the one after it.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
@@ -108,19 +109,18 @@ def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> No
         return
     whole: list[Parameters] = []
     rest: list[Parameters] = []
-    for one in list(_ALIVE.values()):
-        kept = bool(one) and all(arrays.get(name) is array for name, array in one.items())
+    for one in filter(None, (ref() for ref in _ALIVE.valuerefs())):
+        kept = all(arrays.get(name) is array for name, array in one.items())
         (whole if kept else rest).append(one)
-    for kept_one in whole:
-        for lost in rest:
-            for name in kept_one.keys() & lost.keys():
-                warnings.warn(
-                    f"{where}: {label} has {name!r} of one layer, {kept_one._where}, and not that "
-                    f"of another, {lost._where}: merged dicts keep only the last of equal names, "
-                    "bptt.optim.join(a=..., b=...) keeps all",
-                    stacklevel=_levels_to_the_caller(),
-                )
-                return
+    for found, lost in product(whole, rest):
+        if name := next(filter(lost.__contains__, found), None):
+            warnings.warn(
+                f"{where}: {label} has {name!r} of one layer, {found._where}, and not that of "
+                f"another, {lost._where}: merged dicts keep only the last of equal names, "
+                "bptt.optim.join(a=..., b=...) keeps all",
+                stacklevel=_levels_to_the_caller(),
+            )
+            return
 
 
 def _levels_to_the_caller() -> int:

@@ -205,15 +205,21 @@ def clip_grad_norm(
     largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
     if largest == 0 or not math.isfinite(largest):
         return largest
+    # All the memory that this takes, so that it never fails half-way.
+    room = np.empty(max(g.size for g in grads.values()))
+
+    def scaled(g: Array) -> Array:
+        return np.divide(g, largest, out=room[: g.size].reshape(g.shape), dtype=np.float64)
+
     # norm = largest * root: sums of squares of values up to 1 neither overflow nor vanish.
-    scaled = (np.divide(g, largest, dtype=np.float64) for g in grads.values())
-    root = math.sqrt(sum(float(np.vdot(s, s)) for s in scaled))
+    root = math.sqrt(sum(float(np.vdot(s, s)) for s in map(scaled, grads.values())))
     if auto is not None:
         auto._add(largest * root)
         bound = auto.bound
     if largest * root > bound:
         for g in grads.values():
-            g[...] = np.divide(g, largest, dtype=np.float64) * (bound / root)
+            s = scaled(g)
+            g[...] = np.multiply(s, bound / root, out=s)
     return largest * root
 
 
@@ -268,6 +274,11 @@ def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
         other = names.setdefault(id(a), name)
         if other != name:
             raise ValueError(f"{where}: {label} has one array as {other!r} and {name!r}")
+        if isinstance(a, Mapping):
+            raise TypeError(
+                f"{where}: {label}[{name!r}] is a dict, expected an array: bptt.optim.join makes "
+                "one dict of several"
+            )
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
             raise TypeError(

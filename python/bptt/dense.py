@@ -15,7 +15,7 @@ from ._convert import as_float as as_float
 from ._convert import as_integers
 from ._convert import check_shape as check_shape
 from ._layer_options import as_choice
-from ._masks import MaskCount, as_mask_count
+from ._masks import MaskCount, as_mask_count, is_mask_count
 from ._parameters import Parameters
 from ._tape import check_marks, marks
 from ._words import some
@@ -111,7 +111,8 @@ class Layer:
         ----------
         arrays : mapping of str to array_like
             Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
-            layer of the same name is one, after ``.numpy()`` on each of its tensors.
+            layer of the same name is one, after ``.numpy()`` on each of its tensors. The count of
+            random masks in that of this package is left out.
 
         Raises
         ------
@@ -123,6 +124,7 @@ class Layer:
         where = type(self).__name__
         check_mapping(where, "arrays", arrays)
         missing = [name for name in self.parameters if name not in arrays]
+        arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
@@ -153,12 +155,13 @@ class Layer:
         where = f"{type(self).__name__}.load_state_dict"
         check_mapping(where, "state", state)
         arrays, count = dict(state), None
-        if self._is_random():
-            if "masks" not in state:
-                raise ValueError(
-                    f"{where}: state has no 'masks', expected their seed and count: load takes "
-                    "parameters alone"
-                )
+        if ("masks" in state) != self._is_random():
+            has, expected = ("no", "one") if self._is_random() else ("a", "none")
+            raise ValueError(
+                f"{where}: state has {has} count of random masks, expected {expected}: "
+                "load takes the parameters alone"
+            )
+        if "masks" in state:
             count = as_mask_count(where, arrays.pop("masks"))
         self.load(arrays)
         if count:

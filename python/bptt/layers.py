@@ -313,13 +313,13 @@ class SLSTM(Recurrent):
             recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
-        if self.hidden_size % self.heads:
-            raise ValueError(
-                f"SLSTM: hidden_size is {hidden_size}, expected a multiple of heads = {self.heads}"
-            )
 
     def _describe(self) -> Cell:
         H = self.hidden_size
+        if H % self.heads:
+            raise ValueError(
+                f"SLSTM: hidden_size is {H}, expected a multiple of heads = {self.heads}"
+            )
         shapes = {"w_hh": (4 * H, H // self.heads), **layer_norm_shapes(self, 4, 4)}
         return Cell("slstm", 4, 4, {"heads": self.heads}, shapes)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_count
+from ._convert import as_array, as_count
 from ._parameters import Parameters, warn_of_lost_layers
 from .clip import check_writable
 from .grads import Array, check_mapping
@@ -116,6 +116,11 @@ class Optimizer(ABC):
         self._lr = self._in_range("lr", value)
 
     def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
+        if isinstance(value, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a dict, expected a number: bptt.optim.join "
+                "makes one dict of several"
+            )
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
         if not 0 <= value < below:
@@ -153,7 +158,7 @@ class Optimizer(ABC):
                     f"{where}: params[{name!r}] is another array than at the start, expected the "
                     f"same: change it in place, params[{name!r}][...] = value"
                 )
-        checked = self._match("step: grads", grads, self.params)
+        checked = self._match("step", "grads", grads, self.params)
         self.steps += 1
         for name, p in self.params.items():
             state = (self.state[kind][name] for kind in self._kinds)
@@ -172,24 +177,23 @@ class Optimizer(ABC):
         return out
 
     def _match(
-        self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
+        self, method: str, label: str, given: Mapping[str, Any], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
-        where = f"{type(self).__name__}.{what}"
+        where = f"{type(self).__name__}.{method}"
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
             raise ValueError(
-                f"{where} has missing names {missing} and unexpected names {unexpected}, "
+                f"{where}: {label} has missing names {missing} and unexpected names {unexpected}, "
                 f"expected {list(expected)}"
             )
-        arrays = {name: np.asarray(given[name]) for name in expected}
+        arrays = {k: as_array(where, f"{label}[{k!r}]", given[k]) for k in expected}
         for name, array in arrays.items():
+            what = f"{where}: {label}[{name!r}]"
             if array.shape != expected[name].shape:
-                raise ValueError(
-                    f"{where}[{name!r}] has shape {array.shape}, expected {expected[name].shape}"
-                )
+                raise ValueError(f"{what} has shape {array.shape}, expected {expected[name].shape}")
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{where}[{name!r}] has dtype {array.dtype}, expected real numbers")
+                raise TypeError(f"{what} has dtype {array.dtype}, expected real numbers")
             arrays[name] = np.asarray(array, expected[name].dtype)
         return arrays
 
@@ -215,7 +219,7 @@ class Optimizer(ABC):
         check_mapping(where, "state", state)
         arrays = join(**self.state)
         scalars = {"lr": np.zeros(()), "steps": np.zeros(())}
-        checked = self._match("load_state_dict: state", state, scalars | arrays)
+        checked = self._match("load_state_dict", "state", state, scalars | arrays)
         steps = as_count(where, "steps", np.asarray(state["steps"])[()], 0)
         for name, array in checked.items():
             if name.split(".")[0] in self._squares and np.any(array < 0):

@@ -51,4 +51,12 @@ struct Slstm {
     const V kept = log_sigmoid(k[1]) + s0[3], m = maximum(kept, k[0]);
     v[0] = exp(k[0] - m), v[1] = exp(kept - m), v[2] = k[2], v[3] = k[3];
   }
+
+  // The exponential of i has no end, and stands for itself; f is a sigmoid before it is stabilised.
+  template <class V>
+  static void activated(const Options&, const V*, const V* k, const V*, V* v) {
+    v[0] = k[0], v[1] = sigmoid(k[1]), v[2] = k[2], v[3] = k[3];
+  }
 };
+template <>
+constexpr bool reads_activations<Slstm> = false;

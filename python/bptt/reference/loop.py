@@ -31,6 +31,7 @@ class Tape(NamedTuple):
     queues: list[Queues]  # before each processed step, and the final ones
     saved: list[Saved]  # per processed step, by name
     y: Array
+    reverse: bool
 
 
 # --- queues
@@ -74,6 +75,11 @@ def zones(net: Network, t: int) -> list[Any]:
     pair = z if isinstance(z, tuple) else (z, None)
     at = [None if zone is None else pair[zone] for zone in net.cell.zones]
     return [z if z is None or np.ndim(z) == 0 else z[t] for z in at]
+
+
+def keeps(z: Any) -> bool:
+    """Does anything stay?"""
+    return z is not None and (np.ndim(z) > 0 or z != 0)
 
 
 def old_part(z: Any, a: Array) -> Any:
@@ -140,7 +146,7 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y)
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y, reverse)
 
 
 # --- backward
@@ -175,6 +181,8 @@ def retreat(
     )
     passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
     grads["seen"]["dh"] = ds[0]
+    if len(ds) > 1 and keeps(z[1]):  # h is made of c before it is mixed
+        grads["seen"]["dc"] = ds[1]
     for k, target in zip(range(len(passed)), ("h", "c")):
         whole, passed[k] = passed[k], clip_step(passed[k], clip_of(step_clip, target))
         grads["seen"]["clipped"] = grads["seen"]["clipped"] | changed(whole, passed[k])

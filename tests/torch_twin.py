@@ -120,7 +120,7 @@ class Twin:
         _, c, n, m = s
         self.activated = {"f": torch.sigmoid(f), "z": torch.tanh(z), "o": torch.sigmoid(o)}
         log_f = F.logsigmoid(f)
-        new_m = torch.maximum(log_f + m, i)
+        new_m = torch.where(n == 0, i, torch.maximum(log_f + m, i))
         i, f = torch.exp(i - new_m), torch.exp(log_f + m - new_m)
         c, n = f * c + i * torch.tanh(z), f * n + i
         return [torch.sigmoid(o) * c / n, c, n, new_m]
@@ -156,6 +156,8 @@ class Twin:
             zones = [z_h] + ([0.0] * 3 if len(new) == 1 else [z_c] * 3)
             if self.step == self.lstm1997:
                 zones[2:] = [0.0, 0.0]
+            if self.step == self.slstm:
+                zones[3] = torch.where(s[2] == 0, 0.0, torch.as_tensor(zones[3]))
             new = [mixed(z, q, a) for z, q, a in zip(zones, s, new)]
             k = o.get("skip", 0)
             if k and k <= len(history):

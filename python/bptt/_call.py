@@ -102,14 +102,15 @@ def as_trace(caller: str, value: bool | str | None) -> int:
 def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
     norms, dh, *rest = traced
     full = None if dh is None else full_trace(tape, dh, *rest)
-    return Trace(lambda: source_of(tape), norms, full, weights)
+    ih, hh = weights  # which a clip of the gradients changes in place
+    return Trace(lambda: source_of(tape), norms, full, (ih.copy(), hh.copy()))
 
 
 def source_of(tape: _core.Tape) -> Source:
     given, options = tape.arguments, tape.options or {}
     return Source(
         tape.cell, activations(tape.cell, **{"activation": given["activation"], **options}),
-        (tape.h.shape[2], tape.dims[3]), _states(tape.cell), given["lengths"], given["reverse"],
+        (tape.h.shape[2], tape.dims[3]), _states(tape.cell), tape.lengths, given["reverse"],
         options.get("heads", 1) == 1 and options.get("layer_norm") is None,
         lambda bounds: outside(tape, bounds),
     )  # fmt: skip
@@ -125,12 +126,9 @@ def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
 
 
 def full_trace(
-    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any
+    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any, x: Any
 ) -> FullTrace:
     source = source_of(tape)
-    x, lengths = tape.arguments["x"], source.lengths
-    if lengths is not None:  # the padding may hold anything
-        x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
     by_name = dict(zip(source.ranges, np.split(gates, len(source.ranges), -1)))
     return FullTrace(dh, dc, by_name, x, operand, inner if tape.cell == "gru" else None, apart)
 
@@ -217,7 +215,7 @@ def forward(
         cell, *arrays, initial if _states(cell) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
-        as_options(caller, options, _states(cell), dtype),
+        as_options(caller, options, _states(cell), dtype, keep_tape),
     )  # fmt: skip
     assert result is not None
     return as_duals(result) if dtype == np.complex128 else result

@@ -12,6 +12,8 @@ class Tape:
     @property
     def options(self) -> dict[str, Any] | None: ...
     @property
+    def lengths(self) -> Any: ...  # array (B,), or None: T
+    @property
     def nbytes(self) -> int: ...
     @property
     def names(self) -> list[str]: ...
@@ -43,6 +45,7 @@ def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
     target: str, cut: int, threads: int, trace: int,
 ) -> tuple[Any, ...]: ...  # fmt: skip
+def fingerprint(array: Any) -> int: ...  # of a C-contiguous one
 
 MOST_THREADS: int
 

@@ -45,7 +45,7 @@ def as_lengths(where: str, value: ArrayLike | None, T: int, B: int) -> Array | N
         return None
     lengths = as_indices(where, "lengths", value, "0..T", T)
     check_shape(where, "lengths", lengths, "(B,)", (B,))
-    return lengths
+    return lengths.copy()  # the tape's own
 
 
 def as_resets(layer: Recurrent, value: ArrayLike | None, T: int, B: int) -> Array | None:

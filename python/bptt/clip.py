@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ._convert import as_count
+from ._convert import as_count, as_float
 from .grads import Array, check_mapping
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
@@ -97,6 +98,35 @@ class AutoClip:
         below, part = divmod(self.quantile * (len(self._sorted) - 1), 1)
         low, high = self._sorted[int(below)], self._sorted[math.ceil(below + part)]
         return low + part * (high - low)
+
+    def state_dict(self) -> dict[str, Array]:
+        """All that later clipping depends on besides the constructor's arguments, for `bptt.save`.
+
+        ``history``, as an array.
+        """
+        return {"history": np.array(self.history, np.float64)}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: later clipping is then exactly that of the original.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the history is missing, anything else is there, or it does not hold norms as they
+            enter a history, at most `window` of them; nothing has changed then.
+        """
+        where = "AutoClip.load_state_dict"
+        check_mapping(where, "state", state)
+        if set(state) != {"history"}:
+            raise ValueError(f"{where}: state has names {list(state)}, expected ['history']")
+        norms = as_float(where, "history", state["history"], np.dtype(np.float64))
+        if norms.ndim != 1 or not np.all((norms > 0) & (norms < math.inf)):
+            raise ValueError(f"{where}: history is {norms}, expected positive norms in one row")
+        if self.window is not None and len(norms) > self.window:
+            raise ValueError(
+                f"{where}: history has {len(norms)} norms, expected at most window = {self.window}"
+            )
+        self._norms, self._sorted = deque(norms.tolist()), sorted(norms.tolist())
 
     def __repr__(self) -> str:
         window = "" if self.window is None else f", window={self.window}"

@@ -245,7 +245,7 @@ def layer_hvp(
     cell, known = layer._cell.name, ("x", "state", *layer.parameters)
     along = checked(where, "tangents", tangents, known)
     twin = copy.copy(layer)
-    twin.parameters = {
+    twin._parameters = {  # type: ignore[assignment]
         name: joined(where, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._parameters import warn_of_lost_layers
 from .grads import Array, check_mapping
 
 __all__ = ["load", "load_metadata", "save"]
@@ -57,6 +58,11 @@ def save(
     OSError
         If the file cannot be written.
 
+    Warns
+    -----
+    UserWarning
+        If `arrays` seems to be merged from layers with equal names, as in `optim.Optimizer`.
+
     Examples
     --------
     >>> import os, tempfile
@@ -70,6 +76,7 @@ def save(
            [0., 1.]])}, {'epoch': '7'})
     """
     check_mapping("save", "arrays", arrays)
+    warn_of_lost_layers("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
     metadata = dict(metadata or {})
     for key, value in metadata.items():

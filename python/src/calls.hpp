@@ -34,9 +34,10 @@ struct Tape {
   virtual int gates() const = 0;  // of count_outside
   virtual py::object count_outside(const std::vector<double>& low,
                                    const std::vector<double>& high) const = 0;
+  virtual py::object lengths() const = 0;              // (B,), or None: all T
   virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
-  py::tuple arguments;                 // of the forward call; the core refers to arrays in them
+  py::tuple arguments;                 // of the forward call
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -76,6 +77,14 @@ struct TapeOf : Tape {
     std::vector<std::string> all = plan.names();
     all.push_back("h");
     return all;
+  }
+
+  py::object lengths() const override {
+    const std::vector<std::ptrdiff_t> kept = plan.lengths();
+    if (kept.empty()) return py::none();
+    auto out = make<std::int64_t, 1>({dims[1]});
+    std::copy(kept.begin(), kept.end(), out.mutable_data());
+    return std::move(out);
   }
 
   // A gate or state after every step, (T, B, H).
@@ -167,6 +176,7 @@ struct TapeOf : Tape {
     add(trace.apart, full && plan.has_apart(), H);
     add(trace.operand, full, plan.recurrent_size());
     add(trace.inner, full && plan.has_inner(), H);
+    add(trace.x, full, dims[2]);
     return py::tuple(arrays);
   }
 };

@@ -85,6 +85,7 @@ class Plan {
   std::ptrdiff_t steps() const, batch() const, input_size() const, hidden_size() const;
   std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
+  std::vector<std::ptrdiff_t> lengths() const;  // [B], or empty: all T
   bool has_apart() const, has_inner() const;  // of Trace
   int read_gates() const;                     // of count_outside()
 
@@ -94,12 +95,13 @@ class Plan {
   std::size_t backward_scratch_bytes(const Trace<T>& wanted = {}) const;
 
   // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
-  // and the initial state; x and y it refers to, unless there are lengths, so both must reach
-  // backward() unchanged.
+  // and the initial state; x and y it refers to, unless there are lengths, resets or a dilation, so
+  // both must reach backward() unchanged.
   bool forward(const Inputs<T>& inputs, const Outputs<T>& outputs, void* tape, void* scratch,
                StopRequest stop = {}) const;
 
-  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape.
+  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape, or
+  // x or y has changed where fingerprint.hpp looks.
   bool backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& cotangents,
                 const Gradients<T>& gradients, const void* tape, void* scratch,
                 StopRequest stop = {}) const;

@@ -116,8 +116,13 @@ class Normal(NamedTuple):
 
 
 def normalised(a: Array) -> Normal:
-    """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased."""
-    centred = a - a.mean(-1, keepdims=True)
+    """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased.
+
+    The mean is taken of the distances from the first number: one of numbers that are large and
+    nearly equal would be rounded by more than they differ.
+    """
+    distance = a - a[..., :1]
+    centred = distance - distance.mean(-1, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
     return Normal(centred / deviation, deviation)
 

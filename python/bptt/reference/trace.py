@@ -78,7 +78,8 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
     for t, step in steps.items():
         clipped[t] = step["clipped"] & tape.active[t]
     norms = norms_of(full, clipped)
-    return Trace(lambda: source, norms, full if keep_full else None, (grads.w_ih, grads.w_hh))
+    weights = (grads.w_ih.copy(), grads.w_hh.copy())
+    return Trace(lambda: source, norms, full if keep_full else None, weights)
 
 
 def activation_of(cell: str, saved: dict[str, Any], gate: str) -> Array:

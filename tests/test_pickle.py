@@ -64,7 +64,7 @@ def trained(kind: Any = bptt.LSTM, **options: Any) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize(
     ("cell", "options"),
     [
-        ("rnn", {}), ("rnn", {"skip": 2, "leak": 0.3}), ("lstm", {"zoneout": True, "lengths": True}),
+        ("rnn", {}), ("rnn", {"skip": 2, "leak": 0.3}), ("lstm", {"zoneout": True}),
         ("gru", {"reset_after": False}), ("mgu", {"layer_norm": True}), ("slstm", {"heads": 2}),
         ("lstm1997", {"reverse": True}),
     ],

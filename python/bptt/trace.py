@@ -64,12 +64,13 @@ class FullTrace(NamedTuple):
 Bounds = tuple[float, float]
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Known:
     """A function of anything that returns what it holds, or raises it."""
 
     value: Any
 
-    def __call__(self, *_: Any) -> Any:
+    def __call__(self, _: Any = None) -> Any:
         if isinstance(self.value, Exception):
             raise self.value
         return self.value
@@ -114,10 +115,10 @@ class Source:
     def without_tape(self) -> Source:
         """The same, with what the tape would be asked for."""
         try:
-            counts: Any = self.count_saturated()
+            counts = Known(self.count_saturated())
         except ValueError as error:  # the tape is in segments
-            counts = error
-        return replace(self, count_outside=Known(counts))
+            counts = Known(error)
+        return replace(self, count_outside=counts)
 
     @property
     def places(self) -> list[tuple[str, int]]:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+from collections import deque
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -32,17 +34,19 @@ def same(a: Any, b: Any) -> bool:
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, dict):
         return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
+    if isinstance(a, (list, tuple, deque)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, bptt.Trace):
         return same(shown(a), shown(b))
     if is_dataclass(a):
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    if isinstance(a, (str, bytes, bool, int, np.dtype, np.generic, type(None))) or callable(a):
+    if isinstance(a, (str, bytes, bool, int, np.dtype, np.generic, type(None), type)):
         return bool(a == b)
+    if inspect.isroutine(a):
+        return a is b
     if isinstance(a, float):
         return a == b or (a != a and b != b)
-    return same(vars(a), vars(b))
+    return same(sorted(vars(a).items()), sorted(vars(b).items()))
 
 
 def shown(trace: Any) -> list[Any]:
@@ -112,11 +116,11 @@ def kept() -> dict[str, Any]:
         "StepLR": bptt.StepLR(found["SGD"], 2),
         "CosineAnnealing": bptt.CosineAnnealing(found["SGD"], 10),
         "ReduceLROnPlateau": bptt.ReduceLROnPlateau(found["SGD"]),
-        "WarmUp": bptt.WarmUp(bptt.StepLR(found["SGD"], 2), 3),
+        "WarmUp": bptt.WarmUp(found["SGD"], 3),
     }
     found |= schedules
     found["AutoClip"] = clip = bptt.AutoClip()
-    clip(grads.params)
+    bptt.clip_grad_norm(grads.params, clip)
     readout = bptt.Attention(4, seed=0)
     context, *_, attention_tape = readout.forward(np.ones((6, 2, 4), np.float32))
     found |= {

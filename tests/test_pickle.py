@@ -53,7 +53,7 @@ def shown(trace: Any) -> list[Any]:
     """All that a trace shows, also what it reads from the tape."""
     names = ("dh", "dc", "gates", "clipped", "saturated", "vanished_at", "nonfinite", "valid")
     found = [getattr(trace, name) for name in (*names, "norms", "full", "weights")]
-    found += [trace.source.ranges, trace.source.sizes, trace.source.reverse, repr(trace)]
+    found += [trace.source.ranges, trace.source.sizes, repr(trace)]
     plain = trace.full is not None and trace.source.plain_weights
     return [*found, trace.shares if plain else None]
 

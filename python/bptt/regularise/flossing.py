@@ -52,7 +52,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     -------
     Penalty
         Without ``dy`` and ``dstate``: it does not depend on the loss. Sequences of length 0 do not
-        count.
+        count; without any other, all is 0.
 
     Raises
     ------

@@ -43,18 +43,21 @@ def state_names(cell: str) -> tuple[str, ...]:
     return ("h", "c", "i", "o") if cell == "lstm1997" else ("h", "c", "n", "m")[: _states(cell)]
 
 
-def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike) -> tuple[Any, ...]:
+def as_states(
+    caller: str, name: str, value: State, cell: str, dtype: DTypeLike, most: int = 3
+) -> tuple[Any, ...]:
+    """Each of at most so many dimensions."""
     states = _states(cell)
     if value is None:
         return (None,) * max(states, 2)
     if states == 1:
-        return (prepare(as_real(caller, name, value), dtype), None)
+        return (prepare(as_real(caller, name, value, most), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
         names = ", ".join(state_names(cell))
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
-        None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)
+        None if v is None else prepare(as_real(caller, f"{name}[{i}]", v, most), dtype)
         for i, v in enumerate(value)
     )
 
@@ -114,9 +117,9 @@ def source_of(tape: _core.Tape) -> Source:
 
 
 def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
-    if "h" in bounds:
-        return {"h": count_outside(tape.h, bounds["h"])}
     gates = GATES[tape.cell]
+    if not tape.gates:  # a plain RNN: h is the value of its activation
+        return {"h": count_outside(tape.h, bounds["h"])}
     given = [bounds.get(name, (-np.inf, np.inf)) for name in gates]
     counts = tape.count_outside([low for low, _ in given], [high for _, high in given])
     return {name: counts[:, :, k] for k, name in enumerate(gates) if name in bounds}

@@ -36,8 +36,9 @@ def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
-def as_real(caller: str, name: str, value: Any) -> Array:
-    array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, 3)
+def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
+    """Of at most so many dimensions."""
+    array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, most)
     if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
         raise TypeError(
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "

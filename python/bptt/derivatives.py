@@ -28,6 +28,7 @@ Primals = Mapping[str, Any] | Sequence[Any]
 
 # The arguments that have a gradient, in their order.
 NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr", "layer_norm")
+LAYER_STATE = 4  # dimensions: a layer's with one dilation has that of the steps as well
 FUNCTIONS = {
     name: getattr(functional, name) for name in functional.__all__ if "attention" not in name
 }
@@ -250,11 +251,11 @@ def layer_hvp(
     }
     y, final, tape = twin.forward(
         joined(where, "x", x, along.get("x")),
-        joined_state(where, "state", state, along.get("state"), cell),
+        joined_state(where, "state", state, along.get("state"), cell, LAYER_STATE),
         **options,
     )
     dys = cotangent(where, "dy", dy, dy_tangent, y, None)
-    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell)
+    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell, LAYER_STATE)
     values, tangent = parts(tuple(twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut)))
     return LayerGrads(*values), LayerGrads(*tangent)
 

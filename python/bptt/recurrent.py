@@ -341,7 +341,8 @@ class Recurrent(Layer, ABC):
         step_clip : (kind, bound) or (kind, bound, target), optional
             Limit the gradient of the hidden state that each step passes back to the one before:
             ``("value", bound)`` each element, ``("norm", bound)`` each sequence's Euclidean norm.
-            Of another `target`: "c", that of the cell state; "gates", that of the gates' sums.
+            Of another `target`: "c", that of the state c, with what zoneout kept of it; "gates",
+            that of the gates' sums.
         cut : int, optional
             No gradient goes back after every so many steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.

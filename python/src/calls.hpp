@@ -31,6 +31,7 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
+  virtual int gates() const = 0;  // of count_outside
   virtual py::object count_outside(const std::vector<double>& low,
                                    const std::vector<double>& high) const = 0;
   virtual py::object lengths() const = 0;              // (B,), or None: all T
@@ -97,13 +98,14 @@ struct TapeOf : Tape {
     return std::move(out);
   }
 
+  int gates() const override { return plan.read_gates(); }
   // How many of each gate's values are outside, (T, B, gates); all gates, in the order of names.
   py::object count_outside(const std::vector<double>& low,
                            const std::vector<double>& high) const override {
-    const auto gates = static_cast<std::size_t>(plan.read_gates());
-    if (low.size() != gates || high.size() != gates)
+    const auto n = static_cast<std::size_t>(gates());
+    if (low.size() != n || high.size() != n)
       throw std::invalid_argument("count_outside: expected two bounds for each gate");
-    auto counts = make<double, 3>({dims[0], dims[1], plan.read_gates()});
+    auto counts = make<double, 3>({dims[0], dims[1], gates()});
     plan.count_outside(buffer.get(), low.data(), high.data(), counts.mutable_data());
     return std::move(counts);
   }

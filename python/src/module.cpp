@@ -193,7 +193,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                              [](const Tape& t) { return py::object(t.arguments[options]); })
       .def_property_readonly("lengths", &Tape::lengths)
       .def_readonly("nbytes", &Tape::bytes)
+      .def_property_readonly("gates", &Tape::gates)
       .def("count_outside", &Tape::count_outside)
+      .def("__reduce_ex__",
+           [](const Tape& t, int) -> py::object {
+             throw py::type_error("the tape of " + t.cell +
+                                  " holds memory of the core and cannot be pickled or copied: call "
+                                  "forward again");
+           })
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })

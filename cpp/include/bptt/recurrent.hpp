@@ -87,7 +87,7 @@ class Plan {
   int gates() const, states() const;
   std::vector<std::ptrdiff_t> lengths() const;  // [B], or empty: all T
   bool has_apart() const, has_inner() const;  // of Trace
-  int read_gates() const;                     // so many of names() are gates
+  int read_gates() const;                     // of count_outside()
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
@@ -114,8 +114,9 @@ class Plan {
   // std::invalid_argument when the tape was kept in segments (Spec::checkpoint).
   void read(const void* tape, int which, T* out) const;
 
-  // How many values of each gate, those of names() but the states, are below low[gate] or above
-  // high[gate] at each step: counts [T, B, gates]; throws as read() does.
+  // How many values of each gate's activation are below low[gate] or above high[gate] at each step:
+  // counts [T, B, gates], the gates as in names(); throws as read() does. A plain RNN has none: its
+  // activation's value is h; with options it has one, which has no name.
   void count_outside(const void* tape, const double* low, const double* high, double* counts) const;
 
  private:

@@ -65,4 +65,12 @@ struct Slstm {
     v[0] = times_exp(V(1), k[0] - e.m), v[1] = minimum(V(1), times_exp(V(1), e.kept - e.m));
     v[2] = k[2], v[3] = k[3];
   }
+
+  // The exponential of i has no end, and stands for itself; f is a sigmoid before it is stabilised.
+  template <class V>
+  static void activated(const Options&, const V*, const V* k, const V*, V* v) {
+    v[0] = k[0], v[1] = sigmoid(k[1]), v[2] = k[2], v[3] = k[3];
+  }
 };
+template <>
+constexpr bool reads_activations<Slstm> = false;

@@ -101,6 +101,7 @@ struct Backward {
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
                   const Forward<P>& forward, T* out, Which which) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
+    const bool mixes_c = Cell::states > 1 && Cell::general && tracer.mixes_c();
     const T* saved =
         forward.values.saved +
         ((first - forward.states.segment_row) * blocks + j * rows.count[t]) * Cell::saved * L;
@@ -116,6 +117,8 @@ struct Backward {
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
       if constexpr (!later_h<Cell>)
         tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
+      // Of the state c: by way of h too, unless zoneout mixed c when h was made.
+      if (mixes_c) tracer.take_c(j, first + row, ds[Cell::states > 1]);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (reads_h) s0[0] = load(h + row * d.P + column, used);
@@ -128,7 +131,8 @@ struct Backward {
       BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
-      if constexpr (Cell::states > 1) tracer.take_c(j, first + row, ds[1]);
+      if constexpr (Cell::states > 1)
+        if (!mixes_c) tracer.take_c(j, first + row, ds[1]);
       if constexpr (Cell::general) {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];

@@ -127,6 +127,7 @@ struct Tracer {
   template <class... Args>
   BPTT_INLINE explicit Tracer(const Args&...) {}
   static constexpr bool on() { return false; }
+  static constexpr bool mixes_c() { return false; }
   template <class... Args>
   BPTT_INLINE void take_h(const Args&...) const {}
   template <class... Args>

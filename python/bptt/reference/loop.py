@@ -31,6 +31,7 @@ class Tape(NamedTuple):
     queues: list[Queues]  # before each processed step, and the final ones
     saved: list[Saved]  # per processed step, by name
     y: Array
+    reverse: bool
 
 
 # --- queues
@@ -83,6 +84,11 @@ def zones(net: Network, t: int, old: States) -> list[Any]:
 def times(z: Any, a: Array) -> Array:
     """z a, and 0 where z is 0, even if a is not finite."""
     return np.asarray(z * np.where(z == 0, 0, a))
+
+
+def keeps(z: Any) -> bool:
+    """Does anything stay?"""
+    return z is not None and (np.ndim(z) > 0 or z != 0)
 
 
 def old_part(z: Any, a: Array) -> Any:
@@ -149,7 +155,7 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y.copy())
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y.copy(), reverse)
 
 
 # --- backward
@@ -180,11 +186,11 @@ def retreat(
     old = before(net, queues)
     z = zones(net, t, old)
     made = [new_part(keep, d) for keep, d in zip(z, ds)]
-    passed, grads = step_grad(
-        net, tape.x[t], old, tape.saved[n], made, on, step_clip
-    )
+    passed, grads = step_grad(net, tape.x[t], old, tape.saved[n], made, on, step_clip)
     passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
     grads["seen"]["dh"] = ds[0]
+    if len(ds) > 1 and keeps(z[1]):  # h is made of c before it is mixed
+        grads["seen"]["dc"] = ds[1]
     for k, target in zip(range(len(passed)), ("h", "c")):
         whole, passed[k] = passed[k], clip_step(passed[k], clip_of(step_clip, target))
         grads["seen"]["clipped"] = grads["seen"]["clipped"] | changed(whole, passed[k])

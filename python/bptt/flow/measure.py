@@ -70,6 +70,11 @@ class Curve:
         return float(self.tops[1]) if len(self.tops) > 1 else math.nan
 
     @property
+    def lag(self) -> int:
+        """The lag of the largest norm that is its `level`."""
+        return (1 + int(np.argmax(self.norms[1 : 1 + self.period]))) * self.every
+
+    @property
     def safe(self) -> float:
         """Smaller norms suffer from subnormal numbers, which have fewer digits."""
         limits = np.finfo(self.dtype)
@@ -154,6 +159,8 @@ class CellFlow:
     saturated : dict of str to ndarray, shape (T,)
         Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
         NaN where no sequence has the step.
+    ranges : dict of str to str
+        The activation of each gate.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
     radius, bound : float or None
@@ -175,6 +182,7 @@ class CellFlow:
     first: float
     share: Array
     saturated: dict[str, Array]
+    ranges: dict[str, str]
     retained: float | None
     radius: float | None
     bound: float | None
@@ -199,6 +207,10 @@ class CellFlow:
     def curve(self) -> Curve:
         """That of `state`."""
         return self.curves[self.state]
+
+    def turns_off(self, gate: str) -> bool:
+        """Has the gate one end, where it is off, in place of two?"""
+        return self.ranges[gate] in ("relu", "leaky_relu")
 
     def saturation(self, gate: str) -> float:
         """Mean of `saturated` over the steps of all sequences."""
@@ -338,6 +350,7 @@ def measure(
                 first=_first(trace),
                 share=_share_by_lag(trace),
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
+                ranges=trace.source.ranges,
                 retained=_retained(layer, tape.cells[k], trace.valid),
                 radius=radius,
                 bound=bound,

@@ -18,7 +18,7 @@ from ..grads import Array
 from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
-from .measure import CellFlow, at_ends, measure, unit_vectors
+from .measure import CellFlow, at_ends, measure, norm, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
@@ -212,7 +212,7 @@ def gradient_flow(
         cells=cells,
         verdicts=tuple(text for _, text in judged),
         advice=advise(study),
-        norms={k: float(np.linalg.norm(g.astype(np.float64))) for k, g in grads.params.items()},
+        norms={k: norm(g) for k, g in grads.params.items()},
         value=value,
         loss=words,
         model=repr(layer).splitlines()[0],
@@ -250,9 +250,9 @@ def _loss(
         parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
     words = {
-        "last": "on the last step: L = sum of <u_b, h_b> over sequences b, with random unit vectors"
+        "last": "on the last step, L = sum of <u_b, h_b> over sequences b, with random unit vectors"
         f" u_b (seed {seed})",
-        "every": "on every step: L = sum of <u_b, h_tb> over steps and sequences b, with random "
+        "every": "on every step, L = sum of <u_b, h_tb> over steps and sequences b, with random "
         f"unit vectors u_b (seed {seed})",
     }[loss]
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient

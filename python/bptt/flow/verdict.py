@@ -51,24 +51,24 @@ def judge(cell: CellFlow) -> tuple[str, str]:
         return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
-    kind = kind_of(curve)
-    if kind == "too short":
+    if len(curve.tops) < SHORTEST:
         skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
         steps = f"{counted(curve.reach + 1, 'step')}{skip}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if kind == "dead":
+    if died(curve):
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
         return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
-    if kind == "exploding":
-        size = f"to {number(curve.growth)} times its size at lag 1"
+    if course(curve) == "exploding":
+        size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return "exploding", f"exploding: {_speed(curve)}, {size}"
-    if kind == "vanishing":
+    if course(curve) == "vanishing":
         return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
     kept = curve.tops[1:] / curve.level
+    least, most = number(float(kept.min())), number(float(kept.max()))
     return "healthy", (
-        f"healthy: over {curve.reach + 1} steps the gradient stays between "
-        f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
+        f"healthy: over {curve.reach + 1} steps the gradient stays between {least} and {most} of "
+        f"its size at lag {curve.lag}"
     )
 
 

@@ -107,10 +107,12 @@ class Curve:
     @cached_property
     def horizon(self) -> float:
         """The lag at which it is down to 1 % of its `level`; inf if it never is."""
-        if len(self.tops) < 2:
-            return math.inf
-        after = np.concatenate([[1.0], self.tops[1:]])  # what is at lag 0 does not matter
-        return self.every * float(memory_horizon(after, reverse=True))
+        if len(self.tops) < 2 or self.level == 0:
+            return 0.0 if self.level == 0 else math.inf
+        with np.errstate(all="ignore"):
+            after = self.tops / self.level  # 1 % of a subnormal number may be none
+            after[0] = 1  # what is there at lag 0 does not matter
+            return self.every * float(memory_horizon(after, reverse=True))
 
     @cached_property
     def growth(self) -> float:

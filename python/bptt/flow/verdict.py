@@ -26,9 +26,10 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def counted(n: int, thing: str) -> str:
-    """As "1 step" and "2 steps"."""
-    return f"{number(n)} {thing}{'s' * (n != 1)}"
+def counted(n: float, thing: str) -> str:
+    """As "1 step" and "2.5 steps"."""
+    text = number(n)
+    return f"{text} {thing}{'s' * (text != '1')}"
 
 
 def percent(share: float) -> str:
@@ -67,8 +68,8 @@ def judge(cell: CellFlow) -> tuple[str, str]:
     kept = curve.tops[1:] / curve.level
     least, most = number(float(kept.min())), number(float(kept.max()))
     return "healthy", (
-        f"healthy: over {curve.reach + 1} steps the gradient stays between {least} and {most} of "
-        f"its size at lag {curve.lag}"
+        f"healthy: over {counted(curve.reach + 1, 'step')} the gradient stays between {least} and "
+        f"{most} of its size at lag {curve.lag}"
     )
 
 
@@ -101,21 +102,21 @@ def _speed(curve: Curve) -> str:
     if course(curve) == "exploding":
         steps = float(curve.peak)
         happened = math.log10(curve.growth)
-        words = f"the gradient grows for {number(steps)} steps"
+        words = f"the gradient grows for {counted(steps, 'step')}"
     else:
         steps, happened = curve.horizon, -2.0
-        words = f"the gradient is down to 1 % after {number(steps)} steps"
+        words = f"the gradient is down to 1 % after {counted(steps, 'step')}"
     explained = steps * math.log10(curve.factor) if curve.factor > 0 else math.nan
     if not 0.5 < explained / happened < 2:
         return words
     moves = "grows" if happened > 0 else "loses"
-    return f"the gradient {moves} 10x every {number(curve.tenfold)} steps"
+    return f"the gradient {moves} 10x every {counted(curve.tenfold, 'step')}"
 
 
 def _before(cell: CellFlow, lag: float) -> str:
     """The steps that are more than `lag` steps before the end, in the array's own index."""
     if cell.ragged:
-        return f"more than {number(math.floor(lag))} steps before the end of a sequence"
+        return f"more than {counted(math.floor(lag), 'step')} before the end of a sequence"
     if cell.reverse:
         return f"after t = {math.floor(lag)}"
     return f"before t = {len(cell.dh) - 1 - math.floor(lag)}"

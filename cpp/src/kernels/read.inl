@@ -60,11 +60,12 @@ void count_outside(const BackwardCall<typename P::T>& call, const double* low, c
   constexpr int gates = P::Cell::values;
   each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
     const Index used = used_lanes<T>(j, call.dims.H);
-    const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
+    const Vec<T> zero(0), one(1);
     BPTT_UNROLL for (int k = 0; k < gates; ++k) {
-      const Native<T> value = v[k].v, least = broadcast(T(low[k])), most = broadcast(T(high[k]));
+      const Vec<T> ones = select_nonpositive(v[k] - Vec<T>(high[k]), zero, one) +
+                          select_nonpositive(Vec<T>(low[k]) - v[k], zero, one);
       T lane[lanes<T>];
-      store(lane, (value < least) | (value > most) ? one : zero);  // NaN is not outside
+      store(lane, ones.v);
       const T sum = sum_of_lanes<T>(load(lane, used));
       counts[row * gates + k] += static_cast<double>(sum);
     }

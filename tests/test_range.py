@@ -15,7 +15,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.reference.cells import ACTIVATIONS, normalised
+from bptt.reference.cells import ACTIVATIONS
 from cases import TOLERANCE
 from recurrences import CASES, Call, Case, call, results
 from test_recurrences import cast
@@ -74,7 +74,9 @@ def rounded(c: Call, seed: int) -> Call:
     def moved(a: Any) -> Any:
         if isinstance(a, tuple):
             return tuple(moved(part) for part in a)
-        return None if a is None else a * (1 + unit * rng.uniform(-1, 1, a.shape).astype("longdouble"))
+        return (
+            None if a is None else a * (1 + unit * rng.uniform(-1, 1, a.shape).astype("longdouble"))
+        )
 
     return c._replace(arrays={name: moved(a) for name, a in c.arrays.items()})
 
@@ -84,7 +86,9 @@ def exact(c: Call) -> dict[str, Any]:
         return results(cast(c, "longdouble"))
 
 
-def check(got: dict[str, Any], want: dict[str, Any], near: list[dict[str, Any]], dtype: str) -> None:
+def check(
+    got: dict[str, Any], want: dict[str, Any], near: list[dict[str, Any]], dtype: str
+) -> None:
     assert got.keys() == want.keys()
     largest = np.finfo(dtype).max / 64
     for name, value in want.items():

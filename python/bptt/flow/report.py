@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_count
+from .._convert import as_array, as_count
 from .._files import Path, write_file
 from .._sequences import as_lengths, time_major
 from ..grads import Array
 from ..recurrent import Recurrent
 from .advice import Advice, advise
-from .measure import CellFlow, at_ends, measure, unit_vectors
-from .models import layer_of, to_numpy
+from .measure import CellFlow, at_ends, measure, norm, unit_vectors
+from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
 from .verdict import KINDS, judge
@@ -158,7 +158,8 @@ def gradient_flow(
         returns the loss and its gradient, as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
     seed : int, optional
-        Of the random vectors.
+        Of the random vectors, and of the masks where a module of PyTorch with dropout is in
+        training; a layer of bptt draws the masks of its own next call.
 
     Returns
     -------
@@ -186,8 +187,8 @@ def gradient_flow(
     'vanishing'
     """
     where = "gradient_flow"
-    layer = copy.deepcopy(layer_of(model))  # the n-th call of forward draws the n-th masks
     seed = as_count(where, "seed", seed, 0)
+    layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
     given = _batch(layer, to_numpy(x))
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
     all_lengths = as_lengths(where, to_numpy(lengths), T, B)
@@ -209,7 +210,7 @@ def gradient_flow(
         cells=cells,
         verdicts=tuple(text for _, text in judged),
         advice=advise(study),
-        norms={k: float(np.linalg.norm(g.astype(np.float64))) for k, g in grads.params.items()},
+        norms={k: norm(g) for k, g in grads.params.items()},
         value=value,
         loss=words,
         model=repr(layer).splitlines()[0],
@@ -220,7 +221,7 @@ def gradient_flow(
 
 def _batch(layer: Recurrent, x: Any) -> Array:
     """x with an axis for the batch."""
-    array = np.asarray(x)
+    array = as_array("gradient_flow", "x", x)
     return array if array.ndim != 2 else np.expand_dims(array, 0 if layer.batch_first else 1)
 
 
@@ -247,9 +248,9 @@ def _loss(
         parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
     words = {
-        "last": "on the last step: L = sum of <u_b, h_b> over sequences b, with random unit vectors"
+        "last": "on the last step, L = sum of <u_b, h_b> over sequences b, with random unit vectors"
         f" u_b (seed {seed})",
-        "every": "on every step: L = sum of <u_b, h_tb> over steps and sequences b, with random "
+        "every": "on every step, L = sum of <u_b, h_tb> over steps and sequences b, with random "
         f"unit vectors u_b (seed {seed})",
     }[loss]
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient

@@ -131,7 +131,10 @@ def _array(path: str) -> Array:
             raise ValueError(f"{shown} {what}, expected one array: .npy, or a table in .csv")
         content = file.read()
     try:
-        return ARRAYS[kind](content)
+        array = ARRAYS[kind](content)
+        if array.dtype.kind not in "biuf":
+            raise Unreadable(f"has dtype {array.dtype}, expected real numbers")
+        return array
     except Unreadable as error:
         raise ValueError(f"{shown} {error}") from None
     except MemoryError:

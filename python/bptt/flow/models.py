@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
+from .._files import naming
 from .._words import brief, some
 from ..grads import Array
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
@@ -96,7 +97,9 @@ def layer_of(
     """
     where = "layer_of"
     if isinstance(model, (str, os.PathLike)):
-        return _of_arrays(where, io.load(model), name, cell, options)
+        arrays = io.load(model)
+        with naming(model):
+            return _of_arrays(where, arrays, name, cell, options)
     if isinstance(model, Mapping):
         return _of_arrays(where, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES

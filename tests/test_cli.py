@@ -105,6 +105,9 @@ def test_commands_are_modules(monkeypatch, capsys):
         (KeyboardInterrupt(), 130, "bptt: interrupted\n"),
         (ValueError("bench: n is 3, expected 4"), 2, "bptt: bench: n is 3, expected 4\n"),
         (FileNotFoundError(2, "No such file", "x"), 2, "bptt: [Errno 2] No such file: 'x'\n"),
+        (ValueError("two\nlines, \x1b[31m"), 2, "bptt: two\\nlines, \\x1b[31m\n"),
+        (MemoryError(), 2, "bptt: out of memory\n"),
+        (MemoryError("Unable to allocate"), 2, "bptt: out of memory: Unable to allocate\n"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, capsys, error, code, stderr):
@@ -115,6 +118,47 @@ def test_errors_are_one_line(monkeypatch, capsys, error, code, stderr):
     monkeypatch.setitem(sys.modules, "bptt.bench", module)
     assert cli.main(["bench"]) == code
     assert capsys.readouterr().err == stderr
+
+
+BROKEN = {  # what is done to the streams, the exit code, and what standard error and output say
+    ">&-": (2, "bptt: standard output is closed, expected a place for what is printed\n", ""),
+    "2>&-": (0, "", "isa"),
+    ">&- 2>&-": (2, "", ""),
+    "> /dev/full": (2, "bptt: [Errno 28] No space left on device\n", ""),
+    "> /dev/full 2>&-": (2, "", ""),
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs such a device and a shell")
+@pytest.mark.parametrize("streams", BROKEN)
+def test_streams_that_take_nothing(streams):
+    code, error, output = BROKEN[streams]
+    done = subprocess.run(
+        f'"{sys.executable}" -m bptt info {streams}',
+        shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, error)
+    assert output in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a shell")
+def test_an_error_does_not_go_to_the_output():
+    done = subprocess.run(
+        f'"{sys.executable}" -m bptt flow none --data none 2>&-',
+        shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_a_name_that_the_output_cannot_show_is_escaped(monkeypatch, tmp_path):
+    module = "import sys, types; sys.modules['bptt.bench'] = types.SimpleNamespace("
+    module += "add_arguments=lambda p: None, run=lambda a: print('\\udcff \\u00e9'));"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{module} from bptt.cli import main; sys.exit(main(['bench']))"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\udcff \\xe9\n", b"")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closed pipes are reported differently elsewhere")

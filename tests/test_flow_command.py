@@ -140,6 +140,88 @@ def test_a_layer_states_its_own():
         layer_of(LAYERS["rnn"](), cell="rnn")
 
 
+# --- what x is ------------------------------------------------------------------------------------
+
+
+def test_the_reading_of_x_is_stated_where_the_model_cannot_tell_it():
+    layer = LAYERS["gru"]()
+    first = X.swapaxes(0, 1)
+    for model, x, reading in (
+        (layer, X, ""),
+        (layer.parameters, X, "x of shape (30, 3, 4) is read as (T, B, I); batch_first reads (B,"),
+        (layer.parameters, X[:, 0], "x of shape (30, 4) is read as (T, I), one sequence"),
+    ):
+        report = bptt.gradient_flow(model, x)
+        assert report.reading.startswith(reading)
+        assert bool(report.reading) == bool(reading)
+        assert (reading in str(report).splitlines()[1]) or not reading
+        assert (reading in report._repr_html_()) or not reading
+    # The same numbers in the other order are other sequences: nothing but the reading tells it.
+    swapped = bptt.gradient_flow(layer.parameters, first)
+    assert len(swapped.lengths) == 30
+    assert "(3, 30, 4) is read as (T, B, I)" in str(swapped)
+
+
+def test_lengths_that_fit_the_other_reading_alone_are_refused():
+    layer = LAYERS["gru"]()
+    message = (
+        "gradient_flow: lengths has shape (3,), expected (B,) = (30,), as x of shape (3, 30, 4) is "
+        "read as (T, B, I); batch_first reads (B, T, I)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bptt.gradient_flow(layer.parameters, X.swapaxes(0, 1), lengths=[30, 10, 20])
+
+
+IDS = np.arange(1600).reshape(50, 32) % 4
+HINT = "; ids become features by bptt.Embedding or one-hot rows"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "x", "options", "message"),
+    [
+        (4, IDS, {}, "x has shape (50, 32), expected (T, B, 4) or (T, 4)" + HINT),
+        (4, IDS.tolist(), {}, "x has shape (50, 32), expected (T, B, 4) or (T, 4)" + HINT),
+        (4, IDS.astype(float), {}, "x has shape (50, 32), expected (T, B, 4) or (T, 4)"),
+        (4, IDS, {"batch_first": True}, "x has shape (50, 32), expected (B, T, 4) or (T, 4)"),
+        (32, IDS, {}, "x has whole numbers in two axes, (50, 32), which may be (T, I) or ids"),
+        (
+            4,
+            IDS[..., None],
+            {},
+            "x has shape (50, 32, 1), expected (T, B, input_size)",
+        ),
+        (4, IDS[0], {}, "x has shape (32,), expected (T, B, input_size) = (T, B, 4)" + HINT),
+    ],
+)
+def test_a_message_shows_the_shape_that_was_given(inputs, x, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        bptt.gradient_flow(bptt.GRU(inputs, 3, **options), x)
+    assert str(caught.value).endswith(HINT) == (np.asarray(x).dtype.kind == "i")
+
+
+def test_whole_numbers_that_can_be_nothing_else_are_features():
+    gru = bptt.GRU(4, 3, dtype="float64", seed=0)
+    x = np.arange(2 * 9 * 4).reshape(9, 2, 4)
+    ours, floats = bptt.gradient_flow(gru, x), bptt.gradient_flow(gru, x.astype(float))
+    assert str(ours) == str(floats)
+
+
+def test_a_gradient_of_another_shape_is_shown_as_given():
+    message = "gradient_flow: dy has shape (30, 4), expected (T, B, 6) or (T, 6)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bptt.gradient_flow(LAYERS["gru"](), X[:, 0], dy=X[:, 0])
+
+
+def test_layers_and_streams_hint_at_embeddings():
+    layer = bptt.GRU(4, 3)
+    for call in (lambda: layer(IDS), lambda: layer.forward(IDS), lambda: layer.stream(32).step(IDS[0]),
+                 lambda: layer.stream(32).process(IDS)):  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(HINT)):
+            call()
+    with pytest.raises(ValueError, match=r"= \(T, B, 4\)$"):
+        layer(IDS.astype(float))
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -149,7 +231,8 @@ def test_from_end_to_end(files):
     args = (files / "model.npz", "--data", files / "x.npy", "--html", page, "--plot", picture)
     done = flow(*args)
     assert (done.returncode, done.stderr) == (0, "")
-    report = bptt.gradient_flow(LAYERS["rnn"](), X)
+    report = bptt.gradient_flow(LAYERS["rnn"]().parameters, X)
+    assert "x of shape (30, 3, 4) is read as (T, B, I); batch_first" in str(report)
     assert done.stdout == f"{report}\n"
     assert page.read_text("utf-8").startswith("<!doctype html>")
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -168,7 +251,53 @@ def test_options_reach_the_report(files):
     layer = layer_of(LAYERS["rnn"]().parameters, activation="relu")
     report = bptt.gradient_flow(layer, X, loss="every", lengths=[30, 10, 20], seed=3)
     text = str(report).replace("RNN(4, 6, a", "RNN(4, 6, batch_first=True, a")
+    text = text.replace("Loss", "x of shape (3, 30, 4) is read as (B, T, I)\nLoss", 1)
     assert done.stdout.split() == f"{text}\n".split()
+
+
+TABLES = {
+    "commas.csv": "{a},{b}\n", "semicolons.csv": "{a};{b}\n", "tabs.tsv": "{a}\t{b}\n",
+    "quotes.CSV": '"{a}" , "{b}"\r\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("head", [False, True])
+def test_data_from_a_table(tmp_path, name, head, capsys):
+    layer = bptt.LSTM(2, 3, seed=0)
+    bptt.save(tmp_path / "m.npz", layer.parameters)
+    x = np.random.default_rng(0).standard_normal((12, 2)).round(3)
+    line = TABLES[name]
+    text = line.format(a="first", b="second") * head
+    text += "".join(line.format(a=a, b=b) for a, b in x) + "\n"
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" * head + text.encode())
+    (tmp_path / "lengths.csv").write_text("length\n9\n")
+    from bptt.cli import main
+
+    args = ["flow", str(tmp_path / "m.npz"), "--data", str(tmp_path / name)]
+    assert main([*args, "--lengths", str(tmp_path / "lengths.csv")]) == 0
+    report = bptt.gradient_flow(layer.parameters, x, lengths=[9])
+    assert capsys.readouterr().out == f"{report}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has no row of numbers, expected one for each step"),
+        ("a,b\n", "has no row of numbers, expected one for each step"),
+        ("a,b,c,d\n1,2,3,4\n1,2,3\n", "has 3 columns in line 3, expected 4"),
+        ("1,2,3,4\n\n1,2,x,4\n", "has 'x' in line 3, column 3, expected a number"),
+        ("1,2,,4\n", "has '' in line 1, column 3, expected a number"),
+        ("1,5;2,5;3;4\n", "has '1,5' in line 1, column 1, expected a number"),
+        ("1,2,3\n", "x has shape (1, 3), expected (T, B, 4) or (T, 4)"),
+    ],
+)
+def test_a_table_that_is_none(files, text, words, capsys):
+    (files / "x.csv").write_text(text)
+    from bptt.cli import main
+
+    assert main(["flow", str(files / "model.npz"), "--data", str(files / "x.csv")]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_safetensors(files):

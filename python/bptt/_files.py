@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from ._words import printable
@@ -18,6 +18,7 @@ __all__ = [
     "as_path",
     "check_target",
     "mark",
+    "naming",
     "open_file",
     "write_atomically",
     "write_file",
@@ -60,6 +61,19 @@ def open_file(where: str, path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise ValueError(f"{where}: {printable(name)} is no regular file, expected one")
     return open(name, "rb")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the name of a file to errors on what it holds."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        shown = printable(os.fsdecode(path))
+        if shown in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} (in {shown})") from error
 
 
 def check_target(

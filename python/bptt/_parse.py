@@ -133,12 +133,16 @@ def parse_npy(content: bytes) -> Array:
     """One array, whose header is held against the bytes that are there before any are taken."""
     file = BytesIO(content)
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # (3, 0) is for the names of structures
-        raise ValueError(f"it has version {version} of the npy format, expected 1.0 or 2.0")
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:  # (3, 0) is for the names of structures
+        raise ValueError(f"it has version {version} of the npy format, expected (1, 0) or (2, 0)")
+    try:
+        shape, fortran, dtype = readers[version](file)
+    except MemoryError:  # of Python's parser, nested too deep
+        raise ValueError("its header is no dict") from None
     if dtype.hasobject:
         raise Unreadable("holds pickled Python objects, which are code, expected numbers")
     if dtype.kind == "V" or not dtype.itemsize:
@@ -243,7 +247,7 @@ def parse_table(content: bytes) -> Array:
     delimiter = next((mark for mark in "\t;" if mark in first), ",")
     rows: list[list[float]] = []
     names = True  # as long as there was no row
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     for row in reader:
         if not any(map(str.strip, row)):
             continue

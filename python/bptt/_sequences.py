@@ -36,8 +36,16 @@ def time_major(
         symbols = ", ".join((*axes, symbol))
         raise ValueError(
             f"{where}: {name} has shape {array.shape}, expected ({symbols}) = ({expected})"
+            + hint_on_ids(name, np.asarray(value))
         )
     return array.swapaxes(0, 1) if swap else array
+
+
+def hint_on_ids(name: str, array: Array) -> str:
+    """What to do with whole numbers in a shape that holds no features."""
+    if name != "x" or array.dtype.kind not in "iu":
+        return ""
+    return "; ids become features by bptt.Embedding or one-hot rows"
 
 
 def as_lengths(where: str, value: ArrayLike | None, T: int, B: int) -> Array | None:

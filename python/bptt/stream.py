@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core
 from ._call import as_bf16, as_count, prepare, state_names
 from ._options import as_options
+from ._sequences import hint_on_ids
 from .dense import as_float, check_shape
 from .functional.slstm import block_diagonal
 from .grads import State
@@ -87,6 +88,7 @@ class Stream:
         if array.shape != self._shape:
             raise ValueError(
                 f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
+                + hint_on_ids("x", np.asarray(x))
             )
         return self.step(np.array(array))
 
@@ -114,6 +116,7 @@ class Stream:
             axes = "(B, T, I)" if self._batch_first else "(T, B, I)"
             raise ValueError(
                 f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
+                + hint_on_ids("x", np.asarray(x))
             )
         y = self._core.process(np.array(array, order="C"))
         return y.swapaxes(0, 1) if self._batch_first else y

@@ -21,7 +21,7 @@ from ..io import load
 from ..nonfinite import check_finite
 from ..recurrent import Recurrent
 
-__all__ = ["HEADER", "as_header", "save_c_header"]
+__all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]
 
 WHERE = "save_c_header"
 START = "/* Weights of "
@@ -134,7 +134,7 @@ def save_c_header(
 def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> bytes:
     """What `save_c_header` writes."""
     arrays, layers = _collect(model)
-    names = _Names(_prefix(path, name))
+    names = _Names(as_prefix(path, name))
     lines = []
     for key, layer in layers.items():
         if isinstance(layer, Layer):  # what weights do not tell, as an activation
@@ -178,7 +178,8 @@ def _identifier(*words: str) -> str:
     return "_".join(re.findall("[A-Za-z0-9]+", " ".join(words)))
 
 
-def _prefix(path: Path, name: str | None) -> str:
+def as_prefix(path: Path, name: str | None) -> str:
+    """The prefix of all names in a header."""
     if name is None:
         name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._activations import ACTIVATIONS
-from .._files import Own, check_target, write_file
+from .._files import check_target, naming, write_file
 from .._masks import is_mask_count
 from .._words import some
 from ..dense import Layer, Linear
 from ..flow.models import LAYERS, layer_of, recurrent_parts
 from ..grads import Array
 from ..io import load
-from .c_header import HEADER, as_header
+from .c_header import HEADER, as_header, as_prefix
 from .rtneural import JSON, as_json, load_rtneural
 
 if TYPE_CHECKING:
@@ -71,25 +71,36 @@ def run(args: argparse.Namespace) -> int:
     from_json = args.model.lower().endswith(".json")
     if from_json and args.json is not None:
         raise ValueError(f"export: {args.model} is RTNeural's already, expected no --json")
-    try:
-        model = _numbered(load_rtneural(args.model)) if from_json else load(args.model)
-        contents: list[tuple[str, str, bytes, Own]] = []
-        if args.c_header is not None:
-            text = as_header(args.c_header, model, args.name, args.cell)
-            contents.append(("--c-header", args.c_header, text, HEADER))
-        if args.json is not None:
-            text = as_json(_layers(model, args.layers, args.cell))
-            contents.append(("--json", args.json, text, JSON))
-    except (TypeError, ImportError) as error:  # of files, not of a program
-        raise ValueError(str(error)) from error
+    outputs = {"--c-header": (args.c_header, HEADER), "--json": (args.json, JSON)}
     targets = [
-        check_target("export", path, own, label, args.force) for label, path, _, own in contents
+        check_target("export", path, own, label, args.force)
+        for label, (path, own) in outputs.items()
+        if path is not None
     ]
     if len(set(targets)) < len(targets):
         raise ValueError("export: --c-header and --json have the same file, expected two")
-    for label, path, content, own in contents:
+    if args.c_header is not None:
+        args.name = as_prefix(args.c_header, args.name)
+    try:
+        model = _numbered(load_rtneural(args.model)) if from_json else load(args.model)
+        with naming(args.model):
+            contents = _contents(args, model)
+    except (TypeError, ImportError) as error:  # of files, not of a program
+        raise ValueError(str(error)) from error
+    for label, content in contents.items():
+        path, own = outputs[label]
         write_file("export", path, content, own, label, args.force)
     return 0
+
+
+def _contents(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, bytes]:
+    """What is to be written, by the option that asks for it."""
+    contents = {}
+    if args.c_header is not None:
+        contents["--c-header"] = as_header(args.c_header, model, args.name, args.cell)
+    if args.json is not None:
+        contents["--json"] = as_json(_layers(model, args.layers, args.cell))
+    return contents
 
 
 def _numbered(layers: list[Layer]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -19,7 +20,7 @@ from .._words import brief, printable
 from ..grads import Array
 from .html import PAGE
 from .models import LAYERS, layer_of
-from .report import FlowReport, gradient_flow
+from .report import FlowReport, gradient_flow, how_read
 
 if TYPE_CHECKING:
     import argparse
@@ -93,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         layer = layer_of(args.model, args.layer, cell=args.cell, **options)
         lengths = None if args.lengths is None else _whole(_array(args.lengths))
-        report = gradient_flow(
-            layer, _array(args.data), loss=args.loss, lengths=lengths, seed=args.seed
-        )
+        data = _array(args.data)
+        report = gradient_flow(layer, data, loss=args.loss, lengths=lengths, seed=args.seed)
     except (TypeError, ImportError) as error:  # of files, not of a program
         raise ValueError(str(error)) from error
+    report = dataclasses.replace(report, reading=how_read(layer, data))
     _print(report)
     if args.html is not None:
         write_file("flow", args.html, report.to_html().encode(), PAGE, "--html", args.force)
@@ -130,7 +131,10 @@ def _array(path: str) -> Array:
             raise ValueError(f"{shown} {what}, expected one array: .npy, or a table in .csv")
         content = file.read()
     try:
-        return ARRAYS[kind](content)
+        array = ARRAYS[kind](content)
+        if array.dtype.kind not in "biuf":
+            raise Unreadable(f"has dtype {array.dtype}, expected real numbers")
+        return array
     except Unreadable as error:
         raise ValueError(f"{shown} {error}") from None
     except MemoryError:

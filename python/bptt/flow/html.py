@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from .._files import mark
-from .text import COLOURS, loss_of, summary, table
+from .text import COLOURS, loss_of, reading, summary, table
 
 if TYPE_CHECKING:
     from .report import FlowReport
@@ -99,6 +99,7 @@ def _body(report: FlowReport, picture: str) -> str:
     return f"""<div class="bptt-flow"><style>{STYLE}</style>
 <h1>Gradient flow</h1>
 <p>{escape(summary(report))}</p>
+{"".join(f"<p>{escape(line)}</p>" for line in reading(report))}
 <p>{escape(loss_of(report))}</p>
 {"".join(_verdict(c.name, v) for c, v in zip(report.cells, report.verdicts))}
 <h2>Advice</h2>

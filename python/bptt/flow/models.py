@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import io
 from .._convert import as_array
+from .._files import naming
 from .._layer_options import NAMES
 from .._words import brief, some
 from ..grads import Array
@@ -102,7 +103,9 @@ def layer_of(
     """
     where = "layer_of"
     if isinstance(model, (str, os.PathLike)):
-        return _of_arrays(where, io.load(model), name, cell, options)
+        arrays = io.load(model)
+        with naming(model):
+            return _of_arrays(where, arrays, name, cell, options)
     if isinstance(model, Mapping):
         return _of_arrays(where, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES

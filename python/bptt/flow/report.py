@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from .._convert import as_array, as_count
 from .._files import Path, write_file
-from .._sequences import as_lengths, time_major
+from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array
 from ..recurrent import Recurrent
 from .advice import Advice, advise
@@ -56,6 +57,8 @@ class FlowReport:
     dtype : numpy.dtype
         What all was computed in: that of the model.
     lengths : ndarray, shape (B,)
+    reading : str
+        How the axes of x were read, if the model came from a file or dict, which cannot tell it.
     """
 
     cells: tuple[CellFlow, ...]
@@ -67,6 +70,7 @@ class FlowReport:
     model: str
     dtype: np.dtype[Any]
     lengths: Array
+    reading: str = ""
 
     @property
     def verdict(self) -> str:
@@ -168,7 +172,8 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        If shapes disagree, or no sequence has a step.
+        If shapes disagree, no sequence has a step, or `x` holds whole numbers in two axes, which
+        may be ids.
     TypeError
         If `model` is of another type, or something is not real numbers.
 
@@ -189,8 +194,11 @@ def gradient_flow(
     where = "gradient_flow"
     seed = as_count(where, "seed", seed, 0)
     layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
-    given = _batch(layer, to_numpy(x))
+    given = _batch(where, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
+    reading = how_read(layer, x)
+    if T != B and np.shape(to_numpy(lengths)) == (T,):
+        raise ValueError(f"{where}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}")
     all_lengths = as_lengths(where, to_numpy(lengths), T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
@@ -216,13 +224,38 @@ def gradient_flow(
         model=repr(layer).splitlines()[0],
         dtype=layer.dtype,
         lengths=ends,
+        reading=reading if isinstance(model, (Mapping, str, os.PathLike)) else "",
     )
 
 
-def _batch(layer: Recurrent, x: Any) -> Array:
-    """x with an axis for the batch."""
-    array = as_array("gradient_flow", "x", x)
-    return array if array.ndim != 2 else np.expand_dims(array, 0 if layer.batch_first else 1)
+def how_read(layer: Recurrent, x: Any) -> str:
+    """How the axes of x are read, which neither shapes nor weights tell."""
+    shape = np.shape(to_numpy(x))
+    if len(shape) == 2:
+        return f"x of shape {shape} is read as (T, I), one sequence"
+    if layer.batch_first:
+        return f"x of shape {shape} is read as (B, T, I)"
+    return f"x of shape {shape} is read as (T, B, I); batch_first reads (B, T, I)"
+
+
+def _batch(where: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
+    """The array with an axis for the batch."""
+    array = as_array(where, name, value)
+    if array.ndim != 2:
+        return array
+    axes = "B, T" if layer.batch_first else "T, B"
+    hint = hint_on_ids(name, array)
+    if array.shape[1] != size:
+        raise ValueError(
+            f"{where}: {name} has shape {array.shape}, expected ({axes}, {size}) or (T, {size})"
+            + hint
+        )
+    if hint:  # both fit
+        raise ValueError(
+            f"{where}: {name} has whole numbers in two axes, {array.shape}, which may be (T, I) or "
+            f"ids, expected ({axes}, {size})" + hint
+        )
+    return np.expand_dims(array, 0 if layer.batch_first else 1)
 
 
 def _loss(
@@ -232,7 +265,7 @@ def _loss(
     if dy is not None:
         if loss != "last":
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(layer, to_numpy(dy))
+        return None, OWN, _batch(where, "dy", layer, to_numpy(dy), y.shape[-1])
     if callable(loss):
         value, gradient = loss(y)
         return float(value), OWN, to_numpy(gradient)

@@ -45,6 +45,10 @@ def loss_of(report: FlowReport) -> str:
     return f"Loss: {report.loss}{value}"
 
 
+def reading(report: FlowReport) -> list[str]:
+    return [report.reading] if report.reading else []
+
+
 def table(report: FlowReport) -> list[tuple[str, list[str]]]:
     """Rows of numbers: what it is, and its value for each layer and direction."""
     cells = report.cells
@@ -102,7 +106,8 @@ def as_text(report: FlowReport) -> str:
     rows = [("", _cell_names(report)), *table(report)]
     first = max(len(name) for name, _ in rows)
     widths = [max(map(len, column)) for column in zip(*(values for _, values in rows))]
-    lines = [*_wrapped("Gradient flow of " + summary(report)), *_wrapped(loss_of(report)), ""]
+    head = ["Gradient flow of " + summary(report), *reading(report), loss_of(report)]
+    lines = [*(line for text in head for line in _wrapped(text)), ""]
     for sentence in _sentences(report):
         lines += _wrapped(sentence)
     lines.append("")
@@ -141,5 +146,5 @@ def as_rich(report: FlowReport) -> Any:
         for i, a in enumerate(report.advice, 1)
     ]
     heading = [text("\nAdvice", style="bold")] if advice else []
-    head = text(f"{summary(report)}\n{loss_of(report)}\n")
+    head = text("\n".join([summary(report), *reading(report), f"{loss_of(report)}\n"]))
     return panel(group(head, *sentences, text(), grid, *heading, *advice), title="Gradient flow")

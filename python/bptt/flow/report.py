@@ -293,5 +293,8 @@ def _entering(layer: Recurrent, gradient: Any, lengths: Array) -> float:
     dy = np.asarray(gradient, np.float64)
     dy = dy.swapaxes(0, 1) if layer.batch_first else dy
     halves = np.split(dy, 1 + layer.bidirectional, axis=-1)
-    norms = np.linalg.norm(np.stack(halves), axis=-1)[:, np.arange(len(dy))[:, None] < lengths]
+    largest = float(np.abs(dy).max(initial=0))
+    scale = largest if 0 < largest < np.inf else 1.0  # squares leave the range before it does
+    norms = scale * np.linalg.norm(np.stack(halves) / scale, axis=-1)
+    norms = norms[:, np.arange(len(dy))[:, None] < lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

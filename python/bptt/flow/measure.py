@@ -16,6 +16,7 @@ from .._tape import RecurrentTape
 from ..forensics import find_nonfinite
 from ..grads import Array
 from ..jacobians import decay_bound, memory_horizon, spectral_radius
+from ..lags import by_lag as by_lag_of_loss
 from ..layers import RNN
 from ..recurrent import Recurrent
 from ..shares import parts_of
@@ -23,6 +24,8 @@ from ..trace import Trace
 
 __all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "rms_by_lag", "unit_vectors"]
 
+NAN = math.nan
+MOST_LAGS = 100  # each takes the time of a backward pass
 RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
 
 
@@ -135,6 +138,11 @@ class CellFlow:
         The first value in this layer and direction that is NaN or infinite.
     ragged : bool
         Do sequences differ in length?
+    at_end : bool
+        Does the loss enter at the last processed step of each sequence only?
+    far : float
+        Share of dL/dW_hh that losses have from steps more than the horizon before them; 0 if the
+        horizon is infinite, NaN where it was not measured.
     """
 
     layer: int
@@ -150,6 +158,8 @@ class CellFlow:
     bound: float | None
     nonfinite: Any
     ragged: bool
+    at_end: bool
+    far: float
 
     @property
     def name(self) -> str:
@@ -172,12 +182,6 @@ class CellFlow:
     def saturation(self, gate: str) -> float:
         """Mean of `saturated` over the steps."""
         return float(np.nanmean(self.saturated[gate]))
-
-    @property
-    def far(self) -> float:
-        """Share of dL/dW_hh from lags beyond the horizon; 0 if it is infinite."""
-        beyond = np.arange(len(self.share)) > self.curve.horizon
-        return float(self.share[beyond].sum())
 
     def tenth(self, last: bool) -> float:
         """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
@@ -261,32 +265,69 @@ def probe(
 
 
 def measure(
-    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], lengths: Array, seed: int
+    layer: Recurrent,
+    tape: RecurrentTape,
+    traces: Sequence[Trace],
+    dys: Sequence[Array],
+    lengths: Array,
+    seed: int,
 ) -> tuple[CellFlow, ...]:
-    """The numbers of each layer and direction, from the full traces of the loss."""
+    """The numbers of each layer and direction, from the full traces of the loss.
+
+    `dys` are the gradients of the loss, (T, B, width), that enter each direction of the top layer.
+    """
     cells = []
+    at_end = all(_at_end(dy, lengths, r == 1) for r, dy in enumerate(dys))
     inside = np.arange(tape.shape[0])[:, None] < lengths
     for k, trace in enumerate(traces):
         radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
+        curves = probe(layer, tape, lengths, k, seed)
+        horizon = curves["c" if "c" in curves else "h"].horizon
+        share = _share_by_lag(trace, lengths, bool(reverse))
+        if at_end:
+            far = float(share[np.arange(len(share)) > horizon].sum())
+        else:  # what enters a layer below the top has come a way of its own
+            far = _far(tape.cells[k], dys[reverse], horizon) if k >= len(traces) - len(dys) else NAN
         cells.append(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
                 cell=layer._cell.name,
-                curves=probe(layer, tape, lengths, k, seed),
+                curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
                 first=_first(trace.dh_by_sequence, lengths, reverse == 1),
-                share=_share_by_lag(trace, lengths, bool(reverse)),
+                share=share,
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
                 retained=_retained(layer, tape.cells[k], inside),
                 radius=radius,
                 bound=bound,
                 nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
+                at_end=at_end,
+                far=far,
             )
         )
     return tuple(cells)
+
+
+def _at_end(dy: Array, lengths: Array, reverse: bool) -> bool:
+    """Does it enter at each sequence's last processed step only?"""
+    t, b = np.nonzero((np.arange(len(dy))[:, None] < lengths) & dy.any(-1))
+    return bool((t == (0 if reverse else lengths[b] - 1)).all())
+
+
+def _far(tape: Any, dy: Array, horizon: float) -> float:
+    """Share of dL/dW_hh from lags beyond the horizon, counted from each step's own loss."""
+    if horizon == math.inf:
+        return 0.0
+    if horizon > MOST_LAGS:
+        return NAN
+    try:
+        near = by_lag_of_loss(tape, dy, max_lag=math.floor(horizon)).w_hh.share
+    except ValueError:  # a cell whose steps depend on more than the state before
+        return NAN
+    return 1 - float(near.sum())
 
 
 def _first(norms: Array, lengths: Array, reverse: bool) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .measure import CellFlow, Curve
 
-__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place"]
+__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place", "reaches"]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
@@ -40,8 +40,8 @@ def place(nonfinite: Any, cell: CellFlow) -> str:
     )
 
 
-def judge(cell: CellFlow) -> tuple[str, str]:
-    """One of `KINDS`, and a sentence that begins with it."""
+def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
+    """One of `KINDS`, and a sentence that begins with it; the task needs so many inputs."""
     curve = cell.curve
     if cell.nonfinite is not None:
         return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
@@ -52,27 +52,59 @@ def judge(cell: CellFlow) -> tuple[str, str]:
     if len(curve.norms) < SHORTEST:
         steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if died(curve):
+    if died(curve) and not reaches(curve.zero_from or 0, needs):
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
         return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
-    if course(curve) == "exploding":
+    kind = course(curve, needs)
+    if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag 1"
-        return "exploding", f"exploding: {_speed(curve)}, {size}"
-    if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
+        return kind, f"exploding: {_speed(curve)}, {size}"
+    if kind == "vanishing":
+        details = f"{_speed(curve)}{_underflow(cell)}{_share(cell)}"
+        return kind, f"vanishing: {details}; {_fault(curve, needs)}"
+    return kind, f"healthy: {_kept(curve)}{_beyond(curve, needs)}"
+
+
+def course(curve: Curve, needs: int | None = None) -> str:
+    """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?
+
+    If the task `needs` so many inputs, over these.
+    """
+    if curve.growth > EXPLODED:
+        return "exploding"
+    faded = curve.horizon < curve.reach and not reaches(curve.horizon, needs)
+    return "vanishing" if faded else "healthy"
+
+
+def reaches(lag: float, needs: int | None) -> bool:
+    """Does the task need nothing further back? The first of n inputs has the lag n - 1."""
+    return needs is not None and lag >= needs - 1
+
+
+def _fault(curve: Curve, needs: int | None) -> str:
+    if needs is not None:
+        return f"the task needs {needs}"
+    return f"a fault if the task needs more than {number(math.floor(curve.horizon) + 1)} steps"
+
+
+def _kept(curve: Curve) -> str:
+    if curve.horizon < curve.reach:
+        return _speed(curve)
     kept = curve.norms[1:] / curve.norms[1]
-    return "healthy", (
-        f"healthy: over {curve.reach + 1} steps the gradient stays between "
+    return (
+        f"over {curve.reach + 1} steps the gradient stays between "
         f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
     )
 
 
-def course(curve: Curve) -> str:
-    """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?"""
-    if curve.growth > EXPLODED:
-        return "exploding"
-    return "vanishing" if curve.horizon < curve.reach else "healthy"
+def _beyond(curve: Curve, needs: int | None) -> str:
+    """What the need makes of it, where that is not plain."""
+    if needs is None:
+        return ""
+    if needs > curve.reach + 1:
+        return f"; the task needs {needs}, which takes a batch of longer sequences to see"
+    return f"; the task needs {needs}" if curve.horizon < curve.reach else ""
 
 
 def died(curve: Curve) -> bool:
@@ -100,6 +132,8 @@ def _speed(curve: Curve) -> str:
 
 def _before(cell: CellFlow, lag: float) -> str:
     """The steps that are more than `lag` steps before the end, in the array's own index."""
+    if not cell.at_end:
+        return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
         return f"more than {number(math.floor(lag))} steps before the end of a sequence"
     if cell.reverse:
@@ -111,9 +145,8 @@ def _share(cell: CellFlow) -> str:
     if math.isnan(cell.far):
         return ""
     horizon = cell.curve.horizon
-    steps = (
-        f"lags above {math.floor(horizon)}" if cell.ragged else f"steps {_before(cell, horizon)}"
-    )
+    by_lag = cell.ragged or not cell.at_end
+    steps = f"lags above {math.floor(horizon)}" if by_lag else f"steps {_before(cell, horizon)}"
     return f"; {steps} contribute {percent(cell.far)} of dL/dW_hh"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..grads import Array
 from ..layers import RNN, SLSTM
 from .measure import RETAINS, CellFlow, Curve
 from .starts import Change, Study, Trial, is_new, try_starts

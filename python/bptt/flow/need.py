@@ -58,10 +58,8 @@ class NeededMemory:
         shown = ", ".join(f"{number(kept[k])} with {k}" for k in dict.fromkeys((1, self.steps, T)))
         if self.learnt:
             return f"NeededMemory({self.steps} of {T} inputs: loss {shown})"
-        return (
-            f"NeededMemory(unknown: loss {shown} inputs, and {number(self.constant or 0)} by always "
-            "answering the same)"
-        )
+        same = number(self.constant or 0)
+        return f"NeededMemory(unknown: loss {shown}, and {same} by always answering the same)"
 
 
 def needed_memory(

@@ -30,6 +30,16 @@ def test_code_on_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
 
 
+def test_the_first_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends far below its baseline, which it prints, in about twenty lines."""
+    block = re.findall(r"^```python\n(.*?)^```", PAGES[0].read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
+    names: dict[str, float] = {}
+    exec(block, names)
+    assert names["loss"] < names["baseline"] / 10
+    assert f"{names['baseline']:.4f}" in capsys.readouterr().out
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
     text = page.read_text("utf-8")

@@ -12,6 +12,7 @@ import numpy as np
 
 from .grads import Array
 from .nonfinite import NonFinite
+from .paths import Paths
 from .shares import Shares, needed, shares_of
 
 # Of the rows of w_ih, in their order; of an LSTM without a forget gate of its own, without "f".
@@ -77,8 +78,8 @@ class Source:
     sizes : tuple of int
         Of h, and of everything else.
     states : int
-    lengths, reverse
-        Of the forward call.
+    paths : Paths
+        Where gradients can go back.
     plain_weights : bool
         Is a weight's gradient the product of those of the gates with what it multiplied?
     count_outside : callable
@@ -89,8 +90,7 @@ class Source:
     ranges: dict[str, str]
     sizes: tuple[int, int]
     states: int
-    lengths: Array | None
-    reverse: bool
+    paths: Paths
     plain_weights: bool
     count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
 
@@ -164,7 +164,7 @@ class Trace:
 
     def __repr__(self) -> str:
         T, B, _ = self.norms.shape
-        first, last = (-1, 0) if self.source.reverse else (0, -1)
+        first, last = (-1, 0) if self.source.paths.reverse else (0, -1)
         ends = f", |dL/dh| {self.dh[last]:.3g} last, {self.dh[first]:.3g} first" if T else ""
         return f"Trace({self.source.cell}, T={T}, B={B}{ends})"
 
@@ -198,11 +198,8 @@ class Trace:
     @cached_property
     def valid(self) -> Array:
         """(T, B) of bool: is t a step of the sequence?"""
-        T, B, _ = self.norms.shape
-        lengths = self.source.lengths
-        if lengths is None:
-            return np.ones((T, B), bool)
-        return np.asarray(np.arange(T)[:, None] < lengths)
+        paths = self.source.paths
+        return paths.back(paths.inside)
 
     # --- by step
 
@@ -242,14 +239,18 @@ class Trace:
 
     @cached_property
     def vanished_at(self) -> Vanished | None:
-        """Where dL/dh first, on the way back, became exactly zero, though not a step before."""
-        back = slice(None) if self.source.reverse else slice(None, None, -1)
-        norms, valid = self.dh_by_sequence[back], self.valid[back]
-        vanishes = np.argwhere((norms[1:] == 0) & (norms[:-1] > 0) & valid[1:])
+        """Where dL/dh first, on the way back, became exactly zero, though not a step before.
+
+        A step before is one that passes its gradient on to it: with a dilation or skip so many
+        steps before, and none at a reset or `cut`.
+        """
+        paths = self.source.paths
+        norms = paths.back(self.dh_by_sequence)
+        vanishes = np.argwhere((norms == 0) & paths.arrives("h", norms > 0))
         if not len(vanishes):
             return None
-        n, sequence = vanishes[0] + (1, 0)
-        return Vanished(int(n if self.source.reverse else len(norms) - 1 - n), int(sequence))
+        n, sequence = vanishes[0]
+        return Vanished(int(n if paths.reverse else len(norms) - 1 - n), int(sequence))
 
     @cached_property
     def nonfinite(self) -> NonFinite | None:
@@ -258,7 +259,7 @@ class Trace:
         steps = np.flatnonzero(places.any(axis=1))
         if not len(steps):
             return None
-        t = int(steps[0 if self.source.reverse else -1])
+        t = int(steps[0 if self.source.paths.reverse else -1])
         b = int(np.flatnonzero(places[t])[0])
         unit = int(places[t, b]) - 1
         for name, size in self.source.places:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional
+from .._masks import has_zoneout
 from .._tape import RecurrentTape
 from ..forensics import find_nonfinite
 from ..grads import Array
@@ -22,7 +23,7 @@ from ..recurrent import Recurrent
 from ..shares import parts_of
 from ..trace import Trace
 
-__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "rms_by_lag", "unit_vectors"]
+__all__ = ["CellFlow", "Curve", "at_ends", "curve", "measure", "norm", "probe", "unit_vectors"]
 
 NAN = math.nan
 MOST_LAGS = 100  # each takes the time of a backward pass
@@ -43,16 +44,33 @@ class Curve:
         What the gradient was computed in.
     every : int
         1, or the dilation: the steps from one of the norms to the next.
+    period : int
+        1; with a skip, how many norms make its length: it brings back what was there before.
     """
 
     norms: Array
     dtype: np.dtype[Any]
     every: int = 1
+    period: int = 1
 
     @property
     def reach(self) -> int:
         """The longest lag, in steps."""
         return (len(self.norms) - 1) * self.every
+
+    @cached_property
+    def tops(self) -> Array:
+        """The largest norm of each lag and those after it, one `period` of them: all the gradient
+        that is on its way there. `norms` themselves without a skip."""
+        if self.period > len(self.norms):
+            return self.norms[:0]
+        return np.asarray(np.lib.stride_tricks.sliding_window_view(self.norms, self.period).max(1))
+
+    @property
+    def level(self) -> float:
+        """What there is once the gradient has taken each of the next lags that it can take: at lag
+        1 or the dilation, or the largest from there to the skip. All else is relative to it."""
+        return float(self.tops[1]) if len(self.tops) > 1 else math.nan
 
     @property
     def safe(self) -> float:
@@ -64,14 +82,15 @@ class Curve:
     def factor(self) -> float:
         """What one step back multiplies the norm by: exp of the slope of log norms over lags.
 
-        The median of the slopes between lags half the range apart (Theil, 1950, the incomplete
-        method), from lag 1 on as far as norms are `safe`; NaN if these are fewer than 4.
+        The median of the slopes of `tops` between lags half the range apart (Theil, 1950, the
+        incomplete method; whole periods), from lag 1 on as far as norms are `safe`; NaN if these
+        are fewer than 4.
         """
-        usable = np.isfinite(self.norms) & (self.norms > self.safe)
+        usable = np.isfinite(self.tops) & (self.tops > self.safe)
         usable[:1] = True  # lag 0 does not take part
         end = len(usable) if usable.all() else int(np.argmin(usable))
-        logs = np.log(self.norms[1:end])
-        half = len(logs) // 2
+        logs = np.log(self.tops[1:end])
+        half = len(logs) // 2 // self.period * self.period
         if half < 2:
             return float("nan")
         slopes = (logs[half:] - logs[: len(logs) - half]) / (half * self.every)
@@ -85,25 +104,33 @@ class Curve:
 
     @cached_property
     def horizon(self) -> float:
-        """The lag at which it is down to 1 % of what it was at lag 1; inf if it never is."""
-        if len(self.norms) < 2:
+        """The lag at which it is down to 1 % of its `level`; inf if it never is."""
+        if len(self.tops) < 2:
             return math.inf
-        return self.every * float(memory_horizon(self.norms, reverse=True))
+        after = np.concatenate([[1.0], self.tops[1:]])  # what is at lag 0 does not matter
+        return self.every * float(memory_horizon(after, reverse=True))
 
     @cached_property
     def growth(self) -> float:
-        """The largest norm from lag 1 on, over that at lag 1."""
-        if len(self.norms) < 2:
+        """The largest norm from lag 1 on, over its `level`."""
+        if len(self.tops) < 2:
             return 1.0
         with np.errstate(all="ignore"):
-            return float(np.max(self.norms[1:]) / self.norms[1])
+            return float(np.max(self.norms[1:]) / self.level)
+
+    @property
+    def peak(self) -> int:
+        """The lag of the largest norm from lag 1 on."""
+        return (1 + int(np.argmax(self.norms[1:]))) * self.every
 
     @cached_property
     def zero_from(self) -> int | None:
-        """The lag from which on it is exactly 0."""
+        """The first lag from which on it is exactly 0, for a `period` at least."""
         nonzero = np.flatnonzero(self.norms)
-        after = int(nonzero[-1]) + 1 if nonzero.size else 0
-        return after * self.every if after < len(self.norms) else None
+        before = np.concatenate([[-1], nonzero])
+        zeros = np.diff(before, append=len(self.norms)) - 1
+        gaps = np.flatnonzero(zeros >= self.period)
+        return (int(before[gaps[0]]) + 1) * self.every if len(gaps) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +149,8 @@ class CellFlow:
     dh : ndarray, shape (T,)
         ||dL/dh_t|| of the loss itself, over batch and units.
     first : float
-        The same at the step of each sequence that is processed first: t = 0, in reverse its last.
+        The same at the step of each sequence that is processed first: t = 0, in reverse its last;
+        with a dilation, at so many steps.
     share : ndarray, shape (steps,)
         By lag from the end of each sequence, the share of dL/dW_hh that comes from the steps there:
         <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
@@ -143,6 +171,8 @@ class CellFlow:
     far : float
         Share of dL/dW_hh that losses have from steps more than the horizon before them; 0 if the
         horizon is infinite, NaN where it was not measured.
+    sequences : ndarray, shape (T,)
+        How many of them have the step.
     """
 
     layer: int
@@ -160,6 +190,7 @@ class CellFlow:
     ragged: bool
     at_end: bool
     far: float
+    sequences: Array
 
     @property
     def name(self) -> str:
@@ -180,8 +211,9 @@ class CellFlow:
         return self.curves[self.state]
 
     def saturation(self, gate: str) -> float:
-        """Mean of `saturated` over the steps."""
-        return float(np.nanmean(self.saturated[gate]))
+        """Mean of `saturated` over the steps of all sequences."""
+        on = self.sequences > 0
+        return float(np.average(self.saturated[gate][on], weights=self.sequences[on]))
 
     def tenth(self, last: bool) -> float:
         """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
@@ -192,38 +224,72 @@ class CellFlow:
 # --- by lag ---------------------------------------------------------------------------------------
 
 
-def by_lag(values: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
-    """Values (T, B) by step, as (steps, B) by lag from each sequence's end; and what is inside."""
-    lags = np.arange(int(lengths.max()))[:, None]
-    inside = lags < lengths
-    index = np.where(inside, lags if reverse else lengths - 1 - lags, 0)
-    taken = np.take_along_axis(np.asarray(values, np.float64), index, 0)
-    return np.where(inside, taken, 0.0), inside
+def curve(trace: Trace, state: str) -> Curve:
+    """The norms of a state's gradient along the chains of steps that it can take.
 
-
-def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
-    """Root mean square over the sequences that are so long, of norms (T, B) by step.
-
-    Where a sequence ends the others are linked to what was: a change of those that take part is no
-    change of the gradient.
+    Each chain counts from the step where a gradient first enters it: behind, there is none. Chains
+    that none enters are left out; without any, the curve is empty.
     """
-    if (lengths == len(norms)).all():
-        return _rms(norms if reverse else norms[::-1], np.ones(norms.shape, bool))
-    values, inside = by_lag(norms, lengths, reverse)
-    means, before = _rms(values, inside), _rms(values[:-1], inside[1:])
-    links = np.ones(len(means))
-    np.divide(means[:-1], before, where=(means[:-1] != before) & (before != 0), out=links[1:])
-    return np.asarray(means * np.cumprod(links))
+    paths, h = trace.source.paths, trace.dh_by_sequence
+    norms = h if state == "h" or trace.dc_by_sequence is None else trace.dc_by_sequence
+    chains = paths.chains(state)
+    value, entered = (paths.back(a)[chains.inside] for a in (norms, (h != 0) | (norms != 0)))
+    first = np.full(int(chains.number.max(initial=-1)) + 1, len(h))
+    # Steps come in the order of the way back: of each chain, what is assigned last stays.
+    first[chains.number[entered][::-1]] = chains.place[entered][::-1]
+    lag = chains.place - first[chains.number]
+    on = lag >= 0
+    by_lag = rms_by_lag(value[on], lag[on], chains.number[on])
+    every = paths.every(state) or 1
+    period = paths.skip // every if 0 < paths.skip < len(by_lag) * every else 1
+    return Curve(by_lag, trace.weights[0].dtype, every, period)
 
 
-def _rms(values: Array, inside: Array) -> Array:
-    """Of each row, of what is inside."""
-    values = np.where(inside, values, 0.0)
-    largest = values.max(1, keepdims=True)
+def rms_by_lag(values: Array, lags: Array, chains: Array) -> Array:
+    """Root mean square over the chains that are so long, of values with their lags and chains.
+
+    Where a chain ends the others are linked to what was: a change of those that take part is no
+    change of the gradient. In each chain lags count up from 0, in the order of the values.
+    """
+    if not len(values):
+        return np.zeros(0)
+    lengths = np.zeros(int(chains.max()) + 1, int)
+    lengths[chains] = lags + 1
+    longest_first = np.argsort(-lengths, kind="stable")
+    rank = np.empty_like(longest_first)
+    rank[longest_first] = np.arange(len(rank))
+    counts = np.bincount(lags)  # how many chains are longer than a lag: the first ones of its row
+    starts = np.cumsum(counts) - counts
+    rows = np.empty(len(values))
+    rows[starts[lags] + rank[chains]] = values
+    means = _rms(rows, counts)
+    ends = np.flatnonzero(np.diff(counts))  # a chain ends at this lag
+    if not len(ends):
+        return means
+    on, of = starts[ends], counts[ends + 1]  # of its row, those that go on
+    before = _rms(rows[np.arange(of.sum()) + np.repeat(on - (np.cumsum(of) - of), of)], of)
+    links = np.zeros(len(means))
+    known = (before > 0) & (means[ends] > 0)
+    links[ends[known] + 1] = np.log(means[ends][known]) - np.log(before[known])
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.exp(np.log(means) + np.cumsum(links)))
+
+
+def _rms(values: Array, counts: Array) -> Array:
+    """Of so many values after so many others."""
+    starts = np.cumsum(counts) - counts
+    largest = np.maximum.reduceat(values, starts)
     # Relative to the largest, as squares of small norms are 0.
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    squares = ((values / scale) ** 2).sum(1) / inside.sum(1)
-    return np.asarray(scale[:, 0] * np.sqrt(squares))
+    squares = np.add.reduceat((values / np.repeat(scale, counts)) ** 2, starts) / counts
+    return np.asarray(scale * np.sqrt(squares))
+
+
+def norm(array: Array) -> float:
+    """Euclidean, relative to the largest element, as squares leave the range before it does."""
+    largest = float(np.abs(array).max(initial=0))
+    scale = largest if 0 < largest < math.inf else 1.0
+    return scale * float(np.linalg.norm(array.astype(np.float64) / scale))
 
 
 # --- gradients that enter at the end --------------------------------------------------------------
@@ -248,17 +314,11 @@ def probe(
 ) -> dict[str, Curve]:
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
-    number, reverse = divmod(k, 1 + layer.bidirectional)
-    every = layer.dilations[number]
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, bool(reverse))
+    reverse = k % (1 + layer.bidirectional) == 1
+    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
     back = getattr(functional, f"{layer._cell.name}_backward")
     trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
-    norms = {"h": trace.dh_by_sequence, "c": trace.dc_by_sequence}
-    return {
-        state: Curve(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
-        for state, values in norms.items()
-        if values is not None
-    }
+    return {state: curve(trace, state) for state in "hc"[: trace.source.states]}
 
 
 # --- all numbers of a report ----------------------------------------------------------------------
@@ -278,13 +338,12 @@ def measure(
     """
     cells = []
     at_end = all(_at_end(dy, lengths, r == 1) for r, dy in enumerate(dys))
-    inside = np.arange(tape.shape[0])[:, None] < lengths
     for k, trace in enumerate(traces):
         radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
-        share = _share_by_lag(trace, lengths, bool(reverse))
+        share = _share_by_lag(trace)
         if at_end:
             far = float(share[np.arange(len(share)) > horizon].sum())
         else:  # what enters a layer below the top has come a way of its own
@@ -296,16 +355,17 @@ def measure(
                 cell=layer._cell.name,
                 curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
-                first=_first(trace.dh_by_sequence, lengths, reverse == 1),
+                first=_first(trace),
                 share=share,
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
-                retained=_retained(layer, tape.cells[k], inside),
+                retained=_retained(layer, tape.cells[k], trace.valid),
                 radius=radius,
                 bound=bound,
                 nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
                 at_end=at_end,
                 far=far,
+                sequences=trace.valid.sum(1),
             )
         )
     return tuple(cells)
@@ -330,13 +390,18 @@ def _far(tape: Any, dy: Array, horizon: float) -> float:
     return 1 - float(near.sum())
 
 
-def _first(norms: Array, lengths: Array, reverse: bool) -> float:
-    rows = np.flatnonzero(lengths)
-    return float(np.linalg.norm(norms[lengths[rows] - 1 if reverse else 0, rows]))
+def _first(trace: Trace) -> float:
+    paths = trace.source.paths
+    on = paths.inside & (paths.lags + paths.dilation >= paths.lengths)
+    return norm(paths.back(trace.dh_by_sequence)[on])
 
 
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
-    if not isinstance(layer, RNN) or layer.leak is not None or not np.isfinite(w_hh).all():
+    if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
+        return None, None
+    if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
+        return None, None  # W_hh is not all that lies between two steps
+    if not np.isfinite(w_hh).all():
         return None, None
     return spectral_radius(w_hh), float(decay_bound(w_hh, layer.activation))
 
@@ -348,10 +413,11 @@ def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
 
 
-def _share_by_lag(trace: Trace, lengths: Array, reverse: bool) -> Array:
+def _share_by_lag(trace: Trace) -> Array:
     """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    paths = trace.source.paths
     if not trace.source.plain_weights or trace.full is None:
-        return np.full(int(lengths.max()), np.nan)
+        return np.full(int(paths.lengths.max()), np.nan)
     parts = parts_of(trace.full, trace.weights[1])
     # Relative to the largest element, as squares of small gradients are 0.
     scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
@@ -360,5 +426,5 @@ def _share_by_lag(trace: Trace, lengths: Array, reverse: bool) -> Array:
         np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
     ]
     square = sum(float((whole**2).sum()) for whole in wholes)
-    by_sequence = sum(projections) / (scale * square)
-    return np.asarray(by_lag(by_sequence, lengths, reverse)[0].sum(1))
+    by_sequence = paths.back(sum(projections) / (scale * square))
+    return np.bincount(paths.lags[paths.inside], by_sequence[paths.inside])

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_count
+from .._convert import as_array, as_count
 from .._sequences import as_lengths, time_major
 from ..grads import Array
 from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
 from .measure import CellFlow, at_ends, measure, unit_vectors
-from .models import layer_of, to_numpy
+from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
 from .verdict import KINDS, judge
@@ -165,7 +165,8 @@ def gradient_flow(
         How many inputs, the last one included, an answer of the task depends on;
         `bptt.flow.needed_memory` measures it. A gradient that fades later than that is healthy.
     seed : int, optional
-        Of the random vectors.
+        Of the random vectors, and of the masks where a module of PyTorch with dropout is in
+        training; a layer of bptt draws the masks of its own next call.
 
     Returns
     -------
@@ -195,9 +196,9 @@ def gradient_flow(
     'healthy'
     """
     where = "gradient_flow"
-    layer = copy.deepcopy(layer_of(model))  # the n-th call of forward draws the n-th masks
     seed = as_count(where, "seed", seed, 0)
     needs = None if needs is None else as_count(where, "needs", needs, 1)
+    layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
     given = _batch(layer, to_numpy(x))
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
     all_lengths = as_lengths(where, to_numpy(lengths), T, B)
@@ -232,7 +233,7 @@ def gradient_flow(
 
 def _batch(layer: Recurrent, x: Any) -> Array:
     """x with an axis for the batch."""
-    array = np.asarray(x)
+    array = as_array("gradient_flow", "x", x)
     return array if array.ndim != 2 else np.expand_dims(array, 0 if layer.batch_first else 1)
 
 

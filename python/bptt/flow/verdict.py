@@ -4,40 +4,51 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from ..nonfinite import NonFinite, described
 from .measure import CellFlow, Curve
 
-__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place", "reaches"]
+__all__ = [
+    "KINDS",
+    "counted",
+    "course",
+    "judge",
+    "kind_of",
+    "number",
+    "percent",
+    "place",
+]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
 SHORTEST = 4  # norms by lag
 
 
-def number(value: float) -> str:
-    """Three digits, without needless zeros and with no exponent where it is short."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
+def number(value: float | None) -> str:
+    """Three digits, without needless zeros and with no exponent where it is short; "-" for none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def counted(n: int, thing: str) -> str:
+    """As "1 step" and "2 steps"."""
+    return f"{number(n)} {thing}{'s' * (n != 1)}"
 
 
 def percent(share: float) -> str:
     if not math.isfinite(share):
-        return "n/a"
+        return "-"
     return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{100 * share:.3g} %"
 
 
-def place(nonfinite: Any, cell: CellFlow) -> str:
+def place(nonfinite: NonFinite, cell: CellFlow) -> str:
     """Where the value is: all that is known of it."""
-    p = nonfinite
-    kind = "state" if p.gate in cell.curves else "gate"
-    return (
-        f"{cell.name}, step {p.step}, sequence {p.sequence}, {kind} {p.gate}, unit {p.unit} "
-        f"({p.phase})"
-    )
+    return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
 
 
 def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
@@ -49,14 +60,15 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
         return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
-    if len(curve.norms) < SHORTEST:
-        steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
+    kind = kind_of(curve, needs)
+    if kind == "too short":
+        skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
+        steps = f"{counted(curve.reach + 1, 'step')}{skip}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if died(curve) and not reaches(curve.zero_from or 0, needs):
+    if kind == "dead":
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
-        return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
-    kind = course(curve, needs)
+        return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
     if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag 1"
         return kind, f"exploding: {_speed(curve)}, {size}"
@@ -67,7 +79,7 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
 
 
 def course(curve: Curve, needs: int | None = None) -> str:
-    """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?
+    """Exploding, vanishing or healthy: is the `level` kept within a factor of 100?
 
     If the task `needs` so many inputs, over these.
     """
@@ -91,7 +103,7 @@ def _fault(curve: Curve, needs: int | None) -> str:
 def _kept(curve: Curve) -> str:
     if curve.horizon < curve.reach:
         return _speed(curve)
-    kept = curve.norms[1:] / curve.norms[1]
+    kept = curve.tops[1:] / curve.level
     return (
         f"over {curve.reach + 1} steps the gradient stays between "
         f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
@@ -111,13 +123,25 @@ def died(curve: Curve) -> bool:
     """Zero at once, which rounding does not explain."""
     if not curve.zero_from:
         return curve.zero_from == 0
-    return bool(curve.norms[curve.zero_from // curve.every - 1] > curve.safe)
+    end = curve.zero_from // curve.every
+    return bool(curve.norms[max(end - curve.period, 0) : end].max() > curve.safe)
+
+
+def kind_of(curve: Curve, needs: int | None = None) -> str:
+    """What a curve is, of `KINDS`, if the task `needs` so many inputs."""
+    if not np.isfinite(curve.norms).all():
+        return "non-finite"
+    if len(curve.tops) < SHORTEST:
+        return "too short"
+    if died(curve) and not reaches((curve.zero_from or 0) - 1, needs):
+        return "dead"
+    return course(curve, needs)
 
 
 def _speed(curve: Curve) -> str:
     """The slope where it explains what happens, else what happens."""
     if course(curve) == "exploding":
-        steps = float(np.argmax(curve.norms)) * curve.every
+        steps = float(curve.peak)
         happened = math.log10(curve.growth)
         words = f"the gradient grows for {number(steps)} steps"
     else:

@@ -213,4 +213,5 @@ def backward(
     all_grads = Grads(x=dx, state=newest(net, dqueues), **named)
     if not trace:
         return all_grads
-    return all_grads._replace(trace=trace_of(cell, tape, seen, all_grads, trace == "full"))
+    shown = trace_of(cell, tape, seen, all_grads, trace == "full", cut)
+    return all_grads._replace(trace=shown)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grads import Array, Grads
+from ..paths import Paths
 from ..trace import FullTrace, Source, Trace, activations, count_outside
 
 if TYPE_CHECKING:
@@ -40,7 +41,20 @@ def norms_of(full: FullTrace, clipped: Array) -> Array:
     return np.stack([*norms, clipped, place], -1)
 
 
-def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: bool) -> Trace:
+def paths_of(cell: str, tape: Tape, cut: int | None) -> Paths:
+    o, times = tape.net.o, tape.times
+    z = o.zoneout[0] if isinstance(o.zoneout, tuple) else o.zoneout
+    kept = z is not None and (np.ndim(z) > 0 or z > 0)
+    return Paths(
+        len(times), tape.active.sum(0), bool(times) and times[0] > 0, o.dilation, o.skip,
+        None if o.resets is None else np.asarray(o.resets, bool), cut or 0,
+        cell != "lstm1997" or kept,
+    )  # fmt: skip
+
+
+def trace_of(
+    cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: bool, cut: int | None
+) -> Trace:
     """`seen` in the order of processing, the last first."""
     net, steps = tape.net, dict(zip(tape.times[::-1], seen))
     T, H = len(steps), net.units
@@ -70,8 +84,8 @@ def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: b
         return np.stack([getattr(k, "value", k) for k in kept])
 
     source = Source(
-        cell, names, (net.sizes[0], H), len(net.sizes), tape.active.sum(0),
-        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1,
+        cell, names, (net.sizes[0], H), len(net.sizes), paths_of(cell, tape, cut),
+        net.o.layer_norm is None and net.o.heads == 1,
         lambda bounds: {name: count_outside(value(name), b) for name, b in bounds.items()},
     )  # fmt: skip
     clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active

@@ -122,7 +122,7 @@ def _saturation(study: Study) -> list[Advice]:
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
     """What to scale down, as it makes up most of the gates' sums; and how large it is."""
     c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands[k]
-    if study.layer.layer_norm:  # no scale of x or of a weight gets through
+    if getattr(study.layer, "layer_norm", False):  # no scale of x or of a weight gets through
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]
         return f"scale {' and '.join(gains)} down", f"they are {' and '.join(sizes)} rms"

@@ -17,16 +17,14 @@ from .._tape import RecurrentTape
 from ..forensics import find_nonfinite
 from ..grads import Array
 from ..jacobians import decay_bound, memory_horizon, spectral_radius
-from ..lags import by_lag as by_lag_of_loss
 from ..layers import RNN
 from ..recurrent import Recurrent
 from ..shares import parts_of
 from ..trace import Trace
+from .entry import Entry
 
 __all__ = ["CellFlow", "Curve", "at_ends", "curve", "measure", "norm", "probe", "unit_vectors"]
 
-NAN = math.nan
-MOST_LAGS = 100  # each takes the time of a backward pass
 RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
 
 
@@ -325,29 +323,17 @@ def probe(
 
 
 def measure(
-    layer: Recurrent,
-    tape: RecurrentTape,
-    traces: Sequence[Trace],
-    dys: Sequence[Array],
-    lengths: Array,
-    seed: int,
+    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], entry: Entry, seed: int
 ) -> tuple[CellFlow, ...]:
-    """The numbers of each layer and direction, from the full traces of the loss.
-
-    `dys` are the gradients of the loss, (T, B, width), that enter each direction of the top layer.
-    """
-    cells = []
-    at_end = all(_at_end(dy, lengths, r == 1) for r, dy in enumerate(dys))
+    """The numbers of each layer and direction, from the full traces of the loss."""
+    cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
         radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
         share = _share_by_lag(trace)
-        if at_end:
-            far = float(share[np.arange(len(share)) > horizon].sum())
-        else:  # what enters a layer below the top has come a way of its own
-            far = _far(tape.cells[k], dys[reverse], horizon) if k >= len(traces) - len(dys) else NAN
+        top = k >= len(traces) - len(entry.dys)
         cells.append(
             CellFlow(
                 layer=number,
@@ -363,31 +349,12 @@ def measure(
                 bound=bound,
                 nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
-                at_end=at_end,
-                far=far,
+                at_end=entry.at_end,
+                far=entry.far(tape.cells[k], share, horizon, reverse if top else None),
                 sequences=trace.valid.sum(1),
             )
         )
     return tuple(cells)
-
-
-def _at_end(dy: Array, lengths: Array, reverse: bool) -> bool:
-    """Does it enter at each sequence's last processed step only?"""
-    t, b = np.nonzero((np.arange(len(dy))[:, None] < lengths) & dy.any(-1))
-    return bool((t == (0 if reverse else lengths[b] - 1)).all())
-
-
-def _far(tape: Any, dy: Array, horizon: float) -> float:
-    """Share of dL/dW_hh from lags beyond the horizon, counted from each step's own loss."""
-    if horizon == math.inf:
-        return 0.0
-    if horizon > MOST_LAGS:
-        return NAN
-    try:
-        near = by_lag_of_loss(tape, dy, max_lag=math.floor(horizon)).w_hh.share
-    except ValueError:  # a cell whose steps depend on more than the state before
-        return NAN
-    return 1 - float(near.sum())
 
 
 def _first(trace: Trace) -> float:

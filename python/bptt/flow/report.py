@@ -18,6 +18,7 @@ from ..grads import Array
 from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
+from .entry import Entry
 from .measure import CellFlow, at_ends, measure, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
@@ -210,13 +211,13 @@ def gradient_flow(
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
-        dys = _by_direction(layer, gradient)
-        cells = measure(tape.layer, tape, grads.trace.cells, dys, ends, seed)
+        entry = Entry(_by_direction(layer, gradient), ends)
+        cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)
     judged = [judge(cell, needs) for cell in cells]
     study = Study(
         layer, given, ends, seed, needs, cells, [kind for kind, _ in judged],
         [_operands(trace.full, ends) for trace in grads.trace.cells], grads.params,
-        own_loss=words == OWN, entering=_entering(dys, ends),
+        own_loss=words == OWN, entering=_entering(entry),
     )  # fmt: skip
     return FlowReport(
         cells=cells,
@@ -280,7 +281,7 @@ def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
     return np.split(dy, 1 + layer.bidirectional, axis=-1)
 
 
-def _entering(dys: list[Array], lengths: Array) -> float:
-    norms = np.linalg.norm(np.stack(dys).astype(np.float64), axis=-1)
-    norms = norms[:, np.arange(len(dys[0]))[:, None] < lengths]
+def _entering(entry: Entry) -> float:
+    norms = np.linalg.norm(np.stack(entry.dys).astype(np.float64), axis=-1)
+    norms = norms[:, np.arange(norms.shape[1])[:, None] < entry.lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

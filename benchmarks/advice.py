@@ -290,7 +290,7 @@ LONG = [
             needs=54, baseline=math.log(4)),
     Problem("100 digits", lstm(1), 1, hundred_digits, 1200, 5e-3, needs=100, baseline=0.25),
     Problem("row-wise digits", lstm(8), 10, updates=800, rate=5e-3, needs=32, **of_pictures(True)),
-    Problem("pixel-wise digits", lstm(1), 10, updates=2000, rate=5e-3, needs=64,
+    Problem("pixel-wise digits", lstm(1, 48), 10, updates=3000, rate=5e-3, needs=64,
             **of_pictures(False)),
 ]  # fmt: skip
 SHORT = [

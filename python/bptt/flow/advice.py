@@ -126,15 +126,14 @@ def _largest_sum(study: Study, k: int) -> tuple[str, str]:
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]
         return f"scale {' and '.join(gains)} down", f"they are {' and '.join(sizes)} rms"
-    sums = {
-        "weight_ih": _rms(x @ weights["w_ih"].T),
-        "weight_hh": _rms(h @ weights["w_hh"].T),
-        "bias_ih": _rms(weights["b_ih"] + weights["b_hh"]) if study.layer.bias else 0.0,
-    }
-    largest = max(sums, key=sums.__getitem__)
-    name, rms = c.parameter(largest), _rms(x)
-    reason = f"most of the gates' sums comes from {name}: {number(sums[largest])} rms"
-    if largest == "weight_ih" and c.layer == 0 and rms > NORMAL:
+    of_x, of_h = c.parameter("weight_ih"), c.parameter("weight_hh")
+    sums = {of_x: _rms(x @ weights["w_ih"].T), of_h: _rms(h @ weights["w_hh"].T)}
+    if study.layer.bias:
+        both = f"{c.parameter('bias_ih')} and {c.parameter('bias_hh')}"
+        sums[both] = _rms(weights["b_ih"] + weights["b_hh"])
+    name, rms = max(sums, key=sums.__getitem__), _rms(x)
+    reason = f"most of the gates' sums comes from {name}: {number(sums[name])} rms"
+    if name == of_x and c.layer == 0 and rms > NORMAL:
         return f"scale x or {name} down", f"{reason}, from an x of {number(rms)} rms"
     return f"scale {name} down", reason
 

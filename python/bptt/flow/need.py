@@ -117,17 +117,21 @@ def needed_memory(
     NeededMemory(3 of 50 inputs: loss 2.2 with 1, 0 with 3, 0 with 50)
     """
     where = "needed_memory"
+    for name, given in (("model", model), ("loss", cross_entropy if loss is None else loss)):
+        if not callable(given):
+            kind = type(given).__name__
+            raise TypeError(f"{where}: {name} is of type {kind}, expected a function")
     inputs = as_array(where, "x", to_numpy(x))
     if inputs.ndim < 2 or not inputs.size:
         raise ValueError(f"{where}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
     T, B = inputs.shape[:2]
     wanted = as_array(where, "target", to_numpy(target))
     seed = as_count(where, "seed", seed, 0)
-    given = as_lengths(where, to_numpy(lengths), T, B)
-    ends = np.full(B, T) if given is None else given
+    own = as_lengths(where, to_numpy(lengths), T, B)
+    ends = np.full(B, T) if own is None else own
     if not ends.any():
         raise ValueError(f"{where}: lengths has no step, expected at least one")
-    cut = _Cut(where, model, inputs, ends, ragged=given is not None)
+    cut = _Cut(where, model, inputs, ends, ragged=own is not None)
     t, b = _answers(cut.every(wanted), ends, seed)
     right = wanted[t, b] if cut.each else wanted[b]
     if loss is None:

@@ -223,7 +223,8 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
         far, horizon = c.far, math.ceil(c.curve.horizon)
         near = study.needs is None and len(study.cells) == 1 and abs(far) < 0.01
         if near and 2 * horizon < c.curve.reach:
-            text = f"Or leave it: bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
+            same = f"bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
+            text = f"Or leave it as it is: {same}"
             advice.append(Advice(text, f"lags above {horizon} make {percent(far)} of dL/dW_hh"))
     return advice
 

@@ -11,6 +11,7 @@ import pytest
 
 import bptt
 from bptt import init
+from bptt.cli import main
 from bptt.flow import needed_memory
 
 T, B, SIZE, HIDDEN = 60, 5, 4, 12
@@ -334,3 +335,38 @@ def test_a_zero_is_at_a_lag_too():
     last = bptt.gradient_flow(rnn, x).verdicts[0]
     lag = int(re.search(r"exactly zero at lags above (\d+)", every_step)[1])
     assert f"exactly zero before t = {199 - lag}" in last
+
+
+# --- where else a need is known -------------------------------------------------------------------
+
+
+def test_a_monitor_alerts_on_what_the_task_needs():
+    rnn = linear(0.6)
+    _, h, tape = rnn.forward(X)
+    trace = rnn.backward(tape, dstate=np.ones_like(h), trace=True).trace
+    kinds = {}
+    for needs in (None, 5, 40):
+        monitor = bptt.FlowMonitor(needs=needs, on_alert=lambda alert: None)
+        monitor.update(0, trace)
+        kinds[needs] = [alert.kind for alert in monitor.alerts]
+        assert monitor.records[0]["cells"][0]["horizon"] == pytest.approx(10, abs=1)
+    assert kinds == {None: ["vanishing"], 5: [], 40: ["vanishing"]}
+    with pytest.raises(ValueError, match="FlowMonitor: needs is 0"):
+        bptt.FlowMonitor(needs=0)
+
+
+def test_the_command_takes_a_need(tmp_path, capsys):
+    rnn = bptt.RNN(SIZE, HIDDEN, seed=0)
+    bptt.save(tmp_path / "m.npz", rnn.parameters)
+    np.save(tmp_path / "x.npy", X)
+    args = ["flow", str(tmp_path / "m.npz"), "--data", str(tmp_path / "x.npy"), "--needs"]
+    assert main([*args, "3"]) == 0
+    text = str(bptt.gradient_flow(rnn, X, needs=3))
+    assert capsys.readouterr().out == f"{text}\n"
+    assert "healthy" in text
+    for wrong in ("0", "-1", "x"):
+        with pytest.raises(SystemExit):
+            main([*args, wrong])
+        assert "a whole number from 1 up" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="gradient_flow: needs is 0"):
+        bptt.gradient_flow(rnn, X, needs=0)

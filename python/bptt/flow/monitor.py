@@ -298,7 +298,8 @@ def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str
     sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
     if mixed or not known:
         return sample
-    horizon = _plain(by_lag.horizon) if kind == "vanishing" else None
+    faded = kind != "exploding" and by_lag.horizon < by_lag.reach
+    horizon = _plain(by_lag.horizon) if faded else None
     return sample | {"horizon": horizon, "growth": _plain(by_lag.growth)}
 
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..grads import Array
 from ..lags import by_lag
+from ..shares import parts_of
+from ..trace import Trace
 
-__all__ = ["Entry"]
+__all__ = ["Entry", "share_by_lag"]
 
 MOST_LAGS = 100  # each takes the time of a backward pass
 
@@ -53,3 +55,20 @@ class Entry:
         except ValueError:  # a cell whose steps depend on more than the state before
             return math.nan
         return 1 - float(near.sum())
+
+
+def share_by_lag(trace: Trace) -> Array:
+    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    paths = trace.source.paths
+    if not trace.source.plain_weights or trace.full is None:
+        return np.full(int(paths.lengths.max()), np.nan)
+    parts = parts_of(trace.full, trace.weights[1])
+    # Relative to the largest element, as squares of small gradients are 0.
+    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
+    wholes = [part.whole.astype(np.float64) / scale for part in parts]
+    projections = [
+        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
+    ]
+    square = sum(float((whole**2).sum()) for whole in wholes)
+    by_sequence = paths.back(sum(projections) / (scale * square))
+    return np.bincount(paths.lags[paths.inside], by_sequence[paths.inside])

@@ -19,9 +19,8 @@ from ..grads import Array
 from ..jacobians import decay_bound, memory_horizon, spectral_radius
 from ..layers import RNN
 from ..recurrent import Recurrent
-from ..shares import parts_of
 from ..trace import Trace
-from .entry import Entry
+from .entry import Entry, share_by_lag
 
 __all__ = ["CellFlow", "Curve", "at_ends", "curve", "measure", "norm", "probe", "unit_vectors"]
 
@@ -71,6 +70,11 @@ class Curve:
         return float(self.tops[1]) if len(self.tops) > 1 else math.nan
 
     @property
+    def lag(self) -> int:
+        """The lag of the largest norm that is its `level`."""
+        return (1 + int(np.argmax(self.norms[1 : 1 + self.period]))) * self.every
+
+    @property
     def safe(self) -> float:
         """Smaller norms suffer from subnormal numbers, which have fewer digits."""
         limits = np.finfo(self.dtype)
@@ -103,10 +107,12 @@ class Curve:
     @cached_property
     def horizon(self) -> float:
         """The lag at which it is down to 1 % of its `level`; inf if it never is."""
-        if len(self.tops) < 2:
-            return math.inf
-        after = np.concatenate([[1.0], self.tops[1:]])  # what is at lag 0 does not matter
-        return self.every * float(memory_horizon(after, reverse=True))
+        if len(self.tops) < 2 or self.level == 0:
+            return 0.0 if self.level == 0 else math.inf
+        with np.errstate(all="ignore"):
+            after = self.tops / self.level  # 1 % of a subnormal number may be none
+            after[0] = 1  # what is there at lag 0 does not matter
+            return self.every * float(memory_horizon(after, reverse=True))
 
     @cached_property
     def growth(self) -> float:
@@ -155,6 +161,8 @@ class CellFlow:
     saturated : dict of str to ndarray, shape (T,)
         Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
         NaN where no sequence has the step.
+    ranges : dict of str to str
+        The activation of each gate.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
     radius, bound : float or None
@@ -181,6 +189,7 @@ class CellFlow:
     first: float
     share: Array
     saturated: dict[str, Array]
+    ranges: dict[str, str]
     retained: float | None
     radius: float | None
     bound: float | None
@@ -207,6 +216,10 @@ class CellFlow:
     def curve(self) -> Curve:
         """That of `state`."""
         return self.curves[self.state]
+
+    def turns_off(self, gate: str) -> bool:
+        """Has the gate one end, where it is off, in place of two?"""
+        return self.ranges[gate] in ("relu", "leaky_relu")
 
     def saturation(self, gate: str) -> float:
         """Mean of `saturated` over the steps of all sequences."""
@@ -332,7 +345,7 @@ def measure(
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
-        share = _share_by_lag(trace)
+        share = share_by_lag(trace)
         top = k >= len(traces) - len(entry.dys)
         cells.append(
             CellFlow(
@@ -344,6 +357,7 @@ def measure(
                 first=_first(trace),
                 share=share,
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
+                ranges=trace.source.ranges,
                 retained=_retained(layer, tape.cells[k], trace.valid),
                 radius=radius,
                 bound=bound,
@@ -378,20 +392,3 @@ def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
     if gate is None or gate not in tape.names:  # an LSTM may have none of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
-
-
-def _share_by_lag(trace: Trace) -> Array:
-    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
-    paths = trace.source.paths
-    if not trace.source.plain_weights or trace.full is None:
-        return np.full(int(paths.lengths.max()), np.nan)
-    parts = parts_of(trace.full, trace.weights[1])
-    # Relative to the largest element, as squares of small gradients are 0.
-    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
-    wholes = [part.whole.astype(np.float64) / scale for part in parts]
-    projections = [
-        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
-    ]
-    square = sum(float((whole**2).sum()) for whole in wholes)
-    by_sequence = paths.back(sum(projections) / (scale * square))
-    return np.bincount(paths.lags[paths.inside], by_sequence[paths.inside])

@@ -18,7 +18,7 @@ from ..nonfinite import NonFinite, described
 from ..trace import LayerTrace, Trace
 from .measure import RETAINS, curve
 from .records import RecordFile
-from .verdict import kind_of, number, percent
+from .verdict import counted, kind_of, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
@@ -161,18 +161,19 @@ class FlowMonitor:
         if not isinstance(trace, (Trace, LayerTrace)):
             kind = type(trace).__name__
             raise TypeError(f"FlowMonitor: trace is of type {kind}, expected grads.trace")
-        step, place = as_count("FlowMonitor", "step", step, 0), trace.nonfinite
+        step = as_count("FlowMonitor", "step", step, 0)
+        place, cells = trace.nonfinite, _samples(trace, self.needs)
         record = {
             "step": step,
-            "cells": _samples(trace, self.needs),
+            "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
             **{name: _number(name, value) for name, value in numbers.items()},
         }
         self.records.append(record)
         self._write(step, record)
-        first = "" if place is None else f"{record['cells'][place.layer]['name']}: {_where(place)}"
+        first = "" if place is None else f"{cells[place.layer]['name']}: {_where(place)}"
         self._alert(step, ("all", "non-finite"), "non-finite", first)
-        for cell in record["cells"]:
+        for cell in cells:
             self._watch(step, cell)
 
     def _write(self, step: int, record: dict[str, Any]) -> None:
@@ -197,7 +198,7 @@ class FlowMonitor:
             times = "" if cell["growth"] is None else f" {number(cell['growth'])} times"
             wrong[verdict] = f"exploding, grows{times}; {self._bound()}"
         elif verdict == "vanishing":
-            wrong[verdict] = f"vanishing, horizon {number(horizon)} steps"
+            wrong[verdict] = f"vanishing, horizon {counted(horizon, 'step')}"
             before = self._known.get((name, verdict), 0.0)
             if horizon < before / 2:
                 del self._known[name, verdict]
@@ -290,9 +291,9 @@ def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str
     sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     with np.errstate(all="ignore"):
         by_lag = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
+        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
     if not len(by_lag.norms):
         return sample | ({"verdict": "dead"} if trace.valid.any() else {})
-    kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
     known = kind in ("vanishing", "healthy", "exploding")
     ends = {"last": _plain(by_lag.norms[0]), "first": _plain(by_lag.norms[-1])}
     sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
@@ -304,13 +305,14 @@ def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str
 
 
 def _saturated(trace: Trace) -> dict[str, float | None]:
-    """The mean over all steps of all sequences."""
+    """The mean over all steps of all sequences; None where the tape has no gates any more."""
     steps = trace.valid.sum(1)
     count = max(int(steps.sum()), 1)
-    return {
-        name: _plain(float(np.nansum(fraction * steps)) / count)
-        for name, fraction in trace.saturated.items()
-    }
+    try:
+        by_step = trace.saturated
+    except ValueError:  # of a tape with a checkpoint
+        return dict.fromkeys(trace.source.ranges)
+    return {name: _plain(float(np.nansum(f * steps)) / count) for name, f in by_step.items()}
 
 
 def _where(place: NonFinite) -> str:

@@ -121,7 +121,9 @@ def _draw_shares(axes: Any, report: FlowReport) -> None:
 
 
 def _draw_gates(axes: Any, report: FlowReport) -> None:
-    off = "relu" in report.model
+    off = {cell.turns_off(gate) for cell in report.cells for gate in cell.saturated}
+    both = "Saturated units (within 0.01 of an end; of relu, off)"
+    saturated = both if True in off else "Saturated units (within 0.01 of an end)"
     for cell in report.cells:
         several = len(cell.saturated) > 1
         for gate, line in zip(cell.saturated, GATES):
@@ -133,7 +135,7 @@ def _draw_gates(axes: Any, report: FlowReport) -> None:
     axes.set_ylim(-3, 103)
     axes.set_xlim(0, max(len(report.cells[0].dh) - 1, 1))
     axes.set(
-        title="Units that are off" if off else "Saturated units (within 0.01 of an end)",
+        title="Units that are off" if off == {True} else saturated,
         xlabel="time step $t$",
         ylabel="units (%)",
     )

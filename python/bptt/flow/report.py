@@ -19,7 +19,7 @@ from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
 from .entry import Entry
-from .measure import CellFlow, at_ends, measure, unit_vectors
+from .measure import CellFlow, at_ends, measure, norm, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
@@ -223,7 +223,7 @@ def gradient_flow(
         cells=cells,
         verdicts=tuple(text for _, text in judged),
         advice=advise(study),
-        norms={k: float(np.linalg.norm(g.astype(np.float64))) for k, g in grads.params.items()},
+        norms={k: norm(g) for k, g in grads.params.items()},
         value=value,
         loss=words,
         model=repr(layer).splitlines()[0],
@@ -261,9 +261,9 @@ def _loss(
         parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
     words = {
-        "last": "on the last step: L = sum of <u_b, h_b> over sequences b, with random unit vectors"
+        "last": "on the last step, L = sum of <u_b, h_b> over sequences b, with random unit vectors"
         f" u_b (seed {seed})",
-        "every": "on every step: L = sum of <u_b, h_tb> over steps and sequences b, with random "
+        "every": "on every step, L = sum of <u_b, h_tb> over steps and sequences b, with random "
         f"unit vectors u_b (seed {seed})",
     }[loss]
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient
@@ -282,6 +282,9 @@ def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
 
 
 def _entering(entry: Entry) -> float:
-    norms = np.linalg.norm(np.stack(entry.dys).astype(np.float64), axis=-1)
+    dys = np.stack(entry.dys).astype(np.float64)
+    largest = float(np.abs(dys).max(initial=0))
+    scale = largest if 0 < largest < np.inf else 1.0  # squares leave the range before it does
+    norms = scale * np.linalg.norm(dys / scale, axis=-1)
     norms = norms[:, np.arange(norms.shape[1])[:, None] < entry.lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

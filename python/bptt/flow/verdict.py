@@ -35,9 +35,10 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def counted(n: int, thing: str) -> str:
-    """As "1 step" and "2 steps"."""
-    return f"{number(n)} {thing}{'s' * (n != 1)}"
+def counted(n: float, thing: str) -> str:
+    """As "1 step" and "2.5 steps"."""
+    text = number(n)
+    return f"{text} {thing}{'s' * (text != '1')}"
 
 
 def percent(share: float) -> str:
@@ -70,7 +71,7 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
         where = _before(cell, curve.zero_from - 1)
         return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
     if kind == "exploding":
-        size = f"to {number(curve.growth)} times its size at lag 1"
+        size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return kind, f"exploding: {_speed(curve)}, {size}"
     if kind == "vanishing":
         details = f"{_speed(curve)}{_underflow(cell)}{_share(cell)}"
@@ -104,9 +105,10 @@ def _kept(curve: Curve) -> str:
     if curve.horizon < curve.reach:
         return _speed(curve)
     kept = curve.tops[1:] / curve.level
+    least, most = number(float(kept.min())), number(float(kept.max()))
     return (
-        f"over {curve.reach + 1} steps the gradient stays between "
-        f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
+        f"over {counted(curve.reach + 1, 'step')} the gradient stays between {least} and "
+        f"{most} of its size at lag {curve.lag}"
     )
 
 
@@ -143,15 +145,15 @@ def _speed(curve: Curve) -> str:
     if course(curve) == "exploding":
         steps = float(curve.peak)
         happened = math.log10(curve.growth)
-        words = f"the gradient grows for {number(steps)} steps"
+        words = f"the gradient grows for {counted(steps, 'step')}"
     else:
         steps, happened = curve.horizon, -2.0
-        words = f"the gradient is down to 1 % after {number(steps)} steps"
+        words = f"the gradient is down to 1 % after {counted(steps, 'step')}"
     explained = steps * math.log10(curve.factor) if curve.factor > 0 else math.nan
     if not 0.5 < explained / happened < 2:
         return words
     moves = "grows" if happened > 0 else "loses"
-    return f"the gradient {moves} 10x every {number(curve.tenfold)} steps"
+    return f"the gradient {moves} 10x every {counted(curve.tenfold, 'step')}"
 
 
 def _before(cell: CellFlow, lag: float) -> str:
@@ -159,7 +161,7 @@ def _before(cell: CellFlow, lag: float) -> str:
     if not cell.at_end:
         return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
-        return f"more than {number(math.floor(lag))} steps before the end of a sequence"
+        return f"more than {counted(math.floor(lag), 'step')} before the end of a sequence"
     if cell.reverse:
         return f"after t = {math.floor(lag)}"
     return f"before t = {len(cell.dh) - 1 - math.floor(lag)}"

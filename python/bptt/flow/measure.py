@@ -19,8 +19,8 @@ from ..grads import Array
 from ..jacobians import decay_bound, memory_horizon, spectral_radius
 from ..layers import RNN
 from ..recurrent import Recurrent
-from ..shares import parts_of
 from ..trace import Trace
+from .entry import Entry, share_by_lag
 
 __all__ = ["CellFlow", "Curve", "at_ends", "curve", "measure", "norm", "probe", "unit_vectors"]
 
@@ -172,6 +172,11 @@ class CellFlow:
         The first value in this layer and direction that is NaN or infinite.
     ragged : bool
         Do sequences differ in length?
+    at_end : bool
+        Does the loss enter at the last processed step of each sequence only?
+    far : float
+        Share of dL/dW_hh that losses have from steps more than the horizon before them; 0 if the
+        horizon is infinite, NaN where it was not measured.
     sequences : ndarray, shape (T,)
         How many of them have the step.
     """
@@ -190,6 +195,8 @@ class CellFlow:
     bound: float | None
     nonfinite: Any
     ragged: bool
+    at_end: bool
+    far: float
     sequences: Array
 
     @property
@@ -218,12 +225,6 @@ class CellFlow:
         """Mean of `saturated` over the steps of all sequences."""
         on = self.sequences > 0
         return float(np.average(self.saturated[gate][on], weights=self.sequences[on]))
-
-    @property
-    def far(self) -> float:
-        """Share of dL/dW_hh from lags beyond the horizon; 0 if it is infinite."""
-        beyond = np.arange(len(self.share)) > self.curve.horizon
-        return float(self.share[beyond].sum())
 
     def tenth(self, last: bool) -> float:
         """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
@@ -335,22 +336,26 @@ def probe(
 
 
 def measure(
-    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], lengths: Array, seed: int
+    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], entry: Entry, seed: int
 ) -> tuple[CellFlow, ...]:
     """The numbers of each layer and direction, from the full traces of the loss."""
-    cells = []
+    cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
         radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
+        curves = probe(layer, tape, lengths, k, seed)
+        horizon = curves["c" if "c" in curves else "h"].horizon
+        share = share_by_lag(trace)
+        top = k >= len(traces) - len(entry.dys)
         cells.append(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
                 cell=layer._cell.name,
-                curves=probe(layer, tape, lengths, k, seed),
+                curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
                 first=_first(trace),
-                share=_share_by_lag(trace),
+                share=share,
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
                 ranges=trace.source.ranges,
                 retained=_retained(layer, tape.cells[k], trace.valid),
@@ -358,6 +363,8 @@ def measure(
                 bound=bound,
                 nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
+                at_end=entry.at_end,
+                far=entry.far(tape.cells[k], share, horizon, reverse if top else None),
                 sequences=trace.valid.sum(1),
             )
         )
@@ -385,20 +392,3 @@ def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
     if gate is None or gate not in tape.names:  # an LSTM may have none of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
-
-
-def _share_by_lag(trace: Trace) -> Array:
-    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
-    paths = trace.source.paths
-    if not trace.source.plain_weights or trace.full is None:
-        return np.full(int(paths.lengths.max()), np.nan)
-    parts = parts_of(trace.full, trace.weights[1])
-    # Relative to the largest element, as squares of small gradients are 0.
-    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
-    wholes = [part.whole.astype(np.float64) / scale for part in parts]
-    projections = [
-        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
-    ]
-    square = sum(float((whole**2).sum()) for whole in wholes)
-    by_sequence = paths.back(sum(projections) / (scale * square))
-    return np.bincount(paths.lags[paths.inside], by_sequence[paths.inside])

@@ -59,6 +59,9 @@ class FlowMonitor:
         A file to which each sample is appended as one line of JSON, at once. Samples that are
         there are read first, and a last line that was cut off is removed. Any other file is refused
         and stays as it is.
+    needs : int, optional
+        How many inputs an answer depends on, as of `gradient_flow`: a gradient that fades later is
+        healthy.
     on_alert : callable, optional
         Called with each `Alert` in place of a `FlowWarning`.
 
@@ -78,7 +81,7 @@ class FlowMonitor:
     Raises
     ------
     ValueError
-        If `every` is less than 1, or the file at `path` holds something else.
+        If `every` or `needs` is less than 1, or the file at `path` holds something else.
     OSError
         If `path` cannot be read or written.
 
@@ -105,9 +108,11 @@ class FlowMonitor:
         every: int = 50,
         path: Path | None = None,
         *,
+        needs: int | None = None,
         on_alert: Callable[[Alert], object] | None = None,
     ) -> None:
         self.every = as_count("FlowMonitor", "every", every, 1)
+        self.needs = None if needs is None else as_count("FlowMonitor", "needs", needs, 1)
         self.path = None if path is None else os.fspath(path)
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
@@ -157,7 +162,7 @@ class FlowMonitor:
             kind = type(trace).__name__
             raise TypeError(f"FlowMonitor: trace is of type {kind}, expected grads.trace")
         step = as_count("FlowMonitor", "step", step, 0)
-        place, cells = trace.nonfinite, _samples(trace)
+        place, cells = trace.nonfinite, _samples(trace, self.needs)
         record = {
             "step": step,
             "cells": cells,
@@ -268,7 +273,7 @@ def _number(name: str, value: Any) -> float | None:
         raise TypeError(f"FlowMonitor: {name} is of type {kind}, expected a number") from None
 
 
-def _samples(trace: Trace | LayerTrace) -> list[dict[str, Any]]:
+def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:
     """Of layers and directions, or of a function's single one."""
     traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
     directions = len({each.source.paths.reverse for each in traces})
@@ -276,17 +281,17 @@ def _samples(trace: Trace | LayerTrace) -> list[dict[str, Any]]:
     for k, each in enumerate(traces):
         name = f"layer {k // directions}" + ", reverse" * each.source.paths.reverse
         mixed = directions > 1 and k < len(traces) - directions
-        samples.append(_sample(name, each, mixed))
+        samples.append(_sample(name, each, mixed, needs))
     return samples
 
 
-def _sample(name: str, trace: Trace, mixed: bool) -> dict[str, Any]:
+def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str, Any]:
     """`mixed`: below a bidirectional layer gradients enter at both ends, and on the way."""
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
     sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     with np.errstate(all="ignore"):
         by_lag = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
-        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag)
+        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
     if not len(by_lag.norms):
         return sample | ({"verdict": "dead"} if trace.valid.any() else {})
     known = kind in ("vanishing", "healthy", "exploding")
@@ -294,7 +299,8 @@ def _sample(name: str, trace: Trace, mixed: bool) -> dict[str, Any]:
     sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
     if mixed or not known:
         return sample
-    horizon = _plain(by_lag.horizon) if kind == "vanishing" else None
+    faded = kind != "exploding" and by_lag.horizon < by_lag.reach
+    horizon = _plain(by_lag.horizon) if faded else None
     return sample | {"horizon": horizon, "growth": _plain(by_lag.growth)}
 
 

@@ -42,11 +42,11 @@ def norms_of(full: FullTrace, clipped: Array) -> Array:
 
 
 def paths_of(cell: str, tape: Tape, cut: int | None) -> Paths:
-    o, times = tape.net.o, tape.times
+    o = tape.net.o
     z = o.zoneout[0] if isinstance(o.zoneout, tuple) else o.zoneout
     kept = z is not None and (np.ndim(z) > 0 or z > 0)
     return Paths(
-        len(times), tape.active.sum(0), bool(times) and times[0] > 0, o.dilation, o.skip,
+        len(tape.times), tape.active.sum(0), tape.reverse, o.dilation, o.skip,
         None if o.resets is None else np.asarray(o.resets, bool), cut or 0,
         cell != "lstm1997" or kept,
     )  # fmt: skip

@@ -18,7 +18,8 @@ from ..grads import Array
 from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
-from .measure import CellFlow, at_ends, measure, norm, unit_vectors
+from .curves import norm
+from .measure import CellFlow, at_ends, measure, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text

@@ -16,7 +16,8 @@ from .._convert import as_count
 from .._files import Path
 from ..nonfinite import NonFinite, described
 from ..trace import LayerTrace, Trace
-from .measure import RETAINS, curve
+from .curves import curve
+from .measure import RETAINS
 from .records import RecordFile
 from .verdict import counted, kind_of, number, percent
 

@@ -18,8 +18,9 @@ from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array
 from ..recurrent import Recurrent
 from .advice import Advice, advise
+from .curves import norm
 from .entry import Entry
-from .measure import CellFlow, at_ends, measure, norm, unit_vectors
+from .measure import CellFlow, at_ends, measure, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text

@@ -125,9 +125,10 @@ class Layer:
         missing = [name for name in self.parameters if name not in arrays]
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
+            absent, extra = (some([*map(repr, names)], "") for names in (missing, unexpected))
             raise ValueError(
-                f"{where}: arrays has missing names [{some([*map(repr, missing)])}] and unexpected "
-                f"names [{some([*map(repr, unexpected)])}], expected the names of the parameters"
+                f"{where}: arrays has missing names [{absent}] and unexpected names [{extra}], "
+                "expected the names of the parameters"
             )
         new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
         for name, array in self.parameters.items():

@@ -127,9 +127,10 @@ class Layer:
         arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
+            absent, extra = (some([*map(repr, names)], "") for names in (missing, unexpected))
             raise ValueError(
-                f"{where}: arrays has missing names [{some([*map(repr, missing)])}] and unexpected "
-                f"names [{some([*map(repr, unexpected)])}], expected the names of the parameters"
+                f"{where}: arrays has missing names [{absent}] and unexpected names [{extra}], "
+                "expected the names of the parameters"
             )
         self.parameters.update(arrays)
 

@@ -114,7 +114,7 @@ def needed_memory(
     >>> def model(x):            # the sum of the last three inputs
     ...     return x[-3:].sum(0)
     >>> needed_memory(model, x, x[-3:].sum(0))
-    NeededMemory(3 of 50 inputs: loss 2.2 with 1, 0 with 3, 0 with 50)
+    NeededMemory(3 of 50 inputs: loss 1.52 with 1, 0 with 3, 0 with 50)
     """
     where = "needed_memory"
     for name, given in (("model", model), ("loss", cross_entropy if loss is None else loss)):

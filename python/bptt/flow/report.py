@@ -223,7 +223,7 @@ def gradient_flow(
     judged = [judge(cell, needs) for cell in cells]
     study = Study(
         layer, given, ends, seed, needs, cells, [kind for kind, _ in judged],
-        [_operands(trace.full, ends) for trace in grads.trace.cells], grads.params,
+        [trace.full for trace in grads.trace.cells if trace.full is not None], grads.params,
         own_loss=words == OWN, entering=_entering(entry),
     )  # fmt: skip
     return FlowReport(
@@ -299,11 +299,6 @@ def _loss(
         f"unit vectors u_b (seed {seed})",
     }[loss]
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient
-
-
-def _operands(full: Any, lengths: Array) -> tuple[Array, Array]:
-    inside = np.arange(len(full.x))[:, None] < lengths
-    return full.x[inside], full.operand[inside]
 
 
 def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:

@@ -15,6 +15,7 @@ from .. import init
 from ..grads import Array
 from ..layers import GRU, LSTM, RNN
 from ..recurrent import Recurrent
+from ..trace import FullTrace
 from .measure import CellFlow, Curve, probe
 from .verdict import course
 
@@ -34,10 +35,15 @@ class Study:
     needs: int | None  # inputs that the task depends on
     cells: Sequence[CellFlow]
     kinds: Sequence[str]  # verdicts on them
-    operands: Sequence[tuple[Array, Array]]  # what W_ih and W_hh of each multiplied, (steps, n)
+    full: Sequence[FullTrace]  # of each layer and direction
     params: dict[str, Array]  # gradients of the loss
     own_loss: bool  # or that of the probe
     entering: float  # 95 % quantile over steps and sequences of ||dL/dy||, where it is not 0
+
+    def operands(self, k: int) -> tuple[Array, Array]:
+        """What W_ih and W_hh of layer and direction number k multiplied, (steps, n)."""
+        inside = np.arange(len(self.full[k].x))[:, None] < self.lengths
+        return self.full[k].x[inside], self.full[k].operand[inside]
 
     def of(self, kind: str) -> list[CellFlow]:
         return [c for c, k in zip(self.cells, self.kinds) if k == kind]

@@ -180,9 +180,7 @@ def retreat(
     old = before(net, queues)
     z = zones(net, t, old)
     made = [new_part(keep, d) for keep, d in zip(z, ds)]
-    passed, grads = step_grad(
-        net, tape.x[t], old, tape.saved[n], made, on, step_clip
-    )
+    passed, grads = step_grad(net, tape.x[t], old, tape.saved[n], made, on, step_clip)
     passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
     grads["seen"]["dh"] = ds[0]
     for k, target in zip(range(len(passed)), ("h", "c")):

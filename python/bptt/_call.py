@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._convert import as_count as as_count
-from ._convert import as_integers
+from ._convert import as_flag, as_integers
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
-from ._options import as_flag, as_options
-from .grads import Array, Grads, State
+from ._options import as_options
+from .grads import Array, Grads, State, shown
 from .trace import GATES, Bounds, FullTrace, Source, Trace, activations, count_outside
 
 StepClip = tuple[str, float] | tuple[str, float, str]
@@ -77,11 +77,11 @@ def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     known = isinstance(kind, str) and isinstance(target, str)
     if not known or kind not in ("value", "norm") or target not in ("h", "c", "gates"):
         raise ValueError(
-            f"{caller}: step_clip is {value!r}, expected ('value', bound) or ('norm', bound), "
+            f"{caller}: step_clip is {shown(value)}, expected ('value', bound) or ('norm', bound), "
             "and 'h', 'c' or 'gates' as a third item or none"
         )
     if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{caller}: step_clip has bound {bound!r}, expected a number")
+        raise TypeError(f"{caller}: step_clip has bound {shown(bound)}, expected a number")
     if not 0 < bound <= np.inf:
         raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
     return (str(kind), float(min(bound, sys.float_info.max)), str(target))
@@ -93,7 +93,7 @@ def as_trace(caller: str, value: bool | str | None) -> int:
         return int(bool(value))
     if isinstance(value, str) and value == "full":
         return 2
-    raise ValueError(f"{caller}: trace is {value!r}, expected True, False or 'full'")
+    raise ValueError(f"{caller}: trace is {shown(value)}, expected True, False or 'full'")
 
 
 def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
@@ -142,7 +142,7 @@ COMPUTE = (None, "bf16", "bf16_if_available")
 def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     """Are the products to be taken in bfloat16?"""
     if not isinstance(value, (str, type(None))) or value not in COMPUTE:
-        raise ValueError(f"{caller}: compute is {value!r}, expected one of {COMPUTE}")
+        raise ValueError(f"{caller}: compute is {shown(value)}, expected one of {COMPUTE}")
     if value == "bf16" and dtype != np.float32:
         raise ValueError(f"{caller}: compute is 'bf16' with {dtype} arrays, expected float32")
     if value == "bf16" and not _core.has_bf16():
@@ -198,9 +198,9 @@ def forward(
     dtype = arrays[0].dtype
     initial = as_states(caller, "state", state, cell, dtype)
     if not isinstance(activation, str):
-        raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
+        raise TypeError(f"{caller}: activation is {shown(activation)}, expected its name")
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
-        raise ValueError(f"{caller}: checkpoint is {checkpoint!r}, expected None or 'sqrt'")
+        raise ValueError(f"{caller}: checkpoint is {shown(checkpoint)}, expected None or 'sqrt'")
     if max_bytes is not None and checkpoint is not None:
         raise ValueError(f"{caller}: checkpoint and max_bytes are both given, expected one of them")
     if max_bytes is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._convert import as_array, as_count, as_real, prepare
+from ._convert import as_array, as_count, as_flag, as_name, as_number, as_real, prepare
 
 # Of every cell, with what they are where left out.
 COMMON: dict[str, Any] = {
@@ -25,24 +25,6 @@ COMMON: dict[str, Any] = {
 def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any]:
     """Those of the values, in the order of the defaults, that are others."""
     return {name: v for (name, d), v in zip(defaults.items(), values) if v is not d}
-
-
-def as_number(caller: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected a number")
-    return float(value)
-
-
-def as_name(caller: str, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected its name")
-    return value
-
-
-def as_flag(caller: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected True or False")
-    return bool(value)
 
 
 def as_resets(caller: str, value: Any) -> Any:
@@ -62,7 +44,7 @@ def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[s
     parts = value if pair else (value,)
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):
-        if np.ndim(part):
+        if isinstance(part, (list, tuple, np.ndarray)):
             core[f"zoneout_of_{state}"] = prepare(as_real(caller, "zoneout", part), dtype)
         elif part is not None:
             core[f"zoneout_{state}"] = as_number(caller, "zoneout", part)

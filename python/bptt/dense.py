@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
-from ._convert import as_array, as_integers
+from ._convert import as_array, as_choice, as_count, as_dtype, as_flag, as_generator, as_integers
 from ._dual import Dual
-from ._layer_options import as_choice
 from .grads import Array, State
 from .trace import LayerTrace
 
@@ -86,13 +85,9 @@ class Layer:
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
         where = type(self).__name__
-        self.dtype = np.dtype(dtype).newbyteorder("=")
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{where}: dtype is {self.dtype}, expected float32 or float64")
+        self.dtype = as_dtype(where, dtype)
         for name, size in sizes.items():
-            if not isinstance(size, (int, np.integer)) or size < 1:
-                raise ValueError(f"{where}: {name} is {size!r}, expected a positive integer")
-            setattr(self, name, int(size))
+            setattr(self, name, as_count(where, name, size, 1))
 
     def _fill(
         self,
@@ -200,9 +195,9 @@ class Linear(Layer):
         seed: Seed = None,
     ) -> None:
         super().__init__(dtype, in_features=in_features, out_features=out_features)
-        self.bias = bool(bias)
+        self.bias = as_flag("Linear", "bias", bias)
         self.activation = as_choice("Linear", "activation", activation, ("identity", *ACTIVATIONS))
-        bound, rng = 1 / np.sqrt(self.in_features), np.random.default_rng(seed)
+        bound, rng = 1 / np.sqrt(self.in_features), as_generator("Linear", "seed", seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.bias:
             shapes["bias"] = (self.out_features,)
@@ -293,7 +288,7 @@ class Embedding(Layer):
     ) -> None:
         super().__init__(dtype, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
-        self._fill({"weight": shape}, np.random.default_rng(seed).standard_normal)
+        self._fill({"weight": shape}, as_generator("Embedding", "seed", seed).standard_normal)
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""

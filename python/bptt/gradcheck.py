@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .grads import Array
+from ._convert import as_array, as_between, as_callable, as_generator, as_positive
+from .grads import Array, check_mapping, shown
 
 __all__ = ["gradcheck"]
 
@@ -92,10 +93,17 @@ def gradcheck(
     >>> max(errors.values()) < 1e-7
     True
     """
-    inputs = {name: _copy(name, tree) for name, tree in inputs.items()}
-    params = params or {}
+    where = "gradcheck"
+    as_callable(where, "forward", forward), as_callable(where, "backward", backward)
+    eps, rtol = as_positive(where, "eps", eps), as_between(where, "rtol", rtol, 0)
+    atol, rng = as_between(where, "atol", atol, 0), as_generator(where, "seed", seed)
+    params = {} if params is None else params
+    check_mapping(where, "inputs", inputs)
+    check_mapping(where, "params", params)
+    inputs = {name: _copy(f"inputs[{shown(name)}]", tree) for name, tree in inputs.items()}
+    for name, array in params.items():
+        _float64(f"params[{shown(name)}]", array)
     *outputs, tape = _call(forward, inputs)
-    rng = np.random.default_rng(seed)
     cotangents = [_normal(rng, y) for y in outputs]
     weights = [d for _, d in _leaves("", cotangents)]
     grads = backward(tape, *cotangents)
@@ -151,10 +159,10 @@ def _leaves(name: str, tree: Tree) -> Iterator[tuple[str, Array]]:
 
 
 def _float64(name: str, array: Any) -> Array:
-    dtype = np.asarray(array).dtype
-    if dtype != np.float64:
-        raise TypeError(f"gradcheck: {name} has dtype {dtype}, expected float64")
-    return np.asarray(array)
+    converted = as_array("gradcheck", name, array)
+    if converted.dtype != np.float64:
+        raise TypeError(f"gradcheck: {name} has dtype {converted.dtype}, expected float64")
+    return converted
 
 
 def _copy(name: str, tree: Tree) -> Tree:

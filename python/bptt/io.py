@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .grads import Array, check_mapping
+from ._convert import as_array, as_path
+from .grads import Array, check_mapping, shown
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -69,12 +70,17 @@ def save(
     ({'w': array([[1., 0.],
            [0., 1.]])}, {'epoch': '7'})
     """
+    path = as_path("save", path)
     check_mapping("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
-    metadata = dict(metadata or {})
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"save: metadata is {shown(metadata)}, expected a dict of text")
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
+            has = f"{shown(key)}: {shown(value)}"
+            raise TypeError(f"save: metadata has {has}, expected text for text")
+    metadata = dict(metadata)
     target = os.path.realpath(os.fspath(path))  # through links: replace the file, not the link
     suffix = os.path.splitext(target)[1].lower()
     if suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors")):
@@ -118,16 +124,16 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def _plain(name: str, value: ArrayLike) -> Array:
-    if not isinstance(name, str):
-        raise TypeError(f"save: arrays has the name {name!r}, expected text")
     if "\0" in name:  # zip archives cut a name there
-        raise ValueError(f"save: arrays has the name {name!r}, expected one without a NUL")
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == _METADATA:
-        raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
-    array = np.asarray(value)
+        raise ValueError(
+            f"save: arrays has the name {shown(name)}, expected another: it is reserved"
+        )
+    array = as_array("save", f"arrays[{shown(name)}]", value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
-            f"save: arrays[{name!r}] has dtype {array.dtype}, "
+            f"save: arrays[{shown(name)}] has dtype {array.dtype}, "
             "expected numbers or booleans of up to 8 bytes"
         )
     # safetensors 0.8.0 writes other layouts wrongly, without an error.
@@ -194,6 +200,7 @@ def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    path = as_path(where, path)
     with open(path, "rb") as file:
         content = file.read()
     try:

@@ -8,16 +8,13 @@ from typing import final
 
 from numpy.typing import DTypeLike
 
-from ._convert import as_count
+from ._convert import as_bound, as_choice, as_count, as_flag
 from ._layer_options import (
     ACTIVATIONS,
     CANDIDATE_ACTIVATIONS,
     FORGET_GATES,
     GATE_ACTIVATIONS,
     Cell,
-    as_bound,
-    as_choice,
-    as_switch,
     layer_norm_shapes,
 )
 from ._tape import RecurrentTape
@@ -75,7 +72,7 @@ class RNN(Recurrent):
         self.activation = as_choice("RNN", "activation", activation, ACTIVATIONS)
         self.leak = as_bound("RNN", "leak", leak, most=1)
         self.preact_clip = as_bound("RNN", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("RNN", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("RNN", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -140,7 +137,7 @@ class LSTM(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.proj_size = as_count("LSTM", "proj_size", proj_size, 0)
-        self.peepholes = as_switch("LSTM", "peepholes", peepholes)
+        self.peepholes = as_flag("LSTM", "peepholes", peepholes)
         self.forget_gate = as_choice("LSTM", "forget_gate", forget_gate, FORGET_GATES)
         self.gate_activation = as_choice(
             "LSTM", "gate_activation", gate_activation, GATE_ACTIVATIONS
@@ -151,7 +148,7 @@ class LSTM(Recurrent):
         )
         self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
         self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("LSTM", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("LSTM", "layer_norm", layer_norm)
         if self.proj_size >= hidden_size > 0:
             raise ValueError(
                 f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
@@ -212,13 +209,13 @@ class GRU(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.reset_after = as_switch("GRU", "reset_after", reset_after)
+        self.reset_after = as_flag("GRU", "reset_after", reset_after)
         self.gate_activation = as_choice(
             "GRU", "gate_activation", gate_activation, GATE_ACTIVATIONS
         )
         self.activation = as_choice("GRU", "activation", activation, CANDIDATE_ACTIVATIONS)
         self.preact_clip = as_bound("GRU", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("GRU", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("GRU", "layer_norm", layer_norm)
         if layer_norm and not reset_after:
             raise ValueError("GRU: layer_norm is given with reset_after=False, expected True")
         super().__init__(
@@ -264,7 +261,7 @@ class MGU(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.preact_clip = as_bound("MGU", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("MGU", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("MGU", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -306,7 +303,7 @@ class SLSTM(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.heads = as_count("SLSTM", "heads", heads, 1)
-        self.layer_norm = as_switch("SLSTM", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("SLSTM", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,

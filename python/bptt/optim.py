@@ -10,8 +10,9 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._convert import as_array, as_number, listed
 from .clip import check_writable
-from .grads import Array, check_mapping
+from .grads import Array, check_mapping, shown
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 
@@ -94,13 +95,12 @@ class Optimizer(ABC):
         self._lr = self._in_range("lr", value)
 
     def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
-        if not 0 <= value < below:
+        number = as_number(type(self).__name__, name, value)
+        if not 0 <= number < below:
             raise ValueError(
-                f"{type(self).__name__}: {name} is {value!r}, expected 0 <= {name} < {below}"
+                f"{type(self).__name__}: {name} is {shown(value)}, expected 0 <= {name} < {below}"
             )
-        return float(value)  # a NumPy scalar would turn float32 updates into float64
+        return number  # a NumPy scalar would turn float32 updates into float64
 
     def step(self, grads: Mapping[str, ArrayLike]) -> None:
         """Update every parameter in place.
@@ -117,7 +117,6 @@ class Optimizer(ABC):
         TypeError
             If a gradient does not hold real numbers.
         """
-        check_mapping(f"{type(self).__name__}.step", "grads", grads)
         if any(self.state[kind].keys() != self.params.keys() for kind in self._kinds):
             raise ValueError(
                 f"{type(self).__name__}.step: params has other names than at the start, "
@@ -145,21 +144,26 @@ class Optimizer(ABC):
         self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
         where = f"{type(self).__name__}.{what}"
+        check_mapping(*where.split(": "), given)
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
             raise ValueError(
-                f"{where} has missing names {missing} and unexpected names {unexpected}, "
-                f"expected {list(expected)}"
+                f"{where} has missing names {listed(missing)} and unexpected names "
+                f"{listed(unexpected)}, expected {listed(expected)}"
             )
-        arrays = {name: np.asarray(given[name]) for name in expected}
+        arrays = {
+            name: as_array(*f"{where}[{shown(name)}]".split(": "), given[name]) for name in expected
+        }
         for name, array in arrays.items():
             if array.shape != expected[name].shape:
                 raise ValueError(
-                    f"{where}[{name!r}] has shape {array.shape}, expected {expected[name].shape}"
+                    f"{where}[{shown(name)}] has shape {array.shape}, expected {expected[name].shape}"
                 )
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{where}[{name!r}] has dtype {array.dtype}, expected real numbers")
+                raise TypeError(
+                    f"{where}[{shown(name)}] has dtype {array.dtype}, expected real numbers"
+                )
             arrays[name] = np.asarray(array, expected[name].dtype)
         return arrays
 
@@ -279,7 +283,7 @@ class _AdamBase(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers")
+            raise TypeError(f"{type(self).__name__}: betas is {shown(betas)}, expected two numbers")
         self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
         self.eps = self._in_range("eps", eps)
 

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _call, functional
+from ._convert import as_flag, as_generator, as_probability
 from ._layer_options import (
     NAMES,
     Cell,
     as_arguments,
     as_dilations,
-    as_probability,
     as_skip,
-    as_switch,
     as_zoneout,
     by_parameter,
     start_layer_norm,
@@ -37,7 +36,7 @@ from ._sequences import (
 )
 from ._tape import RecurrentTape
 from .dense import Layer, LayerGrads, Seed
-from .grads import Array, State
+from .grads import Array, State, shown
 from .stream import Stream, stream_of
 from .trace import LayerTrace, Trace
 
@@ -126,11 +125,11 @@ class Recurrent(Layer, ABC):
             dtype, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )
         where = type(self).__name__
-        self.bias = as_switch(where, "bias", bias)  # PyTorch's RNN has the activation in its place
-        self.batch_first = as_switch(where, "batch_first", batch_first)
-        self.bidirectional = as_switch(where, "bidirectional", bidirectional)
-        self.residual = as_switch(where, "residual", residual)
-        self.variational_dropout = as_switch(where, "variational_dropout", variational_dropout)
+        self.bias = as_flag(where, "bias", bias)  # PyTorch's RNN has the activation in its place
+        self.batch_first = as_flag(where, "batch_first", batch_first)
+        self.bidirectional = as_flag(where, "bidirectional", bidirectional)
+        self.residual = as_flag(where, "residual", residual)
+        self.variational_dropout = as_flag(where, "variational_dropout", variational_dropout)
         self.dropout = as_probability(where, "dropout", dropout)
         self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
@@ -142,7 +141,7 @@ class Recurrent(Layer, ABC):
         self.skip = as_skip(where, skip, self.dilations)
         _call.as_bf16(where, compute, self.dtype)
         self.compute = compute
-        self._make_parameters(np.random.default_rng(seed))
+        self._make_parameters(as_generator(where, "seed", seed))
 
     def _make_parameters(self, rng: np.random.Generator) -> None:
         bound, everything = 1 / np.sqrt(self.hidden_size), dict[str, tuple[int, ...]]()
@@ -369,7 +368,7 @@ class Recurrent(Layer, ABC):
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
             raise TypeError(f"{where}: tape is not the third result of this layer's forward")
         if cut is not None and max(self.dilations) > 1:
-            raise ValueError(f"{where}: cut is {cut!r}, expected None with a dilation")
+            raise ValueError(f"{where}: cut is {shown(cut)}, expected None with a dilation")
         d: Any = None
         if dy is not None:
             symbol = "directions * P" if "w_hr" in self._cell.shapes else "directions * H"

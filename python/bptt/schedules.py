@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
+from ._convert import as_array, as_between, as_choice, as_count, as_number, listed
+from .grads import check_mapping, shown
 from .optim import Optimizer, join, split
 
 __all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]
 
 
-def _check(where: str, name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{where}: {name} is {value!r}, expected {low} <= {name} <= {high}")
+MOST_STEPS = 1 << 53  # what float64 counts
 
 
 class Schedule(ABC):
@@ -41,6 +41,12 @@ class Schedule(ABC):
     _fields: ClassVar[tuple[str, ...]] = ("base_lr", "steps")
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            has = f"of type {type(optimizer).__name__}"
+            raise TypeError(
+                f"{type(self).__name__}: optimizer is {has}, expected an optimiser: "
+                "bptt.Adam(layer.parameters), for one"
+            )
         self.optimizer = optimizer
         self.base_lr = optimizer.lr
         self.steps = 0
@@ -74,13 +80,28 @@ class Schedule(ABC):
         ValueError
             If names are missing or unexpected.
         """
+        where = f"{type(self).__name__}.load_state_dict"
+        check_mapping(where, "state", state)
         if set(state) != set(self._fields):
             raise ValueError(
-                f"{type(self).__name__}: state has names {sorted(state)}, "
-                f"expected {sorted(self._fields)}"
+                f"{where}: state has names {listed(sorted(state))}, expected {listed(self._fields)}"
             )
-        for name in self._fields:
-            setattr(self, name, type(getattr(self, name))(state[name]))
+        values = {name: self._loaded(where, name, state[name]) for name in self._fields}
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _loaded(self, where: str, name: str, value: Any) -> float:
+        """A number of a state, which may have become an array of no dimension."""
+        label = f"state[{name!r}]"
+        array = as_array(where, label, value)
+        if array.ndim:
+            raise ValueError(f"{where}: {label} has shape {array.shape}, expected a number")
+        if isinstance(getattr(self, name), int):
+            return as_count(where, label, array.item(), 0, MOST_STEPS)
+        number = as_number(where, label, array.item())
+        if not (number >= 0 or name == "best"):
+            raise ValueError(f"{where}: {label} is {number}, expected 0 or more")
+        return number
 
 
 @final
@@ -103,10 +124,9 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _check("StepLR", "step_size", step_size, 1)
-        _check("StepLR", "gamma", gamma, 0)
         super().__init__(optimizer)
-        self.step_size, self.gamma = step_size, gamma
+        self.step_size = as_count("StepLR", "step_size", step_size, 1, MOST_STEPS)
+        self.gamma = as_between("StepLR", "gamma", gamma, 0)
 
     def _lr(self, t: int, metric: float | None) -> float:
         return self.base_lr * self.gamma ** (t // self.step_size)
@@ -124,10 +144,9 @@ class CosineAnnealing(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, t_max: int, eta_min: float = 0.0) -> None:
-        _check("CosineAnnealing", "t_max", t_max, 1)
-        _check("CosineAnnealing", "eta_min", eta_min, 0)
         super().__init__(optimizer)
-        self.t_max, self.eta_min = t_max, eta_min
+        self.t_max = as_count("CosineAnnealing", "t_max", t_max, 1, MOST_STEPS)
+        self.eta_min = as_between("CosineAnnealing", "eta_min", eta_min, 0)
 
     def _lr(self, t: int, metric: float | None) -> float:
         fraction = (1 + math.cos(math.pi * t / self.t_max)) / 2
@@ -151,6 +170,8 @@ class ReduceLROnPlateau(Schedule):
     cooldown : int, optional
         Steps after a reduction in which none are counted.
     min_lr : float, optional
+    eps : float, optional
+        The rate stays as it is where it would fall by no more than this.
 
     Notes
     -----
@@ -170,24 +191,24 @@ class ReduceLROnPlateau(Schedule):
         threshold: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         where = "ReduceLROnPlateau"
-        if mode not in ("min", "max"):
-            raise ValueError(f"{where}: mode is {mode!r}, expected 'min' or 'max'")
-        _check(where, "factor", factor, 0, 1)
-        _check(where, "patience", patience, 0)
-        _check(where, "threshold", threshold, 0)
-        _check(where, "cooldown", cooldown, 0)
-        _check(where, "min_lr", min_lr, 0)
         super().__init__(optimizer)
-        self.mode, self.factor, self.patience = mode, factor, patience
-        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        self.mode = as_choice(where, "mode", mode, ("min", "max"))
+        self.factor = as_between(where, "factor", factor, 0, 1)
+        self.patience = as_count(where, "patience", patience, 0, MOST_STEPS)
+        self.threshold = as_between(where, "threshold", threshold, 0)
+        self.cooldown = as_count(where, "cooldown", cooldown, 0, MOST_STEPS)
+        self.min_lr = as_between(where, "min_lr", min_lr, 0)
+        self.eps = as_between(where, "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooldown_left = 0
 
     def _lr(self, t: int, metric: float | None) -> float:
         if metric is None:
-            raise TypeError("ReduceLROnPlateau: step has no metric, expected a number")
+            raise TypeError("ReduceLROnPlateau: metric is None, expected a number for each step")
+        metric = as_number("ReduceLROnPlateau", "metric", metric)
         gain = self.best - metric if self.mode == "min" else metric - self.best
         margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
         if gain > margin:
@@ -201,7 +222,8 @@ class ReduceLROnPlateau(Schedule):
             return self.optimizer.lr
         self.bad_steps, self.cooldown_left = 0, self.cooldown
         rate = self.optimizer.lr
-        return min(rate, max(rate * self.factor, self.min_lr))
+        reduced = min(rate, max(rate * self.factor, self.min_lr))
+        return reduced if rate - reduced > self.eps else rate
 
 
 @final
@@ -240,11 +262,13 @@ class WarmUp(Schedule):
         start_factor: float = 1 / 3,
         after: Schedule | None = None,
     ) -> None:
-        _check("WarmUp", "warmup_steps", warmup_steps, 1)
-        _check("WarmUp", "start_factor", start_factor, 0, 1)
+        super().__init__(optimizer)
+        warmup_steps = as_count("WarmUp", "warmup_steps", warmup_steps, 1, MOST_STEPS)
+        start_factor = as_between("WarmUp", "start_factor", start_factor, 0, 1)
+        if not isinstance(after, (Schedule, type(None))):
+            raise TypeError(f"WarmUp: after is {shown(after)}, expected a schedule or None")
         if after is not None and after.optimizer is not optimizer:
             raise ValueError("WarmUp: after has another optimiser, expected a schedule of the same")
-        super().__init__(optimizer)
         if after is not None:
             self.base_lr = after.base_lr
         self.warmup_steps, self.start_factor, self.after = warmup_steps, start_factor, after
@@ -264,9 +288,12 @@ class WarmUp(Schedule):
         return super().state_dict() | after
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
+        check_mapping("WarmUp.load_state_dict", "state", state)
         own = {name: value for name, value in state.items() if not name.startswith("after.")}
         if self.after is not None:
             self.after.load_state_dict(split(state).get("after", {}))
         elif len(own) < len(state):
-            raise ValueError("WarmUp: state has names of a schedule after it, expected none")
+            raise ValueError(
+                "WarmUp.load_state_dict: state has names of a schedule after it, expected none"
+            )
         super().load_state_dict(own)

@@ -124,7 +124,11 @@ class Stream:
         ValueError, TypeError
             If the mask has another shape, or does not hold booleans.
         """
-        chosen = np.ones(self._shape[:1], bool) if mask is None else np.asarray(mask)
+        chosen = (
+            np.ones(self._shape[:1], bool)
+            if mask is None
+            else as_array("stream.reset", "mask", mask)
+        )
         if chosen.dtype != np.bool_:
             raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])

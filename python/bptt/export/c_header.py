@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from .._convert import as_array, as_choice, as_path
 from .._core import __version__
 from ..dense import Layer
-from ..flow.models import recurrent_parts, sizes_of, to_numpy
-from ..grads import Array
+from ..flow.models import LAYERS, recurrent_parts, sizes_of, to_numpy
+from ..grads import Array, check_mapping, shown
 from ..io import Path, load, write_atomically
 from ..nonfinite import check_finite
 from ..recurrent import Recurrent
@@ -120,7 +121,12 @@ def save_c_header(
     #endif
     <BLANKLINE>
     """
+    path = as_path(WHERE, path)
     arrays, layers = _collect(model)
+    if cell is not None:
+        as_choice(WHERE, "cell", cell, tuple(LAYERS))
+        if any(isinstance(layer, Layer) for layer in layers.values()):
+            raise ValueError(f"{WHERE}: cell is {cell!r}, expected None: the layer states its own")
     names = _Names(_prefix(path, name))
     lines = []
     for key, layer in layers.items():
@@ -155,7 +161,7 @@ class _Names:
         identifier = _identifier(*words)
         if identifier in self._keys:
             raise ValueError(
-                f"{WHERE}: {key!r} and {self._keys[identifier]!r} both become {identifier}, "
+                f"{WHERE}: model has {shown(key)} and {shown(self._keys[identifier])} both of which become {shown(identifier)}, "
                 "expected names that differ in letters and digits"
             )
         self._keys[identifier] = key
@@ -171,14 +177,14 @@ def _prefix(path: Path, name: str | None) -> str:
         stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]
         name = _identifier(str(stem))
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
-        raise ValueError(f"{WHERE}: name is {name!r}, expected a C identifier, as 'amp'")
+        raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, as 'amp'")
     return name
 
 
 def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     """All arrays by name, and the layers among them by the prefix of their names."""
     if isinstance(model, (str, os.PathLike)):
-        model = load(model)
+        model = load(as_path(WHERE, model, "model"))
     if hasattr(model, "state_dict"):
         model = {"": model}
     if not isinstance(model, Mapping):
@@ -186,6 +192,7 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{WHERE}: model is of type {type(model).__name__}, expected a layer, a dict of arrays "
             "or layers, or a file"
         )
+    check_mapping(WHERE, "model", model)
     arrays: dict[str, Array] = {}
     layers = {key: value for key, value in model.items() if hasattr(value, "state_dict")}
     for key, value in model.items():
@@ -197,7 +204,8 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _checked(key: str, value: Any) -> Array:
-    array = np.asarray(value)
+    key = f"model[{shown(key)}]"
+    array = as_array(WHERE, key, value)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{WHERE}: {key} has dtype {array.dtype}, expected float32 or float64")
     if not array.size:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._activations import ACTIVATIONS
+from .._convert import as_dtype, as_path
 from ..dense import Layer, Linear
 from ..grads import Array
 from ..io import Path, write_atomically
@@ -76,6 +77,7 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
     Chowdhury (2021), RTNeural: Fast neural inferencing for real-time systems, arXiv:2106.03037.
     """
     where = "save_rtneural"
+    path = as_path(where, path)
     if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
         raise TypeError(f"{where}: layers is {_brief(layers)}, expected a list of layers")
     entries: list[dict[str, Any]] = []
@@ -122,7 +124,8 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     OSError
         If the file cannot be read.
     """
-    where = f"load_rtneural: {os.fspath(path)}"
+    path, kind = as_path("load_rtneural", path), as_dtype("load_rtneural", dtype)
+    where = f"load_rtneural: {path}"
     with open(path, "rb") as file:
         model = _parse(where, file.read())
     width = _width(f"{where}: in_shape", model.get("in_shape"))
@@ -132,7 +135,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
         if not isinstance(entry, dict):
             raise ValueError(f"{place} is {_brief(entry)}, expected an object")
         inputs, width = width, _width(f"{place}.shape", entry.get("shape"))
-        _append(place, layers, entry, (inputs, width), np.dtype(dtype))
+        _append(place, layers, entry, (inputs, width), kind)
     if not layers:
         raise ValueError(f"{where}: layers is empty, expected one or more")
     return layers

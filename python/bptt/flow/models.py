@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
-from ..grads import Array
+from .._convert import as_array, as_choice, as_path, listed
+from ..grads import Array, check_mapping, shown
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from ..recurrent import Recurrent
 
@@ -92,9 +93,13 @@ def layer_of(
       60 parameters
     """
     where = "layer_of"
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{where}: name is {shown(name)}, expected the prefix of a layer's names")
     if isinstance(model, (str, os.PathLike)):
+        as_path(where, model, "model")
         return _of_arrays(where, io.load(model), name, cell, options)
     if isinstance(model, Mapping):
+        check_mapping(where, "model", model)
         return _of_arrays(where, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES
     if not known:
@@ -148,8 +153,8 @@ def _of_arrays(
 
 def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
     """What the parameters of one layer tell by their names and shapes."""
-    if cell is not None and cell not in LAYERS:
-        raise ValueError(f"{where}: cell is {cell!r}, expected one of {', '.join(LAYERS)}")
+    if cell is not None:
+        as_choice(where, "cell", cell, tuple(LAYERS))
     for needed in ("weight_ih_l0", "weight_hh_l0"):
         if needed not in arrays or arrays[needed].ndim != 2:
             raise ValueError(f"{where}: model has no matrix {needed}, expected one")
@@ -198,18 +203,21 @@ def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[
     """The parameters of one layer among all arrays, without their prefix."""
     layers = recurrent_parts(arrays)
     if not layers:
-        names = ", ".join(list(arrays)[:6]) or "none"
-        raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")
+        raise ValueError(
+            f"{where}: model has the names {listed(arrays)}, expected weight_ih_l0, ..."
+        )
     if name is None and len(layers) == 1:
         return next(iter(layers.values()))
     if name not in layers:
-        has = f"name is {name!r}" if name is not None else "name is missing"
-        raise ValueError(f"{where}: {has}, expected one of {', '.join(map(repr, layers))}")
+        has = f"name is {shown(name)}" if name is not None else "name is missing"
+        raise ValueError(f"{where}: {has}, expected one of {listed(layers)}")
     return layers[name]
 
 
 def _array(where: str, name: str, value: Any) -> Array:
-    array = np.asarray(to_numpy(value))
+    array = as_array(where, f"model[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(
+            f"{where}: model[{shown(name)}] has dtype {array.dtype}, expected real numbers"
+        )
     return array

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_count
+from .._convert import as_callable, as_count, as_number, as_path
+from ..grads import shown
 from ..io import Path
 from ..nonfinite import NonFinite
 from ..trace import LayerTrace, Trace
@@ -103,7 +104,9 @@ class FlowMonitor:
         on_alert: Callable[[Alert], object] | None = None,
     ) -> None:
         self.every = as_count("FlowMonitor", "every", every, 1)
-        self.path = None if path is None else os.fspath(path)
+        self.path = None if path is None else as_path("FlowMonitor", path)
+        if on_alert is not None:
+            as_callable("FlowMonitor", "on_alert", on_alert)
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
@@ -116,7 +119,7 @@ class FlowMonitor:
 
     def wants(self, step: int) -> bool:
         """Is this update one of those to sample? For ``backward(..., trace=...)``."""
-        return step % self.every == 0
+        return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
     def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
         """Take a sample.
@@ -135,8 +138,16 @@ class FlowMonitor:
         OSError
             If the file cannot be written.
         """
+        where = "FlowMonitor.update"
+        step = as_count(where, "step", step, 0)
+        numbers = {name: as_number(where, name, value) for name, value in numbers.items()}
         if trace is None:
             return
+        if not isinstance(trace, (Trace, LayerTrace)):
+            raise TypeError(
+                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                "trace=True, or None"
+            )
         place = trace.nonfinite
         cells = [_sample(name, cell) for name, cell in _cells(trace)]
         record = {

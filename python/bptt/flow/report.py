@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_count
+from .._convert import as_array, as_count, as_path
 from .._sequences import as_lengths, time_major
-from ..grads import Array
+from ..grads import Array, shown
 from ..io import Path, write_atomically
 from ..recurrent import Recurrent
 from .advice import Advice, advise
@@ -120,10 +120,11 @@ class FlowReport:
         """
         from .html import page
 
+        target = None if path is None else os.path.realpath(as_path("FlowReport.to_html", path))
         text = page(self)
-        if path is not None:
+        if target is not None:
             content = text.encode()
-            write_atomically(os.path.realpath(os.fspath(path)), lambda file: file.write(content))
+            write_atomically(target, lambda file: file.write(content))
         return text
 
 
@@ -190,7 +191,7 @@ def gradient_flow(
     where = "gradient_flow"
     layer = copy.deepcopy(layer_of(model))  # the n-th call of forward draws the n-th masks
     seed = as_count(where, "seed", seed, 0)
-    given = _batch(layer, to_numpy(x))
+    given = _batch(where, "x", layer, x)
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
     all_lengths = as_lengths(where, to_numpy(lengths), T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
@@ -220,9 +221,9 @@ def gradient_flow(
     )
 
 
-def _batch(layer: Recurrent, x: Any) -> Array:
+def _batch(where: str, name: str, layer: Recurrent, x: Any) -> Array:
     """x with an axis for the batch."""
-    array = np.asarray(x)
+    array = as_array(where, name, to_numpy(x))
     return array if array.ndim != 2 else np.expand_dims(array, 0 if layer.batch_first else 1)
 
 
@@ -231,14 +232,14 @@ def _loss(
 ) -> tuple[float | None, str, Any]:
     """The loss's value, what it is, and its gradient in the shape of y."""
     if dy is not None:
-        if loss != "last":
+        if not (isinstance(loss, str) and loss == "last"):
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(layer, to_numpy(dy))
+        return None, OWN, _batch(where, "dy", layer, dy)
     if callable(loss):
         value, gradient = loss(y)
         return float(value), OWN, to_numpy(gradient)
-    if loss not in ("last", "every"):
-        raise ValueError(f"{where}: loss is {loss!r}, expected 'last', 'every' or a function")
+    if not isinstance(loss, str) or loss not in ("last", "every"):
+        raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
     directions = 1 + layer.bidirectional
     parts = []

@@ -22,7 +22,9 @@ ANY = "minus big half"  # any finite number
 MORE = "big half"  # from 0 on
 SEED = "none big"
 MAYBE = "none"  # may be left out
-EMPTY = "none list"  # of a sequence
+STATES = "none none_inside"  # of several, one may be left out
+SHAPED = "shape shape_inside"  # of any shape
+NAMED = "dict shape_inside long_name other_name"  # arrays of any names and shapes
 
 
 class Call(NamedTuple):
@@ -77,13 +79,13 @@ STATE = (np.zeros((1, B, H)), np.zeros((1, B, H)))
 
 # --- recurrences ----------------------------------------------------------------------------------
 
-FORWARD = dict.fromkeys(("b_ih", "b_hh", "state"), MAYBE)
+FORWARD = {"b_ih": MAYBE, "b_hh": MAYBE, "state": STATES}
 FORWARD |= {"leak": MAYBE, "peepholes": MAYBE, "w_hr": MAYBE, "h_mask": MAYBE, "layer_norm": MAYBE}
 FORWARD |= {"cell_clip": "none big half inf", "preact_clip": "none big half inf"}
 FORWARD |= {"lengths": MAYBE, "resets": MAYBE, "reverse": "true", "keep_tape": "true"}
 FORWARD |= {"zoneout": MAYBE, "threads": MAYBE, "checkpoint": MAYBE, "compute": MAYBE}
 FORWARD |= {"max_bytes": "none big", "reset_after": "true"}
-BACKWARD = {"dy": MAYBE, "dstate": MAYBE, "step_clip": MAYBE, "trace": "none true"}
+BACKWARD = {"dy": MAYBE, "dstate": STATES, "step_clip": MAYBE, "trace": "none true"}
 BACKWARD |= {"cut": "none big", "threads": MAYBE}
 CELLS = ("rnn", "lstm", "gru", "mgu", "slstm", "lstm1997")
 
@@ -101,8 +103,9 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {"tape": tape, "dy": np.ones_like(y), "dstate": state}
 
 
-DUALS = {"dy": MAYBE, "dstate": MAYBE, "dy_tangent": MAYBE, "dstate_tangent": MAYBE}
-DUALS |= {"step_clip": MAYBE, "cut": "none big", "state": MAYBE, "tangents": "dict list"}
+DUALS = {"dy": MAYBE, "dstate": STATES, "dy_tangent": MAYBE, "dstate_tangent": STATES}
+DUALS |= {"step_clip": MAYBE, "cut": "none big", "state": STATES}
+DUALS |= {"tangents": "dict list none_inside"}
 
 
 @call("jvp", "vjp", "hvp", **DUALS)

@@ -9,7 +9,23 @@ from typing import Any
 import numpy as np
 
 import bptt
-from arguments import ANY, BACKWARD, MAYBE, MORE, SEED, STATE, H, I, T, X, Y, call, lstm
+from arguments import (
+    ANY,
+    BACKWARD,
+    MAYBE,
+    MORE,
+    NAMED,
+    SEED,
+    STATE,
+    STATES,
+    H,
+    I,
+    T,
+    X,
+    Y,
+    call,
+    lstm,
+)  # fmt: skip
 from bptt import flow, init, io, jacobians, optim, regularise, tasks
 
 # --- training -------------------------------------------------------------------------------------
@@ -23,7 +39,7 @@ OPTIMISERS = ("SGD", "Adam", "AdamW", "RMSprop")
 RATES = {"lr": MORE, "weight_decay": MORE, "momentum": MORE, "alpha": "half", "eps": MORE}
 
 
-@call(*OPTIMISERS, params="dict", **RATES | {"alpha": ""})
+@call(*OPTIMISERS, params=NAMED, **RATES | {"alpha": ""})
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {"params": params()}
 
@@ -35,12 +51,16 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(adam, kind), good, f"Adam.{kind}", "Adam"
 
 
-@call("optim.join")
+ANYTHING = "none text object complex ragged masked objects shape generator"
+ANYTHING = " ".join(f"{kind}_inside" for kind in ANYTHING.split())
+
+
+@call("optim.join", rnn=f"{NAMED} {ANYTHING}", out=f"{NAMED} {ANYTHING}")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return optim.join, {"rnn": params(), "out": params()}
 
 
-@call("optim.split", joined="dict")
+@call("optim.split", joined=f"{NAMED} {ANYTHING}")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return optim.split, {"joined": optim.join(rnn=params())}
 
@@ -85,17 +105,18 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
         schedule = bptt.WarmUp(optimizer, 3, after=bptt.StepLR(optimizer, 2))
     kind = type(schedule).__name__
     good = {"state": schedule.state_dict()}
-    return schedule.load_state_dict, good, kind, f"{kind}.load_state_dict", "StepLR"
+    return schedule.load_state_dict, good, kind, f"{kind}.load_state_dict", "StepLR.load_state_dict"
 
 
-@call("AutoClip", quantile="", window="none big", history="list dict wide zero_d generator")
+@call("AutoClip", quantile="", window="none big", history="list dict generator")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.AutoClip, {}
 
 
-@call(
-    "clip_grad_norm", "clip_grad_value", grads="dict", max_norm="big half inf", bound="big half inf"
-)
+BOUND = "big half inf"
+
+
+@call("clip_grad_norm", "clip_grad_value", grads=NAMED, max_norm=BOUND, bound=BOUND)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     other = {"max_norm": 1.0} if name == "clip_grad_norm" else {"bound": 1.0}
     return getattr(bptt, name), {"grads": params(), **other}
@@ -107,12 +128,12 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {first: np.ones((2, 3)), "target": np.ones((2, 3))}
 
 
-@call("cross_entropy", ignore_index="minus big")
+@call("cross_entropy", logits="shape", ignore_index="minus big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.cross_entropy, {"logits": np.ones((2, 3)), "target": np.array([0, 2])}
 
 
-@call("tbptt", state=MAYBE, lengths=MAYBE, resets=MAYBE, k2="big")
+@call("tbptt", state=STATES, lengths=MAYBE, resets=MAYBE, k2="big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     good = {"layer": lstm(), "x": X, "k1": 2, "k2": 3, "state": STATE, "lengths": [T, 2]}
     return bptt.tbptt, good, "LSTM"
@@ -124,7 +145,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return chunk.backward, {"dy": Y[:2], "dstate": STATE}, "LSTM", "lstm_backward"
 
 
-@call("gradcheck", params="none dict", eps="", rtol="big half", atol="big half", seed="none big")
+@call("gradcheck", params="none dict", seed=SEED, **dict.fromkeys(("eps", "rtol", "atol"), MORE))
 def _(_: Path, name: str) -> tuple[Any, ...]:
     layer = bptt.RNN(2, 2, dtype="float64", seed=0)
     x = {"x": np.ones((2, 1, 2))}
@@ -137,8 +158,11 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 ONE_WEIGHT = {"rng": SEED, "gain": ANY, "scale": ANY, "std": MORE, "mean": ANY, "radius": MORE}
 
 
-@call("init.normal", **ONE_WEIGHT)
-@call("init.xavier_uniform", "init.xavier_normal", "init.orthogonal", "init.identity", **ONE_WEIGHT)
+SHAPED = {**ONE_WEIGHT, "w": "shape"}
+
+
+@call("init.normal", w="shape zero_d wide", **ONE_WEIGHT)
+@call("init.xavier_uniform", "init.xavier_normal", "init.orthogonal", "init.identity", **SHAPED)
 @call("init.spectral", "init.nearest_orthogonal", **ONE_WEIGHT)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(init, name.split(".")[1]), {"w": np.eye(4) + 1.0}
@@ -168,8 +192,8 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 TAPES = ("jacobian", "singular_values", "jacobian_norms", "step_jacobians", "lyapunov_spectrum")
 
 
-@call(*TAPES, t="minus", k="minus", log="true", n=MAYBE)
-@call("by_lag", dy=MAYBE, dstate=MAYBE, max_lag="none big")
+@call(*TAPES, t="minus none", k="minus", log="true", n=MAYBE)
+@call("by_lag", dy=MAYBE, dstate=STATES, max_lag="none big")
 @call("find_nonfinite")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     tape = lstm().forward(X)[2].cells[0]
@@ -178,12 +202,14 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
         good |= {"t": 3} | ({} if name == "jacobian_norms" else {"k": 1})
     if name == "by_lag":
         good |= {"dy": Y, "dstate": tuple(s[0] for s in STATE)}
-    return getattr(bptt, name), good
+    return getattr(bptt, name), good, "lstm_backward"
 
 
-@call(
-    "spectral_radius", "decay_bound", "memory_horizon", k=MORE + " inf zero_d true", reverse="true"
-)
+LAGS = f"{MORE} inf zero_d true list shape"
+
+
+@call("spectral_radius")
+@call("decay_bound", "memory_horizon", k=LAGS, norms="list shape", reverse="true")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     w = {"norms": np.ones(4)} if name == "memory_horizon" else {"w_hh": np.eye(3)}
     return getattr(jacobians, name), w
@@ -214,23 +240,20 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.gradient_flow, good, "LSTM", "layer_of", "load"
 
 
-@call("flow.layer_of", name=MAYBE, cell=MAYBE)
+@call("flow.layer_of", name="none empty", cell=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return flow.layer_of, {"model": lstm().parameters}, "LSTM", "load"
 
 
-@call("FlowMonitor", every="big", path=MAYBE, on_alert=MAYBE)
+@call("FlowMonitor", every="big", path="none text", on_alert=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.FlowMonitor, {}
 
 
-@call(
-    "FlowMonitor.wants",
-    "FlowMonitor.update",
-    step="big",
-    trace=MAYBE,
-    loss="nan inf minus half big",
-)
+LOSS = f"{ANY} nan inf"
+
+
+@call("FlowMonitor.wants", "FlowMonitor.update", step="big", trace=MAYBE, loss=LOSS)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     layer, monitor = lstm(), bptt.FlowMonitor(1, on_alert=str)
     trace = layer.backward(layer.forward(X)[2], Y, trace=True).trace
@@ -239,7 +262,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(monitor, kind), good
 
 
-@call("FlowReport.to_html", path=MAYBE)
+@call("FlowReport.to_html", path="none text")
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     return bptt.gradient_flow(lstm(), X).to_html, {"path": folder / "report.html"}
 
@@ -252,7 +275,10 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-@call("io.save", arrays="dict", metadata="none dict")
+METADATA = "none dict text_inside long_name other_name"
+
+
+@call("io.save", path="text", arrays="dict shape_inside other_name", metadata=METADATA)
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     path = folder / "a.npz"
     return io.save, {"path": path, "arrays": {"w": np.ones(2)}, "metadata": {"epoch": "3"}}
@@ -264,12 +290,12 @@ def _(folder: Path, name: str) -> tuple[Any, ...]:
     return getattr(io, name.split(".")[1]), {"path": folder / "a.npz"}
 
 
-@call("save_c_header", name=MAYBE, cell=MAYBE)
+@call("save_c_header", path="text", model=NAMED.removeprefix("dict "), name="none text long", cell=MAYBE)
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     return bptt.save_c_header, {"path": folder / "a.h", "model": lstm().parameters}, "load"
 
 
-@call("save_rtneural")
+@call("save_rtneural", path="text")
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     return bptt.save_rtneural, {"path": folder / "a.json", "layers": [lstm()]}
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._convert import as_count as as_count
-from ._convert import as_flag, as_integers
+from ._convert import as_flag, as_integers, as_name
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
@@ -83,7 +83,7 @@ def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: step_clip has bound {shown(bound)}, expected a number")
     if not 0 < bound <= np.inf:
-        raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
+        raise ValueError(f"{caller}: step_clip has bound {shown(bound)}, expected more than 0")
     return (str(kind), float(min(bound, sys.float_info.max)), str(target))
 
 
@@ -197,8 +197,7 @@ def forward(
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     dtype = arrays[0].dtype
     initial = as_states(caller, "state", state, cell, dtype)
-    if not isinstance(activation, str):
-        raise TypeError(f"{caller}: activation is {shown(activation)}, expected its name")
+    activation = as_name(caller, "activation", activation)
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
         raise ValueError(f"{caller}: checkpoint is {shown(checkpoint)}, expected None or 'sqrt'")
     if max_bytes is not None and checkpoint is not None:
@@ -233,7 +232,7 @@ def backward(
     """Gradients of any cell of the core."""
     caller, states = f"{cell}_backward", _states(cell)
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
-        has = "None" if tape is None else repr(tape)
+        has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
     kind, bound, target = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
@@ -246,5 +245,5 @@ def backward(
         results = as_duals(results)
     x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
     state = initial if states > 1 else initial[0]
-    shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)
+    seen = trace_of(tape, traced, (w_ih, w_hh)) if level else None
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, seen)

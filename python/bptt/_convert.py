@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ._dual import Dual
-from .grads import Array, shown
+from .grads import MOST_SHOWN, Array, shown
 
 MOST_LETTERS = 4096  # of a path: Linux takes no more
 
@@ -33,6 +33,15 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
     if array.ndim > most:
         raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most {most}")
     return array
+
+
+def to_numpy(value: Any) -> Any:
+    """A tensor's numbers, those that NumPy has no type for as float32; anything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    small = any(kind in str(tensor.dtype) for kind in ("bfloat16", "float8"))
+    return (tensor.float() if small else tensor).numpy()
 
 
 def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
@@ -138,6 +147,8 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
 def as_name(caller: str, name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected its name")
+    if len(value) > MOST_SHOWN or not value.isprintable():  # the core repeats it in its messages
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected a name")
     return value
 
 
@@ -149,14 +160,17 @@ def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> s
 
 def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
     """float32 or float64."""
-    try:
-        dtype = np.dtype(value).newbyteorder("=") if value is not None else None
-    except Exception:  # whatever NumPy makes of what is no dtype
-        dtype = None
-    if dtype not in (np.float32, np.float64):
-        has = shown(value) if dtype is None else dtype
-        raise TypeError(f"{caller}: dtype is {has}, expected float32 or float64")
-    return dtype
+    has = shown(value)
+    if value is not None:  # which NumPy takes for float64
+        try:
+            dtype: np.dtype[Any] = np.dtype(value).newbyteorder("=")
+        except Exception:  # whatever NumPy makes of what is no dtype
+            pass
+        else:
+            if dtype in (np.float32, np.float64):
+                return dtype
+            has = str(dtype)
+    raise TypeError(f"{caller}: dtype is {has}, expected float32 or float64")
 
 
 def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:

@@ -22,9 +22,21 @@ COMMON: dict[str, Any] = {
 }
 
 
-def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any]:
+# Defaults as objects: arguments are compared by identity first, as an argument of a wrong kind may
+# be equal to its default, as True is, or have no truth, as an array of comparisons.
+ONE, ZERO, OWN, SIGMOID, TANH = 1, 0, "own", "sigmoid", "tanh"
+NEVER_NONE = {"dilation", "skip", "heads", "reset_after"}
+NEVER_NONE |= {"forget_gate", "gate_activation", "output_activation"}
+
+
+def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any] | None:
     """Those of the values, in the order of the defaults, that are others."""
-    return {name: v for (name, d), v in zip(defaults.items(), values) if v is not d}
+
+    def same(value: Any, default: Any) -> bool:
+        plain = isinstance(value, (str, int, np.integer)) and not isinstance(value, bool)
+        return value is default or bool(plain and value == default)
+
+    return {n: v for (n, d), v in zip(defaults.items(), values) if not same(v, d)} or None
 
 
 def as_resets(caller: str, value: Any) -> Any:
@@ -81,7 +93,7 @@ def as_options(
         return None
     core: dict[str, Any] = {}
     for name, value in options.items():
-        if value is None:
+        if value is None and name not in NEVER_NONE:
             continue
         if name == "zoneout":
             core |= as_zoneout(caller, value, states, dtype)

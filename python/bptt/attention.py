@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._convert import as_choice, as_generator
+from ._guesses import answering
 from .dense import Layer, Seed, as_float, check_shape
 from .functional.attention import (
     AdditiveTape,
@@ -91,6 +92,7 @@ class Attention(Layer):
 
     hidden_size: int
 
+    @answering
     def __init__(
         self,
         hidden_size: int,

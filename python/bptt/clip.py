@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ._convert import as_between, as_bound, as_choice, as_count, as_number
+from ._convert import as_array, as_between, as_bound, as_choice, as_count, as_number
 from .grads import Array, check_mapping, shown
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
@@ -108,10 +108,12 @@ class AutoClip:
 
 
 def _norms_of(history: Iterable[float]) -> list[float]:
-    try:
-        norms = list(history)
-    except TypeError:
-        raise TypeError(f"AutoClip: history is {shown(history)}, expected norms") from None
+    if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+        raise TypeError(f"AutoClip: history is {shown(history)}, expected norms")
+    given = history if isinstance(history, np.ndarray) else list(history)
+    norms = as_array("AutoClip", "history", given)
+    if norms.ndim != 1:
+        raise ValueError(f"AutoClip: history has shape {norms.shape}, expected one axis")
     return [as_number("AutoClip", f"history[{k}]", norm) for k, norm in enumerate(norms)]
 
 
@@ -239,22 +241,16 @@ def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
     check_mapping(where, label, arrays)
     names: dict[int, str] = {}
     for name, a in arrays.items():
-        other = names.setdefault(id(a), name)
+        other, place = names.setdefault(id(a), name), f"{label}[{shown(name)}]"
         if other != name:
             raise ValueError(f"{where}: {label} has one array as {shown(other)} and {shown(name)}")
         if isinstance(a, np.ma.MaskedArray):
-            raise TypeError(
-                f"{where}: {label}[{shown(name)}] is a masked array, expected one without"
-            )
+            as_array(where, place, a)
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
-            raise TypeError(
-                f"{where}: {label}[{shown(name)}] has {has}, expected an array of float32 or float64"
-            )
+            raise TypeError(f"{where}: {place} has {has}, expected an array of float32 or float64")
         if not a.flags.writeable:
-            raise ValueError(
-                f"{where}: {label}[{shown(name)}] is read-only, expected a writable array"
-            )
+            raise ValueError(f"{where}: {place} is read-only, expected a writable array")
 
 
 def _largest(
@@ -285,8 +281,8 @@ def _max_abs(grads: Mapping[str, Array]) -> float:
     return float(np.max(np.abs(np.array(extremes, np.float64)), initial=0))
 
 
-def _nonfinite(grads: Mapping[str, Array], shown: int = 3) -> str:
+def _nonfinite(grads: Mapping[str, Array], most: int = 3) -> str:
     counts = {name: int(np.sum(~np.isfinite(g))) for name, g in grads.items()}
     bad = [f"{n} of {grads[name].size} in {shown(name)}" for name, n in counts.items() if n]
-    more = f" and in {len(bad) - shown} more arrays" if len(bad) > shown else ""
-    return f"non-finite values: {', '.join(bad[:shown])}{more}"
+    more = f" and in {len(bad) - most} more arrays" if len(bad) > most else ""
+    return f"non-finite values: {', '.join(bad[:most])}{more}"

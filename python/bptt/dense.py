@@ -5,21 +5,39 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
-from ._convert import as_array, as_choice, as_count, as_dtype, as_flag, as_generator, as_integers
+from ._convert import (
+    as_array,
+    as_choice,
+    as_count,
+    as_dtype,
+    as_flag,
+    as_generator,
+    as_integers,
+    listed,
+    to_numpy,
+)
 from ._dual import Dual
-from .grads import Array, State
+from ._guesses import answering, attribute_error, numbered
+from .grads import Array, State, check_mapping, shown
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
-LinearTape = tuple[Array, Array, Array | None]  # x, weight, and y if there is an activation
+
+
+class LinearTape(NamedTuple):
+    """What `Linear.backward` needs of one forward call; y where there is an activation."""
+
+    x: Array
+    weight: Array
+    y: Array | None
 
 
 class LayerGrads(NamedTuple):
@@ -106,7 +124,8 @@ class Layer:
         ----------
         arrays : mapping of str to array_like
             Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
-            layer of the same name is one, after ``.numpy()`` on each of its tensors.
+            layer of the same name is one, of any floating-point type and device; for a recurrent
+            layer of one direction, also that of a cell, as ``LSTMCell``.
 
         Raises
         ------
@@ -116,18 +135,29 @@ class Layer:
             If an array does not hold real numbers.
         """
         where = type(self).__name__
+        check_mapping(where, "arrays", arrays)
+        arrays = numbered(arrays) if "weight_ih_l0" in self.parameters else arrays
         missing = [name for name in self.parameters if name not in arrays]
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: arrays has missing names {missing} and unexpected names {unexpected}, "
-                "expected the names of the parameters"
+                f"{where}: arrays has missing names {listed(missing)} and unexpected names "
+                f"{listed(unexpected)}, expected the names of the parameters"
             )
-        new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
+        given = {k: to_numpy(arrays[k]) for k in self.parameters}
+        new = {k: as_float(where, k, given[k], self.dtype).copy() for k in self.parameters}
         for name, array in self.parameters.items():
             check_shape(where, name, new[name], "the parameter's shape", array.shape)
         for name, array in self.parameters.items():
             array[...] = new[name]
+
+    if not TYPE_CHECKING:  # to a type checker, an attribute that is not there stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to write instead; called only where there is no such attribute."""
+            names = self.__dict__.get("parameters", ())
+            message = attribute_error(type(self).__name__, name, names)
+            raise AttributeError(message, name=name, obj=self)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters by name, under the name that PyTorch has for it."""
@@ -184,6 +214,7 @@ class Linear(Layer):
     in_features: int
     out_features: int
 
+    @answering
     def __init__(
         self,
         in_features: int,
@@ -230,10 +261,10 @@ class Linear(Layer):
         if self.bias:
             y += self.parameters["bias"]
         if self.activation == "identity":
-            return y, (x, weight, None)
+            return y, LinearTape(x, weight, None)
         y = ACTIVATIONS[self.activation][0](y)
         y.flags.writeable = False
-        return y, (x, weight, y)
+        return y, LinearTape(x, weight, y)
 
     def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
@@ -245,6 +276,10 @@ class Linear(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
+        if not isinstance(tape, LinearTape):
+            raise TypeError(
+                f"Linear: tape is {shown(tape)}, expected the second result of this layer's forward"
+            )
         x, weight, y = tape
         dy = as_float("Linear", "dy", dy, self.dtype)
         check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
@@ -278,6 +313,7 @@ class Embedding(Layer):
     num_embeddings: int
     embedding_dim: int
 
+    @answering
     def __init__(
         self,
         num_embeddings: int,
@@ -321,6 +357,8 @@ class Embedding(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
+        last = self.num_embeddings - 1
+        tape = as_indices("Embedding", "tape", tape, "0..num_embeddings - 1", last)
         dy = as_float("Embedding", "dy", dy, self.dtype)
         expected = (*tape.shape, self.embedding_dim)
         check_shape("Embedding", "dy", dy, "the shape of y", expected)

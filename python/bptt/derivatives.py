@@ -328,7 +328,11 @@ def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[st
                 f"{', '.join(known)}"
             )
         given = dict(zip(known, given))
-    return checked(caller, label, given, known)
+    values = checked(caller, label, given, known)
+    missing = [name for name in NAMES[:3] if label == "primals" and name not in values]
+    if missing:
+        raise ValueError(f"{caller}: primals has no {missing[0]}, expected x, w_ih and w_hh")
+    return values
 
 
 def _arguments(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ._convert import as_array, as_between, as_callable, as_generator, as_positive
+from ._convert import as_array, as_between, as_callable, as_generator, as_positive, listed
 from .grads import Array, check_mapping, shown
 
 __all__ = ["gradcheck"]
@@ -101,6 +102,7 @@ def gradcheck(
     check_mapping(where, "inputs", inputs)
     check_mapping(where, "params", params)
     inputs = {name: _copy(f"inputs[{shown(name)}]", tree) for name, tree in inputs.items()}
+    _check_names(forward, inputs)
     for name, array in params.items():
         _float64(f"params[{shown(name)}]", array)
     *outputs, tape = _call(forward, inputs)
@@ -138,6 +140,20 @@ def gradcheck(
             )
         errors[name] = float(np.max(error, initial=0))
     return errors
+
+
+def _check_names(forward: Callable[..., Any], inputs: Mapping[str, Tree]) -> None:
+    try:
+        signature = inspect.signature(forward)
+    except ValueError:  # of what is not written in Python
+        return
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        raise TypeError(
+            f"gradcheck: inputs has the names {listed(inputs)}, expected the arguments of forward: "
+            f"{str(error)[:100]}"
+        ) from None
 
 
 def _call(forward: Callable[..., Any], inputs: Mapping[str, Tree]) -> tuple[Any, ...]:

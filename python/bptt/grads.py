@@ -100,7 +100,10 @@ def check_mapping(where: str, label: str, value: object) -> None:
             if not isinstance(name, str):
                 raise TypeError(f"{where}: {label} has the name {shown(name)}, expected text")
         return
-    hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
+    if hasattr(value, "named_parameters"):  # a module of PyTorch
+        hint = ": pass .state_dict()"
+    else:
+        hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
     raise TypeError(
         f"{where}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
     )

@@ -84,12 +84,10 @@ def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int 
     ----------
     Glorot & Bengio (2010), AISTATS, PMLR 9.
     """
-    rng, gain = (
-        as_generator("xavier_uniform", "rng", rng),
-        as_finite("xavier_uniform", "gain", gain),
-    )
-    for block in _blocks("xavier_uniform", w, gates):
-        bound = gain * np.sqrt(6 / max(sum(block.shape), 1))
+    where = "xavier_uniform"
+    rng, gain = as_generator(where, "rng", rng), as_finite(where, "gain", gain)
+    for block in _blocks(where, w, gates):
+        bound = abs(gain) * np.sqrt(6 / max(sum(block.shape), 1))
         block[...] = rng.uniform(-bound, bound, block.shape)
 
 
@@ -198,11 +196,9 @@ def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
     Higham (1986), "Computing the polar decomposition - with applications", SIAM J. Sci. Stat.
     Comput. 7(4); Arjovsky, Shah & Bengio (2016), arXiv:1511.06464, for unitary w_hh.
     """
-    gain, blocks = (
-        as_finite("nearest_orthogonal", "gain", gain),
-        _square_blocks("nearest_orthogonal", w, gates),
-    )
-    check_finite("nearest_orthogonal: w", w)
+    where = "nearest_orthogonal"
+    gain, blocks = as_finite(where, "gain", gain), _square_blocks(where, w, gates)
+    check_finite(f"{where}: w", w)
     for block in blocks:
         u, _, vt = np.linalg.svd(block)
         block[...] = gain * (u @ vt)
@@ -236,8 +232,8 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(
-            f"{where}: layer has the names {listed(params)}, expected a recurrent weight among them,"
-            " as weight_hh_l0"
+            f"{where}: layer has the names {listed(params)}, expected a recurrent weight among "
+            "them, as weight_hh_l0"
         )
     for name in names:
         w_hh = params[name[0]]
@@ -245,14 +241,11 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
         found = {b: params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params}
         for label, array in {name[0]: w_hh, **found}.items():
             _check_weight(where, array, f"layer[{shown(label)}]")
-        if (
-            w_hh.ndim != 2
-            or not w_hh.size
-            or any(b.shape != w_hh.shape[:1] for b in found.values())
-        ):
+        fit = all(b.shape == w_hh.shape[:1] for b in found.values())
+        if w_hh.ndim != 2 or not w_hh.size or not fit:
             raise ValueError(
-                f"{where}: layer has {shown(name[0])} of shape {w_hh.shape}, expected (G*H, H), and "
-                "biases (G*H,)"
+                f"{where}: layer[{shown(name[0])}] has shape {w_hh.shape}, expected (G*H, H), and "
+                "biases of shape (G*H,)"
             )
         yield _Cell(w_hh, list(found.values()), known or w_hh.shape[0] // w_hh.shape[1])
 

@@ -23,6 +23,7 @@ __all__ = ["load", "load_metadata", "save"]
 
 Path = str | os.PathLike[str]
 
+MOST_BYTES = 65535 - len(".npy")  # of a name: zip archives take no longer ones
 _METADATA = "__metadata__"  # safetensors reserves this name; npz files use it the same way
 
 
@@ -127,8 +128,14 @@ def _plain(name: str, value: ArrayLike) -> Array:
     if "\0" in name:  # zip archives cut a name there
         raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == _METADATA:
+        raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected Unicode") from None
+    if size > MOST_BYTES:
         raise ValueError(
-            f"save: arrays has the name {shown(name)}, expected another: it is reserved"
+            f"save: arrays has the name {shown(name)}, expected at most {MOST_BYTES} bytes of UTF-8"
         )
     array = as_array("save", f"arrays[{shown(name)}]", value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:

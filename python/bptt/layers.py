@@ -9,6 +9,7 @@ from typing import final
 from numpy.typing import DTypeLike
 
 from ._convert import as_bound, as_choice, as_count, as_flag
+from ._guesses import answering
 from ._layer_options import (
     ACTIVATIONS,
     CANDIDATE_ACTIVATIONS,
@@ -59,6 +60,7 @@ class RNN(Recurrent):
     ((5, 2, 3), (1, 2, 3), (5, 2, 4), (3,))
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -125,6 +127,7 @@ class LSTM(Recurrent):
     Neural Computation 12(10), for the forget gate.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -149,7 +152,7 @@ class LSTM(Recurrent):
         self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
         self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
         self.layer_norm = as_flag("LSTM", "layer_norm", layer_norm)
-        if self.proj_size >= hidden_size > 0:
+        if self.proj_size >= as_count("LSTM", "hidden_size", hidden_size, 1):
             raise ValueError(
                 f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
             )
@@ -199,6 +202,7 @@ class GRU(Recurrent):
         True: layer normalisation with learnt gains, as in `LSTM`. Not with reset_after=False.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -251,6 +255,7 @@ class MGU(Recurrent):
         True: layer normalisation with learnt gains, as in `LSTM`.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -293,6 +298,7 @@ class SLSTM(Recurrent):
         True: layer normalisation of the sums with learnt gains, as in `LSTM`; c stays as it is.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -341,6 +347,7 @@ class LSTM1997(Recurrent):
     Hochreiter & Schmidhuber (1997), Neural Computation 9(8).
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,

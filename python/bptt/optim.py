@@ -29,11 +29,14 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
     >>> split(both)["out"]
     {'w': 3}
     """
+    for part, arrays in parts.items():
+        check_mapping("join", part, arrays)
     return {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
 
 
 def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Undo `join`: one dict per part (the text before the first dot of each key)."""
+    check_mapping("split", "joined", joined)
     parts: dict[str, dict[str, Any]] = {}
     for name, value in joined.items():
         part, _, key = name.partition(".")
@@ -144,7 +147,8 @@ class Optimizer(ABC):
         self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
         where = f"{type(self).__name__}.{what}"
-        check_mapping(*where.split(": "), given)
+        caller, label = where.split(": ")
+        check_mapping(caller, label, given)
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
@@ -152,19 +156,17 @@ class Optimizer(ABC):
                 f"{where} has missing names {listed(missing)} and unexpected names "
                 f"{listed(unexpected)}, expected {listed(expected)}"
             )
-        arrays = {
-            name: as_array(*f"{where}[{shown(name)}]".split(": "), given[name]) for name in expected
-        }
-        for name, array in arrays.items():
-            if array.shape != expected[name].shape:
+        arrays = {}
+        for name, like in expected.items():
+            place = f"{label}[{shown(name)}]"
+            array = as_array(caller, place, given[name])
+            if array.shape != like.shape:
                 raise ValueError(
-                    f"{where}[{shown(name)}] has shape {array.shape}, expected {expected[name].shape}"
+                    f"{caller}: {place} has shape {array.shape}, expected {like.shape}"
                 )
             if array.dtype.kind not in "fiu":
-                raise TypeError(
-                    f"{where}[{shown(name)}] has dtype {array.dtype}, expected real numbers"
-                )
-            arrays[name] = np.asarray(array, expected[name].dtype)
+                raise TypeError(f"{caller}: {place} has dtype {array.dtype}, expected real numbers")
+            arrays[name] = np.asarray(array, like.dtype)
         return arrays
 
     def state_dict(self) -> dict[str, Array]:

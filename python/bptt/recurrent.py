@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _call, functional
 from ._convert import as_flag, as_generator, as_probability
+from ._guesses import answering
 from ._layer_options import (
     NAMES,
     Cell,
@@ -133,7 +134,7 @@ class Recurrent(Layer, ABC):
         self.dropout = as_probability(where, "dropout", dropout)
         self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
-            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=3)
+            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=4)
         self._cell = self._describe()
         self.zoneout = as_zoneout(where, zoneout, self._cell.states)
         self.dilations = as_dilations(where, dilation, self.num_layers)
@@ -217,6 +218,7 @@ class Recurrent(Layer, ABC):
         """
         return stream_of(self, batch, state)
 
+    @answering
     def __call__(
         self,
         x: ArrayLike,
@@ -257,6 +259,7 @@ class Recurrent(Layer, ABC):
         y, state, _ = self._run(x, state, lengths, resets, False)
         return y, state
 
+    @answering
     def forward(
         self,
         x: ArrayLike,
@@ -269,10 +272,10 @@ class Recurrent(Layer, ABC):
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
-        Arguments, errors and the first two results are those of a call. `y` is read-only: change
-        a copy. The tape refers to `x`, which must stay as it is; the parameters may change.
-        ``checkpoint="sqrt"`` or `max_bytes`, of each layer and direction, make it smaller and
-        `backward` slower, as in `lstm_forward`.
+        Three results, y, state and tape, where a call has two; arguments, errors and results are
+        those of a call else. `y` is read-only: change a copy. The tape refers to `x`, which must
+        stay as it is; the parameters may change. ``checkpoint="sqrt"`` or `max_bytes`, of each
+        layer and direction, make it smaller and `backward` slower, as in `lstm_forward`.
         """
         how = {"checkpoint": checkpoint, "max_bytes": max_bytes}
         return self._run(x, state, lengths, resets, True, **how)
@@ -394,5 +397,5 @@ class Recurrent(Layer, ABC):
                 d = d + without_padding(above, tape.lengths)
         dx = d.swapaxes(0, 1) if self.batch_first else d
         dstate = join_state(self, dinitial, tape.shape[1])
-        shown = LayerTrace([t for t in traces if t]) if trace else None
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, shown)
+        seen = LayerTrace([t for t in traces if t]) if trace else None
+        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, seen)

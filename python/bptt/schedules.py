@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from ._convert import as_array, as_between, as_choice, as_count, as_number, listed
+from ._guesses import answering
 from .grads import check_mapping, shown
 from .optim import Optimizer, join, split
 
@@ -143,6 +144,7 @@ class CosineAnnealing(Schedule):
     Loshchilov & Hutter (2017), arXiv:1608.03983, without the restarts.
     """
 
+    @answering
     def __init__(self, optimizer: Optimizer, t_max: int, eta_min: float = 0.0) -> None:
         super().__init__(optimizer)
         self.t_max = as_count("CosineAnnealing", "t_max", t_max, 1, MOST_STEPS)

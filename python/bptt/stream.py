@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._call import as_bf16, as_count, prepare, state_names
+from ._convert import as_array
 from ._options import as_options
 from .dense import as_float, check_shape
 from .functional.slstm import block_diagonal
@@ -124,11 +125,8 @@ class Stream:
         ValueError, TypeError
             If the mask has another shape, or does not hold booleans.
         """
-        chosen = (
-            np.ones(self._shape[:1], bool)
-            if mask is None
-            else as_array("stream.reset", "mask", mask)
-        )
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_array("stream.reset", "mask", mask)
         if chosen.dtype != np.bool_:
             raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])

@@ -14,7 +14,7 @@ from .._convert import as_array, as_choice, as_path
 from .._core import __version__
 from ..dense import Layer
 from ..flow.models import LAYERS, recurrent_parts, sizes_of, to_numpy
-from ..grads import Array, check_mapping, shown
+from ..grads import MOST_SHOWN, Array, check_mapping, shown
 from ..io import Path, load, write_atomically
 from ..nonfinite import check_finite
 from ..recurrent import Recurrent
@@ -161,8 +161,8 @@ class _Names:
         identifier = _identifier(*words)
         if identifier in self._keys:
             raise ValueError(
-                f"{WHERE}: model has {shown(key)} and {shown(self._keys[identifier])} both of which become {shown(identifier)}, "
-                "expected names that differ in letters and digits"
+                f"{WHERE}: model has {shown(key)} and {shown(self._keys[identifier])}, which both "
+                f"become {identifier[:MOST_SHOWN]}, expected names of other letters and digits"
             )
         self._keys[identifier] = key
         return identifier

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
-from .._convert import as_array, as_choice, as_path, listed
+from .._convert import as_array, as_choice, as_path, listed, to_numpy
+from .._guesses import numbered
 from ..grads import Array, check_mapping, shown
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from ..recurrent import Recurrent
@@ -40,11 +41,6 @@ class Sizes(NamedTuple):
     num_layers: int
     directions: int
     proj_size: int  # 0: none
-
-
-def to_numpy(value: Any) -> Any:
-    """A tensor's numbers; anything else as it is."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 def layer_of(
@@ -105,7 +101,7 @@ def layer_of(
     if not known:
         raise TypeError(
             f"{where}: model is of type {type(model).__name__}, expected a recurrent layer of bptt "
-            "or PyTorch, a dict of its parameters, or a file of them"
+            f"or PyTorch, a dict of its parameters, or a file of them{_inside(model)}"
         )
     if name is not None or cell is not None or options:
         raise TypeError(
@@ -113,6 +109,14 @@ def layer_of(
             f"{type(model).__name__} states its own"
         )
     return model if isinstance(model, Recurrent) else _of_torch(where, model)
+
+
+def _inside(model: Any) -> str:
+    """Where the recurrent layers of a module are, for a message."""
+    if not hasattr(model, "named_modules"):
+        return ""
+    found = [n for n, m in model.named_modules() if getattr(m, "mode", None) in TORCH_MODES]
+    return f": pass one of its layers {listed(found)}, or .state_dict()" if found else ""
 
 
 def _of_torch(where: str, module: Any) -> Recurrent:
@@ -135,7 +139,7 @@ def _of_torch(where: str, module: Any) -> Recurrent:
 def _of_arrays(
     where: str, arrays: Mapping[str, Any], name: str | None, cell: str | None, given: dict[str, Any]
 ) -> Recurrent:
-    own = _one_layer(where, arrays, name)
+    own = _one_layer(where, numbered(arrays), name)
     found = {k: _array(where, k, v) for k, v in own.items()}
     sizes = sizes_of(where, found, cell)
     options: dict[str, Any] = {

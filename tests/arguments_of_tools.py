@@ -26,7 +26,7 @@ from arguments import (
     call,
     lstm,
 )  # fmt: skip
-from bptt import flow, init, io, jacobians, optim, regularise, tasks
+from bptt import flow, init, jacobians, optim, regularise, tasks
 
 # --- training -------------------------------------------------------------------------------------
 
@@ -278,19 +278,25 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 METADATA = "none dict text_inside long_name other_name"
 
 
-@call("io.save", path="text", arrays="dict shape_inside other_name", metadata=METADATA)
+@call("save", path="text", arrays="dict shape_inside other_name", metadata=METADATA)
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     path = folder / "a.npz"
-    return io.save, {"path": path, "arrays": {"w": np.ones(2)}, "metadata": {"epoch": "3"}}
+    return bptt.save, {"path": path, "arrays": {"w": np.ones(2)}, "metadata": {"epoch": "3"}}
 
 
-@call("io.load", "io.load_metadata")
+@call("load", "load_metadata")
 def _(folder: Path, name: str) -> tuple[Any, ...]:
-    io.save(folder / "a.npz", {"w": np.ones(2)})
-    return getattr(io, name.split(".")[1]), {"path": folder / "a.npz"}
+    bptt.save(folder / "a.npz", {"w": np.ones(2)})
+    return getattr(bptt, name), {"path": folder / "a.npz"}
 
 
-@call("save_c_header", path="text", model=NAMED.removeprefix("dict "), name="none text long", cell=MAYBE)
+@call(
+    "save_c_header",
+    path="text",
+    model=NAMED.removeprefix("dict "),
+    name="none text long",
+    cell=MAYBE,
+)
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     return bptt.save_c_header, {"path": folder / "a.h", "model": lstm().parameters}, "load"
 

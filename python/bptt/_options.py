@@ -33,8 +33,9 @@ def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any] |
     """Those of the values, in the order of the defaults, that are others."""
 
     def same(value: Any, default: Any) -> bool:
-        plain = isinstance(value, (str, int, np.integer)) and not isinstance(value, bool)
-        return value is default or bool(plain and value == default)
+        plain = isinstance(value, (str, int, np.integer)) and isinstance(default, (str, int))
+        flag = isinstance(value, bool) or isinstance(default, bool)
+        return value is default or bool(plain and not flag and value == default)
 
     return {n: v for (n, d), v in zip(defaults.items(), values) if not same(v, d)} or None
 

@@ -181,8 +181,7 @@ class Recurrent(Layer, ABC):
         return as_arguments({a: self.parameters[name] for a, name in self._names[k].items()})
 
     def _adds_input(self, layer: int) -> bool:
-        wide = self._directions * self._width
-        return self.residual and (layer > 0 or self.input_size == wide)
+        return self.residual and (layer > 0 or self.input_size == self._directions * self._width)
 
     def _draw_masks(self, T: int, B: int) -> Masks:
         if not is_random(self):
@@ -256,8 +255,7 @@ class Recurrent(Layer, ABC):
         TypeError
             If `x` or `state` does not hold real numbers, `lengths` integers, or `resets` booleans.
         """
-        y, state, _ = self._run(x, state, lengths, resets, False)
-        return y, state
+        return self._run(x, state, lengths, resets, False)[:2]
 
     @answering
     def forward(

@@ -144,7 +144,7 @@ def test_seed(name):
         (lambda: tasks.copy_memory(0, 1), ValueError, "copy_memory: T is 0, expected"),
         (lambda: tasks.temporal_order(9, 1), ValueError, "T is 9, expected 10.."),
         (lambda: tasks.embedded_reber(0), ValueError, "embedded_reber: batch is 0"),
-        (lambda: tasks.temporal_order(10, True), TypeError, "batch is True, expected a whole number"),
+        (lambda: tasks.temporal_order(10, True), TypeError, "batch is True, expected a whole"),
     ],
 )  # fmt: skip
 def test_errors(call, error, message):

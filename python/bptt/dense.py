@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -30,6 +32,9 @@ from .trace import LayerTrace
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
+
+
+MOST_LAYERS = 1 << 16  # whose names alone take seconds
 
 
 class LinearTape(NamedTuple):
@@ -105,13 +110,20 @@ class Layer:
         where = type(self).__name__
         self.dtype = as_dtype(where, dtype)
         for name, size in sizes.items():
-            setattr(self, name, as_count(where, name, size, 1))
+            most = MOST_LAYERS if name == "num_layers" else sys.maxsize
+            setattr(self, name, as_count(where, name, size, 1, most))
 
     def _fill(
         self,
         shapes: Mapping[str, tuple[int, ...]],
         draw: Callable[[tuple[int, ...]], Array],
     ) -> None:
+        for name, shape in shapes.items():
+            if math.prod(shape) > sys.maxsize // 8:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
+                    "addressed"
+                )
         # Drawn in float64, so that one seed means the same weights in both precisions.
         self.parameters = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
 

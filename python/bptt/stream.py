@@ -169,7 +169,7 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
         raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
         raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
-    B = as_count(where, "batch", batch, 1)
+    B = as_count(where, "batch", batch, 1, 1 << 31)
     x = np.empty((0, B, layer.input_size), layer.dtype)
     above = np.empty((0, B, layer._width), layer.dtype)
     core = _core.stream(

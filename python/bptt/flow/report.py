@@ -236,8 +236,13 @@ def _loss(
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
         return None, OWN, _batch(where, "dy", layer, dy)
     if callable(loss):
-        value, gradient = loss(y)
-        return float(value), OWN, to_numpy(gradient)
+        result = loss(y)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
+        value, gradient = (as_array(where, "result of loss", to_numpy(part)) for part in result)
+        if value.size != 1 or value.dtype.kind not in "fiu":
+            raise TypeError(f"{where}: loss returns the value {shown(value)}, expected a number")
+        return value.item(), OWN, gradient
     if not isinstance(loss, str) or loss not in ("last", "every"):
         raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]

@@ -250,7 +250,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.FlowMonitor, {}
 
 
-LOSS = f"{ANY} nan inf"
+LOSS = f"{ANY} nan inf zero_d"
 
 
 @call("FlowMonitor.wants", "FlowMonitor.update", step="big", trace=MAYBE, loss=LOSS)

@@ -97,7 +97,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: bptt.gradient_flow(LSTM, X, loss=lambda y: (y, y)),
         TypeError,
-        "gradient_flow: loss returns the value array([[[",
+        "gradient_flow: value of loss is array([[[",
     ),
     (
         lambda: bptt.slstm_forward(X, np.ones((12, 2)), np.ones((12, 3)), heads=np.ones(2)),

@@ -93,6 +93,14 @@ def as_number(caller: str, name: str, value: Any) -> float:
         raise ValueError(f"{caller}: {name} is {shown(value)}, expected at most 1.8e308") from None
 
 
+def as_scalar(caller: str, name: str, value: Any) -> float:
+    """Any number, or an array or tensor of no dimension."""
+    array = as_array(caller, name, to_numpy(value))
+    if array.ndim or array.dtype.kind not in "fiu":
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
+    return float(array)
+
+
 def as_finite(caller: str, name: str, value: Any) -> float:
     number = as_number(caller, name, value)
     if not math.isfinite(number):

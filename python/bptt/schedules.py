@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from ._convert import as_array, as_between, as_choice, as_count, as_number, listed
+from ._convert import as_array, as_between, as_choice, as_count, as_number, as_scalar, listed
 from ._guesses import answering
 from .grads import check_mapping, shown
 from .optim import Optimizer, join, split
@@ -210,7 +210,7 @@ class ReduceLROnPlateau(Schedule):
     def _lr(self, t: int, metric: float | None) -> float:
         if metric is None:
             raise TypeError("ReduceLROnPlateau: metric is None, expected a number for each step")
-        metric = as_number("ReduceLROnPlateau", "metric", metric)
+        metric = as_scalar("ReduceLROnPlateau", "metric", metric)
         gain = self.best - metric if self.mode == "min" else metric - self.best
         margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
         if gain > margin:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_callable, as_count, as_number, as_path
+from .._convert import as_callable, as_count, as_path, as_scalar
 from ..grads import shown
 from ..io import Path
 from ..nonfinite import NonFinite
@@ -140,7 +140,7 @@ class FlowMonitor:
         """
         where = "FlowMonitor.update"
         step = as_count(where, "step", step, 0)
-        numbers = {name: as_number(where, name, value) for name, value in numbers.items()}
+        numbers = {name: as_scalar(where, name, value) for name, value in numbers.items()}
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):

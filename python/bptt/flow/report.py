@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count, as_path
+from .._convert import as_array, as_count, as_path, as_scalar
 from .._sequences import as_lengths, time_major
 from ..grads import Array, shown
 from ..io import Path, write_atomically
@@ -239,10 +239,7 @@ def _loss(
         result = loss(y)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
-        value, gradient = (as_array(where, "result of loss", to_numpy(part)) for part in result)
-        if value.size != 1 or value.dtype.kind not in "fiu":
-            raise TypeError(f"{where}: loss returns the value {shown(value)}, expected a number")
-        return value.item(), OWN, gradient
+        return as_scalar(where, "value of loss", result[0]), OWN, to_numpy(result[1])
     if not isinstance(loss, str) or loss not in ("last", "every"):
         raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]

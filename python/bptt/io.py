@@ -13,12 +13,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._files import Own, Path, as_path, check_target, open_file, write_atomically
+from ._convert import as_array, as_path
+from ._files import Own, Path, check_target, open_file, write_atomically
 from ._formats import OTHERS, Unreadable, is_model, kind_of
 from ._parameters import warn_of_lost_layers
 from ._parse import METADATA, PARSERS, safetensors_for
 from ._words import brief, printable
-from .grads import Array, check_mapping
+from .grads import Array, check_mapping, shown
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -76,22 +77,27 @@ def save(
     ({'w': array([[1., 0.],
            [0., 1.]])}, {'epoch': '7'})
     """
+    path = as_path("save", path)
     check_mapping("save", "arrays", arrays)
     warn_of_lost_layers("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
-    metadata = dict(metadata or {})
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"save: metadata is {shown(metadata)}, expected a dict of text")
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
+            has = f"{shown(key)}: {shown(value)}"
+            raise TypeError(f"save: metadata has {has}, expected text for text")
         _utf8("metadata", key), _utf8("metadata", value)
+    metadata = dict(metadata)
     target = check_target("save", path, MODEL)
-    suffix = os.path.splitext(as_path("save", path))[1].lower()
+    suffix = os.path.splitext(path)[1].lower()
     wanted = suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors"))
     write = _write_safetensors if wanted else _write_npz
     try:
         write_atomically(target, lambda file: write(file, checked, metadata))
     except ImportError as error:
-        raise ImportError(f"save: {printable(as_path('save', path))} {error}") from error
+        raise ImportError(f"save: {printable(path)} {error}") from error
 
 
 def load(path: Path) -> dict[str, Array]:
@@ -134,18 +140,16 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def _plain(name: str, value: ArrayLike) -> Array:
-    if not isinstance(name, str):
-        raise TypeError(f"save: arrays has the name {name!r}, expected text")
     if "\0" in name:  # zip archives cut a name there
-        raise ValueError(f"save: arrays has the name {name!r}, expected one without a NUL")
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == METADATA:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
     if _utf8("arrays", name) > 65_000:  # zip archives hold a little more
-        raise ValueError(f"save: arrays has the name {brief(name)!r}, expected up to 65,000 bytes")
-    array = np.asarray(value)
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected up to 65,000 bytes")
+    array = as_array("save", f"arrays[{shown(name)}]", value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
-            f"save: arrays[{brief(name)!r}] has dtype {array.dtype}, "
+            f"save: arrays[{shown(name)}] has dtype {array.dtype}, "
             "expected numbers or booleans of up to 8 bytes"
         )
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
@@ -179,24 +183,24 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 
 
 def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    name = as_path(where, path)
-    shown = f"{where}: {printable(name)}"
-    with open_file(where, name) as file:
-        kind = kind_of(file, name)
+    path = as_path(where, path)
+    what = f"{where}: {printable(path)}"
+    with open_file(where, path) as file:
+        kind = kind_of(file, path)
         if kind in OTHERS and kind not in PARSERS:  # not read to its end first
-            raise ValueError(f"{shown} {OTHERS[kind]}")
+            raise ValueError(f"{what} {OTHERS[kind]}")
         content = file.read() if kind in PARSERS else b""
     try:
         if kind not in PARSERS:
             raise ValueError("no such format")
         return PARSERS[kind](content)
     except ImportError as error:
-        raise ImportError(f"{shown} {error}") from error
+        raise ImportError(f"{what} {error}") from error
     except Unreadable as error:
-        raise ValueError(f"{shown} {error}") from None
+        raise ValueError(f"{what} {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # whatever the parsers make of a damaged file
         known = isinstance(error, (ValueError, zipfile.BadZipFile))
         reason = f" ({brief(str(error), 90)})" if known else ""
-        raise ValueError(f"{shown} is damaged or not a safetensors or npz file{reason}") from error
+        raise ValueError(f"{what} is damaged or not a safetensors or npz file{reason}") from error

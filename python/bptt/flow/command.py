@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import as_path, check_target, open_file, write_file
+from .._convert import as_path
+from .._files import check_target, open_file, write_file
 from .._formats import OTHERS, Unreadable, kind_of
 from .._parse import parse_npy, parse_table
 from .._pictures import check_picture, write_picture

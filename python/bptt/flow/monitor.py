@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_count
+from .._convert import as_callable, as_count, as_path, as_scalar
 from .._files import Path
+from ..grads import shown
 from ..nonfinite import NonFinite, described
 from ..trace import LayerTrace, Trace
 from .curves import curve
@@ -114,7 +114,9 @@ class FlowMonitor:
     ) -> None:
         self.every = as_count("FlowMonitor", "every", every, 1)
         self.needs = None if needs is None else as_count("FlowMonitor", "needs", needs, 1)
-        self.path = None if path is None else os.fspath(path)
+        self.path = None if path is None else as_path("FlowMonitor", path)
+        if on_alert is not None:
+            as_callable("FlowMonitor", "on_alert", on_alert)
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
@@ -128,7 +130,7 @@ class FlowMonitor:
 
     def wants(self, step: int) -> bool:
         """Is this update one of those to sample? For ``backward(..., trace=...)``."""
-        return step % self.every == 0
+        return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
     def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
         """Take a sample.
@@ -152,23 +154,28 @@ class FlowMonitor:
         Nothing that a trace holds is an error, nor is a file that cannot be written: that is a
         `FlowWarning`, once until it can be again, and then what is missing is written too.
         """
+        where = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()
         if taken:
-            raise TypeError(
-                f"FlowMonitor: a number is called {min(taken)!r}, expected another name"
-            )
+            raise TypeError(f"{where}: a number is called {min(taken)!r}, expected another name")
+        step = as_count(where, "step", step, 0)
+        given = {
+            name: None if value is None else _plain(as_scalar(where, name, value))
+            for name, value in numbers.items()
+        }
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):
-            kind = type(trace).__name__
-            raise TypeError(f"FlowMonitor: trace is of type {kind}, expected grads.trace")
-        step = as_count("FlowMonitor", "step", step, 0)
+            raise TypeError(
+                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                "trace=True, or None"
+            )
         place, cells = trace.nonfinite, _samples(trace, self.needs)
         record = {
             "step": step,
             "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
-            **{name: _number(name, value) for name, value in numbers.items()},
+            **given,
         }
         self.records.append(record)
         self._write(step, record)
@@ -257,21 +264,6 @@ class FlowMonitor:
 
 def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _number(name: str, value: Any) -> float | None:
-    """What a user gave, as a number; None where it is not finite, or none."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, (str, bytes)):
-            raise TypeError
-        return _plain(float(value))
-    except OverflowError:  # of an integer
-        return None
-    except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise TypeError(f"FlowMonitor: {name} is of type {kind}, expected a number") from None
 
 
 def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count
+from .._convert import as_array, as_count, as_path, as_scalar
 from .._files import Path, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
-from ..grads import Array
+from ..grads import Array, shown
 from ..recurrent import Recurrent
 from .advice import Advice, advise
 from .curves import norm
@@ -125,9 +125,11 @@ class FlowReport:
         """
         from .html import PAGE, page
 
+        where = "FlowReport.to_html"
+        target = None if path is None else as_path(where, path)
         text = page(self)
-        if path is not None:
-            write_file("to_html", path, text.encode(), PAGE)
+        if target is not None:
+            write_file(where, target, text.encode(), PAGE)
         return text
 
 
@@ -275,14 +277,16 @@ def _loss(
 ) -> tuple[float | None, str, Any]:
     """The loss's value, what it is, and its gradient in the shape of y."""
     if dy is not None:
-        if loss != "last":
+        if not (isinstance(loss, str) and loss == "last"):
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
         return None, OWN, _batch(where, "dy", layer, to_numpy(dy), y.shape[-1])
     if callable(loss):
-        value, gradient = loss(y)
-        return float(value), OWN, to_numpy(gradient)
-    if loss not in ("last", "every"):
-        raise ValueError(f"{where}: loss is {loss!r}, expected 'last', 'every' or a function")
+        result = loss(y)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
+        return as_scalar(where, "value of loss", result[0]), OWN, to_numpy(result[1])
+    if not isinstance(loss, str) or loss not in ("last", "every"):
+        raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
     directions = 1 + layer.bidirectional
     parts = []

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._call import StepClip, backward, forward
 from .._convert import as_count, as_real
-from .._options import COMMON, given
+from .._options import COMMON, ONE, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["slstm_backward", "slstm_forward"]
@@ -125,12 +125,12 @@ def slstm_forward(
     Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2,
     https://arxiv.org/abs/2405.04517.
     """
-    if heads != 1:
+    if heads is not ONE:
         w_hh = block_diagonal(w_hh, heads)
     options = None
     if not (
         resets is zoneout is h_mask is None and layer_norm is None
-        and heads == 1 and dilation == 1 and skip == 0
+        and heads is ONE and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)

@@ -249,6 +249,13 @@ def test_alternatives_are_alternatives_and_starts_can_be_called():
     assert all(re.match(r"(layer 0: o|O)r[, ]", a.text) for a in rest)
 
 
+def test_a_clip_is_an_alternative_to_a_start():
+    texts = [a.text for a in bptt.gradient_flow(linear(1.3), X).advice]
+    assert texts[0] == "Train anew, and start with bptt.init.orthogonal(w) for each weight_hh"
+    assert texts[1].startswith("Or keep the weights, and clip inside BPTT: step_clip=(")
+    assert bptt.gradient_flow(linear(1.3), X, needs=2).verdict == "exploding"
+
+
 def test_a_start_is_one_of_a_new_model():
     """What is tried for a trained model is a new one with that start, not its own weights."""
     lstm = bptt.LSTM(SIZE, HIDDEN, seed=0)

@@ -53,7 +53,7 @@ def advise(study: Study) -> tuple[Advice, ...]:
         *_dead(study),
         *_saturation(study),
         *(starts := _starts(study, trials)),
-        *_explosion(study),
+        *_explosion(study, bool(starts)),
         *_reach(study, trials, bool(starts)),
     )
 
@@ -229,7 +229,7 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
     return advice
 
 
-def _explosion(study: Study) -> list[Advice]:
+def _explosion(study: Study, others: bool) -> list[Advice]:
     exploding = study.of("exploding")
     if not exploding:
         return []
@@ -238,9 +238,10 @@ def _explosion(study: Study) -> list[Advice]:
         f"{study.entering:.3g}",
         "" if study.own_loss else ", times the norm of your dL/dh",
     )
+    clip = "Or keep the weights, and clip" if others else "Clip"
     advice = [
         Advice(
-            f'Clip inside BPTT: step_clip=("norm", {bound}){unit}',
+            f'{clip} inside BPTT: step_clip=("norm", {bound}){unit}',
             f"{bound} is the 95 % quantile of ||dL/dh|| of a sequence where the loss enters; "
             f"on its way back through {worst.name} it grows {number(worst.curve.growth)} times",
         )

@@ -317,7 +317,7 @@ ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"inputs": {"x": np.ma.masked_array(X)}},
         TypeError,
-        "gradcheck: x is a masked array, expected one without a mask",
+        " is a masked array, expected one without a mask",
     ),
 ]
 

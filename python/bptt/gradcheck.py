@@ -146,8 +146,10 @@ def gradcheck(
 def _check_numbers(eps: float, rtol: float, atol: float) -> None:
     for name, value in {"eps": eps, "rtol": rtol, "atol": atol}.items():
         as_number("gradcheck", name, value)
-    if not 0 < eps <= 0.01:
-        raise ValueError(f"gradcheck: eps is {eps!r}, expected 0 < eps <= 0.01")
+    if not eps > 0:
+        raise ValueError(f"gradcheck: eps is {eps!r}, expected more than 0")
+    if eps > 0.01:  # no derivative any more
+        raise ValueError(f"gradcheck: eps is {eps!r}, expected at most 0.01")
     if not 0 <= rtol < 1:
         raise ValueError(f"gradcheck: rtol is {rtol!r}, expected 0 <= rtol < 1")
     if not 0 <= atol < np.inf:

@@ -73,7 +73,7 @@ def test_one_layer_among_others():
     parts = {"encoder": LAYERS["gru"](), "decoder": LAYERS["rnn"](), "out": bptt.Linear(6, 2)}
     both = bptt.optim.join(**{k: layer.parameters for k, layer in parts.items()})
     assert repr(layer_of(both, "encoder")) == repr(parts["encoder"])
-    with pytest.raises(ValueError, match="name is missing, expected one of .'enc"):
+    with pytest.raises(ValueError, match=r"name is missing, expected one of .'enc"):
         layer_of(both)
     with pytest.raises(ValueError, match="name is 'out', expected one of"):
         layer_of(both, "out")

@@ -73,7 +73,7 @@ def test_one_layer_among_others():
     parts = {"encoder": LAYERS["gru"](), "decoder": LAYERS["rnn"](), "out": bptt.Linear(6, 2)}
     both = bptt.optim.join(**{k: layer.parameters for k, layer in parts.items()})
     assert repr(layer_of(both, "encoder")) == repr(parts["encoder"])
-    with pytest.raises(ValueError, match="name is missing, expected one of 'encoder', 'decoder'"):
+    with pytest.raises(ValueError, match=r"name is missing, expected one of .'enc"):
         layer_of(both)
     with pytest.raises(ValueError, match="name is 'out', expected one of"):
         layer_of(both, "out")
@@ -100,8 +100,8 @@ def test_torch_layers_and_state_dicts():
 @pytest.mark.parametrize(
     ("arrays", "how", "error", "words"),
     [
-        ({}, {}, ValueError, "model has the names none"),
-        ({"w": np.eye(2)}, {}, ValueError, "model has the names w, expected weight_ih_l0"),
+        ({}, {}, ValueError, "model has the names []"),
+        ({"w": np.eye(2)}, {}, ValueError, "model has the names ['w'], expected weight_ih_l0"),
         ({"weight_hh_l0": np.eye(2)}, {}, ValueError, "no matrix weight_ih_l0"),
         (
             {"weight_hh_l0": np.ones((7, 3)), "weight_ih_l0": np.ones((7, 2))},
@@ -120,7 +120,7 @@ def test_torch_layers_and_state_dicts():
             {"weight_hh_l0": np.eye(3), "weight_ih_l0": np.eye(3)},
             {"cell": "rrn"},
             ValueError,
-            "cell is 'rrn', expected one of rnn, lstm",
+            "cell is 'rrn', expected one of ('rnn', 'lstm'",
         ),
         (
             {"weight_hh_l0": np.eye(3), "weight_ih_l0": np.eye(3)},

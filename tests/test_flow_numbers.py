@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.flow.curves import norm
+from bptt.flow.curves import Curve, norm
 from bptt.flow.text import table
+from bptt.flow.verdict import _speed, kind_of
 from bptt.forensics import find_nonfinite
 
 T, B, SIZE, HIDDEN = 12, 3, 4, 6
@@ -205,10 +206,20 @@ def test_norms_whose_squares_leave_the_range():
 
 
 def test_an_explosion_that_first_falls_has_its_peak_behind_lag_1():
-    from bptt.flow.curves import Curve
-    from bptt.flow.verdict import _speed
-
     curve = Curve(np.concatenate([[1.0, 1e-4], np.full(9, 1e-4), [0.2, 0.1]]), np.dtype("f8"))
     assert curve.peak == 11
     assert curve.growth == pytest.approx(2000)
     assert _speed(curve) == "the gradient grows for 11 steps"
+
+
+def test_a_curve_that_begins_at_lag_1_is_not_dead():
+    """So is that of a c which zoneout mixes after h is made of it."""
+    for norms, zero, kind in (
+        ([0, 1, 0.9, 0.8, 0.7], None, "healthy"),
+        ([0, 1, 0, 0, 0], 2, "dead"),
+        ([1, 0, 0, 0, 0], 1, "dead"),
+        ([0, 0, 0, 0, 0], 0, "dead"),
+    ):
+        curve = Curve(np.array(norms, float), np.dtype("f8"))
+        assert curve.zero_from == zero
+        assert kind_of(curve) == kind

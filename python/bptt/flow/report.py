@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._convert import as_count
-from .._files import Path, write_file
+from .._files import Path, check_target, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array
 from ..recurrent import Recurrent
@@ -123,6 +123,8 @@ class FlowReport:
         """
         from .html import PAGE, page
 
+        if path is not None:  # before the pictures are drawn
+            check_target("to_html", path, PAGE)
         text = page(self)
         if path is not None:
             write_file("to_html", path, text.encode(), PAGE)

@@ -232,13 +232,15 @@ def train(x):
     return bits([y, *state, grads.x, *grads.params.values()])
 
 def everything():
-    kept = [*layer.parameters.values(), *adam.params.values(), *adam.state_dict().values()]
+    parts = layer, masked, adam
+    kept = [*adam.params.values(), *(a for part in parts for a in part.state_dict().values())]
     return bits([*kept, *stream.state, *bptt.load(path).values()]), os.listdir(folder)
 
 rng = np.random.default_rng(0)
 shapes = (3, 32, 64), (100, 32, 64), (100, 500, 64)
 small, large, larger = (rng.standard_normal(shape).astype("f4") for shape in shapes)
 layer = bptt.LSTM(64, 256, seed=0)
+masked = bptt.LSTM(64, 256, 2, dropout=0.5, zoneout=0.1, seed=0)
 y, _, tape = layer.forward(larger[:, :256])
 stream = layer.stream()
 stream.process(small[:, :1])
@@ -249,6 +251,7 @@ bptt.save(path, adam.params)
 
 calls = {
     "forward": lambda: layer.forward(larger),
+    "forward with masks": lambda: masked.forward(larger),
     "backward": lambda: layer.backward(tape, y, trace="full"),
     "inference": lambda: layer(larger),
     "a new stream": lambda: layer.stream(40_000),
@@ -275,6 +278,22 @@ assert train(large) == of_large
 limit(1 << 20)
 adam.step({"w": np.broadcast_to(np.float32(0.5), (2000, 4096))})  # takes no memory
 assert np.ptp(adam.params["w"]) == 0
+limit(None)
+auto, grads = bptt.AutoClip(0.5), {k: np.ones(1_500_000, np.float32) for k in "vw"}
+auto._add(1.0)
+kept = bits([*grads.values(), *auto.state_dict().values()])
+for more in (8 << 20, 16 << 20):  # it takes 12 MB, for one array in float64, or fails at once
+    limit(more)
+    try:
+        bptt.clip_grad_norm(grads, auto)
+        failed = False
+    except MemoryError:
+        failed = True
+    limit(None)
+    assert failed == (more == 8 << 20)
+    assert (bits([*grads.values(), *auto.state_dict().values()]) == kept) == failed
+assert len(auto.history) == 2
+assert abs(np.linalg.norm(np.float64([*grads.values()])) / auto.bound - 1) < 1e-6
 """
 
 

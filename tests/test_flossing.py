@@ -26,7 +26,16 @@ LAYERS: dict[str, Any] = {
         I, H, recurrent_dropout=0.3, variational_dropout=True, dtype="float64", seed=0
     ),
     "mgu": lambda: bptt.MGU(I, H, dtype="float64", seed=0),
+    "rnn-normal": lambda: bptt.RNN(I, H, layer_norm=True, leak=0.3, dtype="float64", seed=0),
+    "lstm-normal": lambda: bptt.LSTM(
+        I, H, layer_norm=True, peepholes=True, proj_size=2, dtype="float64", seed=0
+    ),
+    "gru-normal": lambda: bptt.GRU(I, H, layer_norm=True, bias=False, dtype="float64", seed=0),
+    "mgu-normal": lambda: bptt.MGU(
+        I, H, layer_norm=True, recurrent_dropout=0.3, dtype="float64", seed=0
+    ),
 }
+NORM = ("g_ih", "g_hh", "g_c", "b_c")
 
 
 def problem(name: str) -> tuple[Any, Any, Any]:
@@ -43,19 +52,23 @@ def problem(name: str) -> tuple[Any, Any, Any]:
 def by_complex_step(cell: Any, n: int) -> dict[str, Any]:
     """The value, and its derivative by every array of the forward call."""
     given = {**cell.arguments, **(cell.options or {})}
+    given = {name: a for name, a in given.items() if a is not None}
     names = [k for k in ("x", "w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr") if k in given]
-    how = {k: v for k, v in (cell.options or {}).items() if k not in names}
-    how["lengths"] = given["lengths"]
+    norm = dict(zip(NORM, given.get("layer_norm", ())))
+    how = {k: v for k, v in (cell.options or {}).items() if k not in (*names, "layer_norm")}
+    how["lengths"] = given.get("lengths")
     if cell.cell != "mgu":
         how["activation"] = given["activation"]
     state = given["state"] if cell.cell == "lstm" else (given["state"],)
-    arrays = {name: given[name] for name in names}
+    arrays = {name: given[name] for name in names} | norm
     arrays |= {f"state{q}": part for q, part in enumerate(state)}
     run = getattr(reference, f"{cell.cell}_forward")
 
     def value(changed: dict[str, Any]) -> Any:
         parts = tuple(changed[f"state{q}"] for q in range(len(state)))
         others = {name: changed[name] for name in names}
+        if norm:
+            others["layer_norm"] = tuple(changed[name] for name in norm)
         twin = run(**others, state=parts if len(parts) > 1 else parts[0], **how)[2]
         start = np.random.default_rng(0).standard_normal((sum(twin.net.sizes), n))
         return reference.flossing(twin, np.linalg.qr(start)[0])

@@ -144,15 +144,6 @@ def test_records_are_on_the_disk_at_once_and_go_on_later(tmp_path):
     assert steps == [0, 50, 100]
 
 
-@pytest.mark.parametrize("content", ["[1, 2]\n", "hello\n", "hello", '{"step": 1}\n', "\x00\xff"])
-def test_another_file_is_left_alone(tmp_path, content):
-    path = tmp_path / "other"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="FlowMonitor: path has"):
-        bptt.FlowMonitor(path=path)
-    assert path.read_text() == content
-
-
 def test_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match="FlowMonitor: every is 0"):
         bptt.FlowMonitor(every=0)

@@ -193,12 +193,13 @@ def test_arguments_that_changed_are_noticed() -> None:
     tape = forward(bptt, c)[2]
     before = bptt.jacobian(tape, 5, 2)
     changed = [c.arrays[n] for n in ("x", "w_ih", "w_hh", "b_ih", "b_hh")]
-    for array in [*changed, c.arrays["state"][1], c.options["h_mask"]]:
+    for array in [*changed, c.arrays["state"][1]]:
         kept = array.copy()
         array *= 1.01
         with pytest.raises(ValueError, match="an argument of lstm_forward has changed since"):
             bptt.step_jacobians(tape)
         array[...] = kept
+    c.options["h_mask"] *= 1.01  # of which the tape has its own
     np.testing.assert_array_equal(bptt.jacobian(tape, 5, 2), before)
 
 

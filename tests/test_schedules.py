@@ -183,7 +183,7 @@ ERRORS = [
     (
         lambda: StepLR(optimizer(), 1).load_state_dict({"steps": 1}),
         ValueError,
-        "StepLR: state has names ['steps'], expected ['base_lr', 'steps']",
+        "StepLR: state has names ['steps'], expected ['base_lr', 'lr', 'steps']",
     ),
 ]
 

@@ -262,7 +262,7 @@ def test_layers_show_each_layer_and_direction() -> None:
     grads = layer.backward(tape, dy, trace="full")
     assert layer.backward(tape, dy).trace is None
     assert grads.trace.dh.shape == grads.trace.dc.shape == (4, 7)
-    assert [cell.source.reverse for cell in grads.trace.cells] == [False, True] * 2
+    assert [cell.source.paths.reverse for cell in grads.trace.cells] == [False, True] * 2
     top = grads.trace.cells[3]
     assert not top.norms[3:, 1].any()
     np.testing.assert_allclose(np.sqrt((top.dh_by_sequence**2).sum(1)), grads.trace.dh[3], 1e-12)

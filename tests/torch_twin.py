@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -38,6 +39,8 @@ class Twin:
         self.H = len(arrays["w_ih"]) // self.gates
         self.act = ACTIVATIONS[self.o.get("activation", "tanh")]
         self.gate = ACTIVATIONS[self.o.get("gate_activation", "sigmoid")]
+        self.activated: dict[str, Any] = {}  # of the last step, by gate
+        self.seen: dict[tuple[int, int], tuple[Any, Any]] = {}  # of each step: states, activated
 
     def linear(self, side: str, v: Any) -> Any:
         w, b = self.arrays[f"w_{side}"], self.arrays[f"b_{side}"]
@@ -74,6 +77,7 @@ class Twin:
 
     def rnn(self, x: Any, u: Any, s: Any) -> Any:
         y = self.act(self.clip(self.sums(x, u)[0]))
+        self.activated = {"h": y}
         leak = self.o.get("leak")
         return [y if leak is None else (1 - leak) * s[0] + leak * y]
 
@@ -86,8 +90,10 @@ class Twin:
             f = [f[0] + p[1] * c] if f else f
         i = self.gate(self.clip(i))
         keep = self.gate(self.clip(f[0])) if f else 1 - i if forget == "coupled" else 1
-        c = self.clip(keep * c + i * self.act(self.clip(g)), "cell_clip")
+        g = self.act(self.clip(g))
+        c = self.clip(keep * c + i * g, "cell_clip")
         o = self.gate(self.clip(o if p is None else o + p[-1] * c))
+        self.activated = {"i": i, **({"f": keep} if f else {}), "g": g, "o": o}
         seen = c
         if "layer_norm" in self.arrays:
             seen = F.layer_norm(c, c.shape, *self.arrays["layer_norm"][2:], 1e-5)
@@ -99,25 +105,29 @@ class Twin:
         r, z = self.gate(self.clip(r)), self.gate(self.clip(z))
         early = not self.o.get("reset_after", True)
         n = self.act(self.clip(x_n + (self.linear("hh", r * u)[-self.H :] if early else r * h_n)))
+        self.activated = {"r": r, "z": z, "n": n}
         return [(1 - z) * n + z * s[0]]
 
     def mgu(self, x: Any, u: Any, s: Any) -> Any:
         f, x_n, h_n = self.sums_apart(x, u)
         f = torch.sigmoid(self.clip(f))
         n = torch.tanh(self.clip(x_n + f * h_n))
+        self.activated = {"f": f, "n": n}
         return [(1 - f) * n + f * s[0]]
 
     def slstm(self, x: Any, u: Any, s: Any) -> Any:
         i, f, z, o = self.sums(x, u)
         _, c, n, m = s
+        self.activated = {"f": torch.sigmoid(f), "z": torch.tanh(z), "o": torch.sigmoid(o)}
         log_f = F.logsigmoid(f)
-        new_m = torch.maximum(log_f + m, i)
+        new_m = torch.where(n == 0, i, torch.maximum(log_f + m, i))
         i, f = torch.exp(i - new_m), torch.exp(log_f + m - new_m)
         c, n = f * c + i * torch.tanh(z), f * n + i
         return [torch.sigmoid(o) * c / n, c, n, new_m]
 
     def lstm1997(self, x: Any, u: Any, s: Any) -> Any:
         i, o, g = (torch.sigmoid(a) for a in self.sums(x, torch.cat([u, *s[2:]]).detach()))
+        self.activated = {"i": i, "o": o, "g": g}
         c = s[1] + i * (4 * g - 2)
         return [o * (2 * torch.sigmoid(c) - 1), c, i, o]
 
@@ -146,17 +156,30 @@ class Twin:
             zones = [z_h] + ([0.0] * 3 if len(new) == 1 else [z_c] * 3)
             if self.step == self.lstm1997:
                 zones[2:] = [0.0, 0.0]
-            new = [z * q + (1 - z) * a for z, q, a in zip(zones, s, new)]
+            if self.step == self.slstm:
+                zones[3] = torch.where(s[2] == 0, 0.0, torch.as_tensor(zones[3], dtype=s[2].dtype))
+            new = [mixed(z, q, a) for z, q, a in zip(zones, s, new)]
             k = o.get("skip", 0)
             if k and k <= len(history):
                 new[0] = new[0] + history[-k][0]
             history.append(new)
+            for state in new:
+                if state.requires_grad:
+                    state.retain_grad()
+            self.seen[t, b] = new, self.activated
             y[t] = new[0]
         return y, history[-d:]
 
 
-def results(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
-    """Named as in `recurrences.results`."""
+def mixed(z: Any, old: Any, new: Any) -> Any:
+    """Without zoneout the state is what the cell made, not a copy of it."""
+    return new if isinstance(z, float) and z == 0 else z * old + (1 - z) * new
+
+
+def run(
+    c: Call, cut: int | None = None, step_clip: Any = None
+) -> tuple[Twin, dict[str, Any], Any, list[Any]]:
+    """Both passes: the cell, the leaves by name, y and the final states."""
 
     def leaf(a: Any) -> Any:
         return torch.tensor(a, dtype=torch.float64, requires_grad=True)
@@ -184,6 +207,26 @@ def results(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str,
     for f, df in zip(final, flat(c.dstate)):
         loss = loss + (f * torch.tensor(df)).sum()
     loss.backward()
+    return twin, arrays, y, final
+
+
+def states(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
+    """Of the states "h" and "c" after each step the gradients, (T, B, H), 0 in the padding; of the
+    gates what their activations put out."""
+    twin = run(c, cut, step_clip)[0]
+    found: dict[str, Any] = {}
+    for (t, b), (new, activated) in twin.seen.items():
+        of_step = {"gate " + name: value.detach() for name, value in activated.items()}
+        of_step |= {name: s.grad for name, s in zip("hc", new) if s.grad is not None}
+        for name, value in of_step.items():
+            whole = found.setdefault(name, np.zeros((*c.dy.shape[:2], len(value))))
+            whole[t, b] = value.numpy()
+    return found
+
+
+def results(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
+    """Named as in `recurrences.results`."""
+    _, arrays, y, final = run(c, cut, step_clip)
 
     def number(a: Any) -> Any:
         return a.detach().numpy()

@@ -75,6 +75,7 @@ class Memory {
   void* reserve(std::size_t bytes) {
     if (bytes > size_) {
       memory_.reset();
+      size_ = 0;
       memory_.reset(::operator new(bytes, alignment));
       size_ = bytes;
     }
@@ -105,9 +106,10 @@ struct Shape {
 // What a forward call gives, with its tape and workspace: use one again and it allocates no more.
 template <class T>
 struct Pass {
-  std::vector<T> y;         // [T, B, H]
-  std::vector<T> h_n, c_n;  // [B, H]; c_n of lstm
-  bptt_desc desc{};         // of the call; its lengths must live until backward()
+  std::vector<T> y;                     // [T, B, H]
+  std::vector<T> h_n, c_n;              // [B, H]; c_n of lstm
+  std::vector<std::ptrdiff_t> lengths;  // of the call, to which its descriptor refers
+  bptt_desc desc{};
   bptt_sizes sizes{};
   Memory tape, workspace;
 };
@@ -166,21 +168,29 @@ class Layer {
       for (T& w : *array) w = uniform(generator);
   }
 
-  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward().
+  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward(), which
+  // refuses another one (see bptt_backward() in bptt.h).
   void forward(Span<const T> x, const Shape& shape, Pass<T>& pass, Span<const T> h_0 = {},
                Span<const T> c_0 = {}) const {
-    pass.desc = desc(shape);
-    pass.sizes = sizes(pass.desc);
+    bptt_desc d = desc(shape);
+    d.lengths = nullptr;
+    sizes(d);  // refuses numbers that no array can have, before anything is multiplied by them
     const std::size_t state = count(shape.batch, H);
     expect("x", x, count(shape.steps, count(shape.batch, I)), false);
-    expect("h_0", h_0, state), expect("c_0", c_0, state);
+    expect("h_0", h_0, state), expect("c_0", c_0, has_c() ? state : 0);
     expect("lengths", shape.lengths, count(shape.batch, 1));
+    pass.desc = {};  // which backward() refuses, if this call fails
+    if (shape.lengths.data() != pass.lengths.data())
+      pass.lengths.assign(shape.lengths.begin(), shape.lengths.end());
+    if (!pass.lengths.empty()) d.lengths = pass.lengths.data();
+    pass.sizes = sizes(d);
+    pass.desc = d;
     pass.y.resize(count(shape.steps, state));
     pass.h_n.resize(state);
     pass.c_n.resize(has_c() ? state : 0);
     const bptt_weights w = pointers();
-    const bptt_inputs inputs{x.data(), h_0.data(), c_0.data()};
-    const bptt_outputs outputs{pass.y.data(), pass.h_n.data(), pass.c_n.data()};
+    const bptt_inputs inputs{x.data(), given(h_0), given(c_0)};
+    const bptt_outputs outputs{pass.y.data(), pass.h_n.data(), given<T>(pass.c_n)};
     void* tape = shape.train ? pass.tape.reserve(pass.sizes.tape) : nullptr;
     check(bptt_forward(&pass.desc, &w, &inputs, &outputs, tape,
                        pass.workspace.reserve(pass.sizes.forward_workspace)));
@@ -202,19 +212,16 @@ class Layer {
     expect("x", x, count(d.steps, count(d.batch, I)), false);
     expect("pass.y", Span<const T>(pass.y), count(d.steps, state), false);
     expect("dy", dy, count(d.steps, state));
-    expect("dh_n", dh_n, state), expect("dc_n", dc_n, state);
+    expect("dh_n", dh_n, state), expect("dc_n", dc_n, has_c() ? state : 0);
+    pointers();  // refuses weights of other sizes, which the gradients would not fit
     out.x.resize(x.size());
     out.h_0.resize(state), out.c_0.resize(has_c() ? state : 0);
     out.w_ih.resize(weights.w_ih.size()), out.w_hh.resize(weights.w_hh.size());
     out.b_ih.resize(weights.b_ih.size()), out.b_hh.resize(weights.b_hh.size());
-    const bptt_cotangents cotangents{dy.data(), dh_n.data(), dc_n.data()};
-    const bptt_gradients gradients{out.x.data(),
-                                   out.w_ih.data(),
-                                   out.w_hh.data(),
-                                   out.b_ih.data(),
-                                   out.b_hh.data(),
-                                   out.h_0.data(),
-                                   has_c() ? out.c_0.data() : nullptr};
+    const bptt_cotangents cotangents{given(dy), given(dh_n), given(dc_n)};
+    const bptt_gradients gradients{given<T>(out.x),    given<T>(out.w_ih), given<T>(out.w_hh),
+                                   given<T>(out.b_ih), given<T>(out.b_hh), given<T>(out.h_0),
+                                   given<T>(out.c_0)};
     check(bptt_backward(&d, x.data(), pass.y.data(), &cotangents, clip, &gradients,
                         pass.tape.data(), pass.workspace.reserve(bytes.backward_workspace)));
   }
@@ -245,8 +252,8 @@ class Layer {
     expect("weights.w_hh", Span<const T>(weights.w_hh), rows * count(H, 1), false);
     expect("weights.b_ih", Span<const T>(weights.b_ih), rows);
     expect("weights.b_hh", Span<const T>(weights.b_hh), rows);
-    return {weights.w_ih.data(), weights.w_hh.data(), weights.b_ih.data(), weights.b_hh.data(),
-            nullptr};
+    return {weights.w_ih.data(), weights.w_hh.data(), given<const T>(weights.b_ih),
+            given<const T>(weights.b_hh), nullptr};
   }
 
  private:
@@ -254,9 +261,18 @@ class Layer {
   static std::size_t count(std::ptrdiff_t n, Size size) {
     return static_cast<std::size_t>(n) * static_cast<std::size_t>(size);
   }
+  // Null for what is empty: a vector without numbers may still have memory.
+  template <class U>
+  static U* given(Span<U> span) {
+    return span.size() ? span.data() : nullptr;
+  }
   template <class U>
   static void expect(const char* name, Span<U> span, std::size_t size, bool optional = true) {
-    if (span.size() == size || (optional && !span.data())) return;
+    if (!span.size() && optional) return;
+    if (span.size() == size && !span.data() && size)
+      throw std::invalid_argument(std::string("bptt::Layer: ") + name + " is null, expected " +
+                                  std::to_string(size) + " numbers");
+    if (span.size() == size) return;
     throw std::invalid_argument(std::string("bptt::Layer: ") + name + " has " +
                                 std::to_string(span.size()) + " numbers, expected " +
                                 std::to_string(size));
@@ -289,6 +305,9 @@ class Stream {
 
   // x: B*I numbers, not fewer. Returns h, [B, H], valid until the next call. Never allocates.
   Span<const T> step(const T* x) {
+    const auto size = static_cast<std::size_t>(desc_.batch * desc_.hidden_size);
+    if (h.size() != size || c.size() != (layer_.has_c() ? size : 0))
+      throw std::invalid_argument("bptt::Stream: h or c has another size than before");
     const bptt_weights weights{nullptr, nullptr, nullptr, nullptr, packed_.data()};
     check(bptt_step(&desc_, &weights, x, h.data(), c.empty() ? nullptr : c.data(),
                     workspace_.data()));

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "bptt/arrays.hpp"
+#include "bptt/fingerprint.hpp"
 #include "rearrange.hpp"
 
 namespace bptt {
@@ -31,6 +32,11 @@ inline bool addressable(const Dims& d, int gates, std::size_t element) {
 
 // Of state q.
 inline Index width_of(const Dims& d, int q) { return q ? d.H : d.P; }
+
+// Of x and y, as the forward call left them.
+struct Marks {
+  std::uint64_t x, y;
+};
 
 template <class T>
 struct Engine {
@@ -155,6 +161,7 @@ struct Engine {
     void *kernel, *weights = nullptr;
     T *x, *y;
     ExtraPieces extras;
+    Marks* marks;
     std::size_t bytes;
     TapePieces(const Engine& p, void* buffer) {
       Pieces pieces{static_cast<char*>(buffer)};
@@ -164,6 +171,7 @@ struct Engine {
       x = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
       y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.P) : nullptr;
       if (p.train) extras = ExtraPieces(p, pieces);
+      marks = pieces.take<Marks>(1);
       bytes = pieces.used;
     }
   };
@@ -232,6 +240,23 @@ struct Engine {
     one(rows.dh, given.dh, dims.P), one(rows.dc, given.dc, H);
     one(rows.gates, given.gates, G * H), one(rows.apart, given.apart, H);
     one(rows.operand, given.operand, dims.U), one(rows.inner, given.inner, H);
+  }
+
+  // A tape refers to the caller's x and y, unless it has their rows in another order. The forward
+  // call ends with mark(); the backward call is wrong where changed() finds something.
+  void mark(const TapePieces& kept, const T* x, const T* y) const {
+    if (train && !rearranged()) *kept.marks = marks_of(x, y);
+  }
+  const char* changed(const TapePieces& kept, const T* x, const T* y) const {
+    if (rearranged()) return nullptr;
+    const Marks now = marks_of(x, y);
+    return now.x != kept.marks->x ? "x" : now.y != kept.marks->y ? "y" : nullptr;
+  }
+  Marks marks_of(const T* x, const T* y) const {
+    const auto bytes = [&](Index width) {
+      return static_cast<std::size_t>(given.T * given.B * width) * sizeof(T);
+    };
+    return {fingerprint(x, bytes(given.I)), fingerprint(y, bytes(given.P))};
   }
 
   // --- the calls; `forward` and `backward` are one rank's part of them

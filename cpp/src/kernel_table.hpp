@@ -171,7 +171,7 @@ struct CellKernels {
   // them as rows [R, H]; of the call it reads dims, rows, options and tape.
   const char* names;
   void (*read)(const BackwardCall<T>&, int which, T* rows);
-  int values;  // so many of the names are gates
+  int values;  // gates that are read: their names come first, but the only one of RNN has none
   // How many of a row's values of each gate are not between low and high, added to [R, values].
   void (*count_outside)(const BackwardCall<T>&, const double* low, const double* high,
                         double* counts);

@@ -8,6 +8,11 @@
 #include "plan.hpp"
 
 namespace bptt {
+namespace {
+
+constexpr Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
 
 template <class T>
 Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : impl_(new Impl(spec, inputs)) {}
@@ -49,6 +54,10 @@ int Plan<T>::states() const {
   return impl_->engine.cell.states;
 }
 template <class T>
+std::vector<std::ptrdiff_t> Plan<T>::lengths() const {
+  return impl_->lengths;
+}
+template <class T>
 bool Plan<T>::has_apart() const {
   return impl_->engine.cell.apart;
 }
@@ -84,8 +93,11 @@ bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, vo
   check_buffer(spec.caller, "tape", tape, e.train ? kept.bytes : 0);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
   const ForwardCall<T> call = e.forward_call(in, out, kept, work);
-  return impl_->run(spec.threads, stop,
-                    [&](const Team& team) { e.forward(in, out, call, work, team); });
+  if (!impl_->run(spec.threads, stop,
+                  [&](const Team& team) { e.forward(in, out, call, work, team); }))
+    return false;
+  e.mark(kept, in.x.data, out.y);
+  return true;
 }
 
 template <class T>
@@ -99,13 +111,24 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   const typename Engine<T>::BackwardPieces work(e, scratch, out.trace);
   check_buffer(spec.caller, "tape", tape, kept.bytes);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
+  if (const char* name = e.changed(kept, x, y))
+    refuse(spec.caller, std::string(name) +
+                            " has changed since the forward call, expected it as "
+                            "it was: the tape refers to it");
   const StepClip clip{static_cast<StepClip::Kind>(spec.clip.kind),
                       static_cast<StepClip::Target>(spec.clip.target), spec.clip.bound};
   const std::vector<Index> left = spec.cut ? impl_->steps_left() : std::vector<Index>();
   const BackwardCall<T> call = e.backward_call(x, y, given, clip, spec.cut,
                                                spec.cut ? left.data() : nullptr, out, kept, work);
-  return impl_->run(spec.threads, stop,
-                    [&](const Team& team) { e.backward(given, out, call, work, team); });
+  if (!impl_->run(spec.threads, stop,
+                  [&](const Team& team) { e.backward(given, out, call, work, team); }))
+    return false;
+  if (!out.trace.x) return true;
+  if (e.rearranged())
+    e.rearrangement().scatter(kept.x, e.dims.I, out.trace.x, e.lengths, alone);
+  else
+    std::copy_n(x, e.total() * e.dims.I, out.trace.x);
+  return true;
 }
 
 template <class T>
@@ -135,7 +158,6 @@ void scattered(const Engine<T>& e, Index width, U* out, const F& f) {
   if (!e.rearranged()) return f(out);
   std::vector<U> values(static_cast<std::size_t>(e.total() * width));
   f(values.data());
-  const Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
   Rearrangement<U>{e.given, e.parts, e.schedule}.scatter(values.data(), width, out, e.lengths,
                                                          alone);
 }

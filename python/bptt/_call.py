@@ -18,6 +18,7 @@ from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
 from ._options import as_flag, as_options
 from .grads import Array, Grads, State
+from .paths import Paths
 from .trace import GATES, Bounds, FullTrace, Source, Trace, activations, count_outside
 
 StepClip = tuple[str, float] | tuple[str, float, str]
@@ -43,18 +44,21 @@ def state_names(cell: str) -> tuple[str, ...]:
     return ("h", "c", "i", "o") if cell == "lstm1997" else ("h", "c", "n", "m")[: _states(cell)]
 
 
-def as_states(caller: str, name: str, value: State, cell: str, dtype: DTypeLike) -> tuple[Any, ...]:
+def as_states(
+    caller: str, name: str, value: State, cell: str, dtype: DTypeLike, most: int = 3
+) -> tuple[Any, ...]:
+    """Each of at most so many dimensions."""
     states = _states(cell)
     if value is None:
         return (None,) * max(states, 2)
     if states == 1:
-        return (prepare(as_real(caller, name, value), dtype), None)
+        return (prepare(as_real(caller, name, value, most), dtype), None)
     if not isinstance(value, (tuple, list)) or len(value) != states:
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
         names = ", ".join(state_names(cell))
         raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
     return tuple(
-        None if v is None else prepare(as_real(caller, f"{name}[{i}]", v), dtype)
+        None if v is None else prepare(as_real(caller, f"{name}[{i}]", v, most), dtype)
         for i, v in enumerate(value)
     )
 
@@ -96,39 +100,58 @@ def as_trace(caller: str, value: bool | str | None) -> int:
     raise ValueError(f"{caller}: trace is {value!r}, expected True, False or 'full'")
 
 
-def trace_of(tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array]) -> Trace:
+def trace_of(
+    tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array], cut: int
+) -> Trace:
     norms, dh, *rest = traced
     full = None if dh is None else full_trace(tape, dh, *rest)
-    return Trace(lambda: source_of(tape), norms, full, weights)
+    ih, hh = weights  # which a clip of the gradients changes in place
+    return Trace(lambda: source_of(tape, cut), norms, full, (ih.copy(), hh.copy()))
 
 
-def source_of(tape: _core.Tape) -> Source:
-    given, options = tape.arguments, tape.options or {}
+def source_of(tape: _core.Tape, cut: int) -> Source:
+    options = tape.options or {}
     return Source(
-        tape.cell, activations(tape.cell, **{"activation": given["activation"], **options}),
-        (tape.h.shape[2], tape.dims[3]), _states(tape.cell), given["lengths"], given["reverse"],
-        options.get("heads", 1) == 1 and options.get("layer_norm") is None,
+        tape.cell, ranges_of(tape), (tape.h.shape[2], tape.dims[3]), _states(tape.cell),
+        paths_of(tape, cut), options.get("heads", 1) == 1 and options.get("layer_norm") is None,
         lambda bounds: outside(tape, bounds),
     )  # fmt: skip
 
 
+def ranges_of(tape: _core.Tape) -> dict[str, str]:
+    """The activation of each gate."""
+    given = {"activation": tape.arguments["activation"], **(tape.options or {})}
+    return activations(tape.cell, **given)
+
+
+def paths_of(tape: _core.Tape, cut: int) -> Paths:
+    """Where the gradients of a backward call can go."""
+    given, options = tape.arguments, tape.options or {}
+    T, B = tape.dims[:2]
+    lengths = np.full(B, T) if given["lengths"] is None else given["lengths"]
+    kept = "zoneout_of_h" in options or options.get("zoneout_h", 0) > 0
+    return Paths(
+        T, lengths, given["reverse"], options.get("dilation", 1), options.get("skip", 0),
+        options.get("resets"), cut, tape.cell != "lstm1997" or kept,
+    )  # fmt: skip
+
+
 def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
-    if "h" in bounds:
-        return {"h": count_outside(tape.h, bounds["h"])}
     gates = GATES[tape.cell]
+    if not tape.gates:  # a plain RNN: h is the value of its activation
+        return {"h": count_outside(tape.h, bounds["h"])}
     given = [bounds.get(name, (-np.inf, np.inf)) for name in gates]
     counts = tape.count_outside([low for low, _ in given], [high for _, high in given])
     return {name: counts[:, :, k] for k, name in enumerate(gates) if name in bounds}
 
 
 def full_trace(
-    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any
+    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any, x: Any
 ) -> FullTrace:
-    source = source_of(tape)
-    x, lengths = tape.arguments["x"], source.lengths
+    ranges, x, lengths = ranges_of(tape), tape.arguments["x"], tape.arguments["lengths"]
     if lengths is not None:  # the padding may hold anything
         x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
-    by_name = dict(zip(source.ranges, np.split(gates, len(source.ranges), -1)))
+    by_name = dict(zip(ranges, np.split(gates, len(ranges), -1)))
     return FullTrace(dh, dc, by_name, x, operand, inner if tape.cell == "gru" else None, apart)
 
 
@@ -214,7 +237,7 @@ def forward(
         cell, *arrays, initial if _states(cell) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
-        as_options(caller, options, _states(cell), dtype),
+        as_options(caller, options, _states(cell), dtype, keep_tape),
     )  # fmt: skip
     assert result is not None
     return as_duals(result) if dtype == np.complex128 else result
@@ -246,5 +269,5 @@ def backward(
         results = as_duals(results)
     x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
     state = initial if states > 1 else initial[0]
-    shown = trace_of(tape, traced, (w_ih, w_hh)) if level else None
+    shown = trace_of(tape, traced, (w_ih, w_hh), steps) if level else None
     return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)

@@ -12,9 +12,13 @@ class Tape:
     @property
     def options(self) -> dict[str, Any] | None: ...
     @property
+    def lengths(self) -> Any: ...  # array (B,), or None: T
+    @property
     def nbytes(self) -> int: ...
     @property
     def names(self) -> list[str]: ...
+    @property
+    def gates(self) -> int: ...
     def count_outside(self, low: list[float], high: list[float]) -> Any: ...  # (T, B, gates)
     def __getattr__(self, name: str) -> Any: ...  # one of the names: array (T, B, H)
     @property
@@ -41,6 +45,7 @@ def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
     target: str, cut: int, threads: int, trace: int,
 ) -> tuple[Any, ...]: ...  # fmt: skip
+def fingerprint(array: Any) -> int: ...  # of a C-contiguous one
 
 MOST_THREADS: int
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._convert import as_array, as_count, as_real, prepare
+from ._convert import as_array, as_count, as_real, own, prepare
+from .grads import Array
+
+Convert = Callable[[Array, DTypeLike], Array]
 
 # Of every cell, with what they are where left out.
 COMMON: dict[str, Any] = {
@@ -45,14 +48,16 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_resets(caller: str, value: Any) -> Any:
+def as_resets(caller: str, value: Any, convert: Convert) -> Any:
     array = as_array(caller, "resets", value, 3)
     if array.dtype != np.bool_:
         raise TypeError(f"{caller}: resets has dtype {array.dtype}, expected bool")
-    return prepare(array, np.bool_)
+    return convert(array, np.bool_)
 
 
-def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[str, Any]:
+def as_zoneout(
+    caller: str, value: Any, states: int, dtype: DTypeLike, convert: Convert
+) -> dict[str, Any]:
     """One number or array for h, or a pair for h and the other states."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
     if pair and states == 1:
@@ -63,7 +68,7 @@ def as_zoneout(caller: str, value: Any, states: int, dtype: DTypeLike) -> dict[s
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):
         if np.ndim(part):
-            core[f"zoneout_of_{state}"] = prepare(as_real(caller, "zoneout", part), dtype)
+            core[f"zoneout_of_{state}"] = convert(as_real(caller, "zoneout", part), dtype)
         elif part is not None:
             core[f"zoneout_{state}"] = as_number(caller, "zoneout", part)
     return core
@@ -92,22 +97,29 @@ CONVERT: dict[str, Callable[[str, str, Any], Any]] = {
 
 
 def as_options(
-    caller: str, options: dict[str, Any] | None, states: int, dtype: DTypeLike
+    caller: str,
+    options: dict[str, Any] | None,
+    states: int,
+    dtype: DTypeLike,
+    keep: bool = False,
 ) -> dict[str, Any] | None:
-    """As the core takes them."""
+    """As the core takes them; those that a tape refers to are its own if it is to `keep` them."""
     if options is None:
         return None
+    convert = own if keep else prepare
     core: dict[str, Any] = {}
     for name, value in options.items():
         if value is None:
             continue
         if name == "zoneout":
-            core |= as_zoneout(caller, value, states, dtype)
+            core |= as_zoneout(caller, value, states, dtype, convert)
         elif name == "layer_norm":
             core[name] = as_layer_norm(caller, value, dtype)
         elif name == "resets":
-            core[name] = as_resets(caller, value)
-        elif name in ("peepholes", "h_mask", "w_hr"):
+            core[name] = as_resets(caller, value, convert)
+        elif name == "h_mask":
+            core[name] = convert(as_real(caller, name, value), dtype)
+        elif name in ("peepholes", "w_hr"):
             core[name] = prepare(as_real(caller, name, value), dtype)
         else:
             core[name] = CONVERT[name](caller, name, value)

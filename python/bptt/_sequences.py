@@ -53,7 +53,7 @@ def as_lengths(where: str, value: ArrayLike | None, T: int, B: int) -> Array | N
         return None
     lengths = as_indices(where, "lengths", value, "0..T", T)
     check_shape(where, "lengths", lengths, "(B,)", (B,))
-    return lengths
+    return lengths.copy()  # the tape's own
 
 
 def as_resets(layer: Recurrent, value: ArrayLike | None, T: int, B: int) -> Array | None:
@@ -121,7 +121,7 @@ def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State
         check_shape(where, label, part, symbols, shape)
         if max(dilations) > 1:
             ends = np.cumsum(np.repeat(dilations, D))
-            pieces = np.split(part.reshape(-1, *shape[-2:]), ends[:-1])
+            pieces = np.split(part.reshape(ends[-1], *shape[-2:]), ends[:-1])
             part = [p if len(p) > 1 else p[0] for p in pieces]
         parts.append(part)
     return list(zip(*parts)) if states > 1 else list(parts[0])
@@ -134,7 +134,9 @@ def join_state(layer: Recurrent, states: list[State], B: int) -> State:
         if max(layer.dilations) == 1:
             return np.array(parts)
         shape = state_shape(layer, B, q)[1]
-        return np.concatenate([p.reshape(-1, *shape[-2:]) for p in parts]).reshape(shape)
+        steps = np.repeat(layer.dilations, 1 + layer.bidirectional)
+        rows = [p.reshape(n, *shape[-2:]) for n, p in zip(steps, parts)]
+        return np.concatenate(rows).reshape(shape)
 
     if layer._cell.states == 1:
         return join(0, states)

@@ -24,10 +24,11 @@ def checked(caller: str, label: str, given: Any, known: Sequence[str]) -> dict[s
     return {name: value for name, value in given.items() if value is not None}
 
 
-def joined(caller: str, name: str, value: Any, tangent: Any) -> Any:
-    """One array of dual numbers; of value and tangent, what is None is zero; None if both are."""
-    v = None if value is None else as_real(caller, name, value)
-    t = None if tangent is None else as_real(caller, f"the tangent of {name}", tangent)
+def joined(caller: str, name: str, value: Any, tangent: Any, most: int = 3) -> Any:
+    """One array of dual numbers, of at most so many dimensions; of value and tangent, what is None
+    is zero; None if both are."""
+    v = None if value is None else as_real(caller, name, value, most)
+    t = None if tangent is None else as_real(caller, f"the tangent of {name}", tangent, most)
     if v is None:
         return None if t is None else dual(np.zeros(t.shape), t)
     if t is not None and t.shape != v.shape:
@@ -52,22 +53,24 @@ def joined_all(caller: str, name: str, value: Any, tangent: Any) -> Any:
     return tuple(joined(caller, f"{name}[{i}]", v, t) for i, (v, t) in pairs)
 
 
-def joined_state(caller: str, name: str, value: State, tangent: State, cell: str) -> State:
+def joined_state(
+    caller: str, name: str, value: State, tangent: State, cell: str, most: int = 3
+) -> State:
     """The same for a state of one array or a tuple of several."""
-    v = as_states(caller, name, value, cell, np.float64)
-    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64)
+    v = as_states(caller, name, value, cell, np.float64, most)
+    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
     states = len(state_names(cell))
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
-    state = tuple(joined(caller, *each) for each in zip(labels, v, t))
+    state = tuple(joined(caller, *each, most) for each in zip(labels, v, t))
     if states == 1:
         return state[0]
     return None if all(part is None for part in state) else state
 
 
 def cotangent(
-    caller: str, name: str, given: Any, tangent: Any, output: Any, cell: str | None
+    caller: str, name: str, given: Any, tangent: Any, output: Any, cell: str | None, most: int = 3
 ) -> Any:
-    """dL/d(output) as dual numbers; the cell is that of a state."""
+    """dL/d(output) as dual numbers; the cell is that of a state, of at most so many dimensions."""
     if callable(given):
         if tangent is not None:
             raise ValueError(
@@ -79,4 +82,4 @@ def cotangent(
         given, tangent = pair
     if cell is None:
         return joined(caller, name, given, tangent)
-    return joined_state(caller, name, given, tangent, cell)
+    return joined_state(caller, name, given, tangent, cell, most)

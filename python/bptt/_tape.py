@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tape of the recurrent layers."""
+"""What tapes have in common, and the tape of the recurrent layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import _core
 from .grads import Array
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
+
+
+def marks(*arrays: Array) -> tuple[int, ...]:
+    """Of C-contiguous arrays that a tape refers to: by these `check_marks` knows them again."""
+    return tuple(_core.fingerprint(array) for array in arrays)
+
+
+def check_marks(where: str, kept: tuple[int, ...], **arrays: Array) -> None:
+    for mark, (name, array) in zip(kept, arrays.items()):
+        if _core.fingerprint(array) != mark:
+            raise ValueError(
+                f"{where}: {name} has changed since the forward call, expected it as it was: the "
+                "tape refers to it"
+            )
 
 
 class RecurrentTape(NamedTuple):

@@ -140,7 +140,8 @@ class Attention(Layer):
         weights : ndarray, shape (T, B)
             Their sum over the steps of a sequence is 1; 0 beyond its length. Read-only.
         tape : AdditiveTape or DotTape
-            For `backward`: it refers to `x` and `query`, and has copies of the parameters.
+            For `backward`: it refers to `x`, which must stay as it is, and has copies of `query`
+            and the parameters.
 
         Raises
         ------
@@ -194,7 +195,8 @@ class Attention(Layer):
         Raises
         ------
         ValueError
-            If a shape disagrees with the results of `forward`.
+            If a shape disagrees with the results of `forward`; or if `x` has changed since, where
+            that is seen (as in `lstm_backward`).
         TypeError
             If `tape` is not from `forward`, or a gradient does not hold real numbers.
         """

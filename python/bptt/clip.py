@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ._convert import as_count
+from ._convert import as_count, as_float
 from .grads import Array, check_mapping
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
@@ -98,6 +99,35 @@ class AutoClip:
         low, high = self._sorted[int(below)], self._sorted[math.ceil(below + part)]
         return low + part * (high - low)
 
+    def state_dict(self) -> dict[str, Array]:
+        """All that later clipping depends on besides the constructor's arguments, for `bptt.save`.
+
+        ``history``, as an array.
+        """
+        return {"history": np.array(self.history, np.float64)}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: later clipping is then exactly that of the original.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the history is missing, anything else is there, or it does not hold norms as they
+            enter a history, at most `window` of them; nothing has changed then.
+        """
+        where = "AutoClip.load_state_dict"
+        check_mapping(where, "state", state)
+        if set(state) != {"history"}:
+            raise ValueError(f"{where}: state has names {list(state)}, expected ['history']")
+        norms = as_float(where, "history", state["history"], np.dtype(np.float64))
+        if norms.ndim != 1 or not np.all((norms > 0) & (norms < math.inf)):
+            raise ValueError(f"{where}: history is {norms}, expected positive norms in one row")
+        if self.window is not None and len(norms) > self.window:
+            raise ValueError(
+                f"{where}: history has {len(norms)} norms, expected at most window = {self.window}"
+            )
+        self._norms, self._sorted = deque(norms.tolist()), sorted(norms.tolist())
+
     def __repr__(self) -> str:
         window = "" if self.window is None else f", window={self.window}"
         return f"AutoClip(quantile={self.quantile}{window}): {self.bound:.3g} of {len(self._norms)}"
@@ -175,15 +205,21 @@ def clip_grad_norm(
     largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
     if largest == 0 or not math.isfinite(largest):
         return largest
+    # All the memory that this takes, so that it never fails half-way.
+    room = np.empty(max(g.size for g in grads.values()))
+
+    def scaled(g: Array) -> Array:
+        return np.divide(g, largest, out=room[: g.size].reshape(g.shape), dtype=np.float64)
+
     # norm = largest * root: sums of squares of values up to 1 neither overflow nor vanish.
-    scaled = (np.divide(g, largest, dtype=np.float64) for g in grads.values())
-    root = math.sqrt(sum(float(np.vdot(s, s)) for s in scaled))
+    root = math.sqrt(sum(float(np.vdot(s, s)) for s in map(scaled, grads.values())))
     if auto is not None:
         auto._add(largest * root)
         bound = auto.bound
     if largest * root > bound:
         for g in grads.values():
-            g[...] = np.divide(g, largest, dtype=np.float64) * (bound / root)
+            s = scaled(g)
+            g[...] = np.multiply(s, bound / root, out=s)
     return largest * root
 
 
@@ -238,6 +274,11 @@ def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
         other = names.setdefault(id(a), name)
         if other != name:
             raise ValueError(f"{where}: {label} has one array as {other!r} and {name!r}")
+        if isinstance(a, Mapping):
+            raise TypeError(
+                f"{where}: {label}[{name!r}] is a dict, expected an array: bptt.optim.join makes "
+                "one dict of several"
+            )
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
             raise TypeError(

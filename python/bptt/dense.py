@@ -11,17 +11,22 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
-from ._convert import as_array, as_integers
-from ._dual import Dual
+from ._convert import as_float as as_float
+from ._convert import as_integers
+from ._convert import check_shape as check_shape
 from ._layer_options import as_choice
+from ._masks import MaskCount, as_mask_count, is_mask_count
+from ._parameters import Parameters
+from ._tape import check_marks, marks
 from ._words import some
-from .grads import Array, State
+from .grads import Array, State, check_mapping
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
-LinearTape = tuple[Array, Array, Array | None]  # x, weight, and y if there is an activation
+# x, weight, y if there is an activation, and the marks of x and y
+LinearTape = tuple[Array, Array, Array | None, tuple[int, ...]]
 
 
 class LayerGrads(NamedTuple):
@@ -45,16 +50,6 @@ class LayerGrads(NamedTuple):
     trace: LayerTrace | None = None
 
 
-def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """Return `value` as an array of `dtype`; real numbers of any kind convert."""
-    if isinstance(value, Dual):
-        return value
-    array = as_array(where, name, value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
-    return np.asarray(array, dtype)
-
-
 def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
     array = as_integers(where, name, value)
@@ -64,25 +59,20 @@ def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int)
     return array.astype(np.int64, copy=False)
 
 
-def check_shape(where: str, name: str, array: Array, symbols: str, expected: Any) -> None:
-    if array.shape != expected:
-        raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected {symbols} = {expected}"
-        )
-
-
 class Layer:
     """Parameters by name, loaded and printed; every layer derives from it.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        Change the arrays in place (``layer.parameters[name][...] = value``), as the optimisers do.
+        ``layer.parameters[name] = value`` copies into the array, which stays the same one, as with
+        the optimisers' steps. Names and shapes are fixed.
     dtype : numpy.dtype
         Of parameters, computation and results.
     """
 
-    parameters: dict[str, Array]
+    _parameters: Parameters
+    _mask_count: MaskCount
     dtype: np.dtype[Any]
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
@@ -101,7 +91,16 @@ class Layer:
         draw: Callable[[tuple[int, ...]], Array],
     ) -> None:
         # Drawn in float64, so that one seed means the same weights in both precisions.
-        self.parameters = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+        arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+        self._parameters = Parameters(type(self).__name__, arrays)
+
+    @property
+    def parameters(self) -> Parameters:
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, arrays: Mapping[str, ArrayLike]) -> None:
+        self.load(arrays)
 
     def load(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Copy `arrays` into the parameters, in place, converted to the layer's dtype.
@@ -112,7 +111,8 @@ class Layer:
         ----------
         arrays : mapping of str to array_like
             Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
-            layer of the same name is one, after ``.numpy()`` on each of its tensors.
+            layer of the same name is one, after ``.numpy()`` on each of its tensors. The count of
+            random masks in that of this package is left out.
 
         Raises
         ------
@@ -122,7 +122,9 @@ class Layer:
             If an array does not hold real numbers.
         """
         where = type(self).__name__
+        check_mapping(where, "arrays", arrays)
         missing = [name for name in self.parameters if name not in arrays]
+        arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             absent, extra = (some([*map(repr, names)], "") for names in (missing, unexpected))
@@ -130,17 +132,45 @@ class Layer:
                 f"{where}: arrays has missing names [{absent}] and unexpected names [{extra}], "
                 "expected the names of the parameters"
             )
-        new = {k: as_float(where, k, arrays[k], self.dtype).copy() for k in self.parameters}
-        for name, array in self.parameters.items():
-            check_shape(where, name, new[name], "the parameter's shape", array.shape)
-        for name, array in self.parameters.items():
-            array[...] = new[name]
+        self.parameters.update(arrays)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters by name, under the name that PyTorch has for it."""
-        return {name: array.copy() for name, array in self.parameters.items()}
+        """Copies of all that later calls depend on besides the constructor's arguments.
 
-    load_state_dict = load
+        The parameters by name, under the name that PyTorch has for it; and, of a recurrent layer
+        with random masks, ``"masks"``: integers, their seed and how many calls have drawn them.
+        """
+        arrays = {name: array.copy() for name, array in self.parameters.items()}
+        return arrays | {"masks": self._mask_count.as_array()} if self._is_random() else arrays
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: the next calls are then exactly those of the original.
+
+        The parameters alone, as of PyTorch's layer, are for `load`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `load`, and if the masks' numbers are none; nothing has changed then.
+        """
+        where = f"{type(self).__name__}.load_state_dict"
+        check_mapping(where, "state", state)
+        arrays, count = dict(state), None
+        if ("masks" in state) != self._is_random():
+            has, expected = ("no", "one") if self._is_random() else ("a", "none")
+            raise ValueError(
+                f"{where}: state has {has} count of random masks, expected {expected}: "
+                "load takes the parameters alone"
+            )
+        if "masks" in state:
+            count = as_mask_count(where, arrays.pop("masks"))
+        self.load(arrays)
+        if count:
+            self._mask_count = count
+
+    def _is_random(self) -> bool:
+        """Does `forward` draw masks?"""
+        return False
 
     def __repr__(self) -> str:
         options = []
@@ -217,7 +247,8 @@ class Linear(Layer):
     def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
         """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
 
-        With an activation it refers to y as well, which is then read-only: change a copy.
+        `x` must stay as it is until then. With an activation the tape refers to y as well, which is
+        then read-only: change a copy.
 
         Raises
         ------
@@ -232,15 +263,16 @@ class Linear(Layer):
                 f"Linear: x has shape {x.shape}, "
                 f"expected (..., in_features) = (..., {self.in_features})"
             )
+        x = x if x.flags.c_contiguous else x.copy()
         weight = self.parameters["weight"].copy()
         y = x @ weight.T
         if self.bias:
             y += self.parameters["bias"]
         if self.activation == "identity":
-            return y, (x, weight, None)
+            return y, (x, weight, None, marks(x))
         y = ACTIVATIONS[self.activation][0](y)
         y.flags.writeable = False
-        return y, (x, weight, y)
+        return y, (x, weight, y, marks(x, y))
 
     def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
@@ -248,11 +280,13 @@ class Linear(Layer):
         Raises
         ------
         ValueError
-            If `dy` does not have the shape of y.
+            If `dy` does not have the shape of y; or if `x` or y has changed since the forward
+            call, where that is seen (as in `lstm_backward`).
         TypeError
             If `dy` does not hold real numbers.
         """
-        x, weight, y = tape
+        x, weight, y, kept = tape
+        check_marks("Linear", kept, x=x, **({} if y is None else {"y": y}))
         dy = as_float("Linear", "dy", dy, self.dtype)
         check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
         if y is not None:
@@ -302,7 +336,7 @@ class Embedding(Layer):
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Return y and the tape for `backward`, which may share memory with `x`.
+        """Return y and the tape for `backward`, a copy of the indices.
 
         Raises
         ------
@@ -313,7 +347,7 @@ class Embedding(Layer):
         """
         last = self.num_embeddings - 1
         x = as_indices("Embedding", "x", x, "0..num_embeddings - 1", last)
-        return self.parameters["weight"][x], x
+        return self.parameters["weight"][x], x.copy()
 
     def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.

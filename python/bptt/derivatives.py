@@ -28,6 +28,7 @@ Primals = Mapping[str, Any] | Sequence[Any]
 
 # The arguments that have a gradient, in their order.
 NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr", "layer_norm")
+LAYER_STATE = 4  # dimensions: a layer's with one dilation has that of the steps as well
 FUNCTIONS = {
     name: getattr(functional, name) for name in functional.__all__ if "attention" not in name
 }
@@ -244,17 +245,17 @@ def layer_hvp(
     cell, known = layer._cell.name, ("x", "state", *layer.parameters)
     along = checked(where, "tangents", tangents, known)
     twin = copy.copy(layer)
-    twin.parameters = {
+    twin._parameters = {  # type: ignore[assignment]
         name: joined(where, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
     y, final, tape = twin.forward(
         joined(where, "x", x, along.get("x")),
-        joined_state(where, "state", state, along.get("state"), cell),
+        joined_state(where, "state", state, along.get("state"), cell, LAYER_STATE),
         **options,
     )
     dys = cotangent(where, "dy", dy, dy_tangent, y, None)
-    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell)
+    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell, LAYER_STATE)
     values, tangent = parts(tuple(twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut)))
     return LayerGrads(*values), LayerGrads(*tangent)
 

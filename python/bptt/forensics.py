@@ -92,7 +92,7 @@ def _first_place(tape: _core.Tape, layer: int) -> NonFinite | None:
 
 def _series(tape: _core.Tape) -> list[tuple[str, Array]]:
     """What has a value at each step."""
-    series = [("x", without_padding(tape.arguments["x"], tape.arguments["lengths"]))]
+    series = [("x", without_padding(tape.arguments["x"], tape.lengths))]
     for name in sorted(tape.names, key=lambda name: name in ("o", "h")):
         try:
             series.append((name, getattr(tape, name)))

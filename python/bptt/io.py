@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import zipfile
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._files import Own, Path, as_path, check_target, open_file, write_atomically
-from ._formats import MOST_HEADER, OTHERS, Unreadable, is_model, kind_of
-from ._parse import METADATA, PARSERS
+from ._formats import OTHERS, Unreadable, is_model, kind_of
+from ._parameters import warn_of_lost_layers
+from ._parse import METADATA, PARSERS, safetensors_for
 from ._words import brief, printable
 from .grads import Array, check_mapping
 
@@ -36,8 +38,9 @@ def save(
     ----------
     path : str or path-like
         Exactly this file is written, also over one in either format. Its name decides the format:
-        safetensors for a name in ``.safetensors`` or without a suffix, npz for any other suffix.
-        `load` looks at the content, not at the name.
+        safetensors for a name in ``.safetensors``, npz for any other suffix; without a suffix,
+        safetensors where that package is installed, else npz. `load` looks at the content, not at
+        the name.
     arrays : dict of str to array_like
         Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
     metadata : dict of str to str, optional
@@ -51,8 +54,15 @@ def save(
         If an array is called ``__metadata__`` or its name holds a NUL or is longer than 65,000
         bytes, or the path leads to something else than a file, as a device, or to a file in another
         format, which may be anything.
+    ImportError
+        If the name asks for safetensors and the package is not installed.
     OSError
         If the file cannot be written, as FileNotFoundError if its folder does not exist.
+
+    Warns
+    -----
+    UserWarning
+        If `arrays` seems to be merged from layers with equal names, as in `optim.Optimizer`.
 
     Examples
     --------
@@ -67,6 +77,7 @@ def save(
            [0., 1.]])}, {'epoch': '7'})
     """
     check_mapping("save", "arrays", arrays)
+    warn_of_lost_layers("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
     metadata = dict(metadata or {})
     for key, value in metadata.items():
@@ -75,16 +86,20 @@ def save(
         _utf8("metadata", key), _utf8("metadata", value)
     target = check_target("save", path, MODEL)
     suffix = os.path.splitext(as_path("save", path))[1].lower()
-    write = _write_safetensors if suffix in ("", ".safetensors") else _write_npz
-    write_atomically(target, lambda file: write(file, checked, metadata))
+    wanted = suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors"))
+    write = _write_safetensors if wanted else _write_npz
+    try:
+        write_atomically(target, lambda file: write(file, checked, metadata))
+    except ImportError as error:
+        raise ImportError(f"save: {printable(as_path('save', path))} {error}") from error
 
 
 def load(path: Path) -> dict[str, Array]:
     """Read the arrays of a file by name: safetensors, npz, or a state dict that PyTorch saved.
 
     The content tells the format, whatever the name. A file of `torch.save` is read by
-    ``torch.load(weights_only=True)``, which runs no code of the file; the other formats need no
-    other package. Arrays come in the order of the file.
+    ``torch.load(weights_only=True)``, which runs no code of the file. Arrays come in the order of
+    the file.
 
     Parameters
     ----------
@@ -103,7 +118,7 @@ def load(path: Path) -> dict[str, Array]:
         a checkpoint of PyTorch holds more than one dict of tensors (its keys are named); if the
         path leads to something else than a file, as a device.
     ImportError
-        If it is a file of `torch.save` and PyTorch is not installed.
+        If it is a safetensors file or one of `torch.save`, and that package is not installed.
     OSError
         If the file cannot be read, as FileNotFoundError.
     """
@@ -145,26 +160,16 @@ def _utf8(label: str, text: str) -> int:
 
 
 def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
-    """A length of 8 bytes, a header in JSON, the arrays; wide numbers first, which aligns all."""
-    header: dict[str, object] = {METADATA: metadata} if metadata else {}
-    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
-    at = 0
-    for name in order:
-        array = arrays[name]
-        kind = "BOOL" if array.dtype == bool else f"{array.dtype.kind.upper()}{8 * array.itemsize}"
-        header[name] = {
-            "dtype": kind, "shape": array.shape, "data_offsets": (at, at + array.nbytes)
-        }  # fmt: skip
-        at += array.nbytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > MOST_HEADER:
-        raise ValueError(f"save: names and metadata take {len(text)} bytes, expected {MOST_HEADER}")
-    file.write(len(text).to_bytes(8, "little") + text)
-    for name in order:
-        array = arrays[name].reshape(-1)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        file.write(little.view(np.uint8).data)
+    library = safetensors_for(sum(array.nbytes for array in arrays.values()))
+    content = library.numpy.save(arrays)
+    if metadata:  # the package would write it in another order in each process
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = {METADATA: metadata} | json.loads(content[8:start])
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        file.write(len(text).to_bytes(8, "little") + text + content[start:])
+    else:
+        file.write(content)
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:

@@ -284,7 +284,8 @@ class SLSTM(Recurrent):
     An LSTM with an exponential input gate, normalised by n and kept in range by m; the state is the
     tuple (h, c, n, m). With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
-    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t
+    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t;
+    m_t = i where n_{t-1} = 0, as in the state of zeros
     (Beck et al., 2024, arXiv:2405.04517, section 2.2).
 
     Parameters
@@ -313,13 +314,13 @@ class SLSTM(Recurrent):
             recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
             dtype=dtype, seed=seed, compute=compute,
         )  # fmt: skip
-        if self.hidden_size % self.heads:
-            raise ValueError(
-                f"SLSTM: hidden_size is {hidden_size}, expected a multiple of heads = {self.heads}"
-            )
 
     def _describe(self) -> Cell:
         H = self.hidden_size
+        if H % self.heads:
+            raise ValueError(
+                f"SLSTM: hidden_size is {H}, expected a multiple of heads = {self.heads}"
+            )
         shapes = {"w_hh": (4 * H, H // self.heads), **layer_norm_shapes(self, 4, 4)}
         return Cell("slstm", 4, 4, {"heads": self.heads}, shapes)
 

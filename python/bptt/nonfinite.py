@@ -7,9 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._layer_options import LAYER_NORM, NAMES
 from .grads import Array
 
 __all__ = ["NonFinite"]
+
+# Of the functions, as the layers call them.
+PARAMETERS = {
+    **{argument: name for argument, name in NAMES.items() if argument not in LAYER_NORM},
+    **{f"layer_norm[{k}]": NAMES[argument] for k, argument in enumerate(LAYER_NORM)},
+}
 
 
 class NonFinite(NamedTuple):
@@ -35,6 +42,17 @@ class NonFinite(NamedTuple):
     sequence: int | None
     gate: str
     unit: int
+
+
+def described(place: NonFinite, states: tuple[str, ...] = ()) -> str:
+    """The place in words, but for its phase and layer: all that there is of it."""
+    name, at = place.gate, place.unit
+    if name in PARAMETERS:
+        return f"{PARAMETERS[name]}, {'row' if name.startswith('w_') else 'element'} {at}"
+    if name.startswith("state"):
+        return f"initial {name}, sequence {place.sequence}, unit {at}"
+    kind = "input" if name == "x" else "state" if name in states else "gate"
+    return f"step {place.step}, sequence {place.sequence}, {kind} {name}, unit {at}"
 
 
 def check_finite(label: str, array: Array) -> None:

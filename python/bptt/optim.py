@@ -10,6 +10,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._convert import as_array, as_count
+from ._parameters import Parameters, warn_of_lost_layers
 from .clip import check_writable
 from .grads import Array, check_mapping
 
@@ -18,6 +20,9 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 
 def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
     """Merge dicts by name into one, the part's name before each key.
+
+    Of layers' parameters alone, the result is such a dict again: to assign to it is to copy into
+    the layer's array. ``{**a.parameters, **b.parameters}`` keeps only one of two equal names.
 
     Examples
     --------
@@ -28,7 +33,9 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
     >>> split(both)["out"]
     {'w': 3}
     """
-    return {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
+    joined = {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
+    own = parts and all(isinstance(arrays, Parameters) for arrays in parts.values())
+    return Parameters("join", joined) if own else joined
 
 
 def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -37,7 +44,8 @@ def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, value in joined.items():
         part, _, key = name.partition(".")
         parts.setdefault(part, {})[key] = value
-    return parts
+    own = isinstance(joined, Parameters)
+    return {part: Parameters(part, arrays) for part, arrays in parts.items()} if own else parts
 
 
 class Optimizer(ABC):
@@ -63,13 +71,22 @@ class Optimizer(ABC):
         If a parameter is not a float32 or float64 array.
     ValueError
         If a parameter is read-only, or a number is out of its range.
+
+    Warns
+    -----
+    UserWarning
+        If `params` has all arrays of a layer but not those of another with equal names: a sign that
+        their dicts were merged without `join`.
     """
 
     _kinds: ClassVar[tuple[str, ...]]
+    _squares: ClassVar[tuple[str, ...]] = ("square_avg", "exp_avg_sq")  # the kinds that are
 
     def __init__(self, params: Mapping[str, Array], lr: float, weight_decay: float) -> None:
         check_writable(type(self).__name__, "params", params)
+        warn_of_lost_layers(type(self).__name__, "params", params)
         self.params = params
+        self._arrays = dict(params)
         self.lr = lr
         self.weight_decay = self._in_range("weight_decay", weight_decay)
         self.steps = 0
@@ -85,6 +102,11 @@ class Optimizer(ABC):
             for name, p in params.items()
         }
 
+    def __repr__(self) -> str:
+        count = sum(p.size for p in self.params.values())
+        arrays = f"{len(self.params)} arrays of {count:,} parameters"
+        return f"{type(self).__name__}(lr={self.lr:g}): {arrays}, {self.steps} steps"
+
     @property
     def lr(self) -> float:
         return self._lr
@@ -94,6 +116,11 @@ class Optimizer(ABC):
         self._lr = self._in_range("lr", value)
 
     def _in_range(self, name: str, value: float, below: float = np.inf) -> float:
+        if isinstance(value, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a dict, expected a number: bptt.optim.join "
+                "makes one dict of several"
+            )
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
         if not 0 <= value < below:
@@ -113,17 +140,25 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError
-            If names are missing or unexpected, or a shape is wrong; nothing has changed then.
+            If names are missing or unexpected, a shape is wrong, or another array stands in the
+            place of a parameter; nothing has changed then.
         TypeError
             If a gradient does not hold real numbers.
         """
-        check_mapping(f"{type(self).__name__}.step", "grads", grads)
-        if any(self.state[kind].keys() != self.params.keys() for kind in self._kinds):
+        where = f"{type(self).__name__}.step"
+        check_mapping(where, "grads", grads)
+        if self._arrays.keys() != self.params.keys():
             raise ValueError(
-                f"{type(self).__name__}.step: params has other names than at the start, "
+                f"{where}: params has other names than at the start, "
                 "expected the same: make a new optimiser"
             )
-        checked = self._match("step: grads", grads, self.params)
+        for name, array in self._arrays.items():
+            if self.params[name] is not array:
+                raise ValueError(
+                    f"{where}: params[{name!r}] is another array than at the start, expected the "
+                    f"same: change it in place, params[{name!r}][...] = value"
+                )
+        checked = self._match("step", "grads", grads, self.params)
         self.steps += 1
         for name, p in self.params.items():
             state = (self.state[kind][name] for kind in self._kinds)
@@ -142,24 +177,23 @@ class Optimizer(ABC):
         return out
 
     def _match(
-        self, what: str, given: Mapping[str, ArrayLike], expected: Mapping[str, Array]
+        self, method: str, label: str, given: Mapping[str, Any], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
-        where = f"{type(self).__name__}.{what}"
+        where = f"{type(self).__name__}.{method}"
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
             raise ValueError(
-                f"{where} has missing names {missing} and unexpected names {unexpected}, "
+                f"{where}: {label} has missing names {missing} and unexpected names {unexpected}, "
                 f"expected {list(expected)}"
             )
-        arrays = {name: np.asarray(given[name]) for name in expected}
+        arrays = {k: as_array(where, f"{label}[{k!r}]", given[k]) for k in expected}
         for name, array in arrays.items():
+            what = f"{where}: {label}[{name!r}]"
             if array.shape != expected[name].shape:
-                raise ValueError(
-                    f"{where}[{name!r}] has shape {array.shape}, expected {expected[name].shape}"
-                )
+                raise ValueError(f"{what} has shape {array.shape}, expected {expected[name].shape}")
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{where}[{name!r}] has dtype {array.dtype}, expected real numbers")
+                raise TypeError(f"{what} has dtype {array.dtype}, expected real numbers")
             arrays[name] = np.asarray(array, expected[name].dtype)
         return arrays
 
@@ -178,13 +212,21 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError, TypeError
-            If names, shapes or dtypes do not fit; nothing has changed then.
+            If names, shapes or dtypes do not fit, ``steps`` is no count of them or ``lr`` no rate;
+            nothing has changed then.
         """
-        mine = self.state_dict()
-        checked = self._match("load_state_dict: state", state, mine)
-        self.lr = float(checked.pop("lr"))
-        self.steps = int(checked.pop("steps"))
-        for name, array in join(**self.state).items():
+        where = f"{type(self).__name__}.load_state_dict"
+        check_mapping(where, "state", state)
+        arrays = join(**self.state)
+        scalars = {"lr": np.zeros(()), "steps": np.zeros(())}
+        checked = self._match("load_state_dict", "state", state, scalars | arrays)
+        steps = as_count(where, "steps", np.asarray(state["steps"])[()], 0)
+        for name, array in checked.items():
+            if name.split(".")[0] in self._squares and np.any(array < 0):
+                raise ValueError(f"{where}: state[{name!r}] has values below 0, expected squares")
+        self.lr = float(checked["lr"])  # the last that is checked, and the first that changes
+        self.steps = steps
+        for name, array in arrays.items():
             array[...] = checked[name]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from ._layer_options import (
     by_parameter,
     start_layer_norm,
 )
-from ._masks import Masks, draw, has_zoneout, is_random
+from ._masks import MaskCount, Masks, draw, has_zoneout, is_random, next_call
 from ._sequences import (
     as_lengths,
     as_resets,
@@ -41,15 +40,12 @@ from .grads import Array, State
 from .stream import Stream, stream_of
 from .trace import LayerTrace, Trace
 
-# Held only to count; a lock inside each layer would keep it from being copied and pickled.
-_COUNTING = threading.Lock()
-
 
 class Recurrent(Layer, ABC):
     """Layers of one recurrent cell, in one or both directions; see `bptt.layers`.
 
     Calls leave the parameters alone and may run in several threads at once. The n-th call of
-    `forward` draws the n-th random masks of the seed.
+    `forward` draws the n-th random masks of the seed; one that fails does not count.
 
     Parameters
     ----------
@@ -155,7 +151,7 @@ class Recurrent(Layer, ABC):
             everything |= {self._names[k][a]: shape for a, shape in shapes.items()}
         self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
         start_layer_norm(self.parameters, self._names)
-        self._mask_seed, self._mask_calls = int(rng.integers(2**63)), 0
+        self._mask_count = MaskCount(int(rng.integers(2**63)), 0)
 
     @abstractmethod
     def _describe(self) -> Cell:
@@ -184,12 +180,8 @@ class Recurrent(Layer, ABC):
         wide = self._directions * self._width
         return self.residual and (layer > 0 or self.input_size == wide)
 
-    def _draw_masks(self, T: int, B: int) -> Masks:
-        if not is_random(self):
-            return Masks([], [], [])
-        with _COUNTING:
-            call, self._mask_calls = self._mask_calls, self._mask_calls + 1
-        return draw(self, np.random.default_rng((self._mask_seed, call)), T, B)
+    def _is_random(self) -> bool:
+        return is_random(self)
 
     def _without_masks(self) -> dict[str, Any]:
         """Arguments of the functions where nothing is random."""
@@ -271,12 +263,15 @@ class Recurrent(Layer, ABC):
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
         Arguments, errors and the first two results are those of a call. `y` is read-only: change
-        a copy. The tape refers to `x`, which must stay as it is; the parameters may change.
+        a copy. The tape refers to `x`, which must not change (see `lstm_forward`); all else may.
         ``checkpoint="sqrt"`` or `max_bytes`, of each layer and direction, make it smaller and
         `backward` slower, as in `lstm_forward`.
         """
-        how = {"checkpoint": checkpoint, "max_bytes": max_bytes}
-        return self._run(x, state, lengths, resets, True, **how)
+        how: dict[str, Any] = {"checkpoint": checkpoint, "max_bytes": max_bytes}
+        if not is_random(self):
+            return self._run(x, state, lengths, resets, True, **how)
+        with next_call(self) as rng:
+            return self._run(x, state, lengths, resets, True, rng, **how)
 
     def _run(
         self,
@@ -285,6 +280,7 @@ class Recurrent(Layer, ABC):
         given_lengths: ArrayLike | None,
         given_resets: ArrayLike | None,
         training: bool,
+        rng: np.random.Generator | None = None,
         **how: Any,
     ) -> tuple[Array, State, RecurrentTape]:
         y = time_major(self, "x", x, self.input_size, "input_size")
@@ -293,7 +289,7 @@ class Recurrent(Layer, ABC):
         resets = as_resets(self, given_resets, T, B)
         both = (resets, resets_of_reverse(resets, lengths) if self.bidirectional else None)
         initial = split_state(self, "state", state, B)
-        masks = self._draw_masks(T, B) if training else Masks([], [], [])
+        masks = draw(self, rng, T, B) if rng else Masks([], [], [])
         cell, cells, final = self._cell, list[Any](), list[State]()
         run = getattr(functional, f"{cell.name}_forward")
         how |= {"lengths": lengths, "keep_tape": training, "compute": self.compute, **cell.options}
@@ -345,7 +341,8 @@ class Recurrent(Layer, ABC):
         step_clip : (kind, bound) or (kind, bound, target), optional
             Limit the gradient of the hidden state that each step passes back to the one before:
             ``("value", bound)`` each element, ``("norm", bound)`` each sequence's Euclidean norm.
-            Of another `target`: "c", that of the cell state; "gates", that of the gates' sums.
+            Of another `target`: "c", that of the state c, with what zoneout kept of it; "gates",
+            that of the gates' sums.
         cut : int, optional
             No gradient goes back after every so many steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.
@@ -361,7 +358,7 @@ class Recurrent(Layer, ABC):
         Raises
         ------
         ValueError
-            If a shape disagrees with the results of `forward`, or `step_clip` is not as above.
+            If a shape, `x` or `y` is not as `forward` had it, or `step_clip` not as above.
         TypeError
             If `tape` is not from this layer's `forward`, or a gradient does not hold real numbers.
         """

@@ -11,8 +11,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
+import numpy as np
+
+from ._convert import as_count
+from ._options import as_number
+from .grads import check_mapping
 from .optim import Optimizer, join, split
 
 __all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]
@@ -63,24 +68,45 @@ class Schedule(ABC):
         """The rate at step t."""
 
     def state_dict(self) -> dict[str, float]:
-        """Return all that later steps depend on besides the constructor's arguments and ``lr``."""
-        return {name: getattr(self, name) for name in self._fields}
+        """Return all that later rates depend on besides the constructor's arguments."""
+        return {"lr": self.optimizer.lr} | {name: getattr(self, name) for name in self._fields}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take over what `state_dict` gave; numbers may have become arrays of no dimension.
+        """Take over what `state_dict` gave, and set the optimiser's rate to that of then.
+
+        Numbers may have become arrays of no dimension.
 
         Raises
         ------
-        ValueError
-            If names are missing or unexpected.
+        ValueError, TypeError
+            If names are missing or unexpected, or a value is no number or out of its range;
+            nothing has changed then.
         """
-        if set(state) != set(self._fields):
+        self._restore(self._checked(state))
+
+    def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
+        where = type(self).__name__
+        check_mapping(where, "state", state)
+        expected = ["lr", *self._fields]
+        if set(state) != set(expected):
             raise ValueError(
-                f"{type(self).__name__}: state has names {sorted(state)}, "
-                f"expected {sorted(self._fields)}"
+                f"{where}: state has names {sorted(map(str, state))}, expected {sorted(expected)}"
             )
+        return {name: self._number(where, name, state[name]) for name in expected}
+
+    def _number(self, where: str, name: str, value: Any) -> float:
+        value = value[()] if isinstance(value, np.ndarray) else value
+        if isinstance(getattr(self, name, None), int):
+            return as_count(where, name, value, 0)
+        number = as_number(where, name, value)
+        if math.isnan(number) or (name in ("lr", "base_lr") and not 0 <= number < math.inf):
+            raise ValueError(f"{where}: {name} is {value}, expected a number in its range")
+        return number
+
+    def _restore(self, numbers: Mapping[str, float]) -> None:
         for name in self._fields:
-            setattr(self, name, type(getattr(self, name))(state[name]))
+            setattr(self, name, numbers[name])
+        self.optimizer.lr = numbers["lr"]
 
 
 @final
@@ -263,10 +289,17 @@ class WarmUp(Schedule):
         after = {} if self.after is None else join(after=self.after.state_dict())
         return super().state_dict() | after
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        own = {name: value for name, value in state.items() if not name.startswith("after.")}
+    def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
+        check_mapping("WarmUp", "state", state)
+        after = {name: v for name, v in state.items() if str(name).startswith("after.")}
+        own = super()._checked({name: v for name, v in state.items() if name not in after})
         if self.after is not None:
-            self.after.load_state_dict(split(state).get("after", {}))
-        elif len(own) < len(state):
+            return own | join(after=self.after._checked(split(after).get("after", {})))
+        if after:
             raise ValueError("WarmUp: state has names of a schedule after it, expected none")
-        super().load_state_dict(own)
+        return own
+
+    def _restore(self, numbers: Mapping[str, float]) -> None:
+        if self.after is not None:
+            self.after._restore(split(numbers)["after"])
+        super()._restore(numbers)

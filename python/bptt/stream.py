@@ -27,6 +27,7 @@ class Stream:
 
     Gives the bits that one call over the whole sequence gives, however that is cut. It has a copy
     of the parameters: after training them further, make another. Not for several threads at once.
+    It can be neither pickled nor copied: keep the layer and `state`.
 
     Examples
     --------
@@ -54,6 +55,12 @@ class Stream:
     def __repr__(self) -> str:
         (B, I), layers = self._shape, len(self._core.get_state()[0])
         return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "stream: it holds packed weights and cannot be pickled or copied: keep the layer and "
+            "stream.state, and make another by layer.stream(batch, state)"
+        )
 
     def step(self, x: ArrayLike) -> Any:
         """One step.

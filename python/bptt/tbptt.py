@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import StepClip, as_count
+from ._masks import several_calls
 from ._sequences import as_lengths, as_resets, split_state, time_major
 from ._tape import RecurrentTape
 from .dense import LayerGrads, as_float, check_shape
@@ -76,7 +77,8 @@ class Chunk(NamedTuple):
         Raises
         ------
         ValueError
-            If the next chunk was drawn (this one's tapes are gone then), or a shape is wrong.
+            If the next chunk was drawn (this one's tapes are gone then), a shape is wrong, or `x`
+            has changed since, where that is seen (see `lstm_forward`).
         TypeError
             If a gradient does not hold real numbers.
         """
@@ -129,7 +131,7 @@ def tbptt(
     layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
         Of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
-        Must stay as it is until the last `backward`.
+        Must stay as it is until the last `backward`, which refuses one that it finds changed.
     k1, k2 : int
         Steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1 does
         not divide T.
@@ -202,6 +204,7 @@ def tbptt(
     lengths, resets = as_lengths(where, lengths, T, B), as_resets(layer, resets, T, B)
     if layer.batch_first:
         steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
+    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 
@@ -225,13 +228,14 @@ def _chunks(
         held.clear()
         while first < end - k2:
             first += tapes.pop(0).shape[0]
-        ys = []
-        for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
-            inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
-            borders = None if resets is None else _cut(layer, resets, slice(a, b))
-            y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
-            ys.append(y)
-            tapes.append(tape)
+        ys = list[Array]()
+        with several_calls(layer, ys):
+            for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
+                inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
+                borders = None if resets is None else _cut(layer, resets, slice(a, b))
+                y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
+                ys.append(y)
+                tapes.append(tape)
         y = _join(layer, ys)
         y.flags.writeable = False
         yield Chunk(slice(begin, end), slice(first, end), y, state, tapes)

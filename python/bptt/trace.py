@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from .grads import Array
 from .nonfinite import NonFinite
+from .paths import Paths
 from .shares import Shares, needed, shares_of
 
 # Of the rows of w_ih, in their order; of an LSTM without a forget gate of its own, without "f".
@@ -40,7 +41,7 @@ class FullTrace(NamedTuple):
     dh : ndarray, shape (T, B, H)
         Of h after each step ((T, B, P) with a projection).
     dc : ndarray, shape (T, B, H), or None
-        Of c, of cells that have it.
+        Of c after each step, as the tape holds it; of cells that have it.
     gates : dict of str to ndarray, shape (T, B, H)
         Of the argument of each gate, w_ih x + b_ih + w_hh h + b_hh.
     x, operand : ndarray, shapes (T, B, I) and (T, B, H)
@@ -64,6 +65,18 @@ class FullTrace(NamedTuple):
 Bounds = tuple[float, float]
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A function of anything that returns what it holds, or raises it."""
+
+    value: Any
+
+    def __call__(self, _: Any = None) -> Any:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
 @dataclass(frozen=True)
 class Source:
     """What a trace knows of the calls that it comes from.
@@ -77,22 +90,35 @@ class Source:
     sizes : tuple of int
         Of h, and of everything else.
     states : int
-    lengths, reverse
-        Of the forward call.
+    paths : Paths
+        Where gradients can go back.
     plain_weights : bool
         Is a weight's gradient the product of those of the gates with what it multiplied?
     count_outside : callable
-        By the bounds of each gate: how many of its values are outside, (T, B) by gate.
+        By the bounds of some gates: how many values of their activations are outside, (T, B) by
+        gate.
     """
 
     cell: str
     ranges: dict[str, str]
     sizes: tuple[int, int]
     states: int
-    lengths: Array | None
-    reverse: bool
+    paths: Paths
     plain_weights: bool
     count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
+
+    def count_saturated(self) -> dict[str, Array]:
+        """(T, B) by gate that has an end: how many of a step's values are at one."""
+        ends = {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
+        return self.count_outside(ends)
+
+    def without_tape(self) -> Source:
+        """The same, with what the tape would be asked for."""
+        try:
+            counts = Known(self.count_saturated())
+        except ValueError as error:  # the tape is in segments
+            counts = Known(error)
+        return replace(self, count_outside=counts)
 
     @property
     def places(self) -> list[tuple[str, int]]:
@@ -111,10 +137,11 @@ def activations(
     """Of each gate by name, for `Source`."""
     names = [g for g in GATES[cell] if cell != "lstm" or g != "f" or forget_gate == "own"]
     inner = {"lstm": "g", "gru": "n", "mgu": "n", "slstm": "z", "rnn": "h"}.get(cell)
-    return {name: activation if name == inner else gate_activation for name in names}
+    ranges = {name: activation if name == inner else gate_activation for name in names}
+    return ranges | {"i": "exp"} if cell == "slstm" else ranges
 
 
-INSIDE: dict[str, Bounds] = {
+INSIDE: dict[str, Bounds] = {  # an exponential has no end that its values could be at
     **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
     "tanh": (-0.99, 0.99),
     **dict.fromkeys(("relu", "leaky_relu"), (1.2e-38, np.inf)),
@@ -135,13 +162,14 @@ def _over_batch(norms: Array) -> Array:
     return np.asarray(scale * np.sqrt(((norms / scale[:, None]) ** 2).sum(axis=1)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What a backward pass with ``trace=True`` or ``trace="full"`` shows of itself.
 
     t is the index of the arrays, whatever the direction; all is zero beyond the lengths. The
-    gradients are those of the step's own results, before `step_clip` or `cut` act on what is passed
-    back; those of the gates after a `step_clip` of gates.
+    gradients are those of the step's own results, h_t and c_t as the tape holds them, before
+    `step_clip` or `cut` act on what is passed back; those of the gates after a `step_clip` of
+    gates. A trace can be pickled and copied; it then holds all that it would read from the tape.
 
     Attributes
     ----------
@@ -164,9 +192,13 @@ class Trace:
 
     def __repr__(self) -> str:
         T, B, _ = self.norms.shape
-        first, last = (-1, 0) if self.source.reverse else (0, -1)
+        first, last = (-1, 0) if self.source.paths.reverse else (0, -1)
         ends = f", |dL/dh| {self.dh[last]:.3g} last, {self.dh[first]:.3g} first" if T else ""
         return f"Trace({self.source.cell}, T={T}, B={B}{ends})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return own | {"find_source": Known(self.source.without_tape())}
 
     @cached_property
     def source(self) -> Source:
@@ -182,7 +214,10 @@ class Trace:
 
     @property
     def dc_by_sequence(self) -> Array | None:
-        """(T, B): the same of dL/dc_t, by way of h_t too; None for a cell without c."""
+        """(T, B): the same of dL/dc_t; None for a cell without c.
+
+        By way of h_t too, but with a zoneout of c: h_t is made of what c_t then is mixed of.
+        """
         return self.norms[:, :, 1] if self.source.states > 1 else None
 
     @property
@@ -198,11 +233,8 @@ class Trace:
     @cached_property
     def valid(self) -> Array:
         """(T, B) of bool: is t a step of the sequence?"""
-        T, B, _ = self.norms.shape
-        lengths = self.source.lengths
-        if lengths is None:
-            return np.ones((T, B), bool)
-        return np.asarray(np.arange(T)[:, None] < lengths)
+        paths = self.source.paths
+        return paths.back(paths.inside)
 
     # --- by step
 
@@ -228,28 +260,33 @@ class Trace:
 
     @cached_property
     def saturated(self) -> dict[str, Array]:
-        """(T,) by gate: fraction of its values within 0.01 of an end of their range.
+        """(T,) by gate: fraction of its activation's values within 0.01 of an end of their range.
 
-        Of ReLU and leaky ReLU the fraction that is off; of the identity none. Of an RNN it is h
-        that is looked at. Read from the tape
-        when it is asked for (not from one with a checkpoint); NaN where no sequence has the step.
+        Of ReLU and leaky ReLU the fraction that is off; of the identity none. Of an RNN, "h" is the
+        value of its activation, before leak, zoneout and skip make h_t of it; of sLSTM, "f" is
+        sig(f), and i, an exponential, is left out. Read from the tape when it is asked for (but for
+        a plain RNN not from one with a checkpoint); NaN where no sequence has the step.
         """
         valid = self.valid
-        counts = self.source.count_outside({k: INSIDE[a] for k, a in self.source.ranges.items()})
+        counts = self.source.count_saturated()
         with np.errstate(invalid="ignore"):
             units = self.source.sizes[1] * valid.sum(1)
             return {name: np.where(valid, n, 0).sum(1) / units for name, n in counts.items()}
 
     @cached_property
     def vanished_at(self) -> Vanished | None:
-        """Where dL/dh first, on the way back, became exactly zero, though not a step before."""
-        back = slice(None) if self.source.reverse else slice(None, None, -1)
-        norms, valid = self.dh_by_sequence[back], self.valid[back]
-        vanishes = np.argwhere((norms[1:] == 0) & (norms[:-1] > 0) & valid[1:])
+        """Where dL/dh first, on the way back, became exactly zero, though not a step before.
+
+        A step before is one that passes its gradient on to it: with a dilation or skip so many
+        steps before, and none at a reset or `cut`.
+        """
+        paths = self.source.paths
+        norms = paths.back(self.dh_by_sequence)
+        vanishes = np.argwhere((norms == 0) & paths.arrives("h", norms > 0))
         if not len(vanishes):
             return None
-        n, sequence = vanishes[0] + (1, 0)
-        return Vanished(int(n if self.source.reverse else len(norms) - 1 - n), int(sequence))
+        n, sequence = vanishes[0]
+        return Vanished(int(n if paths.reverse else len(norms) - 1 - n), int(sequence))
 
     @cached_property
     def nonfinite(self) -> NonFinite | None:
@@ -258,7 +295,7 @@ class Trace:
         steps = np.flatnonzero(places.any(axis=1))
         if not len(steps):
             return None
-        t = int(steps[0 if self.source.reverse else -1])
+        t = int(steps[0 if self.source.paths.reverse else -1])
         b = int(np.flatnonzero(places[t])[0])
         unit = int(places[t, b]) - 1
         for name, size in self.source.places:
@@ -279,7 +316,7 @@ class Trace:
         return shares_of(needed(self, "shares"), self.weights)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTrace:
     """The traces of a recurrent layer's cells, K = num_layers * directions.
 

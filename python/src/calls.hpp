@@ -31,11 +31,13 @@ struct Tape {
   virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
+  virtual int gates() const = 0;  // of count_outside
   virtual py::object count_outside(const std::vector<double>& low,
                                    const std::vector<double>& high) const = 0;
+  virtual py::object lengths() const = 0;              // (B,), or None: all T
   virtual std::vector<std::string> names() const = 0;  // of the gates and states that it holds
   std::string cell, dtype;
-  py::tuple arguments;                 // of the forward call; the core refers to arrays in them
+  py::tuple arguments;                 // of the forward call
   py::ssize_t dims[4] = {0, 0, 0, 0};  // T, B, I, H
   std::size_t bytes = 0;
 };
@@ -77,6 +79,14 @@ struct TapeOf : Tape {
     return all;
   }
 
+  py::object lengths() const override {
+    const std::vector<std::ptrdiff_t> kept = plan.lengths();
+    if (kept.empty()) return py::none();
+    auto out = make<std::int64_t, 1>({dims[1]});
+    std::copy(kept.begin(), kept.end(), out.mutable_data());
+    return std::move(out);
+  }
+
   // A gate or state after every step, (T, B, H).
   py::object value(const std::string& name) const override {
     if (name == "h") return y;
@@ -88,13 +98,14 @@ struct TapeOf : Tape {
     return std::move(out);
   }
 
+  int gates() const override { return plan.read_gates(); }
   // How many of each gate's values are outside, (T, B, gates); all gates, in the order of names.
   py::object count_outside(const std::vector<double>& low,
                            const std::vector<double>& high) const override {
-    const auto gates = static_cast<std::size_t>(plan.read_gates());
-    if (low.size() != gates || high.size() != gates)
+    const auto n = static_cast<std::size_t>(gates());
+    if (low.size() != n || high.size() != n)
       throw std::invalid_argument("count_outside: expected two bounds for each gate");
-    auto counts = make<double, 3>({dims[0], dims[1], plan.read_gates()});
+    auto counts = make<double, 3>({dims[0], dims[1], gates()});
     plan.count_outside(buffer.get(), low.data(), high.data(), counts.mutable_data());
     return std::move(counts);
   }
@@ -165,6 +176,7 @@ struct TapeOf : Tape {
     add(trace.apart, full && plan.has_apart(), H);
     add(trace.operand, full, plan.recurrent_size());
     add(trace.inner, full && plan.has_inner(), H);
+    add(trace.x, full, dims[2]);
     return py::tuple(arrays);
   }
 };

@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "bptt/fingerprint.hpp"
 #include "bptt/isa.hpp"
 #include "bptt/threads.hpp"
 #include "calls.hpp"
@@ -137,6 +138,26 @@ py::object forward_function(const char* name) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
 
+// fingerprint(array): of the bytes of a C-contiguous one. Not by pybind11 either, which takes
+// longer than the function itself.
+PyObject* fingerprint(PyObject*, PyObject* given) {
+  try {
+    const auto array = py::reinterpret_borrow<py::array>(given);
+    if (!py::isinstance<py::array>(array) || !(array.flags() & py::array::c_style))
+      throw py::type_error("fingerprint: expected a C-contiguous array");
+    return PyLong_FromUnsignedLongLong(
+        bptt::fingerprint(array.data(), static_cast<std::size_t>(array.nbytes())));
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+py::object fingerprint_function() {
+  static PyMethodDef definition = {"fingerprint", fingerprint, METH_O, nullptr};
+  return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
+}
+
 // kind and target by name; no kind: no clipping.
 bptt::StepClipping step_clipping(const std::string& kind, double bound, const std::string& target) {
   bptt::StepClipping clip;
@@ -170,8 +191,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                              })
       .def_property_readonly("options",
                              [](const Tape& t) { return py::object(t.arguments[options]); })
+      .def_property_readonly("lengths", &Tape::lengths)
       .def_readonly("nbytes", &Tape::bytes)
+      .def_property_readonly("gates", &Tape::gates)
       .def("count_outside", &Tape::count_outside)
+      .def("__reduce_ex__",
+           [](const Tape& t, int) -> py::object {
+             throw py::type_error("the tape of " + t.cell +
+                                  " holds memory of the core and cannot be pickled or copied: call "
+                                  "forward again");
+           })
       .def_property_readonly(
           "dims",
           [](const Tape& t) { return py::make_tuple(t.dims[0], t.dims[1], t.dims[2], t.dims[3]); })
@@ -199,6 +228,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate,
                          trace);
   });
+  m.attr("fingerprint") = fingerprint_function();
   m.attr("MOST_THREADS") = bptt::most_threads;
   m.def("threads", &bptt::threads);
   m.def("expect_siblings", &bptt::expect_siblings);

@@ -168,7 +168,8 @@ struct Network {
     for (std::size_t u = 0; u < size(H); ++u) {
       const auto sum = [&](Index g) { return x[size(g * H) + u] + h[size(g * H) + u]; };
       const N i = sum(0), kept = log_sigmoid(sum(1)) + s[3][u];
-      const N m = value(kept) >= value(i) ? kept : i, I = exp(i - m), F = exp(kept - m);
+      const bool empty = value(s[2][u]) == 0, by_forget = value(kept) >= value(i) && !empty;
+      const N m = by_forget ? kept : i, I = exp(i - m), F = exp(kept - m);
       s[1][u] = F * s[1][u] + I * tanh(sum(2)), s[2][u] = F * s[2][u] + I, s[3][u] = m;
       s[0][u] = sigmoid(sum(3)) * (s[1][u] / s[2][u]);
     }
@@ -222,8 +223,9 @@ struct Network {
     return made;
   }
   // Krueger et al. (2017): part of a state stays as it was.
-  N zone(int q, Index t, Index u) const {
+  N zone(int q, Index t, Index u, const States<N>& old) const {
     if (p.spec.cell == "lstm1997" && q > 1) return N(0);
+    if (p.spec.cell == "slstm" && q == 3 && value(old[2][size(u)]) == 0) return N(0);
     const int zone = q ? 1 : 0;
     const Array<N>* z = p.find("zoneout" + std::to_string(zone));
     return z ? z->at((t * p.n.B + b) * p.width(q) + u) : N(p.spec.zoneout[zone]);
@@ -234,7 +236,7 @@ struct Network {
     States<N> made = cell(x, old);
     for (int q = 0; q < p.states; ++q)
       for (Index u = 0; u < p.width(q); ++u) {
-        const N z = zone(q, t, u);
+        const N z = zone(q, t, u, old);
         N& v = made[size(q)][size(u)];
         v = z * old[size(q)][size(u)] + (N(1) - z) * v;
       }

@@ -62,6 +62,7 @@ struct Trace {
                        // is not that of the gate; else null
   T* operand = nullptr;  // [T, B, P], 3*H of lstm1997: what w_hh multiplied
   T* inner = nullptr;  // [T, B, H]: what w_hr multiplied, or w_hn of gru (reset before); else null
+  T* x = nullptr;      // [T, B, I]: what w_ih multiplied
 };
 
 // Gradients of that loss with respect to the inputs, shaped like them; all are written.

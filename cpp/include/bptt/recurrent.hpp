@@ -85,8 +85,9 @@ class Plan {
   std::ptrdiff_t steps() const, batch() const, input_size() const, hidden_size() const;
   std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
+  std::vector<std::ptrdiff_t> lengths() const;  // [B], or empty: all T
   bool has_apart() const, has_inner() const;  // of Trace
-  int read_gates() const;                     // so many of names() are gates
+  int read_gates() const;                     // of count_outside()
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
@@ -94,12 +95,13 @@ class Plan {
   std::size_t backward_scratch_bytes(const Trace<T>& wanted = {}) const;
 
   // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
-  // and the initial state; x and y it refers to, unless there are lengths, so both must reach
-  // backward() unchanged.
+  // and the initial state; x and y it refers to, unless there are lengths, resets or a dilation, so
+  // both must reach backward() unchanged.
   bool forward(const Inputs<T>& inputs, const Outputs<T>& outputs, void* tape, void* scratch,
                StopRequest stop = {}) const;
 
-  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape.
+  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape, or
+  // x or y has changed where fingerprint.hpp looks.
   bool backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& cotangents,
                 const Gradients<T>& gradients, const void* tape, void* scratch,
                 StopRequest stop = {}) const;
@@ -112,8 +114,9 @@ class Plan {
   // std::invalid_argument when the tape was kept in segments (Spec::checkpoint).
   void read(const void* tape, int which, T* out) const;
 
-  // How many values of each gate, those of names() but the states, are below low[gate] or above
-  // high[gate] at each step: counts [T, B, gates]; throws as read() does.
+  // How many values of each gate's activation are below low[gate] or above high[gate] at each step:
+  // counts [T, B, gates], the gates as in names(); throws as read() does. A plain RNN has none: its
+  // activation's value is h; with options it has one, which has no name.
   void count_outside(const void* tape, const double* low, const double* high, double* counts) const;
 
  private:

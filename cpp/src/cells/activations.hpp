@@ -27,6 +27,17 @@ BPTT_INLINE V slope(Activation f, V y) {
   }
 }
 
+// Are the gates that users read what the activations put out? Else the cell has `activated`, too.
+template <class Cell>
+constexpr bool reads_activations = true;
+template <class Cell, class V>
+void read_activations(const Options& options, const V* p, const V* k, const V* s0, V* v) {
+  if constexpr (reads_activations<Cell>)
+    Cell::read(options, p, k, s0, v);
+  else
+    Cell::activated(options, p, k, s0, v);
+}
+
 // A gate: its argument clipped, then activated; and the gradient of the argument.
 template <class V>
 BPTT_INLINE V clipped(V a, V bound) {

@@ -36,7 +36,8 @@ struct Gru {
   }
 };
 
-// With activations to choose and clipped gate arguments. Saved: the sums.
+// With activations to choose and clipped gate arguments. Saved: the sums. n may be large here: it
+// is not to round the h that an open gate keeps.
 struct GruGeneral {
   static constexpr const char* name = "gru_general";
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
@@ -52,7 +53,7 @@ struct GruGeneral {
     const V r = activate(o.gate_activation, clipped(a[1], bound)),
             z = activate(o.gate_activation, clipped(a[2], bound)),
             n = activate(o.activation, clipped(a[0] + r * a[3], bound));
-    s[0] = n + z * (s0[0] - n);
+    s[0] = (V(1) - z) * n + z * s0[0];
     BPTT_UNROLL for (int i = 0; i < sums; ++i) k[i] = a[i];
   }
 
@@ -125,7 +126,7 @@ struct GruBefore {
     static void forward(const Options& o, V a, V h0, V& h, V* k) {
       k[2] = k[2] + a;
       const V z = gate(o, k[1]), n = activate(o.activation, clipped(k[2], V(o.preact_clip)));
-      h = n + z * (h0 - n);
+      h = (V(1) - z) * n + z * h0;
     }
 
     template <class V>

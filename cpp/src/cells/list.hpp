@@ -20,6 +20,12 @@ constexpr bool truncated = false;
 template <>
 constexpr bool truncated<Lstm1997> = true;
 
+// Is state 3 the scale of states 1 and 2, and without a meaning where the latter is 0?
+template <class Cell>
+constexpr bool scaled = false;
+template <>
+constexpr bool scaled<Slstm> = true;
+
 // Has it its sums normalised over a row, and has it the state c as well?
 template <class Cell>
 constexpr bool normal = false;

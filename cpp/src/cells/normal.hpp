@@ -52,7 +52,15 @@ struct Normal : Cell {
     saved_of(options, p, k, s0, own);
     Cell::read(options, p, own, s0, v);
   }
+  template <class V>
+  static void activated(const Options& options, const V* p, const V* k, const V* s0, V* v) {
+    V own[Cell::saved];
+    saved_of(options, p, k, s0, own);
+    read_activations<Cell>(options, p, own, s0, v);
+  }
 };
+template <class Cell>
+constexpr bool reads_activations<Normal<Cell>> = reads_activations<Cell>;
 
 // An LSTM whose output sees c' normalised as well: h' = sig(o) out(gain_c N(c') + b_c). The params
 // end with gain_c and b_c, and so do the gradients; c' is saved, before zoneout. `output` makes h'

@@ -35,7 +35,7 @@ struct RnnGeneral {
   static constexpr int h_first = 0, h_gates[] = {0};
   static constexpr bool passes_h = true, general = true, inner = false;
   static constexpr const char* names = "";
-  static constexpr int values = 0;
+  static constexpr int values = 1;  // what h is mixed of
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -53,5 +53,7 @@ struct RnnGeneral {
   }
 
   template <class V>
-  static void read(const Options&, const V*, const V*, const V*, V*) {}
+  static void read(const Options& o, const V*, const V* k, const V*, V* v) {
+    v[0] = activate(o.activation, clipped(k[0], V(o.preact_clip)));
+  }
 };

@@ -55,12 +55,14 @@ struct Forward {
       e.forward(inputs, outputs, kernels, work, team, w.packed != nullptr);
     });
     if (d.train) new (tape) Signature(Signature::tape(e));
+    e.mark(kept, inputs.x.data, outputs.y);
     return BPTT_OK;
   }
 };
 
 inline bptt_status read_clip(const char* f, const bptt_step_clip* clip, int states, StepClip& out) {
   out = {StepClip::none, StepClip::h, 0};
+  BPTT_TRY(check_memory(f, "clip", clip, 0, alignof(bptt_step_clip)));
   if (!clip || clip->kind == BPTT_CLIP_NONE) return BPTT_OK;
   if (clip->kind != BPTT_CLIP_VALUE && clip->kind != BPTT_CLIP_NORM)
     return refuse(BPTT_INVALID_ARGUMENT, f, "clip.kind is ", static_cast<Index>(clip->kind),
@@ -109,6 +111,10 @@ struct Backward {
     gradients.state[1] = out.dc0 ? at<T>(out.dc0) : call.dc0;
     const typename Engine<T>::TapePieces kept(e, after_signature(const_cast<void*>(tape)));
     const typename Engine<T>::BackwardPieces work(e, call.rest());
+    if (const char* name = e.changed(kept, at<T>(x), at<T>(y)))
+      return refuse(BPTT_MISMATCH, f, name,
+                    " has changed since bptt_forward(), expected it as it was: the tape refers to "
+                    "it");
     const BackwardCall<T> kernels = e.backward_call(at<T>(x), at<T>(y), cotangents, step_clip, 0,
                                                     nullptr, gradients, kept, work);
     call.run(e, [&](const Team& team) { e.backward(cotangents, gradients, kernels, work, team); });
@@ -208,6 +214,7 @@ bptt_status dispatch(const char* f, const bptt_desc& d, Arguments&&... arguments
     BPTT_TRY(find_cell(f, d, cell));
     Activation activation;
     BPTT_TRY(read_activation(f, d, activation));
+    BPTT_TRY(check_lengths(f, d));
     return Function<T>::run(f, d, *cell, arguments...);
   };
   return d.dtype == BPTT_FLOAT32 ? in(0.0f) : in(0.0);
@@ -223,7 +230,7 @@ bptt_status bptt_query(const bptt_desc* desc, bptt_sizes* sizes) {
   constexpr const char* f = "bptt_query";
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d));
-  if (!sizes) return refuse(BPTT_INVALID_ARGUMENT, f, "sizes is null, expected a bptt_sizes");
+  BPTT_TRY(check_struct(f, "sizes", "bptt_sizes", sizes));
   const std::size_t given = sizes->struct_size;
   constexpr std::size_t first = offsetof(bptt_sizes, step_workspace) + sizeof(std::size_t);
   if (given < first || !sensible<bptt_sizes>(given))
@@ -243,7 +250,7 @@ bptt_status bptt_pack(const bptt_desc* desc, const bptt_weights* weights, void* 
   constexpr const char* f = "bptt_pack";
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d));
-  if (!weights) return refuse(BPTT_INVALID_ARGUMENT, f, "weights is null, expected bptt_weights");
+  BPTT_TRY(check_struct(f, "weights", "bptt_weights", weights));
   return dispatch<Pack>(f, d, *weights, packed);
 }
 
@@ -254,8 +261,9 @@ bptt_status bptt_forward(const bptt_desc* desc, const bptt_weights* weights,
   constexpr const char* f = "bptt_forward";
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d));
-  if (!weights || !inputs || !outputs)
-    return refuse(BPTT_INVALID_ARGUMENT, f, "weights, inputs or outputs is null, expected all");
+  BPTT_TRY(check_struct(f, "weights", "bptt_weights", weights));
+  BPTT_TRY(check_struct(f, "inputs", "bptt_inputs", inputs));
+  BPTT_TRY(check_struct(f, "outputs", "bptt_outputs", outputs));
   return dispatch<Forward>(f, d, *weights, *inputs, *outputs, tape, workspace);
 }
 
@@ -266,8 +274,8 @@ bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
   constexpr const char* f = "bptt_backward";
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d));
-  if (!cotangents || !gradients)
-    return refuse(BPTT_INVALID_ARGUMENT, f, "cotangents or gradients is null, expected both");
+  BPTT_TRY(check_struct(f, "cotangents", "bptt_cotangents", cotangents));
+  BPTT_TRY(check_struct(f, "gradients", "bptt_gradients", gradients));
   return dispatch<Backward>(f, d, x, y, *cotangents, clip, *gradients, tape, workspace);
 }
 
@@ -277,6 +285,6 @@ bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const 
   constexpr const char* f = "bptt_step";
   bptt_desc d;
   BPTT_TRY(read_desc(f, desc, d, true));
-  if (!weights) return refuse(BPTT_INVALID_ARGUMENT, f, "weights is null, expected bptt_weights");
+  BPTT_TRY(check_struct(f, "weights", "bptt_weights", weights));
   return dispatch<Step>(f, d, *weights, x, h, c, workspace);
 }

@@ -31,11 +31,31 @@ bool read_struct(const void* given, Struct& out) {
   return true;
 }
 
-// Reads and checks a descriptor: everything but the cell. Of a single step, what is for sequences
-// does not matter.
+// Of `bytes` bytes; no pointer is needed for none.
+inline bptt_status check_memory(const char* function, const char* name, const void* p,
+                                std::size_t bytes, std::size_t alignment = BPTT_ALIGNMENT) {
+  if (!p && bytes)
+    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected ",
+                  static_cast<Index>(bytes), " bytes");
+  if (reinterpret_cast<std::uintptr_t>(p) % alignment)
+    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is not aligned, expected a multiple of ",
+                  static_cast<Index>(alignment), " bytes");
+  return BPTT_OK;
+}
+
+// A struct of bptt.h, of which `type` is the name.
+template <class Struct>
+bptt_status check_struct(const char* function, const char* name, const char* type,
+                         const Struct* p) {
+  if (!p) return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected a ", type);
+  return check_memory(function, name, p, 0, alignof(Struct));
+}
+
+// Reads and checks a descriptor: everything but the cell and the lengths. Of a single step, what is
+// for sequences does not matter.
 inline bptt_status read_desc(const char* function, const bptt_desc* given, bptt_desc& d,
                              bool one_step = false) {
-  if (!given) return refuse(BPTT_INVALID_ARGUMENT, function, "desc is null, expected a bptt_desc");
+  BPTT_TRY(check_struct(function, "desc", "bptt_desc", given));
   if (!read_struct(given, d))
     return refuse(BPTT_WRONG_SIZE, function, "desc.struct_size is ",
                   static_cast<Index>(given->struct_size), ", expected ",
@@ -56,6 +76,12 @@ inline bptt_status read_desc(const char* function, const bptt_desc* given, bptt_
     if (s.value < s.least)
       return refuse(BPTT_INVALID_ARGUMENT, function, "desc.", s.name, " is ", s.value,
                     ", expected ", s.least, " or more");
+  return BPTT_OK;
+}
+
+// Once it is known that so many can be addressed.
+inline bptt_status check_lengths(const char* function, const bptt_desc& d) {
+  BPTT_TRY(check_memory(function, "desc.lengths", d.lengths, 0, alignof(ptrdiff_t)));
   for (Index b = 0; d.lengths && b < d.batch; ++b)
     if (d.lengths[b] < 0 || d.lengths[b] > d.steps)
       return refuse(BPTT_INVALID_ARGUMENT, function, "desc.lengths[", b, "] is ", d.lengths[b],
@@ -101,18 +127,6 @@ bptt_status find_cell(const char* function, const bptt_desc& d, const CellKernel
     }
   return refuse(BPTT_INVALID_ARGUMENT, function, "desc.cell is '", d.cell ? d.cell : "(null)",
                 "', expected rnn, lstm or gru");
-}
-
-// Of `bytes` bytes; no pointer is needed for none.
-inline bptt_status check_memory(const char* function, const char* name, const void* p,
-                                std::size_t bytes, std::size_t alignment = BPTT_ALIGNMENT) {
-  if (!p && bytes)
-    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected ",
-                  static_cast<Index>(bytes), " bytes");
-  if (reinterpret_cast<std::uintptr_t>(p) % alignment)
-    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is not aligned, expected a multiple of ",
-                  static_cast<Index>(alignment), " bytes");
-  return BPTT_OK;
 }
 
 // Memory for the library's own use, as large as `field` of bptt_sizes.

@@ -9,16 +9,18 @@ Message& Message::operator<<(const char* text) {
   return *this;
 }
 
-Message& Message::operator<<(Index number) {
+Message& Message::operator<<(std::size_t number) {
   char digits[24];
   int at = sizeof digits;
   digits[--at] = 0;
-  std::size_t rest = static_cast<std::size_t>(number);
-  if (number < 0) rest = 0 - rest;
-  do digits[--at] = static_cast<char>('0' + rest % 10);
-  while (rest /= 10);
-  if (number < 0) digits[--at] = '-';
+  do digits[--at] = static_cast<char>('0' + number % 10);
+  while (number /= 10);
   return *this << digits + at;
+}
+
+Message& Message::operator<<(Index number) {
+  const std::size_t size = static_cast<std::size_t>(number);
+  return number < 0 ? *this << "-" << 0 - size : *this << size;
 }
 
 Message& last_error() {

@@ -15,6 +15,7 @@ class Message {
  public:
   Message& operator<<(const char* text);
   Message& operator<<(Index number);
+  Message& operator<<(std::size_t number);
   const char* text() const { return text_; }
   void clear() { text_[used_ = 0] = 0; }
 

@@ -23,13 +23,16 @@ bptt_status check_range(const char* function, const char* name, double value, do
                 below <= 1 ? " and less than 1" : "");
 }
 
-bptt_status check_numbers(const char* function, bptt_dtype dtype, const char* name, const void* p,
-                          std::size_t n) {
+// An array of n elements.
+template <class T>
+bptt_status check_many(const char* function, const char* name, const T* p, std::size_t n) {
+  constexpr std::size_t most = std::numeric_limits<Index>::max() / sizeof(T);
+  if (n > most)
+    return refuse(BPTT_TOO_LARGE, function, name, " has ", n, " elements, expected at most ", most,
+                  ": more cannot be addressed");
   if (!p && n)
-    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected ",
-                  static_cast<Index>(n), " numbers");
-  return check_memory(function, name, p, 0,
-                      dtype == BPTT_FLOAT32 ? alignof(float) : alignof(double));
+    return refuse(BPTT_INVALID_ARGUMENT, function, name, " is null, expected ", n, " elements");
+  return check_memory(function, name, p, 0, alignof(T));
 }
 
 template <class T>
@@ -45,21 +48,28 @@ double largest(std::size_t count, void* const* gradients, const std::size_t* siz
 }
 
 template <class T>
-void clip_norm(std::size_t count, void* const* gradients, const std::size_t* sizes, double most,
-               double max_norm, double* norm) {
-  double sum = 0;  // of squares of values up to 1, which neither overflow nor vanish
+bptt_status clip_norm(const char* function, std::size_t count, void* const* gradients,
+                      const std::size_t* sizes, double max_norm, double* norm) {
+  constexpr double finite = std::numeric_limits<double>::max();
   const auto each = [&](const auto& f) {
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t j = 0; j < sizes[i]; ++j) f(static_cast<T*>(gradients[i])[j]);
   };
-  each([&](T& g) {
-    const double scaled = static_cast<double>(g) / most;
-    sum += scaled * scaled;
-  });
-  const double root = std::sqrt(sum);
-  if (norm) *norm = most * root;
-  if (most * root > max_norm)
+  const double most = largest<T>(count, gradients, sizes);
+  double sum = 0;  // of squares of values up to 1, which neither overflow nor vanish
+  if (most > 0 && most <= finite)
+    each([&](const T& g) {
+      const double scaled = static_cast<double>(g) / most;
+      sum += scaled * scaled;
+    });
+  const double root = std::sqrt(sum), whole = most <= finite ? most * root : most;
+  if (norm) *norm = whole;
+  if (!(whole <= finite))
+    return refuse(BPTT_INVALID_ARGUMENT, function,
+                  "gradients are not finite, or their norm is not, expected both finite");
+  if (whole > max_norm)
     each([&](T& g) { g = static_cast<T>(static_cast<double>(g) / most * (max_norm / root)); });
+  return BPTT_OK;
 }
 
 template <class T>
@@ -98,16 +108,12 @@ bptt_status bptt_clip_grad_norm(bptt_dtype dtype, size_t count, void* const* gra
     using T = decltype(zero);
     if (!(max_norm > 0))
       return refuse(BPTT_INVALID_ARGUMENT, f, "max_norm is not positive, expected more than 0");
-    if (count && (!gradients || !sizes))
-      return refuse(BPTT_INVALID_ARGUMENT, f, "gradients or sizes is null, expected both");
+    BPTT_TRY(check_many(f, "gradients", gradients, count));
+    BPTT_TRY(check_many(f, "sizes", sizes, count));
+    BPTT_TRY(check_memory(f, "norm", norm, 0, alignof(double)));
     for (std::size_t i = 0; i < count; ++i)
-      BPTT_TRY(check_numbers(f, dtype, "an array of gradients", gradients[i], sizes[i]));
-    const double most = largest<T>(count, gradients, sizes);
-    if (norm) *norm = most;
-    if (!(most <= std::numeric_limits<double>::max()))
-      return refuse(BPTT_INVALID_ARGUMENT, f, "gradients are not finite, expected finite ones");
-    if (most > 0) clip_norm<T>(count, gradients, sizes, most, max_norm, norm);
-    return BPTT_OK;
+      BPTT_TRY(check_many(f, "an array of gradients", static_cast<T*>(gradients[i]), sizes[i]));
+    return clip_norm<T>(f, count, gradients, sizes, max_norm, norm);
   });
 }
 
@@ -120,11 +126,12 @@ bptt_status bptt_sgd(bptt_dtype dtype, size_t n, void* parameters, const void* g
     constexpr double any = std::numeric_limits<double>::infinity();
     BPTT_TRY(check_range(f, "lr", lr, any));
     BPTT_TRY(check_range(f, "momentum", momentum, any));
-    BPTT_TRY(check_numbers(f, dtype, "parameters", parameters, n));
-    BPTT_TRY(check_numbers(f, dtype, "gradients", gradients, n));
-    BPTT_TRY(check_numbers(f, dtype, "velocity", velocity, momentum != 0 ? n : 0));
-    sgd(n, static_cast<T*>(parameters), static_cast<const T*>(gradients), static_cast<T*>(velocity),
-        lr, momentum);
+    T *p = static_cast<T*>(parameters), *v = static_cast<T*>(velocity);
+    const T* g = static_cast<const T*>(gradients);
+    BPTT_TRY(check_many(f, "parameters", p, n));
+    BPTT_TRY(check_many(f, "gradients", g, n));
+    BPTT_TRY(check_many(f, "velocity", v, momentum != 0 ? n : 0));
+    sgd(n, p, g, v, lr, momentum);
     return BPTT_OK;
   });
 }
@@ -142,12 +149,13 @@ bptt_status bptt_adam(bptt_dtype dtype, size_t n, void* parameters, const void* 
     BPTT_TRY(check_range(f, "beta2", beta2, 1));
     BPTT_TRY(check_range(f, "eps", eps, any));
     if (step < 1) return refuse(BPTT_INVALID_ARGUMENT, f, "step is ", step, ", expected 1 or more");
-    BPTT_TRY(check_numbers(f, dtype, "parameters", parameters, n));
-    BPTT_TRY(check_numbers(f, dtype, "gradients", gradients, n));
-    BPTT_TRY(check_numbers(f, dtype, "mean", mean, n));
-    BPTT_TRY(check_numbers(f, dtype, "square", square, n));
-    adam(n, static_cast<T*>(parameters), static_cast<const T*>(gradients), static_cast<T*>(mean),
-         static_cast<T*>(square), static_cast<double>(step), lr, beta1, beta2, eps);
+    T *p = static_cast<T*>(parameters), *m = static_cast<T*>(mean), *v = static_cast<T*>(square);
+    const T* g = static_cast<const T*>(gradients);
+    BPTT_TRY(check_many(f, "parameters", p, n));
+    BPTT_TRY(check_many(f, "gradients", g, n));
+    BPTT_TRY(check_many(f, "mean", m, n));
+    BPTT_TRY(check_many(f, "square", v, n));
+    adam(n, p, g, m, v, static_cast<double>(step), lr, beta1, beta2, eps);
     return BPTT_OK;
   });
 }

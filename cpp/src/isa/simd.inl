@@ -150,6 +150,10 @@ struct Vec {
   BPTT_INLINE friend Vec select_nonpositive(Vec x, Vec a, Vec b) {
     return select(x.v <= Native<T>{}, a.v, b.v);
   }
+  // x == 0 ? a : b
+  BPTT_INLINE friend Vec select_zero(Vec x, Vec a, Vec b) {
+    return select_nonpositive(x, select_nonpositive(Vec(0) - x, a, b), b);
+  }
   // |x| >= limit ? 0 : a; a where x is NaN
   BPTT_INLINE friend Vec zero_outside(Vec x, Vec limit, Vec a) {
     const Native<T> inside = select(x.v >= limit.v, Native<T>{}, a.v);

@@ -74,12 +74,13 @@ struct Backward {
   // --- one step: the cell's equations
 
   // Before the equations: the parts of the old states that stay, beside that of h.
-  BPTT_INLINE void start_states(Index t, Index row, Index j, Vec<T>* ds, Vec<T>* stays) const {
+  BPTT_INLINE void start_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* ds,
+                                Vec<T>* stays) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
     BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
-      const Vec<T> z = zoneout(call.extras, q, at, used);
-      stays[q] = z * ds[q];
-      ds[q] = ds[q] - stays[q];
+      const Vec<T> z = zoneout_beside<Cell>(call.extras, q, at, used, s0);
+      stays[q] = mixed(z, ds[q], Vec<T>(0));
+      ds[q] = mixed(Vec<T>(1) - z, ds[q], Vec<T>(0));
     }
   }
 
@@ -100,6 +101,7 @@ struct Backward {
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
                   const Forward<P>& forward, T* out, Which which) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
+    const bool mixes_c = Cell::states > 1 && Cell::general && tracer.mixes_c();
     const T* saved =
         forward.values.saved +
         ((first - forward.states.segment_row) * blocks + j * rows.count[t]) * Cell::saved * L;
@@ -115,7 +117,8 @@ struct Backward {
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
       if constexpr (!later_h<Cell>)
         tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
-      if constexpr (Cell::general) start_states(t, row, j, ds, stays);
+      // Of the state c: by way of h too, unless zoneout mixed c when h was made.
+      if (mixes_c) tracer.take_c(j, first + row, ds[Cell::states > 1]);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (reads_h) s0[0] = load(h + row * d.P + column, used);
@@ -124,10 +127,12 @@ struct Backward {
         s0[q] = load(before[q].at(j, row));
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
+      if constexpr (Cell::general) start_states(t, row, j, s0, ds, stays);
       BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
-      if constexpr (Cell::states > 1) tracer.take_c(j, first + row, ds[1]);
+      if constexpr (Cell::states > 1)
+        if (!mixes_c) tracer.take_c(j, first + row, ds[1]);
       if constexpr (Cell::general) {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];

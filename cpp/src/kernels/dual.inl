@@ -105,9 +105,9 @@ BPTT_INLINE Vec<Dual> tanh(Vec<Dual> x) {
   return chain(x, y, Vec<double>(1) - y * y);
 }
 template <>
-BPTT_INLINE Vec<Dual> exp(Vec<Dual> x) {
-  const Vec<double> y = exp(Vec<double>(x.v.value));
-  return chain(x, y, y);
+BPTT_INLINE Vec<Dual> times_exp(Vec<Dual> v, Vec<Dual> x) {
+  const Vec<double> tangent = v.v.tangent + v.v.value * x.v.tangent, exponent(x.v.value);
+  return Duals{times_exp(Vec<double>(v.v.value), exponent).v, times_exp(tangent, exponent).v};
 }
 template <>
 BPTT_INLINE Vec<Dual> log_sigmoid(Vec<Dual> x) {
@@ -127,6 +127,7 @@ struct Tracer {
   template <class... Args>
   BPTT_INLINE explicit Tracer(const Args&...) {}
   static constexpr bool on() { return false; }
+  static constexpr bool mixes_c() { return false; }
   template <class... Args>
   BPTT_INLINE void take_h(const Args&...) const {}
   template <class... Args>

@@ -72,15 +72,14 @@ struct Forward {
   BPTT_INLINE void finish_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
     BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
-      const Vec<T> z = zoneout(call.extras, q, at, used);
-      s[q] = z * s0[q] + (Vec<T>(1) - z) * s[q];
+      s[q] = mixed(zoneout_beside<Cell>(call.extras, q, at, used, s0), s0[q], s[q]);
     }
   }
   // Part of the old h stays, an earlier h is added, and h is masked for the next product.
   BPTT_INLINE void finish_h(Index t, Index row, Index j, Vec<T> h0, Vec<T>& h) const {
     const Index used = used_lanes<T>(j, d.P), at = (rows.first[t] + row) * d.P + j * L;
     const Vec<T> z = zoneout(call.extras, 0, at, used);
-    h = z * h0 + (Vec<T>(1) - z) * h;
+    h = mixed(z, h0, h);
     if (const T* earlier = skips.of(t, row)) h = h + Vec<T>(load(earlier + j * L, used));
     if (masked.h && !again && !truncated<Cell>)
       store(masked.h + at, (h * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used))).v,

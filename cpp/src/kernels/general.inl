@@ -16,6 +16,18 @@ BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used)
   if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
   return broadcast(extras.zoneout_of_all[part]);
 }
+// The same of a state q beside h, which was s0[q]: a scale of nothing does not stay.
+template <class Cell, class T>
+BPTT_INLINE Vec<T> zoneout_beside(const Extras<T>& extras, int q, Index at, Index used,
+                                  const Vec<T>* s0) {
+  const Vec<T> z = zoneout(extras, q, at, used);
+  return scaled<EquationsOf<Cell>> && q == 3 ? select_zero(s0[2], Vec<T>(0), z) : z;
+}
+// What becomes of two: the new one alone where z is 0, even if the old one is not finite.
+template <class T>
+BPTT_INLINE Vec<T> mixed(Vec<T> z, Vec<T> old, Vec<T> fresh) {
+  return select_zero(z, fresh, z * old + (Vec<T>(1) - z) * fresh);
+}
 
 // h of `skip` steps before; before the first step, h0 is one step back, and nothing further.
 template <class T>

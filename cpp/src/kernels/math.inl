@@ -84,12 +84,16 @@ BPTT_INLINE Vec<T> tanh(Vec<T> x) {
   return e / (e + Vec<T>(2));
 }
 
-// e^x; its relative error grows with |x|, to 1e-5 and 1e-13 at the limits of the precisions.
+// v e^x, wherever it is representable: e^x alone need not be. The relative error grows with |x|, to
+// 1e-5 and 1e-13 at the limits of the precisions.
 template <class T>
-BPTT_INLINE Vec<T> exp(Vec<T> x) {
-  const Vec<T> limit(Exponent<T>::limit);
+BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
+  const Vec<T> magic(Exponent<T>::magic), normal(Exponent<T>::limit), limit = normal + normal;
   const Split<T> split(maximum(Vec<T>(0) - limit, minimum(limit, x * Vec<T>(log2_e))));
-  return split.power() * exp2_fraction(split.r);
+  const Vec<T> n = split.shifted - magic, first = maximum(Vec<T>(0) - normal, minimum(normal, n));
+  const Vec<T> power = Exponent<T>::power((first + magic).v),
+               rest = Exponent<T>::power((n - first + magic).v);
+  return v * exp2_fraction(split.r) * power * rest;
 }
 
 // log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm of a number in 1..2 by the
@@ -97,7 +101,8 @@ BPTT_INLINE Vec<T> exp(Vec<T> x) {
 template <class T>
 BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
-  const Vec<T> zero(0.0), e = exp(minimum(x, zero - x)), s = e / (e + Vec<T>(2)), s2 = s * s;
+  const Vec<T> zero(0.0), e = times_exp(Vec<T>(1), minimum(x, zero - x)), s = e / (e + Vec<T>(2)),
+                          s2 = s * s;
   Vec<T> p(1.0 / (2 * terms - 1));
   BPTT_UNROLL for (int k = terms - 2; k >= 0; --k) p = p * s2 + Vec<T>(1.0 / (2 * k + 1));
   return minimum(zero, x) - Vec<T>(2) * s * p;

@@ -32,10 +32,15 @@ BPTT_INLINE Vec<T> padded_with_zeros(Vec<T> v, Index used) {
   return used < lanes<T> ? first_lanes(v, used) : v;
 }
 
-// Of G numbers of each of H units: at(j) gives those of block j, [number][lane].
+// Of G numbers of each of H units: at(j) gives those of block j, [number][lane]. The mean is that
+// of the distances from the first number: one of numbers that are large and nearly equal would be
+// rounded by more than they differ.
 template <class T>
 struct Moments {
-  T mean, inverse;  // 1 / deviation
+  T first, mean, inverse;  // 1 / deviation
+  BPTT_INLINE Vec<T> centred(Vec<T> v) const {
+    return v - Vec<T>(broadcast(first)) - Vec<T>(broadcast(mean));
+  }
 };
 template <class T, int G, class At>
 Moments<T> moments_of(Index H, const At& at) {
@@ -53,18 +58,19 @@ Moments<T> moments_of(Index H, const At& at) {
     for (int g = 0; g < G; ++g) all += total(sum[g]);
     return all / T(static_cast<double>(G * H));
   };
-  const T mean = mean_of([](Vec<T> v, Index used) { return padded_with_zeros(v, used); });
+  Moments<T> m{blocks ? *at(0) : T(0), T(0), T(0)};
+  m.mean = mean_of([&](Vec<T> v, Index used) { return padded_with_zeros(m.centred(v), used); });
   const T variance = mean_of([&](Vec<T> v, Index used) {
-    const Vec<T> d = padded_with_zeros(v - Vec<T>(broadcast(mean)), used);
+    const Vec<T> d = padded_with_zeros(m.centred(v), used);
     return d * d;
   });
   using Wide = typename Simd<T>::Wide;
-  return {mean, T(1 / square_root(static_cast<Wide>(variance) + epsilon))};
+  m.inverse = T(1 / square_root(static_cast<Wide>(variance) + epsilon));
+  return m;
 }
 template <class T>
 BPTT_INLINE Vec<T> normalised(const Moments<T>& m, const T* numbers, Index used) {
-  const Vec<T> v = load(numbers);
-  return padded_with_zeros((v - Vec<T>(broadcast(m.mean))) * Vec<T>(broadcast(m.inverse)), used);
+  return padded_with_zeros(m.centred(load(numbers)) * Vec<T>(broadcast(m.inverse)), used);
 }
 
 // Where the values of one row and block are.

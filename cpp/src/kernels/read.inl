@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The gates and states of a forward pass, by name, from its tape.
 
-// f(row, block, values in the order of Cell::names) for all rows. The tape holds all steps in one
-// segment.
-template <class P, class F>
-void each_value(const BackwardCall<typename P::T>& call, const F& f) {
+// f(row, block, values) for all rows: the gates as `gates` gives them, then the states beside h.
+// The tape holds all steps in one segment.
+template <class P, class Gates, class F>
+void each_value(const BackwardCall<typename P::T>& call, const Gates& gates, const F& f) {
   using T = typename P::T;
   using Cell = typename P::Cell;
   constexpr Index L = lanes<T>;
@@ -32,7 +32,7 @@ void each_value(const BackwardCall<typename P::T>& call, const F& f) {
           s0[q] =
               load((row < step.continuing ? states.after(q, step.previous) : states.before_first(q))
                        .at(j, row));
-        Cell::read(call.options, p, k, s0, v);
+        gates(call.options, p, k, s0, v);
         for (int q = 1; q < Cell::states; ++q)
           v[Cell::values + q - 1] = load(states.after(q, t).at(j, row));
         f(first + row, j, v);
@@ -40,32 +40,32 @@ void each_value(const BackwardCall<typename P::T>& call, const F& f) {
   }
 }
 
-// All of them: [R, H].
+// Those of one name, number `which` of Cell::names: [R, H].
 template <class P>
 void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
   using T = typename P::T;
   const Index H = call.dims.H;
-  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+  each_value<P>(call, P::Cell::template read<Vec<T>>, [&](Index row, Index j, const Vec<T>* v) {
     store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
   });
 }
 
 #if !defined(BPTT_DUAL)
-// How many of a row's values are not between their bounds, for the gates of Cell::names: added to
-// counts [R, gates].
+// How many values of a row's activations are not between their bounds, by gate: added to counts
+// [R, gates].
 template <class P>
 void count_outside(const BackwardCall<typename P::T>& call, const double* low, const double* high,
                    double* counts) {
   using T = typename P::T;
   constexpr int gates = P::Cell::values;
-  each_value<P>(call, [&](Index row, Index j, const Vec<T>* v) {
+  const auto& activated = read_activations<typename P::Cell, Vec<T>>;
+  each_value<P>(call, activated, [&](Index row, Index j, const Vec<T>* v) {
     const Index used = used_lanes<T>(j, call.dims.H);
-    const Vec<T> zero(0), one(1);
+    const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
     BPTT_UNROLL for (int k = 0; k < gates; ++k) {
-      const Vec<T> ones = select_nonpositive(v[k] - Vec<T>(high[k]), zero, one) +
-                          select_nonpositive(Vec<T>(low[k]) - v[k], zero, one);
+      const Native<T> value = v[k].v, least = broadcast(T(low[k])), most = broadcast(T(high[k]));
       T lane[lanes<T>];
-      store(lane, ones.v);
+      store(lane, (value < least) | (value > most) ? one : zero);  // NaN is not outside
       const T sum = sum_of_lanes<T>(load(lane, used));
       counts[row * gates + k] += static_cast<double>(sum);
     }

@@ -136,6 +136,8 @@ struct Tracer {
   mutable Index chunk_row = 0;
 
   bool on() const { return call.trace.norms; }
+  // Is the state c mixed of that which h was made of and the one before?
+  bool mixes_c() const { return call.extras.zoneout[1] || call.extras.zoneout_of_all[1] != 0; }
 
   // Of a row of all: what the loop has at hand before and after the equations.
   BPTT_INLINE void take_h(Index j, Index row, Vec<T> v) const {

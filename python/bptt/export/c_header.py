@@ -12,6 +12,7 @@ import numpy as np
 
 from .._core import __version__
 from .._files import Path, as_path, mark, write_file
+from .._masks import is_mask_count
 from .._words import brief
 from ..dense import Layer
 from ..flow.models import recurrent_parts, sizes_of, to_numpy
@@ -202,6 +203,7 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     for key, value in model.items():
         state = value.state_dict() if key in layers else {"": value}
         arrays |= {".".join(filter(None, (key, k))): to_numpy(a) for k, a in state.items()}
+    arrays = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
     if not arrays:
         raise ValueError(f"{WHERE}: model has no arrays, expected one or more")
     return {key: _checked(key, array) for key, array in arrays.items()}, layers

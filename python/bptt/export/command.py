@@ -10,6 +10,7 @@ import numpy as np
 
 from .._activations import ACTIVATIONS
 from .._files import check_target, naming, write_file
+from .._masks import is_mask_count
 from .._words import some
 from ..dense import Layer, Linear
 from ..flow.models import LAYERS, layer_of, recurrent_parts
@@ -108,7 +109,8 @@ def _numbered(layers: list[Layer]) -> dict[str, Any]:
 
 def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
     """Of the arrays, in the order given as NAME or NAME:ACTIVATION; none is left out."""
-    recurrent, left = recurrent_parts(arrays), dict(arrays)
+    recurrent = recurrent_parts(arrays)
+    left = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
     if order is None:  # one layer has no order
         order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
     layers: list[Layer] = []

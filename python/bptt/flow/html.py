@@ -10,8 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from .._files import mark
-from .text import COLOURS, reading, summary, table
-from .verdict import number
+from .text import COLOURS, loss_of, reading, summary, table
 
 if TYPE_CHECKING:
     from .report import FlowReport
@@ -43,7 +42,10 @@ HOW = """
 {dtype} rounds to zero is zero here. Verdicts are on a gradient of norm 1 for each sequence that
 enters a layer and direction at its own last step: the <b>horizon</b> is the lag at which it has
 fallen to 1 % of its norm at lag 1 (interpolated in the logarithm); <b>vanishing</b> is a horizon
-within the sequence, <b>exploding</b> a norm over 100 times that at lag 1. What one step multiplies
+within the sequence, and within what the task needs where that is known, <b>exploding</b> a norm
+over 100 times that at lag 1. With a dilation k, norms
+are at its multiples, and lag 1 is k; with a skip of s steps, what counts is the largest norm of s
+successive lags, as a skip brings back what faded between. What one step multiplies
 it by is the exponential of the median slope of log norms between lags half the range apart (Theil,
 1950), as far as norms are safe from rounding. Of an LSTM all this is on dL/dc, the state that
 carries its memory. A step's <b>share</b> of dL/dW_hh is the projection of its own contribution on
@@ -87,7 +89,6 @@ def _body(report: FlowReport, picture: str) -> str:
 
     names = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in report.cells)
     numbers = "".join(_row(name, values) for name, values in table(report))
-    value = "" if report.value is None else f", L = {number(report.value)}"
     day = datetime.datetime.now(datetime.timezone.utc).date()
     advice = "<p>None: nothing that was measured asks for a change.</p>"
     if report.advice:
@@ -100,7 +101,7 @@ def _body(report: FlowReport, picture: str) -> str:
 <h1>Gradient flow</h1>
 <p>{escape(summary(report))}</p>
 {"".join(f"<p>{escape(line)}</p>" for line in reading(report))}
-<p>Loss {escape(report.loss)}{value}</p>
+<p>{escape(loss_of(report))}</p>
 {"".join(_verdict(c.name, v) for c, v in zip(report.cells, report.verdicts))}
 <h2>Advice</h2>
 {advice}

@@ -3,104 +3,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .. import functional
+from .._masks import has_zoneout
 from .._tape import RecurrentTape
 from ..forensics import find_nonfinite
 from ..grads import Array
-from ..jacobians import decay_bound, memory_horizon, spectral_radius
+from ..jacobians import decay_bound, spectral_radius
 from ..layers import RNN
 from ..recurrent import Recurrent
-from ..shares import parts_of
 from ..trace import Trace
+from .curves import Curve, curve, norm
+from .entry import Entry, share_by_lag
 
-__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "rms_by_lag", "unit_vectors"]
+__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "unit_vectors"]
 
 RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """The gradient that enters at the end of a sequence, on its way back.
-
-    Attributes
-    ----------
-    norms : ndarray
-        ||dL/dh|| or ||dL/dc|| so many steps before the end of a sequence, root mean square over the
-        sequences; of different lengths, those that end are left out of both sides of a ratio. With
-        a dilation, at its multiples, as it is 0 between them.
-    dtype : numpy.dtype
-        What the gradient was computed in.
-    every : int
-        1, or the dilation: the steps from one of the norms to the next.
-    """
-
-    norms: Array
-    dtype: np.dtype[Any]
-    every: int = 1
-
-    @property
-    def reach(self) -> int:
-        """The longest lag, in steps."""
-        return (len(self.norms) - 1) * self.every
-
-    @property
-    def safe(self) -> float:
-        """Smaller norms suffer from subnormal numbers, which have fewer digits."""
-        limits = np.finfo(self.dtype)
-        return float(limits.tiny / limits.eps)
-
-    @cached_property
-    def factor(self) -> float:
-        """What one step back multiplies the norm by: exp of the slope of log norms over lags.
-
-        The median of the slopes between lags half the range apart (Theil, 1950, the incomplete
-        method), from lag 1 on as far as norms are `safe`; NaN if these are fewer than 4.
-        """
-        usable = np.isfinite(self.norms) & (self.norms > self.safe)
-        usable[:1] = True  # lag 0 does not take part
-        end = len(usable) if usable.all() else int(np.argmin(usable))
-        logs = np.log(self.norms[1:end])
-        half = len(logs) // 2
-        if half < 2:
-            return float("nan")
-        slopes = (logs[half:] - logs[: len(logs) - half]) / (half * self.every)
-        return float(np.exp(np.median(slopes)))
-
-    @property
-    def tenfold(self) -> float:
-        """Steps in which it falls to a tenth or grows ten times: ln 10 / |ln factor|."""
-        rate = abs(math.log(self.factor))
-        return math.log(10) / rate if rate else math.inf
-
-    @cached_property
-    def horizon(self) -> float:
-        """The lag at which it is down to 1 % of what it was at lag 1; inf if it never is."""
-        if len(self.norms) < 2:
-            return math.inf
-        return self.every * float(memory_horizon(self.norms, reverse=True))
-
-    @cached_property
-    def growth(self) -> float:
-        """The largest norm from lag 1 on, over that at lag 1."""
-        if len(self.norms) < 2:
-            return 1.0
-        with np.errstate(all="ignore"):
-            return float(np.max(self.norms[1:]) / self.norms[1])
-
-    @cached_property
-    def zero_from(self) -> int | None:
-        """The lag from which on it is exactly 0."""
-        nonzero = np.flatnonzero(self.norms)
-        after = int(nonzero[-1]) + 1 if nonzero.size else 0
-        return after * self.every if after < len(self.norms) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +42,16 @@ class CellFlow:
     dh : ndarray, shape (T,)
         ||dL/dh_t|| of the loss itself, over batch and units.
     first : float
-        The same at the step of each sequence that is processed first: t = 0, in reverse its last.
+        The same at the step of each sequence that is processed first: t = 0, in reverse its last;
+        with a dilation, at so many steps.
     share : ndarray, shape (steps,)
         By lag from the end of each sequence, the share of dL/dW_hh that comes from the steps there:
         <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
     saturated : dict of str to ndarray, shape (T,)
         Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
         NaN where no sequence has the step.
+    ranges : dict of str to str
+        The activation of each gate.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
     radius, bound : float or None
@@ -135,6 +61,13 @@ class CellFlow:
         The first value in this layer and direction that is NaN or infinite.
     ragged : bool
         Do sequences differ in length?
+    at_end : bool
+        Does the loss enter at the last processed step of each sequence only?
+    far : float
+        Share of dL/dW_hh that losses have from steps more than the horizon before them; 0 if the
+        horizon is infinite, NaN where it was not measured.
+    sequences : ndarray, shape (T,)
+        How many of them have the step.
     """
 
     layer: int
@@ -145,11 +78,15 @@ class CellFlow:
     first: float
     share: Array
     saturated: dict[str, Array]
+    ranges: dict[str, str]
     retained: float | None
     radius: float | None
     bound: float | None
     nonfinite: Any
     ragged: bool
+    at_end: bool
+    far: float
+    sequences: Array
 
     @property
     def name(self) -> str:
@@ -169,57 +106,19 @@ class CellFlow:
         """That of `state`."""
         return self.curves[self.state]
 
-    def saturation(self, gate: str) -> float:
-        """Mean of `saturated` over the steps."""
-        return float(np.nanmean(self.saturated[gate]))
+    def turns_off(self, gate: str) -> bool:
+        """Has the gate one end, where it is off, in place of two?"""
+        return self.ranges[gate] in ("relu", "leaky_relu")
 
-    @property
-    def far(self) -> float:
-        """Share of dL/dW_hh from lags beyond the horizon; 0 if it is infinite."""
-        beyond = np.arange(len(self.share)) > self.curve.horizon
-        return float(self.share[beyond].sum())
+    def saturation(self, gate: str) -> float:
+        """Mean of `saturated` over the steps of all sequences."""
+        on = self.sequences > 0
+        return float(np.average(self.saturated[gate][on], weights=self.sequences[on]))
 
     def tenth(self, last: bool) -> float:
         """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
         n = max(1, round(len(self.share) / 10))
         return float(self.share[:n].sum() if last else self.share[-n:].sum())
-
-
-# --- by lag ---------------------------------------------------------------------------------------
-
-
-def by_lag(values: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
-    """Values (T, B) by step, as (steps, B) by lag from each sequence's end; and what is inside."""
-    lags = np.arange(int(lengths.max()))[:, None]
-    inside = lags < lengths
-    index = np.where(inside, lags if reverse else lengths - 1 - lags, 0)
-    taken = np.take_along_axis(np.asarray(values, np.float64), index, 0)
-    return np.where(inside, taken, 0.0), inside
-
-
-def rms_by_lag(norms: Array, lengths: Array, reverse: bool) -> Array:
-    """Root mean square over the sequences that are so long, of norms (T, B) by step.
-
-    Where a sequence ends the others are linked to what was: a change of those that take part is no
-    change of the gradient.
-    """
-    if (lengths == len(norms)).all():
-        return _rms(norms if reverse else norms[::-1], np.ones(norms.shape, bool))
-    values, inside = by_lag(norms, lengths, reverse)
-    means, before = _rms(values, inside), _rms(values[:-1], inside[1:])
-    links = np.ones(len(means))
-    np.divide(means[:-1], before, where=(means[:-1] != before) & (before != 0), out=links[1:])
-    return np.asarray(means * np.cumprod(links))
-
-
-def _rms(values: Array, inside: Array) -> Array:
-    """Of each row, of what is inside."""
-    values = np.where(inside, values, 0.0)
-    largest = values.max(1, keepdims=True)
-    # Relative to the largest, as squares of small norms are 0.
-    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    squares = ((values / scale) ** 2).sum(1) / inside.sum(1)
-    return np.asarray(scale[:, 0] * np.sqrt(squares))
 
 
 # --- gradients that enter at the end --------------------------------------------------------------
@@ -244,58 +143,64 @@ def probe(
 ) -> dict[str, Curve]:
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
-    number, reverse = divmod(k, 1 + layer.bidirectional)
-    every = layer.dilations[number]
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, bool(reverse))
+    reverse = k % (1 + layer.bidirectional) == 1
+    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
     back = getattr(functional, f"{layer._cell.name}_backward")
     trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
-    norms = {"h": trace.dh_by_sequence, "c": trace.dc_by_sequence}
-    return {
-        state: Curve(rms_by_lag(values, lengths, bool(reverse))[::every], layer.dtype, every)
-        for state, values in norms.items()
-        if values is not None
-    }
+    return {state: curve(trace, state) for state in "hc"[: trace.source.states]}
 
 
 # --- all numbers of a report ----------------------------------------------------------------------
 
 
 def measure(
-    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], lengths: Array, seed: int
+    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], entry: Entry, seed: int
 ) -> tuple[CellFlow, ...]:
     """The numbers of each layer and direction, from the full traces of the loss."""
-    cells = []
-    inside = np.arange(tape.shape[0])[:, None] < lengths
+    cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
         radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
+        curves = probe(layer, tape, lengths, k, seed)
+        horizon = curves["c" if "c" in curves else "h"].horizon
+        share = share_by_lag(trace)
+        top = k >= len(traces) - len(entry.dys)
         cells.append(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
                 cell=layer._cell.name,
-                curves=probe(layer, tape, lengths, k, seed),
+                curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
-                first=_first(trace.dh_by_sequence, lengths, reverse == 1),
-                share=_share_by_lag(trace, lengths, bool(reverse)),
+                first=_first(trace),
+                share=share,
                 saturated={g: np.asarray(a, np.float64) for g, a in trace.saturated.items()},
-                retained=_retained(layer, tape.cells[k], inside),
+                ranges=trace.source.ranges,
+                retained=_retained(layer, tape.cells[k], trace.valid),
                 radius=radius,
                 bound=bound,
                 nonfinite=find_nonfinite(tape.cells[k]) or trace.nonfinite,
                 ragged=bool((lengths != lengths.max()).any()),
+                at_end=entry.at_end,
+                far=entry.far(tape.cells[k], share, horizon, reverse if top else None),
+                sequences=trace.valid.sum(1),
             )
         )
     return tuple(cells)
 
 
-def _first(norms: Array, lengths: Array, reverse: bool) -> float:
-    rows = np.flatnonzero(lengths)
-    return float(np.linalg.norm(norms[lengths[rows] - 1 if reverse else 0, rows]))
+def _first(trace: Trace) -> float:
+    paths = trace.source.paths
+    on = paths.inside & (paths.lags + paths.dilation >= paths.lengths)
+    return norm(paths.back(trace.dh_by_sequence)[on])
 
 
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
-    if not isinstance(layer, RNN) or layer.leak is not None or not np.isfinite(w_hh).all():
+    if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
+        return None, None
+    if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
+        return None, None  # W_hh is not all that lies between two steps
+    if not np.isfinite(w_hh).all():
         return None, None
     return spectral_radius(w_hh), float(decay_bound(w_hh, layer.activation))
 
@@ -305,19 +210,3 @@ def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
     if gate is None or gate not in tape.names:  # an LSTM may have none of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))
-
-
-def _share_by_lag(trace: Trace, lengths: Array, reverse: bool) -> Array:
-    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
-    if not trace.source.plain_weights or trace.full is None:
-        return np.full(int(lengths.max()), np.nan)
-    parts = parts_of(trace.full, trace.weights[1])
-    # Relative to the largest element, as squares of small gradients are 0.
-    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
-    wholes = [part.whole.astype(np.float64) / scale for part in parts]
-    projections = [
-        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
-    ]
-    square = sum(float((whole**2).sum()) for whole in wholes)
-    by_sequence = sum(projections) / (scale * square)
-    return np.asarray(by_lag(by_sequence, lengths, reverse)[0].sum(1))

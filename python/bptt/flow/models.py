@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
+from .._convert import as_array
 from .._files import naming
+from .._layer_options import NAMES
 from .._words import brief, some
 from ..grads import Array
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
@@ -30,9 +33,9 @@ LAYERS: dict[str, type[Any]] = {
 OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
 BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
-PARAMETER = re.compile(
-    r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole)_l(0|[1-9][0-9]*)(_reverse)?$"
-)
+PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
+SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # what a layer of another program may have
+LSTM_ONLY = ("peephole", "weight_hr", "gain_c", "bias_c")
 
 
 class Sizes(NamedTuple):
@@ -60,15 +63,17 @@ def layer_of(
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
         A layer is returned as it is. Of a module, weights and arguments are taken (its weights are
         copied; PyTorch itself is not needed here). Of a dict, or of a file written by `bptt.save`
-        or by safetensors, names and shapes tell the sizes, the number of layers, directions,
-        biases and projection; a prefix of the names, as of ``lstm.weight_hh_l0``, is left out.
+        or by safetensors, names and shapes tell the sizes, the number of layers, directions, heads,
+        biases, projection, peepholes and layer normalisation; a prefix of the names, as of
+        ``lstm.weight_hh_l0``, is left out.
     name : str, optional
         The prefix, where there are several layers, as "lstm".
     cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
         If omitted, told by the number of gates: RNN 1, MGU 2, GRU 3, LSTM 4.
     **options
         For the layer's constructor, what shapes do not tell: ``activation="relu"``,
-        ``batch_first=True``, ...
+        ``batch_first=True``, ``dilation=2``, ...; needed is `forget_gate`, "coupled" or "none", of
+        an LSTM with three gates.
 
     Returns
     -------
@@ -78,7 +83,8 @@ def layer_of(
     Raises
     ------
     ValueError
-        If names and shapes are not those of one such layer.
+        If names and shapes are not those of one such layer: each of its arrays is used, or named in
+        the error.
     TypeError
         If `model` is something else, or `cell` or options are given for what states its own.
     OSError
@@ -113,11 +119,19 @@ def layer_of(
             f"{where}: name, cell or options are given, expected none: "
             f"{type(model).__name__} states its own"
         )
-    return model if isinstance(model, Recurrent) else _of_torch(where, model)
+    return as_layer(model)
 
 
-def _of_torch(where: str, module: Any) -> Recurrent:
+def as_layer(model: Any, seed: int = 0) -> Recurrent:
+    """As `layer_of`, with the seed of the masks of a module of PyTorch that is in training."""
+    if isinstance(model, Recurrent) or getattr(model, "mode", None) not in TORCH_MODES:
+        return model if isinstance(model, Recurrent) else layer_of(model)
+    return _of_torch("layer_of", model, seed)
+
+
+def _of_torch(where: str, module: Any, seed: int) -> Recurrent:
     options = {
+        "seed": seed,
         "num_layers": module.num_layers,
         "bias": bool(module.bias),
         "batch_first": module.batch_first,
@@ -136,19 +150,35 @@ def _of_torch(where: str, module: Any) -> Recurrent:
 def _of_arrays(
     where: str, arrays: Mapping[str, Any], name: str | None, cell: str | None, given: dict[str, Any]
 ) -> Recurrent:
+    for key in arrays:
+        if not isinstance(key, str):
+            raise TypeError(f"{where}: model has the name {key!r}, expected text")
     own = _one_layer(where, arrays, name)
     found = {k: _array(where, k, v) for k, v in own.items()}
     sizes = sizes_of(where, found, cell)
     options: dict[str, Any] = {
         "num_layers": sizes.num_layers,
-        "bias": "bias_ih_l0" in found,
+        "bias": _some(found, "bias_ih", "bias_hh") is not None,
         "bidirectional": sizes.directions == 2,
     }
     if sizes.proj_size:
         options["proj_size"] = sizes.proj_size
-    if "peephole_l0" in found:
+    if _some(found, "peephole") is not None:
         options["peepholes"] = True
+    if _some(found, "gain_ih", "gain_hh", "gain_c", "bias_c") is not None:
+        options["layer_norm"] = True
+    if sizes.cell == "slstm":
+        options["heads"] = max(1, sizes.hidden_size // max(1, found["weight_hh_l0"].shape[1]))
+    if sizes.cell == "lstm" and sizes.gates == 3 and "forget_gate" not in given:
+        raise ValueError(
+            f"{where}: weight_hh_l0 has 3 gates, expected forget_gate='coupled' or 'none' to be "
+            "given with an LSTM of so many"
+        )
     kind = LAYERS[sizes.cell]
+    known = inspect.signature(kind).parameters
+    for option in given:
+        if option not in known:
+            raise TypeError(f"{where}: {kind.__name__} has no option {option!r}")
     return _filled(kind, sizes.input_size, sizes.hidden_size, options | given, found)
 
 
@@ -160,11 +190,10 @@ def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -
         if needed not in arrays or arrays[needed].ndim != 2:
             raise ValueError(f"{where}: model has no matrix {needed}, expected one")
     rows, width = arrays["weight_hh_l0"].shape
-    projected = arrays.get("weight_hr_l0")
-    if projected is not None and projected.ndim != 2:
-        raise ValueError(f"{where}: weight_hr_l0 has shape {projected.shape}, expected (P, H)")
-    _check_rows(where, arrays, rows)
-    hidden = projected.shape[-1] if projected is not None else width
+    projected = _some(arrays, "weight_hr")
+    if projected is not None and (projected.ndim != 2 or len(projected) != width):
+        _refuse_shape(where, "weight_hr", projected, f"(P, H) with P = {width}")
+    hidden = projected.shape[1] if projected is not None else width
     if cell in OWN_WIDTH:
         hidden = rows // OWN_WIDTH[cell]
     gates, rest = divmod(rows, max(hidden, 1))
@@ -172,36 +201,46 @@ def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -
         raise ValueError(
             f"{where}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
         )
+    if len(arrays["weight_ih_l0"]) != rows:
+        _refuse_shape(where, "weight_ih_l0", arrays["weight_ih_l0"], f"(G*H, I) with G*H = {rows}")
+    if cell is None:
+        cell = "lstm" if _some(arrays, *LSTM_ONLY) is not None else BY_GATES[gates]
+    directions = 1 + any(name.endswith("_reverse") for name in arrays)
     return Sizes(
-        cell=cell or BY_GATES[gates],
+        cell=cell,
         gates=gates,
         input_size=arrays["weight_ih_l0"].shape[1],
         hidden_size=hidden,
-        num_layers=_num_layers(where, arrays),
-        directions=1 + ("weight_hh_l0_reverse" in arrays),
+        num_layers=_num_layers(where, arrays, directions),
+        directions=directions,
         proj_size=0 if projected is None else len(projected),
     )
 
 
-def _check_rows(where: str, arrays: Mapping[str, Array], rows: int) -> None:
-    """Hold the input's size, which may be any number, against what is there, before it is used."""
-    found = arrays["weight_ih_l0"].shape
-    if found[0] != rows:
-        raise ValueError(
-            f"{where}: weight_ih_l0 has shape {found}, expected {rows} rows, those of weight_hh_l0"
-        )
+def _some(arrays: Mapping[str, Array], *kinds: str) -> Array | None:
+    """One of these kinds, of any layer: those that are missing are named when all are loaded."""
+    found = ((PARAMETER.search(name), array) for name, array in arrays.items())
+    return next((array for at, array in found if at and at[1] in kinds), None)
 
 
-def _num_layers(where: str, arrays: Mapping[str, Array]) -> int:
-    """The number of layers, none of which may be missing: a name can state any number."""
-    numbers = {k.split("_l")[1].split("_")[0]: k for k in arrays}
-    expected = dict.fromkeys(map(str, range(len(numbers))))
-    if odd := [brief(name) for number, name in numbers.items() if number not in expected]:
-        missing = next(number for number in expected if number not in numbers)
-        raise ValueError(
-            f"{where}: model has {odd[0]} and nothing of layer {missing}, expected every layer"
-        )
-    return len(numbers)
+def _num_layers(where: str, arrays: Mapping[str, Array], directions: int) -> int:
+    """As many as have a W_hh: no more memory is taken than the arrays have."""
+    shape = arrays["weight_hh_l0"].shape
+    numbers = {int(found[2]) for found in map(PARAMETER.search, arrays) if found}
+    for k in range(max(numbers) + 1):
+        for suffix in ("", "_reverse")[:directions]:
+            name = f"weight_hh_l{k}{suffix}"
+            if name not in arrays:
+                raise ValueError(
+                    f"{where}: model has no {name}, expected it with those of layer {max(numbers)}"
+                )
+            if arrays[name].shape != shape:
+                _refuse_shape(where, name, arrays[name], f"that of weight_hh_l0, {shape}")
+    return max(numbers) + 1
+
+
+def _refuse_shape(where: str, name: str, array: Array, expected: str) -> None:
+    raise ValueError(f"{where}: {name} has shape {array.shape}, expected {expected}")
 
 
 def _filled(
@@ -231,15 +270,22 @@ def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[
         names = some([str(key) for key in arrays])
         raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")
     if name is None and len(layers) == 1:
-        return next(iter(layers.values()))
+        name = next(iter(layers))
     if name not in layers:
         has = f"name is {name!r}" if name is not None else "name is missing"
         raise ValueError(f"{where}: {has}, expected one of {some([repr(k) for k in layers])}")
+    start = f"{name}." if name else ""
+    for key in arrays:
+        own = key[len(start) :] if key.startswith(start) else ""
+        if SIMILAR.fullmatch(own) and own not in layers[name]:
+            raise ValueError(
+                f"{where}: model has {brief(key)!r}, expected parameters of bptt alone"
+            )
     return layers[name]
 
 
 def _array(where: str, name: str, value: Any) -> Array:
-    array = np.asarray(to_numpy(value))
+    array = as_array(where, name, to_numpy(value))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{where}: {brief(name)} has dtype {array.dtype}, expected real numbers")
     return array

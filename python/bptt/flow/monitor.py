@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,16 @@ import numpy as np
 
 from .._convert import as_count
 from .._files import Path
-from ..nonfinite import NonFinite
+from ..nonfinite import NonFinite, described
 from ..trace import LayerTrace, Trace
-from .measure import RETAINS, Curve, rms_by_lag
-from .verdict import course, died, number, percent
+from .curves import curve
+from .measure import RETAINS
+from .records import RecordFile
+from .verdict import counted, kind_of, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
+RESERVED = {"step", "cells", "nonfinite"}  # names in a sample
 SATURATED = 0.95  # of a gate's units, from which on it is called dead
 
 
@@ -45,9 +47,10 @@ class FlowMonitor:
     """Samples of the gradient during training, from the traces of any training loop.
 
     A sample is taken from a trace that a backward pass made anyway: nothing runs again. Horizons
-    are those of ||dL/dc||, or ||dL/dh|| of cells without c, of the loss that is trained; with a
-    loss at every step each step gets a gradient of its own, and they say nothing: there, use
-    `gradient_flow` from time to time.
+    are those of ||dL/dc||, or ||dL/dh|| of cells without c, of the loss that is trained, from the
+    last step where it enters on, along the steps that a gradient can take: as far apart as the
+    dilation, up to a reset or `cut`. With a loss at every step each step gets a gradient of its
+    own, and they say nothing: there, use `gradient_flow` from time to time.
 
     Parameters
     ----------
@@ -55,7 +58,11 @@ class FlowMonitor:
         Sample each so many updates.
     path : str or path-like, optional
         A file to which each sample is appended as one line of JSON, at once. Samples that are
-        there are read first, and a last line that was cut off is removed.
+        there are read first, and a last line that was cut off is removed. Any other file is refused
+        and stays as it is.
+    needs : int, optional
+        How many inputs an answer depends on, as of `gradient_flow`: a gradient that fades later is
+        healthy.
     on_alert : callable, optional
         Called with each `Alert` in place of a `FlowWarning`.
 
@@ -63,17 +70,19 @@ class FlowMonitor:
     ----------
     records : list of dict
         The samples: "step"; "cells", a dict for each layer and direction with its "name", the norms
-        "last" and "first" at the last and first step (root mean square over sequences), the
-        "horizon" in steps (None if it is beyond the sequence), the "growth" (largest norm over
-        that at lag 1), "saturated" (mean fraction by gate) and "verdict";
-        "nonfinite", where the first value that is not finite was, or None; and whatever else was
-        given to `update`. None stands for numbers that are not finite.
+        "last" and "first" at the last step that has a gradient and at the first that it can reach
+        (root mean square over sequences), the "horizon" in steps (None if it is beyond the
+        sequence), the "growth" (largest norm over that at lag 1), "saturated" (mean fraction by
+        gate) and "verdict", as in a report, or "mixed" below a bidirectional layer, where gradients
+        enter at both ends; "nonfinite", where the first value that is not finite was, or None; and
+        whatever else was given to `update`. None stands for numbers that are not finite, or are
+        none.
     alerts : list of Alert
 
     Raises
     ------
     ValueError
-        If `every` is less than 1, or the file at `path` holds something else.
+        If `every` or `needs` is less than 1, or the file at `path` holds something else.
     OSError
         If `path` cannot be read or written.
 
@@ -100,16 +109,19 @@ class FlowMonitor:
         every: int = 50,
         path: Path | None = None,
         *,
+        needs: int | None = None,
         on_alert: Callable[[Alert], object] | None = None,
     ) -> None:
         self.every = as_count("FlowMonitor", "every", every, 1)
+        self.needs = None if needs is None else as_count("FlowMonitor", "needs", needs, 1)
         self.path = None if path is None else os.fspath(path)
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
         self._known: dict[tuple[str, str], float] = {}  # what was alerted on, and not over since
-        if self.path is not None:
-            self.records = _resume(self.path)
+        self._file = None if self.path is None else RecordFile(self.path)
+        if self._file is not None:
+            self.records = self._file.records.copy()
 
     def __repr__(self) -> str:
         return f"FlowMonitor({len(self.records)} samples, {len(self.alerts)} alerts)"
@@ -132,36 +144,62 @@ class FlowMonitor:
 
         Raises
         ------
-        OSError
-            If the file cannot be written.
+        TypeError
+            If an argument is of another type.
+
+        Notes
+        -----
+        Nothing that a trace holds is an error, nor is a file that cannot be written: that is a
+        `FlowWarning`, once until it can be again, and then what is missing is written too.
         """
+        taken = RESERVED & numbers.keys()
+        if taken:
+            raise TypeError(
+                f"FlowMonitor: a number is called {min(taken)!r}, expected another name"
+            )
         if trace is None:
             return
-        place = trace.nonfinite
-        cells = [_sample(name, cell) for name, cell in _cells(trace)]
+        if not isinstance(trace, (Trace, LayerTrace)):
+            kind = type(trace).__name__
+            raise TypeError(f"FlowMonitor: trace is of type {kind}, expected grads.trace")
+        step = as_count("FlowMonitor", "step", step, 0)
+        place, cells = trace.nonfinite, _samples(trace, self.needs)
         record = {
-            "step": int(step),
-            **{name: _plain(value) for name, value in numbers.items()},
+            "step": step,
             "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
+            **{name: _number(name, value) for name, value in numbers.items()},
         }
         self.records.append(record)
-        if self.path is not None:
-            with open(self.path, "ab", buffering=0) as file:  # one write for one line
-                file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        first = "" if place is None else f"{cells[place.layer]['name']}: {_describe(place)}"
-        self._alert(int(step), ("all", "non-finite"), "non-finite", first)
+        self._write(step, record)
+        first = "" if place is None else f"{cells[place.layer]['name']}: {_where(place)}"
+        self._alert(step, ("all", "non-finite"), "non-finite", first)
         for cell in cells:
-            self._watch(int(step), cell)
+            self._watch(step, cell)
+
+    def _write(self, step: int, record: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        key = ("file", "unwritten")
+        try:
+            self._file.append(record)
+        except OSError as error:
+            if key not in self._known:
+                text = f"samples are kept, but cannot be written: {error}"
+                warnings.warn(f"step {step}: {text}", FlowWarning, stacklevel=3)
+            self._known[key] = 0.0
+        else:
+            self._known.pop(key, None)
 
     def _watch(self, step: int, cell: dict[str, Any]) -> None:
         """Alert on what is wrong in a layer and direction, as a whole and by gate."""
         name, verdict, horizon = cell["name"], cell["verdict"], cell["horizon"]
         wrong = dict.fromkeys(("exploding", "vanishing", "dead"), "")
         if verdict == "exploding":
-            wrong[verdict] = f"exploding, grows {number(cell['growth'])} times; {self._bound()}"
+            times = "" if cell["growth"] is None else f" {number(cell['growth'])} times"
+            wrong[verdict] = f"exploding, grows{times}; {self._bound()}"
         elif verdict == "vanishing":
-            wrong[verdict] = f"vanishing, horizon {number(horizon)} steps"
+            wrong[verdict] = f"vanishing, horizon {counted(horizon, 'step')}"
             before = self._known.get((name, verdict), 0.0)
             if horizon < before / 2:
                 del self._known[name, verdict]
@@ -175,10 +213,10 @@ class FlowMonitor:
 
     def _bound(self) -> str:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
-        bound = np.quantile([v for v in lasts if v is not None] or [1.0], 0.95)
+        bound = np.quantile([v for v in lasts if v] or [1.0], 0.95)
         return (
             f"step_clip=('norm', {bound:.3g}), the 95 % quantile of what enters at the "
-            "last step, would bound it"
+            "last step that has a gradient, would bound it"
         )
 
     def _alert(
@@ -217,57 +255,71 @@ class FlowMonitor:
 # --- a sample -------------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
-def _cells(trace: Trace | LayerTrace) -> Iterator[tuple[str, Trace]]:
-    """Names and traces of layers and directions, or of a function's single one."""
+def _number(name: str, value: Any) -> float | None:
+    """What a user gave, as a number; None where it is not finite, or none."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return _plain(float(value))
+    except OverflowError:  # of an integer
+        return None
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise TypeError(f"FlowMonitor: {name} is of type {kind}, expected a number") from None
+
+
+def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:
+    """Of layers and directions, or of a function's single one."""
     traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
-    directions = 1 + any(t.source.reverse for t in traces)
+    directions = len({each.source.paths.reverse for each in traces})
+    samples = []
     for k, each in enumerate(traces):
-        yield f"layer {k // directions}" + ", reverse" * (k % directions), each
+        name = f"layer {k // directions}" + ", reverse" * each.source.paths.reverse
+        mixed = directions > 1 and k < len(traces) - directions
+        samples.append(_sample(name, each, mixed, needs))
+    return samples
 
 
-def _sample(name: str, trace: Trace) -> dict[str, Any]:
+def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str, Any]:
+    """`mixed`: below a bidirectional layer gradients enter at both ends, and on the way."""
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
-    saturated = _saturated(trace)
-    sample = {"name": name, **sample, "verdict": "too short", "saturated": saturated}
-    norms = trace.dh_by_sequence if trace.dc_by_sequence is None else trace.dc_by_sequence
-    lengths = trace.valid.sum(0)
-    if lengths.max(initial=0) < 2:
-        return sample
+    sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     with np.errstate(all="ignore"):
-        by_lags = rms_by_lag(norms, lengths, trace.source.reverse)
-    sample |= {"last": _plain(by_lags[0]), "first": _plain(by_lags[-1])}
-    if not np.isfinite(by_lags).all():
-        return sample | {"verdict": "non-finite"}
-    curve = Curve(by_lags, trace.weights[0].dtype)
-    if died(curve):
-        return sample | {"verdict": "dead"}
-    horizon = None if curve.horizon >= curve.reach else curve.horizon
-    return sample | {
-        "horizon": horizon,
-        "growth": _plain(curve.growth),
-        "verdict": course(curve),
-    }
+        by_lag = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
+        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
+    if not len(by_lag.norms):
+        return sample | ({"verdict": "dead"} if trace.valid.any() else {})
+    known = kind in ("vanishing", "healthy", "exploding")
+    ends = {"last": _plain(by_lag.norms[0]), "first": _plain(by_lag.norms[-1])}
+    sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
+    if mixed or not known:
+        return sample
+    faded = kind != "exploding" and by_lag.horizon < by_lag.reach
+    horizon = _plain(by_lag.horizon) if faded else None
+    return sample | {"horizon": horizon, "growth": _plain(by_lag.growth)}
 
 
 def _saturated(trace: Trace) -> dict[str, float | None]:
-    """The mean over all steps of all sequences."""
+    """The mean over all steps of all sequences; None where the tape has no gates any more."""
     steps = trace.valid.sum(1)
     count = max(int(steps.sum()), 1)
-    return {
-        name: _plain(float(np.nansum(fraction * steps)) / count)
-        for name, fraction in trace.saturated.items()
-    }
+    try:
+        by_step = trace.saturated
+    except ValueError:  # of a tape with a checkpoint
+        return dict.fromkeys(trace.source.ranges)
+    return {name: _plain(float(np.nansum(f * steps)) / count) for name, f in by_step.items()}
 
 
-def _describe(place: NonFinite) -> str:
+def _where(place: NonFinite) -> str:
     return (
-        f"non-finite gradient, first at step {place.step}, sequence {place.sequence}, "
-        f"{place.gate}, unit {place.unit}; bptt.find_nonfinite(tape) looks at the way forward"
+        f"non-finite gradient, first at {described(place)}; "
+        "bptt.find_nonfinite(tape) looks at the way forward"
     )
 
 
@@ -275,25 +327,3 @@ def _dead(gate: str, fraction: float | None) -> str:
     if gate in RETAINS.values() or fraction is None or fraction < SATURATED:
         return ""
     return f"dead gate {gate}, {percent(fraction)} of its units are at an end of its range"
-
-
-def _resume(path: str) -> list[dict[str, Any]]:
-    """The whole lines of a file, which is cut after the last of them; none if it is not there."""
-    if not os.path.exists(path):
-        open(path, "ab").close()  # fails now rather than in training
-        return []
-    with open(path, "r+b") as file:
-        content = file.read()
-        end = content.rfind(b"\n") + 1
-        try:
-            records = [json.loads(line) for line in content[:end].splitlines()]
-            if any("step" not in r or "cells" not in r for r in records):
-                raise ValueError("no samples")
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"FlowMonitor: path has {path!r}, expected a file of a monitor: {error}"
-            ) from None
-        if b"{" != content[end : end + 1] and content[end:]:
-            raise ValueError(f"FlowMonitor: path has {path!r}, expected a file of a monitor")
-        file.truncate(end)
-    return records

@@ -71,8 +71,8 @@ def _draw_lags(axes: Any, report: FlowReport) -> None:
                 color=colour(cell), lw=2.2 if main else 1, alpha=1 if main else 0.6, label=label,
             )  # fmt: skip
         curve = cell.curve
-        if curve.horizon < curve.reach and curve.norms[1] > 0:
-            axes.plot(curve.horizon, 0.01 * curve.norms[1], "o", color=colour(cell), mec="white")
+        if curve.horizon < curve.reach and curve.level > 0:
+            axes.plot(curve.horizon, 0.01 * curve.level, "o", color=colour(cell), mec="white")
         if curve.zero_from is not None:
             rows += 1
             axes.plot(
@@ -121,7 +121,9 @@ def _draw_shares(axes: Any, report: FlowReport) -> None:
 
 
 def _draw_gates(axes: Any, report: FlowReport) -> None:
-    off = "relu" in report.model
+    off = {cell.turns_off(gate) for cell in report.cells for gate in cell.saturated}
+    both = "Saturated units (within 0.01 of an end; of relu, off)"
+    saturated = both if True in off else "Saturated units (within 0.01 of an end)"
     for cell in report.cells:
         several = len(cell.saturated) > 1
         for gate, line in zip(cell.saturated, GATES):
@@ -133,7 +135,7 @@ def _draw_gates(axes: Any, report: FlowReport) -> None:
     axes.set_ylim(-3, 103)
     axes.set_xlim(0, max(len(report.cells[0].dh) - 1, 1))
     axes.set(
-        title="Units that are off" if off else "Saturated units (within 0.01 of an end)",
+        title="Units that are off" if off == {True} else saturated,
         xlabel="time step $t$",
         ylabel="units (%)",
     )
@@ -146,15 +148,15 @@ def _draw_gates(axes: Any, report: FlowReport) -> None:
 def draw_records(records: Sequence[dict[str, Any]]) -> Any:
     """The horizon, and the norms at the last and first step, over the updates."""
     figure = new_figure("plot", 9, 6)
-    names = [cell["name"] for cell in records[0]["cells"]] if records else []
+    names = list(dict.fromkeys(cell["name"] for record in records for cell in record["cells"]))
     steps = [record["step"] for record in records]
     with style():
         above, below = figure.subplots(2, sharex=True)
         for k, name in enumerate(names):
-            cells = [record["cells"][k] for record in records]
+            cells = [{c["name"]: c for c in record["cells"]}.get(name, {}) for record in records]
 
             def values(key: str, cells: list[dict[str, Any]] = cells) -> Any:
-                return np.array([cell[key] for cell in cells], np.float64)  # None becomes NaN
+                return np.array([c.get(key) for c in cells], np.float64)  # None becomes NaN
 
             how = {"color": COLOURS[k % len(COLOURS)], "marker": ".", "lw": 1.6}
             above.plot(steps, values("horizon"), label=name, **how)

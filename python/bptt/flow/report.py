@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_count
+from .._convert import as_array, as_count
 from .._files import Path, check_target, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array
 from ..recurrent import Recurrent
 from .advice import Advice, advise
+from .curves import norm
+from .entry import Entry
 from .measure import CellFlow, at_ends, measure, unit_vectors
-from .models import layer_of, to_numpy
+from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
 from .verdict import KINDS, judge
@@ -138,6 +140,7 @@ def gradient_flow(
     *,
     loss: Loss = "last",
     lengths: ArrayLike | None = None,
+    needs: int | None = None,
     seed: int = 0,
 ) -> FlowReport:
     """Measure where a recurrent model's gradient goes on one batch, and say it in words.
@@ -154,7 +157,8 @@ def gradient_flow(
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
         As in `layer_of`, which also takes what a file does not say, as the activation of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
-        Input, best a batch of the task: gradients depend on it.
+        A batch of the task itself, scaled as in training: the gates' values, and so the gradients,
+        depend on it. A report on noise is one on noise.
     dy : array_like, shape of the model's output, optional
         Gradient of your loss with respect to the output.
     loss : {"last", "every"} or callable, optional
@@ -163,8 +167,12 @@ def gradient_flow(
         the same with all outputs of b in place of its last one. Or a function of the output y that
         returns the loss and its gradient, as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
+    needs : int, optional
+        How many inputs, the last one included, an answer of the task depends on;
+        `bptt.flow.needed_memory` measures it. A gradient that fades later than that is healthy.
     seed : int, optional
-        Of the random vectors.
+        Of the random vectors, and of the masks where a module of PyTorch with dropout is in
+        training; a layer of bptt draws the masks of its own next call.
 
     Returns
     -------
@@ -173,8 +181,8 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        If shapes disagree, no sequence has a step, or `x` holds whole numbers in two axes, which
-        may be ids.
+        If shapes disagree, no sequence has a step, `needs` is less than 1, or `x` holds whole
+        numbers in two axes, which may be ids.
     TypeError
         If `model` is of another type, or something is not real numbers.
 
@@ -191,10 +199,13 @@ def gradient_flow(
     >>> report = bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x)
     >>> report.verdict
     'vanishing'
+    >>> bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x, needs=5).verdict
+    'healthy'
     """
     where = "gradient_flow"
-    layer = copy.deepcopy(layer_of(model))  # the n-th call of forward draws the n-th masks
     seed = as_count(where, "seed", seed, 0)
+    needs = None if needs is None else as_count(where, "needs", needs, 1)
+    layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
     given = _batch(where, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
     reading = how_read(layer, x)
@@ -209,17 +220,19 @@ def gradient_flow(
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
-        cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
-    judged = [judge(cell) for cell in cells]
+        entry = Entry(_by_direction(layer, gradient), ends)
+        cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)
+    judged = [judge(cell, needs) for cell in cells]
     study = Study(
-        layer, given, ends, seed, cells, [kind for kind, _ in judged], grads.params,
-        own_loss=words == OWN, entering=_entering(layer, gradient, ends),
+        layer, given, ends, seed, needs, cells, [kind for kind, _ in judged],
+        [trace.full for trace in grads.trace.cells if trace.full is not None], grads.params,
+        own_loss=words == OWN, entering=_entering(entry),
     )  # fmt: skip
     return FlowReport(
         cells=cells,
         verdicts=tuple(text for _, text in judged),
         advice=advise(study),
-        norms={k: float(np.linalg.norm(g.astype(np.float64))) for k, g in grads.params.items()},
+        norms={k: norm(g) for k, g in grads.params.items()},
         value=value,
         loss=words,
         model=repr(layer).splitlines()[0],
@@ -241,7 +254,7 @@ def how_read(layer: Recurrent, x: Any) -> str:
 
 def _batch(where: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
     """The array with an axis for the batch."""
-    array = np.asarray(value)
+    array = as_array(where, name, value)
     if array.ndim != 2:
         return array
     axes = "B, T" if layer.batch_first else "T, B"
@@ -282,17 +295,25 @@ def _loss(
         parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
     words = {
-        "last": "on the last step: L = sum of <u_b, h_b> over sequences b, with random unit vectors"
+        "last": "on the last step, L = sum of <u_b, h_b> over sequences b, with random unit vectors"
         f" u_b (seed {seed})",
-        "every": "on every step: L = sum of <u_b, h_tb> over steps and sequences b, with random "
+        "every": "on every step, L = sum of <u_b, h_tb> over steps and sequences b, with random "
         f"unit vectors u_b (seed {seed})",
     }[loss]
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient
 
 
-def _entering(layer: Recurrent, gradient: Any, lengths: Array) -> float:
-    dy = np.asarray(gradient, np.float64)
+def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
+    """(T, B, width) of each direction."""
+    dy = np.asarray(gradient, layer.dtype)
     dy = dy.swapaxes(0, 1) if layer.batch_first else dy
-    halves = np.split(dy, 1 + layer.bidirectional, axis=-1)
-    norms = np.linalg.norm(np.stack(halves), axis=-1)[:, np.arange(len(dy))[:, None] < lengths]
+    return np.split(dy, 1 + layer.bidirectional, axis=-1)
+
+
+def _entering(entry: Entry) -> float:
+    dys = np.stack(entry.dys).astype(np.float64)
+    largest = float(np.abs(dys).max(initial=0))
+    scale = largest if 0 < largest < np.inf else 1.0  # squares leave the range before it does
+    norms = scale * np.linalg.norm(dys / scale, axis=-1)
+    norms = norms[:, np.arange(norms.shape[1])[:, None] < entry.lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import importlib
-import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .measure import RETAINS, Curve
-from .verdict import number, percent
+from .verdict import counted, number, percent
 
 if TYPE_CHECKING:
     from .report import FlowReport
 
-__all__ = ["COLOURS", "as_rich", "as_text", "summary", "table"]
+__all__ = ["COLOURS", "as_rich", "as_text", "loss_of", "summary", "table"]
 
 # Of Okabe & Ito (2008), told apart by colour-blind readers too; darker, as text on white.
 COLOURS = {
@@ -31,11 +32,17 @@ SHORT = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh":
 
 def summary(report: FlowReport) -> str:
     lengths = report.lengths
-    T = number(int(lengths.max()))
-    steps = f"T = {T} steps" if (lengths == lengths.max()).all() else f"1 to {T} steps"
-    if lengths.min() != lengths.max():
-        steps = f"{int(lengths.min())} to {T} steps"
-    return f"{report.model}, {report.dtype}; {steps}, B = {len(lengths)} sequences"
+    least, most = int(lengths.min()), int(lengths.max())
+    steps = f"T = {counted(most, 'step')}"
+    if least != most:
+        steps = f"{number(least)} to {counted(most, 'step')}"
+    return f"{report.model}, {report.dtype}; {steps}, B = {counted(len(lengths), 'sequence')}"
+
+
+def loss_of(report: FlowReport) -> str:
+    """What the loss is, and its value if it is known."""
+    value = "" if report.value is None else f", L = {number(report.value)}"
+    return f"Loss: {report.loss}{value}"
 
 
 def reading(report: FlowReport) -> list[str]:
@@ -47,8 +54,8 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
     cells = report.cells
     rows = [
         ("horizon (gradient down to 1 % of lag 1), steps", [_horizon(c.curve) for c in cells]),
-        ("one step back multiplies the gradient by", [_known(c.curve.factor) for c in cells]),
-        ("steps for a factor of 10", [_known(c.curve.tenfold) for c in cells]),
+        ("one step back multiplies the gradient by", [number(c.curve.factor) for c in cells]),
+        ("steps for a factor of 10", [number(c.curve.tenfold) for c in cells]),
         ("||dL/dh|| at the first step", [number(c.first) for c in cells]),
         *_norms(report),
         ("share of dL/dW_hh, first tenth of the steps", [percent(c.tenth(False)) for c in cells]),
@@ -57,24 +64,23 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
     if cells[0].state != "h":
         rows.insert(1, ("horizon of dL/dh alone, steps", [_horizon(c.curves["h"]) for c in cells]))
     for gate in dict.fromkeys(g for c in cells for g in c.saturated):
-        off = gate == "h" and "relu" in report.model
-        name = "units that are off" if off else f"saturated units of gate {gate}"
+        name = f"saturated units of gate {gate}"
+        if cells[0].turns_off(gate):
+            name = "units that are off" + f" of gate {gate}" * (len(cells[0].saturated) > 1)
         rows.append((name, [percent(c.saturation(gate)) for c in cells]))
     if any(c.retained is not None for c in cells):
         name = f"mean of gate {RETAINS[cells[0].cell]}, which keeps the state"
-        rows.append((name, [_known(c.retained) for c in cells]))
+        rows.append((name, [number(c.retained) for c in cells]))
     if any(c.radius is not None for c in cells):
-        rows.append(("spectral radius of W_hh", [_known(c.radius) for c in cells]))
-        rows.append(("most that a step can multiply by", [_known(c.bound) for c in cells]))
+        rows.append(("spectral radius of W_hh", [number(c.radius) for c in cells]))
+        rows.append(("most that a step can multiply by", [number(c.bound) for c in cells]))
     return rows
 
 
 def _horizon(curve: Curve) -> str:
+    if not len(curve.tops) > 1 or not np.isfinite(curve.norms).all():
+        return "-"
     return number(curve.horizon) if curve.horizon < curve.reach else f"over {number(curve.reach)}"
-
-
-def _known(value: float | None) -> str:
-    return "n/a" if value is None or math.isnan(value) else number(value)
 
 
 def _cell_names(report: FlowReport) -> list[str]:
@@ -100,7 +106,7 @@ def as_text(report: FlowReport) -> str:
     rows = [("", _cell_names(report)), *table(report)]
     first = max(len(name) for name, _ in rows)
     widths = [max(map(len, column)) for column in zip(*(values for _, values in rows))]
-    head = ["Gradient flow of " + summary(report), *reading(report), "Loss " + report.loss]
+    head = ["Gradient flow of " + summary(report), *reading(report), loss_of(report)]
     lines = [*(line for text in head for line in _wrapped(text)), ""]
     for sentence in _sentences(report):
         lines += _wrapped(sentence)
@@ -140,5 +146,5 @@ def as_rich(report: FlowReport) -> Any:
         for i, a in enumerate(report.advice, 1)
     ]
     heading = [text("\nAdvice", style="bold")] if advice else []
-    head = text("\n".join([summary(report), *reading(report), f"Loss {report.loss}\n"]))
+    head = text("\n".join([summary(report), *reading(report), f"{loss_of(report)}\n"]))
     return panel(group(head, *sentences, text(), grid, *heading, *advice), title="Gradient flow")

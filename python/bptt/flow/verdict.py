@@ -4,44 +4,56 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from ..nonfinite import NonFinite, described
 from .measure import CellFlow, Curve
 
-__all__ = ["KINDS", "course", "died", "judge", "number", "percent", "place"]
+__all__ = [
+    "KINDS",
+    "counted",
+    "course",
+    "judge",
+    "kind_of",
+    "number",
+    "percent",
+    "place",
+]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
 SHORTEST = 4  # norms by lag
 
 
-def number(value: float) -> str:
-    """Three digits, without needless zeros and with no exponent where it is short."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
+def number(value: float | None) -> str:
+    """Three digits, without needless zeros and with no exponent where it is short; "-" for none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def counted(n: float, thing: str) -> str:
+    """As "1 step" and "2.5 steps"."""
+    text = number(n)
+    return f"{text} {thing}{'s' * (text != '1')}"
 
 
 def percent(share: float) -> str:
     if not math.isfinite(share):
-        return "n/a"
+        return "-"
     return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{100 * share:.3g} %"
 
 
-def place(nonfinite: Any, cell: CellFlow) -> str:
+def place(nonfinite: NonFinite, cell: CellFlow) -> str:
     """Where the value is: all that is known of it."""
-    p = nonfinite
-    kind = "state" if p.gate in cell.curves else "gate"
-    return (
-        f"{cell.name}, step {p.step}, sequence {p.sequence}, {kind} {p.gate}, unit {p.unit} "
-        f"({p.phase})"
-    )
+    return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
 
 
-def judge(cell: CellFlow) -> tuple[str, str]:
-    """One of `KINDS`, and a sentence that begins with it."""
+def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
+    """One of `KINDS`, and a sentence that begins with it; the task needs so many inputs."""
     curve = cell.curve
     if cell.nonfinite is not None:
         return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
@@ -49,59 +61,107 @@ def judge(cell: CellFlow) -> tuple[str, str]:
         return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
-    if len(curve.norms) < SHORTEST:
-        steps = f"{curve.reach + 1} step{'s' * (curve.reach > 0)}"
+    kind = kind_of(curve, needs)
+    if kind == "too short":
+        skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
+        steps = f"{counted(curve.reach + 1, 'step')}{skip}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if died(curve):
+    if kind == "dead":
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
-        return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
-    if course(curve) == "exploding":
-        size = f"to {number(curve.growth)} times its size at lag 1"
-        return "exploding", f"exploding: {_speed(curve)}, {size}"
-    if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
-    kept = curve.norms[1:] / curve.norms[1]
-    return "healthy", (
-        f"healthy: over {curve.reach + 1} steps the gradient stays between "
-        f"{number(float(kept.min()))} and {number(float(kept.max()))} of its size at lag 1"
+        return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
+    if kind == "exploding":
+        size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
+        return kind, f"exploding: {_speed(curve)}, {size}"
+    if kind == "vanishing":
+        details = f"{_speed(curve)}{_underflow(cell)}{_share(cell)}"
+        return kind, f"vanishing: {details}; {_fault(curve, needs)}"
+    return kind, f"healthy: {_kept(curve)}{_beyond(curve, needs)}"
+
+
+def course(curve: Curve, needs: int | None = None) -> str:
+    """Exploding, vanishing or healthy: is the `level` kept within a factor of 100?
+
+    If the task `needs` so many inputs, over these.
+    """
+    if curve.growth > EXPLODED:
+        return "exploding"
+    faded = curve.horizon < curve.reach and not reaches(curve.horizon, needs)
+    return "vanishing" if faded else "healthy"
+
+
+def reaches(lag: float, needs: int | None) -> bool:
+    """Does the task need nothing further back? The first of n inputs has the lag n - 1."""
+    return needs is not None and lag >= needs - 1
+
+
+def _fault(curve: Curve, needs: int | None) -> str:
+    if needs is not None:
+        return f"the task needs {needs}"
+    return f"a fault if the task needs more than {number(math.floor(curve.horizon) + 1)} steps"
+
+
+def _kept(curve: Curve) -> str:
+    if curve.horizon < curve.reach:
+        return _speed(curve)
+    kept = curve.tops[1:] / curve.level
+    least, most = number(float(kept.min())), number(float(kept.max()))
+    return (
+        f"over {counted(curve.reach + 1, 'step')} the gradient stays between {least} and "
+        f"{most} of its size at lag {curve.lag}"
     )
 
 
-def course(curve: Curve) -> str:
-    """Exploding, vanishing or healthy: is the norm of lag 1 kept within a factor of 100?"""
-    if curve.growth > EXPLODED:
-        return "exploding"
-    return "vanishing" if curve.horizon < curve.reach else "healthy"
+def _beyond(curve: Curve, needs: int | None) -> str:
+    """What the need makes of it, where that is not plain."""
+    if needs is None:
+        return ""
+    if needs > curve.reach + 1:
+        return f"; the task needs {needs}, which takes a batch of longer sequences to see"
+    return f"; the task needs {needs}" if curve.horizon < curve.reach else ""
 
 
 def died(curve: Curve) -> bool:
     """Zero at once, which rounding does not explain."""
     if not curve.zero_from:
         return curve.zero_from == 0
-    return bool(curve.norms[curve.zero_from // curve.every - 1] > curve.safe)
+    end = curve.zero_from // curve.every
+    return bool(curve.norms[max(end - curve.period, 0) : end].max() > curve.safe)
+
+
+def kind_of(curve: Curve, needs: int | None = None) -> str:
+    """What a curve is, of `KINDS`, if the task `needs` so many inputs."""
+    if not np.isfinite(curve.norms).all():
+        return "non-finite"
+    if len(curve.tops) < SHORTEST:
+        return "too short"
+    if died(curve) and not reaches((curve.zero_from or 0) - 1, needs):
+        return "dead"
+    return course(curve, needs)
 
 
 def _speed(curve: Curve) -> str:
     """The slope where it explains what happens, else what happens."""
     if course(curve) == "exploding":
-        steps = float(np.argmax(curve.norms)) * curve.every
+        steps = float(curve.peak)
         happened = math.log10(curve.growth)
-        words = f"the gradient grows for {number(steps)} steps"
+        words = f"the gradient grows for {counted(steps, 'step')}"
     else:
         steps, happened = curve.horizon, -2.0
-        words = f"the gradient is down to 1 % after {number(steps)} steps"
+        words = f"the gradient is down to 1 % after {counted(steps, 'step')}"
     explained = steps * math.log10(curve.factor) if curve.factor > 0 else math.nan
     if not 0.5 < explained / happened < 2:
         return words
     moves = "grows" if happened > 0 else "loses"
-    return f"the gradient {moves} 10x every {number(curve.tenfold)} steps"
+    return f"the gradient {moves} 10x every {counted(curve.tenfold, 'step')}"
 
 
 def _before(cell: CellFlow, lag: float) -> str:
     """The steps that are more than `lag` steps before the end, in the array's own index."""
+    if not cell.at_end:
+        return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
-        return f"more than {number(math.floor(lag))} steps before the end of a sequence"
+        return f"more than {counted(math.floor(lag), 'step')} before the end of a sequence"
     if cell.reverse:
         return f"after t = {math.floor(lag)}"
     return f"before t = {len(cell.dh) - 1 - math.floor(lag)}"
@@ -111,9 +171,8 @@ def _share(cell: CellFlow) -> str:
     if math.isnan(cell.far):
         return ""
     horizon = cell.curve.horizon
-    steps = (
-        f"lags above {math.floor(horizon)}" if cell.ragged else f"steps {_before(cell, horizon)}"
-    )
+    by_lag = cell.ragged or not cell.at_end
+    steps = f"lags above {math.floor(horizon)}" if by_lag else f"steps {_before(cell, horizon)}"
     return f"; {steps} contribute {percent(cell.far)} of dL/dW_hh"
 
 

@@ -6,12 +6,13 @@ Whole batches in NumPy. The twins in `bptt.reference` take one sequence after th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._call import as_arrays, as_real, prepare
+from .._tape import check_marks, marks
 from ..dense import as_indices, check_shape
 from ..grads import Array, AttentionGrads
 
@@ -83,10 +84,11 @@ def _pool_grad(
     return a * (da - _sum(a * da)), a[:, :, None] * dc
 
 
-def _check_tape(where: str, tape: object, kind: type) -> None:
+def _check_tape(where: str, tape: Any, kind: type[DotTape] | type[AdditiveTape]) -> None:
     if not isinstance(tape, kind):
         has, name = type(tape).__name__, where.replace("backward", "forward")
         raise TypeError(f"{where}: tape is of type {has}, expected the third result of {name}")
+    check_marks(where, tape.marks, x=tape.x, weights=tape.weights)
 
 
 # --- dot product
@@ -100,6 +102,7 @@ class DotTape(NamedTuple):
     scale: float
     on: Array  # (T, B): is step t inside sequence b?
     weights: Array
+    marks: tuple[int, ...]  # of x and the weights
 
 
 def as_scale(where: str, scale: float | None, size: int) -> float:
@@ -126,9 +129,9 @@ def dot_attention_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, H)
-        T time steps of B sequences, such as the output of a recurrent layer; the tape refers to it.
+        T steps of B sequences, as of a recurrent layer; the tape refers to it (see `lstm_forward`).
     query : array_like, shape (B, H)
-        What to look for, such as the last state; the tape refers to it.
+        What to look for, such as the last state.
     scale : float, optional
         1 / sqrt(H) if omitted (Vaswani et al.), as in PyTorch; 1 for that of Luong et al.
     lengths : array_like of int, shape (B,), optional
@@ -179,10 +182,10 @@ def _dot(
 ) -> tuple[Array, Array, DotTape]:
     check_shape(where, "query", query, "(B, H)", x.shape[1:])
     scale = as_scale(where, scale, x.shape[2])
-    x, query = _zero_unless(on, x), _zero_unless(np.any(on, axis=0), query)
+    x, query = _zero_unless(on, x), _zero_unless(np.any(on, axis=0), query.copy())
     # The query is scaled, not the product, which could overflow.
     context, weights = _pool(x, np.einsum("tbh,bh->tb", x, scale * query), on)
-    return context, weights, DotTape(x, query, scale, on, weights)
+    return context, weights, DotTape(x, query, scale, on, weights, marks(x, weights))
 
 
 def dot_attention_backward(
@@ -210,7 +213,7 @@ def dot_attention_backward(
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's.
+        If a shape disagrees with the tape's, or x has changed since, as in `lstm_backward`.
     TypeError
         If tape is not one of `dot_attention_forward`, or an array does not hold real numbers.
 
@@ -231,7 +234,7 @@ def dot_attention_backward(
 
 
 class AdditiveTape(NamedTuple):
-    """What `additive_attention_backward` needs of one forward call; it has copies of the weights.
+    """What `additive_attention_backward` needs of one forward call; copies of all but x.
 
     Attributes
     ----------
@@ -248,6 +251,7 @@ class AdditiveTape(NamedTuple):
     on: Array  # (T, B): is step t inside sequence b?
     hidden: Array
     weights: Array
+    marks: tuple[int, ...]  # of x and the weights
 
 
 def additive_attention_forward(
@@ -267,12 +271,11 @@ def additive_attention_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, H)
-        T time steps of B sequences, such as the output of a recurrent layer; the tape refers to it.
+        T steps of B sequences, as of a recurrent layer; the tape refers to it (see `lstm_forward`).
     w_key : array_like, shape (A, H)
     w_score : array_like, shape (A,)
     query : array_like, shape (B, Q), optional
-        What to look for, such as the last state; the tape refers to it. Without it w_score is a
-        learnt query, the same for all sequences.
+        Such as the last state. Without it w_score is a learnt query, the same for all sequences.
     w_query : array_like, shape (A, Q), optional
         Given if and only if `query` is.
     b : array_like, shape (A,), optional
@@ -334,15 +337,15 @@ def _additive(
     hidden = x @ w_key.T
     if query is not None and w_query is not None:
         check_shape(where, "w_query", w_query, "(A, Q)", (A, query.shape[1]))
-        query, w_query = _zero_unless(np.any(on, axis=0), query), w_query.copy()
+        query, w_query = _zero_unless(np.any(on, axis=0), query.copy()), w_query.copy()
         hidden += query @ w_query.T
     if b is not None:
         check_shape(where, "b", b, "(A,)", (A,))
         hidden += b
     np.tanh(hidden, out=hidden)
     context, weights = _pool(x, hidden @ w_score, on)
-    tape = AdditiveTape(x, w_key, w_score, query, w_query, b is not None, on, hidden, weights)
-    return context, weights, tape
+    kept = (x, w_key, w_score, query, w_query, b is not None, on, hidden, weights)
+    return context, weights, AdditiveTape(*kept, marks(x, weights))
 
 
 def additive_attention_backward(
@@ -372,7 +375,7 @@ def additive_attention_backward(
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's.
+        If a shape disagrees with the tape's, or x has changed since, as in `lstm_backward`.
     TypeError
         If tape is not one of `additive_attention_forward`, or an array does not hold real numbers.
 

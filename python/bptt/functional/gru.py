@@ -170,7 +170,8 @@ def gru_backward(
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed.
+        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
+        changed since the forward call, where that is seen (see `lstm_forward`).
     TypeError
         If tape is not one of `gru_forward`, or an array is complex or holds objects.
 

@@ -63,7 +63,10 @@ def lstm_forward(
     ----------
     x : array_like, shape (T, B, I)
         T time steps of B sequences of I features. Where it is C-contiguous and of the dtype of the
-        computation, the tape refers to it: do not change it before the backward call.
+        computation, the tape refers to it: do not change it before the backward call, which refuses
+        an `x` or `y` that it finds changed. Of up to 1 KiB it sees every change. Of more it looks
+        at 64 bytes in each of 16 equal parts: it sees whatever changes all of an eighth of the
+        array in one piece, and can miss a change of single values, or of few of many zeros.
     w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H)
         Weights of the input and of the previous state; gate order i, f, g, o (PyTorch's).
     b_ih, b_hh : array_like, shape (4*H,), optional
@@ -133,10 +136,12 @@ def lstm_forward(
     state : tuple (h, c) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `lstm_backward`. It keeps what it needs of the weights. Its gates and states after every
-        step, (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``,
-        ``.o`` after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the
-        others are copies. ``tape.arguments`` is a dict of what this call was given.
+        For `lstm_backward`. It has copies of all that it needs but `x` and `y`; with `resets`, a
+        dilation or lengths that differ, of these too. Its gates and states after every step,
+        (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``, ``.o``
+        after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the others
+        are copies. ``tape.arguments`` is a dict of what this call was given, arrays as they are
+        now.
 
     Raises
     ------
@@ -215,7 +220,8 @@ def lstm_backward(
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed.
+        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
+        changed since the forward call, where that is seen (see `lstm_forward`).
     TypeError
         If tape is not one of `lstm_forward`, or an array is complex or holds objects.
 

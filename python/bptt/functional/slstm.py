@@ -70,6 +70,7 @@ def slstm_forward(
     With i, f, z, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh and a stabiliser m:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
     c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t.
+    Where n_{t-1} = 0, as in the state of zeros, m_t = i whatever m_{t-1} is: so do the authors.
 
     Parameters
     ----------
@@ -105,8 +106,8 @@ def slstm_forward(
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
         For `slstm_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
-        ``tape.i`` and ``.f`` (i' and f'), ``.z``, ``.o``,
-        ``.h``, ``.c``, ``.n``, ``.m``.
+        ``tape.i`` and ``.f`` (i' and f', the latter as 1 where it is more, which it can be where
+        n_{t-1} = 0), ``.z``, ``.o``, ``.h``, ``.c``, ``.n``, ``.m``.
 
     Raises
     ------
@@ -183,7 +184,8 @@ def slstm_backward(
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed.
+        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
+        changed since the forward call, where that is seen (see `lstm_forward`).
     TypeError
         If tape is not one of `slstm_forward`, or an array is complex or holds objects.
 

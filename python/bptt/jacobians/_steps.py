@@ -34,8 +34,8 @@ class Steps:
         # a tape's names end with those of its states, h last
         self.after: list[Array] = [getattr(tape, n) for n in ("h", *tape.names[-states:-1])]
         self.sizes = [a.shape[2] for a in self.after]
-        lengths = self.given["lengths"]
-        self.lengths: Array = np.full(self.B, self.T) if lengths is None else np.array(lengths)
+        lengths = tape.lengths
+        self.lengths: Array = np.full(self.B, self.T) if lengths is None else lengths
         self.active = np.arange(self.T)[:, None] < self.lengths
         self.before = [self._before(q) for q in range(states)]
 
@@ -110,6 +110,13 @@ class Steps:
         parts = self.split(flat)
         final = parts if len(parts) > 1 else flat
         return backward(self.cell, tape, None, final, None, threads=self.given["threads"])
+
+    def check(self) -> None:
+        """Refuse a tape of a call one of whose arguments has changed since."""
+        t, b = np.nonzero(self.active)
+        most = self.rows(1)
+        for at in range(0, len(t), most):
+            self._run(t[at : at + most], b[at : at + most], 1)
 
     def split(self, state: Array) -> tuple[Array, ...]:
         """The last axis as the parts of the state."""

@@ -41,7 +41,7 @@ def pool(
 ) -> tuple[Array, Array, AttentionTape]:
     """context = sum_t a_t x_t with a = softmax(e), for each sequence."""
     T, B, H = x.shape
-    lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
+    lengths = np.full(B, T) if lengths is None else np.array(lengths)
     dtype = np.result_type(*(a for a in arguments.values() if isinstance(a, np.ndarray)))
     context, weights = np.zeros((B, H), dtype), np.zeros((T, B), dtype)
     for b, n in enumerate(lengths):
@@ -49,7 +49,7 @@ def pool(
             X = x[:n, b]
             weights[:n, b] = softmax(scores(b, X))
             context[b] = weights[:n, b] @ X
-    return context, weights, AttentionTape(arguments, lengths, weights)
+    return context, weights, AttentionTape(arguments, lengths, weights.copy())
 
 
 def pool_grad(

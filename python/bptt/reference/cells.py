@@ -116,8 +116,13 @@ class Normal(NamedTuple):
 
 
 def normalised(a: Array) -> Normal:
-    """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased."""
-    centred = a - a.mean(-1, keepdims=True)
+    """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased.
+
+    The mean is taken of the distances from the first number: one of numbers that are large and
+    nearly equal would be rounded by more than they differ.
+    """
+    distance = a - a[..., :1]
+    centred = distance - distance.mean(-1, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
     return Normal(centred / deviation, deviation)
 
@@ -157,7 +162,7 @@ def gru_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     z = activated(o.gate_activation, x[1] + h[1], o.preact_clip)
     h_n = r.value * h[2] if o.reset_after else h[2]
     n = activated(o.activation, x[2] + h_n, o.preact_clip)
-    new = n.value + z.value * (s[0] - n.value)
+    new = (1 - z.value) * n.value + z.value * s[0]
     return (new,), {"r": r, "z": z, "n": n, "h_n": h[2]}
 
 

@@ -31,6 +31,7 @@ class Tape(NamedTuple):
     queues: list[Queues]  # before each processed step, and the final ones
     saved: list[Saved]  # per processed step, by name
     y: Array
+    reverse: bool
 
 
 # --- queues
@@ -68,26 +69,40 @@ def is_reset(net: Network, t: int, on: Array) -> Array:
 # --- zoneout (Krueger et al., 2017) and skip
 
 
-def zones(net: Network, t: int) -> list[Any]:
+def zones(net: Network, t: int, old: States) -> list[Any]:
     """How much each state keeps of itself; None is nothing."""
     z = net.o.zoneout
     pair = z if isinstance(z, tuple) else (z, None)
     at = [None if zone is None else pair[zone] for zone in net.cell.zones]
-    return [z if z is None or np.ndim(z) == 0 else z[t] for z in at]
+    at = [z if z is None or np.ndim(z) == 0 else z[t] for z in at]
+    if "m" in net.cell.names and at[3] is not None:
+        n = old[2].real
+        at[3] = np.where(n == 0, 0, at[3]).astype(n.dtype)  # a scale of nothing does not stay
+    return at
+
+
+def times(z: Any, a: Array) -> Array:
+    """z a, and 0 where z is 0, even if a is not finite."""
+    return np.asarray(z * np.where(z == 0, 0, a))
+
+
+def keeps(z: Any) -> bool:
+    """Does anything stay?"""
+    return z is not None and (np.ndim(z) > 0 or z != 0)
 
 
 def old_part(z: Any, a: Array) -> Any:
-    return 0 if z is None else z * a
+    return 0 if z is None else times(z, a)
 
 
 def new_part(z: Any, a: Array) -> Array:
-    return a if z is None else (1 - z) * a
+    return a if z is None else times(1 - z, a)
 
 
 def mixed(net: Network, new: States, queues: Queues, t: int) -> States:
     """The states as the next step will find them, of those that the cell made."""
     old = before(net, queues)
-    h, *rest = (new_part(z, b) + old_part(z, a) for z, a, b in zip(zones(net, t), old, new))
+    h, *rest = (new_part(z, b) + old_part(z, a) for z, a, b in zip(zones(net, t, old), old, new))
     return (h + queues[0][-net.o.skip] if net.o.skip else h, *rest)
 
 
@@ -140,7 +155,7 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y)
+    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y.copy(), reverse)
 
 
 # --- backward
@@ -168,13 +183,14 @@ def retreat(
     older = [np.concatenate([np.zeros_like(d[:1]), d[:-1]]) for d in dqueues]
     if o.skip:
         older[0][-o.skip] += ds[0]
-    z = zones(net, t)
+    old = before(net, queues)
+    z = zones(net, t, old)
     made = [new_part(keep, d) for keep, d in zip(z, ds)]
-    passed, grads = step_grad(
-        net, tape.x[t], before(net, queues), tape.saved[n], made, on, step_clip
-    )
+    passed, grads = step_grad(net, tape.x[t], old, tape.saved[n], made, on, step_clip)
     passed = [p + old_part(keep, d) for keep, d, p in zip(z, ds, passed)]
     grads["seen"]["dh"] = ds[0]
+    if len(ds) > 1 and keeps(z[1]):  # h is made of c before it is mixed
+        grads["seen"]["dc"] = ds[1]
     for k, target in zip(range(len(passed)), ("h", "c")):
         whole, passed[k] = passed[k], clip_step(passed[k], clip_of(step_clip, target))
         grads["seen"]["clipped"] = grads["seen"]["clipped"] | changed(whole, passed[k])
@@ -213,4 +229,5 @@ def backward(
     all_grads = Grads(x=dx, state=newest(net, dqueues), **named)
     if not trace:
         return all_grads
-    return all_grads._replace(trace=trace_of(cell, tape, seen, all_grads, trace == "full"))
+    shown = trace_of(cell, tape, seen, all_grads, trace == "full", cut)
+    return all_grads._replace(trace=shown)

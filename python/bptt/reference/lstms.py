@@ -95,39 +95,55 @@ def log_sigmoid(a: Array) -> Array:
     return np.asarray(np.where(a.real < 0, a, 0) - np.log1p(small))
 
 
+def times_exp(v: Any, a: Array) -> Array:
+    """v e^a, wherever it is representable: e^a alone need not be."""
+    most = np.log(np.finfo(a.dtype).max) - 1
+    half = np.where(np.abs(a.real) < 2 * most, a, np.clip(a.real, -2 * most, 2 * most)) / 2
+    with np.errstate(over="ignore"):  # infinite where it is not representable
+        return np.asarray(v * np.exp(half) * np.exp(half))
+
+
+def shown(I: Array, F: Array) -> Saved:
+    """Gates i and f of an sLSTM, of their exponents."""
+    return {"i": times_exp(1, I), "f": times_exp(1, np.where(F.real > 0, 0, F))}
+
+
 def slstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     """Beck et al. (2024), xLSTM, with their stabiliser m; gates i f z o, states h c n m.
 
     m' = max(log sig(f) + m, i),   I = exp(i - m'),   F = exp(log sig(f) + m - m'),
     c' = F c + I tanh(z),   n' = F n + I,   h' = sig(o) c' / n'.
+
+    Where n = 0, as in the state of zeros, there is nothing that m could scale: m' = i there, as in
+    their code. F alone may be too large for a number then; it is shown as 1 at most.
     """
     i, a_f, a_z, a_o = (p + q for p, q in zip(x, h))
     z, o_gate = activated("tanh", a_z), activated("sigmoid", a_o)
     _, c, n, m = s
     kept = log_sigmoid(a_f) + m
-    forget = kept.real >= i.real
+    forget = (kept.real >= i.real) & (n.real != 0)
     m = np.where(forget, kept, i)
-    I, F = np.exp(i - m), np.exp(kept - m)
-    c, n = F * c + I * z.value, F * n + I
+    I, F = i - m, kept - m  # the exponents of these
+    c, n = times_exp(c, F) + times_exp(z.value, I), times_exp(n, F) + times_exp(1, I)
     out = c / n
-    saved = {"i": I, "f": F, "z": z, "o": o_gate, "out": out, "n": n}
-    saved |= {"forget": forget, "slope_f": sigmoid(-a_f)}
+    saved = {"I": I, "F": F, "z": z, "o": o_gate, "out": out, "n": n}
+    saved |= {"forget": forget, "slope_f": sigmoid(-a_f), **shown(I, F)}
     return (o_gate.value * out, c, n, m), saved
 
 
 def slstm_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
-    I, F, z, o_gate, out, n = (k[name] for name in ("i", "f", "z", "o", "out", "n"))
+    I, F, z, o_gate, out, n = (k[name] for name in ("I", "F", "z", "o", "out", "n"))
     dout = ds[0] * o_gate.value / n  # n may be tiny: never its square
     dc, dn = ds[1] + dout, ds[2] - dout * out
     do = ds[0] * out * o_gate.slope
-    dz = dc * I * z.slope
-    di = (dc * z.value + dn) * I
-    dkept = (dc * s[1] + dn * s[2]) * F
+    dz = times_exp(dc, I) * z.slope
+    di = times_exp(dc * z.value + dn, I)
+    dkept = times_exp(dc * s[1] + dn * s[2], F)
     dm = ds[3] - di - dkept  # m' stands in both exponents
     di = di + np.where(k["forget"], 0, dm)
     dkept = dkept + np.where(k["forget"], dm, 0)
     d = [di, dkept * k["slope_f"], dz, do]
-    return d, d, (np.zeros_like(dc), dc * F, dn * F, dkept), {"c": dc}
+    return d, d, (np.zeros_like(dc), times_exp(dc, F), times_exp(dn, F), dkept), {"c": dc}
 
 
 def lstm1997_step(x: Gates, h: Gates, s: States, o: Options) -> Step:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grads import Array, Grads
+from ..paths import Paths
 from ..trace import FullTrace, Source, Trace, activations, count_outside
 
 if TYPE_CHECKING:
@@ -40,40 +41,64 @@ def norms_of(full: FullTrace, clipped: Array) -> Array:
     return np.stack([*norms, clipped, place], -1)
 
 
-def trace_of(cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: bool) -> Trace:
+def paths_of(cell: str, tape: Tape, cut: int | None) -> Paths:
+    o = tape.net.o
+    z = o.zoneout[0] if isinstance(o.zoneout, tuple) else o.zoneout
+    kept = z is not None and (np.ndim(z) > 0 or z > 0)
+    return Paths(
+        len(tape.times), tape.active.sum(0), tape.reverse, o.dilation, o.skip,
+        None if o.resets is None else np.asarray(o.resets, bool), cut or 0,
+        cell != "lstm1997" or kept,
+    )  # fmt: skip
+
+
+def trace_of(
+    cell: str, tape: Tape, seen: list[Seen], grads: Grads, keep_full: bool, cut: int | None
+) -> Trace:
     """`seen` in the order of processing, the last first."""
     net, steps = tape.net, dict(zip(tape.times[::-1], seen))
-    T, H = len(steps), net.units
+    (T, B), H, G = tape.active.shape, net.units, net.gates
 
-    def over_time(name: str) -> Array:
-        on = tape.active[:, :, None]
-        return np.where(on, np.stack([steps[t][name] for t in range(T)]), 0)
+    def over_time(name: str, width: int) -> Array:
+        whole = np.zeros((T, B, width), tape.y.dtype)
+        for t, step in steps.items():
+            whole[t] = np.where(tape.active[t][:, None], step[name], 0)
+        return whole
 
     names = activations(cell, **net.o._asdict())
-    gates = np.split(over_time("gates"), net.gates, -1) if T else []
     apart = net.cell.apart is not None and net.o.reset_after
     full = FullTrace(
-        dh=over_time("dh"),
-        dc=over_time("dc") if len(net.sizes) > 1 else None,
-        gates=dict(zip(names, gates)),
+        dh=over_time("dh", net.sizes[0]),
+        dc=over_time("dc", H) if len(net.sizes) > 1 else None,
+        gates=dict(zip(names, np.split(over_time("gates", G * H), G, -1))),
         x=tape.x,
-        operand=over_time("operand"),
-        inner=over_time("inner") if not net.o.reset_after else None,
-        apart=over_time("gates_h")[:, :, -H:] if apart else None,
+        operand=over_time("operand", net.w_blocks.shape[1]),
+        inner=over_time("inner", H) if not net.o.reset_after else None,
+        apart=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
     )
-    saved = dict(zip(tape.times, tape.saved))
 
-    def value(name: str) -> Array:
-        if name == "h":
-            return tape.y
-        kept = [saved[t][name] for t in range(T)]
-        return np.stack([getattr(k, "value", k) for k in kept])
+    def outside(bounds: dict[str, Any]) -> dict[str, Array]:
+        counts = {name: np.zeros((T, B), np.uint32) for name in bounds}
+        for t, saved in zip(tape.times, tape.saved):
+            for name, b in bounds.items():
+                counts[name][t] = count_outside(activation_of(cell, saved, name)[None], b)
+        return counts
 
     source = Source(
-        cell, names, (net.sizes[0], H), len(net.sizes), tape.active.sum(0),
-        tape.times[0] > 0 if T else False, net.o.layer_norm is None and net.o.heads == 1,
-        lambda bounds: {name: count_outside(value(name), b) for name, b in bounds.items()},
+        cell, names, (net.sizes[0], H), len(net.sizes), paths_of(cell, tape, cut),
+        net.o.layer_norm is None and net.o.heads == 1, outside,
     )  # fmt: skip
-    clipped = np.stack([steps[t]["clipped"] for t in range(T)]) & tape.active
+    clipped = np.zeros((T, B), bool)
+    for t, step in steps.items():
+        clipped[t] = step["clipped"] & tape.active[t]
     norms = norms_of(full, clipped)
-    return Trace(lambda: source, norms, full if keep_full else None, (grads.w_ih, grads.w_hh))
+    weights = (grads.w_ih.copy(), grads.w_hh.copy())
+    return Trace(lambda: source, norms, full if keep_full else None, weights)
+
+
+def activation_of(cell: str, saved: dict[str, Any], gate: str) -> Array:
+    """What a gate's activation put out, (B, H), of the saved values of a step."""
+    if cell == "slstm" and gate == "f":
+        return np.asarray(1 - saved["slope_f"])  # before it is stabilised
+    kept = saved["y" if cell == "rnn" else gate]
+    return np.asarray(getattr(kept, "value", kept))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import functional
 from .._convert import as_count
+from .._layer_options import by_parameter
 from .._sequences import join_state
 from .._tape import RecurrentTape
 from ..dense import Seed
@@ -20,7 +22,7 @@ from .omega import Penalty
 
 __all__ = ["flossing"]
 
-WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr")
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr", "layer_norm")
 
 
 def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
@@ -50,7 +52,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     -------
     Penalty
         Without ``dy`` and ``dstate``: it does not depend on the loss. Sequences of length 0 do not
-        count.
+        count; without any other, all is 0.
 
     Raises
     ------
@@ -112,9 +114,14 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     value = float(np.sum(exponents**2) / sequences)
 
     A = _of_products(J, Q, R, 2 * exponents / lengths / sequences, steps.active)
-    params, dx, dstate = _of_steps(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3))
-    names = {name: argument for argument, name in layer._names[0].items()}
-    grads = {name: params[names[name]].astype(layer.dtype) for name in layer.parameters}
+    params = {name: np.zeros(p.shape) for name, p in layer.parameters.items()}
+
+    def add(of_steps: Grads) -> None:
+        for name, part in by_parameter(of_steps, layer._names[0]).items():
+            params[name] += part
+
+    dx, dstate = _of_steps(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
+    grads = {name: total.astype(layer.dtype) for name, total in params.items()}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
     return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
@@ -137,12 +144,14 @@ def _single_cell(where: str, tape: Any) -> Any:
 
 
 def _through_time(start: Array, J: Array, inside: Array) -> tuple[Array, Array]:
-    """Q_0, Q_1, ... and R_1, R_2, ... of directions that go through all Jacobians."""
+    """Q_0, Q_1, ... and R_1, R_2, ... of directions that go through all Jacobians; in the padding
+    they stay as they are."""
     (T, B), n = inside.shape, start.shape[1]
     Q, R = np.empty((T + 1, B, *start.shape)), np.empty((T, B, n, n))
     Q[0] = start
     for t in range(T):
-        Q[t + 1], R[t] = _positive_qr(np.where(inside[t, :, None, None], J[t] @ Q[t], Q[t]))
+        on, (q, r) = inside[t, :, None, None], _positive_qr(J[t] @ Q[t])
+        Q[t + 1], R[t] = np.where(on, q, Q[t]), np.where(on, r, np.eye(n))
     return Q, R
 
 
@@ -174,10 +183,11 @@ def _qr_backward(q: Array, r: Array, to_q: Array, to_log: Array) -> Array:
 # --- through the Jacobians
 
 
-def _of_steps(steps: Steps, q: Array, a: Array) -> tuple[dict[str, Array], Array, Array]:
-    """Gradient of the sum of a J_t q, for rows a and q, (T, B, n, S), of all steps: of the weights
-    by argument, of x, of the initial state."""
-    params: dict[str, Array] = {}
+def _of_steps(
+    steps: Steps, q: Array, a: Array, add: Callable[[Grads], None]
+) -> tuple[Array, Array]:
+    """Gradient of the sum of a J_t q, for rows a and q, (T, B, n, S), of all steps: of x and of the
+    initial state; those of the weights go to ``add``."""
     n, S = q.shape[2:]
     dx = np.zeros(steps.given["x"].shape)
     direct = np.zeros((steps.T, steps.B, S))  # by the state before each step
@@ -188,22 +198,16 @@ def _of_steps(steps: Steps, q: Array, a: Array) -> tuple[dict[str, Array], Array
         forward, primals, options = _rows(steps, *part, n)
         along = {"state": _state(steps, q[part])}
         _, grads = hvp(forward, primals, along, None, _state(steps, a[part]), **options)
-        _add(params, grads)
+        add(grads)
         dx[part] = grads.x.reshape(len(part[0]), n, -1).sum(axis=1)
         direct[part] = _joined(grads.state).reshape(-1, n, S).sum(axis=1)
     d = np.zeros((steps.B, S))
     for step, rows in steps.back(steps.last()):
         grads = steps.backward(np.full(len(rows), step), rows, d[rows][:, None])
-        _add(params, grads)
+        add(grads)
         dx[step, rows] += grads.x[0]
         d[rows] = direct[step, rows] + _joined(grads.state)
-    return params, dx, d
-
-
-def _add(params: dict[str, Array], grads: Grads) -> None:
-    for name in WEIGHTS:
-        if getattr(grads, name) is not None:
-            params[name] = params.get(name, 0) + getattr(grads, name)
+    return dx, d
 
 
 def _rows(steps: Steps, t: Array, b: Array, n: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:

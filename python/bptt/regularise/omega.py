@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .._sequences import without_padding
 from .._tape import RecurrentTape
 from ..grads import Array, State
+from ..jacobians._steps import Steps
 from ..layers import RNN
 
 __all__ = ["Penalty", "omega"]
@@ -80,7 +81,8 @@ def omega(
     Raises
     ------
     ValueError
-        If the layer is another than a plain RNN, or a shape disagrees with its results.
+        If the layer is another than a plain RNN, a shape disagrees with its results, or a parameter
+        or `x` has changed since.
     TypeError
         If `tape` is not that of a layer.
 
@@ -113,6 +115,7 @@ def omega(
     ...     g += 4 * penalty.params[name]
     """
     layer = _plain_rnn("omega", tape)
+    Steps("omega", tape.cells[0]).check()
     # The tangents of the exact gradient add up over the steps; else nothing does.
     dtype = layer.dtype if immediate else np.float64
     w = layer.parameters["weight_hh_l0"].astype(dtype)

@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: MIT
+"""Arrays that change between the forward and the backward call: gradients as before, or an error.
+
+A tape owns what is small, and refers to x and y. Of these it looks at a sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bptt
+import toolchain
+from bptt import _core, functional, reference
+from bptt.regularise import omega
+from cases import CELLS, OPTIONS, problem
+from embedded import MISMATCH, OK, Prepared
+
+T, B, I, H = 9, 4, 5, 6
+WAYS = ("forward", "backward")
+GATES = {"rnn": 1, "lstm": 4, "gru": 3, "mgu": 2, "slstm": 4, "lstm1997": 3}
+REFERS = "has changed since the forward call, expected it as it was: the tape refers to it"
+
+
+def arguments(cell: str, dtype: str = "float64", seed: int = 0, **more: Any) -> dict[str, Any]:
+    rng, G = np.random.default_rng(seed), GATES[cell]
+    U = 3 * H if cell == "lstm1997" else H
+    shapes = {
+        "x": (T, B, I), "w_ih": (G * H, I), "w_hh": (G * H, U), "b_ih": (G * H,), "b_hh": (G * H,)
+    }  # fmt: skip
+    given = {name: (0.5 * rng.standard_normal(s)).astype(dtype) for name, s in shapes.items()}
+    return given | more
+
+
+def run(cell: str, given: dict[str, Any]) -> tuple[Any, Callable[..., Any]]:
+    """y, and the backward call."""
+    y, _, tape = getattr(functional, f"{cell}_forward")(**given)
+    dy = np.cos(np.arange(y.size)).reshape(y.shape)
+    return y, lambda **how: getattr(functional, f"{cell}_backward")(tape, dy, **how)
+
+
+def flat(tree: Any) -> list[Any]:
+    if isinstance(tree, (tuple, list)):
+        return [leaf for branch in tree for leaf in flat(branch)]
+    return [] if tree is None else [tree]
+
+
+def same(got: Any, want: Any) -> None:
+    got, want = flat(got), flat(want)
+    assert len(got) == len(want) > 0
+    for a, b in zip(got, want):
+        assert np.array_equal(a, b, equal_nan=True)
+
+
+def spoil(value: Any) -> None:
+    for array in flat(value):
+        if isinstance(array, np.ndarray):
+            array[...] = array.max() + 1 if array.dtype.kind == "i" else ~array if (
+                array.dtype == bool
+            ) else np.nan  # fmt: skip
+
+
+def refused(call: Callable[[], Any], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        call()
+
+
+# --- x and y, to which a tape refers
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "other values": lambda x: np.random.default_rng(9).standard_normal(x.shape),
+    "other signs": lambda x: -x,
+    "a little more": lambda x: x * 1.0001,
+    "zeros": np.zeros_like,
+    "not a number": lambda x: x * np.nan,
+    "the last step": lambda x: np.concatenate([x[:-1], x[-1:] + 1]),
+    "the first value": lambda x: x + (np.arange(x.size).reshape(x.shape) == 0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", GATES)
+def test_another_x_is_refused(cell: str, dtype: str, change: str) -> None:
+    for how in ({}, {"checkpoint": "sqrt"}, {"reverse": True}):
+        given = arguments(cell, dtype, **how)
+        x = given["x"]
+        y, back = run(cell, given)
+        before, want = x.copy(), back()
+        x[...] = CHANGES[change](x)
+        refused(back, f"{cell}_backward: x {REFERS}")
+        refused(lambda back=back: back(trace="full"), f"{cell}_backward: x {REFERS}")
+        x[...] = before
+        same(back(), want)
+        y.flags.writeable = True
+        kept = y.copy()
+        y[...] = CHANGES[change](y)
+        refused(back, f"{cell}_backward: y {REFERS}")
+        y[...] = kept
+        same(back(), want)
+
+
+def test_what_is_not_a_number_is_not_a_change() -> None:
+    given = arguments("gru")
+    given["x"][2] = np.nan
+    y, back = run("gru", given)
+    assert np.isnan(y).any()
+    same(back(), back())
+
+
+@pytest.mark.parametrize("size", [1024, 1032, 5000, 100_000])
+def test_an_eighth_in_one_piece_is_seen_wherever_it_lies(size: int) -> None:
+    a = np.random.default_rng(size).standard_normal(size // 8)
+    before = _core.fingerprint(a)
+    piece = -(-len(a) // 8) + 8
+    for start in range(0, len(a) - piece + 1, max(1, len(a) // 200)):
+        part = a[start : start + piece]
+        part *= -1
+        assert _core.fingerprint(a) != before
+        part *= -1
+    assert _core.fingerprint(a) == before
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 31, 33, 100, 1024])
+def test_of_a_small_array_every_bit_is_seen(size: int) -> None:
+    a = np.random.default_rng(size).integers(0, 256, size).astype(np.uint8)
+    seen = {_core.fingerprint(a)}
+    for i in range(size):
+        for bit in range(8):
+            a[i] ^= 1 << bit
+            seen.add(_core.fingerprint(a))
+            a[i] ^= 1 << bit
+    assert len(seen) == 1 + 8 * size
+
+
+def test_what_comes_in_pairs_does_not_cancel() -> None:
+    for dtype in ("float32", "float64"):
+        a = np.ones((512, 7), dtype)
+        marks = {_core.fingerprint(b) for b in (a, -a, 0 * a, 2 * a, a[:256], a[:64], -a[:64])}
+        assert len(marks) == 7
+
+
+def test_places_meet_every_sequence_and_unit_in_time() -> None:
+    """Of an array whose sizes are powers of two, any one input; of any four sequences most."""
+    for shape in ((1024, 16, 8), (256, 64, 16)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        before, missed = _core.fingerprint(x), 0
+        for b in range(0, shape[1], 4):
+            x[:, b : b + 4] *= -1
+            missed += _core.fingerprint(x) == before
+            x[:, b : b + 4] *= -1
+        assert missed <= shape[1] // 4 // 2
+        for i in range(shape[2]):
+            x[:, :, i] *= -1
+            assert _core.fingerprint(x) != before
+            x[:, :, i] *= -1
+
+
+def test_only_arrays_as_they_lie() -> None:
+    for wrong in (np.zeros((3, 4)).T, [1.0], None):
+        with pytest.raises(TypeError, match="fingerprint: expected a C-contiguous array"):
+            _core.fingerprint(wrong)
+
+
+# --- all else, of which a tape has its own
+
+
+def own(cell: str) -> dict[str, dict[str, Any]]:
+    """Arguments, and with each what it needs besides."""
+    rng = np.random.default_rng(3)
+    h, more = rng.standard_normal((B, H)), rng.standard_normal((3, B, H))
+    states = {"rnn": h, "gru": h, "mgu": h, "lstm": (h, more[0]), "slstm": (h, *abs(more))}
+    zone = [(rng.random((T, B, H)) < 0.5).astype(float) for _ in range(2)]
+    resets = rng.random((T, B)) < 0.3
+    lengths = np.array([9, 3, 0, 7])
+    named: dict[str, dict[str, Any]] = {
+        "state": {"state": states.get(cell, (h, *more))},
+        "zoneout": {"zoneout": zone[0]},
+        "resets": {"resets": resets},
+        "lengths": {"lengths": lengths},
+        "all lengths": {"lengths": np.full(B, T)},
+        "lengths and resets": {"lengths": lengths.copy(), "resets": resets.copy()},
+        "dilation": {"dilation": 2, "zoneout": zone[0].copy()},
+    }
+    if cell not in ("rnn", "gru", "mgu"):
+        named["two zoneouts"] = {"zoneout": (zone[0].copy(), zone[1])}
+    if cell != "lstm1997":
+        G = GATES[cell]
+        mask = 2.0 * (rng.random((B, H)) < 0.5)
+        gains = [rng.random(G * H) for _ in range(2)]
+        if cell == "lstm":
+            gains += [rng.random(H) for _ in range(2)]
+        named |= {
+            "h_mask": {"h_mask": mask}, "layer_norm": {"layer_norm": tuple(gains)},
+            "masks and lengths": {"h_mask": mask.copy(), "lengths": lengths.copy()},
+        }  # fmt: skip
+    if cell == "lstm":
+        named |= {
+            "peepholes": {"peepholes": rng.standard_normal((3, H))},
+            "w_hr": {"w_hr": rng.standard_normal((2, H)), "w_hh": rng.standard_normal((4 * H, 2))},
+        }
+    return named
+
+
+@pytest.mark.parametrize("checkpoint", [None, "sqrt"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", GATES)
+def test_a_tape_has_its_own(isa: str, cell: str, dtype: str, checkpoint: str | None) -> None:
+    for name, more in own(cell).items():
+        given = arguments(cell, dtype, checkpoint=checkpoint)
+        for key, value in more.items():
+            cast = [
+                a if np.ndim(a) == 0 or np.asarray(a).dtype.kind in "bi" else a.astype(dtype)
+                for a in (value if isinstance(value, tuple) else (value,))
+            ]
+            given[key] = tuple(cast) if isinstance(value, tuple) else cast[0]
+        if checkpoint:  # long enough for several segments
+            given["x"] = np.tile(given["x"], (60, 1, 1))
+            for key in ("zoneout", "resets"):
+                if key in given and not isinstance(given[key], tuple):
+                    given[key] = np.tile(given[key], (60, *[1] * (given[key].ndim - 1)))
+            given |= {"zoneout": 0.5} if name == "two zoneouts" else {}
+            if name == "all lengths":
+                given["lengths"] *= 60
+        _, back = run(cell, given)
+        want = back()
+        spoil([value for key, value in given.items() if key != "x"])
+        same(back(), want)
+
+
+@pytest.mark.parametrize("option", ["lengths", "resets", "dilation"])
+def test_rows_in_another_order_are_copies(option: str) -> None:
+    """So x and y may change, and the trace shows x as it was."""
+    given = arguments("lstm", **own("lstm")[option])
+    x = given["x"]
+    want_x = np.where((np.arange(T)[:, None] < given.get("lengths", T))[..., None], x, 0)
+    y, back = run("lstm", given)
+    want = back(trace="full")
+    y.flags.writeable = True
+    spoil([x, y, given.get("lengths"), given.get("resets")])
+    got = back(trace="full")
+    same(got[:6], want[:6])
+    same(got.trace.norms, want.trace.norms)
+    assert np.array_equal(got.trace.full.x, want_x)
+    assert np.array_equal(got.trace.valid, want.trace.valid)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_trace_keeps_what_it_is_asked_for_later(ragged: bool) -> None:
+    """Its shares are computed when they are asked for, when the gradients may have been clipped."""
+    given = arguments("gru", lengths=np.array([9, 3, 0, 7]) if ragged else np.full(B, T))
+    _, back = run("gru", given)
+    want = back(trace="full").trace
+    grads = back(trace="full")
+    for array in (grads.w_ih, grads.w_hh, given["x"], given["lengths"]):
+        array[...] = 3
+    for name in ("w_ih", "w_hh"):
+        got = getattr(grads.trace.shares, name)
+        same(got, getattr(want.shares, name))
+    assert np.array_equal(grads.trace.valid, want.valid)
+    same(grads.trace.saturated["z"], want.saturated["z"])
+
+
+def test_a_trace_of_the_reference_as_well() -> None:
+    given = arguments("gru")
+    y, _, tape = reference.gru_forward(**given)
+    grads = reference.gru_backward(tape, np.ones_like(y), trace="full")
+    want = reference.gru_backward(tape, np.ones_like(y), trace="full").trace
+    want_shares, want_saturated = want.shares.w_hh, want.saturated["z"]
+    for array in (grads.w_ih, grads.w_hh, given["x"], y):
+        array[...] = 3
+    same(grads.trace.shares.w_hh, want_shares)
+    same(grads.trace.saturated["z"], want_saturated)
+
+
+# --- layers
+
+
+def test_layers_refuse_another_x() -> None:
+    lstm = bptt.LSTM(I, H, 2, dropout=0.3, zoneout=0.2, recurrent_dropout=0.4, seed=0)
+    x = np.random.default_rng(0).standard_normal((T, B, I)).astype(np.float32)
+    y, _, tape = lstm.forward(x)
+    want = lstm.backward(tape, np.ones_like(y))
+    for mask in flat([tape.masks, tape.zoneout, tape.h_masks]):
+        with pytest.raises(ValueError, match="read-only"):
+            mask[...] = 0
+    for p in lstm.parameters.values():
+        p += 1
+    same(list(lstm.backward(tape, np.ones_like(y)).params.values()), list(want.params.values()))
+    x *= 2
+    refused(lambda: lstm.backward(tape, np.ones_like(y)), f"lstm_backward: x {REFERS}")
+
+
+def test_a_layer_has_its_own_lengths() -> None:
+    """With residual connections and a trace they are read again."""
+    gru = bptt.GRU(H, H, 2, residual=True, bidirectional=False, seed=0)
+    x = np.random.default_rng(0).standard_normal((T, B, H)).astype(np.float32)
+    lengths = np.array([9, 3, 0, 7])
+    y, _, tape = gru.forward(x, lengths=lengths)
+    dy = np.ones_like(y)
+    want = gru.backward(tape, dy, trace=True)
+    lengths[...] = 1
+    got = gru.backward(tape, dy, trace=True)
+    same(got.x, want.x)
+    same(got.trace.cells[1].valid, want.trace.cells[1].valid)
+    assert np.array_equal(tape.lengths, [9, 3, 0, 7])
+
+
+@pytest.mark.parametrize("shape", [(I,), (3, I), (400, I)])
+@pytest.mark.parametrize("activation", ["identity", "tanh"])
+def test_linear(activation: str, shape: tuple[int, ...]) -> None:
+    layer = bptt.Linear(I, H, activation=activation, seed=0)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    y, tape = layer.forward(x)
+    dy = np.ones_like(y)
+    want = layer.backward(tape, dy)
+    layer.parameters["weight"] += 1
+    got = layer.backward(tape, dy)
+    same([*got.params.values(), got.x], [*want.params.values(), want.x])
+    x += 1
+    refused(lambda: layer.backward(tape, dy), f"Linear: x {REFERS}")
+    x -= 1
+    if activation == "tanh":
+        y, tape = layer.forward(x)
+        y.flags.writeable = True
+        y += 1
+        refused(lambda: layer.backward(tape, dy), f"Linear: y {REFERS}")
+
+
+def test_linear_has_its_own_of_an_x_that_lies_otherwise() -> None:
+    layer, wide = bptt.Linear(I, H, seed=0), np.ones((4, 2 * I), np.float32)
+    y, tape = layer.forward(wide[:, ::2])
+    wide[...] = 9
+    same(layer.backward(tape, np.ones_like(y)).params["weight"], np.full((H, I), 4.0))
+
+
+def test_embedding_has_its_own_ids() -> None:
+    layer = bptt.Embedding(7, 3, seed=0)
+    ids = np.array([[1, 5], [1, 0]])
+    y, tape = layer.forward(ids)
+    want = layer.backward(tape, np.ones_like(y)).params["weight"]
+    ids[...] = 6
+    same(layer.backward(tape, np.ones_like(y)).params["weight"], want)
+    assert want[:, 0].tolist() == [1, 2, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+@pytest.mark.parametrize("module", [functional, reference])
+def test_attention(module: Any, kind: str, ragged: bool) -> None:
+    rng = np.random.default_rng(0)
+    forward, backward = (getattr(module, f"{kind}_attention_{way}") for way in WAYS)
+    given = {"x": rng.standard_normal((T, B, H)), "query": rng.standard_normal((B, H))}
+    if kind == "additive":
+        given |= {"w_key": rng.standard_normal((3, H)), "w_score": rng.standard_normal(3)}
+        given |= {"w_query": rng.standard_normal((3, H)), "b": rng.standard_normal(3)}
+    lengths = np.array([9, 3, 0, 7]) if ragged else np.full(B, T)
+    context, _, tape = forward(**given, lengths=lengths)
+    want = backward(tape, np.ones_like(context))
+    spoil([value for name, value in given.items() if name != "x"])
+    lengths[...] = 1
+    same(backward(tape, np.ones_like(context)), want)
+    given["x"] += 1
+    if ragged or module is reference:  # has a copy
+        same(backward(tape, np.ones_like(context)), want)
+    else:
+        where = f"{kind}_attention_backward"
+        refused(lambda: backward(tape, np.ones_like(context)), f"{where}: x {REFERS}")
+
+
+@pytest.mark.parametrize("module", [functional, reference])
+def test_weights_of_attention(module: Any) -> None:
+    x, query = np.random.default_rng(0).standard_normal((2, T, B, H))
+    context, weights, tape = module.dot_attention_forward(x, query[0])
+    want = module.dot_attention_backward(tape, np.ones_like(context))
+    weights.flags.writeable = True
+    weights += 1
+    back = lambda: module.dot_attention_backward(tape, np.ones_like(context))  # noqa: E731
+    if module is reference:
+        same(back(), want)
+    else:
+        refused(back, f"dot_attention_backward: weights {REFERS}")
+
+
+# --- what runs when the caller likes, and what runs again
+
+
+@pytest.mark.parametrize("name", ["lengths", "resets"])
+def test_chunks_have_their_own(name: str) -> None:
+    gru = bptt.GRU(I, H, seed=0)
+    x = np.random.default_rng(0).standard_normal((20, B, I)).astype(np.float32)
+    arrays = {"lengths": np.array([20, 3, 0, 11]), "resets": np.arange(80).reshape(20, B) % 7 == 3}
+
+    def chunks(array: Any, between: Callable[[], Any]) -> list[Any]:
+        grads = []
+        for chunk in bptt.tbptt(gru, x, 4, 8, **{name: array}):
+            grads.append(chunk.backward(np.ones_like(chunk.y)).params["weight_hh_l0"])
+            between()
+        return grads
+
+    array = arrays[name].copy()
+    want = chunks(arrays[name], lambda: None)
+    same(chunks(array, lambda: spoil(array)), want)
+
+
+def test_chunks_refuse_another_x() -> None:
+    gru = bptt.GRU(I, H, seed=0)
+    x = np.random.default_rng(0).standard_normal((20, B, I)).astype(np.float32)
+    chunks = bptt.tbptt(gru, x, 4, 8)
+    next(chunks)
+    x[:4] += 1
+    chunk = next(chunks)
+    refused(lambda: chunk.backward(np.ones_like(chunk.y)), f"gru_backward: x {REFERS}")
+
+
+@pytest.mark.parametrize("name", ["lengths", "resets", "h_mask", "zoneout"])
+def test_jacobians_see_arguments_as_they_were(name: str) -> None:
+    given = arguments("lstm", **own("lstm")[name])
+    _, _, tape = bptt.lstm_forward(**given)
+    want = bptt.step_jacobians(tape)
+    spoil(given[name])
+    same(bptt.step_jacobians(tape), want)
+    assert bptt.find_nonfinite(tape) is None
+
+
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "bias_hh_l0"])
+def test_omega_refuses_parameters_that_have_changed(name: str) -> None:
+    rnn = bptt.RNN(I, H, seed=0)
+    y, _, tape = rnn.forward(np.ones((T, B, I)))
+    omega(tape, np.ones_like(y))
+    rnn.parameters[name] += 0.01
+    refused(
+        lambda: omega(tape, np.ones_like(y)),
+        "omega: a step gives another state than the tape has: an argument of rnn_forward has "
+        "changed since, expected as it was",
+    )
+
+
+# --- in C
+
+
+@pytest.mark.parametrize("cell", [CELLS[0], *CELLS[-2:]], ids=lambda c: c.name)
+def test_in_c(cell: Any) -> None:
+    p = Prepared(toolchain.shared_library(), problem(cell, (4, 3, 5, 7), OPTIONS[0]))
+    for name, array in (("x", p.call.x), ("y", p.call.y)):
+        before = array.copy()
+        array += 1
+        p.refused("backward", MISMATCH, rf"{name} has changed since bptt_forward\(\), expected it")
+        array[...] = before
+        assert p("backward") == OK
+    moved = p.call.x.copy()  # at another place, with the same values
+    p.x = moved.ctypes.data
+    assert p("backward") == OK

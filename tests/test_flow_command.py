@@ -306,6 +306,7 @@ def test_a_table_that_is_none(files, text, words, capsys):
 
 
 def test_safetensors(files):
+    pytest.importorskip("safetensors")
     bptt.save(files / "model.safetensors", LAYERS["lstm"]().parameters)
     done = flow(files / "model.safetensors", "--data", files / "x.npy")
     assert done.returncode == 0

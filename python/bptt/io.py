@@ -165,7 +165,15 @@ def _utf8(label: str, text: str) -> int:
 
 def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     library = safetensors_for(sum(array.nbytes for array in arrays.values()))
-    file.write(library.numpy.save(arrays, metadata or None))
+    content = library.numpy.save(arrays)
+    if metadata:  # the package would write it in another order in each process
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = {METADATA: metadata} | json.loads(content[8:start])
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        file.write(len(text).to_bytes(8, "little") + text + content[start:])
+    else:
+        file.write(content)
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count, as_path, as_scalar
-from .._files import Path, write_file
+from .._convert import as_array, as_count, as_scalar
+from .._files import Path, check_target, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array, shown
 from ..recurrent import Recurrent
@@ -126,10 +126,11 @@ class FlowReport:
         from .html import PAGE, page
 
         where = "FlowReport.to_html"
-        target = None if path is None else as_path(where, path)
+        if path is not None:  # before the pictures are drawn
+            check_target(where, path, PAGE)
         text = page(self)
-        if target is not None:
-            write_file(where, target, text.encode(), PAGE)
+        if path is not None:
+            write_file(where, path, text.encode(), PAGE)
         return text
 
 

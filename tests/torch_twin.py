@@ -157,7 +157,7 @@ class Twin:
             if self.step == self.lstm1997:
                 zones[2:] = [0.0, 0.0]
             if self.step == self.slstm:
-                zones[3] = torch.where(s[2] == 0, 0.0, torch.as_tensor(zones[3]))
+                zones[3] = torch.where(s[2] == 0, 0.0, torch.as_tensor(zones[3], dtype=s[2].dtype))
             new = [mixed(z, q, a) for z, q, a in zip(zones, s, new)]
             k = o.get("skip", 0)
             if k and k <= len(history):

@@ -131,6 +131,8 @@ class Curve:
     def zero_from(self) -> int | None:
         """The first lag from which on it is exactly 0, for a `period` at least."""
         nonzero = np.flatnonzero(self.norms)
+        if len(nonzero):  # at lag 0 there is none of a c that zoneout mixes when h is made
+            nonzero = np.union1d(nonzero, 0)
         before = np.concatenate([[-1], nonzero])
         zeros = np.diff(before, append=len(self.norms)) - 1
         gaps = np.flatnonzero(zeros >= self.period)

@@ -123,7 +123,8 @@ def call(
     def state() -> Any:
         parts = [normal(*depth, B, size) for size in sizes]
         if case.cell == "slstm":
-            parts[2] = np.abs(parts[2]) + 0.5  # n is a sum of positive numbers
+            parts[2] = np.abs(parts[2]) + 0.5  # n is a sum of positive numbers,
+            parts[2][..., 0] = 0  # or of none
         return state_of(parts)
 
     columns = H // o.get("heads", 1) if len(row.operand) == 1 else 3 * H

@@ -246,7 +246,7 @@ ERRORS = [
     (
         lambda: clip_grad_norm({}, 1, nonfinite="ignore"),
         ValueError,
-        "clip_grad_norm: nonfinite is 'ignore', expected 'raise', 'skip' or 'zero'",
+        "clip_grad_norm: nonfinite is 'ignore', expected one of ('raise', 'skip', 'zero')",
     ),
     (
         lambda: clip_grad_norm({"w": [1.0]}, 1),

@@ -138,7 +138,7 @@ def test_repr():
 
 
 ERRORS = [
-    (lambda: Linear(3, 0), ValueError, "Linear: out_features is 0, expected a positive integer"),
+    (lambda: Linear(3, 0), ValueError, "Linear: out_features is 0, expected 1 or more"),
     (
         lambda: Linear(3, 2, activation="swish"),
         ValueError,

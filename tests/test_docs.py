@@ -30,6 +30,36 @@ def test_code_on_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
 
 
+def test_the_first_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends far below its baseline, which it prints, in about twenty lines."""
+    found = re.search(
+        r"^```python\n(.*?)^```", PAGES[0].read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert found
+    block = found[1]
+    names: dict[str, float] = {}
+    exec(block, names)
+    assert names["loss"] < names["baseline"] / 10
+    assert f"{names['baseline']:.4f}" in capsys.readouterr().out
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+CODE = [
+    *re.findall(
+        r"^```python\n(.*?)^```", "".join(p.read_text("utf-8") for p in PAGES), re.S | re.M
+    ),
+    *(path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")),
+    *(path.read_text("utf-8") for path in (ROOT / "python" / "bptt" / "demo").rglob("*.py")),
+]
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_no_example_reads_padding(code: str) -> None:
+    """Of sequences of different lengths, or in two directions, the last answer is in the state."""
+    if "lengths" in code or "bidirectional" in code:
+        assert not re.search(r"\b(y|out|output|outputs)\[(:, )?-1", code)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
     text = page.read_text("utf-8")

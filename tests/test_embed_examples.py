@@ -84,7 +84,6 @@ def test_an_amplifier_is_learned_and_played(build: Build, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("cell", [bptt.RNN, bptt.LSTM, bptt.GRU])
 def test_sqlite_predicts(build: Build, tmp_path: Path, cell: type[bptt.RNN]) -> None:
-    pytest.importorskip("safetensors")
     needs("sqlite3")
     if subprocess.run(
         ["gcc", "-E", "-include", "sqlite3ext.h", "-xc", "/dev/null"], capture_output=True

@@ -162,16 +162,16 @@ def test_modules_of_torch(tmp_path):
 
 W = np.ones((2, 2), np.float32)
 ERRORS = [
-    ({"w": W * np.inf}, {}, ValueError, "w is inf at (0, 0), expected finite numbers"),
-    ({"w": np.array([1, np.nan])}, {}, ValueError, "w is nan at (1,), expected finite numbers"),
-    ({"w": W.astype(int)}, {}, TypeError, "w has dtype int64, expected float32 or float64"),
-    ({"w": W[:0]}, {}, ValueError, "w has shape (0, 2), expected no size of 0"),
+    ({"w": W * np.inf}, {}, ValueError, "model['w'] is inf at (0, 0), expected finite numbers"),
+    ({"w": np.array([1, np.nan])}, {}, ValueError, "model['w'] is nan at (1,), expected finite"),
+    ({"w": W.astype(int)}, {}, TypeError, "model['w'] has dtype int64, expected float32"),
+    ({"w": W[:0]}, {}, ValueError, "model['w'] has shape (0, 2), expected no size of 0"),
     ({}, {}, ValueError, "model has no arrays, expected one or more"),
     (W, {}, TypeError, "model is of type ndarray, expected a layer, a dict of arrays or"),
-    ({"a.b": W, "a_b": W}, {}, ValueError, "'a_b' and 'a.b' both become model_a_b, expected names"),
-    ({"A": W, "a": W}, {}, ValueError, "'a' and 'A' both become MODEL_A_DIM0, expected names"),
+    ({"a.b": W, "a_b": W}, {}, ValueError, "model has 'a_b' and 'a.b', which both become"),
+    ({"A": W, "a": W}, {}, ValueError, "model has 'a' and 'A', which both become"),
     ({"const": W}, {"name": "M"}, None, ""),
-    ({"CONST": W}, {"name": "M"}, ValueError, "'CONST' and 'CONST' both become M_CONST"),
+    ({"CONST": W}, {"name": "M"}, ValueError, "model has 'CONST' and 'CONST', which both"),
     ({"w": W}, {"name": "2nd"}, ValueError, "name is '2nd', expected a C identifier, as 'amp'"),
     ({"w": W}, {"name": "a__b"}, ValueError, "name is 'a__b', expected a C identifier"),
     ({"w": W}, {"name": ""}, ValueError, "name is '', expected a C identifier"),
@@ -179,7 +179,7 @@ ERRORS = [
         {"weight_ih_l0": W, "weight_hh_l0": W},
         {"cell": "cfc"},
         ValueError,
-        "cell is 'cfc', expected one of rnn, lstm",
+        "cell is 'cfc', expected one of ('rnn', 'lstm'",
     ),
     ({"weight_ih_l0": W}, {}, ValueError, "model has no matrix weight_hh_l0, expected one"),
 ]

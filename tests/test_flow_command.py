@@ -73,7 +73,7 @@ def test_one_layer_among_others():
     parts = {"encoder": LAYERS["gru"](), "decoder": LAYERS["rnn"](), "out": bptt.Linear(6, 2)}
     both = bptt.optim.join(**{k: layer.parameters for k, layer in parts.items()})
     assert repr(layer_of(both, "encoder")) == repr(parts["encoder"])
-    with pytest.raises(ValueError, match="name is missing, expected one of 'encoder', 'decoder'"):
+    with pytest.raises(ValueError, match=r"name is missing, expected one of .'enc"):
         layer_of(both)
     with pytest.raises(ValueError, match="name is 'out', expected one of"):
         layer_of(both, "out")
@@ -100,8 +100,8 @@ def test_torch_layers_and_state_dicts():
 @pytest.mark.parametrize(
     ("arrays", "how", "error", "words"),
     [
-        ({}, {}, ValueError, "model has the names none"),
-        ({"w": np.eye(2)}, {}, ValueError, "model has the names w, expected weight_ih_l0"),
+        ({}, {}, ValueError, "model has the names []"),
+        ({"w": np.eye(2)}, {}, ValueError, "model has the names ['w'], expected weight_ih_l0"),
         ({"weight_hh_l0": np.eye(2)}, {}, ValueError, "no matrix weight_ih_l0"),
         (
             {"weight_hh_l0": np.ones((7, 3)), "weight_ih_l0": np.ones((7, 2))},
@@ -120,7 +120,7 @@ def test_torch_layers_and_state_dicts():
             {"weight_hh_l0": np.eye(3), "weight_ih_l0": np.eye(3)},
             {"cell": "rrn"},
             ValueError,
-            "cell is 'rrn', expected one of rnn, lstm",
+            "cell is 'rrn', expected one of ('rnn', 'lstm'",
         ),
         (
             {"weight_hh_l0": np.eye(3), "weight_ih_l0": np.eye(3)},
@@ -214,10 +214,15 @@ def test_a_gradient_of_another_shape_is_shown_as_given():
 
 def test_layers_and_streams_hint_at_embeddings():
     layer = bptt.GRU(4, 3)
-    for call in (lambda: layer(IDS), lambda: layer.forward(IDS), lambda: layer.stream(32).step(IDS[0]),
-                 lambda: layer.stream(32).process(IDS)):  # fmt: skip
+    stream = layer.stream(32)
+    for call, x in (
+        (layer, IDS),
+        (layer.forward, IDS),
+        (stream.step, IDS[0]),
+        (stream.process, IDS),
+    ):
         with pytest.raises(ValueError, match=re.escape(HINT)):
-            call()
+            call(x)
     with pytest.raises(ValueError, match=r"= \(T, B, 4\)$"):
         layer(IDS.astype(float))
 
@@ -301,7 +306,6 @@ def test_a_table_that_is_none(files, text, words, capsys):
 
 
 def test_safetensors(files):
-    pytest.importorskip("safetensors")
     bptt.save(files / "model.safetensors", LAYERS["lstm"]().parameters)
     done = flow(files / "model.safetensors", "--data", files / "x.npy")
     assert done.returncode == 0

@@ -12,7 +12,7 @@ import pytest
 
 import bptt
 from bptt import init, reference
-from bptt.flow.measure import curve
+from bptt.flow.curves import curve
 
 T, B, SIZE, HIDDEN = 17, 4, 3, 6
 RNG = np.random.default_rng(0)

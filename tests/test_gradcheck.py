@@ -96,7 +96,7 @@ ERRORS = [
     (
         lambda: gradcheck(square, lambda t, d: {"x": 2 * t * d}, {"x": np.ones(2, "f4")}),
         TypeError,
-        "gradcheck: x has dtype float32, expected float64",
+        "gradcheck: inputs['x'] has dtype float32, expected float64",
     ),
     (
         lambda: gradcheck(lambda x: x, lambda t, d: {"x": d}, {"x": np.ones(2)}),

@@ -137,9 +137,9 @@ def test_repr():
 
 
 ERRORS = [
-    (lambda: RNN(0, 3), ValueError, "RNN: input_size is 0, expected a positive integer"),
-    (lambda: LSTM(2, 2.5), ValueError, "LSTM: hidden_size is 2.5, expected a positive integer"),
-    (lambda: GRU(2, 3, num_layers=0), ValueError, "GRU: num_layers is 0, expected a positive"),
+    (lambda: RNN(0, 3), ValueError, "RNN: input_size is 0, expected 1 or more"),
+    (lambda: LSTM(2, 2.5), TypeError, "LSTM: hidden_size is 2.5, expected a whole number"),
+    (lambda: GRU(2, 3, num_layers=0), ValueError, "GRU: num_layers is 0, expected 1.."),
     (lambda: GRU(2, 3, 2, dropout=1.5), ValueError, "GRU: dropout is 1.5, expected a probability"),
     (lambda: GRU(2, 3, 2, dropout=np.nan), ValueError, "GRU: dropout is nan, expected a prob"),
     (

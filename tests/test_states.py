@@ -131,7 +131,7 @@ def test_names_that_are_missing_or_unknown(kind: str) -> None:
         with pytest.raises(ValueError, match="expected"):
             made.load_state_dict({k: v for k, v in state.items() if k != name})
     for more in ({"epoch": 1}, {"after.after.steps": 1}, {3: 1}):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises((ValueError, TypeError), match="expected"):
             made.load_state_dict({**state, **more})
     with pytest.raises(TypeError, match="expected a dict of arrays"):
         made.load_state_dict([*state.items()])

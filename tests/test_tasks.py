@@ -137,14 +137,14 @@ def test_seed(name):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: tasks.three_digits(2), ValueError, "three_digits: T has value 2, expected"),
-        (lambda: tasks.adding(1, 4), ValueError, "adding: T has value 1, expected at least 2"),
-        (lambda: tasks.adding(9, 0), ValueError, "adding: batch has value 0, expected at least 1"),
-        (lambda: tasks.adding(9.0, 1), TypeError, "adding: T has type float, expected int"),
-        (lambda: tasks.copy_memory(0, 1), ValueError, "copy_memory: T has value 0, expected"),
-        (lambda: tasks.temporal_order(9, 1), ValueError, "T has value 9, expected at least 10"),
-        (lambda: tasks.embedded_reber(0), ValueError, "embedded_reber: batch has value 0"),
-        (lambda: tasks.temporal_order(10, True), TypeError, "batch has type bool, expected int"),
+        (lambda: tasks.three_digits(2), ValueError, "three_digits: T is 2, expected"),
+        (lambda: tasks.adding(1, 4), ValueError, "adding: T is 1, expected 2.."),
+        (lambda: tasks.adding(9, 0), ValueError, "adding: batch is 0, expected 1.."),
+        (lambda: tasks.adding(9.0, 1), TypeError, "adding: T is 9.0, expected a whole number"),
+        (lambda: tasks.copy_memory(0, 1), ValueError, "copy_memory: T is 0, expected"),
+        (lambda: tasks.temporal_order(9, 1), ValueError, "T is 9, expected 10.."),
+        (lambda: tasks.embedded_reber(0), ValueError, "embedded_reber: batch is 0"),
+        (lambda: tasks.temporal_order(10, True), TypeError, "batch is True, expected a whole"),
     ],
 )  # fmt: skip
 def test_errors(call, error, message):

@@ -46,7 +46,8 @@ enum {
   BPTT_INVALID_ARGUMENT = 1, /* a value is out of its range, a pointer is null or misaligned */
   BPTT_TOO_LARGE = 2,        /* the sizes cannot be addressed */
   BPTT_WRONG_SIZE = 3,       /* of a struct: of a newer version, or not set */
-  BPTT_MISMATCH = 4,   /* a tape or packed weights of other sizes or another instruction set */
+  BPTT_MISMATCH = 4,   /* a tape or packed weights of other sizes or another instruction set, or a
+                          tape of another x or y */
   BPTT_UNSUPPORTED = 5 /* by this CPU */
 };
 
@@ -175,8 +176,10 @@ typedef struct bptt_step_clip {
   double bound; /* > 0 */
 } bptt_step_clip;
 
-/* x, y: as in the forward call, with the same desc (threads may differ). clip: null for none. tape:
- * as the forward call left it; it is not changed. workspace: sizes.backward_workspace bytes. */
+/* x, y: as in the forward call, with the same desc (threads may differ). BPTT_MISMATCH where they
+ * are seen to have changed: with lengths that differ they are not looked at, else all of up to 1
+ * KiB each, and of more 64 bytes in each of 16 equal parts. clip: null for none. tape: as the
+ * forward call left it; it is not changed. workspace: sizes.backward_workspace bytes. */
 bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
                           const bptt_cotangents* cotangents, const bptt_step_clip* clip,
                           const bptt_gradients* gradients, const void* tape, void* workspace);
@@ -189,11 +192,12 @@ bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const 
                       void* c, void* workspace);
 
 /* What follows is plain arithmetic over arrays of a dtype; in float the same bits as the optimisers
- * of the Python package. */
+ * of the Python package. BPTT_TOO_LARGE where so many numbers cannot be addressed. */
 
 /* Scales all gradients by one factor so that their common Euclidean norm is at most max_norm > 0.
  * gradients: `count` pointers to arrays of sizes[i] numbers. norm: that before the call, or null.
- * BPTT_INVALID_ARGUMENT, and nothing changed, if the norm is not finite. */
+ * BPTT_INVALID_ARGUMENT, and no gradient changed, if the norm is not finite: of numbers that are
+ * not, or of finite ones so large. */
 bptt_status bptt_clip_grad_norm(bptt_dtype dtype, size_t count, void* const* gradients,
                                 const size_t* sizes, double max_norm, double* norm);
 

@@ -168,7 +168,8 @@ class Layer {
       for (T& w : *array) w = uniform(generator);
   }
 
-  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward().
+  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward(), which
+  // refuses another one (see bptt_backward() in bptt.h).
   void forward(Span<const T> x, const Shape& shape, Pass<T>& pass, Span<const T> h_0 = {},
                Span<const T> c_0 = {}) const {
     bptt_desc d = desc(shape);

@@ -112,8 +112,9 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const C
   check_buffer(spec.caller, "tape", tape, kept.bytes);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
   if (const char* name = e.changed(kept, x, y))
-    refuse(spec.caller, std::string(name) + " has changed since the forward call, expected it as "
-                                            "it was: the tape refers to it");
+    refuse(spec.caller, std::string(name) +
+                            " has changed since the forward call, expected it as "
+                            "it was: the tape refers to it");
   const StepClip clip{static_cast<StepClip::Kind>(spec.clip.kind),
                       static_cast<StepClip::Target>(spec.clip.target), spec.clip.bound};
   const std::vector<Index> left = spec.cut ? impl_->steps_left() : std::vector<Index>();

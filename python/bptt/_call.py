@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._convert import as_count as as_count
-from ._convert import as_integers
+from ._convert import as_flag, as_integers, as_name
 from ._convert import as_real as as_real
 from ._convert import prepare as prepare
 from ._dual import Dual, as_duals
-from ._options import as_flag, as_options
-from .grads import Array, Grads, State
+from ._options import as_options
+from .grads import Array, Grads, State, shown
 from .paths import Paths
 from .trace import GATES, Bounds, FullTrace, Source, Trace, activations, count_outside
 
@@ -81,13 +81,13 @@ def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
     known = isinstance(kind, str) and isinstance(target, str)
     if not known or kind not in ("value", "norm") or target not in ("h", "c", "gates"):
         raise ValueError(
-            f"{caller}: step_clip is {value!r}, expected ('value', bound) or ('norm', bound), "
+            f"{caller}: step_clip is {shown(value)}, expected ('value', bound) or ('norm', bound), "
             "and 'h', 'c' or 'gates' as a third item or none"
         )
     if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{caller}: step_clip has bound {bound!r}, expected a number")
+        raise TypeError(f"{caller}: step_clip has bound {shown(bound)}, expected a number")
     if not 0 < bound <= np.inf:
-        raise ValueError(f"{caller}: step_clip has bound {bound}, expected more than 0")
+        raise ValueError(f"{caller}: step_clip has bound {shown(bound)}, expected more than 0")
     return (str(kind), float(min(bound, sys.float_info.max)), str(target))
 
 
@@ -97,7 +97,7 @@ def as_trace(caller: str, value: bool | str | None) -> int:
         return int(bool(value))
     if isinstance(value, str) and value == "full":
         return 2
-    raise ValueError(f"{caller}: trace is {value!r}, expected True, False or 'full'")
+    raise ValueError(f"{caller}: trace is {shown(value)}, expected True, False or 'full'")
 
 
 def trace_of(
@@ -165,7 +165,7 @@ COMPUTE = (None, "bf16", "bf16_if_available")
 def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     """Are the products to be taken in bfloat16?"""
     if not isinstance(value, (str, type(None))) or value not in COMPUTE:
-        raise ValueError(f"{caller}: compute is {value!r}, expected one of {COMPUTE}")
+        raise ValueError(f"{caller}: compute is {shown(value)}, expected one of {COMPUTE}")
     if value == "bf16" and dtype != np.float32:
         raise ValueError(f"{caller}: compute is 'bf16' with {dtype} arrays, expected float32")
     if value == "bf16" and not _core.has_bf16():
@@ -220,10 +220,9 @@ def forward(
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
     dtype = arrays[0].dtype
     initial = as_states(caller, "state", state, cell, dtype)
-    if not isinstance(activation, str):
-        raise TypeError(f"{caller}: activation is {activation!r}, expected its name")
+    activation = as_name(caller, "activation", activation)
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
-        raise ValueError(f"{caller}: checkpoint is {checkpoint!r}, expected None or 'sqrt'")
+        raise ValueError(f"{caller}: checkpoint is {shown(checkpoint)}, expected None or 'sqrt'")
     if max_bytes is not None and checkpoint is not None:
         raise ValueError(f"{caller}: checkpoint and max_bytes are both given, expected one of them")
     if max_bytes is not None:
@@ -256,7 +255,7 @@ def backward(
     """Gradients of any cell of the core."""
     caller, states = f"{cell}_backward", _states(cell)
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
-        has = "None" if tape is None else repr(tape)
+        has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
     kind, bound, target = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
@@ -269,5 +268,5 @@ def backward(
         results = as_duals(results)
     x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
     state = initial if states > 1 else initial[0]
-    shown = trace_of(tape, traced, (w_ih, w_hh), steps) if level else None
-    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, shown)
+    seen = trace_of(tape, traced, (w_ih, w_hh), steps) if level else None
+    return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, seen)

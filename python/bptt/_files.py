@@ -10,12 +10,12 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from ._convert import as_path
 from ._words import printable
 
 __all__ = [
     "Own",
     "Path",
-    "as_path",
     "check_target",
     "mark",
     "naming",
@@ -43,16 +43,6 @@ def mark(what: str, start: bytes, *words: bytes) -> Own:
         return ends.startswith(start) and all(word in ends for word in words)
 
     return Own(what, shows)
-
-
-def as_path(where: str, path: Path) -> str:
-    """The path as text; a number would be an open file, and read or written to its end."""
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"{where}: path is of type {type(path).__name__}, expected a path")
-    name = os.fsdecode(path)
-    if not name or "\0" in name:
-        raise ValueError(f"{where}: path is {name!r}, expected the name of a file")
-    return name
 
 
 def open_file(where: str, path: Path) -> BinaryIO:
@@ -83,7 +73,7 @@ def check_target(
 
     `force` is the option of a command, which stands above the last of this; functions have none.
     """
-    name = as_path(where, path)
+    name = as_path(where, path, label)
     folder = os.path.dirname(name) or "."
     shown = f"{where}: {label} has {name!r}"
     if not os.path.isdir(folder):

@@ -6,10 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ._convert import as_count
-from ._options import as_number
+from ._convert import as_count, as_probability
 from .grads import Array, Grads
 
 
@@ -71,35 +68,6 @@ def start_layer_norm(parameters: dict[str, Array], names: list[dict[str, str]]) 
     for of_one in names:
         for argument in LAYER_NORM.keys() & of_one:
             parameters[of_one[argument]][:] = LAYER_NORM[argument]
-
-
-def as_switch(where: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{where}: {name} is {value!r}, expected True or False")
-    return bool(value)
-
-
-def as_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{where}: {name} is {value!r}, expected one of {choices}")
-    return str(value)
-
-
-def as_bound(where: str, name: str, value: Any, most: float = np.inf) -> float | None:
-    """More than 0, or None."""
-    if value is None:
-        return None
-    number = as_number(where, name, value)
-    if not 0 < number <= most:
-        limits = "more than 0" if most == np.inf else f"more than 0 and at most {most:g}"
-        raise ValueError(f"{where}: {name} is {value!r}, expected {limits}")
-    return number
-
-
-def as_probability(where: str, name: str, value: Any) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{where}: {name} is {value!r}, expected a probability 0..1")
-    return float(value)
 
 
 def as_zoneout(where: str, value: Any, states: int) -> float | tuple[float, float]:

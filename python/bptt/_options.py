@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._convert import as_array, as_count, as_real, own, prepare
+from ._convert import (
+    as_array,
+    as_count,
+    as_flag,
+    as_name,
+    as_number,
+    as_real,
+    own,
+    prepare,
+)
 from .grads import Array
 
 Convert = Callable[[Array, DTypeLike], Array]
@@ -25,27 +34,22 @@ COMMON: dict[str, Any] = {
 }
 
 
-def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any]:
+# Defaults as objects: arguments are compared by identity first, as an argument of a wrong kind may
+# be equal to its default, as True is, or have no truth, as an array of comparisons.
+ONE, ZERO, OWN, SIGMOID, TANH = 1, 0, "own", "sigmoid", "tanh"
+NEVER_NONE = {"dilation", "skip", "heads", "reset_after"}
+NEVER_NONE |= {"forget_gate", "gate_activation", "output_activation"}
+
+
+def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> dict[str, Any] | None:
     """Those of the values, in the order of the defaults, that are others."""
-    return {name: v for (name, d), v in zip(defaults.items(), values) if v is not d}
 
+    def same(value: Any, default: Any) -> bool:
+        plain = isinstance(value, (str, int, np.integer)) and isinstance(default, (str, int))
+        flag = isinstance(value, bool) or isinstance(default, bool)
+        return value is default or bool(plain and not flag and value == default)
 
-def as_number(caller: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected a number")
-    return float(value)
-
-
-def as_name(caller: str, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected its name")
-    return value
-
-
-def as_flag(caller: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{caller}: {name} is {value!r}, expected True or False")
-    return bool(value)
+    return {n: v for (n, d), v in zip(defaults.items(), values) if not same(v, d)} or None
 
 
 def as_resets(caller: str, value: Any, convert: Convert) -> Any:
@@ -67,7 +71,7 @@ def as_zoneout(
     parts = value if pair else (value,)
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):
-        if np.ndim(part):
+        if isinstance(part, (list, tuple, np.ndarray)):
             core[f"zoneout_of_{state}"] = convert(as_real(caller, "zoneout", part), dtype)
         elif part is not None:
             core[f"zoneout_{state}"] = as_number(caller, "zoneout", part)
@@ -109,7 +113,7 @@ def as_options(
     convert = own if keep else prepare
     core: dict[str, Any] = {}
     for name, value in options.items():
-        if value is None:
+        if value is None and name not in NEVER_NONE:
             continue
         if name == "zoneout":
             core |= as_zoneout(caller, value, states, dtype, convert)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._call import as_real, as_states, state_names
 from ._dual import dual, parts
-from .grads import State
+from .grads import State, shown
 
 
 def checked(caller: str, label: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def checked(caller: str, label: str, given: Any, known: Sequence[str]) -> dict[s
     for name in given:
         if name not in known:
             raise ValueError(
-                f"{caller}: {label} has {name!r}, expected names among {', '.join(known)}"
+                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(known)}"
             )
     return {name: value for name, value in given.items() if value is not None}
 

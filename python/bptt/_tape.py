@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core
-from .grads import Array
+from .grads import Array, shown
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -74,7 +74,7 @@ class RecurrentTape(NamedTuple):
         if name not in known:
             where, names = type(self.layer).__name__, ", ".join(known)
             raise AttributeError(
-                f"the tape of {where} has no {name!r}, expected one of: {names}, "
+                f"the tape of {where} has no {shown(name)}, expected one of: {names}, "
                 f"{', '.join(self._fields)}"
             )
         parts = [getattr(cell, name) for cell in self.cells]

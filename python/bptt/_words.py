@@ -20,7 +20,7 @@ def brief(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def some(names: Collection[str], most: int = 4) -> str:
+def some(names: Collection[str], none: str = "none", most: int = 4) -> str:
     """The first names, and how many more there are."""
-    shown = ", ".join(brief(name) for name in islice(names, most)) or "none"
+    shown = ", ".join(brief(name) for name in islice(names, most)) or none
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

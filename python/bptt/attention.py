@@ -11,6 +11,8 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ._convert import as_choice, as_generator
+from ._guesses import answering
 from .dense import Layer, Seed, as_float, check_shape
 from .functional.attention import (
     AdditiveTape,
@@ -22,7 +24,7 @@ from .functional.attention import (
     dot_attention_backward,
     dot_attention_forward,
 )
-from .grads import Array
+from .grads import Array, shown
 
 __all__ = ["Attention", "AttentionLayerGrads"]
 
@@ -90,6 +92,7 @@ class Attention(Layer):
 
     hidden_size: int
 
+    @answering
     def __init__(
         self,
         hidden_size: int,
@@ -100,13 +103,14 @@ class Attention(Layer):
         seed: Seed = None,
     ) -> None:
         super().__init__(dtype, hidden_size=hidden_size)
-        if kind not in ("additive", "dot"):
-            raise ValueError(f"Attention: kind is {kind!r}, expected 'additive' or 'dot'")
+        as_choice("Attention", "kind", kind, ("additive", "dot"))
         if kind == "additive" and scale is not None:
-            raise ValueError(f"Attention: scale is {scale!r} with kind 'additive', expected None")
+            raise ValueError(
+                f"Attention: scale is {shown(scale)} with kind 'additive', expected None"
+            )
         as_scale("Attention", scale, self.hidden_size)
         self.kind, self.scale = kind, scale
-        H, rng = self.hidden_size, np.random.default_rng(seed)
+        H, rng = self.hidden_size, as_generator("Attention", "seed", seed)
         shapes: dict[str, tuple[int, ...]] = {}
         if kind == "additive":
             shapes = {"weight_query": (H, H), "weight_key": (H, H), "bias": (H,)}

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_count, as_float
-from .grads import Array, check_mapping
+from ._convert import as_array, as_between, as_bound, as_choice, as_count, as_float, as_number
+from .grads import Array, check_mapping, shown
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
 
@@ -74,16 +74,12 @@ class AutoClip:
     def __init__(
         self, quantile: float = 0.1, window: int | None = None, history: Iterable[float] = ()
     ) -> None:
-        if isinstance(quantile, bool) or not isinstance(quantile, (int, float, np.number)):
-            raise TypeError(f"AutoClip: quantile is {quantile!r}, expected a number")
-        if not 0 <= quantile <= 1:
-            raise ValueError(f"AutoClip: quantile is {quantile!r}, expected 0..1")
-        self.quantile = float(quantile)
+        self.quantile = as_between("AutoClip", "quantile", quantile, 0, 1)
         self.window = None if window is None else as_count("AutoClip", "window", window, 1)
         self._norms = deque[float]()
         self._sorted: list[float] = []  # np.quantile would sort all of them at every step
-        for norm in history:
-            self._add(float(norm))
+        for norm in _norms_of(history):
+            self._add(norm)
 
     @property
     def history(self) -> list[float]:
@@ -139,6 +135,16 @@ class AutoClip:
             del self._sorted[bisect_left(self._sorted, self._norms.popleft())]
         self._norms.append(norm)
         insort(self._sorted, norm)
+
+
+def _norms_of(history: Iterable[float]) -> list[float]:
+    if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+        raise TypeError(f"AutoClip: history is {shown(history)}, expected norms")
+    given = history if isinstance(history, np.ndarray) else list(history)
+    norms = as_array("AutoClip", "history", given)
+    if norms.ndim != 1:
+        raise ValueError(f"AutoClip: history has shape {norms.shape}, expected one axis")
+    return [as_number("AutoClip", f"history[{k}]", norm) for k, norm in enumerate(norms)]
 
 
 def clip_grad_norm(
@@ -271,31 +277,30 @@ def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
     check_mapping(where, label, arrays)
     names: dict[int, str] = {}
     for name, a in arrays.items():
-        other = names.setdefault(id(a), name)
+        other, place = names.setdefault(id(a), name), f"{label}[{shown(name)}]"
         if other != name:
-            raise ValueError(f"{where}: {label} has one array as {other!r} and {name!r}")
+            raise ValueError(f"{where}: {label} has one array as {shown(other)} and {shown(name)}")
         if isinstance(a, Mapping):
             raise TypeError(
-                f"{where}: {label}[{name!r}] is a dict, expected an array: bptt.optim.join makes "
-                "one dict of several"
+                f"{where}: {place} is a dict, expected an array: bptt.optim.join makes one dict of "
+                "several"
             )
+        if isinstance(a, np.ma.MaskedArray):
+            as_array(where, place, a)
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
-            raise TypeError(
-                f"{where}: {label}[{name!r}] has {has}, expected an array of float32 or float64"
-            )
+            raise TypeError(f"{where}: {place} has {has}, expected an array of float32 or float64")
         if not a.flags.writeable:
-            raise ValueError(f"{where}: {label}[{name!r}] is read-only, expected a writable array")
+            raise ValueError(f"{where}: {place} is read-only, expected a writable array")
 
 
 def _largest(
     where: str, grads: Mapping[str, Array], label: str, bound: float, nonfinite: str
 ) -> float:
     """Check the arguments, deal with non-finite values and return the largest absolute value."""
-    if not bound > 0:
-        raise ValueError(f"{where}: {label} is {bound!r}, expected more than 0")
-    if nonfinite not in ("raise", "skip", "zero"):
-        raise ValueError(f"{where}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'zero'")
+    if as_bound(where, label, bound) is None:
+        raise TypeError(f"{where}: {label} is None, expected a number")
+    as_choice(where, "nonfinite", nonfinite, ("raise", "skip", "zero"))
     check_writable(where, "grads", grads)
     # NaN and infinity pass through the maximum: finite gradients are read only once.
     largest = _max_abs(grads)
@@ -317,8 +322,8 @@ def _max_abs(grads: Mapping[str, Array]) -> float:
     return float(np.max(np.abs(np.array(extremes, np.float64)), initial=0))
 
 
-def _nonfinite(grads: Mapping[str, Array], shown: int = 3) -> str:
+def _nonfinite(grads: Mapping[str, Array], most: int = 3) -> str:
     counts = {name: int(np.sum(~np.isfinite(g))) for name, g in grads.items()}
-    bad = [f"{n} of {grads[name].size} in {name!r}" for name, n in counts.items() if n]
-    more = f" and in {len(bad) - shown} more arrays" if len(bad) > shown else ""
-    return f"non-finite values: {', '.join(bad[:shown])}{more}"
+    bad = [f"{n} of {grads[name].size} in {shown(name)}" for name, n in counts.items() if n]
+    more = f" and in {len(bad) - most} more arrays" if len(bad) > most else ""
+    return f"non-finite values: {', '.join(bad[:most])}{more}"

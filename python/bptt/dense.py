@@ -4,29 +4,47 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._activations import ACTIVATIONS
+from ._convert import (
+    as_choice,
+    as_count,
+    as_dtype,
+    as_flag,
+    as_generator,
+    as_integers,
+    listed,
+    to_numpy,
+)
 from ._convert import as_float as as_float
-from ._convert import as_integers
 from ._convert import check_shape as check_shape
-from ._layer_options import as_choice
+from ._guesses import answering, attribute_error, numbered
 from ._masks import MaskCount, as_mask_count, is_mask_count
 from ._parameters import Parameters
 from ._tape import check_marks, marks
-from ._words import some
-from .grads import Array, State, check_mapping
+from .grads import Array, State, check_mapping, shown
 from .trace import LayerTrace
 
 __all__ = ["Embedding", "Layer", "LayerGrads", "Linear"]
 
 Seed = int | np.random.Generator | None
-# x, weight, y if there is an activation, and the marks of x and y
-LinearTape = tuple[Array, Array, Array | None, tuple[int, ...]]
+MOST_LAYERS = 1 << 16  # whose names alone take seconds
+
+
+class LinearTape(NamedTuple):
+    """What `Linear.backward` needs of one forward call; y where there is an activation."""
+
+    x: Array
+    weight: Array
+    y: Array | None
+    kept: tuple[int, ...]  # the marks of x and y
 
 
 class LayerGrads(NamedTuple):
@@ -77,19 +95,22 @@ class Layer:
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
         where = type(self).__name__
-        self.dtype = np.dtype(dtype).newbyteorder("=")
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{where}: dtype is {self.dtype}, expected float32 or float64")
+        self.dtype = as_dtype(where, dtype)
         for name, size in sizes.items():
-            if not isinstance(size, (int, np.integer)) or size < 1:
-                raise ValueError(f"{where}: {name} is {size!r}, expected a positive integer")
-            setattr(self, name, int(size))
+            most = MOST_LAYERS if name == "num_layers" else sys.maxsize
+            setattr(self, name, as_count(where, name, size, 1, most))
 
     def _fill(
         self,
         shapes: Mapping[str, tuple[int, ...]],
         draw: Callable[[tuple[int, ...]], Array],
     ) -> None:
+        for name, shape in shapes.items():
+            if math.prod(shape) > sys.maxsize // 8:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
+                    "addressed"
+                )
         # Drawn in float64, so that one seed means the same weights in both precisions.
         arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
         self._parameters = Parameters(type(self).__name__, arrays)
@@ -111,8 +132,9 @@ class Layer:
         ----------
         arrays : mapping of str to array_like
             Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
-            layer of the same name is one, after ``.numpy()`` on each of its tensors. The count of
-            random masks in that of this package is left out.
+            layer of the same name is one, of any floating-point type and device; for a recurrent
+            layer of one direction, also that of a cell, as ``LSTMCell``. The count of random masks
+            in that of this package is left out.
 
         Raises
         ------
@@ -123,15 +145,24 @@ class Layer:
         """
         where = type(self).__name__
         check_mapping(where, "arrays", arrays)
+        arrays = numbered(arrays) if "weight_ih_l0" in self.parameters else arrays
         missing = [name for name in self.parameters if name not in arrays]
         arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: arrays has missing names [{some([*map(repr, missing)])}] and unexpected "
-                f"names [{some([*map(repr, unexpected)])}], expected the names of the parameters"
+                f"{where}: arrays has missing names {listed(missing)} and unexpected names "
+                f"{listed(unexpected)}, expected the names of the parameters"
             )
-        self.parameters.update(arrays)
+        self.parameters.update({name: to_numpy(arrays[name]) for name in self.parameters})
+
+    if not TYPE_CHECKING:  # to a type checker, an attribute that is not there stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to write instead; called only where there is no such attribute."""
+            names = self.__dict__.get("_parameters", ())
+            message = attribute_error(type(self).__name__, name, names)
+            raise AttributeError(message, name=name, obj=self)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all that later calls depend on besides the constructor's arguments.
@@ -220,6 +251,7 @@ class Linear(Layer):
     in_features: int
     out_features: int
 
+    @answering
     def __init__(
         self,
         in_features: int,
@@ -231,9 +263,9 @@ class Linear(Layer):
         seed: Seed = None,
     ) -> None:
         super().__init__(dtype, in_features=in_features, out_features=out_features)
-        self.bias = bool(bias)
+        self.bias = as_flag("Linear", "bias", bias)
         self.activation = as_choice("Linear", "activation", activation, ("identity", *ACTIVATIONS))
-        bound, rng = 1 / np.sqrt(self.in_features), np.random.default_rng(seed)
+        bound, rng = 1 / np.sqrt(self.in_features), as_generator("Linear", "seed", seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.bias:
             shapes["bias"] = (self.out_features,)
@@ -268,10 +300,10 @@ class Linear(Layer):
         if self.bias:
             y += self.parameters["bias"]
         if self.activation == "identity":
-            return y, (x, weight, None, marks(x))
+            return y, LinearTape(x, weight, None, marks(x))
         y = ACTIVATIONS[self.activation][0](y)
         y.flags.writeable = False
-        return y, (x, weight, y, marks(x, y))
+        return y, LinearTape(x, weight, y, marks(x, y))
 
     def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
@@ -284,6 +316,10 @@ class Linear(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
+        if not isinstance(tape, LinearTape):
+            raise TypeError(
+                f"Linear: tape is {shown(tape)}, expected the second result of this layer's forward"
+            )
         x, weight, y, kept = tape
         check_marks("Linear", kept, x=x, **({} if y is None else {"y": y}))
         dy = as_float("Linear", "dy", dy, self.dtype)
@@ -318,6 +354,7 @@ class Embedding(Layer):
     num_embeddings: int
     embedding_dim: int
 
+    @answering
     def __init__(
         self,
         num_embeddings: int,
@@ -328,7 +365,7 @@ class Embedding(Layer):
     ) -> None:
         super().__init__(dtype, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
-        self._fill({"weight": shape}, np.random.default_rng(seed).standard_normal)
+        self._fill({"weight": shape}, as_generator("Embedding", "seed", seed).standard_normal)
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""
@@ -361,6 +398,8 @@ class Embedding(Layer):
         TypeError
             If `dy` does not hold real numbers.
         """
+        last = self.num_embeddings - 1
+        tape = as_indices("Embedding", "tape", tape, "0..num_embeddings - 1", last)
         dy = as_float("Embedding", "dy", dy, self.dtype)
         expected = (*tape.shape, self.embedding_dim)
         check_shape("Embedding", "dy", dy, "the shape of y", expected)

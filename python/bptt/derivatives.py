@@ -18,7 +18,7 @@ from ._call import StepClip
 from ._dual import parts
 from ._tangents import checked, cotangent, joined, joined_all, joined_state
 from .dense import LayerGrads
-from .grads import Array, Grads, State
+from .grads import Array, Grads, State, shown
 from .recurrent import Recurrent
 
 __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
@@ -320,7 +320,7 @@ def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[st
     """The arguments that are not None, by name."""
     if not any(forward is f for name, f in FUNCTIONS.items() if name.endswith("_forward")):
         names = ", ".join(name for name in FUNCTIONS if name.endswith("_forward"))
-        raise TypeError(f"{caller}: forward is {forward!r}, expected one of {names}")
+        raise TypeError(f"{caller}: forward is {shown(forward)}, expected one of {names}")
     known = [name for name in NAMES if name in inspect.signature(forward).parameters]
     if isinstance(given, (tuple, list)):
         if len(given) > len(known):
@@ -329,7 +329,11 @@ def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[st
                 f"{', '.join(known)}"
             )
         given = dict(zip(known, given))
-    return checked(caller, label, given, known)
+    values = checked(caller, label, given, known)
+    missing = [name for name in NAMES[:3] if label == "primals" and name not in values]
+    if missing:
+        raise ValueError(f"{caller}: primals has no {missing[0]}, expected x, w_ih and w_hh")
+    return values
 
 
 def _arguments(
@@ -340,7 +344,9 @@ def _arguments(
     along = _named(caller, forward, "tangents", tangents)
     for name in along:
         if name not in values and name != "state":
-            raise ValueError(f"{caller}: tangents has {name!r}, expected a primal of that name")
+            raise ValueError(
+                f"{caller}: tangents has {shown(name)}, expected a primal of that name"
+            )
     arguments = {
         name: joined_all(caller, name, value, along.get(name))
         for name, value in values.items()

@@ -8,7 +8,7 @@ import numpy as np
 from . import _core
 from ._sequences import without_padding
 from ._tape import RecurrentTape
-from .grads import Array
+from .grads import Array, shown
 from .nonfinite import NonFinite
 
 __all__ = ["find_nonfinite"]
@@ -58,7 +58,7 @@ def find_nonfinite(tape: _core.Tape | RecurrentTape | None) -> NonFinite | None:
         places = (_first_place(cell, k) for k, cell in enumerate(tape.cells))
         return next((place for place in places if place), None)
     if not isinstance(tape, _core.Tape):
-        raise TypeError(f"find_nonfinite: tape is {tape!r}, expected that of a forward call")
+        raise TypeError(f"find_nonfinite: tape is {shown(tape)}, expected that of a forward call")
     return _first_place(tape, 0)
 
 

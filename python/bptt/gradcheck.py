@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from ._convert import as_array
-from ._options import as_number
-from .grads import Array
+from ._convert import as_array, as_callable, as_generator, as_number, listed
+from .grads import Array, check_mapping, shown
 
 __all__ = ["gradcheck"]
 
@@ -104,17 +104,23 @@ def gradcheck(
     >>> max(errors.values()) < 1e-7
     True
     """
+    where = "gradcheck"
+    as_callable(where, "forward", forward), as_callable(where, "backward", backward)
     _check_numbers(eps, rtol, atol)
-    inputs = {name: _copy(name, tree) for name, tree in inputs.items()}
-    params = {name: _float64(name, array) for name, array in (params or {}).items()}
+    rng, params = as_generator(where, "seed", seed), {} if params is None else params
+    check_mapping(where, "inputs", inputs)
+    check_mapping(where, "params", params)
+    inputs = {name: _copy(f"inputs[{shown(name)}]", tree) for name, tree in inputs.items()}
+    params = {name: _float64(f"params[{shown(name)}]", array) for name, array in params.items()}
     if not sum(a.size for tree in (inputs, params) for _, a in _leaves("", [*tree.values()])):
         raise ValueError("gradcheck: inputs has no element, expected one at least to check")
     if both := inputs.keys() & params.keys():
         raise ValueError(f"gradcheck: params has {sorted(both)} of inputs, expected other names")
+    _check_names(forward, inputs)
     kept = _copy("params", [*params.values()])
     try:
         outputs, tape, unchanged = _run_forward(forward, inputs, params)
-        tests = _cotangents(np.random.default_rng(seed), outputs)
+        tests = _cotangents(rng, outputs)
         gradients = _run_backward(backward, tape, tests, inputs, params, unchanged)
         weights = [[d for _, d in _leaves("", d)] for d, _ in tests]
         ys = [y for _, y in _leaves("", outputs)]
@@ -140,12 +146,28 @@ def gradcheck(
 def _check_numbers(eps: float, rtol: float, atol: float) -> None:
     for name, value in {"eps": eps, "rtol": rtol, "atol": atol}.items():
         as_number("gradcheck", name, value)
-    if not 0 < eps <= 0.01:
-        raise ValueError(f"gradcheck: eps is {eps!r}, expected 0 < eps <= 0.01")
+    if not eps > 0:
+        raise ValueError(f"gradcheck: eps is {eps!r}, expected more than 0")
+    if eps > 0.01:  # no derivative any more
+        raise ValueError(f"gradcheck: eps is {eps!r}, expected at most 0.01")
     if not 0 <= rtol < 1:
         raise ValueError(f"gradcheck: rtol is {rtol!r}, expected 0 <= rtol < 1")
     if not 0 <= atol < np.inf:
         raise ValueError(f"gradcheck: atol is {atol!r}, expected 0 <= atol < inf")
+
+
+def _check_names(forward: Callable[..., Any], inputs: Mapping[str, Tree]) -> None:
+    try:
+        signature = inspect.signature(forward)
+    except ValueError:  # of what is not written in Python
+        return
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        raise TypeError(
+            f"gradcheck: inputs has the names {listed(inputs)}, expected the arguments of forward: "
+            f"{str(error)[:100]}"
+        ) from None
 
 
 # --- the calls, and what they may not do ----------------------------------------------------------

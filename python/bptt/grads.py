@@ -79,11 +79,31 @@ class AttentionGrads(NamedTuple):
     b: Array | None = None
 
 
+MOST_SHOWN = 80  # letters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, on one line and cut."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an int with more digits than Python prints, and what users define
+        text = f"of type {type(value).__name__}"
+    if len(text) <= MOST_SHOWN:
+        return text
+    return f"{text[:MOST_SHOWN]}... ({len(text)} letters)"
+
+
 def check_mapping(where: str, label: str, value: object) -> None:
-    """Refuse what holds the arrays instead of them."""
+    """Refuse what holds the arrays instead of them, and names that are no text."""
     if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"{where}: {label} has the name {shown(name)}, expected text")
         return
-    hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
+    if hasattr(value, "named_parameters"):  # a module of PyTorch
+        hint = ": pass .state_dict()"
+    else:
+        hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
     raise TypeError(
         f"{where}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
     )

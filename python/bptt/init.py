@@ -24,9 +24,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._convert import as_array, as_between, as_count, as_finite, as_generator, as_positive, listed
 from .dense import Layer, Seed
-from .grads import Array
+from .grads import Array, check_mapping, shown
 from .layers import LSTM1997
+from .nonfinite import check_finite
 from .recurrent import Recurrent
 
 __all__ = [
@@ -46,11 +48,21 @@ __all__ = [
 # --- one weight -----------------------------------------------------------------------------------
 
 
+def _check_weight(where: str, w: Array, name: str = "w") -> None:
+    """Refuse what cannot be filled in place."""
+    as_array(where, name, w if isinstance(w, np.ma.MaskedArray) else 0)
+    if not isinstance(w, np.ndarray) or w.dtype.kind != "f":
+        has = f"dtype {w.dtype}" if isinstance(w, np.ndarray) else f"type {type(w).__name__}"
+        raise TypeError(f"{where}: {name} has {has}, expected a floating-point array")
+    if not w.flags.writeable:
+        raise ValueError(f"{where}: {name} is read-only, expected a writable array")
+
+
 def _blocks(where: str, w: Array, gates: int) -> list[Array]:
     """Views of the gates' blocks of rows."""
-    if not isinstance(w, np.ndarray) or w.dtype.kind != "f":
-        raise TypeError(f"{where}: w has type {type(w).__name__}, expected a floating-point array")
-    if w.ndim != 2 or gates < 1 or len(w) % gates:
+    _check_weight(where, w)
+    gates = as_count(where, "gates", gates, 1)
+    if w.ndim != 2 or len(w) % gates:
         raise ValueError(
             f"{where}: w has shape {w.shape}, expected (gates * rows, columns) with gates = {gates}"
         )
@@ -59,7 +71,10 @@ def _blocks(where: str, w: Array, gates: int) -> list[Array]:
 
 def normal(w: Array, rng: Seed = None, std: float = 1.0, mean: float = 0.0) -> None:
     """Fill an array of any shape from N(mean, std^2)."""
-    w[...] = np.random.default_rng(rng).normal(mean, std, w.shape)
+    where = "normal"
+    _check_weight(where, w)
+    std, mean = as_between(where, "std", std, 0), as_finite(where, "mean", mean)
+    w[...] = as_generator(where, "rng", rng).normal(mean, std, w.shape)
 
 
 def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
@@ -69,9 +84,10 @@ def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int 
     ----------
     Glorot & Bengio (2010), AISTATS, PMLR 9.
     """
-    rng = np.random.default_rng(rng)
-    for block in _blocks("xavier_uniform", w, gates):
-        bound = gain * np.sqrt(6 / max(sum(block.shape), 1))
+    where = "xavier_uniform"
+    rng, gain = as_generator(where, "rng", rng), as_finite(where, "gain", gain)
+    for block in _blocks(where, w, gates):
+        bound = abs(gain) * np.sqrt(6 / max(sum(block.shape), 1))
         block[...] = rng.uniform(-bound, bound, block.shape)
 
 
@@ -82,9 +98,10 @@ def xavier_normal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int =
     ----------
     Glorot & Bengio (2010), AISTATS, PMLR 9.
     """
-    rng = np.random.default_rng(rng)
+    rng, gain = as_generator("xavier_normal", "rng", rng), as_finite("xavier_normal", "gain", gain)
     for block in _blocks("xavier_normal", w, gates):
-        normal(block, rng, gain * float(np.sqrt(2 / max(sum(block.shape), 1))))
+        std = abs(gain) * float(np.sqrt(2 / max(sum(block.shape), 1)))
+        block[...] = rng.normal(0, std, block.shape)
 
 
 def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
@@ -96,7 +113,7 @@ def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1)
     ----------
     Saxe, McClelland & Ganguli (2014), arXiv:1312.6120.
     """
-    rng = np.random.default_rng(rng)
+    rng, gain = as_generator("orthogonal", "rng", rng), as_finite("orthogonal", "gain", gain)
     for block in _blocks("orthogonal", w, gates):
         wide = block.shape[0] < block.shape[1]
         q, r = np.linalg.qr(rng.standard_normal(block.shape[::-1] if wide else block.shape))
@@ -106,6 +123,7 @@ def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1)
 
 def identity(w: Array, scale: float = 1.0, *, gates: int = 1) -> None:
     """Fill each gate's block with `scale` times the identity (1 on the diagonal, 0 elsewhere)."""
+    scale = as_finite("identity", "scale", scale)
     for block in _blocks("identity", w, gates):
         block[...] = scale * np.eye(*block.shape)
 
@@ -127,7 +145,8 @@ def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
     Raises
     ------
     ValueError
-        If the blocks are not square, all eigenvalues of one are 0, or `radius` is not more than 0.
+        If the blocks are not square or not finite, all eigenvalues of one are 0, or `radius` is not
+        more than 0.
 
     References
     ----------
@@ -145,9 +164,9 @@ def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
     array([[2., 2.],
            [0., 1.]])
     """
-    if not 0 < radius < np.inf:
-        raise ValueError(f"spectral: radius is {radius!r}, expected more than 0")
+    radius = as_positive("spectral", "radius", radius)
     blocks = _square_blocks("spectral", w, gates)
+    check_finite("spectral: w", w)
     largest = [np.max(np.abs(np.linalg.eigvals(block)), initial=0) for block in blocks]
     if min(largest) == 0:
         raise ValueError("spectral: w has only the eigenvalue 0, expected one to scale")
@@ -170,14 +189,17 @@ def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
     Raises
     ------
     ValueError
-        If the blocks are not square.
+        If the blocks are not square or not finite.
 
     References
     ----------
     Higham (1986), "Computing the polar decomposition - with applications", SIAM J. Sci. Stat.
     Comput. 7(4); Arjovsky, Shah & Bengio (2016), arXiv:1511.06464, for unitary w_hh.
     """
-    for block in _square_blocks("nearest_orthogonal", w, gates):
+    where = "nearest_orthogonal"
+    gain, blocks = as_finite(where, "gain", gain), _square_blocks(where, w, gates)
+    check_finite(f"{where}: w", w)
+    for block in blocks:
         u, _, vt = np.linalg.svd(block)
         block[...] = gain * (u @ vt)
 
@@ -205,21 +227,33 @@ class _Cell(NamedTuple):
 def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     """Every layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
+    check_mapping(where, "layer", params)
     known = layer._cell.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
-        raise ValueError(f"{where}: {list(params)} has no recurrent weight, expected weight_hh_l0")
+        raise ValueError(
+            f"{where}: layer has the names {listed(params)}, expected a recurrent weight among "
+            "them, as weight_hh_l0"
+        )
     for name in names:
         w_hh = params[name[0]]
         b_hh = f"{name[1]}bias{name[2]}"
-        biases = [params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params]
-        yield _Cell(w_hh, biases, known or w_hh.shape[0] // w_hh.shape[1])
+        found = {b: params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params}
+        for label, array in {name[0]: w_hh, **found}.items():
+            _check_weight(where, array, f"layer[{shown(label)}]")
+        fit = all(b.shape == w_hh.shape[:1] for b in found.values())
+        if w_hh.ndim != 2 or not w_hh.size or not fit:
+            raise ValueError(
+                f"{where}: layer[{shown(name[0])}] has shape {w_hh.shape}, expected (G*H, H), and "
+                "biases of shape (G*H,)"
+            )
+        yield _Cell(w_hh, list(found.values()), known or w_hh.shape[0] // w_hh.shape[1])
 
 
 def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
     forget_gate = getattr(layer, "forget_gate", "own")
     if forget_gate != "own":  # as many gates as a GRU
-        raise ValueError(f"{where}: layer has forget_gate {forget_gate!r}, expected 'own'")
+        raise ValueError(f"{where}: layer has forget_gate {shown(forget_gate)}, expected 'own'")
     if isinstance(layer, LSTM1997):  # the same
         raise ValueError(f"{where}: layer is an LSTM1997, expected one with a forget gate")
     cells = list(_cells(where, layer))
@@ -260,6 +294,7 @@ def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
     ----------
     Gers, Schmidhuber & Cummins (2000); Jozefowicz, Zaremba & Sutskever (2015), PMLR 37.
     """
+    value = as_finite("forget_bias", "value", value)
     for cell in _gated("forget_bias", layer, {4: "4 (LSTM)"}):
         _set(cell.gate(1), value)
 
@@ -287,9 +322,7 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
     ----------
     Tallec & Ollivier (2018), arXiv:1804.11188.
     """
-    if not 2 <= t_max < np.inf:
-        raise ValueError(f"chrono: t_max is {t_max!r}, expected at least 2")
-    rng = np.random.default_rng(rng)
+    t_max, rng = as_between("chrono", "t_max", t_max, 2), as_generator("chrono", "rng", rng)
     for cell in _gated("chrono", layer, {4: "4 (LSTM)", 3: "3 (GRU)"}):
         bias = np.log(rng.uniform(1, t_max - 1, len(cell.w_hh) // cell.gates))
         _set(cell.gate(1), bias)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import zipfile
@@ -12,12 +13,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._files import Own, Path, as_path, check_target, open_file, write_atomically
-from ._formats import MOST_HEADER, OTHERS, Unreadable, is_model, kind_of
+from ._convert import as_array, as_path
+from ._files import Own, Path, check_target, open_file, write_atomically
+from ._formats import OTHERS, Unreadable, is_model, kind_of
 from ._parameters import warn_of_lost_layers
-from ._parse import METADATA, PARSERS
+from ._parse import METADATA, PARSERS, safetensors_for
 from ._words import brief, printable
-from .grads import Array, check_mapping
+from .grads import Array, check_mapping, shown
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -37,8 +39,9 @@ def save(
     ----------
     path : str or path-like
         Exactly this file is written, also over one in either format. Its name decides the format:
-        safetensors for a name in ``.safetensors`` or without a suffix, npz for any other suffix.
-        `load` looks at the content, not at the name.
+        safetensors for a name in ``.safetensors``, npz for any other suffix; without a suffix,
+        safetensors where that package is installed, else npz. `load` looks at the content, not at
+        the name.
     arrays : dict of str to array_like
         Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
     metadata : dict of str to str, optional
@@ -52,6 +55,8 @@ def save(
         If an array is called ``__metadata__`` or its name holds a NUL or is longer than 65,000
         bytes, or the path leads to something else than a file, as a device, or to a file in another
         format, which may be anything.
+    ImportError
+        If the name asks for safetensors and the package is not installed.
     OSError
         If the file cannot be written, as FileNotFoundError if its folder does not exist.
 
@@ -72,26 +77,35 @@ def save(
     ({'w': array([[1., 0.],
            [0., 1.]])}, {'epoch': '7'})
     """
+    path = as_path("save", path)
     check_mapping("save", "arrays", arrays)
     warn_of_lost_layers("save", "arrays", arrays)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
-    metadata = dict(metadata or {})
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"save: metadata is {shown(metadata)}, expected a dict of text")
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"save: metadata has {key!r}: {value!r}, expected text for text")
+            has = f"{shown(key)}: {shown(value)}"
+            raise TypeError(f"save: metadata has {has}, expected text for text")
         _utf8("metadata", key), _utf8("metadata", value)
+    metadata = dict(metadata)
     target = check_target("save", path, MODEL)
-    suffix = os.path.splitext(as_path("save", path))[1].lower()
-    write = _write_safetensors if suffix in ("", ".safetensors") else _write_npz
-    write_atomically(target, lambda file: write(file, checked, metadata))
+    suffix = os.path.splitext(path)[1].lower()
+    wanted = suffix == ".safetensors" or (not suffix and importlib.util.find_spec("safetensors"))
+    write = _write_safetensors if wanted else _write_npz
+    try:
+        write_atomically(target, lambda file: write(file, checked, metadata))
+    except ImportError as error:
+        raise ImportError(f"save: {printable(path)} {error}") from error
 
 
 def load(path: Path) -> dict[str, Array]:
     """Read the arrays of a file by name: safetensors, npz, or a state dict that PyTorch saved.
 
     The content tells the format, whatever the name. A file of `torch.save` is read by
-    ``torch.load(weights_only=True)``, which runs no code of the file; the other formats need no
-    other package. Arrays come in the order of the file.
+    ``torch.load(weights_only=True)``, which runs no code of the file. Arrays come in the order of
+    the file.
 
     Parameters
     ----------
@@ -110,7 +124,7 @@ def load(path: Path) -> dict[str, Array]:
         a checkpoint of PyTorch holds more than one dict of tensors (its keys are named); if the
         path leads to something else than a file, as a device.
     ImportError
-        If it is a file of `torch.save` and PyTorch is not installed.
+        If it is a safetensors file or one of `torch.save`, and that package is not installed.
     OSError
         If the file cannot be read, as FileNotFoundError.
     """
@@ -126,18 +140,16 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def _plain(name: str, value: ArrayLike) -> Array:
-    if not isinstance(name, str):
-        raise TypeError(f"save: arrays has the name {name!r}, expected text")
     if "\0" in name:  # zip archives cut a name there
-        raise ValueError(f"save: arrays has the name {name!r}, expected one without a NUL")
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == METADATA:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
     if _utf8("arrays", name) > 65_000:  # zip archives hold a little more
-        raise ValueError(f"save: arrays has the name {brief(name)!r}, expected up to 65,000 bytes")
-    array = np.asarray(value)
+        raise ValueError(f"save: arrays has the name {shown(name)}, expected up to 65,000 bytes")
+    array = as_array("save", f"arrays[{shown(name)}]", value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
-            f"save: arrays[{brief(name)!r}] has dtype {array.dtype}, "
+            f"save: arrays[{shown(name)}] has dtype {array.dtype}, "
             "expected numbers or booleans of up to 8 bytes"
         )
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
@@ -152,26 +164,8 @@ def _utf8(label: str, text: str) -> int:
 
 
 def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
-    """A length of 8 bytes, a header in JSON, the arrays; wide numbers first, which aligns all."""
-    header: dict[str, object] = {METADATA: metadata} if metadata else {}
-    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
-    at = 0
-    for name in order:
-        array = arrays[name]
-        kind = "BOOL" if array.dtype == bool else f"{array.dtype.kind.upper()}{8 * array.itemsize}"
-        header[name] = {
-            "dtype": kind, "shape": array.shape, "data_offsets": (at, at + array.nbytes)
-        }  # fmt: skip
-        at += array.nbytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > MOST_HEADER:
-        raise ValueError(f"save: names and metadata take {len(text)} bytes, expected {MOST_HEADER}")
-    file.write(len(text).to_bytes(8, "little") + text)
-    for name in order:
-        array = arrays[name].reshape(-1)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        file.write(little.view(np.uint8).data)
+    library = safetensors_for(sum(array.nbytes for array in arrays.values()))
+    file.write(library.numpy.save(arrays, metadata or None))
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
@@ -189,24 +183,24 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 
 
 def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    name = as_path(where, path)
-    shown = f"{where}: {printable(name)}"
-    with open_file(where, name) as file:
-        kind = kind_of(file, name)
+    path = as_path(where, path)
+    what = f"{where}: {printable(path)}"
+    with open_file(where, path) as file:
+        kind = kind_of(file, path)
         if kind in OTHERS and kind not in PARSERS:  # not read to its end first
-            raise ValueError(f"{shown} {OTHERS[kind]}")
+            raise ValueError(f"{what} {OTHERS[kind]}")
         content = file.read() if kind in PARSERS else b""
     try:
         if kind not in PARSERS:
             raise ValueError("no such format")
         return PARSERS[kind](content)
     except ImportError as error:
-        raise ImportError(f"{shown} {error}") from error
+        raise ImportError(f"{what} {error}") from error
     except Unreadable as error:
-        raise ValueError(f"{shown} {error}") from None
+        raise ValueError(f"{what} {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # whatever the parsers make of a damaged file
         known = isinstance(error, (ValueError, zipfile.BadZipFile))
         reason = f" ({brief(str(error), 90)})" if known else ""
-        raise ValueError(f"{shown} is damaged or not a safetensors or npz file{reason}") from error
+        raise ValueError(f"{what} is damaged or not a safetensors or npz file{reason}") from error

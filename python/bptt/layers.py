@@ -8,16 +8,14 @@ from typing import final
 
 from numpy.typing import DTypeLike
 
-from ._convert import as_count
+from ._convert import as_bound, as_choice, as_count, as_flag
+from ._guesses import answering
 from ._layer_options import (
     ACTIVATIONS,
     CANDIDATE_ACTIVATIONS,
     FORGET_GATES,
     GATE_ACTIVATIONS,
     Cell,
-    as_bound,
-    as_choice,
-    as_switch,
     layer_norm_shapes,
 )
 from ._tape import RecurrentTape
@@ -62,6 +60,7 @@ class RNN(Recurrent):
     ((5, 2, 3), (1, 2, 3), (5, 2, 4), (3,))
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -75,7 +74,7 @@ class RNN(Recurrent):
         self.activation = as_choice("RNN", "activation", activation, ACTIVATIONS)
         self.leak = as_bound("RNN", "leak", leak, most=1)
         self.preact_clip = as_bound("RNN", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("RNN", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("RNN", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -128,6 +127,7 @@ class LSTM(Recurrent):
     Neural Computation 12(10), for the forget gate.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -140,7 +140,7 @@ class LSTM(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.proj_size = as_count("LSTM", "proj_size", proj_size, 0)
-        self.peepholes = as_switch("LSTM", "peepholes", peepholes)
+        self.peepholes = as_flag("LSTM", "peepholes", peepholes)
         self.forget_gate = as_choice("LSTM", "forget_gate", forget_gate, FORGET_GATES)
         self.gate_activation = as_choice(
             "LSTM", "gate_activation", gate_activation, GATE_ACTIVATIONS
@@ -151,8 +151,8 @@ class LSTM(Recurrent):
         )
         self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
         self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("LSTM", "layer_norm", layer_norm)
-        if self.proj_size >= hidden_size > 0:
+        self.layer_norm = as_flag("LSTM", "layer_norm", layer_norm)
+        if self.proj_size >= as_count("LSTM", "hidden_size", hidden_size, 1):
             raise ValueError(
                 f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
             )
@@ -202,6 +202,7 @@ class GRU(Recurrent):
         True: layer normalisation with learnt gains, as in `LSTM`. Not with reset_after=False.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -212,13 +213,13 @@ class GRU(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.reset_after = as_switch("GRU", "reset_after", reset_after)
+        self.reset_after = as_flag("GRU", "reset_after", reset_after)
         self.gate_activation = as_choice(
             "GRU", "gate_activation", gate_activation, GATE_ACTIVATIONS
         )
         self.activation = as_choice("GRU", "activation", activation, CANDIDATE_ACTIVATIONS)
         self.preact_clip = as_bound("GRU", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("GRU", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("GRU", "layer_norm", layer_norm)
         if layer_norm and not reset_after:
             raise ValueError("GRU: layer_norm is given with reset_after=False, expected True")
         super().__init__(
@@ -254,6 +255,7 @@ class MGU(Recurrent):
         True: layer normalisation with learnt gains, as in `LSTM`.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -264,7 +266,7 @@ class MGU(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.preact_clip = as_bound("MGU", "preact_clip", preact_clip)
-        self.layer_norm = as_switch("MGU", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("MGU", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -284,7 +286,8 @@ class SLSTM(Recurrent):
     An LSTM with an exponential input gate, normalised by n and kept in range by m; the state is the
     tuple (h, c, n, m). With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
-    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t
+    c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t;
+    m_t = i where n_{t-1} = 0, as in the state of zeros
     (Beck et al., 2024, arXiv:2405.04517, section 2.2).
 
     Parameters
@@ -296,6 +299,7 @@ class SLSTM(Recurrent):
         True: layer normalisation of the sums with learnt gains, as in `LSTM`; c stays as it is.
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
@@ -306,7 +310,7 @@ class SLSTM(Recurrent):
         compute: str | None = None,
     ) -> None:  # fmt: skip
         self.heads = as_count("SLSTM", "heads", heads, 1)
-        self.layer_norm = as_switch("SLSTM", "layer_norm", layer_norm)
+        self.layer_norm = as_flag("SLSTM", "layer_norm", layer_norm)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
@@ -344,6 +348,7 @@ class LSTM1997(Recurrent):
     Hochreiter & Schmidhuber (1997), Neural Computation 9(8).
     """
 
+    @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,

@@ -11,15 +11,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .grads import Array
+from ._convert import as_array
+from .grads import Array, shown
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 
 
 def _real(where: str, name: str, value: ArrayLike) -> Array:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{where}: {name} is a masked array, expected one without a mask")
-    array = np.asarray(value)
+    array = as_array(where, name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
     return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
@@ -107,8 +106,11 @@ def cross_entropy(
            [ 0. ,  0. ]]))
     """
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
-        raise TypeError(f"cross_entropy: ignore_index is {ignore_index!r}, expected an integer")
-    logits, target = _real("cross_entropy", "logits", logits), np.asarray(target)
+        raise TypeError(
+            f"cross_entropy: ignore_index is {shown(ignore_index)}, expected an integer"
+        )
+    logits = _real("cross_entropy", "logits", logits)
+    target = as_array("cross_entropy", "target", target)
     if logits.ndim == 0 or target.shape != logits.shape[:-1]:
         raise ValueError(
             f"cross_entropy: target has shape {target.shape}, "

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_count
+from ._convert import as_array, as_count, as_number, listed
 from ._parameters import Parameters, warn_of_lost_layers
 from .clip import check_writable
-from .grads import Array, check_mapping
+from .grads import Array, check_mapping, shown
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 
@@ -33,6 +33,8 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
     >>> split(both)["out"]
     {'w': 3}
     """
+    for part, arrays in parts.items():
+        check_mapping("join", part, arrays)
     joined = {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
     own = parts and all(isinstance(arrays, Parameters) for arrays in parts.values())
     return Parameters("join", joined) if own else joined
@@ -40,6 +42,7 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Undo `join`: one dict per part (the text before the first dot of each key)."""
+    check_mapping("split", "joined", joined)
     parts: dict[str, dict[str, Any]] = {}
     for name, value in joined.items():
         part, _, key = name.partition(".")
@@ -121,13 +124,12 @@ class Optimizer(ABC):
                 f"{type(self).__name__}: {name} is a dict, expected a number: bptt.optim.join "
                 "makes one dict of several"
             )
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
-        if not 0 <= value < below:
+        number = as_number(type(self).__name__, name, value)
+        if not 0 <= number < below:
             raise ValueError(
-                f"{type(self).__name__}: {name} is {value!r}, expected 0 <= {name} < {below}"
+                f"{type(self).__name__}: {name} is {shown(value)}, expected 0 <= {name} < {below}"
             )
-        return float(value)  # a NumPy scalar would turn float32 updates into float64
+        return number  # a NumPy scalar would turn float32 updates into float64
 
     def step(self, grads: Mapping[str, ArrayLike]) -> None:
         """Update every parameter in place.
@@ -180,21 +182,23 @@ class Optimizer(ABC):
         self, method: str, label: str, given: Mapping[str, Any], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
         where = f"{type(self).__name__}.{method}"
+        check_mapping(where, label, given)
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: {label} has missing names {missing} and unexpected names {unexpected}, "
-                f"expected {list(expected)}"
+                f"{where}: {label} has missing names {listed(missing)} and unexpected names "
+                f"{listed(unexpected)}, expected {listed(expected)}"
             )
-        arrays = {k: as_array(where, f"{label}[{k!r}]", given[k]) for k in expected}
-        for name, array in arrays.items():
-            what = f"{where}: {label}[{name!r}]"
-            if array.shape != expected[name].shape:
-                raise ValueError(f"{what} has shape {array.shape}, expected {expected[name].shape}")
+        arrays = {}
+        for name, like in expected.items():
+            place = f"{label}[{shown(name)}]"
+            array = as_array(where, place, given[name])
+            if array.shape != like.shape:
+                raise ValueError(f"{where}: {place} has shape {array.shape}, expected {like.shape}")
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{what} has dtype {array.dtype}, expected real numbers")
-            arrays[name] = np.asarray(array, expected[name].dtype)
+                raise TypeError(f"{where}: {place} has dtype {array.dtype}, expected real numbers")
+            arrays[name] = np.asarray(array, like.dtype)
         return arrays
 
     def state_dict(self) -> dict[str, Array]:
@@ -321,7 +325,7 @@ class _AdamBase(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers")
+            raise TypeError(f"{type(self).__name__}: betas is {shown(betas)}, expected two numbers")
         self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
         self.eps = self._in_range("eps", eps)
 

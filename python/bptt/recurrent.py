@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _call, functional
+from ._convert import as_flag, as_generator, as_probability
+from ._guesses import answering
 from ._layer_options import (
     NAMES,
     Cell,
     as_arguments,
     as_dilations,
-    as_probability,
     as_skip,
-    as_switch,
     as_zoneout,
     by_parameter,
     start_layer_norm,
@@ -36,7 +36,7 @@ from ._sequences import (
 )
 from ._tape import RecurrentTape
 from .dense import Layer, LayerGrads, Seed
-from .grads import Array, State
+from .grads import Array, State, shown
 from .stream import Stream, stream_of
 from .trace import LayerTrace, Trace
 
@@ -122,15 +122,15 @@ class Recurrent(Layer, ABC):
             dtype, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )
         where = type(self).__name__
-        self.bias = as_switch(where, "bias", bias)  # PyTorch's RNN has the activation in its place
-        self.batch_first = as_switch(where, "batch_first", batch_first)
-        self.bidirectional = as_switch(where, "bidirectional", bidirectional)
-        self.residual = as_switch(where, "residual", residual)
-        self.variational_dropout = as_switch(where, "variational_dropout", variational_dropout)
+        self.bias = as_flag(where, "bias", bias)  # PyTorch's RNN has the activation in its place
+        self.batch_first = as_flag(where, "batch_first", batch_first)
+        self.bidirectional = as_flag(where, "bidirectional", bidirectional)
+        self.residual = as_flag(where, "residual", residual)
+        self.variational_dropout = as_flag(where, "variational_dropout", variational_dropout)
         self.dropout = as_probability(where, "dropout", dropout)
         self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
-            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=3)
+            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=4)
         self._cell = self._describe()
         self.zoneout = as_zoneout(where, zoneout, self._cell.states)
         self.dilations = as_dilations(where, dilation, self.num_layers)
@@ -138,7 +138,7 @@ class Recurrent(Layer, ABC):
         self.skip = as_skip(where, skip, self.dilations)
         _call.as_bf16(where, compute, self.dtype)
         self.compute = compute
-        self._make_parameters(np.random.default_rng(seed))
+        self._make_parameters(as_generator(where, "seed", seed))
 
     def _make_parameters(self, rng: np.random.Generator) -> None:
         bound, everything = 1 / np.sqrt(self.hidden_size), dict[str, tuple[int, ...]]()
@@ -177,8 +177,7 @@ class Recurrent(Layer, ABC):
         return as_arguments({a: self.parameters[name] for a, name in self._names[k].items()})
 
     def _adds_input(self, layer: int) -> bool:
-        wide = self._directions * self._width
-        return self.residual and (layer > 0 or self.input_size == wide)
+        return self.residual and (layer > 0 or self.input_size == self._directions * self._width)
 
     def _is_random(self) -> bool:
         return is_random(self)
@@ -210,6 +209,7 @@ class Recurrent(Layer, ABC):
         """
         return stream_of(self, batch, state)
 
+    @answering
     def __call__(
         self,
         x: ArrayLike,
@@ -247,9 +247,9 @@ class Recurrent(Layer, ABC):
         TypeError
             If `x` or `state` does not hold real numbers, `lengths` integers, or `resets` booleans.
         """
-        y, state, _ = self._run(x, state, lengths, resets, False)
-        return y, state
+        return self._run(x, state, lengths, resets, False)[:2]
 
+    @answering
     def forward(
         self,
         x: ArrayLike,
@@ -262,10 +262,10 @@ class Recurrent(Layer, ABC):
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
-        Arguments, errors and the first two results are those of a call. `y` is read-only: change
-        a copy. The tape refers to `x`, which must not change (see `lstm_forward`); all else may.
-        ``checkpoint="sqrt"`` or `max_bytes`, of each layer and direction, make it smaller and
-        `backward` slower, as in `lstm_forward`.
+        Three results, y, state and tape, where a call has two; otherwise arguments, errors and
+        results are those of a call. `y` is read-only: change a copy. The tape refers to `x`, which
+        must not change (see `lstm_forward`); all else may. ``checkpoint="sqrt"`` or `max_bytes`, of
+        each layer and direction, make it smaller and `backward` slower, as in `lstm_forward`.
         """
         how: dict[str, Any] = {"checkpoint": checkpoint, "max_bytes": max_bytes}
         if not is_random(self):
@@ -366,7 +366,7 @@ class Recurrent(Layer, ABC):
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
             raise TypeError(f"{where}: tape is not the third result of this layer's forward")
         if cut is not None and max(self.dilations) > 1:
-            raise ValueError(f"{where}: cut is {cut!r}, expected None with a dilation")
+            raise ValueError(f"{where}: cut is {shown(cut)}, expected None with a dilation")
         d: Any = None
         if dy is not None:
             symbol = "directions * P" if "w_hr" in self._cell.shapes else "directions * H"
@@ -392,5 +392,5 @@ class Recurrent(Layer, ABC):
                 d = d + without_padding(above, tape.lengths)
         dx = d.swapaxes(0, 1) if self.batch_first else d
         dstate = join_state(self, dinitial, tape.shape[1])
-        shown = LayerTrace([t for t in traces if t]) if trace else None
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, shown)
+        seen = LayerTrace([t for t in traces if t]) if trace else None
+        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, seen)

@@ -13,19 +13,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-import numpy as np
-
-from ._convert import as_count
-from ._options import as_number
-from .grads import check_mapping
+from ._convert import as_array, as_between, as_choice, as_count, as_number, as_scalar, listed
+from ._guesses import answering
+from .grads import check_mapping, shown
 from .optim import Optimizer, join, split
 
 __all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]
 
 
-def _check(where: str, name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{where}: {name} is {value!r}, expected {low} <= {name} <= {high}")
+MOST_STEPS = 1 << 53  # what float64 counts
 
 
 class Schedule(ABC):
@@ -46,6 +42,12 @@ class Schedule(ABC):
     _fields: ClassVar[tuple[str, ...]] = ("base_lr", "steps")
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            has = f"of type {type(optimizer).__name__}"
+            raise TypeError(
+                f"{type(self).__name__}: optimizer is {has}, expected an optimiser: "
+                "bptt.Adam(layer.parameters), for one"
+            )
         self.optimizer = optimizer
         self.base_lr = optimizer.lr
         self.steps = 0
@@ -85,22 +87,29 @@ class Schedule(ABC):
         self._restore(self._checked(state))
 
     def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
-        where = type(self).__name__
+        where = f"{type(self).__name__}.load_state_dict"
         check_mapping(where, "state", state)
         expected = ["lr", *self._fields]
         if set(state) != set(expected):
             raise ValueError(
-                f"{where}: state has names {sorted(map(str, state))}, expected {sorted(expected)}"
+                f"{where}: state has names {listed(sorted(state))}, expected "
+                f"{listed(sorted(expected))}"
             )
-        return {name: self._number(where, name, state[name]) for name in expected}
+        return {name: self._loaded(where, name, state[name]) for name in expected}
 
-    def _number(self, where: str, name: str, value: Any) -> float:
-        value = value[()] if isinstance(value, np.ndarray) else value
+    def _loaded(self, where: str, name: str, value: Any) -> float:
+        """A number of a state, which may have become an array of no dimension."""
+        label = f"state[{name!r}]"
+        array = as_array(where, label, value)
+        if array.ndim:
+            raise ValueError(f"{where}: {label} has shape {array.shape}, expected a number")
         if isinstance(getattr(self, name, None), int):
-            return as_count(where, name, value, 0)
-        number = as_number(where, name, value)
-        if math.isnan(number) or (name in ("lr", "base_lr") and not 0 <= number < math.inf):
-            raise ValueError(f"{where}: {name} is {value}, expected a number in its range")
+            return as_count(where, label, array.item(), 0, MOST_STEPS)
+        number = as_number(where, label, array.item())
+        if math.isnan(number):
+            raise ValueError(f"{where}: {label} is nan, expected a number")
+        if name != "best" and not 0 <= number < math.inf:
+            raise ValueError(f"{where}: {label} is {number}, expected a finite number, 0 or more")
         return number
 
     def _restore(self, numbers: Mapping[str, float]) -> None:
@@ -129,10 +138,9 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _check("StepLR", "step_size", step_size, 1)
-        _check("StepLR", "gamma", gamma, 0)
         super().__init__(optimizer)
-        self.step_size, self.gamma = step_size, gamma
+        self.step_size = as_count("StepLR", "step_size", step_size, 1, MOST_STEPS)
+        self.gamma = as_between("StepLR", "gamma", gamma, 0)
 
     def _lr(self, t: int, metric: float | None) -> float:
         return self.base_lr * self.gamma ** (t // self.step_size)
@@ -149,11 +157,11 @@ class CosineAnnealing(Schedule):
     Loshchilov & Hutter (2017), arXiv:1608.03983, without the restarts.
     """
 
+    @answering
     def __init__(self, optimizer: Optimizer, t_max: int, eta_min: float = 0.0) -> None:
-        _check("CosineAnnealing", "t_max", t_max, 1)
-        _check("CosineAnnealing", "eta_min", eta_min, 0)
         super().__init__(optimizer)
-        self.t_max, self.eta_min = t_max, eta_min
+        self.t_max = as_count("CosineAnnealing", "t_max", t_max, 1, MOST_STEPS)
+        self.eta_min = as_between("CosineAnnealing", "eta_min", eta_min, 0)
 
     def _lr(self, t: int, metric: float | None) -> float:
         fraction = (1 + math.cos(math.pi * t / self.t_max)) / 2
@@ -177,6 +185,8 @@ class ReduceLROnPlateau(Schedule):
     cooldown : int, optional
         Steps after a reduction in which none are counted.
     min_lr : float, optional
+    eps : float, optional
+        The rate stays as it is where it would fall by no more than this.
 
     Notes
     -----
@@ -196,24 +206,24 @@ class ReduceLROnPlateau(Schedule):
         threshold: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         where = "ReduceLROnPlateau"
-        if mode not in ("min", "max"):
-            raise ValueError(f"{where}: mode is {mode!r}, expected 'min' or 'max'")
-        _check(where, "factor", factor, 0, 1)
-        _check(where, "patience", patience, 0)
-        _check(where, "threshold", threshold, 0)
-        _check(where, "cooldown", cooldown, 0)
-        _check(where, "min_lr", min_lr, 0)
         super().__init__(optimizer)
-        self.mode, self.factor, self.patience = mode, factor, patience
-        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        self.mode = as_choice(where, "mode", mode, ("min", "max"))
+        self.factor = as_between(where, "factor", factor, 0, 1)
+        self.patience = as_count(where, "patience", patience, 0, MOST_STEPS)
+        self.threshold = as_between(where, "threshold", threshold, 0)
+        self.cooldown = as_count(where, "cooldown", cooldown, 0, MOST_STEPS)
+        self.min_lr = as_between(where, "min_lr", min_lr, 0)
+        self.eps = as_between(where, "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooldown_left = 0
 
     def _lr(self, t: int, metric: float | None) -> float:
         if metric is None:
-            raise TypeError("ReduceLROnPlateau: step has no metric, expected a number")
+            raise TypeError("ReduceLROnPlateau: metric is None, expected a number for each step")
+        metric = as_scalar("ReduceLROnPlateau", "metric", metric)
         gain = self.best - metric if self.mode == "min" else metric - self.best
         margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
         if gain > margin:
@@ -227,7 +237,8 @@ class ReduceLROnPlateau(Schedule):
             return self.optimizer.lr
         self.bad_steps, self.cooldown_left = 0, self.cooldown
         rate = self.optimizer.lr
-        return min(rate, max(rate * self.factor, self.min_lr))
+        reduced = min(rate, max(rate * self.factor, self.min_lr))
+        return reduced if rate - reduced > self.eps else rate
 
 
 @final
@@ -266,11 +277,13 @@ class WarmUp(Schedule):
         start_factor: float = 1 / 3,
         after: Schedule | None = None,
     ) -> None:
-        _check("WarmUp", "warmup_steps", warmup_steps, 1)
-        _check("WarmUp", "start_factor", start_factor, 0, 1)
+        super().__init__(optimizer)
+        warmup_steps = as_count("WarmUp", "warmup_steps", warmup_steps, 1, MOST_STEPS)
+        start_factor = as_between("WarmUp", "start_factor", start_factor, 0, 1)
+        if not isinstance(after, (Schedule, type(None))):
+            raise TypeError(f"WarmUp: after is {shown(after)}, expected a schedule or None")
         if after is not None and after.optimizer is not optimizer:
             raise ValueError("WarmUp: after has another optimiser, expected a schedule of the same")
-        super().__init__(optimizer)
         if after is not None:
             self.base_lr = after.base_lr
         self.warmup_steps, self.start_factor, self.after = warmup_steps, start_factor, after
@@ -290,13 +303,14 @@ class WarmUp(Schedule):
         return super().state_dict() | after
 
     def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
-        check_mapping("WarmUp", "state", state)
-        after = {name: v for name, v in state.items() if str(name).startswith("after.")}
+        where = "WarmUp.load_state_dict"
+        check_mapping(where, "state", state)
+        after = {name: v for name, v in state.items() if name.startswith("after.")}
         own = super()._checked({name: v for name, v in state.items() if name not in after})
         if self.after is not None:
             return own | join(after=self.after._checked(split(after).get("after", {})))
         if after:
-            raise ValueError("WarmUp: state has names of a schedule after it, expected none")
+            raise ValueError(f"{where}: state has names of a schedule after it, expected none")
         return own
 
     def _restore(self, numbers: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .grads import Array
+from .grads import Array, shown
 
 if TYPE_CHECKING:
     from .trace import FullTrace, Trace
@@ -153,7 +153,9 @@ def per_sample_gradients(trace: Trace) -> dict[str, Array]:
 
 def needed(trace: Trace, where: str) -> FullTrace:
     if getattr(trace, "full", None) is None:
-        raise ValueError(f'{where}: trace is {trace!r}, expected that of a call with trace="full"')
+        raise ValueError(
+            f'{where}: trace is {shown(trace)}, expected that of a call with trace="full"'
+        )
     if trace.source.plain_weights:
         return trace.full  # type: ignore[return-value]
     raise ValueError(f"{where}: the cell has layer_norm or heads, expected neither")

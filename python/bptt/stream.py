@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._call import as_bf16, as_count, prepare, state_names
+from ._convert import as_array
 from ._options import as_options
 from ._sequences import hint_on_ids
 from .dense import as_float, check_shape
@@ -134,7 +135,8 @@ class Stream:
         ValueError, TypeError
             If the mask has another shape, or does not hold booleans.
         """
-        chosen = np.ones(self._shape[:1], bool) if mask is None else np.asarray(mask)
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_array("stream.reset", "mask", mask)
         if chosen.dtype != np.bool_:
             raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
@@ -177,7 +179,7 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
         raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
         raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
-    B = as_count(where, "batch", batch, 1)
+    B = as_count(where, "batch", batch, 1, 1 << 31)
     x = np.empty((0, B, layer.input_size), layer.dtype)
     above = np.empty((0, B, layer._width), layer.dtype)
     core = _core.stream(

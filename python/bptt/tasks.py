@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._convert import as_count, as_generator
+
 __all__ = ["Task", "adding", "copy_memory", "embedded_reber", "temporal_order", "three_digits"]
 
 Seed = int | np.random.Generator | None
@@ -36,12 +38,15 @@ class Task(NamedTuple):
     baseline: float
 
 
-def _check(function: str, T: int, least: int, batch: int = 1) -> None:
-    for name, value, low in (("T", T, least), ("batch", batch, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{function}: {name} has type {type(value).__name__}, expected int")
-        if value < low:
-            raise ValueError(f"{function}: {name} has value {value}, expected at least {low}")
+MOST = 2**31  # steps or sequences: arrays of more have more elements than NumPy counts
+
+
+def _checked(
+    function: str, seed: Seed, T: int, least: int, batch: int = 1
+) -> tuple[int, int, np.random.Generator]:
+    """T, batch and a generator."""
+    T, batch = as_count(function, "T", T, least, MOST), as_count(function, "batch", batch, 1, MOST)
+    return T, batch, as_generator(function, "seed", seed)
 
 
 def three_digits(T: int = 3, seed: Seed = None) -> Task:
@@ -70,8 +75,7 @@ def three_digits(T: int = 3, seed: Seed = None) -> Task:
     >>> x[:, :, 0].T.astype(int).tolist(), target.tolist(), baseline
     ([[1, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]], [1.0, 0.0, 0.0, 1.0], 0.25)
     """
-    _check("three_digits", T, least=3)
-    rng = np.random.default_rng(seed)
+    T, _, rng = _checked("three_digits", seed, T, least=3)
     digits = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]]).T
     x = np.concatenate([digits, rng.integers(0, 2, (T - 3, 4))]).astype(np.float32)
     return Task(x[:, :, None], x[0], 0.25)
@@ -111,8 +115,7 @@ def adding(T: int, batch: int, seed: Seed = None) -> Task:
     >>> np.allclose((x[:, :, 0] * x[:, :, 1]).sum(axis=0), target)
     True
     """
-    _check("adding", T, least=2, batch=batch)
-    rng = np.random.default_rng(seed)
+    T, batch, rng = _checked("adding", seed, T, least=2, batch=batch)
     x = np.zeros((T, batch, 2), np.float32)
     x[:, :, 0] = rng.random((T, batch), np.float32)
     first, second = rng.integers(0, T // 2, batch), rng.integers(T // 2, T, batch)
@@ -151,8 +154,7 @@ def copy_memory(T: int, batch: int, seed: Seed = None) -> Task:
     >>> print(*target[:, 0], round(baseline, 4))
     8 8 8 8 8 8 8 8 8 8 8 8 8 6 5 4 2 2 0 0 0 1 6 0.9041
     """
-    _check("copy_memory", T, least=1, batch=batch)
-    rng = np.random.default_rng(seed)
+    T, batch, rng = _checked("copy_memory", seed, T, least=1, batch=batch)
     symbols = rng.integers(0, 8, (10, batch))
     shown = np.full((T + 20, batch), 8)
     shown[:10] = symbols
@@ -193,8 +195,7 @@ def temporal_order(T: int, batch: int, seed: Seed = None) -> Task:
     >>> target.tolist(), round(baseline, 4)
     ([1, 0], 1.3863)
     """
-    _check("temporal_order", T, least=10, batch=batch)
-    rng = np.random.default_rng(seed)
+    T, batch, rng = _checked("temporal_order", seed, T, least=10, batch=batch)
     codes = rng.integers(2, 6, (T, batch))
     codes[0], codes[-1] = 0, 1
     target = rng.integers(0, 4, batch)
@@ -261,8 +262,7 @@ def embedded_reber(batch: int, seed: Seed = None) -> Task:
     >>> round(baseline, 4)
     0.5041
     """
-    _check("embedded_reber", 1, least=1, batch=batch)
-    rng = np.random.default_rng(seed)
+    _, batch, rng = _checked("embedded_reber", seed, 1, least=1, batch=batch)
     strings = [_reber_string(rng) for _ in range(batch)]
     T = max(map(len, strings)) - 1
     x = np.zeros((T, batch, 7), np.float32)

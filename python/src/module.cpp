@@ -138,8 +138,8 @@ py::object forward_function(const char* name) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
 
-// fingerprint(array): of the bytes of a C-contiguous one. Not by pybind11 either, which takes longer
-// than the function itself.
+// fingerprint(array): of the bytes of a C-contiguous one. Not by pybind11 either, which takes
+// longer than the function itself.
 PyObject* fingerprint(PyObject*, PyObject* given) {
   try {
     const auto array = py::reinterpret_borrow<py::array>(given);

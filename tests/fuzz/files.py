@@ -14,7 +14,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bptt.io", "bptt.export.rtneural", "bptt.flow.models", "zipfile", "json", "numpy.lib"]
+    include=["bptt.io", "bptt._formats", "bptt._parse", "bptt.export.rtneural"]
+    + ["bptt.flow.command", "bptt.flow.models", "csv", "json", "numpy.lib", "zipfile"]
 ):
     import json
     import zipfile
@@ -22,7 +23,7 @@ with atheris.instrument_imports(
     import numpy as np
 
     import bptt
-    from bptt.flow import layer_of
+    from bptt.flow import command, layer_of
     from bptt.io import load, load_metadata
 
 PATH = os.path.join(tempfile.mkdtemp(), "model")
@@ -59,9 +60,21 @@ def rtneural(path: str) -> None:
     assert bptt.load_rtneural(path)
 
 
+def data(path: str) -> None:
+    array = command._array(path)
+    assert array.dtype.kind in "biuf"
+    assert array.nbytes <= 8 * os.path.getsize(path)
+
+
+def table(path: str) -> None:
+    os.replace(path, f"{path}.csv")
+    assert command._array(f"{path}.csv").ndim == 2
+
+
 # What is made of the bytes, and who reads it.
 KINDS: list[tuple[Callable[[bytes], bytes], Callable[[str], None]]] = [
     (bytes, arrays), (archive, arrays), (with_header, arrays), (bytes, layer), (bytes, rtneural),
+    (with_header, layer), (bytes, data), (bytes, table),
 ]  # fmt: skip
 
 
@@ -71,11 +84,25 @@ def one(data: bytes) -> None:
         file.write(make(data[1:]))
     try:
         read(PATH)
-    except ValueError as error:
-        if PATH not in str(error) and read is not layer:
-            raise RuntimeError(f"the error does not name the file: {error}") from error
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        if PATH not in text or not text.isprintable() or len(text) > 300 + len(PATH):
+            raise RuntimeError(
+                f"the error is no short line with the file's name: {error}"
+            ) from error
     except MemoryError:  # what the file says of its sizes
         pass
+
+
+def one_row() -> bytes:
+    """The header of an RNN of one unit and 14 inputs."""
+    shapes = {"weight_ih_l0": [1, 14], "weight_hh_l0": [1, 1], "bias_ih_l0": [1]}
+    entries, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + 4 * shape[0] * shape[-1]
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    return json.dumps(entries).encode()
 
 
 def seeds(folder: str) -> None:
@@ -98,6 +125,7 @@ def seeds(folder: str) -> None:
         model = file.read()
     os.unlink(path)
     found += [(1, member.getvalue()), (2, json.dumps(header).encode()), (4, model)]
+    found += [(5, one_row()), (6, member.getvalue()), (7, b"a;b\n1;2\n")]
     for number, (kind, content) in enumerate(found):
         with open(os.path.join(folder, f"seed-{number}"), "wb") as file:
             file.write(bytes([kind]) + content)

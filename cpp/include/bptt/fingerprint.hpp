@@ -14,8 +14,12 @@ class Fingerprint {
   explicit Fingerprint(std::size_t bytes) : total_(bytes) {}
 
   void add(const unsigned char* p, std::size_t bytes) {
-    for (; bytes >= 32; p += 32, bytes -= 32)
-      for (int i = 0; i < 4; ++i) mix(chains_[i], word(p + 8 * i, 8));
+    std::uint64_t a = chains_[0], b = chains_[1], c = chains_[2], d = chains_[3];  // in registers
+    for (; bytes >= 32; p += 32, bytes -= 32) {
+      mix(a, word(p, 8)), mix(b, word(p + 8, 8));
+      mix(c, word(p + 16, 8)), mix(d, word(p + 24, 8));
+    }
+    chains_[0] = a, chains_[1] = b, chains_[2] = c, chains_[3] = d;
     for (int i = 0; bytes; ++i) {
       const std::size_t n = bytes < 8 ? bytes : 8;
       mix(chains_[i], word(p, n));

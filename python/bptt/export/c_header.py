@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from .._convert import as_array, as_choice, as_path
 from .._core import __version__
-from .._files import Path, as_path, mark, write_file
+from .._files import Path, mark, write_file
 from .._masks import is_mask_count
 from .._words import brief
 from ..dense import Layer
-from ..flow.models import recurrent_parts, sizes_of, to_numpy
-from ..grads import Array
+from ..flow.models import LAYERS, recurrent_parts, sizes_of, to_numpy
+from ..grads import Array, check_mapping, shown
 from ..io import load
 from ..nonfinite import check_finite
 from ..recurrent import Recurrent
@@ -133,7 +134,12 @@ def save_c_header(
 
 def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> bytes:
     """What `save_c_header` writes."""
+    path = as_path(WHERE, path)
     arrays, layers = _collect(model)
+    if cell is not None:
+        as_choice(WHERE, "cell", cell, tuple(LAYERS))
+        if any(isinstance(layer, Layer) for layer in layers.values()):
+            raise ValueError(f"{WHERE}: cell is {cell!r}, expected None: the layer states its own")
     names = _Names(as_prefix(path, name))
     lines = []
     for key, layer in layers.items():
@@ -167,8 +173,8 @@ class _Names:
         identifier = _identifier(*words)
         if identifier in self._keys:
             raise ValueError(
-                f"{WHERE}: {brief(key)!r} and {brief(self._keys[identifier])!r} both become "
-                f"{brief(identifier)}, expected names that differ in letters and digits"
+                f"{WHERE}: model has {shown(key)} and {shown(self._keys[identifier])}, which both "
+                f"become {brief(identifier)}, expected names that differ in letters and digits"
             )
         self._keys[identifier] = key
         return identifier
@@ -183,14 +189,14 @@ def as_prefix(path: Path, name: str | None) -> str:
     if name is None:
         name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
-        raise ValueError(f"{WHERE}: name is {name!r}, expected a C identifier, as 'amp'")
+        raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, as 'amp'")
     return name
 
 
 def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     """All arrays by name, and the layers among them by the prefix of their names."""
     if isinstance(model, (str, os.PathLike)):
-        model = load(model)
+        model = load(as_path(WHERE, model, "model"))
     if hasattr(model, "state_dict"):
         model = {"": model}
     if not isinstance(model, Mapping):
@@ -198,6 +204,7 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{WHERE}: model is of type {type(model).__name__}, expected a layer, a dict of arrays "
             "or layers, or a file"
         )
+    check_mapping(WHERE, "model", model)
     arrays: dict[str, Array] = {}
     layers = {key: value for key, value in model.items() if hasattr(value, "state_dict")}
     for key, value in model.items():
@@ -210,12 +217,13 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _checked(key: str, value: Any) -> Array:
-    array, shown = np.asarray(value), brief(str(key))
+    key = f"model[{shown(key)}]"
+    array = as_array(WHERE, key, value)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(f"{WHERE}: {shown} has dtype {array.dtype}, expected float32 or float64")
+        raise TypeError(f"{WHERE}: {key} has dtype {array.dtype}, expected float32 or float64")
     if not array.size:
-        raise ValueError(f"{WHERE}: {shown} has shape {array.shape}, expected no size of 0")
-    check_finite(f"{WHERE}: {shown}", array)
+        raise ValueError(f"{WHERE}: {key} has shape {array.shape}, expected no size of 0")
+    check_finite(f"{WHERE}: {key}", array)
     return array.astype(np.result_type(array, np.float32))
 
 

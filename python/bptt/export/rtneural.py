@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._activations import ACTIVATIONS
-from .._files import Path, as_path, mark, open_file, write_file
+from .._convert import as_dtype, as_path
+from .._files import Path, mark, open_file, write_file
 from .._words import printable
 from ..dense import Layer, Linear
 from ..grads import Array
@@ -129,7 +130,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
         If the file cannot be read.
     """
     where = "load_rtneural"
-    name = as_path(where, path)
+    name, kind = as_path(where, path), as_dtype(where, dtype)
     with open_file(where, name) as file:
         where = f"{where}: {printable(name)}"
         model = _parse(where, file.read())
@@ -140,7 +141,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
         if not isinstance(entry, dict):
             raise ValueError(f"{place} is {_brief(entry)}, expected an object")
         inputs, width = width, _width(f"{place}.shape", entry.get("shape"))
-        _append(place, layers, entry, (inputs, width), np.dtype(dtype))
+        _append(place, layers, entry, (inputs, width), kind)
     if not layers:
         raise ValueError(f"{where}: layers is empty, expected one or more")
     return layers

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Where a gradient goes: a report on a model and a batch, and a monitor for training.
 
+`needed_memory` measures how far back a trained model makes use of its inputs.
+
 `bptt flow` is the report from the command line.
 """
 
@@ -11,6 +13,7 @@ from .command import add_arguments, run
 from .measure import CellFlow, Curve
 from .models import layer_of
 from .monitor import Alert, FlowMonitor, FlowWarning
+from .need import NeededMemory, needed_memory
 from .report import FlowReport, gradient_flow
 
 __all__ = [
@@ -21,8 +24,10 @@ __all__ = [
     "FlowMonitor",
     "FlowReport",
     "FlowWarning",
+    "NeededMemory",
     "add_arguments",
     "gradient_flow",
     "layer_of",
+    "needed_memory",
     "run",
 ]

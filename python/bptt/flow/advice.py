@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..grads import Array
 from ..layers import RNN, SLSTM
 from .measure import RETAINS, CellFlow, Curve
-from .starts import Study, Trial, try_starts
+from .starts import Change, Study, Trial, is_new, try_starts
 from .verdict import course, number, percent
 
 __all__ = ["Advice", "advise"]
 
 SATURATED = 0.2  # of the units, from which on it is named as a reason
+NORMAL = 1.5  # root mean square of an x from which on it is no normalised one
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,13 @@ class Advice:
         What to do.
     reason : str
         What was measured.
+    start : callable or None
+        Where it names a start: the function that gives it to a layer, in place.
     """
 
     text: str
     reason: str
+    start: Change | None = None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.reason})"
@@ -47,9 +52,9 @@ def advise(study: Study) -> tuple[Advice, ...]:
     return (
         *_dead(study),
         *_saturation(study),
-        *_starts(study, trials),
-        *_explosion(study),
-        *_reach(study, trials),
+        *(starts := _starts(study, trials)),
+        *_explosion(study, bool(starts)),
+        *_reach(study, trials, bool(starts)),
     )
 
 
@@ -99,32 +104,75 @@ def _saturation(study: Study) -> list[Advice]:
     layer = study.layer
     if isinstance(layer, SLSTM) or getattr(layer, "activation", "") in ("relu", "leaky_relu"):
         return advice  # exponentials have no end, and units that are off are another thing
-    for c in study.of("vanishing"):
+    for k, c in enumerate(study.cells):
+        if study.kinds[k] != "vanishing":
+            continue
         means = {g: c.saturation(g) for g in c.saturated if g not in RETAINS.values()}
         gate = max(means, key=means.__getitem__, default="")
         if gate and means[gate] > SATURATED:
-            text = f"{c.name}: scale x or W_ih down, or normalise x"
+            what, size = _largest_sum(study, k)
             reason = (
                 f"gate {gate} is within 0.01 of an end of its range in {percent(means[gate])} of "
-                "units and steps, where its slope is below 0.02"
+                f"units and steps, where its slope is below 0.02; {size}"
             )
-            advice.append(Advice(text, reason))
+            advice.append(Advice(f"{c.name}: {what}", reason))
     return advice
+
+
+def _largest_sum(study: Study, k: int) -> tuple[str, str]:
+    """What to scale down, as it makes up most of the gates' sums; and how large it is."""
+    c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands(k)
+    if getattr(study.layer, "layer_norm", False):  # no scale of x or of a weight gets through
+        gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
+        sizes = [number(_rms(study.layer.parameters[name])) for name in gains]
+        return f"scale {' and '.join(gains)} down", f"they are {' and '.join(sizes)} rms"
+    of_x, of_h = c.parameter("weight_ih"), c.parameter("weight_hh")
+    sums = {of_x: _rms(x @ weights["w_ih"].T), of_h: _rms(h @ weights["w_hh"].T)}
+    if study.layer.bias:
+        both = f"{c.parameter('bias_ih')} and {c.parameter('bias_hh')}"
+        sums[both] = _rms(weights["b_ih"] + weights["b_hh"])
+    name, rms = max(sums, key=sums.__getitem__), _rms(x)
+    reason = f"most of the gates' sums comes from {name}: {number(sums[name])} rms"
+    if name == of_x and c.layer == 0 and rms > NORMAL:
+        return f"scale x or {name} down", f"{reason}, from an x of {number(rms)} rms"
+    return f"scale {name} down", reason
+
+
+def _rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 
 # --- vanishing and exploding ----------------------------------------------------------------------
 
 
 def _starts(study: Study, trials: Sequence[Trial]) -> list[Advice]:
-    advice = []
+    """The starts that help; those after the first are alternatives."""
+    advice: list[Advice] = []
+    new = is_new(study.layer)
+    first = "start with" if new else "train anew, and start with"
+    tried = "tried on this batch" if new else "tried on this batch with new weights"
     for trial in trials:
-        better = [k for k, c in enumerate(study.cells) if trial.helps(c.curve, study.kinds[k], k)]
+        better = [
+            k
+            for k, c in enumerate(study.cells)
+            if trial.helps(c.curve, study.kinds[k], k, study.needs)
+        ]
         if better:
             effects = "; ".join(_effect(study.cells[k], trial.curves[k]) for k in better)
             why = _why(min((study.cells[k] for k in better), key=lambda c: c.curve.horizon))
-            reason = f"{why}tried on this batch: {effects}"
-            advice.append(Advice(f"Start with {trial.name}", reason))
+            what = f"{_if_needed(study, better)}{first}" if not advice else "or, in its place, with"
+            text = f"{what} {trial.name}"
+            reason = f"{why}{tried}: {effects}"
+            advice.append(Advice(text[0].upper() + text[1:], reason, trial.change))
     return advice
+
+
+def _if_needed(study: Study, which: Sequence[int]) -> str:
+    """The condition of advice against vanishing, where the need is not known."""
+    horizons = [study.cells[k].curve.horizon for k in which if study.kinds[k] == "vanishing"]
+    if study.needs is not None or len(horizons) < len(which):
+        return ""
+    return f"if the task needs more than {number(math.floor(min(horizons)) + 1)} steps, "
 
 
 def _effect(cell: CellFlow, after: Curve) -> str:
@@ -152,15 +200,16 @@ def _why(cell: CellFlow) -> str:
     return ""
 
 
-def _reach(study: Study, trials: Sequence[Trial]) -> list[Advice]:
-    """Where no start brings the gradient over the whole sequence; and what truncation costs."""
+def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
+    """Where no start brings the gradient as far as it is needed; and what truncation costs."""
     advice = []
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
             continue
+        reach = min(c.curve.reach, (study.needs or math.inf) - 1)
         best = max([c.curve.horizon, *(t.curves[k].horizon for t in trials)])
-        if best < c.curve.reach:
-            steps = f"{number(best)} of {c.curve.reach} steps"
+        if best < reach:
+            steps = f"{number(best)} of {number(reach)} steps"
             reason = (
                 f"of the starts tried the longest horizon is {steps}"
                 if trials
@@ -168,16 +217,19 @@ def _reach(study: Study, trials: Sequence[Trial]) -> list[Advice]:
             )
             gated = "an LSTM or GRU started with bptt.init.chrono, or "
             cell = gated if c.cell == "rnn" else ""
-            text = f"{c.name}: {cell}a readout of all steps (bptt.Attention)"
-            advice.append(Advice(text, reason))
+            all_steps = f"for all {number(reach + 1)} steps"
+            text = f"{all_steps}, {cell}a readout of all steps (bptt.Attention)"
+            advice.append(Advice(f"{c.name}: {'or, ' * others}{text}", reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
-        if len(study.cells) == 1 and abs(far) < 0.01 and 2 * horizon < c.curve.reach:
-            text = f"As it is, bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
+        near = study.needs is None and len(study.cells) == 1 and abs(far) < 0.01
+        if near and 2 * horizon < c.curve.reach:
+            same = f"bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
+            text = f"Or leave it as it is: {same}"
             advice.append(Advice(text, f"lags above {horizon} make {percent(far)} of dL/dW_hh"))
     return advice
 
 
-def _explosion(study: Study) -> list[Advice]:
+def _explosion(study: Study, others: bool) -> list[Advice]:
     exploding = study.of("exploding")
     if not exploding:
         return []
@@ -186,9 +238,10 @@ def _explosion(study: Study) -> list[Advice]:
         f"{study.entering:.3g}",
         "" if study.own_loss else ", times the norm of your dL/dh",
     )
+    clip = "Or keep the weights, and clip" if others else "Clip"
     advice = [
         Advice(
-            f'Clip inside BPTT: step_clip=("norm", {bound}){unit}',
+            f'{clip} inside BPTT: step_clip=("norm", {bound}){unit}',
             f"{bound} is the 95 % quantile of ||dL/dh|| of a sequence where the loss enters; "
             f"on its way back through {worst.name} it grows {number(worst.curve.growth)} times",
         )
@@ -198,7 +251,7 @@ def _explosion(study: Study) -> list[Advice]:
             name = c.parameter("weight_hh")
             weight, gradient = study.layer.parameters[name], study.params[name]
             ratio = float(np.linalg.norm(weight) / np.linalg.norm(gradient))
-            text = f"Without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
+            text = f"Or, without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
             reason = f"||W|| / ||dL/dW|| of {name} is {number(ratio)}"
             advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % at once"))
     return advice

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import as_path, check_target, open_file, write_file
+from .._convert import as_path
+from .._files import check_target, open_file, write_file
 from .._formats import OTHERS, Unreadable, kind_of
 from .._parse import parse_npy, parse_table
 from .._pictures import check_picture, write_picture
@@ -47,6 +48,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _needs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise _refused(text, "a whole number from 1 up")
+    return int(text)
+
+
 def _refused(text: str, expected: str) -> Exception:
     from argparse import ArgumentTypeError  # here, as `import bptt` needs no parser
 
@@ -63,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="X.npy",
-        help="input, (T, B, I) or (T, I); or a table in .csv, a row for each step",
+        help="real input, (T, B, I) or (T, I); or a table in .csv, a row for each step",
     )
     add("--lengths", metavar="L.npy", help="length of each sequence, (B,); or .csv")
     add("--loss", choices=("last", "every"), default="last", help="which steps (default last)")
@@ -71,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cell", choices=tuple(LAYERS), help="default: told by the number of gates")
     add("--activation", metavar="NAME", help="of an RNN: tanh (default), relu, ...")
     add("--batch-first", action="store_true", help="data is (B, T, I)")
+    add("--needs", type=_needs, metavar="N", help="last inputs that an answer depends on")
     add("--seed", type=_seed, default=0, help="of the probing gradients (default 0)")
     add("--html", type=_file, metavar="FILE", help="write the report as one page")
     add("--plot", type=_file, metavar="FILE", help="write its picture")
@@ -95,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
         layer = layer_of(args.model, args.layer, cell=args.cell, **options)
         lengths = None if args.lengths is None else _whole(_array(args.lengths))
         data = _array(args.data)
-        report = gradient_flow(layer, data, loss=args.loss, lengths=lengths, seed=args.seed)
+        report = gradient_flow(
+            layer, data, loss=args.loss, lengths=lengths, needs=args.needs, seed=args.seed
+        )
     except (TypeError, ImportError) as error:  # of files, not of a program
         raise ValueError(str(error)) from error
     report = dataclasses.replace(report, reading=how_read(layer, data))

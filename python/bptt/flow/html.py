@@ -42,7 +42,8 @@ HOW = """
 {dtype} rounds to zero is zero here. Verdicts are on a gradient of norm 1 for each sequence that
 enters a layer and direction at its own last step: the <b>horizon</b> is the lag at which it has
 fallen to 1 % of its norm at lag 1 (interpolated in the logarithm); <b>vanishing</b> is a horizon
-within the sequence, <b>exploding</b> a norm over 100 times that at lag 1. With a dilation k, norms
+within the sequence, and within what the task needs where that is known, <b>exploding</b> a norm
+over 100 times that at lag 1. With a dilation k, norms
 are at its multiples, and lag 1 is k; with a skip of s steps, what counts is the largest norm of s
 successive lags, as a skip brings back what faded between. What one step multiplies
 it by is the exponential of the median slope of log norms between lags half the range apart (Theil,

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
-from .._convert import as_array
+from .._convert import as_array, as_choice, as_path, listed, to_numpy
 from .._files import naming
+from .._guesses import numbered
 from .._layer_options import NAMES
-from .._words import brief, some
-from ..grads import Array
+from ..grads import Array, check_mapping, shown
 from ..layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from ..recurrent import Recurrent
 
@@ -46,11 +46,6 @@ class Sizes(NamedTuple):
     num_layers: int
     directions: int
     proj_size: int  # 0: none
-
-
-def to_numpy(value: Any) -> Any:
-    """A tensor's numbers; anything else as it is."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 def layer_of(
@@ -102,17 +97,20 @@ def layer_of(
       60 parameters
     """
     where = "layer_of"
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{where}: name is {shown(name)}, expected the prefix of a layer's names")
     if isinstance(model, (str, os.PathLike)):
-        arrays = io.load(model)
+        arrays = io.load(as_path(where, model, "model"))
         with naming(model):
             return _of_arrays(where, arrays, name, cell, options)
     if isinstance(model, Mapping):
+        check_mapping(where, "model", model)
         return _of_arrays(where, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES
     if not known:
         raise TypeError(
             f"{where}: model is of type {type(model).__name__}, expected a recurrent layer of bptt "
-            "or PyTorch, a dict of its parameters, or a file of them"
+            f"or PyTorch, a dict of its parameters, or a file of them{_inside(model)}"
         )
     if name is not None or cell is not None or options:
         raise TypeError(
@@ -127,6 +125,14 @@ def as_layer(model: Any, seed: int = 0) -> Recurrent:
     if isinstance(model, Recurrent) or getattr(model, "mode", None) not in TORCH_MODES:
         return model if isinstance(model, Recurrent) else layer_of(model)
     return _of_torch("layer_of", model, seed)
+
+
+def _inside(model: Any) -> str:
+    """Where the recurrent layers of a module are, for a message."""
+    if not hasattr(model, "named_modules"):
+        return ""
+    found = [n for n, m in model.named_modules() if getattr(m, "mode", None) in TORCH_MODES]
+    return f": pass one of its layers {listed(found)}, or .state_dict()" if found else ""
 
 
 def _of_torch(where: str, module: Any, seed: int) -> Recurrent:
@@ -150,10 +156,7 @@ def _of_torch(where: str, module: Any, seed: int) -> Recurrent:
 def _of_arrays(
     where: str, arrays: Mapping[str, Any], name: str | None, cell: str | None, given: dict[str, Any]
 ) -> Recurrent:
-    for key in arrays:
-        if not isinstance(key, str):
-            raise TypeError(f"{where}: model has the name {key!r}, expected text")
-    own = _one_layer(where, arrays, name)
+    own = _one_layer(where, numbered(arrays), name)
     found = {k: _array(where, k, v) for k, v in own.items()}
     sizes = sizes_of(where, found, cell)
     options: dict[str, Any] = {
@@ -184,8 +187,8 @@ def _of_arrays(
 
 def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
     """What the parameters of one layer tell by their names and shapes."""
-    if cell is not None and cell not in LAYERS:
-        raise ValueError(f"{where}: cell is {cell!r}, expected one of {', '.join(LAYERS)}")
+    if cell is not None:
+        as_choice(where, "cell", cell, tuple(LAYERS))
     for needed in ("weight_ih_l0", "weight_hh_l0"):
         if needed not in arrays or arrays[needed].ndim != 2:
             raise ValueError(f"{where}: model has no matrix {needed}, expected one")
@@ -267,25 +270,26 @@ def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[
     """The parameters of one layer among all arrays, without their prefix."""
     layers = recurrent_parts(arrays)
     if not layers:
-        names = some([str(key) for key in arrays])
-        raise ValueError(f"{where}: model has the names {names}, expected weight_ih_l0, ...")
+        raise ValueError(
+            f"{where}: model has the names {listed(arrays)}, expected weight_ih_l0, ..."
+        )
     if name is None and len(layers) == 1:
         name = next(iter(layers))
     if name not in layers:
-        has = f"name is {name!r}" if name is not None else "name is missing"
-        raise ValueError(f"{where}: {has}, expected one of {some([repr(k) for k in layers])}")
+        has = f"name is {shown(name)}" if name is not None else "name is missing"
+        raise ValueError(f"{where}: {has}, expected one of {listed(layers)}")
     start = f"{name}." if name else ""
     for key in arrays:
         own = key[len(start) :] if key.startswith(start) else ""
         if SIMILAR.fullmatch(own) and own not in layers[name]:
-            raise ValueError(
-                f"{where}: model has {brief(key)!r}, expected parameters of bptt alone"
-            )
+            raise ValueError(f"{where}: model has {shown(key)}, expected parameters of bptt alone")
     return layers[name]
 
 
 def _array(where: str, name: str, value: Any) -> Array:
-    array = as_array(where, name, to_numpy(value))
+    array = as_array(where, f"model[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{where}: {brief(name)} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(
+            f"{where}: model[{shown(name)}] has dtype {array.dtype}, expected real numbers"
+        )
     return array

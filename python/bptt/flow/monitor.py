@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_count
+from .._convert import as_callable, as_count, as_path, as_scalar
 from .._files import Path
+from ..grads import shown
 from ..nonfinite import NonFinite, described
 from ..trace import LayerTrace, Trace
-from .measure import RETAINS, curve
+from .curves import curve
+from .measure import RETAINS
 from .records import RecordFile
 from .verdict import counted, kind_of, number, percent
 
@@ -59,6 +60,9 @@ class FlowMonitor:
         A file to which each sample is appended as one line of JSON, at once. Samples that are
         there are read first, and a last line that was cut off is removed. Any other file is refused
         and stays as it is.
+    needs : int, optional
+        How many inputs an answer depends on, as of `gradient_flow`: a gradient that fades later is
+        healthy.
     on_alert : callable, optional
         Called with each `Alert` in place of a `FlowWarning`.
 
@@ -78,7 +82,7 @@ class FlowMonitor:
     Raises
     ------
     ValueError
-        If `every` is less than 1, or the file at `path` holds something else.
+        If `every` or `needs` is less than 1, or the file at `path` holds something else.
     OSError
         If `path` cannot be read or written.
 
@@ -105,10 +109,14 @@ class FlowMonitor:
         every: int = 50,
         path: Path | None = None,
         *,
+        needs: int | None = None,
         on_alert: Callable[[Alert], object] | None = None,
     ) -> None:
         self.every = as_count("FlowMonitor", "every", every, 1)
-        self.path = None if path is None else os.fspath(path)
+        self.needs = None if needs is None else as_count("FlowMonitor", "needs", needs, 1)
+        self.path = None if path is None else as_path("FlowMonitor", path)
+        if on_alert is not None:
+            as_callable("FlowMonitor", "on_alert", on_alert)
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
@@ -122,7 +130,7 @@ class FlowMonitor:
 
     def wants(self, step: int) -> bool:
         """Is this update one of those to sample? For ``backward(..., trace=...)``."""
-        return step % self.every == 0
+        return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
     def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
         """Take a sample.
@@ -146,23 +154,28 @@ class FlowMonitor:
         Nothing that a trace holds is an error, nor is a file that cannot be written: that is a
         `FlowWarning`, once until it can be again, and then what is missing is written too.
         """
+        where = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()
         if taken:
-            raise TypeError(
-                f"FlowMonitor: a number is called {min(taken)!r}, expected another name"
-            )
+            raise TypeError(f"{where}: a number is called {min(taken)!r}, expected another name")
+        step = as_count(where, "step", step, 0)
+        given = {
+            name: None if value is None else _plain(as_scalar(where, name, value))
+            for name, value in numbers.items()
+        }
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):
-            kind = type(trace).__name__
-            raise TypeError(f"FlowMonitor: trace is of type {kind}, expected grads.trace")
-        step = as_count("FlowMonitor", "step", step, 0)
-        place, cells = trace.nonfinite, _samples(trace)
+            raise TypeError(
+                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                "trace=True, or None"
+            )
+        place, cells = trace.nonfinite, _samples(trace, self.needs)
         record = {
             "step": step,
             "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
-            **{name: _number(name, value) for name, value in numbers.items()},
+            **given,
         }
         self.records.append(record)
         self._write(step, record)
@@ -253,22 +266,7 @@ def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _number(name: str, value: Any) -> float | None:
-    """What a user gave, as a number; None where it is not finite, or none."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, (str, bytes)):
-            raise TypeError
-        return _plain(float(value))
-    except OverflowError:  # of an integer
-        return None
-    except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise TypeError(f"FlowMonitor: {name} is of type {kind}, expected a number") from None
-
-
-def _samples(trace: Trace | LayerTrace) -> list[dict[str, Any]]:
+def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:
     """Of layers and directions, or of a function's single one."""
     traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
     directions = len({each.source.paths.reverse for each in traces})
@@ -276,17 +274,17 @@ def _samples(trace: Trace | LayerTrace) -> list[dict[str, Any]]:
     for k, each in enumerate(traces):
         name = f"layer {k // directions}" + ", reverse" * each.source.paths.reverse
         mixed = directions > 1 and k < len(traces) - directions
-        samples.append(_sample(name, each, mixed))
+        samples.append(_sample(name, each, mixed, needs))
     return samples
 
 
-def _sample(name: str, trace: Trace, mixed: bool) -> dict[str, Any]:
+def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str, Any]:
     """`mixed`: below a bidirectional layer gradients enter at both ends, and on the way."""
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
     sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     with np.errstate(all="ignore"):
         by_lag = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
-        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag)
+        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
     if not len(by_lag.norms):
         return sample | ({"verdict": "dead"} if trace.valid.any() else {})
     known = kind in ("vanishing", "healthy", "exploding")
@@ -294,7 +292,8 @@ def _sample(name: str, trace: Trace, mixed: bool) -> dict[str, Any]:
     sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
     if mixed or not known:
         return sample
-    horizon = _plain(by_lag.horizon) if kind == "vanishing" else None
+    faded = kind != "exploding" and by_lag.horizon < by_lag.reach
+    horizon = _plain(by_lag.horizon) if faded else None
     return sample | {"horizon": horizon, "growth": _plain(by_lag.growth)}
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count
+from .._convert import as_array, as_count, as_path, as_scalar
 from .._files import Path, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
-from ..grads import Array
+from ..grads import Array, shown
 from ..recurrent import Recurrent
 from .advice import Advice, advise
-from .measure import CellFlow, at_ends, measure, norm, unit_vectors
+from .curves import norm
+from .entry import Entry
+from .measure import CellFlow, at_ends, measure, unit_vectors
 from .models import as_layer, to_numpy
 from .starts import Study
 from .text import as_rich, as_text
@@ -123,9 +125,11 @@ class FlowReport:
         """
         from .html import PAGE, page
 
+        where = "FlowReport.to_html"
+        target = None if path is None else as_path(where, path)
         text = page(self)
-        if path is not None:
-            write_file("to_html", path, text.encode(), PAGE)
+        if target is not None:
+            write_file(where, target, text.encode(), PAGE)
         return text
 
 
@@ -136,6 +140,7 @@ def gradient_flow(
     *,
     loss: Loss = "last",
     lengths: ArrayLike | None = None,
+    needs: int | None = None,
     seed: int = 0,
 ) -> FlowReport:
     """Measure where a recurrent model's gradient goes on one batch, and say it in words.
@@ -152,7 +157,8 @@ def gradient_flow(
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
         As in `layer_of`, which also takes what a file does not say, as the activation of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
-        Input, best a batch of the task: gradients depend on it.
+        A batch of the task itself, scaled as in training: the gates' values, and so the gradients,
+        depend on it. A report on noise is one on noise.
     dy : array_like, shape of the model's output, optional
         Gradient of your loss with respect to the output.
     loss : {"last", "every"} or callable, optional
@@ -161,6 +167,9 @@ def gradient_flow(
         the same with all outputs of b in place of its last one. Or a function of the output y that
         returns the loss and its gradient, as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
+    needs : int, optional
+        How many inputs, the last one included, an answer of the task depends on;
+        `bptt.flow.needed_memory` measures it. A gradient that fades later than that is healthy.
     seed : int, optional
         Of the random vectors, and of the masks where a module of PyTorch with dropout is in
         training; a layer of bptt draws the masks of its own next call.
@@ -172,8 +181,8 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        If shapes disagree, no sequence has a step, or `x` holds whole numbers in two axes, which
-        may be ids.
+        If shapes disagree, no sequence has a step, `needs` is less than 1, or `x` holds whole
+        numbers in two axes, which may be ids.
     TypeError
         If `model` is of another type, or something is not real numbers.
 
@@ -190,9 +199,12 @@ def gradient_flow(
     >>> report = bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x)
     >>> report.verdict
     'vanishing'
+    >>> bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x, needs=5).verdict
+    'healthy'
     """
     where = "gradient_flow"
     seed = as_count(where, "seed", seed, 0)
+    needs = None if needs is None else as_count(where, "needs", needs, 1)
     layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
     given = _batch(where, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
@@ -208,11 +220,13 @@ def gradient_flow(
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
-        cells = measure(tape.layer, tape, grads.trace.cells, ends, seed)
-    judged = [judge(cell) for cell in cells]
+        entry = Entry(_by_direction(layer, gradient), ends)
+        cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)
+    judged = [judge(cell, needs) for cell in cells]
     study = Study(
-        layer, given, ends, seed, cells, [kind for kind, _ in judged], grads.params,
-        own_loss=words == OWN, entering=_entering(layer, gradient, ends),
+        layer, given, ends, seed, needs, cells, [kind for kind, _ in judged],
+        [trace.full for trace in grads.trace.cells if trace.full is not None], grads.params,
+        own_loss=words == OWN, entering=_entering(entry),
     )  # fmt: skip
     return FlowReport(
         cells=cells,
@@ -263,14 +277,16 @@ def _loss(
 ) -> tuple[float | None, str, Any]:
     """The loss's value, what it is, and its gradient in the shape of y."""
     if dy is not None:
-        if loss != "last":
+        if not (isinstance(loss, str) and loss == "last"):
             raise ValueError(f"{where}: dy and loss are both given, expected one of them")
         return None, OWN, _batch(where, "dy", layer, to_numpy(dy), y.shape[-1])
     if callable(loss):
-        value, gradient = loss(y)
-        return float(value), OWN, to_numpy(gradient)
-    if loss not in ("last", "every"):
-        raise ValueError(f"{where}: loss is {loss!r}, expected 'last', 'every' or a function")
+        result = loss(y)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
+        return as_scalar(where, "value of loss", result[0]), OWN, to_numpy(result[1])
+    if not isinstance(loss, str) or loss not in ("last", "every"):
+        raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
     directions = 1 + layer.bidirectional
     parts = []
@@ -289,9 +305,17 @@ def _loss(
     return None, words, gradient.swapaxes(0, 1) if layer.batch_first else gradient
 
 
-def _entering(layer: Recurrent, gradient: Any, lengths: Array) -> float:
-    dy = np.asarray(gradient, np.float64)
+def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
+    """(T, B, width) of each direction."""
+    dy = np.asarray(gradient, layer.dtype)
     dy = dy.swapaxes(0, 1) if layer.batch_first else dy
-    halves = np.split(dy, 1 + layer.bidirectional, axis=-1)
-    norms = np.linalg.norm(np.stack(halves), axis=-1)[:, np.arange(len(dy))[:, None] < lengths]
+    return np.split(dy, 1 + layer.bidirectional, axis=-1)
+
+
+def _entering(entry: Entry) -> float:
+    dys = np.stack(entry.dys).astype(np.float64)
+    largest = float(np.abs(dys).max(initial=0))
+    scale = largest if 0 < largest < np.inf else 1.0  # squares leave the range before it does
+    norms = scale * np.linalg.norm(dys / scale, axis=-1)
+    norms = norms[:, np.arange(norms.shape[1])[:, None] < entry.lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

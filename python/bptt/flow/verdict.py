@@ -10,7 +10,16 @@ import numpy as np
 from ..nonfinite import NonFinite, described
 from .measure import CellFlow, Curve
 
-__all__ = ["KINDS", "counted", "course", "judge", "kind_of", "number", "percent", "place"]
+__all__ = [
+    "KINDS",
+    "counted",
+    "course",
+    "judge",
+    "kind_of",
+    "number",
+    "percent",
+    "place",
+]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
@@ -43,8 +52,8 @@ def place(nonfinite: NonFinite, cell: CellFlow) -> str:
     return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
 
 
-def judge(cell: CellFlow) -> tuple[str, str]:
-    """One of `KINDS`, and a sentence that begins with it."""
+def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
+    """One of `KINDS`, and a sentence that begins with it; the task needs so many inputs."""
     curve = cell.curve
     if cell.nonfinite is not None:
         return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
@@ -52,32 +61,64 @@ def judge(cell: CellFlow) -> tuple[str, str]:
         return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
-    if len(curve.tops) < SHORTEST:
+    kind = kind_of(curve, needs)
+    if kind == "too short":
         skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
         steps = f"{counted(curve.reach + 1, 'step')}{skip}"
         return "too short", f"too short: over {steps} nothing can be said of a decay"
-    if died(curve):
+    if kind == "dead":
         assert curve.zero_from is not None
         where = _before(cell, curve.zero_from - 1)
-        return "dead", f"dead: the gradient is exactly zero {where}, and did not fade before"
-    if course(curve) == "exploding":
+        return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
+    if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
-        return "exploding", f"exploding: {_speed(curve)}, {size}"
-    if course(curve) == "vanishing":
-        return "vanishing", f"vanishing: {_speed(curve)}{_underflow(cell)}{_share(cell)}"
+        return kind, f"exploding: {_speed(curve)}, {size}"
+    if kind == "vanishing":
+        details = f"{_speed(curve)}{_underflow(cell)}{_share(cell)}"
+        return kind, f"vanishing: {details}; {_fault(curve, needs)}"
+    return kind, f"healthy: {_kept(curve)}{_beyond(curve, needs)}"
+
+
+def course(curve: Curve, needs: int | None = None) -> str:
+    """Exploding, vanishing or healthy: is the `level` kept within a factor of 100?
+
+    If the task `needs` so many inputs, over these.
+    """
+    if curve.growth > EXPLODED:
+        return "exploding"
+    faded = curve.horizon < curve.reach and not reaches(curve.horizon, needs)
+    return "vanishing" if faded else "healthy"
+
+
+def reaches(lag: float, needs: int | None) -> bool:
+    """Does the task need nothing further back? The first of n inputs has the lag n - 1."""
+    return needs is not None and lag >= needs - 1
+
+
+def _fault(curve: Curve, needs: int | None) -> str:
+    if needs is not None:
+        return f"the task needs {needs}"
+    return f"a fault if the task needs more than {number(math.floor(curve.horizon) + 1)} steps"
+
+
+def _kept(curve: Curve) -> str:
+    if curve.horizon < curve.reach:
+        return _speed(curve)
     kept = curve.tops[1:] / curve.level
     least, most = number(float(kept.min())), number(float(kept.max()))
-    return "healthy", (
-        f"healthy: over {counted(curve.reach + 1, 'step')} the gradient stays between {least} and "
+    return (
+        f"over {counted(curve.reach + 1, 'step')} the gradient stays between {least} and "
         f"{most} of its size at lag {curve.lag}"
     )
 
 
-def course(curve: Curve) -> str:
-    """Exploding, vanishing or healthy: is its `level` kept within a factor of 100?"""
-    if curve.growth > EXPLODED:
-        return "exploding"
-    return "vanishing" if curve.horizon < curve.reach else "healthy"
+def _beyond(curve: Curve, needs: int | None) -> str:
+    """What the need makes of it, where that is not plain."""
+    if needs is None:
+        return ""
+    if needs > curve.reach + 1:
+        return f"; the task needs {needs}, which takes a batch of longer sequences to see"
+    return f"; the task needs {needs}" if curve.horizon < curve.reach else ""
 
 
 def died(curve: Curve) -> bool:
@@ -88,13 +129,15 @@ def died(curve: Curve) -> bool:
     return bool(curve.norms[max(end - curve.period, 0) : end].max() > curve.safe)
 
 
-def kind_of(curve: Curve) -> str:
-    """What a curve is, of `KINDS`."""
+def kind_of(curve: Curve, needs: int | None = None) -> str:
+    """What a curve is, of `KINDS`, if the task `needs` so many inputs."""
     if not np.isfinite(curve.norms).all():
         return "non-finite"
     if len(curve.tops) < SHORTEST:
         return "too short"
-    return "dead" if died(curve) else course(curve)
+    if died(curve) and not reaches((curve.zero_from or 0) - 1, needs):
+        return "dead"
+    return course(curve, needs)
 
 
 def _speed(curve: Curve) -> str:
@@ -115,6 +158,8 @@ def _speed(curve: Curve) -> str:
 
 def _before(cell: CellFlow, lag: float) -> str:
     """The steps that are more than `lag` steps before the end, in the array's own index."""
+    if not cell.at_end:
+        return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
         return f"more than {counted(math.floor(lag), 'step')} before the end of a sequence"
     if cell.reverse:
@@ -126,9 +171,8 @@ def _share(cell: CellFlow) -> str:
     if math.isnan(cell.far):
         return ""
     horizon = cell.curve.horizon
-    steps = (
-        f"lags above {math.floor(horizon)}" if cell.ragged else f"steps {_before(cell, horizon)}"
-    )
+    by_lag = cell.ragged or not cell.at_end
+    steps = f"lags above {math.floor(horizon)}" if by_lag else f"steps {_before(cell, horizon)}"
     return f"; {steps} contribute {percent(cell.far)} of dL/dW_hh"
 
 

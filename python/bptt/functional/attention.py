@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._call import as_arrays, as_real, prepare
+from .._convert import as_finite
 from .._tape import check_marks, marks
 from ..dense import as_indices, check_shape
 from ..grads import Array, AttentionGrads
@@ -108,11 +109,7 @@ class DotTape(NamedTuple):
 def as_scale(where: str, scale: float | None, size: int) -> float:
     if scale is None:
         return float(max(size, 1) ** -0.5)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{where}: scale is {scale!r}, expected a number or None")
-    if not np.isfinite(scale):
-        raise ValueError(f"{where}: scale is {scale}, expected a finite number")
-    return float(scale)
+    return as_finite(where, "scale", scale)
 
 
 def dot_attention_forward(

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._call import StepClip, backward, forward
-from .._options import COMMON, given
+from .._options import COMMON, ONE, SIGMOID, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["gru_backward", "gru_forward"]
@@ -112,9 +112,9 @@ def gru_forward(
         preact_clip is resets is zoneout is h_mask is None
         and layer_norm is None
         and reset_after is True
-        and gate_activation == "sigmoid"
-        and dilation == 1
-        and skip == 0
+        and gate_activation is SIGMOID
+        and dilation is ONE
+        and skip is ZERO
     ):
         options = given(OPTIONS, (
             reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._call import StepClip, backward, forward
-from .._options import COMMON, given
+from .._options import COMMON, ONE, OWN, SIGMOID, TANH, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["lstm_backward", "lstm_forward"]
@@ -164,8 +164,8 @@ def lstm_forward(
     options = None
     if not (
         peepholes is w_hr is cell_clip is preact_clip is resets is zoneout is h_mask is None
-        and layer_norm is None and forget_gate == "own" and gate_activation == "sigmoid"
-        and output_activation == "tanh" and dilation == 1 and skip == 0
+        and layer_norm is None and forget_gate is OWN and gate_activation is SIGMOID
+        and output_activation is TANH and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         options = given(OPTIONS, (
             peepholes, w_hr, forget_gate, gate_activation, output_activation, cell_clip,

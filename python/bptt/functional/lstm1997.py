@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._call import StepClip, backward, forward
-from .._options import COMMON, given
+from .._options import COMMON, ONE, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
@@ -88,7 +88,7 @@ def lstm1997_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
     options = None
-    if not (resets is zoneout is None and dilation == 1 and skip == 0):
+    if not (resets is zoneout is None and dilation is ONE and skip is ZERO):
         options = given(OPTIONS, (resets, dilation, skip, zoneout))
     return forward(
         "lstm1997", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",

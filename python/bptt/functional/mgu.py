@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._call import StepClip, backward, forward
-from .._options import COMMON, given
+from .._options import COMMON, ONE, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["mgu_backward", "mgu_forward"]
@@ -99,7 +99,7 @@ def mgu_forward(
     options = None
     if not (
         preact_clip is resets is zoneout is h_mask is None and layer_norm is None
-        and dilation == 1 and skip == 0
+        and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         values = (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._call import StepClip, backward, forward
-from .._options import COMMON, given
+from .._options import COMMON, ONE, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["rnn_backward", "rnn_forward"]
@@ -105,8 +105,8 @@ def rnn_forward(
     if not (
         leak is preact_clip is resets is zoneout is h_mask is None
         and layer_norm is None
-        and dilation == 1
-        and skip == 0
+        and dilation is ONE
+        and skip is ZERO
     ):
         values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._call import StepClip, backward, forward
 from .._convert import as_count, as_real
-from .._options import COMMON, given
+from .._options import COMMON, ONE, ZERO, given
 from ..grads import Array, Grads, State
 
 __all__ = ["slstm_backward", "slstm_forward"]
@@ -70,6 +70,7 @@ def slstm_forward(
     With i, f, z, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh and a stabiliser m:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
     c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t.
+    Where n_{t-1} = 0, as in the state of zeros, m_t = i whatever m_{t-1} is: so do the authors.
 
     Parameters
     ----------
@@ -105,8 +106,8 @@ def slstm_forward(
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
         For `slstm_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
-        ``tape.i`` and ``.f`` (i' and f'), ``.z``, ``.o``,
-        ``.h``, ``.c``, ``.n``, ``.m``.
+        ``tape.i`` and ``.f`` (i' and f', the latter as 1 where it is more, which it can be where
+        n_{t-1} = 0), ``.z``, ``.o``, ``.h``, ``.c``, ``.n``, ``.m``.
 
     Raises
     ------
@@ -124,12 +125,12 @@ def slstm_forward(
     Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2,
     https://arxiv.org/abs/2405.04517.
     """
-    if heads != 1:
+    if heads is not ONE:
         w_hh = block_diagonal(w_hh, heads)
     options = None
     if not (
         resets is zoneout is h_mask is None and layer_norm is None
-        and heads == 1 and dilation == 1 and skip == 0
+        and heads is ONE and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)
         options = given(OPTIONS, values)

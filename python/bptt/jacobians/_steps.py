@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from .. import _core
-from .._call import backward
+from .._call import as_count, backward
 from ..grads import Array, Grads
 
 MOST_VALUES = 1 << 22  # of gates, in one call of the core: 100 MB or so with all that it keeps
@@ -76,13 +75,7 @@ class Steps:
 
     def time(self, name: str, t: Any) -> int:
         """A time index, counted from the end where it is negative."""
-        try:
-            i = index(t)
-        except TypeError:
-            raise TypeError(f"{self.caller}: {name} is {t!r}, expected an integer") from None
-        if not -self.T <= i < self.T:
-            raise ValueError(f"{self.caller}: {name} is {i}, expected -T..T-1 with T = {self.T}")
-        return int(i) % self.T
+        return as_count(self.caller, name, t, -self.T, self.T - 1) % self.T
 
     def rows(self, count: int) -> int:
         """So many steps fit into one call, with ``count`` cotangents each."""

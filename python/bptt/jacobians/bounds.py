@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_real
+from .._convert import as_choice, as_flag, as_real
 from ..grads import Array
 from ._products import logs
 
@@ -97,8 +97,7 @@ def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> 
     """
     where = "decay_bound"
     w = _square(where, w_hh)
-    if not isinstance(activation, str) or activation not in SLOPES:
-        raise ValueError(f"{where}: activation is {activation!r}, expected one of {list(SLOPES)}")
+    as_choice(where, "activation", activation, tuple(SLOPES))
     lags = as_real(where, "k", k).astype(float)
     if not (lags >= 0).all():
         raise ValueError(f"{where}: k has minimum {lags.min()}, expected 0 or more")
@@ -147,7 +146,7 @@ def memory_horizon(norms: ArrayLike, *, reverse: bool = False) -> Any:
         raise ValueError(f"{where}: norms is a number, expected shape (T,) or (T, ...)")
     if (a < 0).any():
         raise ValueError(f"{where}: norms has minimum {np.nanmin(a)}, expected 0 or more")
-    by_lag = a if reverse else a[::-1]
+    by_lag = a if as_flag(where, "reverse", reverse) else a[::-1]
     if a.ndim == 1:
         return _horizon(by_lag)
     columns = by_lag.reshape(len(a), math.prod(a.shape[1:])).T

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._convert import as_choice, as_flag
 from ..grads import Array
 from ._products import Graded, logs
 from ._steps import Steps
@@ -185,7 +186,7 @@ def jacobian_norms(
         largest = np.abs(pulled).max(axis=(1, 2))
         d[b] = pulled / np.where(largest == 0, 1, largest)[:, None, None]
         size[b] += logs(largest)
-    return norms if log else _exp(norms)
+    return norms if as_flag("jacobian_norms", "log", log) else _exp(norms)
 
 
 def singular_values(tape: _core.Tape, t: int, k: int, *, of: str = "h", log: bool = False) -> Array:
@@ -249,7 +250,7 @@ def singular_values(tape: _core.Tape, t: int, k: int, *, of: str = "h", log: boo
         product.multiply(np.linalg.qr(Q[alive, :width])[1], alive)
     result = np.full((steps.B, len(rows)), -np.inf)
     result[alive] = product.log_singular_values()[alive]
-    return result if log else _exp(result)
+    return result if as_flag("singular_values", "log", log) else _exp(result)
 
 
 def _exp(a: Array) -> Array:
@@ -259,8 +260,7 @@ def _exp(a: Array) -> Array:
 
 def _rows(steps: Steps, of: Any) -> tuple[Array, int]:
     """The rows of the identity that belong to what is differentiated, and their number."""
-    if not isinstance(of, str) or of not in ("h", "state"):
-        raise ValueError(f"{steps.caller}: of is {of!r}, expected 'h' or 'state'")
+    as_choice(steps.caller, "of", of, ("h", "state"))
     width = steps.sizes[0] if of == "h" else sum(steps.sizes)
     return np.eye(sum(steps.sizes))[:width], width
 

@@ -98,6 +98,8 @@ def lyapunov_spectrum(tape: _core.Tape, n: int | None = None, *, warmup: int = 0
 def _warmup(steps: Steps, value: Any) -> int:
     warmup = as_count(steps.caller, "warmup", value, 0)
     shortest = int(steps.lengths.min(initial=steps.T))
+    if steps.B and not shortest:
+        raise ValueError(f"{steps.caller}: tape has a sequence of no steps, expected one or more")
     if steps.B and warmup >= shortest:
         raise ValueError(
             f"{steps.caller}: warmup is {warmup}, expected fewer than the steps of the shortest "

@@ -103,6 +103,11 @@ def times_exp(v: Any, a: Array) -> Array:
         return np.asarray(v * np.exp(half) * np.exp(half))
 
 
+def shown(I: Array, F: Array) -> Saved:
+    """Gates i and f of an sLSTM, of their exponents."""
+    return {"i": times_exp(1, I), "f": times_exp(1, np.where(F.real > 0, 0, F))}
+
+
 def slstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     """Beck et al. (2024), xLSTM, with their stabiliser m; gates i f z o, states h c n m.
 
@@ -121,9 +126,8 @@ def slstm_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
     I, F = i - m, kept - m  # the exponents of these
     c, n = times_exp(c, F) + times_exp(z.value, I), times_exp(n, F) + times_exp(1, I)
     out = c / n
-    saved = {"i": times_exp(1, I), "f": times_exp(1, np.where(F.real > 0, 0, F))}
-    saved |= {"I": I, "F": F, "z": z, "o": o_gate, "out": out, "n": n}
-    saved |= {"forget": forget, "slope_f": sigmoid(-a_f)}
+    saved = {"I": I, "F": F, "z": z, "o": o_gate, "out": out, "n": n}
+    saved |= {"forget": forget, "slope_f": sigmoid(-a_f), **shown(I, F)}
     return (o_gate.value * out, c, n, m), saved
 
 

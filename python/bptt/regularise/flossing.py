@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import functional
-from .._convert import as_count
+from .._convert import as_count, as_generator
 from .._layer_options import by_parameter
 from .._sequences import join_state
 from .._tape import RecurrentTape
 from ..dense import Seed
 from ..derivatives import hvp
-from ..grads import Array, Grads, State
+from ..grads import Array, Grads, State, shown
 from ..jacobians import step_jacobians
 from ..jacobians._steps import Steps
 from .omega import Penalty
@@ -99,7 +99,8 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     S = sum(steps.sizes)
     n = as_count("flossing", "n", n, 1, S)
     J = step_jacobians(cell).astype(float)
-    start = np.linalg.qr(np.random.default_rng(rng).standard_normal((S, n)))[0]
+    generator = as_generator("flossing", "rng", rng)
+    start = np.linalg.qr(generator.standard_normal((S, n)))[0]
     Q, R = _through_time(start, J, steps.active)
     stretch = np.diagonal(R, axis1=2, axis2=3)
     if not np.all(stretch > 0):
@@ -129,7 +130,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
 
 def _single_cell(where: str, tape: Any) -> Any:
     if not isinstance(tape, RecurrentTape):
-        raise TypeError(f"{where}: tape is {tape!r}, expected that of a layer's forward")
+        raise TypeError(f"{where}: tape is {shown(tape)}, expected that of a layer's forward")
     cell = tape.cells[0]
     others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
     if len(tape.cells) > 1 or cell.cell not in ("rnn", "lstm", "gru", "mgu") or others:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._convert import as_flag
 from .._sequences import without_padding
 from .._tape import RecurrentTape
-from ..grads import Array, State
+from ..grads import Array, State, shown
 from ..jacobians._steps import Steps
 from ..layers import RNN
 
@@ -114,7 +115,7 @@ def omega(
     >>> for name, g in grads.items():
     ...     g += 4 * penalty.params[name]
     """
-    layer = _plain_rnn("omega", tape)
+    layer, immediate = _plain_rnn("omega", tape), as_flag("omega", "immediate", immediate)
     Steps("omega", tape.cells[0]).check()
     # The tangents of the exact gradient add up over the steps; else nothing does.
     dtype = layer.dtype if immediate else np.float64
@@ -173,7 +174,7 @@ def _swapped(layer: RNN, a: Array) -> Array:
 
 def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:
     if not isinstance(tape, RecurrentTape):
-        raise TypeError(f"{where}: tape is {tape!r}, expected that of a layer's forward")
+        raise TypeError(f"{where}: tape is {shown(tape)}, expected that of a layer's forward")
     layer = tape.layer
     # Options of the function are leak, preact_clip, resets, dilation, skip, zoneout and h_mask.
     plain = len(tape.cells) == 1 and tape.cells[0].options is None

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Where a loss enters a model, and how much of a gradient it has from far behind that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..grads import Array
+from ..lags import by_lag
+from ..shares import parts_of
+from ..trace import Trace
+
+__all__ = ["Entry", "share_by_lag"]
+
+MOST_LAGS = 100  # each takes the time of a backward pass
+
+
+class Entry:
+    """The steps at which the gradient of a loss enters the top layer.
+
+    Attributes
+    ----------
+    dys : sequence of ndarray, shape (T, B, width)
+        What enters each direction.
+    lengths : ndarray, shape (B,)
+    at_end : bool
+        Does it enter at the last processed step of each sequence only?
+    """
+
+    def __init__(self, dys: Sequence[Array], lengths: Array) -> None:
+        self.dys, self.lengths = dys, lengths
+        self.at_end = True
+        for reverse, dy in enumerate(dys):
+            t, b = np.nonzero((np.arange(len(dy))[:, None] < lengths) & dy.any(-1))
+            self.at_end &= bool((t == (0 if reverse else lengths[b] - 1)).all())
+
+    def far(self, tape: Any, share: Array, horizon: float, direction: int | None) -> float:
+        """Share of dL/dW_hh that losses have from steps more than the horizon before them.
+
+        `share` is that of the steps by their lag from the end, `direction` that of a top layer:
+        what enters the layers below has come a way of its own. NaN where it is not known.
+        """
+        if horizon == math.inf:
+            return 0.0
+        if self.at_end:
+            return float(share[np.arange(len(share)) > horizon].sum())
+        if direction is None or horizon > MOST_LAGS:
+            return math.nan
+        try:
+            near = by_lag(tape, self.dys[direction], max_lag=math.floor(horizon)).w_hh.share
+        except ValueError:  # a cell whose steps depend on more than the state before
+            return math.nan
+        return 1 - float(near.sum())
+
+
+def share_by_lag(trace: Trace) -> Array:
+    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    paths = trace.source.paths
+    if not trace.source.plain_weights or trace.full is None:
+        return np.full(int(paths.lengths.max()), np.nan)
+    parts = parts_of(trace.full, trace.weights[1])
+    # Relative to the largest element, as squares of small gradients are 0.
+    scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
+    wholes = [part.whole.astype(np.float64) / scale for part in parts]
+    projections = [
+        np.einsum("tbm,tbm->tb", part.G, part.V @ whole.T) for part, whole in zip(parts, wholes)
+    ]
+    square = sum(float((whole**2).sum()) for whole in wholes)
+    by_sequence = paths.back(sum(projections) / (scale * square))
+    return np.bincount(paths.lags[paths.inside], by_sequence[paths.inside])

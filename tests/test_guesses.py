@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What a user of PyTorch tries first gets an answer."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bptt
+from bptt.flow import layer_of
+
+LSTM = bptt.LSTM(2, 3, seed=0)
+X = np.ones((4, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("weight_ih_l0", "LSTM has no attribute weight_ih_l0, expected parameters['weight_ih_l0']"),
+        ("train", "expected forward(x) for training, and a call of the layer"),
+        ("eval", "expected forward(x) for training, and a call of the layer"),
+        ("zero_grad", "expected nothing in its place: backward returns new gradients"),
+        ("named_parameters", "expected parameters.items()"),
+        ("to", "expected dtype='float32' or 'float64' of the constructor"),
+        ("flatten_parameters", "expected nothing in its place: parameters are NumPy arrays"),
+        ("no_such_name", "LSTM has no attribute 'no_such_name'"),
+    ],
+)
+def test_an_attribute_of_theirs(name: str, text: str) -> None:
+    assert not hasattr(LSTM, name)
+    with pytest.raises(AttributeError, match=re.escape(text)) as info:
+        getattr(LSTM, name)
+    assert info.value.name == name
+
+
+def test_attributes_of_other_layers_and_copies() -> None:
+    with pytest.raises(AttributeError, match=re.escape("Linear has no attribute weight, expected")):
+        _ = bptt.Linear(2, 3).weight  # type: ignore[attr-defined]
+    for twin in (copy.copy(LSTM), copy.deepcopy(LSTM), pickle.loads(pickle.dumps(LSTM))):
+        assert np.array_equal(twin(X)[0], LSTM(X)[0])
+    with pytest.raises(AttributeError, match="no attribute '__array__'"):
+        LSTM.__getattr__("__array__")  # type: ignore[attr-defined]
+
+
+GUESSES: list[tuple[Callable[..., Any], str]] = [
+    (
+        lambda: bptt.RNN(3, 4, nonlinearity="relu"),
+        "RNN: nonlinearity is given, expected activation",
+    ),
+    (lambda: bptt.GRU(3, 4, device="cuda"), "GRU: device is given, expected nothing in its place"),
+    (lambda: bptt.Linear(3, 4, device="cpu"), "Linear: device is given, expected nothing in its"),
+    (lambda: bptt.LSTM(input_size=3, units=4), "LSTM: units is given, expected hidden_size"),
+    (lambda: LSTM.forward(X, training=False), "LSTM: training is given, expected forward(x) for"),
+    (lambda: LSTM(X, training=False), "LSTM: training is given, expected forward(x) for training"),
+    (lambda: LSTM(X, hx=None), "LSTM: hx is given, expected state"),
+    (
+        lambda: bptt.CosineAnnealing(LSTM, 10),
+        "CosineAnnealing: optimizer is of type LSTM, expected",
+    ),
+    (
+        lambda: bptt.CosineAnnealing(bptt.Adam({}), T_max=10),
+        "CosineAnnealing: T_max is given, expected t_max",
+    ),
+    (lambda: bptt.Linear(3, 4, "tanh"), "Linear: bias is 'tanh', expected True or False"),
+]  # type: ignore
+
+
+@pytest.mark.parametrize(("call", "text"), GUESSES, ids=[text for _, text in GUESSES])
+def test_an_argument_of_theirs(call: Callable[..., Any], text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
+        call()
+
+
+def test_other_unknown_arguments_are_pythons_to_refuse() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        bptt.LSTM(2, 3, colour="red")  # type: ignore[call-arg]
+    assert list(inspect.signature(bptt.LSTM).parameters)[:3] == [
+        "input_size",
+        "hidden_size",
+        "num_layers",
+    ]
+    with pytest.warns(UserWarning, match="num_layers is 1") as caught:
+        bptt.LSTM(2, 3, dropout=0.5)
+    assert caught[0].filename == __file__
+
+
+def test_parameters_of_a_cell_by_its_own_names() -> None:
+    state = {k.removesuffix("_l0"): v for k, v in LSTM.state_dict().items()}
+    twin = bptt.LSTM(2, 3, seed=1)
+    twin.load(state)
+    assert np.array_equal(twin(X)[0], LSTM(X)[0])
+    assert np.array_equal(layer_of(state)(X)[0], LSTM(X)[0])
+    with pytest.raises(ValueError, match="missing names"):
+        bptt.LSTM(2, 3, num_layers=2).load(state)
+
+
+def test_names_of_any_length_are_cut_in_messages() -> None:
+    with pytest.raises(ValueError, match=re.escape("(70002 letters)")) as info:
+        LSTM.load({"n" * 70_000: np.ones(3)})
+    assert len(str(info.value)) < 500
+
+
+# --- PyTorch itself
+
+
+def test_a_module_and_numbers_in_bfloat16() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.LSTM(2, 3)
+    with pytest.raises(
+        TypeError, match=re.escape("LSTM: arrays is of type LSTM, expected a dict of")
+    ) as info:
+        LSTM.load(module)
+    assert str(info.value).endswith("pass .state_dict()")
+    twin = bptt.LSTM(2, 3, seed=1)
+    twin.load(module.bfloat16().state_dict())
+    for name, value in module.state_dict().items():
+        assert np.array_equal(twin.parameters[name], value.float().numpy())
+    assert np.array_equal(layer_of(module)(X)[0], twin(X)[0])
+    cell = torch.nn.LSTMCell(2, 3)
+    twin.load(cell.state_dict())
+    assert np.array_equal(twin.parameters["weight_hh_l0"], cell.weight_hh.detach().numpy())
+
+
+def test_a_model_around_the_layers_names_them() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(2, 3), "out": torch.nn.Linear(3, 1)})
+    text = "layer_of: model is of type ModuleDict, expected a recurrent layer of bptt or PyTorch"
+    with pytest.raises(TypeError, match=text) as info:
+        bptt.gradient_flow(model, X)
+    assert "pass one of its layers ['encoder']" in str(info.value)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-8, 0.02, 1.0])
+def test_eps_of_a_plateau_is_pytorchs(eps: float) -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.zeros(1, requires_grad=True)
+    theirs = torch.optim.SGD([weight], lr=0.1)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, patience=0, factor=0.5, eps=eps)
+    ours = bptt.SGD({"w": np.zeros(1)}, lr=0.1)
+    plateau = bptt.ReduceLROnPlateau(ours, patience=0, factor=0.5, eps=eps)
+    for _ in range(40):
+        schedule.step(1.0)
+        plateau.step(1.0)
+        assert ours.lr == theirs.param_groups[0]["lr"]
+    assert (ours.lr < 0.1) == (eps < 0.05)

@@ -37,7 +37,7 @@ def test_the_lists_are_not_empty() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_source_file(path: Path) -> None:
     lines = path.read_text("ascii").splitlines()
-    assert len(lines) <= 400
+    assert len(lines) <= 500
     if path.suffix != ".pyi":
         assert "SPDX-License-Identifier: MIT" in lines[0]
 

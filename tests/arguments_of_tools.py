@@ -51,6 +51,18 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(adam, kind), good, f"Adam.{kind}", "Adam"
 
 
+@call("Layer.load_state_dict")
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    layer = bptt.LSTM(I, H, 2, dropout=0.5, seed=0)
+    return layer.load_state_dict, {"state": layer.state_dict()}, "LSTM.load_state_dict", "LSTM"
+
+
+@call("AutoClip.load_state_dict", state="shape_inside")
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    clip = bptt.AutoClip(history=[1.0, 2.0])
+    return clip.load_state_dict, {"state": clip.state_dict()}
+
+
 ANYTHING = "none text object complex ragged masked objects shape generator"
 ANYTHING = " ".join(f"{kind}_inside" for kind in ANYTHING.split())
 
@@ -97,15 +109,13 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return schedule.step, {"metric": 1.0}, "ReduceLROnPlateau"
 
 
-@call("Schedule.load_state_dict", "WarmUp.load_state_dict")
+@call("Schedule.load_state_dict")
 def _(_: Path, name: str) -> tuple[Any, ...]:
-    schedule: Any = bptt.ReduceLROnPlateau(bptt.Adam(params()))
-    if name.startswith("WarmUp"):
-        optimizer = bptt.Adam(params())
-        schedule = bptt.WarmUp(optimizer, 3, after=bptt.StepLR(optimizer, 2))
-    kind = type(schedule).__name__
+    optimizer = bptt.Adam(params())
+    schedule = bptt.WarmUp(optimizer, 3, after=bptt.ReduceLROnPlateau(optimizer))
     good = {"state": schedule.state_dict()}
-    return schedule.load_state_dict, good, kind, f"{kind}.load_state_dict", "StepLR.load_state_dict"
+    after = "ReduceLROnPlateau.load_state_dict"
+    return schedule.load_state_dict, good, "WarmUp.load_state_dict", after
 
 
 @call("AutoClip", quantile="", window="none big", history="list dict generator")
@@ -234,7 +244,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return regularise.flossing, {"tape": bptt.RNN(I, H, seed=0).forward(X)[2], "n": 2}
 
 
-@call("gradient_flow", dy=MAYBE, lengths=MAYBE, seed="big")
+@call("gradient_flow", dy=MAYBE, lengths=MAYBE, needs="none big", seed="big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     good = {"model": lstm(), "x": X, "dy": Y, "lengths": [T, 2]}
     return bptt.gradient_flow, good, "LSTM", "layer_of", "load"
@@ -245,12 +255,12 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return flow.layer_of, {"model": lstm().parameters}, "LSTM", "load"
 
 
-@call("FlowMonitor", every="big", path="none text", on_alert=MAYBE)
+@call("FlowMonitor", every="big", path="none text", on_alert=MAYBE, needs="none big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.FlowMonitor, {}
 
 
-LOSS = f"{ANY} nan inf zero_d"
+LOSS = f"{ANY} none nan inf zero_d"
 
 
 @call("FlowMonitor.wants", "FlowMonitor.update", step="big", trace=MAYBE, loss=LOSS)
@@ -260,6 +270,13 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     kind = name.split(".")[1]
     good = {"step": 3} | ({} if kind == "wants" else {"trace": trace, "loss": 1.0})
     return getattr(monitor, kind), good
+
+
+@call("flow.needed_memory", loss=MAYBE, lengths=MAYBE, seed="big")
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    layer = lstm()
+    good = {"model": lambda x, *lengths: layer(x, None, *lengths)[0], "x": X, "target": Y}
+    return flow.needed_memory, {**good, "loss": bptt.mse}, "needed_memory", "LSTM", "mse"
 
 
 @call("FlowReport.to_html", path="none text")
@@ -294,7 +311,7 @@ def _(folder: Path, name: str) -> tuple[Any, ...]:
     "save_c_header",
     path="text",
     model=NAMED.removeprefix("dict "),
-    name="none text long",
+    name="none text",
     cell=MAYBE,
 )
 def _(folder: Path, name: str) -> tuple[Any, ...]:

@@ -53,12 +53,12 @@ INSIDE = ("none", "text", "object", "complex", "ragged", "masked", "objects", "s
 # What the package makes and its users only read, and command lines, which argparse checks.
 RECORDS = {
     "flow.Advice", "flow.Alert", "flow.CellFlow", "CellFlow.parameter", "CellFlow.saturation",
-    "CellFlow.tenth", "flow.Curve", "flow.add_arguments", "flow.run", "export.add_arguments",
-    "export.run", "FlowReport", "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares",
-    "Trace", "regularise.Penalty", "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels",
-    "datasets.Sequences", "optim.Optimizer", "schedules.Schedule", "tbptt.Chunk", "stream.Stream",
-    "layers.Recurrent", "layers.RecurrentTape", "dense.Layer", "dense.LayerGrads",
-    "attention.AttentionLayerGrads",
+    "CellFlow.tenth", "CellFlow.turns_off", "flow.Curve", "flow.NeededMemory",
+    "flow.add_arguments", "flow.run", "export.add_arguments", "export.run", "FlowReport",
+    "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
+    "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
+    "optim.Optimizer", "schedules.Schedule", "tbptt.Chunk", "stream.Stream", "layers.Recurrent",
+    "layers.RecurrentTape", "dense.Layer", "dense.LayerGrads", "attention.AttentionLayerGrads",
 }  # fmt: skip
 MODULES = ("optim", "init", "tasks", "datasets", "losses", "schedules", "clip", "flow")
 MODULES += ("export", "regularise", "jacobians", "layers", "dense", "attention", "stream", "tbptt")

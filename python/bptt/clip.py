@@ -15,7 +15,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_between, as_bound, as_choice, as_count, as_float, as_number
+from ._convert import (
+    as_array,
+    as_between,
+    as_bound,
+    as_choice,
+    as_count,
+    as_float,
+    as_number,
+    listed,
+)
 from .grads import Array, check_mapping, shown
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
@@ -114,7 +123,7 @@ class AutoClip:
         where = "AutoClip.load_state_dict"
         check_mapping(where, "state", state)
         if set(state) != {"history"}:
-            raise ValueError(f"{where}: state has names {list(state)}, expected ['history']")
+            raise ValueError(f"{where}: state has names {listed(state)}, expected ['history']")
         norms = as_float(where, "history", state["history"], np.dtype(np.float64))
         if norms.ndim != 1 or not np.all((norms > 0) & (norms < math.inf)):
             raise ValueError(f"{where}: history is {norms}, expected positive norms in one row")

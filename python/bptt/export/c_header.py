@@ -28,6 +28,7 @@ WHERE = "save_c_header"
 START = "/* Weights of "
 HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
 IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # two underscores are reserved in C++
+LONGEST = 1000  # letters of a prefix: the first line of the file is to be found again
 GATE_ORDER = {
     ("lstm", 4): "i f g o",
     ("lstm", 3): "i g o",
@@ -188,7 +189,7 @@ def as_prefix(path: Path, name: str | None) -> str:
     """The prefix of all names in a header."""
     if name is None:
         name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
-    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name) or len(name) > LONGEST:
         raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, as 'amp'")
     return name
 

@@ -210,9 +210,13 @@ def gradient_flow(
     given = _batch(where, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
     reading = how_read(layer, x)
-    if T != B and np.shape(to_numpy(lengths)) == (T,):
-        raise ValueError(f"{where}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}")
-    all_lengths = as_lengths(where, to_numpy(lengths), T, B)
+    if lengths is not None:
+        lengths = as_array(where, "lengths", to_numpy(lengths))
+        if T != B and lengths.shape == (T,):
+            raise ValueError(
+                f"{where}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
+            )
+    all_lengths = as_lengths(where, lengths, T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
         raise ValueError(f"{where}: x has {T} steps of {B} sequences, expected at least one")

@@ -70,13 +70,13 @@ WRITERS = {
     "save": (lambda path: bptt.save(path, LSTM.parameters), {"m.npz", "m.safetensors"}),
     "save_c_header": (lambda path: bptt.save_c_header(path, LSTM, "m"), {"m.h"}),
     "save_rtneural": (lambda path: bptt.save_rtneural(path, [LSTM]), {"m.json"}),
-    "to_html": (REPORT.to_html, {"m.html"}),
+    "FlowReport.to_html": (REPORT.to_html, {"m.html"}),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_function_writes_over_its_own_kind_alone(name, here):
-    if name == "to_html":
+    if name == "FlowReport.to_html":
         pytest.importorskip("matplotlib")
     write, own = WRITERS[name]
     for file in own:
@@ -94,7 +94,7 @@ def test_a_function_writes_over_its_own_kind_alone(name, here):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_new_or_empty_file_and_a_link_to_none(name, here):
-    if name == "to_html":
+    if name == "FlowReport.to_html":
         pytest.importorskip("matplotlib")
     write, _ = WRITERS[name]
     Path("empty").touch()

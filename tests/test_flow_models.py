@@ -173,7 +173,7 @@ PLAIN = bptt.LSTM(SIZE, HIDDEN, seed=0).parameters
         ({**PLAIN, "weight_hh_l1": np.float32(1)}, {}, ValueError,
          "weight_hh_l1 has shape (), expected that of weight_hh_l0, (32, 8)"),
         ({**PLAIN, "bias_ih_l0": np.ma.masked_equal(PLAIN["bias_ih_l0"], 0)}, {}, TypeError,
-         "bias_ih_l0 is a masked array"),
+         "model['bias_ih_l0'] is a masked array"),
     ],
 )  # fmt: skip
 def test_refusals(model, how, error, words):
@@ -187,7 +187,9 @@ def test_the_command_reports_on_the_layer_that_was_saved(tmp_path, capsys):
     bptt.save(tmp_path / "m.npz", lstm.parameters)
     np.save(tmp_path / "x.npy", X.astype(np.float32))
     assert cli.main(["flow", str(tmp_path / "m.npz"), "--data", str(tmp_path / "x.npy")]) == 0
-    assert capsys.readouterr().out.rstrip("\n") == str(bptt.gradient_flow(lstm, X))
+    lines = capsys.readouterr().out.rstrip("\n").splitlines()
+    assert lines.pop(1).startswith("x of shape")  # what a file leaves open
+    assert lines == str(bptt.gradient_flow(lstm, X)).splitlines()
     # RTNeural has no such layer; the header has every array.
     for option in ("--json", "--c-header"):
         target = tmp_path / f"out{option}"

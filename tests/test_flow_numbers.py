@@ -117,7 +117,6 @@ def test_parameters_that_are_not_finite(cell, own, value):
         assert report.advice[0].reason.startswith(f"{name}[{', '.join(map(str, at))}] is ")
 
 
-@pytest.mark.xfail(reason="the core counts a gate's NaN at both ends", strict=True)
 def test_a_gate_that_is_no_number_is_not_saturated():
     layer = made(bptt.LSTM, {})
     layer.parameters["weight_ih_l0"][...] = np.nan

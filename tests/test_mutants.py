@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bptt
 import recurrences
 import textbook
 from bptt import reference
@@ -119,6 +120,35 @@ def test_wrong_cell_gradients_are_caught(cell: Cell, monkeypatch: pytest.MonkeyP
     assert survivors(row.grad, install, checks) == []
 
 
+def empty_memory_check(expected: Any) -> Check:
+    """Of an sLSTM that has seen nothing, whatever the scale of it was."""
+    case = next(c for c in recurrences.CASES if c.id == "slstm-plain")
+    c = recurrences.call(case, (5, 2, 2, 4))
+    h, _, _, m = c.arrays["state"]
+    state = (h, np.zeros_like(h), np.zeros_like(h), np.full_like(m, 50.0))
+    c = c._replace(arrays={**c.arrays, "state": state})
+    want = expected(c)
+
+    def check() -> None:
+        got = recurrences.results(c)
+        assert_close({name: got[name] for name in want}, want, TOLERANCE["float32"])
+
+    return check
+
+
+def trace_check(name: str) -> Check:
+    """The gradient of c at every step, beside that of the core."""
+    case = next(c for c in recurrences.CASES if c.id == name)
+    c = recurrences.call(case, (5, 2, 2, 4))
+
+    def dc(module: Any) -> Any:
+        tape = recurrences.forward(module, c)[2]
+        return {"dc": recurrences.backward(module, c, tape, trace=True).trace.dc}
+
+    want = dc(bptt)
+    return lambda: assert_close(dc(reference), want, TOLERANCE["float32"])
+
+
 @pytest.mark.parametrize("part", ["step", "grad"])
 @pytest.mark.parametrize("name", ["mgu", "slstm", "lstm1997"])
 def test_wrong_cells_are_caught(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +159,8 @@ def test_wrong_cells_are_caught(name: str, part: str, monkeypatch: pytest.Monkey
         monkeypatch.setitem(reference.CELLS, name, row._replace(**{part: mutant}))
 
     checks = option_checks(name, OF_CELLS[name], twin.results)
+    if name == "slstm":
+        checks.append(empty_memory_check(twin.results))
     assert survivors(getattr(row, part), install, checks) == []
 
 
@@ -146,6 +178,7 @@ def test_wrong_steps_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     checks += option_checks("lstm1997", ["zoneout"], twin.results)
     clip = ("value", 0.1, "gates")
     checks += option_checks("mgu", ["plain"], twin.results, step_clip=clip)
+    checks += [trace_check("lstm-zoneout"), trace_check("lstm-plain")]
     assert survivors(getattr(loop, name), install, checks) == []
 
 

@@ -82,7 +82,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: bptt.save("a.npz", {"\ud800": X}),
         ValueError,
-        "save: arrays has the name '\\ud800', e",
+        "save: arrays has '\\ud800', expected Unicode text",
     ),
     (
         lambda: bptt.save_c_header("a.h", LSTM, cell="gru"),

@@ -94,7 +94,7 @@ def test_other_inputs_are_converted() -> None:
 @pytest.mark.parametrize(
     ("message", "call"),
     [
-        ("LSTM.stream: batch is 0, expected 1 or more", lambda: LSTM(2, 3).stream(0)),
+        ("LSTM.stream: batch is 0, expected 1..", lambda: LSTM(2, 3).stream(0)),
         ("LSTM.stream: batch is 1.5, expected a whole", lambda: LSTM(2, 3).stream(1.5)),  # type: ignore[arg-type]
         ("is bidirectional", lambda: LSTM(2, 3, bidirectional=True).stream()),
         ("expected (B, I) = (1, 2)", lambda: LSTM(2, 3).stream().step(np.zeros((2, 2)))),

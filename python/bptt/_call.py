@@ -148,9 +148,7 @@ def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
 def full_trace(
     tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any, x: Any
 ) -> FullTrace:
-    ranges, x, lengths = ranges_of(tape), tape.arguments["x"], tape.arguments["lengths"]
-    if lengths is not None:  # the padding may hold anything
-        x = np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, 0)
+    ranges = ranges_of(tape)
     by_name = dict(zip(ranges, np.split(gates, len(ranges), -1)))
     return FullTrace(dh, dc, by_name, x, operand, inner if tape.cell == "gru" else None, apart)
 

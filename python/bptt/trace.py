@@ -107,10 +107,14 @@ class Source:
     plain_weights: bool
     count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
 
+    @property
+    def ends(self) -> dict[str, Bounds]:
+        """What is not saturated, by gate that has an end."""
+        return {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
+
     def count_saturated(self) -> dict[str, Array]:
         """(T, B) by gate that has an end: how many of a step's values are at one."""
-        ends = {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
-        return self.count_outside(ends)
+        return self.count_outside(self.ends)
 
     def without_tape(self) -> Source:
         """The same, with what the tape would be asked for."""

@@ -32,14 +32,14 @@ BPTT_INLINE Vec<T> padded_with_zeros(Vec<T> v, Index used) {
   return used < lanes<T> ? first_lanes(v, used) : v;
 }
 
-// Of G numbers of each of H units: at(j) gives those of block j, [number][lane]. The mean is that
-// of the distances from the first number: one of numbers that are large and nearly equal would be
-// rounded by more than they differ.
+// Of G numbers of each of H units: at(j) gives those of block j, [number][lane]. The mean of large
+// and nearly equal numbers is rounded by more than they differ: `rest` is the mean of what is left
+// of them without it.
 template <class T>
 struct Moments {
-  T first, mean, inverse;  // 1 / deviation
+  T mean, rest, inverse;  // 1 / deviation
   BPTT_INLINE Vec<T> centred(Vec<T> v) const {
-    return v - Vec<T>(broadcast(first)) - Vec<T>(broadcast(mean));
+    return v - Vec<T>(broadcast(mean)) - Vec<T>(broadcast(rest));
   }
 };
 template <class T, int G, class At>
@@ -58,8 +58,9 @@ Moments<T> moments_of(Index H, const At& at) {
     for (int g = 0; g < G; ++g) all += total(sum[g]);
     return all / T(static_cast<double>(G * H));
   };
-  Moments<T> m{blocks ? *at(0) : T(0), T(0), T(0)};
-  m.mean = mean_of([&](Vec<T> v, Index used) { return padded_with_zeros(m.centred(v), used); });
+  Moments<T> m{T(0), T(0), T(0)};
+  m.mean = mean_of([](Vec<T> v, Index used) { return padded_with_zeros(v, used); });
+  m.rest = mean_of([&](Vec<T> v, Index used) { return padded_with_zeros(m.centred(v), used); });
   const T variance = mean_of([&](Vec<T> v, Index used) {
     const Vec<T> d = padded_with_zeros(m.centred(v), used);
     return d * d;
@@ -126,6 +127,7 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
         d.H, [&](Index j) { return kept_values<Cell>(step, j, row) + Cell::c * L; });
     step.moments[row * moments_of_row + 2] = m[row - r.begin].inverse;
     step.moments[row * moments_of_row + 3] = m[row - r.begin].mean;
+    step.moments[row * moments_of_row + 4] = m[row - r.begin].rest;
   }
   for (Index j = 0; j < forward.blocks; ++j) {
     const Index used = used_lanes<T>(j, d.H);

@@ -62,7 +62,7 @@ struct NormalBackward<P, true> {
   void states(Index t, Index first, Range r, const Forward<P>& forward) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const Kept kept(forward, t, row);
-      const Moments<T> m{kept.of(0)[Cell::c * L], kept.moments[3], kept.moments[2]};
+      const Moments<T> m{kept.moments[3], kept.moments[4], kept.moments[2]};
       const auto normal_c = [&](Index j) {
         return normalised(m, kept.of(j) + Cell::c * L, used_lanes<T>(j, d.H));
       };

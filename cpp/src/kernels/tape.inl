@@ -25,8 +25,8 @@ BPTT_INLINE Span segment_span(const Rows& r, Index s) {
 // The k-th of n chunks or segments in the order of processing.
 BPTT_INLINE Index in_order(const Rows& r, Index n, Index k) { return r.reverse ? n - 1 - k : k; }
 
-// 1 / deviation of N(w_ih x), of N(w_hh h), of N(c'), and the mean of c' less that of unit 0.
-constexpr int moments_of_row = 4;
+// 1 / deviation of N(w_ih x), of N(w_hh h), of N(c'), and the mean of c' in two parts.
+constexpr int moments_of_row = 5;
 
 // The values that the backward pass needs of one segment.
 template <class T, class Cell>

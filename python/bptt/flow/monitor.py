@@ -304,7 +304,7 @@ def _saturated(trace: Trace) -> dict[str, float | None]:
     try:
         by_step = trace.saturated
     except ValueError:  # of a tape with a checkpoint
-        return dict.fromkeys(trace.source.ranges)
+        return dict.fromkeys(trace.source.ends)
     return {name: _plain(float(np.nansum(f * steps)) / count) for name, f in by_step.items()}
 
 

@@ -118,11 +118,11 @@ class Normal(NamedTuple):
 def normalised(a: Array) -> Normal:
     """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased.
 
-    The mean is taken of the distances from the first number: one of numbers that are large and
-    nearly equal would be rounded by more than they differ.
+    The mean of large and nearly equal numbers is rounded by more than they differ: that of what is
+    left of them is taken away as well.
     """
-    distance = a - a[..., :1]
-    centred = distance - distance.mean(-1, keepdims=True)
+    centred = a - a.mean(-1, keepdims=True)
+    centred = centred - centred.mean(-1, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
     return Normal(centred / deviation, deviation)
 

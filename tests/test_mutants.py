@@ -136,10 +136,11 @@ def empty_memory_check(expected: Any) -> Check:
     return check
 
 
-def trace_check(name: str) -> Check:
-    """The gradient of c at every step, beside that of the core."""
-    case = next(c for c in recurrences.CASES if c.id == name)
+def trace_check(zoneout: Any) -> Check:
+    """The gradient of an LSTM's c at every step, beside that of the core."""
+    case = next(c for c in recurrences.CASES if c.id == "lstm-plain")
     c = recurrences.call(case, (5, 2, 2, 4))
+    c = c._replace(options={**c.options, "zoneout": zoneout})
 
     def dc(module: Any) -> Any:
         tape = recurrences.forward(module, c)[2]
@@ -178,7 +179,7 @@ def test_wrong_steps_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     checks += option_checks("lstm1997", ["zoneout"], twin.results)
     clip = ("value", 0.1, "gates")
     checks += option_checks("mgu", ["plain"], twin.results, step_clip=clip)
-    checks += [trace_check("lstm-zoneout"), trace_check("lstm-plain")]
+    checks += [trace_check(zoneout) for zoneout in (None, (0.4, 0.0), (0.0, 0.4))]
     assert survivors(getattr(loop, name), install, checks) == []
 
 

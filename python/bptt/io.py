@@ -160,7 +160,7 @@ def _utf8(label: str, text: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"save: {label} has {brief(text)!r}, expected Unicode text") from None
+        raise ValueError(f"save: {label} has {shown(text)}, expected Unicode text") from None
 
 
 def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:

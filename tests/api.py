@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The public interface as text: names, signatures, attributes and the command line's options.
+
+python tests/api.py              # writes tests/api.txt
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_suffix(".txt")
+MODULES = (
+    "bptt", "bptt.datasets", "bptt.export", "bptt.flow", "bptt.init", "bptt.layers", "bptt.losses",
+    "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
+)  # fmt: skip
+COMMANDS = ("", "demo", "info", "bench", "flow", "export")
+
+
+def signature(function: Any) -> str:
+    """Names, kinds and defaults of the parameters; not the types, which name private modules."""
+    parameters = inspect.signature(function).parameters.values()
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
+
+
+def members(kind: type) -> Iterator[str]:
+    """The public attributes of a class, one line each; inherited ones too."""
+    fields = getattr(kind, "_fields", getattr(kind, "__dataclass_fields__", ()))
+    for name in sorted({n for n in dir(kind) if not n.startswith("_")} | set(fields)):
+        value = inspect.getattr_static(kind, name, None)
+        if isinstance(value, (staticmethod, classmethod)):
+            value = value.__func__
+        if inspect.isfunction(value):
+            yield f"  {name}{signature(value)}"
+        elif name not in ("count", "index") or name in fields:  # of tuples
+            yield f"  {name}"
+
+
+def names() -> Iterator[str]:
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        for name in sorted(module.__all__):
+            value, path = getattr(module, name), f"{module_name}.{name}"
+            if inspect.ismodule(value):
+                yield f"{path}: module"
+            elif inspect.isclass(value) and issubclass(value, BaseException):
+                yield f"{path}: {value.__base__.__name__}"
+            elif inspect.isclass(value):
+                yield f"{path}{signature(value)}"
+                if value.__module__.startswith("bptt"):
+                    yield from members(value)
+            elif callable(value):
+                yield f"{path}{signature(value)}"
+            else:
+                yield f"{path}: {type(value).__name__}"
+
+
+def commands() -> Iterator[str]:
+    """The options of each command, in the order of its help."""
+    from bptt import cli
+
+    for command in COMMANDS:
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            cli.main([*command.split(), "--help"])
+        options = dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text.getvalue()))
+        yield " ".join(["$ bptt", *command.split(), *options])
+
+
+def interface() -> str:
+    return "\n".join([*names(), *commands()]) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(interface(), "utf-8")
+    print(f"{len(interface().splitlines())} lines")

@@ -86,8 +86,8 @@ class Plan {
   std::ptrdiff_t output_size() const, recurrent_size() const;  // P, and the columns of w_hh
   int gates() const, states() const;
   std::vector<std::ptrdiff_t> lengths() const;  // [B], or empty: all T
-  bool has_apart() const, has_inner() const;  // of Trace
-  int read_gates() const;                     // of count_outside()
+  bool has_apart() const, has_inner() const;    // of Trace
+  int read_gates() const;                       // of count_outside()
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;

@@ -59,7 +59,7 @@ LEAKY_SLOPE = 0.01
 def sigmoid(a: Array) -> Array:
     """By an exponential that does not overflow; to its own last digits where it is nearly 0."""
     e = np.exp(np.where(a.real < 0, a, -a))
-    return np.where(a.real < 0, e, 1) / (1 + e)
+    return np.asarray(np.where(a.real < 0, e, 1) / (1 + e))
 
 
 def clipped(a: Array, bound: float | None) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bptt
 from bptt import _core, functional, reference
 
 T, B, I, H = 9, 4, 5, 6
@@ -270,3 +271,12 @@ def test_a_trace_of_the_reference_as_well() -> None:
         array[...] = 3
     same(grads.trace.shares.w_hh, want_shares)
     same(grads.trace.saturated["z"], want_saturated)
+
+
+def test_a_trace_has_the_lengths_of_the_tape() -> None:
+    lengths = np.array([6, 4])
+    x, rng = np.ones((6, 2, 3)), np.random.default_rng(0)
+    y, _, tape = bptt.rnn_forward(x, rng.normal(size=(4, 3)), np.eye(4), lengths=lengths)
+    lengths[:] = 1
+    trace = bptt.rnn_backward(tape, np.ones_like(y), trace=True).trace
+    assert trace.valid.sum(0).tolist() == [6, 4]

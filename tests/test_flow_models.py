@@ -219,3 +219,9 @@ def test_masks_of_a_torch_module_in_training_are_those_of_the_seed():
     assert torch.equal(torch.random.get_rng_state(), before)
     module.eval()
     assert bptt.gradient_flow(module, X, seed=3).norms != first.norms
+
+
+def test_a_forget_gate_tells_an_lstm():
+    lstm = bptt.LSTM(SIZE, HIDDEN, forget_gate="coupled", seed=0)
+    found = bptt.flow.layer_of(lstm.parameters, forget_gate="coupled")
+    np.testing.assert_array_equal(found(X)[0], lstm(X)[0])

@@ -379,3 +379,36 @@ def test_the_command_takes_a_need(tmp_path, capsys):
         assert "a whole number from 1 up" in capsys.readouterr().err
     with pytest.raises(ValueError, match="gradient_flow: needs is 0"):
         bptt.gradient_flow(rnn, X, needs=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            lambda x: np.full(x.shape[:2], np.nan),
+            "the loss with 1 inputs is nan, expected a finite",
+        ),
+        (bptt.GRU(SIZE, HIDDEN, seed=0), "model returns 2 results, expected its answers alone"),
+    ],
+)
+def test_answers_that_cannot_be_measured(model, words):
+    with pytest.raises((TypeError, ValueError), match=f"needed_memory: {words}"):
+        bptt.flow.needed_memory(model, X, np.zeros(X.shape[:2]))
+
+
+def test_a_page_and_a_picture_are_two_files(tmp_path, capsys):
+    bptt.save(tmp_path / "m.npz", bptt.RNN(SIZE, HIDDEN, seed=0).parameters)
+    np.save(tmp_path / "x.npy", X)
+    out = str(tmp_path / "o.svg")
+    args = [
+        str(tmp_path / "m.npz"),
+        "--data",
+        str(tmp_path / "x.npy"),
+        "--html",
+        out,
+        "--plot",
+        out,
+    ]
+    assert main(["flow", *args]) == 2
+    assert "flow: --html and --plot have the same file" in capsys.readouterr().err
+    assert not (tmp_path / "o.svg").exists()

@@ -56,8 +56,8 @@ def assign_to_a_part(layer: Any, name: str, value: Any) -> None:
     split(join(part=layer.parameters))["part"][name] = value
 
 
-def assign_to_a_copy(layer: Any, name: str, value: Any) -> None:
-    layer.parameters.copy()[name] = value
+def assign_pairs(layer: Any, name: str, value: Any) -> None:
+    layer.parameters.update([(name, value)])
 
 
 def assign_all(layer: Any, name: str, value: Any) -> None:
@@ -65,7 +65,7 @@ def assign_all(layer: Any, name: str, value: Any) -> None:
 
 
 WAYS = [assign, update, update_by_keyword, update_in_place, assign_to_a_join, assign_to_a_part,
-        assign_to_a_copy, assign_all]  # fmt: skip
+        assign_pairs, assign_all]  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -149,7 +149,7 @@ def test_names_are_fixed() -> None:
     p = bptt.Linear(3, 2, seed=0).parameters
     for call in (lambda: p.pop("bias"), lambda: p.pop("bias", None), p.popitem, p.clear,
                  lambda: p.__delitem__("bias")):  # fmt: skip
-        with pytest.raises(TypeError, match="Linear: parameters has fixed names, expected none to"):
+        with pytest.raises(TypeError, match="Linear: parameters has fixed names: none can"):
             call()
     assert list(p) == ["weight", "bias"]
     assert p.setdefault("bias", np.ones(2)) is p["bias"]
@@ -235,14 +235,6 @@ def test_a_layer_lost_by_its_names_is_warned_of(make: Any, merged: Any) -> None:
     assert "bptt.optim.join(a=..., b=...) keeps all" in str(record[0].message)
 
 
-def test_a_layer_lost_in_a_file_is_warned_of(tmp_path: Any) -> None:
-    with pytest.warns(UserWarning, match="save: arrays has '.*_l0' of one layer, LSTM, and not"):
-        bptt.save(tmp_path / "both.npz", {**A.parameters, **B.parameters})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        bptt.save(tmp_path / "both.npz", join(a=A.parameters, b=B.parameters))
-
-
 @pytest.mark.parametrize(
     "params",
     [
@@ -292,3 +284,26 @@ def test_an_optimiser_refuses_another_array_in_the_place_of_its_own() -> None:
         adam.step({"v": np.ones(2), "w": np.ones(2)})
     assert adam.steps == 0
     assert params["v"].tolist() == [1, 1]
+
+
+def test_a_copy_is_a_dict_of_its_own() -> None:
+    lstm = bptt.LSTM(3, 4, seed=0)
+    free, before = lstm.parameters.copy(), lstm.parameters["bias_hh_l0"].copy()
+    free["bias_hh_l0"] = np.zeros(16)
+    del free["weight_ih_l0"]
+    assert type(free) is dict
+    np.testing.assert_array_equal(lstm.parameters["bias_hh_l0"], before)
+
+
+def test_a_warning_needs_no_module() -> None:
+    """Its place is that of code without a name, as of a string that is executed."""
+    code = "a, b = bptt.GRU(3, 4), bptt.GRU(3, 4)\nbptt.Adam({**a.parameters, **b.parameters})"
+    with pytest.warns(UserWarning, match="equal names"):
+        exec(code, {"bptt": bptt})
+
+
+@pytest.mark.parametrize("what", [5, [("a",)], {"n" * 70_000: np.zeros(3)}])
+def test_what_is_no_dict_of_parameters(what: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="LSTM: parameters has") as caught:
+        bptt.LSTM(3, 4).parameters.update(what)
+    assert len(str(caught.value)) < 700

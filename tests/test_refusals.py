@@ -161,3 +161,30 @@ def test_masks_are_refused_where_they_were_dropped(tmp_path: Path) -> None:
     for call in calls:
         with pytest.raises(TypeError, match="is a masked array, expected one without a mask"):
             call()
+
+
+def test_no_memory_is_no_wrong_argument() -> None:
+    class Large:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        bptt.LSTM(3, 4)(Large())
+
+
+def test_zoneout_of_any_array() -> None:
+    class Wrapped:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            return self.array
+
+    rng = np.random.default_rng(0)
+    x, w_ih, w_hh = rng.normal(size=(6, 2, 3)), rng.normal(size=(4, 3)), rng.normal(size=(4, 4))
+    zones = (rng.random((6, 2, 4)) < 0.5).astype(float)
+    want = bptt.rnn_forward(x, w_ih, w_hh, zoneout=zones)[0]
+    np.testing.assert_array_equal(bptt.rnn_forward(x, w_ih, w_hh, zoneout=Wrapped(zones))[0], want)
+    want = bptt.rnn_forward(x, w_ih, w_hh, zoneout=0.25)[0]
+    for number in (np.float32(0.25), np.array(0.25)):
+        np.testing.assert_array_equal(bptt.rnn_forward(x, w_ih, w_hh, zoneout=number)[0], want)

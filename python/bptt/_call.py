@@ -126,12 +126,11 @@ def ranges_of(tape: _core.Tape) -> dict[str, str]:
 
 def paths_of(tape: _core.Tape, cut: int) -> Paths:
     """Where the gradients of a backward call can go."""
-    given, options = tape.arguments, tape.options or {}
-    T, B = tape.dims[:2]
-    lengths = np.full(B, T) if given["lengths"] is None else given["lengths"]
+    options, (T, B) = tape.options or {}, tape.dims[:2]
+    lengths = np.full(B, T) if tape.lengths is None else tape.lengths
     kept = "zoneout_of_h" in options or options.get("zoneout_h", 0) > 0
     return Paths(
-        T, lengths, given["reverse"], options.get("dilation", 1), options.get("skip", 0),
+        T, lengths, tape.arguments["reverse"], options.get("dilation", 1), options.get("skip", 0),
         options.get("resets"), cut, tape.cell != "lstm1997" or kept,
     )  # fmt: skip
 

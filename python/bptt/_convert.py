@@ -27,6 +27,8 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
         array: Array = np.asarray(value)
+    except MemoryError:
+        raise
     except Exception as error:  # ragged lists, tensors that need .detach(), whatever converts badly
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{caller}: {name} is no array: {str(error)[:200]}") from None
@@ -137,7 +139,7 @@ def as_between(caller: str, name: str, value: Any, least: float, most: float = m
     """A finite number in the range, with its ends."""
     number = as_number(caller, name, value)
     if not (least <= number <= most and math.isfinite(number)):
-        limits = f"{least:g} or more" if most == math.inf else f"{least:g}..{most:g}"
+        limits = f"{least:g} or more, and finite" if most == math.inf else f"{least:g}..{most:g}"
         raise ValueError(f"{caller}: {name} is {shown(value)}, expected {limits}")
     return number
 
@@ -146,7 +148,7 @@ def as_positive(caller: str, name: str, value: Any) -> float:
     """More than 0, and finite."""
     number = as_number(caller, name, value)
     if not 0 < number < math.inf:
-        raise ValueError(f"{caller}: {name} is {shown(value)}, expected more than 0")
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected more than 0, and finite")
     return number
 
 

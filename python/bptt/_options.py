@@ -71,10 +71,16 @@ def as_zoneout(
     parts = value if pair else (value,)
     core: dict[str, Any] = {}
     for state, part in zip("hc", parts):
-        if isinstance(part, (list, tuple, np.ndarray)):
-            core[f"zoneout_of_{state}"] = convert(as_real(caller, "zoneout", part), dtype)
-        elif part is not None:
+        if part is None:
+            continue
+        if isinstance(part, (int, float, np.generic)):
             core[f"zoneout_{state}"] = as_number(caller, "zoneout", part)
+            continue
+        array = as_real(caller, "zoneout", part)
+        if array.ndim:
+            core[f"zoneout_of_{state}"] = convert(array, dtype)
+        else:
+            core[f"zoneout_{state}"] = float(array)
     return core
 
 

@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 
 from numpy.typing import ArrayLike
 
-from ._convert import as_float, check_shape
-from .grads import Array
+from ._convert import as_float, check_shape, listed
+from .grads import Array, shown
 
 __all__ = ["Parameters", "warn_of_lost_layers"]
 
@@ -46,11 +46,16 @@ class Parameters(dict[str, Array]):
 
     def update(self, *arrays: Any, **more: ArrayLike) -> None:
         """Copy into several arrays; all are checked before the first changes."""
-        given = dict(*arrays, **more)
+        try:
+            given = dict(*arrays, **more)
+        except (TypeError, ValueError):
+            has = shown(arrays[0] if len(arrays) == 1 else arrays)
+            raise TypeError(f"{self._where}: parameters has {has}, expected a dict") from None
         unexpected = [name for name in given if name not in self]
         if unexpected:
             raise ValueError(
-                f"{self._where}: parameters has no {unexpected}, expected names of {list(self)}"
+                f"{self._where}: parameters has no {listed(unexpected)}, expected names of "
+                f"{listed(self)}"
             )
         changed = {name: value for name, value in given.items() if value is not self[name]}
         # Copies, as a value may share memory with an array that changes before its turn.
@@ -70,20 +75,18 @@ class Parameters(dict[str, Array]):
             self.update({name: default})
         return self[name]
 
-    def copy(self) -> Parameters:
-        """Another dict of the same arrays."""
-        return Parameters(self._where, self)
-
     def __reduce__(self) -> tuple[type[Parameters], tuple[str, dict[str, Array]]]:
         return Parameters, (self._where, dict(self))
 
     def _keep(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError(f"{self._where}: parameters has fixed names, expected none to be removed")
+        raise TypeError(f"{self._where}: parameters has fixed names: none can be removed")
 
     __delitem__ = pop = popitem = clear = _keep
 
     def __missing__(self, name: str) -> NoReturn:
-        raise KeyError(f"{self._where}: parameters has no {name!r}, expected one of {list(self)}")
+        raise KeyError(
+            f"{self._where}: parameters has no {shown(name)}, expected one of {listed(self)}"
+        )
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
@@ -94,7 +97,8 @@ class Parameters(dict[str, Array]):
     def __getattr__(self, name: str) -> NoReturn:
         hint = f": layer.parameters[{name!r}]" if name in self else ""
         raise AttributeError(
-            f"{self._where}: parameters has no attribute {name!r}, expected those of a dict{hint}"
+            f"{self._where}: parameters has no attribute {shown(name)}, expected those of a "
+            f"dict{hint}"
         )
 
 
@@ -116,8 +120,8 @@ def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> No
         if name := next(filter(lost.__contains__, found), None):
             warnings.warn(
                 f"{where}: {label} has {name!r} of one layer, {found._where}, and not that of "
-                f"another, {lost._where}: merged dicts keep only the last of equal names, "
-                "bptt.optim.join(a=..., b=...) keeps all",
+                f"another, {lost._where}: if both are to be in it, bptt.optim.join(a=..., b=...) "
+                "keeps all, where merged dicts keep only the last of equal names",
                 stacklevel=_levels_to_the_caller(),
             )
             return
@@ -126,6 +130,6 @@ def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> No
 def _levels_to_the_caller() -> int:
     """Of `warnings.warn` in the function above: the first frame outside the package."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == "bptt":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "bptt":
         frame, level = frame.f_back, level + 1
     return level

@@ -185,7 +185,7 @@ def parse_torch(content: bytes) -> Parsed:
         raise ImportError(
             "is a file of torch.save, expected PyTorch to be installed, or safetensors or npz; "
             "where PyTorch is: state = torch.load(path, 'cpu', weights_only=True); "
-            "numpy.savez(new, **{k: v.numpy() for k, v in state.items()})"
+            "numpy.savez(new, **{k: v.float().numpy() for k, v in state.items()})"
         ) from error
     try:
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)

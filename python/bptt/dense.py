@@ -144,7 +144,7 @@ class Layer:
             If an array does not hold real numbers.
         """
         where = type(self).__name__
-        check_mapping(where, "arrays", arrays)
+        check_mapping(where, "arrays", arrays, tensors=True)
         arrays = numbered(arrays) if "weight_ih_l0" in self.parameters else arrays
         missing = [name for name in self.parameters if name not in arrays]
         arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
@@ -184,7 +184,7 @@ class Layer:
             As `load`, and if the masks' numbers are none; nothing has changed then.
         """
         where = f"{type(self).__name__}.load_state_dict"
-        check_mapping(where, "state", state)
+        check_mapping(where, "state", state, tensors=True)
         arrays, count = dict(state), None
         if ("masks" in state) != self._is_random():
             has, expected = ("no", "one") if self._is_random() else ("a", "none")

@@ -54,11 +54,12 @@ def gradcheck(
         their gradients are in ``params`` of what `backward` returns. They are moved in place, and
         are at the end as they were.
     eps : float, optional
-        Step of the differences, up to 0.01; more where that would be lost in a large element.
+        Step of the differences, at most 0.01. Elements that are so large that the step would be
+        lost in their rounding are moved further.
     rtol, atol : float, optional
-        Allowed error of each element: atol + rtol times its difference quotient; and what rounding
-        may have done to that, at most rtol times the largest one of the same array. With other
-        cotangents than of size 1, of the gradient divided by that size.
+        Allowed error of each element: atol + rtol times its difference quotient, and the rounding
+        error of that quotient, of which at most rtol times the largest quotient of the array
+        counts. Gradients are first divided by the size of their cotangents.
     seed : int, optional
         For the cotangents.
 

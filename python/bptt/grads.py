@@ -93,15 +93,18 @@ def shown(value: object) -> str:
     return f"{text[:MOST_SHOWN]}... ({len(text)} letters)"
 
 
-def check_mapping(where: str, label: str, value: object) -> None:
-    """Refuse what holds the arrays instead of them, and names that are no text."""
+def check_mapping(where: str, label: str, value: object, tensors: bool = False) -> None:
+    """Refuse what holds the arrays instead of them, and names that are no text.
+
+    Where tensors are taken too, a module of PyTorch is told what to give.
+    """
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{where}: {label} has the name {shown(name)}, expected text")
         return
     if hasattr(value, "named_parameters"):  # a module of PyTorch
-        hint = ": pass .state_dict()"
+        hint = ": pass .state_dict()" if tensors else ""
     else:
         hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
     raise TypeError(

@@ -13,10 +13,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_path
+from ._convert import as_array, as_path, to_numpy
 from ._files import Own, Path, check_target, open_file, write_atomically
 from ._formats import OTHERS, Unreadable, is_model, kind_of
-from ._parameters import warn_of_lost_layers
 from ._parse import METADATA, PARSERS, safetensors_for
 from ._words import brief, printable
 from .grads import Array, check_mapping, shown
@@ -60,11 +59,6 @@ def save(
     OSError
         If the file cannot be written, as FileNotFoundError if its folder does not exist.
 
-    Warns
-    -----
-    UserWarning
-        If `arrays` seems to be merged from layers with equal names, as in `optim.Optimizer`.
-
     Examples
     --------
     >>> import os, tempfile
@@ -78,8 +72,7 @@ def save(
            [0., 1.]])}, {'epoch': '7'})
     """
     path = as_path("save", path)
-    check_mapping("save", "arrays", arrays)
-    warn_of_lost_layers("save", "arrays", arrays)
+    check_mapping("save", "arrays", arrays, tensors=True)
     checked = {name: _plain(name, array) for name, array in arrays.items()}
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, Mapping):
@@ -146,7 +139,7 @@ def _plain(name: str, value: ArrayLike) -> Array:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
     if _utf8("arrays", name) > 65_000:  # zip archives hold a little more
         raise ValueError(f"save: arrays has the name {shown(name)}, expected up to 65,000 bytes")
-    array = as_array("save", f"arrays[{shown(name)}]", value)
+    array = as_array("save", f"arrays[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
             f"save: arrays[{shown(name)}] has dtype {array.dtype}, "

@@ -358,7 +358,7 @@ class Recurrent(Layer, ABC):
         Raises
         ------
         ValueError
-            If a shape, `x` or `y` is not as `forward` had it, or `step_clip` not as above.
+            If a shape does not fit, `step_clip` is wrong, or `x` or `y` has changed since then.
         TypeError
             If `tape` is not from this layer's `forward`, or a gradient does not hold real numbers.
         """

@@ -220,7 +220,8 @@ class Trace:
     def dc_by_sequence(self) -> Array | None:
         """(T, B): the same of dL/dc_t; None for a cell without c.
 
-        By way of h_t too, but with a zoneout of c: h_t is made of what c_t then is mixed of.
+        What reaches c_t by way of h_t is part of it; with a zoneout of c nothing does, since h_t is
+        made before c_t is mixed.
         """
         return self.norms[:, :, 1] if self.source.states > 1 else None
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_array, as_choice, as_path
+from .._convert import as_array, as_choice, as_path, to_numpy
 from .._core import __version__
 from .._files import Path, mark, write_file
 from .._masks import is_mask_count
 from .._words import brief
 from ..dense import Layer
-from ..flow.models import LAYERS, recurrent_parts, sizes_of, to_numpy
+from ..flow.models import LAYERS, recurrent_parts, sizes_of
 from ..grads import Array, check_mapping, shown
 from ..io import load
 from ..nonfinite import check_finite
@@ -205,7 +205,7 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{WHERE}: model is of type {type(model).__name__}, expected a layer, a dict of arrays "
             "or layers, or a file"
         )
-    check_mapping(WHERE, "model", model)
+    check_mapping(WHERE, "model", model, tensors=True)
     arrays: dict[str, Array] = {}
     layers = {key: value for key, value in model.items() if hasattr(value, "state_dict")}
     for key, value in model.items():

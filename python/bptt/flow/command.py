@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_pictures(args: argparse.Namespace) -> None:
+    if args.html and args.plot and os.path.realpath(args.html) == os.path.realpath(args.plot):
+        raise ValueError("flow: --html and --plot have the same file, expected two")
     if args.html is not None:
         if not importlib.util.find_spec("matplotlib"):
             raise ValueError('flow: --html needs matplotlib: pip install "bptt[plot]"')

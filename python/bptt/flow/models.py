@@ -104,7 +104,7 @@ def layer_of(
         with naming(model):
             return _of_arrays(where, arrays, name, cell, options)
     if isinstance(model, Mapping):
-        check_mapping(where, "model", model)
+        check_mapping(where, "model", model, tensors=True)
         return _of_arrays(where, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES
     if not known:
@@ -158,6 +158,8 @@ def _of_arrays(
 ) -> Recurrent:
     own = _one_layer(where, numbered(arrays), name)
     found = {k: _array(where, k, v) for k, v in own.items()}
+    if cell is None and "forget_gate" in given:  # an LSTM alone has one to choose
+        cell = "lstm"
     sizes = sizes_of(where, found, cell)
     options: dict[str, Any] = {
         "num_layers": sizes.num_layers,

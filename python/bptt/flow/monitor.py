@@ -151,8 +151,8 @@ class FlowMonitor:
 
         Notes
         -----
-        Nothing that a trace holds is an error, nor is a file that cannot be written: that is a
-        `FlowWarning`, once until it can be again, and then what is missing is written too.
+        No trace is an error, whatever it holds. A file that cannot be written is a `FlowWarning`:
+        one, until the file can be written again. The samples that it lacks are written then.
         """
         where = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count
+from .._convert import as_array, as_count, to_numpy
 from .._sequences import as_lengths
 from ..grads import Array
 from ..losses import cross_entropy, mse
-from .models import to_numpy
 from .verdict import number
 
 __all__ = ["NeededMemory", "needed_memory"]
@@ -144,6 +143,10 @@ def needed_memory(
     def measure(k: int) -> float:
         if k not in measured:
             measured[k] = float(loss(cut(t, b, k), right)[0])
+            if not math.isfinite(measured[k]):
+                raise ValueError(
+                    f"{where}: the loss with {k} inputs is {measured[k]}, expected a finite number"
+                )
         return measured[k]
 
     most = int((t + 1).max())
@@ -187,7 +190,12 @@ class _Cut:
 
     def _run(self, x: Array, lengths: Array) -> Array:
         made = self.model(x, lengths) if self.ragged else self.model(x)
-        return np.asarray(to_numpy(made))
+        if isinstance(made, (tuple, list)):
+            raise TypeError(
+                f"{self.where}: model returns {len(made)} results, expected its answers alone: of "
+                "a layer, lambda x: layer(x)[0]"
+            )
+        return as_array(self.where, "what model returns", to_numpy(made))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
         """Those after step t of sequence b."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count, as_scalar
+from .._convert import as_array, as_count, as_scalar, to_numpy
 from .._files import Path, check_target, write_file
 from .._sequences import as_lengths, hint_on_ids, time_major
 from ..grads import Array, shown
@@ -21,7 +21,7 @@ from .advice import Advice, advise
 from .curves import norm
 from .entry import Entry
 from .measure import CellFlow, at_ends, measure, unit_vectors
-from .models import as_layer, to_numpy
+from .models import as_layer
 from .starts import Study
 from .text import as_rich, as_text
 from .verdict import KINDS, judge

@@ -64,8 +64,9 @@ void count_outside(const BackwardCall<typename P::T>& call, const double* low, c
     const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
     BPTT_UNROLL for (int k = 0; k < gates; ++k) {
       const Native<T> value = v[k].v, least = broadcast(T(low[k])), most = broadcast(T(high[k]));
+      const auto outside = (value < least) | (value > most);  // NaN is not
       T lane[lanes<T>];
-      store(lane, (value < least) | (value > most) ? one : zero);  // NaN is not outside
+      store(lane, outside ? one : zero);
       const T sum = sum_of_lanes<T>(load(lane, used));
       counts[row * gates + k] += static_cast<double>(sum);
     }

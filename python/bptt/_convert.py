@@ -56,6 +56,15 @@ def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
+def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
+    """Return `value` as an array of integers, all in 0..last."""
+    array = as_integers(where, name, value)
+    if array.size and (array.min() < 0 or array.max() > last):
+        values = f"{array.min()}..{array.max()}"
+        raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
+    return array.astype(np.int64, copy=False)
+
+
 def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
     """Of at most so many dimensions."""
     array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, most)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import state_names
-from ._convert import as_array
-from .dense import as_float, as_indices, check_shape
+from ._convert import as_array, as_float, as_indices, check_shape
 from .grads import Array, State
 
 if TYPE_CHECKING:

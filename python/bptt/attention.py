@@ -11,9 +11,9 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ._convert import as_choice, as_generator
+from ._convert import as_choice, as_float, as_generator, check_shape
 from ._guesses import answering
-from .dense import Layer, Seed, as_float, check_shape
+from .dense import Layer, Seed
 from .functional.attention import (
     AdditiveTape,
     DotTape,

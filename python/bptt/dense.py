@@ -18,13 +18,13 @@ from ._convert import (
     as_count,
     as_dtype,
     as_flag,
+    as_float,
     as_generator,
-    as_integers,
+    as_indices,
+    check_shape,
     listed,
     to_numpy,
 )
-from ._convert import as_float as as_float
-from ._convert import check_shape as check_shape
 from ._guesses import answering, attribute_error, numbered
 from ._masks import MaskCount, as_mask_count, is_mask_count
 from ._parameters import Parameters
@@ -66,15 +66,6 @@ class LayerGrads(NamedTuple):
     x: Any
     state: State = None
     trace: LayerTrace | None = None
-
-
-def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
-    """Return `value` as an array of integers, all in 0..last."""
-    array = as_integers(where, name, value)
-    if array.size and (array.min() < 0 or array.max() > last):
-        values = f"{array.min()}..{array.max()}"
-        raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
-    return array.astype(np.int64, copy=False)
 
 
 class Layer:

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._call import as_bf16, as_count, prepare, state_names
-from ._convert import as_array
+from ._convert import as_array, as_float, check_shape
 from ._options import as_options
 from ._sequences import hint_on_ids
-from .dense import as_float, check_shape
 from .functional.slstm import block_diagonal
 from .grads import State
 

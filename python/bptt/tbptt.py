@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._call import StepClip, as_count
+from ._convert import as_float, check_shape
 from ._masks import several_calls
 from ._sequences import as_lengths, as_resets, split_state, time_major
 from ._tape import RecurrentTape
-from .dense import LayerGrads, as_float, check_shape
+from .dense import LayerGrads
 from .grads import Array, State
 from .recurrent import Recurrent
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._call import as_arrays, as_real, prepare
-from .._convert import as_finite
+from .._convert import as_finite, as_indices, check_shape
 from .._tape import check_marks, marks
-from ..dense import as_indices, check_shape
 from ..grads import Array, AttentionGrads
 
 __all__ = [

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt import _call, reference
+from bptt import reference
+from bptt._binding import call as _call
 
 
 class Cell(NamedTuple):
@@ -190,7 +191,7 @@ def take(p: Problem, rows: Any) -> Problem:
 
 
 def forward(implementation: Any, p: Problem, keep_tape: bool = True, **how: Any) -> Any:
-    """`implementation`: `bptt.reference`, or `bptt._call` for the core; `how`: threads and such."""
+    """`implementation`: `bptt.reference` or `bptt._binding.call`; `how`: threads and such."""
     return implementation.forward(
         p.cell.name, *p.arrays.values(), p.lengths, p.reverse, keep_tape, **p.cell.options, **how
     )

@@ -312,13 +312,13 @@ def solved(problem: Problem, loss: float) -> bool:
 def markdown(results: dict[str, Any]) -> str:
     """One row a task: medians over the seeds, and in how many of them it is solved."""
     lines = [
-        "| task | needs, inputs | horizon, trained as it is | advice | held-out loss as it is "
+        "| task | needs, inputs | horizon after plain training | advice | held-out loss, plain start "
         "| as advised | solved |",
         "|---|---|---|---|---|---|---|",
     ]
     for problem in PROBLEMS:
         runs = results[problem.name]
-        needs = " ".join(str(n) for n in sorted({r["needs"] for r in runs}))
+        needs = " or ".join(str(n) for n in sorted({r["needs"] for r in runs}))
         needs += "" if problem.needs else ", measured"
         horizons = sorted(math.inf if r["horizon"] is None else r["horizon"] for r in runs)
         middle = statistics.median(horizons)

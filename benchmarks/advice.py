@@ -312,8 +312,8 @@ def solved(problem: Problem, loss: float) -> bool:
 def markdown(results: dict[str, Any]) -> str:
     """One row a task: medians over the seeds, and in how many of them it is solved."""
     lines = [
-        "| task | needs, inputs | horizon after plain training | advice | held-out loss, plain start "
-        "| as advised | solved |",
+        "| task | needs, inputs | horizon after plain training | advice "
+        "| held-out loss, plain start | as advised | solved |",
         "|---|---|---|---|---|---|---|",
     ]
     for problem in PROBLEMS:

@@ -8,7 +8,7 @@ pytest benchmarks --benchmark-only -k "lstm and medium-training"
 import pytest
 
 from bptt.bench.peers import PEERS, TOLERANCE
-from bptt.bench.points import CELLS, POINTS, disagreement, flops, problem
+from bptt.bench.workloads import CELLS, POINTS, disagreement, flops, problem
 
 CASES = [
     pytest.param(cell, point, mode, id=f"{cell}-{point}-{mode}")

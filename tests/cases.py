@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt import _call, reference
+from bptt import reference
+from bptt._binding import call as _call
 
 
 class Cell(NamedTuple):
@@ -86,7 +87,7 @@ OPTIONS = [
 ]
 
 # Relative to the largest reference value. float64: some ten thousand roundings of 1e-16. float32:
-# the same of 6e-8, and the elementary functions' 2e-7 (kernels/math.inl).
+# the same of 6e-8, and the elementary functions' 2e-7 (kernels/vector/math.inl).
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
@@ -190,7 +191,7 @@ def take(p: Problem, rows: Any) -> Problem:
 
 
 def forward(implementation: Any, p: Problem, keep_tape: bool = True, **how: Any) -> Any:
-    """`implementation`: `bptt.reference`, or `bptt._call` for the core; `how`: threads and such."""
+    """`implementation`: `bptt.reference` or `bptt._binding.call`; `how`: threads and such."""
     return implementation.forward(
         p.cell.name, *p.arrays.values(), p.lengths, p.reverse, keep_tape, **p.cell.options, **how
     )

@@ -12,7 +12,7 @@ import pytest
 
 from bptt.bench import worker
 from bptt.bench.peers import PEERS, TOLERANCE
-from bptt.bench.points import POINTS, disagreement, flops, problem
+from bptt.bench.workloads import POINTS, disagreement, flops, problem
 from bptt.cli import main
 
 FAST = ["--seconds", "0", "--repeats", "2"]

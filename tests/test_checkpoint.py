@@ -12,7 +12,7 @@ import pytest
 
 import bptt
 import child
-from bptt import _call
+from bptt._binding import call as _call
 from cases import (
     CELLS,
     OPTIONS,

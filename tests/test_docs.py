@@ -96,7 +96,7 @@ REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
 
 
 def lines_of_struct(name: str) -> int:
-    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.hpp"))
+    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.inl"))
     found = re.search(rf"^struct {name} (?:: .*?)?{{.*?^}};", source, re.DOTALL | re.MULTILINE)
     assert found, name
     lines = [line.strip() for line in found[0].splitlines()]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bptt import _call
+from bptt._binding import call as _call
 from cases import (
     CELLS,
     OPTIONS,

@@ -13,7 +13,7 @@ import pytest
 
 import bptt
 from bptt.layers import RecurrentTape
-from bptt.tbptt import Chunk
+from bptt.layers.tbptt import Chunk
 from cases import assert_close, flat, same_bits
 
 LAYERS = {"rnn": bptt.RNN, "lstm": bptt.LSTM, "gru": bptt.GRU}

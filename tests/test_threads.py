@@ -15,7 +15,8 @@ import pytest
 
 import bptt
 import child
-from bptt import _call, _core
+from bptt import _core
+from bptt._binding import call as _call
 from cases import (
     CELLS,
     OPTIONS,

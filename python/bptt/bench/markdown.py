@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from .._files import write_atomically
+from .._files.access import write_atomically
 from .report import Figures, figures, peaks, short
 
 _TABLE = re.compile(r"(<!-- bench (\S+) (\S+) (\S+) -->\n).*?(<!-- /bench -->)", re.DOTALL)

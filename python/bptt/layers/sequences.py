@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._cells import state_names
+from .._cells import CELLS
 from .._types import Array, State
 from .._validate import as_array, as_float, as_indices, check_shape
 
@@ -110,7 +110,7 @@ def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State
     if state is None:
         return [None] * (layer.num_layers * D)
     if states > 1 and (not isinstance(state, (tuple, list)) or len(state) != states):
-        names = ", ".join(state_names(layer._cell.name))
+        names = ", ".join(CELLS[layer._cell.name].states)
         raise TypeError(f"{where}: {name} is {type(state).__name__}, expected a tuple ({names})")
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
     parts = []

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .. import _core
 from .._binding.call import as_bf16
 from .._binding.options import as_options
-from .._cells import state_names
+from .._cells import CELLS
 from .._types import State
 from .._validate import as_array, as_count, as_float, check_shape, prepare
 from ..functional.slstm import block_diagonal
@@ -187,7 +187,7 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
         [(above if k else x, _arguments(where, layer, k)) for k in range(layer.num_layers)],
         [layer._adds_input(k) for k in range(layer.num_layers)],
     )  # fmt: skip
-    names = state_names(layer._cell.name)
+    names = CELLS[layer._cell.name].states
     stream = Stream(core, (B, layer.input_size), layer.dtype, layer.batch_first, names)
     if state is not None:
         stream.state = state
@@ -200,10 +200,10 @@ def _arguments(where: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
     bf16 = as_bf16(where, layer.compute, dtype)
     arrays = layer._weights(k)
     options = {**cell.options, **layer._without_masks()}
-    options |= {name: arrays.pop(name, None) for name in ("peepholes", "w_hr", "layer_norm")}
+    options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    return (activation, bf16, *weights, as_options(where, options, cell.states, dtype))
+    return (activation, bf16, *weights, as_options(where, cell.name, options, dtype))

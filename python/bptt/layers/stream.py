@@ -172,19 +172,19 @@ class Stream:
 
 def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
     """See `Recurrent.stream`."""
-    where = f"{type(layer).__name__}.stream"
+    caller = f"{type(layer).__name__}.stream"
     if layer.bidirectional:
-        raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
+        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
     if max(layer.dilations) > 1:
-        raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
+        raise ValueError(f"{caller}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
-        raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
-    B = as_count(where, "batch", batch, 1, 1 << 31)
+        raise ValueError(f"{caller}: the layer has skip {layer.skip}, expected 0")
+    B = as_count(caller, "batch", batch, 1, 1 << 31)
     x = np.empty((0, B, layer.input_size), layer.dtype)
     above = np.empty((0, B, layer._width), layer.dtype)
     core = _core.stream(
-        where, layer._cell.name,
-        [(above if k else x, _arguments(where, layer, k)) for k in range(layer.num_layers)],
+        caller, layer._cell.name,
+        [(above if k else x, _arguments(caller, layer, k)) for k in range(layer.num_layers)],
         [layer._adds_input(k) for k in range(layer.num_layers)],
     )  # fmt: skip
     names = CELLS[layer._cell.name].states
@@ -194,10 +194,10 @@ def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
     return stream
 
 
-def _arguments(where: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
+def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
     """What the core takes of layer k."""
     cell, dtype = layer._cell, layer.dtype
-    bf16 = as_bf16(where, layer.compute, dtype)
+    bf16 = as_bf16(caller, layer.compute, dtype)
     arrays = layer._weights(k)
     options = {**cell.options, **layer._without_masks()}
     options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
@@ -206,4 +206,4 @@ def _arguments(where: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
     activation = options.pop("activation", "tanh")
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    return (activation, bf16, *weights, as_options(where, cell.name, options, dtype))
+    return (activation, bf16, *weights, as_options(caller, cell.name, options, dtype))

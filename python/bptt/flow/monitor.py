@@ -154,20 +154,20 @@ class FlowMonitor:
         No trace is an error, whatever it holds. A file that cannot be written is a `FlowWarning`:
         one, until the file can be written again. The samples that it lacks are written then.
         """
-        where = "FlowMonitor.update"
+        caller = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()
         if taken:
-            raise TypeError(f"{where}: a number is called {min(taken)!r}, expected another name")
-        step = as_count(where, "step", step, 0)
+            raise TypeError(f"{caller}: a number is called {min(taken)!r}, expected another name")
+        step = as_count(caller, "step", step, 0)
         given = {
-            name: None if value is None else _plain(as_scalar(where, name, value))
+            name: None if value is None else _plain(as_scalar(caller, name, value))
             for name, value in numbers.items()
         }
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):
             raise TypeError(
-                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                f"{caller}: trace is {shown(trace)}, expected grads.trace of a backward call with "
                 "trace=True, or None"
             )
         place, cells = trace.nonfinite, _samples(trace, self.needs)

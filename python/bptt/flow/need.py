@@ -115,22 +115,22 @@ def needed_memory(
     >>> needed_memory(model, x, x[-3:].sum(0))
     NeededMemory(3 of 50 inputs: loss 1.52 with 1, 0 with 3, 0 with 50)
     """
-    where = "needed_memory"
+    caller = "needed_memory"
     for name, given in (("model", model), ("loss", cross_entropy if loss is None else loss)):
         if not callable(given):
             kind = type(given).__name__
-            raise TypeError(f"{where}: {name} is of type {kind}, expected a function")
-    inputs = as_array(where, "x", to_numpy(x))
+            raise TypeError(f"{caller}: {name} is of type {kind}, expected a function")
+    inputs = as_array(caller, "x", to_numpy(x))
     if inputs.ndim < 2 or not inputs.size:
-        raise ValueError(f"{where}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
+        raise ValueError(f"{caller}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
     T, B = inputs.shape[:2]
-    wanted = as_array(where, "target", to_numpy(target))
-    seed = as_count(where, "seed", seed, 0)
-    own = as_lengths(where, to_numpy(lengths), T, B)
+    wanted = as_array(caller, "target", to_numpy(target))
+    seed = as_count(caller, "seed", seed, 0)
+    own = as_lengths(caller, to_numpy(lengths), T, B)
     ends = np.full(B, T) if own is None else own
     if not ends.any():
-        raise ValueError(f"{where}: lengths has no step, expected at least one")
-    cut = _Cut(where, model, inputs, ends, ragged=own is not None)
+        raise ValueError(f"{caller}: lengths has no step, expected at least one")
+    cut = _Cut(caller, model, inputs, ends, ragged=own is not None)
     t, b = _answers(cut.every(wanted), ends, seed)
     right = wanted[t, b] if cut.each else wanted[b]
     if loss is None:
@@ -145,7 +145,7 @@ def needed_memory(
             measured[k] = float(loss(cut(t, b, k), right)[0])
             if not math.isfinite(measured[k]):
                 raise ValueError(
-                    f"{where}: the loss with {k} inputs is {measured[k]}, expected a finite number"
+                    f"{caller}: the loss with {k} inputs is {measured[k]}, expected a finite number"
                 )
         return measured[k]
 
@@ -165,8 +165,8 @@ def needed_memory(
 class _Cut:
     """The model's answers from the last k inputs."""
 
-    def __init__(self, where: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
-        self.where, self.model, self.x, self.lengths = where, model, x, lengths
+    def __init__(self, caller: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
+        self.caller, self.model, self.x, self.lengths = caller, model, x, lengths
         self.ragged, self.each = ragged, False
 
     def every(self, target: Array) -> bool:
@@ -177,12 +177,12 @@ class _Cut:
         one = answers.shape[:1] == (1,) and target.shape[:1] == (B,)
         if each and one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected one that is not both "
+                f"{self.caller}: target has shape {target.shape}, expected one that is not both "
                 "(T, B, ...) and (B, ...)"
             )
         if not each and not one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
+                f"{self.caller}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
                 f"with (T, B) = {(T, B)}, as the answers of model to one sequence: {answers.shape}"
             )
         self.each = each
@@ -192,10 +192,10 @@ class _Cut:
         made = self.model(x, lengths) if self.ragged else self.model(x)
         if isinstance(made, (tuple, list)):
             raise TypeError(
-                f"{self.where}: model returns {len(made)} results, expected its answers alone: of "
+                f"{self.caller}: model returns {len(made)} results, expected its answers alone: of "
                 "a layer, lambda x: layer(x)[0]"
             )
-        return as_array(self.where, "what model returns", to_numpy(made))
+        return as_array(self.caller, "what model returns", to_numpy(made))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
         """Those after step t of sequence b."""

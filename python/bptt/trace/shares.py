@@ -107,14 +107,14 @@ def parts_of(full: FullTrace, w_hh: Array) -> list[Part]:
     return [Part(first, full.operand, w_hh[:-n]), Part(last, full.inner, w_hh[-n:])]
 
 
-def needed(trace: Trace, where: str) -> FullTrace:
+def needed(trace: Trace, caller: str) -> FullTrace:
     if getattr(trace, "full", None) is None:
         raise ValueError(
-            f'{where}: trace is {shown(trace)}, expected that of a call with trace="full"'
+            f'{caller}: trace is {shown(trace)}, expected that of a call with trace="full"'
         )
     if trace.source.plain_weights:
         return trace.full  # type: ignore[return-value]
-    raise ValueError(f"{where}: the cell has layer_norm or heads, expected neither")
+    raise ValueError(f"{caller}: the cell has layer_norm or heads, expected neither")
 
 
 def shares_of(full: FullTrace, weights: tuple[Array, Array]) -> Shares:

@@ -68,8 +68,10 @@ def _nonfinite(study: Study) -> list[Advice]:
     for name, array in {"x": study.x, **study.layer.parameters}.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            where = ", ".join(map(str, bad[0]))
-            reason = f"{name}[{where}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+            caller = ", ".join(map(str, bad[0]))
+            reason = (
+                f"{name}[{caller}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+            )
             what = "Clean the data" if name == "x" else "Go back to parameters that were finite"
             advice.append(Advice(what, reason))
     if advice:

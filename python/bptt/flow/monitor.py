@@ -171,20 +171,20 @@ class FlowMonitor:
         Values that are not finite raise no error. If the file cannot be written, there is one
         `FlowWarning`; the missing samples are written as soon as the file can be written again.
         """
-        where = "FlowMonitor.update"
+        caller = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()
         if taken:
-            raise TypeError(f"{where}: a number is called {min(taken)!r}, expected another name")
-        step = as_count(where, "step", step, 0)
+            raise TypeError(f"{caller}: a number is called {min(taken)!r}, expected another name")
+        step = as_count(caller, "step", step, 0)
         others = {
-            name: None if value is None else _plain(as_scalar(where, name, value))
+            name: None if value is None else _plain(as_scalar(caller, name, value))
             for name, value in numbers.items()
         }
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):
             raise TypeError(
-                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                f"{caller}: trace is {shown(trace)}, expected grads.trace of a backward call with "
                 "trace=True, or None"
             )
         place, cells = trace.nonfinite, _samples(trace, self.needs)

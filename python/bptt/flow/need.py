@@ -118,22 +118,22 @@ def needed_memory(
     >>> needed_memory(model, x, x[-3:].sum(0))
     NeededMemory(3 of 50 inputs: loss 1.52 with 1, 0 with 3, 0 with 50)
     """
-    where = "needed_memory"
+    caller = "needed_memory"
     for name, function in (("model", model), ("loss", mse if loss is None else loss)):
         if not callable(function):
             kind = type(function).__name__
-            raise TypeError(f"{where}: {name} is of type {kind}, expected a function")
-    inputs = as_array(where, "x", to_numpy(x))
+            raise TypeError(f"{caller}: {name} is of type {kind}, expected a function")
+    inputs = as_array(caller, "x", to_numpy(x))
     if inputs.ndim < 2 or not inputs.size:
-        raise ValueError(f"{where}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
+        raise ValueError(f"{caller}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
     T, B = inputs.shape[:2]
-    targets = as_array(where, "target", to_numpy(target))
-    seed = as_count(where, "seed", seed, 0)
-    all_lengths = as_lengths(where, to_numpy(lengths), T, B)
+    targets = as_array(caller, "target", to_numpy(target))
+    seed = as_count(caller, "seed", seed, 0)
+    all_lengths = as_lengths(caller, to_numpy(lengths), T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
-        raise ValueError(f"{where}: lengths has no step, expected at least one")
-    answer = _Model(where, model, inputs, ends, ragged=all_lengths is not None)
+        raise ValueError(f"{caller}: lengths has no step, expected at least one")
+    answer = _Model(caller, model, inputs, ends, ragged=all_lengths is not None)
     t, b = _answers(answer.at_every_step(targets), ends, seed)
     expected = targets[t, b] if answer.every else targets[b]
     constant = None
@@ -147,7 +147,7 @@ def needed_memory(
             measured[k] = float(loss(answer(t, b, k), expected)[0])
             if not math.isfinite(measured[k]):
                 raise ValueError(
-                    f"{where}: the loss with {k} inputs is {measured[k]}, expected a finite number"
+                    f"{caller}: the loss with {k} inputs is {measured[k]}, expected a finite number"
                 )
         return measured[k]
 
@@ -167,8 +167,8 @@ def needed_memory(
 class _Model:
     """A model that answers from the last k inputs."""
 
-    def __init__(self, where: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
-        self.where, self.model, self.x, self.lengths = where, model, x, lengths
+    def __init__(self, caller: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
+        self.caller, self.model, self.x, self.lengths = caller, model, x, lengths
         self.ragged, self.every = ragged, False
 
     def at_every_step(self, target: Array) -> bool:
@@ -179,12 +179,12 @@ class _Model:
         one = answers.shape[:1] == (1,) and target.shape[:1] == (B,)
         if every and one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected one that is not both "
+                f"{self.caller}: target has shape {target.shape}, expected one that is not both "
                 "(T, B, ...) and (B, ...)"
             )
         if not every and not one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
+                f"{self.caller}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
                 f"with (T, B) = {(T, B)}, as the answers of model to one sequence: {answers.shape}"
             )
         self.every = every
@@ -194,10 +194,10 @@ class _Model:
         answers = self.model(x, lengths) if self.ragged else self.model(x)
         if isinstance(answers, (tuple, list)):
             raise TypeError(
-                f"{self.where}: model returns {len(answers)} results, expected its answers alone: "
+                f"{self.caller}: model returns {len(answers)} results, expected its answers alone: "
                 "of a layer, lambda x: layer(x)[0]"
             )
-        return as_array(self.where, "what model returns", to_numpy(answers))
+        return as_array(self.caller, "what model returns", to_numpy(answers))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
         """The answers after step t of sequence b."""

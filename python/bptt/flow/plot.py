@@ -22,13 +22,13 @@ FONT = {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10}
 GATES = ("-", "--", "-.", ":")
 
 
-def new_figure(where: str, width: float, height: float) -> Any:
+def new_figure(caller: str, width: float, height: float) -> Any:
     """An empty matplotlib figure without a window."""
     try:
         figure = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError(
-            f'{where}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
+            f'{caller}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
         ) from error
     return figure.Figure((width, height), dpi=100, layout="constrained")
 

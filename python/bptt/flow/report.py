@@ -111,12 +111,12 @@ class FlowReport(ReportData):
         OSError, ValueError
             If the file cannot be written.
         """
-        where = "FlowReport.to_html"
+        caller = "FlowReport.to_html"
         if path is not None:  # refuse the path before drawing the pictures
-            check_target(where, path, PAGE)
+            check_target(caller, path, PAGE)
         text = page(self)
         if path is not None:
-            write_file(where, path, text.encode(), PAGE)
+            write_file(caller, path, text.encode(), PAGE)
         return text
 
 
@@ -191,25 +191,25 @@ def gradient_flow(
     >>> bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x, needs=5).verdict
     'healthy'
     """
-    where = "gradient_flow"
-    seed = as_count(where, "seed", seed, 0)
-    needs = None if needs is None else as_count(where, "needs", needs, 1)
+    caller = "gradient_flow"
+    seed = as_count(caller, "seed", seed, 0)
+    needs = None if needs is None else as_count(caller, "needs", needs, 1)
     layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
-    batch = _batch(where, "x", layer, to_numpy(x), layer.input_size)
+    batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer, "x", batch, layer.input_size, "input_size").shape
     reading = how_read(layer, x)
     if lengths is not None:
-        lengths = as_array(where, "lengths", to_numpy(lengths))
+        lengths = as_array(caller, "lengths", to_numpy(lengths))
         if T != B and lengths.shape == (T,):
             raise ValueError(
-                f"{where}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
+                f"{caller}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
             )
-    all_lengths = as_lengths(where, lengths, T, B)
+    all_lengths = as_lengths(caller, lengths, T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
-        raise ValueError(f"{where}: x has {T} steps of {B} sequences, expected at least one")
+        raise ValueError(f"{caller}: x has {T} steps of {B} sequences, expected at least one")
     y, _, tape = copy.deepcopy(layer).forward(batch, lengths=ends)
-    value, words, gradient = _loss(where, layer, y, dy, loss, ends, seed)
+    value, words, gradient = _loss(caller, layer, y, dy, loss, ends, seed)
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
@@ -245,41 +245,41 @@ def how_read(layer: Recurrent, x: Any) -> str:
     return f"x of shape {shape} is read as (T, B, I); batch_first reads (B, T, I)"
 
 
-def _batch(where: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
+def _batch(caller: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
     """The array, with an axis for the batch added if it has none."""
-    array = as_array(where, name, value)
+    array = as_array(caller, name, value)
     if array.ndim != 2:
         return array
     axes = "B, T" if layer.batch_first else "T, B"
     hint = hint_on_ids(name, array)
     if array.shape[1] != size:
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected ({axes}, {size}) or (T, {size})"
+            f"{caller}: {name} has shape {array.shape}, expected ({axes}, {size}) or (T, {size})"
             + hint
         )
     if hint:  # (T, I) and a batch of ids fit both
         raise ValueError(
-            f"{where}: {name} has whole numbers in two axes, {array.shape}, which may be (T, I) or "
-            f"ids, expected ({axes}, {size})" + hint
+            f"{caller}: {name} has whole numbers in two axes, {array.shape}, which may be (T, I) "
+            f"or ids, expected ({axes}, {size})" + hint
         )
     return np.expand_dims(array, 0 if layer.batch_first else 1)
 
 
 def _loss(
-    where: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
+    caller: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
 ) -> tuple[float | None, str, Any]:
     """The value of the loss, its name, and its gradient in the shape of y."""
     if dy is not None:
         if not (isinstance(loss, str) and loss == "last"):
-            raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(where, "dy", layer, to_numpy(dy), y.shape[-1])
+            raise ValueError(f"{caller}: dy and loss are both given, expected one of them")
+        return None, OWN, _batch(caller, "dy", layer, to_numpy(dy), y.shape[-1])
     if callable(loss):
         result = loss(y)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
-        return as_scalar(where, "value of loss", result[0]), OWN, to_numpy(result[1])
+            raise TypeError(f"{caller}: loss returns {shown(result)}, expected value and gradient")
+        return as_scalar(caller, "value of loss", result[0]), OWN, to_numpy(result[1])
     if not isinstance(loss, str) or loss not in ("last", "every"):
-        raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
+        raise ValueError(f"{caller}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
     directions = 1 + layer.bidirectional
     parts = []

@@ -60,8 +60,8 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
         return "too short", f"too short: a decay cannot be measured over {steps}"
     if kind == "dead":
         assert curve.zero_from is not None
-        where = _before(cell, curve.zero_from - 1)
-        return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
+        caller = _before(cell, curve.zero_from - 1)
+        return kind, f"dead: the gradient is exactly zero {caller}, and did not fade before"
     if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return kind, f"exploding: {_speed(curve)}, {size}"
@@ -175,5 +175,5 @@ def _underflow(cell: CellFlow) -> str:
     curve = cell.curve
     if curve.zero_from is None:
         return ""
-    where = _before(cell, curve.zero_from - 1)
-    return f", to exactly zero {where} ({curve.dtype} underflow)"
+    caller = _before(cell, curve.zero_from - 1)
+    return f", to exactly zero {caller} ({curve.dtype} underflow)"

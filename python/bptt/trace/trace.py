@@ -269,15 +269,15 @@ class Trace:
         return shares_of(full_of(self, "shares"), self.weights)
 
 
-def full_of(trace: Trace, where: str) -> FullTrace:
+def full_of(trace: Trace, caller: str) -> FullTrace:
     """The full trace, of a cell whose weights' gradients can be computed from it."""
     full = getattr(trace, "full", None)
     if full is None:
         raise ValueError(
-            f'{where}: trace is {shown(trace)}, expected that of a call with trace="full"'
+            f'{caller}: trace is {shown(trace)}, expected that of a call with trace="full"'
         )
     if not trace.source.plain_weights:
-        raise ValueError(f"{where}: the cell has layer_norm or heads, expected neither")
+        raise ValueError(f"{caller}: the cell has layer_norm or heads, expected neither")
     return full  # type: ignore[no-any-return]
 
 

@@ -10,9 +10,7 @@ endif()
 file(RELATIVE_PATH to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" to_prefix ${to_prefix})
 
-# Not the headers of the Python package's core.
-install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN bptt.h PATTERN bptt.hpp PATTERN fixed.hpp)
+install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS bptt ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_STRIP) # as programs are by `cmake --install --strip`
   install(CODE "if(CMAKE_INSTALL_DO_STRIP)

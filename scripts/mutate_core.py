@@ -103,7 +103,7 @@ def main() -> int:
         first = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
         assert first.returncode == 0, first.stdout[-2000:] + first.stderr
         survivors, count = [], 0
-        for cell in sorted((folder / "cpp/src/cells").glob("*.hpp")):
+        for cell in sorted((folder / "cpp/src/cells").glob("*.inl")):
             text = cell.read_text()
             if "static void backward" not in text:
                 continue

@@ -18,14 +18,13 @@ except ImportError as error:
     ) from None
 
 from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
-from .attention import Attention
+from ._grads import Grads
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
-from .dense import Embedding, Linear
-from .derivatives import hvp, jvp, layer_hvp, vjp
+from .derivatives.directional import hvp, jvp, layer_hvp, vjp
+from .derivatives.gradcheck import gradcheck
 from .export import load_rtneural, save_c_header, save_rtneural
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
-from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -44,8 +43,6 @@ from .functional import (
     slstm_backward,
     slstm_forward,
 )
-from .gradcheck import gradcheck
-from .grads import Grads
 from .io import load, load_metadata, save
 from .jacobians import (
     decay_bound,
@@ -57,15 +54,20 @@ from .jacobians import (
     spectral_radius,
     step_jacobians,
 )
-from .lags import by_lag
-from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .jacobians.lags import by_lag
+from .layers.attention import Attention
+from .layers.cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .layers.embedding import Embedding
+from .layers.linear import Linear
+from .layers.nonfinite import find_nonfinite
+from .layers.tbptt import tbptt
 from .losses import binary_cross_entropy, cross_entropy, mse
-from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
-from .shares import Shares, per_sample_gradients
-from .tbptt import tbptt
-from .trace import LayerTrace, Trace
+from .trace.nonfinite import NonFinite
+from .trace.per_sample import per_sample_gradients
+from .trace.shares import Shares
+from .trace.trace import LayerTrace, Trace
 
 __version__ = _core.__version__
 

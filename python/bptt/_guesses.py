@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from .grads import shown
+from ._words import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")

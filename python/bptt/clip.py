@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import (
+from ._types import Array
+from ._validate import (
     as_array,
     as_between,
     as_bound,
@@ -23,9 +24,9 @@ from ._convert import (
     as_count,
     as_float,
     as_number,
-    listed,
+    check_mapping,
 )
-from .grads import Array, check_mapping, shown
+from ._words import listed, shown
 
 __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
 

@@ -24,12 +24,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._convert import as_array, as_between, as_count, as_finite, as_generator, as_positive, listed
-from .dense import Layer, Seed
-from .grads import Array, check_mapping, shown
-from .layers import LSTM1997
-from .nonfinite import check_finite
-from .recurrent import Recurrent
+from ._types import Array, Seed
+from ._validate import (
+    as_array,
+    as_between,
+    as_count,
+    as_finite,
+    as_generator,
+    as_positive,
+    check_mapping,
+)
+from ._words import listed, shown
+from .layers.base import Layer
+from .layers.cells import LSTM1997
+from .layers.recurrent import Recurrent
+from .trace.nonfinite import check_finite
 
 __all__ = [
     "chrono",

@@ -13,12 +13,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_path, to_numpy
-from ._files import Own, Path, check_target, open_file, write_atomically
-from ._formats import OTHERS, Unreadable, is_model, kind_of
-from ._parse import METADATA, PARSERS, safetensors_for
-from ._words import brief, printable
-from .grads import Array, check_mapping, shown
+from ._files.access import Own, Path, check_target, open_file, write_atomically
+from ._files.formats import OTHERS, Unreadable, is_model, kind_of
+from ._files.parse import METADATA, PARSERS, safetensors_for
+from ._types import Array
+from ._validate import as_array, as_path, check_mapping, to_numpy
+from ._words import brief, printable, shown
 
 __all__ = ["load", "load_metadata", "save"]
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array
-from .grads import Array, shown
+from ._types import Array
+from ._validate import as_array
+from ._words import shown
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 

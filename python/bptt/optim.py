@@ -10,10 +10,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_count, as_number, listed
-from ._parameters import Parameters, warn_of_lost_layers
+from ._types import Array
+from ._validate import as_array, as_count, as_number, check_mapping
+from ._words import listed, shown
 from .clip import check_writable
-from .grads import Array, check_mapping, shown
+from .layers.parameters import Parameters, warn_of_lost_layers
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 

@@ -13,9 +13,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from ._convert import as_array, as_between, as_choice, as_count, as_number, as_scalar, listed
 from ._guesses import answering
-from .grads import check_mapping, shown
+from ._validate import (
+    as_array,
+    as_between,
+    as_choice,
+    as_count,
+    as_number,
+    as_scalar,
+    check_mapping,
+)
+from ._words import listed, shown
 from .optim import Optimizer, join, split
 
 __all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]

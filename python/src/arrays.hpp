@@ -9,14 +9,15 @@
 #include <memory>
 #include <string>
 
-#include "bptt/recurrent.hpp"
+#include "core/plan.hpp"
 #include "memory.hpp"
 
+namespace core = bptt::core;
 namespace py = pybind11;
 
 // Dual numbers are complex ones to NumPy, which has none: value + i tangent.
 template <>
-struct py::detail::npy_format_descriptor<bptt::Dual>
+struct py::detail::npy_format_descriptor<core::Dual>
     : py::detail::npy_format_descriptor<std::complex<double>> {};
 
 // Is it an array that the core can use as it lies? Not a subclass: it may mean more than its bytes.
@@ -33,8 +34,8 @@ bool usable(py::handle object) {
 
 // A view of such an array, or of None.
 template <class T>
-bptt::Tensor<const T> view(py::handle object) {
-  bptt::Tensor<const T> tensor;
+core::Tensor<const T> view(py::handle object) {
+  core::Tensor<const T> tensor;
   if (object.is_none()) return tensor;
   const auto* array = py::detail::array_proxy(object.ptr());
   tensor.data = reinterpret_cast<const T*>(array->data);

@@ -10,7 +10,7 @@
 #include "gil.hpp"
 #include "owned.hpp"
 
-using bptt::most_states;
+using core::most_states;
 
 template <class T>
 py::array_t<T> make_state(py::ssize_t dilation, py::ssize_t B, py::ssize_t width) {
@@ -28,7 +28,7 @@ constexpr const char* name_of<double> = "float64";
 struct Tape {
   virtual ~Tape() = default;
   // trace: 0 none, 1 norms, 2 the gradients as well
-  virtual py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy,
+  virtual py::tuple backward(const core::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
   virtual int gates() const = 0;  // of count_outside
@@ -44,7 +44,7 @@ struct Tape {
 
 template <class T>
 struct TapeOf : Tape {
-  bptt::Plan<T> plan;
+  core::Plan<T> plan;
   Buffer buffer;
   py::object x;
   py::array_t<T> y;
@@ -52,8 +52,8 @@ struct TapeOf : Tape {
   int layer_norms;  // arrays of it
   py::ssize_t dilation;
 
-  TapeOf(const bptt::Spec& spec, bptt::Plan<T> p, py::object x_array, py::tuple given,
-         py::array_t<T> y_array, const bptt::Inputs<T>& in)
+  TapeOf(const core::Spec& spec, core::Plan<T> p, py::object x_array, py::tuple given,
+         py::array_t<T> y_array, const core::Inputs<T>& in)
       : plan(std::move(p)),
         buffer(plan.tape_bytes()),
         x(std::move(x_array)),
@@ -110,9 +110,9 @@ struct TapeOf : Tape {
     return std::move(counts);
   }
 
-  py::tuple backward(const bptt::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,
+  py::tuple backward(const core::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,
                      int trace) const override {
-    bptt::Cotangents<T> given;
+    core::Cotangents<T> given;
     given.y = view<T>(dy);
     for (std::size_t q = 0; q < dstate.size() && q < most_states; ++q)
       given.state[q] = view<T>(dstate[q]);
@@ -126,7 +126,7 @@ struct TapeOf : Tape {
     if (has_b_ih) db_ih = make<T, 1>({rows});
     if (has_b_hh) db_hh = make<T, 1>({rows});
     py::tuple dstate0(static_cast<std::size_t>(plan.states()));
-    bptt::Gradients<T> out{};
+    core::Gradients<T> out{};
     for (std::size_t q = 0; q < dstate0.size(); ++q) {
       auto d = make_state<T>(dilation, B, q ? H : P);
       out.state[q] = d.mutable_data();
@@ -150,7 +150,7 @@ struct TapeOf : Tape {
     py::tuple traced = trace_arrays(trace, out.trace);
     const Buffer scratch(plan.backward_scratch_bytes(out.trace));
     const T *x_data = view<T>(x).data, *y_data = y.data();
-    run_interruptibly([&](bptt::StopRequest stop) {
+    run_interruptibly([&](core::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
@@ -158,8 +158,8 @@ struct TapeOf : Tape {
                           std::move(dw_hr), std::move(dlayer_norm), std::move(traced));
   }
 
-  // New arrays for a trace, in the order of bptt::Trace; None for what is not there.
-  py::tuple trace_arrays(int level, bptt::Trace<T>& trace) const {
+  // New arrays for a trace, in the order of core::Trace; None for what is not there.
+  py::tuple trace_arrays(int level, core::Trace<T>& trace) const {
     py::list arrays;
     const auto add = [&](auto*& pointer, bool wanted, py::ssize_t width) {
       if (!wanted) return arrays.append(py::none());
@@ -203,8 +203,8 @@ struct Arrays {
   }
 
   template <class T>
-  bptt::Inputs<T> inputs() const {
-    bptt::Inputs<T> in;
+  core::Inputs<T> inputs() const {
+    core::Inputs<T> in;
     in.x = view<T>(x);
     in.w_ih = view<T>(w_ih), in.w_hh = view<T>(w_hh);
     in.b_ih = view<T>(b_ih), in.b_hh = view<T>(b_hh);
@@ -218,9 +218,9 @@ struct Arrays {
   }
 };
 
-// Those that most calls leave as they are: None, or a dict of what they are called in bptt::Spec
-// and bptt::Inputs.
-inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
+// Those that most calls leave as they are: None, or a dict of what they are called in core::Spec
+// and core::Inputs.
+inline void read_options(py::handle given, core::Spec& spec, Arrays& arrays) {
   if (given.is_none()) return;
   for (auto [key, value] : py::reinterpret_borrow<py::dict>(given)) {
     const auto name = py::cast<std::string>(key);
@@ -271,12 +271,12 @@ inline void read_options(py::handle given, bptt::Spec& spec, Arrays& arrays) {
 
 // (y, final state, tape or None); the tape keeps what was given
 template <class T>
-py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::tuple given) {
-  const bptt::Inputs<T> in = arrays.inputs<T>();
-  bptt::Plan<T> plan(spec, in);
+py::tuple forward(const core::Spec& spec, const Arrays& arrays, py::tuple given) {
+  const core::Inputs<T> in = arrays.inputs<T>();
+  core::Plan<T> plan(spec, in);
   const py::ssize_t B = plan.batch(), H = plan.hidden_size(), P = plan.output_size();
   auto y = make<T, 3>({plan.steps(), B, P});
-  bptt::Outputs<T> out{};
+  core::Outputs<T> out{};
   out.y = y.mutable_data();
   std::array<py::object, most_states> finals;
   for (int q = 0; q < plan.states(); ++q) {
@@ -287,9 +287,9 @@ py::tuple forward(const bptt::Spec& spec, const Arrays& arrays, py::tuple given)
   const Buffer scratch(plan.forward_scratch_bytes());
   const int states = plan.states();
   py::object tape = py::none();
-  const auto run = [&](const bptt::Plan<T>& p, void* memory) {
+  const auto run = [&](const core::Plan<T>& p, void* memory) {
     run_interruptibly(
-        [&](bptt::StopRequest stop) { return p.forward(in, out, memory, scratch.get(), stop); });
+        [&](core::StopRequest stop) { return p.forward(in, out, memory, scratch.get(), stop); });
   };
   if (spec.train) {
     auto kept = std::make_unique<TapeOf<T>>(spec, std::move(plan),

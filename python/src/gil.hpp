@@ -7,7 +7,7 @@
 #include <exception>
 #include <thread>
 
-#include "bptt/recurrent.hpp"
+#include "core/plan.hpp"
 
 namespace py = pybind11;
 
@@ -54,7 +54,7 @@ void run_interruptibly(const F& f) {
   std::exception_ptr error;
   GilRelease gil;
   try {
-    finished = f(bptt::StopRequest{&GilRelease::signal_arrived, &gil});
+    finished = f(core::StopRequest{&GilRelease::signal_arrived, &gil});
   } catch (...) {
     error = std::current_exception();
   }

@@ -6,9 +6,9 @@
 #include <new>
 #include <stdexcept>
 
-#include "bptt/fingerprint.hpp"
-#include "bptt/isa.hpp"
-#include "bptt/threads.hpp"
+#include "engine/fingerprint.hpp"
+#include "targets/select.hpp"
+#include "threads/count.hpp"
 #include "calls.hpp"
 #include "streams.hpp"
 
@@ -52,9 +52,9 @@ py::tuple tuple_of(PyObject* const* a) {
 
 // One array for a cell of one state, else a tuple.
 bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
-  static const std::vector<bptt::CellInfo> cells = bptt::cells();
+  static const std::vector<core::CellInfo> cells = core::cells();
   int states = 1;
-  for (const bptt::CellInfo& known : cells)
+  for (const core::CellInfo& known : cells)
     if (known.name == name) states = known.states;
   if (given.is_none()) return true;
   if (!PyTuple_Check(given.ptr())) {
@@ -66,7 +66,7 @@ bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
   return tuple.size() >= static_cast<std::size_t>(states) && states > 1;
 }
 
-bool read_spec(PyObject* const* a, bptt::Spec& spec) {
+bool read_spec(PyObject* const* a, core::Spec& spec) {
   if (!PyBool_Check(a[reverse]) || !PyBool_Check(a[keep_tape])) return false;
   const char *name = PyUnicode_Check(a[cell]) ? PyUnicode_AsUTF8(a[cell]) : nullptr,
              *function = PyUnicode_Check(a[activation]) ? PyUnicode_AsUTF8(a[activation]) : nullptr;
@@ -76,9 +76,9 @@ bool read_spec(PyObject* const* a, bptt::Spec& spec) {
   spec.reverse = a[reverse] == Py_True, spec.train = a[keep_tape] == Py_True;
   spec.bf16 = a[bf16] == Py_True;
   if (a[threads] != Py_None) spec.threads = py::cast<int>(py::handle(a[threads]));
-  if (a[checkpoint] != Py_None) spec.checkpoint = bptt::Spec::sqrt;
+  if (a[checkpoint] != Py_None) spec.checkpoint = core::Spec::sqrt;
   if (a[max_bytes] != Py_None) {
-    spec.checkpoint = bptt::Spec::bytes;
+    spec.checkpoint = core::Spec::bytes;
     spec.max_bytes = py::cast<std::size_t>(py::handle(a[max_bytes]));
   }
   return true;
@@ -86,7 +86,7 @@ bool read_spec(PyObject* const* a, bptt::Spec& spec) {
 
 template <class... T>
 py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
-  bptt::Spec spec;
+  core::Spec spec;
   if (count != arguments) throw py::type_error("forward: wrong number of arguments");
   Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], a[lengths]};
   if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
@@ -146,7 +146,7 @@ PyObject* fingerprint(PyObject*, PyObject* given) {
     if (!py::isinstance<py::array>(array) || !(array.flags() & py::array::c_style))
       throw py::type_error("fingerprint: expected a C-contiguous array");
     return PyLong_FromUnsignedLongLong(
-        bptt::fingerprint(array.data(), static_cast<std::size_t>(array.nbytes())));
+        core::fingerprint(array.data(), static_cast<std::size_t>(array.nbytes())));
   } catch (...) {
     set_python_error();
     return nullptr;
@@ -159,12 +159,12 @@ py::object fingerprint_function() {
 }
 
 // kind and target by name; no kind: no clipping.
-bptt::StepClipping step_clipping(const std::string& kind, double bound, const std::string& target) {
-  bptt::StepClipping clip;
-  if (kind == "value") clip.kind = bptt::StepClipping::value;
-  if (kind == "norm") clip.kind = bptt::StepClipping::norm;
-  if (target == "c") clip.target = bptt::StepClipping::c;
-  if (target == "gates") clip.target = bptt::StepClipping::gates;
+core::StepClipping step_clipping(const std::string& kind, double bound, const std::string& target) {
+  core::StepClipping clip;
+  if (kind == "value") clip.kind = core::StepClipping::value;
+  if (kind == "norm") clip.kind = core::StepClipping::norm;
+  if (target == "c") clip.target = core::StepClipping::c;
+  if (target == "gates") clip.target = core::StepClipping::gates;
   clip.bound = bound;
   return clip;
 }
@@ -221,7 +221,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         return text + ", " + t.dtype + ", " + std::to_string((t.bytes + 512) / 1024) + " KiB)";
       });
   m.attr("forward") = forward_function<float, double>("forward");
-  m.attr("forward_dual") = forward_function<bptt::Dual>("forward_dual");
+  m.attr("forward_dual") = forward_function<core::Dual>("forward_dual");
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const std::string& clip, double bound,
                        const std::string& target, py::ssize_t cut, int threads, int trace) {
@@ -229,27 +229,27 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                          trace);
   });
   m.attr("fingerprint") = fingerprint_function();
-  m.attr("MOST_THREADS") = bptt::most_threads;
-  m.def("threads", &bptt::threads);
-  m.def("expect_siblings", &bptt::expect_siblings);
-  m.def("has_bf16", &bptt::has_bf16);
-  m.def("set_threads", &bptt::set_threads);
+  m.attr("MOST_THREADS") = core::most_threads;
+  m.def("threads", &core::threads);
+  m.def("expect_siblings", &core::expect_siblings);
+  m.def("has_bf16", &core::has_bf16);
+  m.def("set_threads", &core::set_threads);
   bind_stream(m);
-  m.def("compiled_isas", &bptt::compiled_isas);
-  m.def("isas", &bptt::available_isas);
-  m.def("isa", &bptt::active_isa);
-  m.def("use_isa", &bptt::set_isa);
+  m.def("compiled_isas", &core::compiled_isas);
+  m.def("isas", &core::available_isas);
+  m.def("isa", &core::active_isa);
+  m.def("use_isa", &core::set_isa);
   m.def("fma_gflops", [](double seconds) {
     double rate = 0;
-    run_interruptibly([&](bptt::StopRequest) {
-      rate = bptt::fma_gflops(seconds);
+    run_interruptibly([&](core::StopRequest) {
+      rate = core::fma_gflops(seconds);
       return true;
     });
     return rate;
   });
   m.def("cells", [] {
     py::dict cells;
-    for (const bptt::CellInfo& cell : bptt::cells())
+    for (const core::CellInfo& cell : core::cells())
       cells[py::str(cell.name)] = py::make_tuple(cell.gates, cell.states);
     return cells;
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Streams: layers, one above the other, that keep their packed weights and their state.
 #pragma once
-#include "bptt/stream.hpp"
+#include "core/stream.hpp"
 #include "calls.hpp"
 
 // Without the type of the numbers, which `step` finds out.
@@ -18,17 +18,17 @@ template <class T>
 class StreamOf : public AnyStream {
  public:
   // residual: of each layer, is its input added to its output?
-  StreamOf(std::vector<bptt::Stream<T>> layers, std::vector<bool> residual)
+  StreamOf(std::vector<core::Stream<T>> layers, std::vector<bool> residual)
       : layers_(std::move(layers)),
         residual_(std::move(residual)),
         B_(layers_.front().batch()),
         I_(layers_.front().input_size()) {
-    for (const bptt::Stream<T>& layer : layers_) widest_ = std::max(widest_, layer.width(0));
+    for (const core::Stream<T>& layer : layers_) widest_ = std::max(widest_, layer.width(0));
     between_.resize(between_size(1));
   }
 
   py::object step(py::handle x) override {
-    const bptt::Tensor<const T> in = given(x, 2);
+    const core::Tensor<const T> in = given(x, 2);
     if (!in.ndim) return py::none();
     auto y = make<T, 2>({B_, layers_.back().width(0)});
     run(in.data, 1, y.mutable_data(), between_.data(), {});  // too short for the GIL to matter
@@ -36,7 +36,7 @@ class StreamOf : public AnyStream {
   }
 
   py::object process(py::handle x) override {
-    const bptt::Tensor<const T> in = given(x, 3);
+    const core::Tensor<const T> in = given(x, 3);
     if (!in.ndim) return py::none();
     const py::ssize_t steps = in.shape[0];
     auto y = make<T, 3>({steps, B_, layers_.back().width(0)});
@@ -45,7 +45,7 @@ class StreamOf : public AnyStream {
     std::vector<T> before;
     each_state(
         [&](const T* state, py::ssize_t n) { before.insert(before.end(), state, state + n); });
-    run_interruptibly([&](bptt::StopRequest stop) {
+    run_interruptibly([&](core::StopRequest stop) {
       if (run(in.data, steps, out, static_cast<T*>(between.get()), stop)) return true;
       const T* next = before.data();
       each_state([&](T* state, py::ssize_t n) { std::copy_n(next, n, state), next += n; });
@@ -60,7 +60,7 @@ class StreamOf : public AnyStream {
     for (int q = 0; q < states; ++q) {
       auto s = make<T, 3>({size(), B_, layers_.front().width(q)});
       T* to = s.mutable_data();
-      for (bptt::Stream<T>& layer : layers_)
+      for (core::Stream<T>& layer : layers_)
         to = std::copy_n(layer.state(q), s.size() / size(), to);
       all[static_cast<std::size_t>(q)] = std::move(s);
     }
@@ -71,7 +71,7 @@ class StreamOf : public AnyStream {
     const int states = layers_.front().states();
     const auto shaped = [&](int q) {
       const py::object array = state[static_cast<std::size_t>(q)];
-      const auto s = usable<T>(array) ? view<T>(array) : bptt::Tensor<const T>();
+      const auto s = usable<T>(array) ? view<T>(array) : core::Tensor<const T>();
       return s.ndim == 3 && s.shape[0] == size() && s.shape[1] == B_ &&
                      s.shape[2] == layers_.front().width(q)
                  ? s.data
@@ -79,7 +79,7 @@ class StreamOf : public AnyStream {
     };
     std::array<const T*, most_states> from;
     for (int q = 0; q < states; ++q) from[static_cast<std::size_t>(q)] = shaped(q);
-    for (bptt::Stream<T>& layer : layers_)
+    for (core::Stream<T>& layer : layers_)
       for (int q = 0; q < states; ++q) {
         const T*& next = from[static_cast<std::size_t>(q)];
         const py::ssize_t n = B_ * layer.width(q);
@@ -96,20 +96,20 @@ class StreamOf : public AnyStream {
   }
 
   // Without dimensions if it is not as the core needs it.
-  bptt::Tensor<const T> given(py::handle x, int ndim) const {
-    const auto in = usable<T>(x) ? view<T>(x) : bptt::Tensor<const T>();
+  core::Tensor<const T> given(py::handle x, int ndim) const {
+    const auto in = usable<T>(x) ? view<T>(x) : core::Tensor<const T>();
     const bool fits = in.ndim == ndim && in.shape[ndim - 2] == B_ && in.shape[ndim - 1] == I_;
-    return fits ? in : bptt::Tensor<const T>();
+    return fits ? in : core::Tensor<const T>();
   }
 
   template <class F>
   void each_state(const F& f) {
-    for (bptt::Stream<T>& layer : layers_)
+    for (core::Stream<T>& layer : layers_)
       for (int q = 0; q < layer.states(); ++q) f(layer.state(q), B_ * layer.width(q));
   }
 
   // Allocates nothing. False: stopped, and the state is that after some of the steps.
-  bool run(const T* x, py::ssize_t steps, T* y, T* between, bptt::StopRequest stop) {
+  bool run(const T* x, py::ssize_t steps, T* y, T* between, core::StopRequest stop) {
     for (std::size_t k = 0; k < layers_.size(); ++k) {
       const py::ssize_t n = steps * B_ * layers_[k].width(0);
       T* out = k + 1 == layers_.size() ? y : between + (k % 2 ? steps * B_ * widest_ : 0);
@@ -120,7 +120,7 @@ class StreamOf : public AnyStream {
     return true;
   }
 
-  std::vector<bptt::Stream<T>> layers_;
+  std::vector<core::Stream<T>> layers_;
   std::vector<bool> residual_;
   py::ssize_t B_, I_, widest_ = 0;
   std::vector<T> between_;  // for one step
@@ -129,7 +129,7 @@ class StreamOf : public AnyStream {
 // (activation, bf16, w_ih, w_hh, b_ih, b_hh, options) of one layer, as forward() takes them; x: any
 // array (T, B, I).
 struct StreamLayer {
-  bptt::Spec spec;
+  core::Spec spec;
   Arrays arrays;
   StreamLayer(const std::string& caller, const std::string& cell, py::handle x, py::tuple given)
       : arrays{x, given[2], given[3], given[4], given[5], py::none()} {
@@ -144,7 +144,7 @@ struct StreamLayer {
 template <class T>
 std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
                                      const std::vector<bool>& residual) {
-  std::vector<bptt::Stream<T>> layers;
+  std::vector<core::Stream<T>> layers;
   for (const StreamLayer& layer : given) {
     if (!layer.arrays.template all_usable<T>()) return nullptr;
     layers.emplace_back(layer.spec, layer.arrays.template inputs<T>());

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from bptt import bench
+from bptt.bench import command as bench
 from bptt.bench.peers import TOLERANCE
-from bptt.bench.points import CELLS, POINTS
 from bptt.bench.report import CALM, calm, figures, rows
+from bptt.bench.workloads import CELLS, POINTS
 from bptt.cli import main
 
 FAST = ["--seconds", "0", "--repeats", "2"]

@@ -54,7 +54,7 @@ def table(folder, what):
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[:-2]], lines[-1]
 
 
-HEADING = ["point", "T, B, I, H", "RNN inference", "RNN training", "LSTM inference"]
+HEADING = ["size", "T, B, I, H", "RNN inference", "RNN training", "LSTM inference"]
 SHAPE = "100, 1, 2, 32"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bptt.bench import worker
 from bptt.bench.peers import PEERS, TOLERANCE
-from bptt.bench.points import POINTS, disagreement, flops, problem
+from bptt.bench.workloads import POINTS, disagreement, flops, problem
 from bptt.cli import main
 from support.paths import ROOT
 

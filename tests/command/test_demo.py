@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from bptt import GRU, LSTM, RNN, Linear, mse, tasks
-from bptt._pictures import MARK, write_picture
+from bptt._files.pictures import MARK, write_picture
 from bptt.demo.console import Result
 from bptt.demo.digits import terms
 from bptt.demo.model import Batch, Reader, state_gradient_norms
 
 # Runs the command line in this process's Python, after a line of preparation.
 MAIN = "import sys; from bptt.cli import main; sys.exit(main(sys.argv[1:]))"
-SHORT = "import bptt.demo as d; d.FULL = d.QUICK = dict.fromkeys(d.FULL, 2); "
+SHORT = "import bptt.demo.command as d; d.FULL = d.QUICK = dict.fromkeys(d.FULL, 2); "
 HIDE = """
 import sys
 class Hide:

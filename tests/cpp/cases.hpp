@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The cells with their options, so that every kernel of cells/list.hpp is among them; and sizes.
+// The cells with their options, so that every kernel of cells/cell_list.inl is among them; and
+// sizes.
 #pragma once
 #include "problem.hpp"
 
@@ -18,7 +19,7 @@ Case with(const char* id, const char* cell, const F& change) {
 
 inline std::vector<Case> plain_cases() {
   std::vector<Case> all;
-  for (const bptt::CellInfo& cell : bptt::cells()) all.push_back(plain(cell.name));
+  for (const core::CellInfo& cell : core::cells()) all.push_back(plain(cell.name));
   return all;
 }
 
@@ -74,7 +75,7 @@ inline void add_common_options(std::vector<Case>& all, const char* cell) {
 inline std::vector<Case> all_cases() {
   std::vector<Case> all = plain_cases();
   add_own_options(all);
-  for (const bptt::CellInfo& cell : bptt::cells()) add_common_options(all, cell.name.c_str());
+  for (const core::CellInfo& cell : core::cells()) add_common_options(all, cell.name.c_str());
   return all;
 }
 
@@ -101,12 +102,12 @@ inline std::string text(const Case& c, Sizes n) {
 // For every instruction set that runs here.
 template <class F>
 void on_every_isa(const F& f) {
-  for (const std::string& isa : bptt::available_isas()) {
+  for (const std::string& isa : core::available_isas()) {
     const check::Within here(isa);
-    bptt::set_isa(isa);
+    core::set_isa(isa);
     f();
   }
-  bptt::set_isa(bptt::available_isas().front());
+  core::set_isa(core::available_isas().front());
 }
 
 // --- comparisons
@@ -117,7 +118,7 @@ template <class T>
 constexpr double tolerance = sizeof(T) == sizeof(float) ? 2e-5 : 1e-12;
 
 inline double value_of(double a) { return a; }
-inline double value_of(bptt::Dual a) { return a.value; }
+inline double value_of(core::Dual a) { return a.value; }
 
 // Largest difference, relative to the largest of those wanted (absolute where all are zero).
 template <class A, class B, class F>

@@ -6,7 +6,7 @@
 
 namespace textbook {
 
-using bptt::Dual;
+using core::Dual;
 
 inline double value(double a) { return a; }
 inline double value(Dual a) { return a.value; }

@@ -12,9 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "bptt/isa.hpp"
-#include "bptt/recurrent.hpp"
+#include "targets/select.hpp"
+#include "core/plan.hpp"
 #include "check.hpp"
+
+namespace core = bptt::core;
 
 using Index = std::ptrdiff_t;
 
@@ -31,8 +33,8 @@ struct Array {
     for (Index s : shape) n *= s;
     data.resize(size(n), T(0));
   }
-  bptt::Tensor<const T> view() const {
-    bptt::Tensor<const T> t;
+  core::Tensor<const T> view() const {
+    core::Tensor<const T> t;
     t.data = data.data();
     for (Index s : shape) t.shape[t.ndim++] = s;
     return t;
@@ -61,7 +63,7 @@ class Random {
 // Which arguments a problem has beside those of every call.
 struct Case {
   std::string id;
-  bptt::Spec spec;
+  core::Spec spec;
   bool peepholes = false, layer_norm = false, h_mask = false, zoneout = false, resets = false,
        lengths = false;
   Index projected = 0;  // P, or 0: H
@@ -70,7 +72,7 @@ struct Case {
 
 template <class T>
 struct Problem {
-  bptt::Spec spec;
+  core::Spec spec;
   Sizes n;
   int gates, states;
   Index P, U;       // numbers in h, and columns of w_hh
@@ -86,17 +88,17 @@ struct Problem {
     it = fixed.find(name);
     return it != fixed.end() ? &it->second : nullptr;
   }
-  bptt::Tensor<const T> view(const std::string& name) const {
+  core::Tensor<const T> view(const std::string& name) const {
     const Array<T>* a = find(name);
-    return a ? a->view() : bptt::Tensor<const T>();
+    return a ? a->view() : core::Tensor<const T>();
   }
   Index width(int q) const { return q ? n.H : P; }
   Index length(Index b) const {
     return lengths.data.empty() ? n.T : static_cast<Index>(lengths.at(b));
   }
 
-  bptt::Inputs<T> inputs() const {
-    bptt::Inputs<T> i;
+  core::Inputs<T> inputs() const {
+    core::Inputs<T> i;
     i.x = view("x"), i.w_ih = view("w_ih"), i.w_hh = view("w_hh"), i.w_hr = view("w_hr");
     i.b_ih = view("b_ih"), i.b_hh = view("b_hh"), i.peepholes = view("peepholes");
     for (int q = 0; q < states; ++q) i.state[q] = view("state" + std::to_string(q));
@@ -137,7 +139,7 @@ inline Problem<double> make_problem(const Case& c, Sizes n, unsigned seed = 1) {
     return a;
   };
   Problem<double> p{c.spec, n, 0, 0, c.projected ? c.projected : n.H, 0, {}, {}, {}, {}, {}};
-  for (const bptt::CellInfo& cell : bptt::cells())
+  for (const core::CellInfo& cell : core::cells())
     if (cell.name == c.spec.cell) p.gates = cell.gates, p.states = cell.states;
   const bool own_forget = c.spec.forget_gate == "own";
   if (!own_forget) --p.gates;
@@ -195,13 +197,13 @@ inline Buffer buffer(std::size_t bytes) {
 template <class T>
 struct Run {
   const Problem<T>& p;
-  bptt::Plan<T> plan;
+  core::Plan<T> plan;
   Buffer tape;
   Arrays<T> results;  // y, state0, ...
 
   explicit Run(const Problem<T>& problem)
       : p(problem), plan(p.spec, p.inputs()), tape(buffer(plan.tape_bytes())) {
-    bptt::Outputs<T> o{};
+    core::Outputs<T> o{};
     results["y"] = Array<T>({p.n.T, p.n.B, p.P}), o.y = results["y"].data.data();
     for (int q = 0; q < p.states; ++q) {
       const std::string name = "state" + std::to_string(q);
@@ -211,20 +213,20 @@ struct Run {
   }
 
   // Gradients of everything in p.in.
-  Arrays<T> gradients(const bptt::BackwardSpec& how = {}, const bptt::Trace<T>& trace = {}) const {
+  Arrays<T> gradients(const core::BackwardSpec& how = {}, const core::Trace<T>& trace = {}) const {
     Arrays<T> d;
     for (const auto& [name, a] : p.in) d[name] = Array<T>(a.shape);
     const auto pointer = [&](const std::string& name) {
       return d.count(name) ? d[name].data.data() : nullptr;
     };
     Arrays<T> of_zeros;  // of initial states left out
-    bptt::Gradients<T> g{};
+    core::Gradients<T> g{};
     g.x = pointer("x"), g.w_ih = pointer("w_ih"), g.w_hh = pointer("w_hh");
     g.w_hr = pointer("w_hr"), g.b_ih = pointer("b_ih"), g.b_hh = pointer("b_hh");
     g.peepholes = pointer("peepholes"), g.trace = trace;
     const char* gains[] = {"gain_ih", "gain_hh", "gain_c", "offset_c"};
     for (int k = 0; k < 4; ++k) g.layer_norm[k] = pointer(gains[k]);
-    bptt::Cotangents<T> c;
+    core::Cotangents<T> c;
     c.y = p.out.at("y").view();
     for (int q = 0; q < p.states; ++q) {
       const std::string name = "state" + std::to_string(q);
@@ -240,7 +242,7 @@ struct Run {
 
 // Everything that a forward and a backward call give: y, state0, ..., d x, d w_ih, ...
 template <class T>
-Arrays<T> everything(const Problem<T>& p, const bptt::BackwardSpec& how = {}) {
+Arrays<T> everything(const Problem<T>& p, const core::BackwardSpec& how = {}) {
   const Run<T> run(p);
   Arrays<T> all = run.results;
   for (auto& [name, a] : run.gradients(how)) all["d " + name] = a;

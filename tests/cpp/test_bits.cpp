@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The same bits: alone or in a batch, in one call or step by step, on any number of threads, with
 // and without checkpoints.
-#include "bptt/stream.hpp"
-#include "bptt/threads.hpp"
+#include "core/stream.hpp"
+#include "threads/count.hpp"
 #include "cases.hpp"
 
 namespace {
@@ -75,7 +75,7 @@ void any_number_of_threads(const Case& c, Sizes n) {
   Problem<T> p = make_problem(c, n).template cast<T>();
   on_every_isa([&] {
     p.spec.threads = 1;
-    bptt::BackwardSpec how;
+    core::BackwardSpec how;
     how.threads = 1;
     const Arrays<T> want = everything(p, how);
     for (int threads : {2, 3}) {
@@ -93,7 +93,7 @@ void step_by_step(const Case& c, Sizes n) {
   on_every_isa([&] {
     const Arrays<T> whole = Run<T>(p).results;
     for (Index steps : {1, 3, 40}) {
-      bptt::Stream<T> stream(p.spec, p.inputs());
+      core::Stream<T> stream(p.spec, p.inputs());
       Arrays<T> got;
       got["y"] = Array<T>({p.n.T, p.n.B, p.P});
       for (Index t = 0; t < p.n.T; t += steps) {
@@ -161,11 +161,11 @@ TEST(with_checkpoints) {
     const check::Within here(text(c, n));
     Problem<double> p = make_problem(c, n);
     on_every_isa([&] {
-      const auto tape_bytes = [&] { return bptt::Plan<double>(p.spec, p.inputs()).tape_bytes(); };
-      p.spec.checkpoint = bptt::Spec::off;
+      const auto tape_bytes = [&] { return core::Plan<double>(p.spec, p.inputs()).tape_bytes(); };
+      p.spec.checkpoint = core::Spec::off;
       const std::size_t whole = tape_bytes();
       const Arrays<double> want = everything(p);
-      p.spec.checkpoint = bptt::Spec::bytes, p.spec.max_bytes = 0;
+      p.spec.checkpoint = core::Spec::bytes, p.spec.max_bytes = 0;
       const std::string said = check::refusal(tape_bytes),
                         start = "forward: max_bytes is 0, expected at least ";
       CHECK_EQUAL(said.substr(0, start.size()), start);
@@ -198,7 +198,7 @@ TEST(a_call_stops_on_request) {
   on_every_isa([&] {
     int asked = 0;
     Run<float> run(p);
-    bptt::Outputs<float> o{};
+    core::Outputs<float> o{};
     o.y = run.results["y"].data.data();
     for (int q = 0; q < 2; ++q) o.state[q] = run.results["state" + std::to_string(q)].data.data();
     const Buffer scratch = buffer(run.plan.forward_scratch_bytes());

@@ -69,9 +69,9 @@ void compare(const Case& c, Sizes n, int threads = 1) {
 template <class F>
 void each_case(const F& test) {
   on_every_isa([&] {
-    if (bptt_set_isa(bptt::active_isa().c_str()) != BPTT_OK)
+    if (bptt_set_isa(core::active_isa().c_str()) != BPTT_OK)
       return;  // it has no products in bfloat16
-    CHECK_EQUAL(bptt_isa(), bptt::active_isa());
+    CHECK_EQUAL(bptt_isa(), core::active_isa());
     for (Case c : plain_cases()) {
       if (c.id != "rnn" && c.id != "lstm" && c.id != "gru") continue;
       for (bool ragged : {false, true}) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Bad arguments are refused before any work: std::invalid_argument, "caller: argument has X,
 // expected Y".
-#include "bptt/stream.hpp"
-#include "bptt/threads.hpp"
+#include "core/stream.hpp"
+#include "threads/count.hpp"
 #include "cases.hpp"
 
 namespace {
@@ -13,7 +13,7 @@ std::string refusal(const Case& c, const F& change) {
   Problem<double> p = make_problem(c, {5, 3, 2, 4});
   p.spec.caller = "here";
   change(p);
-  return check::refusal([&] { bptt::Plan<double>(p.spec, p.inputs()); });
+  return check::refusal([&] { core::Plan<double>(p.spec, p.inputs()); });
 }
 template <class F>
 std::string of_lstm(const F& change) {
@@ -45,9 +45,9 @@ TEST(shapes) {
 TEST(negative_sizes) {  // which no array of Python's has
   const Problem<double> p = make_problem(plain("lstm"), {5, 3, 2, 4});
   const auto said = [&](int axis) {
-    bptt::Inputs<double> in = p.inputs();
+    core::Inputs<double> in = p.inputs();
     in.x.shape[axis] = -1;
-    return check::refusal([&] { bptt::Plan<double>(p.spec, in); });
+    return check::refusal([&] { core::Plan<double>(p.spec, in); });
   };
   CHECK(said(0).find("x has shape (-1, 3, 2), expected T, B of 0 or more") != std::string::npos);
   CHECK(said(1).find("x has shape (5, -1, 2), expected T, B of 0 or more") != std::string::npos);
@@ -69,7 +69,7 @@ TEST(options) {
   const auto said = [](const auto& change) {
     return of_lstm([&](Problem<double>& p) { change(p.spec); });
   };
-  using bptt::Spec;
+  using core::Spec;
   CHECK_EQUAL(said([](Spec&) {}), "");
   CHECK_EQUAL(said([](Spec& s) { s.cell = "lstn"; }),
               "here: cell is 'lstn', expected one of rnn, lstm, gru, mgu, slstm, lstm1997");
@@ -98,7 +98,7 @@ TEST(buffers) {
   const Run<double> run(p);
   const Buffer room = buffer(1 << 20);
   Array<double> y({5, 3, 4}), state({3, 4});
-  bptt::Outputs<double> o{};
+  core::Outputs<double> o{};
   o.y = y.data.data(), o.state[0] = state.data.data();
   const auto said = [&](void* tape, void* scratch) {
     return check::refusal([&] { run.plan.forward(p.inputs(), o, tape, scratch); });
@@ -118,35 +118,35 @@ TEST(of_backward) {
   const Problem<double> p = make_problem(plain("rnn"), {5, 3, 2, 4});
   const Run<double> run(p);
   const auto said = [&](const auto& change) {
-    bptt::BackwardSpec how;
+    core::BackwardSpec how;
     Problem<double> other = p;
     change(how, other.out);
     const Run<double> again(other);
     return check::refusal([&] { again.gradients(how); });
   };
-  using Spec = bptt::BackwardSpec;
+  using Spec = core::BackwardSpec;
   using Out = Arrays<double>;
   CHECK_EQUAL(said([](Spec&, Out&) {}), "");
   CHECK_EQUAL(said([](Spec&, Out& d) { d["y"] = Array<double>({5, 3, 5}); }),
               "backward: dy has shape (5, 3, 5), expected (T, B, H) = (5, 3, 4)");
   CHECK_EQUAL(said([](Spec& s, Out&) { s.cut = -1; }), "backward: cut is -1, expected 1 or more");
-  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.kind = bptt::StepClipping::norm; }),
+  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.kind = core::StepClipping::norm; }),
               "backward: step_clip has bound 0.000000, expected more than 0");
-  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.target = bptt::StepClipping::c; }),
+  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.target = core::StepClipping::c; }),
               "backward: step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
 }
 
 TEST(of_streams) {
   Problem<double> p = make_problem(plain("gru"), {5, 3, 2, 4});
   p.spec.reverse = true;
-  CHECK_EQUAL(check::refusal([&] { bptt::Stream<double>(p.spec, p.inputs()); }),
+  CHECK_EQUAL(check::refusal([&] { core::Stream<double>(p.spec, p.inputs()); }),
               "forward: lengths, resets, reverse or dilation are given, expected a stream without");
 }
 
 TEST(of_settings) {
-  CHECK_EQUAL(check::refusal([] { bptt::set_threads(-1); }),
+  CHECK_EQUAL(check::refusal([] { core::set_threads(-1); }),
               "set_num_threads: threads is -1, expected 0..most = 0..1024");
-  CHECK_EQUAL(check::refusal([] { bptt::set_isa("z80"); }).substr(0, 41),
+  CHECK_EQUAL(check::refusal([] { core::set_isa("z80"); }).substr(0, 41),
               "isa is 'z80', expected one that runs here");
 }
 

@@ -7,7 +7,7 @@
 
 namespace {
 
-using bptt::Dual;
+using core::Dual;
 
 // Random directions of the arguments for which wanted(name).
 template <class F>
@@ -48,7 +48,7 @@ Sum of_gradients(const Arrays<double>& d, const Problem<Dual>& direction) {
   return s;
 }
 
-void compare(const Case& c, Sizes n, const bptt::BackwardSpec& how = {}) {
+void compare(const Case& c, Sizes n, const core::BackwardSpec& how = {}) {
   const check::Within here(text(c, n));
   const Problem<double> p = make_problem(c, n);
   const Problem<float> single = p.cast<float>();
@@ -89,7 +89,7 @@ TEST(of_every_option) {
 }
 
 TEST(cut_every_few_steps) {
-  bptt::BackwardSpec how;
+  core::BackwardSpec how;
   how.cut = 3;
   for (Case c : plain_cases())
     for (bool reverse : {false, true}) {
@@ -106,13 +106,13 @@ TEST(clipped_by_value_and_by_norm) {
     on_every_isa([&] {
       const Run<double> run(p);
       const Array<double> free = run.gradients().at("state0");
-      bptt::BackwardSpec how;
-      how.clip = {bptt::StepClipping::value, bptt::StepClipping::h, 0.3};
+      core::BackwardSpec how;
+      how.clip = {core::StepClipping::value, core::StepClipping::h, 0.3};
       Array<double> want = free;
       for (double& v : want.data) v = std::fmax(-0.3, std::fmin(0.3, v));
       CHECK(error(run.gradients(how).at("state0"), want) == 0.0);
       CHECK(error(free, want) > 0.0);
-      how.clip.kind = bptt::StepClipping::norm;
+      how.clip.kind = core::StepClipping::norm;
       want = free;
       for (Index b = 0; b < p.n.B; ++b) {
         double norm = 0;
@@ -163,7 +163,7 @@ TEST(a_trace_adds_up) {
       const Index rows = p.n.T * p.n.B, G = p.gates, width = G * p.n.H;
       Array<double> norms({rows * (G + 4)}), dh({rows, p.P}), dc({rows, p.n.H}),
           gates({rows, width}), apart({rows, p.n.H}), operand({rows, p.U}), db({width});
-      bptt::Trace<double> trace;
+      core::Trace<double> trace;
       trace.norms = norms.data.data(), trace.dh = dh.data.data(), trace.gates = gates.data.data();
       trace.dc = p.states > 1 ? dc.data.data() : nullptr;
       trace.apart = run.plan.has_apart() ? apart.data.data() : nullptr;

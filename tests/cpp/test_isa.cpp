@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Instruction sets give the same numbers, but for rounding; and what is chosen is what runs.
-#include "bptt/threads.hpp"
+#include "threads/count.hpp"
 #include "cases.hpp"
 
 namespace {
@@ -20,21 +20,21 @@ void agree(const Case& c, Sizes n) {
 }  // namespace
 
 TEST(what_is_chosen_runs) {
-  CHECK(!bptt::compiled_isas().empty());
-  CHECK(!bptt::available_isas().empty());
+  CHECK(!core::compiled_isas().empty());
+  CHECK(!core::available_isas().empty());
   std::string all;
-  for (const std::string& isa : bptt::available_isas()) {
+  for (const std::string& isa : core::available_isas()) {
     all += " " + isa;
-    bptt::set_isa(isa);
-    CHECK_EQUAL(bptt::active_isa(), isa);
-    CHECK(bptt::fma_gflops(1e-3) > 0);
+    core::set_isa(isa);
+    CHECK_EQUAL(core::active_isa(), isa);
+    CHECK(core::fma_gflops(1e-3) > 0);
   }
   std::printf("kernels here:%s\n", all.c_str());
 }
 
 TEST(the_list_of_cells) {
   std::string all;
-  for (const bptt::CellInfo& c : bptt::cells())
+  for (const core::CellInfo& c : core::cells())
     all += c.name + " " + std::to_string(c.gates) + " " + std::to_string(c.states) + ", ";
   CHECK_EQUAL(all, "rnn 1 1, lstm 4 2, gru 3 1, slstm 4 4, mgu 2 1, lstm1997 3 4, ");
 }
@@ -54,13 +54,13 @@ TEST(products_in_bfloat16) {
     Problem<float> p = make_problem(plain(cell), {12, 20, 40, 65}).cast<float>();
     const Arrays<float> want = everything(p);
     on_every_isa([&] {
-      const bool has = bptt::has_bf16();
+      const bool has = core::has_bf16();
       there += has;
       p.spec.bf16 = true;
       if (has)
         check_close(everything(p), want, 0.05);
       else
-        CHECK(check::refusal([&] { bptt::Plan<float>(p.spec, p.inputs()); }) != "");
+        CHECK(check::refusal([&] { core::Plan<float>(p.spec, p.inputs()); }) != "");
       p.spec.bf16 = false;
     });
   }
@@ -68,10 +68,10 @@ TEST(products_in_bfloat16) {
 }
 
 TEST(how_many_threads) {
-  bptt::set_threads(3);
-  CHECK(bptt::threads() == 3);
-  bptt::set_threads(0);
-  CHECK(bptt::threads() >= 1 && bptt::threads() <= bptt::most_threads);
+  core::set_threads(3);
+  CHECK(core::threads() == 3);
+  core::set_threads(0);
+  CHECK(core::threads() >= 1 && core::threads() <= core::most_threads);
 }
 
 int main() { return check::run_all(); }

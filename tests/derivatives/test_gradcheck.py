@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from bptt.derivatives.gradcheck import gradcheck
 from bptt.functional import gru_backward, gru_forward, lstm_backward, lstm_forward
-from bptt.gradcheck import gradcheck
 from bptt.layers import LSTM
 
 

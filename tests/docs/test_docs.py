@@ -24,14 +24,20 @@ MODULES = [name for name in NAMES if not name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_code_on_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_on_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the code writes its files
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     exec("\n".join(blocks), {})
     capsys.readouterr()
 
 
-def test_the_first_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends far below its baseline, which it prints, in about twenty lines."""
+def test_the_first_example_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it saves and loads ends far below its baseline, which it prints, in twenty lines."""
+    monkeypatch.chdir(tmp_path)
     found = re.search(
         r"^```python\n(.*?)^```", PAGES[0].read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
@@ -39,9 +45,18 @@ def test_the_first_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     block = found[1]
     names: dict[str, float] = {}
     exec(block, names)
-    assert names["loss"] < names["baseline"] / 10
-    assert f"{names['baseline']:.4f}" in capsys.readouterr().out
+    printed = re.findall(r"\d+\.\d+", capsys.readouterr().out)
+    error, baseline = map(float, printed)
+    assert error < baseline / 10
+    assert baseline == round(names["baseline"], 4)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_the_page_of_pages_lists_each_once() -> None:
+    text = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = [path.name for path in PAGES[1:] if path.name != "README.md"]
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Use it", "Understand it", "Change it"]
+    assert sorted(re.findall(r"^\| \[(\w+\.md)\]", text, re.MULTILINE)) == pages
 
 
 CODE = [
@@ -96,7 +111,7 @@ REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
 
 
 def lines_of_struct(name: str) -> int:
-    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.hpp"))
+    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.inl"))
     found = re.search(rf"^struct {name} (?:: .*?)?{{.*?^}};", source, re.DOTALL | re.MULTILINE)
     assert found, name
     lines = [line.strip() for line in found[0].splitlines()]

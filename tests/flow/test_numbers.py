@@ -15,7 +15,7 @@ import bptt
 from bptt.flow.curves import Curve, norm
 from bptt.flow.text import table
 from bptt.flow.verdict import _speed, kind_of
-from bptt.forensics import find_nonfinite
+from bptt.layers.nonfinite import find_nonfinite
 
 T, B, SIZE, HIDDEN = 12, 3, 4, 6
 X = np.random.default_rng(0).standard_normal((T, B, SIZE))

@@ -8,7 +8,7 @@ import pytest
 
 import bptt
 from bptt import Attention, reference
-from bptt.gradcheck import gradcheck
+from bptt.derivatives.gradcheck import gradcheck
 from support.compare import TOLERANCE, assert_close
 from support.complex_step import STEP
 from support.problems import make_lengths
@@ -53,7 +53,7 @@ def results(module, kind, arrays, options, cotangents):
     forward, backward = functions(kind, module)
     context, weights, tape = forward(**arrays, **options)
     grads = {f"d {k}": v for k, v in backward(tape, *cotangents)._asdict().items() if v is not None}
-    assert list(grads) == [f"d {k}" for k in bptt.grads.AttentionGrads._fields if k in arrays]
+    assert list(grads) == [f"d {k}" for k in bptt._grads.AttentionGrads._fields if k in arrays]
     return {"context": context, "weights": weights, **grads}
 
 

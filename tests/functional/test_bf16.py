@@ -13,7 +13,7 @@ import pytest
 
 import bptt
 from bptt import _core
-from bptt.bench.points import POINTS, Point, problem
+from bptt.bench.workloads import POINTS, Point, problem
 from bptt.demo.model import Batch, Reader
 from support.compare import error
 from support.problems import flat

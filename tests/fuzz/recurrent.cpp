@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "../cpp/cases.hpp"
-#include "bptt/stream.hpp"
+#include "core/stream.hpp"
 
 namespace {
 
@@ -19,7 +19,7 @@ const char* one_of(Bytes& bytes, const char* const (&all)[N]) {
 }
 
 double number(Bytes& bytes) {
-  constexpr double some[] = {0, 0.3, 1, 2, -1, 1e-300, 1e300, bptt::infinite, NAN};
+  constexpr double some[] = {0, 0.3, 1, 2, -1, 1e-300, 1e300, core::infinite, NAN};
   return bytes.ConsumeBool() ? bytes.PickValueInArray(some) : bytes.ConsumeFloatingPoint<double>();
 }
 
@@ -32,7 +32,7 @@ Case any_case(Bytes& bytes) {
                                          "identity", "hard_sigmoid", "other"};
   constexpr const char* forgets[] = {"own", "coupled", "none", "other"};
   Case c = plain(one_of(bytes, cells));
-  bptt::Spec& s = c.spec;
+  core::Spec& s = c.spec;
   if (rarely(bytes)) s.activation = one_of(bytes, activations);
   if (rarely(bytes)) s.gate_activation = one_of(bytes, activations);
   if (rarely(bytes)) s.output_activation = one_of(bytes, activations);
@@ -44,7 +44,7 @@ Case any_case(Bytes& bytes) {
     if (rarely(bytes)) *v = bytes.ConsumeIntegralInRange<std::ptrdiff_t>(-1, 6);
   s.reverse = bytes.ConsumeBool(), s.train = !rarely(bytes), s.bf16 = rarely(bytes);
   s.threads = bytes.ConsumeIntegralInRange(-1, 4);
-  s.checkpoint = bytes.PickValueInArray({bptt::Spec::off, bptt::Spec::sqrt, bptt::Spec::bytes});
+  s.checkpoint = bytes.PickValueInArray({core::Spec::off, core::Spec::sqrt, core::Spec::bytes});
   s.max_bytes = bytes.ConsumeIntegralInRange<std::size_t>(0, 1 << 18);
   for (bool* v : {&c.peepholes, &c.layer_norm, &c.h_mask, &c.zoneout, &c.resets, &c.lengths})
     *v = rarely(bytes);
@@ -59,7 +59,7 @@ template <class T>
 Problem<T> any_problem(Bytes& bytes, Case c, Sizes n) {
   c.lengths = c.lengths && n.B > 0;  // make_problem() sets the first and the last
   Problem<T> p = make_problem(c, n, bytes.ConsumeIntegral<unsigned>()).template cast<T>();
-  if constexpr (std::is_same_v<T, bptt::Dual>)
+  if constexpr (std::is_same_v<T, core::Dual>)
     for (Arrays<T>* arrays : {&p.in, &p.out})
       for (auto& [name, a] : *arrays)
         for (T& v : a.data) v.tangent = 0.5 - v.value;
@@ -70,7 +70,7 @@ Problem<T> any_problem(Bytes& bytes, Case c, Sizes n) {
 template <class T>
 bool strange_values(Bytes& bytes, Problem<T>& p) {
   if (!rarely(bytes)) return false;
-  constexpr double some[] = {0.0, -0.0, 1e-310, 1e-40, 1e30, -1e300, bptt::infinite, NAN};
+  constexpr double some[] = {0.0, -0.0, 1e-310, 1e-40, 1e30, -1e300, core::infinite, NAN};
   for (Arrays<T>* arrays : {&p.in, &p.fixed, &p.out})
     for (auto& [name, a] : *arrays)
       if (!a.data.empty() && bytes.ConsumeBool())
@@ -81,13 +81,13 @@ bool strange_values(Bytes& bytes, Problem<T>& p) {
 
 // One size of one argument that no call can have.
 template <class T>
-bool wrong_shape(Bytes& bytes, bptt::Inputs<T>& in) {
+bool wrong_shape(Bytes& bytes, core::Inputs<T>& in) {
   if (!rarely(bytes)) return false;
-  bptt::Tensor<const T>* tensors[] = {
+  core::Tensor<const T>* tensors[] = {
       &in.x,          &in.w_ih,          &in.w_hh,      &in.w_hr,         &in.b_ih,
       &in.b_hh,       &in.state[0],      &in.peepholes, &in.h_mask,       &in.zoneout[0],
       &in.zoneout[1], &in.layer_norm[0], &in.state[1],  &in.layer_norm[3]};
-  bptt::Tensor<const T>& t = *bytes.PickValueInArray(tensors);
+  core::Tensor<const T>& t = *bytes.PickValueInArray(tensors);
   constexpr Index sizes[] = {-1, INT64_MIN, INT64_MAX, Index(1) << 62, Index(1) << 55};
   if (!t) return false;
   if (bytes.ConsumeBool())
@@ -103,9 +103,9 @@ void same(const Arrays<T>& got, const Arrays<T>& want) {
   if (check::failures) std::abort();
 }
 
-bptt::BackwardSpec any_backward(Bytes& bytes) {
-  bptt::BackwardSpec how;
-  using Clip = bptt::StepClipping;
+core::BackwardSpec any_backward(Bytes& bytes) {
+  core::BackwardSpec how;
+  using Clip = core::StepClipping;
   how.clip.kind = bytes.PickValueInArray({Clip::none, Clip::value, Clip::norm});
   how.clip.target = bytes.PickValueInArray({Clip::h, Clip::c, Clip::gates});
   how.clip.bound = rarely(bytes) ? number(bytes) : 0.5;
@@ -119,8 +119,8 @@ template <class T>
 struct Traced {
   Array<double> norms;
   Array<T> dh, dc, gates, apart, operand, inner;
-  bptt::Trace<T> trace;
-  Traced(const Problem<T>& p, const bptt::Plan<T>& plan, bool full) {
+  core::Trace<T> trace;
+  Traced(const Problem<T>& p, const core::Plan<T>& plan, bool full) {
     const auto make = [&](auto& array, auto*& pointer, bool wanted, Index width) {
       using Kind = std::decay_t<decltype(array)>;
       if (wanted) array = Kind({p.n.T, p.n.B, width}), pointer = array.data.data();
@@ -142,7 +142,7 @@ template <class T>
 void stopped(const Problem<T>& p, int after) {
   const Run<T> run(p);
   Arrays<T> results = run.results;
-  bptt::Outputs<T> o{};
+  core::Outputs<T> o{};
   o.y = results["y"].data.data();
   for (int q = 0; q < p.states; ++q) o.state[q] = results["state" + std::to_string(q)].data.data();
   const Buffer scratch = buffer(run.plan.forward_scratch_bytes());
@@ -152,7 +152,7 @@ void stopped(const Problem<T>& p, int after) {
 
 template <class T>
 void step_by_step(const Problem<T>& p, const Arrays<T>& whole, Index steps) {
-  bptt::Stream<T> stream(p.spec, p.inputs());
+  core::Stream<T> stream(p.spec, p.inputs());
   Arrays<T> got;
   got["y"] = Array<T>({p.n.T, p.n.B, p.P});
   for (Index t = 0; t < p.n.T; t += steps)
@@ -166,26 +166,26 @@ template <class T>
 void call(Bytes& bytes, const Case& c, Sizes n) {
   Problem<T> p = any_problem<T>(bytes, c, n);
   const bool strange = strange_values(bytes, p);
-  bptt::Inputs<T> in = p.inputs();
+  core::Inputs<T> in = p.inputs();
   const bool wrong = wrong_shape(bytes, in);
-  const bptt::Plan<T> plan(p.spec, in);
+  const core::Plan<T> plan(p.spec, in);
   if (wrong) std::abort();
   Problem<T> other = p;  // that gives the same bits
   other.spec.threads = bytes.ConsumeIntegralInRange(0, 3);
-  if (!p.spec.bf16) other.spec.checkpoint = bptt::Spec::off;
+  if (!p.spec.bf16) other.spec.checkpoint = core::Spec::off;
   const Run<T> run(p);
   if (!strange) same(Run<T>(other).results, run.results);
   if (!strange) stopped(p, bytes.ConsumeIntegralInRange(0, 3));
   const bool streams = !c.lengths && !c.resets && !c.h_mask && !c.zoneout && !p.spec.reverse &&
                        !p.spec.skip && p.spec.dilation == 1;
-  if constexpr (!std::is_same_v<T, bptt::Dual>)
+  if constexpr (!std::is_same_v<T, core::Dual>)
     if (streams && !strange)
       step_by_step(p, run.results, bytes.ConsumeIntegralInRange<Index>(1, 40));
   if (!p.spec.train) return;
-  const bptt::BackwardSpec how = any_backward(bytes);
+  const core::BackwardSpec how = any_backward(bytes);
   const Arrays<T> gradients = run.gradients(how);
   if (!strange) same(Run<T>(other).gradients(how), gradients);
-  if constexpr (!std::is_same_v<T, bptt::Dual>) {
+  if constexpr (!std::is_same_v<T, core::Dual>) {
     const Traced<T> traced(p, run.plan, bytes.ConsumeBool());
     const Arrays<T> again = run.gradients(how, traced.trace);
     if (!strange) same(again, gradients);
@@ -205,10 +205,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                    bytes.ConsumeIntegralInRange<Index>(0, 20),
                    bytes.ConsumeIntegralInRange<Index>(0, rarely(bytes) ? 130 : 36)};
   try {
-    const std::vector<std::string> isas = bptt::available_isas();
-    bptt::set_isa(isas[bytes.ConsumeIntegralInRange<std::size_t>(0, isas.size() - 1)]);
+    const std::vector<std::string> isas = core::available_isas();
+    core::set_isa(isas[bytes.ConsumeIntegralInRange<std::size_t>(0, isas.size() - 1)]);
     switch (bytes.ConsumeIntegralInRange(0, 4)) {
-      case 0: call<bptt::Dual>(bytes, c, n); break;
+      case 0: call<core::Dual>(bytes, c, n); break;
       case 1:
       case 2: call<double>(bytes, c, n); break;
       default: call<float>(bytes, c, n);

@@ -73,7 +73,7 @@ def test_close_and_distant_singular_values_of_random_products() -> None:
     factors = [rng.integers(-9, 10, (5, 5)) for _ in range(60)]
     exact = np.eye(5, dtype=object).astype(int).astype(object)
     size = 0.0
-    q, product = np.eye(5)[None], bptt.jacobians._products.Graded(5, 1)
+    q, product = np.eye(5)[None], bptt.jacobians.products.Graded(5, 1)
     for f in factors:
         exact = f.astype(object) @ exact
         q, r = np.linalg.qr(f @ q)

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from bptt.dense import Embedding, Linear
-from bptt.gradcheck import gradcheck
+from bptt.derivatives.gradcheck import gradcheck
+from bptt.layers.embedding import Embedding
+from bptt.layers.linear import Linear
 
 
 @pytest.mark.parametrize("bias", [True, False])

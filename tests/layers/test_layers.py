@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bptt import functional
-from bptt.gradcheck import gradcheck
+from bptt.derivatives.gradcheck import gradcheck
 from bptt.layers import GRU, LSTM, RNN
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM, reference
-from bptt.gradcheck import gradcheck
+from bptt.derivatives.gradcheck import gradcheck
 from bptt.layers import Recurrent
 from support.compare import TOLERANCE, assert_close
 from support.problems import flat, state_of

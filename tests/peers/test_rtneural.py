@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bptt
-from bptt.recurrent import Recurrent
+from bptt.layers.recurrent import Recurrent
 
 FILES = sorted((Path(__file__).parent / "rtneural").glob("*.json"))
 ACTIVATIONS = ["identity", "tanh", "relu", "sigmoid", "elu", "softmax"]

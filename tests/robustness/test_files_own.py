@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import bench
-from bptt._pictures import write_picture
+from bptt._files.pictures import write_picture
+from bptt.bench import command as bench
 from bptt.cli import main
 
 LSTM = bptt.LSTM(1, 3, seed=0)
@@ -247,7 +247,7 @@ def test_a_picture_says_who_made_it(here, suffix):
 
 def test_demo_refuses_before_the_work(here, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("bptt.demo.three_digits", lambda *a: pytest.fail("work began"))
+    monkeypatch.setattr("bptt.demo.command.three_digits", lambda *a: pytest.fail("work began"))
     fails(capsys, "photo.png", "demo", "--quick", "--out", "photo.png")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # Relative to the largest reference value. float64: some ten thousand roundings of 1e-16. float32:
-# the same of 6e-8, and the elementary functions' 2e-7 (kernels/math.inl).
+# the same of 6e-8, and the elementary functions' 2e-7 (kernels/vector/math.inl).
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 DTYPES = list(TOLERANCE)
 

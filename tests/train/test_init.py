@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bptt import init
-from bptt.dense import Linear
 from bptt.layers import GRU, LSTM, RNN
+from bptt.layers.linear import Linear
 from bptt.optim import join
 
 

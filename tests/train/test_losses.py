@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bptt.gradcheck import gradcheck
+from bptt.derivatives.gradcheck import gradcheck
 from bptt.losses import binary_cross_entropy, cross_entropy, mse
 
 

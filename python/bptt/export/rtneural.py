@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._activations import ACTIVATIONS
-from .._convert import as_dtype, as_path
-from .._files import Path, mark, open_file, write_file
+from .._files.access import Path, mark, open_file, write_file
+from .._types import Array
+from .._validate import as_dtype, as_path
 from .._words import printable
-from ..dense import Layer, Linear
-from ..grads import Array
-from ..layers import GRU, LSTM
-from ..nonfinite import check_finite
+from ..layers.activations import ACTIVATIONS
+from ..layers.base import Layer
+from ..layers.cells import GRU, LSTM
+from ..layers.linear import Linear
+from ..trace.nonfinite import check_finite
 
 __all__ = ["JSON", "as_json", "load_rtneural", "save_rtneural"]
 

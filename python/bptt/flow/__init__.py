@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
+from ..layers.from_weights import layer_of
 from .advice import Advice
 from .command import add_arguments, run
 from .measure import CellFlow, Curve
-from .models import layer_of
 from .monitor import Alert, FlowMonitor, FlowWarning
 from .need import NeededMemory, needed_memory
 from .report import FlowReport, gradient_flow

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..grads import Array
-from ..layers import RNN, SLSTM
+from .._types import Array
+from ..layers.cells import RNN, SLSTM
 from .measure import RETAINS, CellFlow, Curve
-from .starts import Change, Study, Trial, is_new, try_starts
+from .trial_inits import Change, Study, Trial, is_new, try_starts
 from .verdict import course, number, percent
 
 __all__ = ["Advice", "advise"]

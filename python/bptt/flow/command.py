@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._convert import as_path
-from .._files import check_target, open_file, write_file
-from .._formats import OTHERS, Unreadable, kind_of
-from .._parse import parse_npy, parse_table
-from .._pictures import check_picture, write_picture
+from .._files.access import check_target, open_file, write_file
+from .._files.formats import OTHERS, Unreadable, kind_of
+from .._files.parse import parse_npy, parse_table
+from .._files.pictures import check_picture, write_picture
+from .._types import Array
+from .._validate import as_path
 from .._words import brief, printable
-from ..grads import Array
+from ..layers.from_weights import LAYERS, layer_of
 from .html import PAGE
-from .models import LAYERS, layer_of
 from .report import FlowReport, gradient_flow, how_read
 
 if TYPE_CHECKING:

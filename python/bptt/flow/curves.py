@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..grads import Array
+from .._types import Array
 from ..jacobians import memory_horizon
-from ..trace import Trace
+from ..trace.trace import Trace
 
 __all__ = ["Curve", "curve", "norm"]
 

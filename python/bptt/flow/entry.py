@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..grads import Array
-from ..lags import by_lag
-from ..shares import parts_of
-from ..trace import Trace
+from .._types import Array
+from ..jacobians.lags import by_lag
+from ..trace.shares import parts_of
+from ..trace.trace import Trace
 
 __all__ = ["Entry", "share_by_lag"]
 

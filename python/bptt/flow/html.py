@@ -9,7 +9,7 @@ from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from .._files import mark
+from .._files.access import mark
 from .text import COLOURS, loss_of, reading, summary, table
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _picture(report: FlowReport) -> str:
 
 
 def _body(report: FlowReport, picture: str) -> str:
-    from .. import __version__
+    from .._core import __version__
 
     names = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in report.cells)
     numbers = "".join(_row(name, values) for name, values in table(report))

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from .. import functional
-from .._masks import has_zoneout
-from .._tape import RecurrentTape
-from ..forensics import find_nonfinite
-from ..grads import Array
+from .._types import Array
 from ..jacobians import decay_bound, spectral_radius
-from ..layers import RNN
-from ..recurrent import Recurrent
-from ..trace import Trace
+from ..layers.cells import RNN
+from ..layers.masks import has_zoneout
+from ..layers.nonfinite import find_nonfinite
+from ..layers.recurrent import Recurrent
+from ..layers.tape import RecurrentTape
+from ..trace.trace import Trace
 from .curves import Curve, curve, norm
 from .entry import Entry, share_by_lag
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_callable, as_count, as_path, as_scalar
-from .._files import Path
-from ..grads import shown
-from ..nonfinite import NonFinite, described
-from ..trace import LayerTrace, Trace
+from .._files.access import Path
+from .._validate import as_callable, as_count, as_path, as_scalar
+from .._words import shown
+from ..trace.nonfinite import NonFinite, described
+from ..trace.trace import LayerTrace, Trace
 from .curves import curve
 from .measure import RETAINS
 from .records import RecordFile

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count, to_numpy
-from .._sequences import as_lengths
-from ..grads import Array
+from .._types import Array
+from .._validate import as_array, as_count, to_numpy
+from ..layers.sequences import as_lengths
 from ..losses import cross_entropy, mse
 from .verdict import number
 

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_array, as_count, as_scalar, to_numpy
-from .._files import Path, check_target, write_file
-from .._sequences import as_lengths, hint_on_ids, time_major
-from ..grads import Array, shown
-from ..recurrent import Recurrent
+from .._files.access import Path, check_target, write_file
+from .._types import Array
+from .._validate import as_array, as_count, as_scalar, to_numpy
+from .._words import shown
+from ..layers.from_weights import as_layer
+from ..layers.recurrent import Recurrent
+from ..layers.sequences import as_lengths, hint_on_ids, time_major
 from .advice import Advice, advise
 from .curves import norm
 from .entry import Entry
 from .measure import CellFlow, at_ends, measure, unit_vectors
-from .models import as_layer
-from .starts import Study
 from .text import as_rich, as_text
+from .trial_inits import Study
 from .verdict import KINDS, judge
 
 __all__ = ["FlowReport", "gradient_flow"]

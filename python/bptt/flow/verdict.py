@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..nonfinite import NonFinite, described
+from ..trace.nonfinite import NonFinite, described
 from .measure import CellFlow, Curve
 
 __all__ = [

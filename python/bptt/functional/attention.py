@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._call import as_arrays, as_real, prepare
-from .._convert import as_finite, as_indices, check_shape
-from .._tape import check_marks, marks
-from ..grads import Array, AttentionGrads
+from .._binding.call import as_arrays
+from .._binding.marks import check_marks, marks
+from .._grads import AttentionGrads
+from .._types import Array
+from .._validate import as_finite, as_indices, as_real, check_shape, prepare
 
 __all__ = [
     "additive_attention_backward",

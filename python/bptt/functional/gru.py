@@ -6,9 +6,10 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from .. import _core
-from .._call import StepClip, backward, forward
-from .._options import COMMON, ONE, SIGMOID, ZERO, given
-from ..grads import Array, Grads, State
+from .._binding.call import backward, forward
+from .._binding.options import COMMON, ONE, SIGMOID, ZERO, given
+from .._grads import Grads
+from .._types import Array, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
 

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
-from .._call import StepClip, backward, forward
-from .._convert import as_count, as_real
-from .._options import COMMON, ONE, ZERO, given
-from ..grads import Array, Grads, State
+from .._binding.call import backward, forward
+from .._binding.options import COMMON, ONE, ZERO, given
+from .._grads import Grads
+from .._types import Array, State, StepClip
+from .._validate import as_count, as_real
 
 __all__ = ["slstm_backward", "slstm_forward"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._convert import as_choice, as_flag, as_real
-from ..grads import Array
-from ._products import logs
+from .._types import Array
+from .._validate import as_choice, as_flag, as_real
+from .products import logs
 
 __all__ = ["decay_bound", "memory_horizon", "spectral_radius"]
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..grads import Array, Grads
-from ..paths import Paths
-from ..trace import FullTrace, Source, Trace, activations, count_outside
+from .._cells import activations
+from .._grads import Grads
+from .._types import Array
+from ..trace.full import FullTrace
+from ..trace.paths import Paths
+from ..trace.trace import Source, Trace, count_outside
 
 if TYPE_CHECKING:
     from .loop import Tape

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// From a Spec to the kernels.
+#pragma once
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "core/validate.hpp"
+#include "targets/select.hpp"
+
+namespace bptt::core {
+
+inline Activation activation_of(const Spec& spec, const char* what, const std::string& name) {
+  constexpr std::string_view names[] = {"tanh",    "relu",     "leaky_relu",
+                                        "sigmoid", "identity", "hard_sigmoid"};  // as the enum
+  for (int i = 0; i < 6; ++i)
+    if (name == names[i]) return static_cast<Activation>(i);
+  refuse(spec.caller, std::string(what) + " is '" + name +
+                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity, "
+                          "hard_sigmoid");
+}
+
+inline void check_options(const Spec& spec) {
+  const auto positive = [&](const char* name, double v) {
+    if (!(v > 0))
+      refuse(spec.caller,
+             std::string(name) + " is " + std::to_string(v) + ", expected more than 0");
+  };
+  positive("cell_clip", spec.cell_clip);
+  positive("preact_clip", spec.preact_clip);
+  positive("leak", spec.leak);
+  if (spec.leak > 1)
+    refuse(spec.caller, "leak is " + std::to_string(spec.leak) + ", expected 1 or less");
+  for (double z : spec.zoneout)
+    if (!(z >= 0 && z <= 1))
+      refuse(spec.caller, "zoneout is " + std::to_string(z) + ", expected 0..1");
+  if (spec.skip < 0)
+    refuse(spec.caller, "skip is " + std::to_string(spec.skip) + ", expected 0 or more");
+  if (spec.forget_gate != "own" && spec.forget_gate != "coupled" && spec.forget_gate != "none")
+    refuse(spec.caller,
+           "forget_gate is '" + spec.forget_gate + "', expected one of own, coupled, none");
+}
+
+inline Options options_of(const Spec& spec) {
+  check_options(spec);
+  const double largest = std::numeric_limits<double>::max();
+  return {activation_of(spec, "activation", spec.activation),
+          activation_of(spec, "gate_activation", spec.gate_activation),
+          activation_of(spec, "output_activation", spec.output_activation),
+          spec.forget_gate == "coupled",
+          spec.leak,
+          spec.cell_clip,
+          std::min(spec.preact_clip, largest)};
+}
+
+// The plain cells have their equations and nothing else; what else is asked for takes a general
+// one.
+template <class T>
+std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
+  if (in.layer_norm[0] && spec.cell == "gru" && !spec.reset_after)
+    refuse(spec.caller, "layer_norm is given with reset_after=False, expected reset_after=True");
+  const std::string forget = spec.forget_gate == "own" ? "" : "_no_forget";
+  if (spec.cell == "lstm" && in.w_hr) return "lstm_projected" + forget;
+  if (in.w_hr) refuse(spec.caller, "w_hr is given, expected it for lstm only");
+  if (spec.cell == "lstm" && !forget.empty()) return "lstm" + forget;
+  if (spec.cell == "gru" && !spec.reset_after) return "gru_before";
+  const bool cell = spec.leak != 1 || spec.cell_clip != infinite || spec.preact_clip != infinite ||
+                    spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
+                    (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
+  const bool extras = spec.zoneout[0] != 0 || spec.zoneout[1] != 0 || spec.skip || in.h_mask ||
+                      in.zoneout[0] || in.zoneout[1] || in.layer_norm[0];
+  const bool has_general = spec.cell == "rnn" || spec.cell == "lstm" || spec.cell == "gru";
+  return spec.cell + (has_general && (cell || extras) ? "_general" : "");
+}
+
+template <class T>
+const CellKernels<T>* cells_of(const KernelTable& table, bool bf16) {
+  if constexpr (std::is_same_v<T, float>)
+    return bf16 ? table.bf16 : table.f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return bf16 ? nullptr : table.f64;
+  else
+    return bf16 ? nullptr : table.dual;
+}
+
+template <class T>
+const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
+  const KernelTable& active = active_kernels();
+  const std::string name = kernel_of(spec, in);
+  if (spec.bf16 && !cells_of<T>(active, true))
+    refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
+                            std::string(active.isa));
+  bool known = false;
+  for (const KernelTable* table = &active; table; table = table->rest) {
+    const CellKernels<T>* cells = cells_of<T>(*table, spec.bf16);
+    for (int i = 0; cells && i < table->cells; ++i)
+      if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
+        return cells[i];
+    for (int i = 0; table->f32 && i < table->cells; ++i) known |= name == table->f32[i].name;
+  }
+  if (known && spec.bf16)
+    refuse(spec.caller,
+           "compute is bf16, which " + spec.cell + " has no kernels for with these options");
+  if (in.layer_norm[0] && spec.cell == "lstm1997")
+    refuse(spec.caller, "layer_norm is given, expected none for lstm1997");
+  refuse(spec.caller, "cell is '" + spec.cell +
+                          "', expected one of rnn, lstm, gru, mgu, slstm, "
+                          "lstm1997");
+}
+
+}  // namespace bptt::core

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows). In
+// memory of the caller's.
+#pragma once
+#include "engine/subsequences.hpp"
+
+namespace bptt::core {
+
+struct Schedule {
+  Index steps, sequences, total = 0;
+  Index *count, *first, *chunk, *segment, *group;
+  Index chunks = 0, segments, groups;
+  Index chunk_rows = 0, segment_rows;
+  bool reverse;
+
+  // So many numbers of memory it takes.
+  static Index size(Index steps) { return 4 * (steps + 1) + most_groups; }
+  static constexpr Index most_groups = 2;
+
+  // parts: of d.B sequences, longest first; or none, if all take d.T steps. Chunks of about
+  // target_rows.
+  Schedule(Index* memory, const Dims& d, const Parts& parts, bool backwards, Index group_count,
+           Index target_rows)
+      : steps(d.T),
+        sequences(d.B),
+        count(memory),
+        first(count + d.T),
+        chunk(first + d.T + 1),
+        segment(chunk + d.T + 1),
+        group(segment + d.T + 1),
+        groups(group_count),
+        reverse(backwards) {
+    for (Index t = 0, longer = d.B; t < d.T; ++t) {
+      while (parts.size && longer > 0 && parts[longer - 1].length <= t) --longer;
+      count[t] = longer;
+      first[t] = total;
+      total += longer;
+    }
+    first[steps] = total;
+    shares(groups, group);
+    chunk[0] = reverse ? 0 : steps;
+    cut_chunks(target_rows);
+    if (!reverse) turn(chunk, chunks + 1);
+    cut(chunks);
+  }
+
+  // Its sizes alone, without memory, for sequences of these lengths, d.T at most; or null: d.T all.
+  // In time that does not grow with the steps.
+  Schedule(const Dims& d, const Index* lengths, bool backwards, Index group_count,
+           Index target_rows)
+      : steps(d.T),
+        sequences(d.B),
+        count(nullptr),
+        first(nullptr),
+        chunk(nullptr),
+        segment(nullptr),
+        group(nullptr),
+        groups(group_count),
+        reverse(backwards) {
+    const auto rows_of = [&](Index t) {
+      Index rows = lengths ? 0 : d.B;
+      for (Index b = 0; lengths && b < d.B; ++b) rows += lengths[b] > t;
+      return rows;
+    };
+    // The nearest step before or after t from which on another sequence runs.
+    const auto change = [&](Index t) {
+      Index end = reverse ? steps : 0;
+      for (Index b = 0; lengths && b < d.B; ++b)
+        if (reverse ? lengths[b] > t && lengths[b] < end : lengths[b] < t && lengths[b] > end)
+          end = lengths[b];
+      return end;
+    };
+    const Index capacity = larger(steps ? rows_of(0) : 0, target_rows);
+    Index open = 0;  // rows of the chunk that is not full yet
+    const auto close = [&] { chunk_rows = larger(chunk_rows, open), ++chunks, open = 0; };
+    for (Index t = reverse ? 0 : steps, next; t != (reverse ? steps : 0); t = next) {
+      next = change(t);
+      const Index rows = rows_of(reverse ? t : next);
+      Index left = reverse ? next - t : t - next;  // steps of as many rows
+      total += left * rows;
+      if (open) {
+        const Index more = rows ? (capacity - open) / rows : left;
+        open += (more < left ? more : left) * rows;
+        if (left <= more) continue;
+        left -= more, close();
+      }
+      const Index whole = rows ? larger(capacity / rows, 1) : left, full = (left - 1) / whole;
+      if (full) open = whole * rows, close(), chunks += full - 1;
+      open = (left - full * whole) * rows;
+    }
+    if (open || (chunks == 0 && steps)) close();
+    segments = chunks > 0, segment_rows = total;
+  }
+
+  // Segments of n chunks; the one that is processed first may be shorter.
+  void cut(Index n) {
+    segments = 0;
+    for (Index c = reverse ? 0 : chunks; reverse ? c < chunks : c > 0; c += reverse ? n : -n)
+      segment[segments++] = c;
+    segment[segments] = reverse ? chunks : 0;
+    if (!reverse) turn(segment, segments + 1);
+    segment_rows = 0;
+    for (Index s = 0; s < segments; ++s)
+      segment_rows = larger(segment_rows, first[chunk[segment[s + 1]]] - first[chunk[segment[s]]]);
+  }
+
+  Rows rows() const {
+    return {count,    first,  chunk, segment,    group,        chunks,
+            segments, groups, total, chunk_rows, segment_rows, reverse};
+  }
+
+  // Bounds [ranks+1] of the sequences of each rank, so that all have as many steps.
+  void shares(Index ranks, Index* bounds) const {
+    const Index B = sequences;
+    if (!total || count[steps - 1] == B) {
+      for (Index r = 0; r <= ranks; ++r) bounds[r] = B * r / ranks;
+      return;
+    }
+    Index done = 0, length = steps, rank = 0;
+    for (Index b = 0; b < B; ++b) {
+      while (rank < ranks && done * ranks >= total * rank) bounds[rank++] = b;
+      while (length > 0 && count[length - 1] <= b) --length;
+      done += length;
+    }
+    while (rank <= ranks) bounds[rank++] = B;
+  }
+
+ private:
+  static Index larger(Index a, Index b) { return a > b ? a : b; }
+  static void turn(Index* p, Index n) {
+    for (Index i = 0; i < n / 2; ++i) {
+      const Index other = p[n - 1 - i];
+      p[n - 1 - i] = p[i], p[i] = other;
+    }
+  }
+
+  // As many steps as have about so many rows, whole from the end of the processing on, where the
+  // backward pass starts; in that order.
+  void cut_chunks(Index target_rows) {
+    const Index capacity = larger(steps ? count[0] : 0, target_rows), end = reverse ? steps : 0;
+    Index t = reverse ? 0 : steps;
+    while (t != end) {
+      Index rows = 0;
+      const auto next = [&] { return count[reverse ? t : t - 1]; };
+      do {
+        rows += next();
+        t += reverse ? 1 : -1;
+      } while (t != end && rows + next() <= capacity);
+      chunk[++chunks] = t;
+      chunk_rows = larger(chunk_rows, rows);
+    }
+  }
+};
+
+}  // namespace bptt::core

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._cells import CELLS
 from .._core import __version__
 from .._files.access import Path, mark, write_file
 from .._types import Array
@@ -29,14 +30,7 @@ START = "/* Weights of "
 HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
 IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # two underscores are reserved in C++
 LONGEST = 1000  # letters of a prefix: the first line of the file is to be found again
-GATE_ORDER = {
-    ("lstm", 4): "i f g o",
-    ("lstm", 3): "i g o",
-    ("gru", 3): "r z n",
-    ("mgu", 2): "f n",
-    ("slstm", 4): "i f z o",
-    ("lstm1997", 3): "i o g",
-}
+
 CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
 TEMPLATE = (
     START
@@ -233,11 +227,20 @@ def _part_lines(
 ) -> list[str]:
     """Macros of the sizes of a recurrent layer."""
     sizes = sizes_of(WHERE, part, layer._cell.name if isinstance(layer, Recurrent) else cell)
-    order = GATE_ORDER.get((sizes.cell, sizes.gates))
+    order = _gate_order(sizes.cell, sizes.gates)
     values = {name.upper(): value for name, value in sizes._asdict().items()}
     values["CELL"] = f'"{sizes.cell}"'
     values["GATES"] = f"{sizes.gates} /* {order} */" if order else sizes.gates
     return [f"#define {names.macro(prefix, name)} {value}" for name, value in values.items()]
+
+
+def _gate_order(kind: str, count: int) -> str | None:
+    """The gates in the order of the rows, if there are several."""
+    for forget_gate in ("own", "none"):
+        gates = CELLS[kind].activations(forget_gate=forget_gate)
+        if len(gates) == count > 1:
+            return " ".join(gates)
+    return None
 
 
 def _array_lines(names: _Names, key: str, array: Array) -> list[str]:

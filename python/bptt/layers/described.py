@@ -1,0 +1,2 @@
+def described(cls, base):
+    return cls.__doc__

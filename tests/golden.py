@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 
 import bptt
-import recurrences
 from bptt import _core
+from support import recurrences
 
 FOLDER = Path(__file__).with_name("golden")
 SHAPE = (9, 3, 5, 18)  # H leaves a rest with every vector width

@@ -77,6 +77,14 @@ def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
     return array
 
 
+def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
+    """Return `value` as an array of at most `most` dimensions."""
+    array = as_array(caller, name, value, most)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected bool")
+    return array
+
+
 def prepare(array: Array, dtype: DTypeLike) -> Array:
     """The array itself where the core can use it as it lies, else a copy."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
@@ -184,6 +192,64 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected True or False")
     return bool(value)
+
+
+# --- options of recurrences -----------------------------------------------------------------------
+
+
+def as_zoneout_of_h(caller: str, name: str, value: Any) -> tuple[Any, None]:
+    """For a cell with no state but h."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        raise ValueError(
+            f"{caller}: {name} is a pair, expected one for h: the cell has no other state"
+        )
+    return _as_amounts(caller, name, value), None
+
+
+def as_zoneout(caller: str, name: str, value: Any) -> tuple[Any, Any]:
+    """Return the amounts for h and for the other states: None, a number or an array each."""
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+    h, others = (_as_amounts(caller, name, part) for part in pair)
+    return h, others
+
+
+def _as_amounts(caller: str, name: str, value: Any) -> float | Array | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float, np.generic)):
+        return as_number(caller, name, value)
+    array = as_real(caller, name, value)
+    return array if array.ndim else float(array)
+
+
+def as_zoneout_rate(caller: str, name: str, value: Any) -> float:
+    """For a layer whose cell has no state but h."""
+    if isinstance(value, (tuple, list)):
+        raise ValueError(
+            f"{caller}: {name} has {len(value)} items, expected one probability: the cell has no "
+            "state but h"
+        )
+    return as_probability(caller, name, value)
+
+
+def as_zoneout_rates(caller: str, name: str, value: Any) -> float | tuple[float, float]:
+    """One for h, or a pair for h and the other states."""
+    if not isinstance(value, (tuple, list)):
+        return as_probability(caller, name, value)
+    if len(value) != 2:
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected one or two")
+    h, others = (as_probability(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
+    return h, others
+
+
+def as_layer_norm(caller: str, name: str, value: Any) -> tuple[Array, ...]:
+    """The gains of both products; for an LSTM also gain and offset of c."""
+    names = "(g_ih, g_hh), and for lstm g_c and b_c after them"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{caller}: {name} is {type(value).__name__}, expected a tuple {names}")
+    if len(value) not in (2, 4):
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected {names}")
+    return tuple(as_real(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
 
 
 # --- names, kinds and others ----------------------------------------------------------------------

@@ -7,7 +7,6 @@ docs/derivatives.md.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ from .._grads import Grads
 from .._types import Array, State, StepClip
 from .._words import shown
 from ..layers.base import LayerGrads
-from ..layers.recurrent import Recurrent
+from ..layers.recurrent import Recurrent, with_arrays
 from .tangents import checked, cotangent, joined, joined_all, joined_state
 
 __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
@@ -243,13 +242,13 @@ def layer_hvp(
     where = "layer_hvp"
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
-    cell, known = layer._cell.name, ("x", "state", *layer.parameters)
+    cell, known = layer.structure.kind, ("x", "state", *layer.parameters)
     along = checked(where, "tangents", tangents, known)
-    twin = copy.copy(layer)
-    twin._parameters = {  # type: ignore[assignment]
+    arrays = {
         name: joined(where, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
+    twin = with_arrays(layer, arrays)
     y, final, tape = twin.forward(
         joined(where, "x", x, along.get("x")),
         joined_state(where, "state", state, along.get("state"), cell, LAYER_STATE),

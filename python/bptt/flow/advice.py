@@ -121,7 +121,8 @@ def _saturation(study: Study) -> list[Advice]:
 
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
     """What to scale down, as it makes up most of the gates' sums; and how large it is."""
-    c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands(k)
+    c, (x, h) = study.cells[k], study.operands(k)
+    weights = study.layer.structure.weights(study.layer.parameters, k)
     if getattr(study.layer, "layer_norm", False):  # no scale of x or of a weight gets through
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]

@@ -13,7 +13,6 @@ from .. import functional
 from .._types import Array
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
-from ..layers.masks import has_zoneout
 from ..layers.nonfinite import find_nonfinite
 from ..layers.recurrent import Recurrent
 from ..layers.tape import RecurrentTape
@@ -144,8 +143,8 @@ def probe(
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
     reverse = k % (1 + layer.bidirectional) == 1
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
-    back = getattr(functional, f"{layer._cell.name}_backward")
+    dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
+    back = getattr(functional, f"{layer.structure.kind}_backward")
     trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
     return {state: curve(trace, state) for state in "hc"[: trace.source.states]}
 
@@ -159,7 +158,7 @@ def measure(
     """The numbers of each layer and direction, from the full traces of the loss."""
     cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
-        radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
+        radius, bound = _bounds(layer, layer.structure.weights(layer.parameters, k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
@@ -169,7 +168,7 @@ def measure(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
-                cell=layer._cell.name,
+                cell=layer.structure.kind,
                 curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
                 first=_first(trace),
@@ -198,7 +197,7 @@ def _first(trace: Trace) -> float:
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
     if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
         return None, None
-    if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
+    if layer.skip or layer.recurrent_dropout or layer.rates.has_zoneout:
         return None, None  # W_hh is not all that lies between two steps
     if not np.isfinite(w_hh).all():
         return None, None
@@ -206,7 +205,7 @@ def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
 
 
 def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
-    gate = RETAINS.get(layer._cell.name)
+    gate = RETAINS.get(layer.structure.kind)
     if gate is None or gate not in tape.names:  # an LSTM may have none of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))

@@ -9,7 +9,6 @@ from typing import Any
 from .. import _core
 from .._binding.call import forward, pull_back
 from .._binding.options import as_options
-from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array, State
 from .._validate import prepare
@@ -44,9 +43,8 @@ class BoundCell:
             options["zoneout"] = rates.zoneout
         self.activation = options.pop("activation", "tanh")
         self.options = options
-        states = len(CELLS[self.kind].states)
         # As the core takes them, for a call that adds none.
-        self.checked = as_options(f"{self.kind}_forward", options or None, states, self.dtype)
+        self.checked = as_options(f"{self.kind}_forward", self.kind, options or None, self.dtype)
 
     def weights(self) -> list[Any]:
         """w_ih, w_hh, b_ih and b_hh as the core takes them; None for a bias that is not there."""
@@ -82,10 +80,10 @@ class BoundCell:
 
     def backward(self, tape: _core.Tape, dy: Array | None, dstate: State, how: Any) -> Grads:
         """The gradients of one cell; `how` as from `_binding.call.as_how`."""
-        several = isinstance(dstate, tuple)
-        final = [d if d is None else prepare(d, self.dtype) for d in (dstate if several else [dstate, None])]
+        parts = dstate if isinstance(dstate, tuple) else (dstate, None)
+        final = [d if d is None else prepare(d, self.dtype) for d in parts]
         dy = dy if dy is None else prepare(dy, self.dtype)
-        grads = pull_back(tape, dy, tuple(final), how)
+        grads = pull_back(f"{self.kind}_backward", tape, dy, tuple(final), how)
         if self.heads == 1:
             return grads
         return grads._replace(w_hh=blocks_of(grads.w_hh, self.heads))

@@ -22,6 +22,7 @@ from .._words import shown
 from ..trace.trace import LayerTrace, Trace
 from .base import Layer, LayerGrads
 from .bound import BoundCell
+from .docstrings import composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
     as_lengths,
@@ -42,56 +43,69 @@ NOTHING: dict[str, Any] = {}
 
 
 class Recurrent(Layer, ABC):
-    """Layers of one recurrent cell, in one or both directions; see `bptt.layers`.
+    """Layers of one recurrent cell, in one or both directions.
 
-    Calls leave the parameters alone and may run in several threads at once. The n-th call of
-    `forward` draws the n-th random masks of the seed; one that fails does not count.
+    The base of `RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM` and `LSTM1997`. Every argument except `seed` is
+    also an attribute, fixed at construction.
+
+    Calls do not change the parameters and may run in several threads at once. The n-th call of
+    `forward` draws the n-th random masks of the seed; a call that fails does not count.
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
+    input_size : int
+        I, the features of a step.
+    hidden_size : int
+        H, the units of each layer and direction.
     num_layers : int, optional
-        Layers on top of each other, each reading the output of the one below.
+        Layers on top of each other; each reads the output of the layer below.
     bias : bool, optional
+        False: the layer has no ``bias_ih`` and ``bias_hh``.
     batch_first : bool, optional
         True: `x` and `y` are (B, T, ...) instead of (T, B, ...). States are not affected.
     dropout : float, optional
-        Probability, 0..1, that `forward` zeroes an element of the input of each layer but the
-        first (the others are divided by 1 - dropout). Calling the layer drops nothing.
+        Probability, 0..1, that `forward` zeroes an element of the input of a layer other than the
+        first; the remaining elements are divided by 1 - dropout. A call of the layer drops nothing.
     bidirectional : bool, optional
-        True: a second cell reads each sequence from its end; outputs are joined on the last axis.
+        True: a second cell reads each sequence from its end; the outputs of both are joined on the
+        last axis.
     dilation : int or sequence of int, optional
-        k > 1: the state of k steps before takes the place of that of one step before (Chang et al.,
-        2017); a sequence has one for each layer.
+        k > 1: the state of k steps before replaces the state of one step before (Chang et al.,
+        2017, arXiv:1710.02224). A sequence of int has one k for each layer.
     skip : int, optional
-        k > 0: h of k steps before is added to h; a multiple of each dilation.
+        k > 0: h of k steps before is added to h. k must be a multiple of each dilation.
     residual : bool, optional
-        True: each layer adds its input to its output, where both are equally wide: every layer but
+        True: each layer adds its input to its output where both are equally wide: every layer but
         the first always, the first if `input_size` is directions * H.
     zoneout : float or pair of float, optional
-        Probability, 0..1, that `forward` keeps an element of h as it was the step before; calling
-        the layer takes the mean (Krueger et al., 2017). Of a pair, the second is that of the other
-        states of the cell, as c.
+        Probability, 0..1, that `forward` keeps an element of h from the step before; a call of the
+        layer takes the mean instead (Krueger et al., 2017, arXiv:1606.01305). A pair has one
+        probability for h and one for the other states of the cell, such as c.
     recurrent_dropout : float, optional
-        Probability, 0..1, that `forward` zeroes an element of h in the product with weight_hh, the
-        same ones in all steps of a sequence (Gal & Ghahramani, 2016); the others are divided by
-        1 - recurrent_dropout.
+        Probability, 0..1, that `forward` zeroes an element of h in the product with ``weight_hh``,
+        the same elements in all steps of a sequence (Gal & Ghahramani, 2016, arXiv:1512.05287); the
+        remaining elements are divided by 1 - recurrent_dropout.
     variational_dropout : bool, optional
         True: `dropout` zeroes the same elements in all steps of a sequence.
     dtype : {"float32", "float64"}, optional
-        Of parameters, computation and results; other real input is converted.
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and the random masks.
+        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and for the random masks; a random
+        seed if omitted.
     compute : {"bf16", "bf16_if_available"}, optional
-        Products in bfloat16, all else in float32, as in `lstm_forward`.
+        "bf16": products in bfloat16, everything else in float32, as in `lstm_forward`;
+        "bf16_if_available": the same where the CPU supports it, else all in float32.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and ``bias_hh_l0``
-        (G*H,) with G gates; further layers count up and have directions * H columns in
-        ``weight_ih``; the backward direction adds ``_reverse``. All as in PyTorch.
+        Of layer 0 ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
+        ``bias_hh_l0`` (G*H,), where G is the number of gates, as in PyTorch. Layers above count up
+        and have directions * H columns in ``weight_ih``; the names of the reverse direction end
+        with ``_reverse``. With `layer_norm` also ``gain_ih_l0`` and ``gain_hh_l0`` (G*H,), 1 at
+        first.
+    dilations : tuple of int
+        The dilation of each layer.
     """
 
     _kind: ClassVar[str]  # of the cell, in the table of cells
@@ -149,7 +163,7 @@ class Recurrent(Layer, ABC):
     def __init_subclass__(cls, kind: str) -> None:
         cls._kind = kind
         LAYERS[kind] = cls
-        cls.__doc__ = described(cls, Recurrent)
+        cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
 
     def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
         """Check and keep the options of the cell among `locals()`; return those of `Recurrent`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._cells import activations
+from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array
 from ..trace.full import FullTrace
@@ -68,7 +68,7 @@ def trace_of(
             whole[t] = np.where(tape.active[t][:, None], step[name], 0)
         return whole
 
-    names = activations(cell, **net.o._asdict())
+    names = CELLS[cell].activations(**net.o._asdict())
     apart = net.cell.apart is not None and net.o.reset_after
     full = FullTrace(
         dh=over_time("dh", net.sizes[0]),

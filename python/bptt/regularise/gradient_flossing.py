@@ -16,7 +16,7 @@ from .._words import shown
 from ..derivatives.directional import hvp
 from ..jacobians import step_jacobians
 from ..jacobians.steps import Steps
-from ..layers.options import by_parameter
+from ..layers.structure import by_parameter
 from ..layers.sequences import join_state
 from ..layers.tape import RecurrentTape
 from .omega_term import Penalty
@@ -119,14 +119,14 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     params = {name: np.zeros(p.shape) for name, p in layer.parameters.items()}
 
     def add(of_steps: Grads) -> None:
-        for name, part in by_parameter(of_steps, layer._names[0]).items():
+        for name, part in by_parameter(of_steps, layer.structure.names(0)).items():
             params[name] += part
 
     dx, dstate = _of_steps(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
     grads = {name: total.astype(layer.dtype) for name, total in params.items()}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
-    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
+    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B))
 
 
 def _single_cell(where: str, tape: Any) -> Any:

@@ -1,2 +1,0 @@
-def described(cls, base):
-    return cls.__doc__

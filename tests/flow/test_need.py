@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.layers.recurrent import make_new
 from bptt import init
 from bptt.cli import main
 from bptt.flow import needed_memory

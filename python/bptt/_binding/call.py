@@ -253,6 +253,8 @@ def backward(
 
 How = tuple[str, float, str, int, int, int]  # clip, its bound and target, cut, threads, trace
 
+PLAIN: How = ("none", 0.0, "h", 0, 0, 0)
+
 
 def as_how(
     caller: str,
@@ -262,6 +264,8 @@ def as_how(
     threads: int | None = None,
 ) -> How:
     """How to go back, as the core takes it."""
+    if step_clip is None and cut is None and trace is None and threads is None:
+        return PLAIN
     clip = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)

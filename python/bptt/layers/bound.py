@@ -28,8 +28,9 @@ class BoundCell:
     ) -> None:
         layer, reverse = divmod(k, structure.directions)
         arrays = structure.weights(parameters, k)
-        self.names = structure.names(k)
         self.kind, self.compute = structure.kind, structure.compute
+        self.number, self.names = k, structure.names(k)
+        self.caller = f"{self.kind}_backward"
         self.reverse = reverse == 1
         self.arrays = [arrays.pop(name, None) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
         self.dtype = self.arrays[0].dtype
@@ -64,16 +65,18 @@ class BoundCell:
         max_bytes: int | None,
     ) -> tuple[Array, State, _core.Tape | None]:
         """The function of the cell; `more` has the options of this call alone."""
-        if not more and self.compute is checkpoint is max_bytes is None:
+        w_ih, w_hh, b_ih, b_hh = self.weights()
+        plain = self.compute is None and checkpoint is None and max_bytes is None
+        if plain and not more:
             result = _core.forward(
-                self.kind, x, *self.weights(), state, lengths, self.reverse, keep_tape,
+                self.kind, x, w_ih, w_hh, b_ih, b_hh, state, lengths, self.reverse, keep_tape,
                 self.activation, None, None, None, False, self.checked,
             )  # fmt: skip
             if result is not None:
                 return result
         # Something is to be converted or checked first.
         return forward(
-            self.kind, x, *self.weights(), state, lengths, self.reverse, keep_tape,
+            self.kind, x, w_ih, w_hh, b_ih, b_hh, state, lengths, self.reverse, keep_tape,
             self.activation, None, checkpoint, max_bytes, self.compute,
             {**self.options, **more} or None,
         )  # fmt: skip
@@ -83,7 +86,7 @@ class BoundCell:
         parts = dstate if isinstance(dstate, tuple) else (dstate, None)
         final = [d if d is None else prepare(d, self.dtype) for d in parts]
         dy = dy if dy is None else prepare(dy, self.dtype)
-        grads = pull_back(f"{self.kind}_backward", tape, dy, tuple(final), how)
+        grads = pull_back(self.caller, tape, dy, tuple(final), how)
         if self.heads == 1:
             return grads
         return grads._replace(w_hh=blocks_of(grads.w_hh, self.heads))

@@ -19,7 +19,7 @@ from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
 from .._validate import as_flag, as_generator, as_probability
 from .._words import shown
-from ..trace.trace import LayerTrace, Trace
+from ..trace.trace import LayerTrace
 from .base import Layer, LayerGrads
 from .bound import BoundCell
 from .docstrings import composed
@@ -27,7 +27,6 @@ from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
     as_lengths,
     as_resets,
-    contiguous,
     join_state,
     resets_of_reverse,
     split_state,
@@ -197,6 +196,8 @@ class Recurrent(Layer, ABC):
     def _bind(self) -> None:
         s, arrays = self.structure, self.parameters
         self._cells = [BoundCell(s, self.rates, arrays, k) for k in range(s.cells)]
+        self._layers = [self._cells[k : k + s.directions] for k in range(0, s.cells, s.directions)]
+        self._no_options: list[dict[str, Any]] = [{}] * s.cells
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_cells"}
@@ -322,26 +323,26 @@ class Recurrent(Layer, ABC):
         lengths = as_lengths(s.caller, given_lengths, T, B)
         initial = split_state(s, "state", state, B)
         masks = draw(s, self.rates, rng, T, B) if rng else NO_MASKS
-        more = [masks.options(k) for k in range(s.cells)] if rng else [NOTHING] * s.cells
+        more = [masks.options(k) for k in range(s.cells)] if rng else self._no_options
         if given_resets is not None:
             resets = as_resets(s, given_resets, T, B)
             both = (resets, resets_of_reverse(resets, lengths))
             more = [options | {"resets": both[k % s.directions]} for k, options in enumerate(more)]
-        final, tapes = [], []
-        k = 0
-        for layer in range(s.num_layers):
+        final: list[State] = []
+        tapes: list[Any] = []
+        for layer, cells in enumerate(self._layers):
             below, outputs = x, []
             if layer and masks.dropout:
                 x = x * masks.dropout[layer - 1]
-            for _ in range(s.directions):
-                y, last, tape = self._cells[k].forward(
+            for cell in cells:
+                k = cell.number
+                y, last, tape = cell.forward(
                     x, initial[k], lengths, training, more[k], checkpoint, max_bytes
                 )
                 outputs.append(y)
                 final.append(last)
                 tapes.append(tape)
-                k += 1
-            x = np.concatenate(outputs, axis=-1) if s.directions > 1 else y
+            x = y if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             if s.residual and s.adds_input(layer):
                 x = x + without_padding(below, lengths)
         y = x.swapaxes(0, 1) if s.batch_first else x

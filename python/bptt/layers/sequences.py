@@ -27,7 +27,7 @@ def time_major(
     symbol: str,
     TB: tuple[int, int] | None = None,
 ) -> Array:
-    """Check a sequence argument and return it as a contiguous (T, B, size)."""
+    """Check a sequence argument and return it as (T, B, size)."""
     swap = structure.batch_first
     array = as_float(structure.caller, name, value, structure.dtype)
     shape = array.shape
@@ -40,7 +40,7 @@ def time_major(
             f"{structure.caller}: {name} has shape {shape}, expected ({symbols}) = ({expected})"
             + hint_on_ids(name, np.asarray(value))
         )
-    return contiguous(array.swapaxes(0, 1) if swap else array)
+    return contiguous(array.swapaxes(0, 1)) if swap else array
 
 
 def hint_on_ids(name: str, array: Array) -> str:
@@ -58,10 +58,8 @@ def as_lengths(caller: str, value: ArrayLike | None, T: int, B: int) -> Array | 
     return lengths.copy()  # the tape's own
 
 
-def as_resets(structure: Structure, value: ArrayLike | None, T: int, B: int) -> Array | None:
+def as_resets(structure: Structure, value: ArrayLike, T: int, B: int) -> Array:
     """Check resets and return them as (T, B)."""
-    if value is None:
-        return None
     caller, swap = structure.caller, structure.batch_first
     resets = as_bools(caller, "resets", value, 64)
     axes, shape = ("(B, T)", (B, T)) if swap else ("(T, B)", (T, B))
@@ -126,14 +124,17 @@ def split_state(structure: Structure, name: str, state: State, B: int) -> list[S
 
 def join_state(structure: Structure, states: list[State], B: int) -> State:
     """The inverse of `split_state`."""
-    if structure.states == 1:
+    several = isinstance(states[0], tuple)
+    if len(states) == 1:
+        return tuple([part[None] for part in states[0]]) if several else states[0][None]
+    if not several:
         return _joined(structure, 0, states, B)
     return tuple([_joined(structure, q, parts, B) for q, parts in enumerate(zip(*states))])
 
 
 def _joined(structure: Structure, q: int, parts: Any, B: int) -> Array:
     if max(structure.dilations) == 1:
-        return parts[0][None] if len(parts) == 1 else np.array(parts)
+        return np.array(parts)
     shape = state_shape(structure, B, q)[1]
     steps = np.repeat(structure.dilations, structure.directions)
     rows = [p.reshape(n, *shape[-2:]) for n, p in zip(steps, parts)]

@@ -181,4 +181,3 @@ class Stream:
             check_shape("stream", "state", part, f"(num_layers, B, {width})", old.shape)
             parts.append(np.array(part, order="C"))
         self._core.set_state(tuple(parts))
-

@@ -124,9 +124,11 @@ class Structure(NamedTuple):
 
 def by_parameter(grads: Grads, names: Mapping[str, str]) -> dict[str, Any]:
     """One cell's gradients by parameter; `names` as from `Structure.names`."""
+    if grads.layer_norm is None:
+        return {name: getattr(grads, argument) for argument, name in names.items()}
     norms = [name for argument, name in names.items() if argument in LAYER_NORM]
     found = {name: getattr(grads, a) for a, name in names.items() if a not in LAYER_NORM}
-    return found | dict(zip(norms, grads.layer_norm or ()))
+    return found | dict(zip(norms, grads.layer_norm))
 
 
 # --- options of every layer -----------------------------------------------------------------------

@@ -201,10 +201,11 @@ def tbptt(
     steps = time_major(layer.structure, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
     split_state(layer.structure, "state", state, B)
-    lengths, resets = as_lengths(caller, lengths, T, B), as_resets(layer.structure, resets, T, B)
-    if layer.batch_first:
-        steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
-    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
+    lengths = as_lengths(caller, lengths, T, B)
+    if resets is not None:
+        resets = as_resets(layer.structure, resets, T, B).copy()  # chunks are drawn later
+        resets = resets.swapaxes(0, 1) if layer.batch_first else resets
+    steps = steps.swapaxes(0, 1) if layer.batch_first else steps
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 

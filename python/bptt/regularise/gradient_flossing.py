@@ -16,8 +16,8 @@ from .._words import shown
 from ..derivatives.directional import hvp
 from ..jacobians import step_jacobians
 from ..jacobians.steps import Steps
-from ..layers.structure import by_parameter
 from ..layers.sequences import join_state
+from ..layers.structure import by_parameter
 from ..layers.tape import RecurrentTape
 from .omega_term import Penalty
 
@@ -126,7 +126,9 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     grads = {name: total.astype(layer.dtype) for name, total in params.items()}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
-    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B))
+    return Penalty(
+        value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B)
+    )
 
 
 def _single_cell(where: str, tape: Any) -> Any:

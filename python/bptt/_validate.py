@@ -57,12 +57,12 @@ def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
-def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
+def as_indices(caller: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
-    array = as_integers(where, name, value)
+    array = as_integers(caller, name, value)
     if array.size and (array.min() < 0 or array.max() > last):
         values = f"{array.min()}..{array.max()}"
-        raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
+        raise ValueError(f"{caller}: {name} has values {values}, expected {symbols} = 0..{last}")
     return array.astype(np.int64, copy=False)
 
 
@@ -99,20 +99,20 @@ def own(array: Array, dtype: DTypeLike) -> Array:
     return np.array(array, dtype, order="C")
 
 
-def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+def as_float(caller: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
     if (type(value) is np.ndarray and value.dtype == dtype) or isinstance(value, Dual):
         return value
-    array = as_array(where, name, value)
+    array = as_array(caller, name, value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
     return np.asarray(array, dtype)
 
 
-def check_shape(where: str, name: str, array: Array, symbols: str, expected: Any) -> None:
+def check_shape(caller: str, name: str, array: Array, symbols: str, expected: Any) -> None:
     if array.shape != expected:
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected {symbols} = {expected}"
+            f"{caller}: {name} has shape {array.shape}, expected {symbols} = {expected}"
         )
 
 
@@ -318,7 +318,7 @@ def as_callable(caller: str, name: str, value: Any) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
-def check_mapping(where: str, label: str, value: object, tensors: bool = False) -> None:
+def check_mapping(caller: str, label: str, value: object, tensors: bool = False) -> None:
     """Refuse what holds the arrays instead of them, and names that are no text.
 
     Where tensors are taken too, a module of PyTorch is told what to give.
@@ -326,12 +326,12 @@ def check_mapping(where: str, label: str, value: object, tensors: bool = False) 
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise TypeError(f"{where}: {label} has the name {shown(name)}, expected text")
+                raise TypeError(f"{caller}: {label} has the name {shown(name)}, expected text")
         return
     if hasattr(value, "named_parameters"):  # a module of PyTorch
         hint = ": pass .state_dict()" if tensors else ""
     else:
         hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
     raise TypeError(
-        f"{where}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
+        f"{caller}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
     )

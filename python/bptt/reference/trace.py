@@ -76,8 +76,8 @@ def trace_of(
         gates=dict(zip(names, np.split(over_time("gates", G * H), G, -1))),
         x=tape.x,
         operand=over_time("operand", net.w_blocks.shape[1]),
-        inner=over_time("inner", H) if not net.o.reset_after else None,
-        apart=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
+        second_operand=over_time("inner", H) if not net.o.reset_after else None,
+        split_gate=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
     )
 
     def outside(bounds: dict[str, Any]) -> dict[str, Array]:

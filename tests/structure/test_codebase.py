@@ -82,14 +82,14 @@ def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
 
 TARGETS = (ROOT / "cpp" / "src" / "targets" / "targets.inc").read_text()
 KERNELS = [
-    kernels
+    pytest.param(*kernels, marks=pytest.mark.slow if kernels[1] in ("others", "duals") else ())
     for kernels in re.findall(r"^BPTT_KERNELS\((\w+), (\w+),", TARGETS, re.MULTILINE)
     if kernels[0] in _core.compiled_isas()
 ]
 DEFINES = {"others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"]}
 
 
-@pytest.mark.parametrize(("isa", "part"), KERNELS, ids=map("-".join, KERNELS))
+@pytest.mark.parametrize(("isa", "part"), KERNELS)
 def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     isa: str, part: str, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def test_no_file_imports_a_test_file(path: Path) -> None:
 def test_every_test_is_in_a_folder_and_every_helper_in_support(path: Path) -> None:
     folder, test = path.parent, path.stem.startswith("test_")
     if folder == TESTS:
-        assert path.name in ("api.py", "conftest.py", "golden.py")
+        assert path.name in ("api.py", "api_page.py", "conftest.py", "golden.py")
     elif folder.name != "fuzz":
         assert test != (folder.name == "support")
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For cells whose activations are to choose: the value, and the derivative from argument and value.
+// Activations that users choose: the value, and the slope as a function of the value.
 #pragma once
 #include "cells/traits.inl"
 #include "kernels/vector/dual.inl"
@@ -42,7 +42,7 @@ void read_activations(const Options& options, const V* p, const V* k, const V* s
     Cell::activated(options, p, k, s0, v);
 }
 
-// A gate: its argument clipped, then activated; and the gradient of the argument.
+// A gate's argument is clipped, then activated; gate_gradient is the gradient of the argument.
 template <class V>
 BPTT_INLINE V clipped(V a, V bound) {
   return maximum(V(0) - bound, minimum(bound, a));

@@ -41,7 +41,7 @@ struct RnnGeneral : CellTraits {
   static constexpr int h_first = 0, h_gates[] = {0};
   static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "";
-  static constexpr int values = 1;  // what h is mixed of
+  static constexpr int values = 1;  // the value mixed into h
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {

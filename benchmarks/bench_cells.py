@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The core beside its NumPy reference, one group for each cell, point and pass.
+"""Time the core and its NumPy reference, in one group for each cell, size and pass.
 
 pytest benchmarks --benchmark-only
 pytest benchmarks --benchmark-only -k "lstm and medium-training"
@@ -8,7 +8,7 @@ pytest benchmarks --benchmark-only -k "lstm and medium-training"
 import pytest
 
 from bptt.bench.peers import PEERS, TOLERANCE
-from bptt.bench.points import CELLS, POINTS, disagreement, flops, problem
+from bptt.bench.workloads import CELLS, POINTS, disagreement, flops, problem
 
 CASES = [
     pytest.param(cell, point, mode, id=f"{cell}-{point}-{mode}")

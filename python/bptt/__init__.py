@@ -1,9 +1,57 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear`, `Embedding`) for
-training, functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the
-same functions as plain equations.
+Layers have parameters, and call functions, which take arrays and return arrays. `bptt.reference`
+has the same functions as plain equations.
+
+Recurrent layers
+    RNN LSTM GRU MGU SLSTM LSTM1997
+
+Other layers
+    Linear Embedding Attention
+
+Losses
+    mse cross_entropy binary_cross_entropy
+
+Optimisers
+    SGD Adam AdamW RMSprop
+
+Learning-rate schedules
+    StepLR CosineAnnealing WarmUp ReduceLROnPlateau
+
+Clipping
+    clip_grad_norm clip_grad_value AutoClip
+
+Long sequences
+    tbptt
+
+Files
+    save load load_metadata save_c_header save_rtneural load_rtneural
+
+Gradient flow of a model
+    gradient_flow FlowReport FlowMonitor FlowWarning find_nonfinite NonFinite
+
+Traces of a backward pass
+    Trace LayerTrace Shares by_lag per_sample_gradients
+
+Jacobians
+    step_jacobians jacobian jacobian_norms singular_values lyapunov_spectrum memory_horizon
+    decay_bound spectral_radius
+
+Derivatives along a direction
+    jvp vjp hvp layer_hvp gradcheck
+
+Functions
+    rnn_forward rnn_backward lstm_forward lstm_backward gru_forward gru_backward mgu_forward
+    mgu_backward slstm_forward slstm_backward lstm1997_forward lstm1997_backward Grads
+    additive_attention_forward additive_attention_backward dot_attention_forward
+    dot_attention_backward
+
+Threads and kernels
+    set_num_threads get_num_threads show_config
+
+Modules
+    init losses optim schedules regularise tasks datasets reference
 """
 
 from __future__ import annotations
@@ -18,14 +66,13 @@ except ImportError as error:
     ) from None
 
 from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
-from .attention import Attention
+from ._grads import Grads
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
-from .dense import Embedding, Linear
-from .derivatives import hvp, jvp, layer_hvp, vjp
+from .derivatives.directional import hvp, jvp, layer_hvp, vjp
+from .derivatives.gradcheck import gradcheck
 from .export import load_rtneural, save_c_header, save_rtneural
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
-from .forensics import find_nonfinite
 from .functional import (
     additive_attention_backward,
     additive_attention_forward,
@@ -44,8 +91,6 @@ from .functional import (
     slstm_backward,
     slstm_forward,
 )
-from .gradcheck import gradcheck
-from .grads import Grads
 from .io import load, load_metadata, save
 from .jacobians import (
     decay_bound,
@@ -57,15 +102,20 @@ from .jacobians import (
     spectral_radius,
     step_jacobians,
 )
-from .lags import by_lag
-from .layers import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .jacobians.lags import by_lag
+from .layers.attention import Attention
+from .layers.cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .layers.embedding import Embedding
+from .layers.linear import Linear
+from .layers.nonfinite import find_nonfinite
+from .layers.tbptt import tbptt
 from .losses import binary_cross_entropy, cross_entropy, mse
-from .nonfinite import NonFinite
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
-from .shares import Shares, per_sample_gradients
-from .tbptt import tbptt
-from .trace import LayerTrace, Trace
+from .trace.nonfinite import NonFinite
+from .trace.per_sample import per_sample_gradients
+from .trace.shares import Shares
+from .trace.trace import LayerTrace, Trace
 
 __version__ = _core.__version__
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .grads import Array
+from ._types import Array
 
 
 class Dual(np.ndarray):

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
+from typing import Any
 
-__all__ = ["brief", "printable", "some"]
+__all__ = ["MOST_SHOWN", "brief", "listed", "printable", "shown", "some"]
 
 
 def printable(text: str) -> str:
@@ -24,3 +25,24 @@ def some(names: Collection[str], none: str = "none", most: int = 4) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(brief(name) for name in islice(names, most)) or none
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+MOST_SHOWN = 80  # letters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, on one line and cut."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an int with more digits than Python prints, and what users define
+        text = f"of type {type(value).__name__}"
+    if len(text) <= MOST_SHOWN:
+        return text
+    return f"{text[:MOST_SHOWN]}... ({len(text)} letters)"
+
+
+def listed(names: Iterable[Any], most: int = 8) -> str:
+    """Names for a message: the first of them."""
+    every = list(names)
+    more = f", ... {len(every) - most} more" if len(every) > most else ""
+    return "[" + ", ".join(map(shown, every[:most])) + more + "]"

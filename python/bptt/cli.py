@@ -64,7 +64,7 @@ def _run(argv: Sequence[str]) -> int:
     parser = _main_parser()
     args = parser.parse_args(argv[: first + 1])
     if args.version:
-        from . import __version__
+        from ._core import __version__
 
         print(f"bptt {__version__}")
         return 0
@@ -82,7 +82,7 @@ def _run(argv: Sequence[str]) -> int:
     )
     if args.command == "info":
         options.parse_args(argv[first + 1 :])
-        from . import show_config
+        from .config import show_config
 
         print(show_config())
         return 0

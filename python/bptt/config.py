@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._call import as_threads
+from ._binding.call import as_threads
 
 # In a process that multiprocessing started, the others compute as well.
 _process = sys.modules.get("multiprocessing.process")

@@ -13,12 +13,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._convert import as_array, as_path, to_numpy
-from ._files import Own, Path, check_target, open_file, write_atomically
-from ._formats import OTHERS, Unreadable, is_model, kind_of
-from ._parse import METADATA, PARSERS, safetensors_for
-from ._words import brief, printable
-from .grads import Array, check_mapping, shown
+from ._files.access import Own, Path, check_target, open_file, write_atomically
+from ._files.formats import OTHERS, Unreadable, is_model, kind_of
+from ._files.parse import METADATA, PARSERS, safetensors_for
+from ._types import Array
+from ._validate import as_array, as_path, check_mapping, to_numpy
+from ._words import brief, printable, shown
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -183,10 +183,10 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    path = as_path(where, path)
-    what = f"{where}: {printable(path)}"
-    with open_file(where, path) as file:
+def _read(caller: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    path = as_path(caller, path)
+    what = f"{caller}: {printable(path)}"
+    with open_file(caller, path) as file:
         kind = kind_of(file, path)
         if kind in OTHERS and kind not in PARSERS:  # not read to its end first
             raise ValueError(f"{what} {OTHERS[kind]}")

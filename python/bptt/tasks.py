@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._convert import as_count, as_generator
+from ._validate import as_count, as_generator
 
 __all__ = ["Task", "adding", "copy_memory", "embedded_reber", "temporal_order", "three_digits"]
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Layers of bptt/fixed.hpp over sequences from standard input, for tests/test_fixed.py.
+// Layers of bptt/fixed.hpp over sequences from standard input, for tests/capi/test_fixed.py.
 //
 // A case: five std::int32_t (bytes of a number, gates, I, H, steps), then as numbers w_ih, w_hh,
 // b_ih, b_hh, w [2, H] and b [2] of a dense layer, and x [steps, I]. The answer: h [steps, H], y of

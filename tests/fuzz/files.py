@@ -14,8 +14,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bptt.io", "bptt._formats", "bptt._parse", "bptt.export.rtneural"]
-    + ["bptt.flow.command", "bptt.flow.models", "csv", "json", "numpy.lib", "zipfile"]
+    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.export.rtneural"]
+    + ["bptt.flow.command", "bptt.layers.from_weights", "csv", "json", "numpy.lib", "zipfile"]
 ):
     import json
     import zipfile

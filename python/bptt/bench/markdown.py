@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from .._files import write_atomically
+from .._files.access import write_atomically
 from .report import Figures, figures, peaks, short
 
 _TABLE = re.compile(r"(<!-- bench (\S+) (\S+) (\S+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
@@ -57,7 +57,7 @@ def _table(report: dict[str, Any], peer: str, threads: str) -> str:
             row = texts.setdefault(r["point"], {"T, B, I, H": ", ".join(map(str, r["shape"]))})
             row[f"{r['cell'].upper()} {r['pass']}"] = _text(r, by_peer, peer, best)
     columns = list(dict.fromkeys(column for row in texts.values() for column in row))
-    lines = [["point", *columns], ["---"] * (1 + len(columns))]
+    lines = [["size", *columns], ["---"] * (1 + len(columns))]
     lines += [[point, *(row.get(c, "") for c in columns)] for point, row in texts.items()]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"{text}\n{_caption(report, peer, threads)}\n"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .peers import PEERS, TOLERANCE
-from .points import POINTS, disagreement, flops
+from .workloads import POINTS, disagreement, flops
 
 SAMPLES = 20  # rounds that fit into the time of a case, unless single calls take longer
 

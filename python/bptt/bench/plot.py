@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._pictures import write_picture
+from .._files.pictures import write_picture
 from .report import Figures, figures, short
 
 

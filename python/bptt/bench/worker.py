@@ -31,7 +31,7 @@ from .. import _core
 from .measure import allowed_cores
 from .peers import PEERS
 from .peers.job import Job, threads
-from .points import POINTS, problem
+from .workloads import POINTS, problem
 
 CHECKED_STEPS = 3  # of a stream, after which the results are saved
 WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import tasks
+from .._types import Array
 from ..functional import rnn_backward, rnn_forward
-from ..grads import Array
 from .console import Console, Result
 
 __all__ = ["three_digits"]

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._types import Array, State
 from ..clip import clip_grad_norm
-from ..dense import Linear
-from ..grads import Array, State
-from ..layers import Recurrent
+from ..layers.cells import Recurrent
+from ..layers.linear import Linear
 from ..optim import Adam, join
 from ..schedules import CosineAnnealing
 from .console import Console

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..grads import Array
+from .._types import Array
 from .tasks import AHEAD, Forecast, Sums
 
 __all__ = ["draw"]

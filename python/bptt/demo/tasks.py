@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import datasets, tasks
-from ..grads import Array
+from .._types import Array
 from ..init import chrono
-from ..layers import GRU, LSTM, RNN, Recurrent
+from ..layers.cells import GRU, LSTM, RNN, Recurrent
 from ..losses import cross_entropy, mse
 from .console import Console, Result
 from .model import Batch, Reader, fit, state_gradient_norms

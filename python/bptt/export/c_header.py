@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from .._convert import as_array, as_choice, as_path, to_numpy
 from .._core import __version__
-from .._files import Path, mark, write_file
-from .._masks import is_mask_count
-from .._words import brief
-from ..dense import Layer
-from ..flow.models import LAYERS, recurrent_parts, sizes_of
-from ..grads import Array, check_mapping, shown
+from .._files.access import Path, mark, write_file
+from .._types import Array
+from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
+from .._words import brief, shown
 from ..io import load
-from ..nonfinite import check_finite
-from ..recurrent import Recurrent
+from ..layers.base import Layer
+from ..layers.from_weights import LAYERS, recurrent_parts, sizes_of
+from ..layers.masks import is_mask_count
+from ..layers.recurrent import Recurrent
+from ..trace.nonfinite import check_finite
 
 __all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._activations import ACTIVATIONS
-from .._files import check_target, naming, write_file
-from .._masks import is_mask_count
+from .._files.access import check_target, naming, write_file
+from .._types import Array
 from .._words import some
-from ..dense import Layer, Linear
-from ..flow.models import LAYERS, layer_of, recurrent_parts
-from ..grads import Array
 from ..io import load
+from ..layers.activations import ACTIVATIONS
+from ..layers.base import Layer
+from ..layers.from_weights import LAYERS, layer_of, recurrent_parts
+from ..layers.linear import Linear
+from ..layers.masks import is_mask_count
 from .c_header import HEADER, as_header, as_prefix
 from .rtneural import JSON, as_json, load_rtneural
 

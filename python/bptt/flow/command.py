@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._convert import as_path
-from .._files import check_target, open_file, write_file
-from .._formats import OTHERS, Unreadable, kind_of
-from .._parse import parse_npy, parse_table
-from .._pictures import check_picture, write_picture
+from .._files.access import check_target, open_file, write_file
+from .._files.formats import OTHERS, Unreadable, kind_of
+from .._files.parse import parse_npy, parse_table
+from .._files.pictures import check_picture, write_picture
+from .._types import Array
+from .._validate import as_path
 from .._words import brief, printable
-from ..grads import Array
+from ..layers.from_weights import LAYERS, layer_of
 from .html import PAGE
-from .models import LAYERS, layer_of
 from .report import FlowReport, gradient_flow, how_read
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ __all__ = ["add_arguments", "run"]
 ARRAYS = {"npy": parse_npy, "table": parse_table}
 
 DESCRIPTION = """\
-Run a saved recurrent model forward and backward over a batch, and report where its gradient
-goes: how far back it reaches, whether it vanishes or explodes, and what would help."""
+Run a saved recurrent model forward and backward over a batch, and report on its gradient: how
+far back it reaches, whether it vanishes or explodes, and what would help."""
 
 
 def _file(text: str) -> Path:
@@ -152,12 +152,12 @@ def _array(path: str) -> Array:
         raise ValueError(f"{shown} {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # whatever NumPy makes of a damaged file
+    except Exception as error:  # NumPy raises various errors for a damaged file
         raise ValueError(f"{shown} is damaged ({brief(str(error), 90)})") from error
 
 
 def _whole(lengths: Array) -> Array:
-    """Lengths out of a table, which knows neither whole numbers nor a single axis."""
+    """Lengths as integers on one axis: a table has neither."""
     if lengths.dtype.kind == "f" and (lengths == np.rint(lengths)).all():
         lengths = lengths.astype(np.int64)
     return lengths.reshape(-1) if lengths.ndim == 2 and 1 in lengths.shape else lengths

@@ -6,13 +6,12 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from .. import _core
-from .._call import StepClip, backward, forward
-from .._options import COMMON, ONE, SIGMOID, ZERO, given
-from ..grads import Array, Grads, State
+from .._binding.call import backward, forward
+from .._binding.options import ONE, SIGMOID, ZERO, given
+from .._grads import Grads
+from .._types import Array, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
-
-OPTIONS = {"reset_after": True, "gate_activation": "sigmoid", "preact_clip": None, **COMMON}
 
 
 def gru_forward(
@@ -116,7 +115,7 @@ def gru_forward(
         and dilation is ONE
         and skip is ZERO
     ):
-        options = given(OPTIONS, (
+        options = given("gru", (
             reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,
             layer_norm,
         ))  # fmt: skip

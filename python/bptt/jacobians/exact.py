@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._convert import as_choice, as_flag
-from ..grads import Array
-from ._products import Graded, logs
-from ._steps import Steps
+from .._types import Array
+from .._validate import as_choice, as_flag
+from .products import Graded, logs
+from .steps import Steps
 
 __all__ = ["jacobian", "jacobian_norms", "singular_values", "step_jacobians"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._call import as_count
-from ..grads import Array
-from ._products import logs
-from ._steps import Steps
+from .._types import Array
+from .._validate import as_count
+from .products import logs
+from .steps import Steps
 
 __all__ = ["lyapunov_spectrum"]
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..grads import Array, Grads, State
+from .._grads import Grads
+from .._types import Array, State
 from .attention import (
     additive_attention_backward,
     additive_attention_forward,
@@ -32,8 +33,8 @@ from .loop import Tape, backward, forward
 from .lstms import CELLS as CELLS
 from .products import StepClip
 from .products import clip_step as clip_step
+from .real_time import rtrl
 from .regularise import flossing, omega
-from .rtrl import rtrl
 
 __all__ = [
     "additive_attention_backward",

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..grads import Array, AttentionGrads
+from .._grads import AttentionGrads
+from .._types import Array
 
 __all__ = [
     "additive_attention_backward",

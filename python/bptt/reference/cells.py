@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..grads import Array
+from .._types import Array
 
 Gates = list[Array]
 States = tuple[Array, ...]

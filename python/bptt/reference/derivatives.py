@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..grads import Array, Grads, State
+from .._grads import Grads
+from .._types import Array, State
 from .loop import backward
 from .products import StepClip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..grads import Array
+from .._types import Array
 from .loop import Tape, before, is_reset, mixed
 from .products import step
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..grads import Array, Grads, State
+from .._grads import Grads
+from .._types import Array, State
 from .cells import Options, Saved, States
 from .lstms import CELLS
 from .products import Network, StepClip, clip_of, clip_step, step, step_grad

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..grads import Array
+from .._types import Array
 from .cells import (
     Gate,
     Gates,

@@ -11,17 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..grads import Array
-from .cells import (
-    Gates,
-    Normal,
-    Options,
-    Saved,
-    States,
-    activated,
-    normalised,
-    normalised_grad,
-)
+from .._types import Array
+from .cells import Gates, Normal, Options, Saved, States, activated, normalised, normalised_grad
 from .lstms import Cell
 from .trace import changed, seen_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..grads import Array, State
+from .._types import Array, State
 from .loop import Tape, filled, retreat
 
 LEAST = 1e-20  # squared norms of dL/dh below it are no direction

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Terms to add to a loss that keep gradients alive, with their own gradients."""
 
-from .flossing import flossing
-from .omega import Penalty, omega
+from .gradient_flossing import flossing
+from .omega_term import Penalty, omega
 
 __all__ = ["Penalty", "flossing", "omega"]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..points import CELLS, PASSES, Problem
-from . import jax, onednn, onnxruntime, openvino, own, tensorflow, torch
+from ..workloads import CELLS, PASSES, Problem
+from . import bptt_peer, jax, onednn, onnxruntime, openvino, tensorflow, torch
 from .job import Job
 
 __all__ = ["PEERS", "TOLERANCE", "Peer"]
@@ -53,9 +53,9 @@ _KEEP_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_thresho
 _ALL = tuple(CELLS)
 _INFERENCE = PASSES[:1]
 PEERS = {
-    "bptt": Peer(own.core, lambda: importlib.metadata.version("bptt"), cells=_ALL),
+    "bptt": Peer(bptt_peer.core, lambda: importlib.metadata.version("bptt"), cells=_ALL),
     "reference": Peer(
-        own.functional("bptt.reference"), lambda: f"NumPy {np.__version__}", cells=_ALL
+        bptt_peer.functional("bptt.reference"), lambda: f"NumPy {np.__version__}", cells=_ALL
     ),
     "torch": _package(torch.prepare, "torch", "torch"),
     "torch_tuned": _package(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...grads import Array
+from ..._types import Array
 
 
 class Job(NamedTuple):

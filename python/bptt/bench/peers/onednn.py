@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...grads import Array
-from ..points import CELLS, Problem
+from ..._types import Array
+from ..workloads import CELLS, Problem
 from .job import Job, named
 
 # Positions of PyTorch's gates in oneDNN's order: i f c o, and u r o; the other way it is the same.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...grads import Array
-from ..points import Problem
+from ..._types import Array
+from ..workloads import Problem
 from .job import Job, named, threads
 
 # Positions of PyTorch's gates in OpenVINO's order: f i c o, and z r h.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...grads import Array
-from ..points import Problem
+from ..._types import Array
+from ..workloads import Problem
 from .job import Job, named, threads
 
 # Of its process: without a search for other devices, and without most of its messages.

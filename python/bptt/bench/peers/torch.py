@@ -6,8 +6,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ...grads import Array
-from ..points import Problem
+from ..._types import Array
+from ..workloads import Problem
 from .job import Job, as_tuple, named, threads
 
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Options of a recurrence that most calls leave out: converted here, checked in the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .._cells import CELLS
+from .._types import Array
+from .._validate import own, prepare
+
+DEFAULTS = {
+    name: {n: option.default for n, option in cell.options.items() if n != "activation"}
+    for name, cell in CELLS.items()
+}
+# Defaults as objects: arguments are compared by identity first, as an argument of a wrong kind may
+# be equal to its default, as True is, or have no truth, as an array of comparisons.
+ONE, ZERO, OWN, SIGMOID, TANH = 1, 0, "own", "sigmoid", "tanh"
+
+
+def given(cell: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
+    """The options whose values, in the order of the table, differ from their defaults."""
+
+    def same(value: Any, default: Any) -> bool:
+        plain = isinstance(value, (str, int, np.integer)) and isinstance(default, (str, int))
+        flag = isinstance(value, bool) or isinstance(default, bool)
+        return value is default or bool(plain and not flag and value == default)
+
+    pairs = zip(DEFAULTS[cell].items(), values)
+    return {n: v for (n, d), v in pairs if not same(v, d)} or None
+
+
+def as_options(
+    caller: str, cell: str, options: dict[str, Any] | None, dtype: DTypeLike, keep: bool = False
+) -> dict[str, Any] | None:
+    """As the core takes them; if it is to `keep` them in a tape, with arrays of the tape's own."""
+    if options is None:
+        return None
+
+    def placed(value: Any, kept: bool) -> Any:
+        if isinstance(value, tuple):
+            return tuple(placed(part, kept) for part in value)
+        if not isinstance(value, np.ndarray):
+            return value
+        kind = np.bool_ if value.dtype == np.bool_ else dtype
+        return own(value, kind) if kept else prepare(value, kind)
+
+    core: dict[str, Any] = {}
+    for name, value in options.items():
+        option = CELLS[cell].options[name]
+        if value is None and option.default is None:
+            continue
+        value = placed(option.convert(caller, name, value), keep and option.kept)
+        core |= zoneout_of(value) if name == "zoneout" else {name: value}
+    return core
+
+
+def zoneout_of(amounts: tuple[float | Array | None, float | Array | None]) -> dict[str, Any]:
+    """Numbers and arrays have names of their own in the core."""
+    return {
+        f"zoneout_of_{state}" if isinstance(amount, np.ndarray) else f"zoneout_{state}": amount
+        for state, amount in zip("hc", amounts)
+        if amount is not None
+    }

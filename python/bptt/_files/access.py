@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Files: read where they are files, and written whole, over nothing that another program made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from .._validate import as_path
+from .._words import printable
+
+__all__ = [
+    "Own",
+    "Path",
+    "check_target",
+    "mark",
+    "naming",
+    "open_file",
+    "write_atomically",
+    "write_file",
+]
+
+Path = str | os.PathLike[str]
+
+END = 1 << 16  # bytes at either end of a file that show what it is
+
+
+class Own(NamedTuple):
+    """Files that may be replaced, as the package writes them itself."""
+
+    what: str  # "a header made by bptt"
+    shows: Callable[[bytes], bool]  # whether the first and last bytes of a file say so
+
+
+def mark(what: str, start: bytes, *words: bytes) -> Own:
+    """Files that start with these bytes and have the words in their first or last ones."""
+
+    def shows(ends: bytes) -> bool:
+        return ends.startswith(start) and all(word in ends for word in words)
+
+    return Own(what, shows)
+
+
+def open_file(caller: str, path: Path) -> BinaryIO:
+    """Open a regular file to read; a device has no end, and a pipe can be waited for for ever."""
+    name = as_path(caller, path)
+    if not stat.S_ISREG(os.stat(name).st_mode):
+        raise ValueError(f"{caller}: {printable(name)} is no regular file, expected one")
+    return open(name, "rb")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the name of a file to errors on what it holds."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        shown = printable(os.fsdecode(path))
+        if shown in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} (in {shown})") from error
+
+
+def check_target(
+    caller: str, path: Path, own: Own, label: str = "path", force: bool | None = None
+) -> str:
+    """The file that `path` leads to, if it may be written: a new or empty one, or one of its own.
+
+    `force` is the option of a command, which stands above the last of this; functions have none.
+    """
+    name = as_path(caller, path, label)
+    folder = os.path.dirname(name) or "."
+    shown = f"{caller}: {label} has {name!r}"
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(
+            f"{caller}: {label} has the folder {folder!r}, expected one that exists"
+        )
+    try:
+        status = os.stat(name)
+    except FileNotFoundError:  # or a link to what is not there yet
+        return os.path.realpath(name)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{shown}, which is no regular file, expected one or a new name")
+    if status.st_size and not force and not own.shows(_ends(name)):
+        option = "" if force is None else ", or --force"
+        raise ValueError(f"{shown}, not known to be {own.what}, expected one or a new name{option}")
+    return os.path.realpath(name)  # through links: replace the file, not the link
+
+
+def write_file(
+    caller: str,
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    own: Own,
+    label: str = "path",
+    force: bool | None = None,
+) -> None:
+    """Write a file whole or not at all, unless `check_target` refuses it."""
+    target = check_target(caller, path, own, label, force)
+    write_atomically(target, content if callable(content) else lambda file: file.write(content))
+
+
+def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            if mode is not None:  # no more readers than before
+                os.chmod(temporary, mode)
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:  # KeyboardInterrupt as well
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename, error.filename2 = target, None  # the name that is known
+        raise
+    _flush_folder(os.path.dirname(target))
+
+
+def _flush_folder(folder: str) -> None:
+    """Bring the rename itself to the disk, where the folder can be opened: the file is whole."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _ends(name: str) -> bytes:
+    with open(name, "rb") as file:
+        first = file.read(END)
+        file.seek(max(len(first), os.fstat(file.fileno()).st_size - END))
+        return first + file.read(END)

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: MIT
+"""Arguments to what the core takes, or a clear error: "function: argument has X, expected Y"."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ._dual import Dual
+from ._types import Array
+from ._words import MOST_SHOWN, shown
+
+MOST_LETTERS = 4096  # of a path: Linux takes no more
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
+    """Of at most so many dimensions."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
+    try:
+        array: Array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # ragged lists, tensors that need .detach(), whatever converts badly
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{caller}: {name} is no array: {str(error)[:200]}") from None
+    if array.ndim > most:
+        raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most {most}")
+    return array
+
+
+def to_numpy(value: Any) -> Any:
+    """A tensor's numbers, those that NumPy has no type for as float32; anything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    small = any(kind in str(tensor.dtype) for kind in ("bfloat16", "float8"))
+    return (tensor.float() if small else tensor).numpy()
+
+
+def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
+    """Of at most so many dimensions."""
+    array = as_array(caller, name, value, most)
+    if not array.size:  # an empty list has no integer type
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected integers")
+    return array
+
+
+def as_indices(caller: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
+    """Return `value` as an array of integers, all in 0..last."""
+    array = as_integers(caller, name, value)
+    if array.size and (array.min() < 0 or array.max() > last):
+        values = f"{array.min()}..{array.max()}"
+        raise ValueError(f"{caller}: {name} has values {values}, expected {symbols} = 0..{last}")
+    return array.astype(np.int64, copy=False)
+
+
+def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
+    """Of at most so many dimensions."""
+    array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, most)
+    if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
+        raise TypeError(
+            f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
+            "(float32 or float64; other float and integer kinds are converted)"
+        )
+    return array
+
+
+def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
+    """Return `value` as an array of at most `most` dimensions."""
+    array = as_array(caller, name, value, most)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected bool")
+    return array
+
+
+def prepare(array: Array, dtype: DTypeLike) -> Array:
+    """The array itself where the core can use it as it lies, else a copy."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return np.asarray(array)
+    return np.array(array, dtype, order="C")
+
+
+def own(array: Array, dtype: DTypeLike) -> Array:
+    """As `prepare`, but never an array that somebody may write into."""
+    if array.flags.owndata and not array.flags.writeable:
+        return prepare(array, dtype)
+    return np.array(array, dtype, order="C")
+
+
+def as_float(caller: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as an array of `dtype`; real numbers of any kind convert."""
+    if isinstance(value, Dual):
+        return value
+    array = as_array(caller, name, value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
+    return np.asarray(array, dtype)
+
+
+def check_shape(caller: str, name: str, array: Array, symbols: str, expected: Any) -> None:
+    if array.shape != expected:
+        raise ValueError(
+            f"{caller}: {name} has shape {array.shape}, expected {symbols} = {expected}"
+        )
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a whole number")
+    if not least <= value <= most:
+        limits = f"{least} or more" if most == sys.maxsize > value else f"{least}..{most}"
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected {limits}")
+    return int(value)
+
+
+def as_number(caller: str, name: str, value: Any) -> float:
+    """Any number, also infinite or none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected at most 1.8e308") from None
+
+
+def as_scalar(caller: str, name: str, value: Any) -> float:
+    """Any number, or an array or tensor of no dimension."""
+    array = as_array(caller, name, to_numpy(value))
+    if array.ndim or array.dtype.kind not in "fiu":
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
+    return float(array)
+
+
+def as_finite(caller: str, name: str, value: Any) -> float:
+    number = as_number(caller, name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{caller}: {name} is {number}, expected a finite number")
+    return number
+
+
+def as_between(caller: str, name: str, value: Any, least: float, most: float = math.inf) -> float:
+    """A finite number in the range, with its ends."""
+    number = as_number(caller, name, value)
+    if not (least <= number <= most and math.isfinite(number)):
+        limits = f"{least:g} or more, and finite" if most == math.inf else f"{least:g}..{most:g}"
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected {limits}")
+    return number
+
+
+def as_positive(caller: str, name: str, value: Any) -> float:
+    """More than 0, and finite."""
+    number = as_number(caller, name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected more than 0, and finite")
+    return number
+
+
+def as_probability(caller: str, name: str, value: Any) -> float:
+    number = as_number(caller, name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected a probability 0..1")
+    return number
+
+
+def as_bound(caller: str, name: str, value: Any, most: float = math.inf) -> float | None:
+    """More than 0, or None."""
+    if value is None:
+        return None
+    number = as_number(caller, name, value)
+    if not 0 < number <= most:
+        limits = "more than 0" if most == math.inf else f"more than 0 and at most {most:g}"
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected {limits}")
+    return number
+
+
+def as_flag(caller: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected True or False")
+    return bool(value)
+
+
+# --- options of recurrences -----------------------------------------------------------------------
+
+
+def as_zoneout_of_h(caller: str, name: str, value: Any) -> tuple[Any, None]:
+    """For a cell with no state but h."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        raise ValueError(
+            f"{caller}: {name} is a pair, expected one for h: the cell has no other state"
+        )
+    return _as_amounts(caller, name, value), None
+
+
+def as_zoneout(caller: str, name: str, value: Any) -> tuple[Any, Any]:
+    """Return the amounts for h and for the other states: None, a number or an array each."""
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+    h, others = (_as_amounts(caller, name, part) for part in pair)
+    return h, others
+
+
+def _as_amounts(caller: str, name: str, value: Any) -> float | Array | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float, np.generic)):
+        return as_number(caller, name, value)
+    array = as_real(caller, name, value)
+    return array if array.ndim else float(array)
+
+
+def as_zoneout_rate(caller: str, name: str, value: Any) -> float:
+    """For a layer whose cell has no state but h."""
+    if isinstance(value, (tuple, list)):
+        raise ValueError(
+            f"{caller}: {name} has {len(value)} items, expected one probability: the cell has no "
+            "state but h"
+        )
+    return as_probability(caller, name, value)
+
+
+def as_zoneout_rates(caller: str, name: str, value: Any) -> float | tuple[float, float]:
+    """One for h, or a pair for h and the other states."""
+    if not isinstance(value, (tuple, list)):
+        return as_probability(caller, name, value)
+    if len(value) != 2:
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected one or two")
+    h, others = (as_probability(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
+    return h, others
+
+
+def as_layer_norm(caller: str, name: str, value: Any) -> tuple[Array, ...]:
+    """The gains of both products; for an LSTM also gain and offset of c."""
+    names = "(g_ih, g_hh), and for lstm g_c and b_c after them"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{caller}: {name} is {type(value).__name__}, expected a tuple {names}")
+    if len(value) not in (2, 4):
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected {names}")
+    return tuple(as_real(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
+
+
+# --- names, kinds and others ----------------------------------------------------------------------
+
+
+def as_name(caller: str, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected its name")
+    if len(value) > MOST_SHOWN or not value.isprintable():  # the core repeats it in its messages
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected a name")
+    return value
+
+
+def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected one of {choices}")
+    return str(value)
+
+
+def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    has = shown(value)
+    if value is not None:  # which NumPy takes for float64
+        try:
+            dtype: np.dtype[Any] = np.dtype(value).newbyteorder("=")
+        except Exception:  # whatever NumPy makes of what is no dtype
+            pass
+        else:
+            if dtype in (np.float32, np.float64):
+                return dtype
+            has = str(dtype)
+    raise TypeError(f"{caller}: dtype is {has}, expected float32 or float64")
+
+
+def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:
+    """The generator itself, or a new one of a seed, of None an arbitrary one."""
+    if value is None or isinstance(value, np.random.Generator):
+        return np.random.default_rng(value)
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole:
+        raise TypeError(
+            f"{caller}: {name} is {shown(value)}, expected a whole number, a numpy.random.Generator"
+            " or None"
+        )
+    if value < 0:
+        raise ValueError(f"{caller}: {name} is {shown(value)}, expected 0 or more")
+    return np.random.default_rng(int(value))
+
+
+def as_path(caller: str, value: Any, name: str = "path") -> str:
+    """Of a file; an int would be taken for a descriptor."""
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a path")
+    if not 0 < len(path) <= MOST_LETTERS or "\0" in path:
+        raise ValueError(
+            f"{caller}: {name} is {shown(path)}, expected 1..{MOST_LETTERS} letters, none of them "
+            "NUL"
+        )
+    return path
+
+
+def as_callable(caller: str, name: str, value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected a function")
+    return value  # type: ignore[no-any-return]
+
+
+def check_mapping(caller: str, label: str, value: object, tensors: bool = False) -> None:
+    """Refuse what holds the arrays instead of them, and names that are no text.
+
+    Where tensors are taken too, a module of PyTorch is told what to give.
+    """
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"{caller}: {label} has the name {shown(name)}, expected text")
+        return
+    if hasattr(value, "named_parameters"):  # a module of PyTorch
+        hint = ": pass .state_dict()" if tensors else ""
+    else:
+        hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
+    raise TypeError(
+        f"{caller}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
+    )

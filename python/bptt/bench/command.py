@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""``bptt bench``: the core beside its NumPy reference and other libraries.
+
+Each library runs in a process of its own (`bptt.bench.worker`), on as many cores as threads. First
+each does the work once and its results are compared with those of bptt. Then the processes are
+asked in turn for one sample each, round after round, so that whatever disturbs the machine meets
+all of them alike, and times are compared within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._files.access import check_target, mark, write_file
+from .._files.pictures import PICTURE, check_format
+from ..config import show_config
+from .measure import Case, allowed_cores, measure_all, say
+from .peers import PEERS, TOLERANCE
+from .plot import plot_name, write_plots
+from .report import CALM, calm, peaks, print_table
+from .workloads import CELLS, PASSES, POINTS
+
+__all__ = ["add_arguments", "run"]
+
+POINTS_BY_DEFAULT = [name for name in POINTS if name not in ("large", "xl")]
+JSON = mark("results made by bptt", b'{\n "date": ', b' "fma_peak_gflops": ')
+POINTS_QUICK = ["tiny", "small", "stream128"]
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = list(known) if text == "all" else text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"has {name!r}, expected 'all' or some of {','.join(known)}"
+                )
+        return [name for name in known if name in names]
+
+    return parse
+
+
+def _threads(text: str) -> list[int]:
+    most = len(allowed_cores() or range(os.cpu_count() or 1))
+    known = [str(n + 1) for n in range(most)]
+    if not set(text.split(",")) <= set(known):
+        raise argparse.ArgumentTypeError(
+            f"has {text!r}, expected some of {','.join(known)}: this process may use "
+            f"{most} core{'s' if most > 1 else ''}"
+        )
+    return sorted({int(n) for n in text.split(",")})
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"has {text!r}, expected a whole number from 1 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"has {text!r}, expected a number of seconds from 0 up")
+    return value
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"has {text!r}, expected a file in an existing folder")
+    return path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``bptt bench`` to a parser."""
+    lists = {
+        "points": (list(POINTS), None, "sizes (default: all but large and xl)"),
+        "cells": (list(CELLS), list(CELLS), "(default: all)"),
+        "peers": (list(PEERS)[1:], list(PEERS)[1:], "libraries (default: all installed)"),
+        "passes": (list(PASSES), list(PASSES), "(default: both)"),
+    }
+    for name, (known, default, text) in lists.items():
+        parser.add_argument(
+            f"--{name}",
+            type=_names(known),
+            default=default,
+            metavar="A,B,...",
+            help=f"{text}; of: {', '.join(known)}",
+        )
+    add = parser.add_argument
+    add("--threads", type=_threads, default=[1], metavar="N,N,...", help="of a call (default: 1)")
+    add("--seconds", type=_seconds, help="for each line of the table (default: 1.5)")
+    add("--repeats", type=_at_least_one, default=3, help="samples at least (default: 3)")
+    add("--json", type=_file, metavar="FILE", help="write every sample and the machine's data")
+    add(
+        "--plot",
+        type=_file,
+        metavar="FILE",
+        help="draw the speeds relative to torch, FILE-cell for each cell",
+    )
+    add("--force", action="store_true", help="write also over files that bptt did not make")
+    add("--quick", action="store_true", help="three small points and 0.2 s for each line")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def _installed(peers: Sequence[str]) -> list[str]:
+    """Those that can run here; the others are reported with the line that installs them."""
+    found = []
+    for peer in peers:
+        missing = PEERS[peer].missing()
+        if missing:
+            say(f"bench: {peer} is left out: {missing}")
+        else:
+            found.append(peer)
+    return found
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "isa": show_config()["isa"],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def _to_json(report: Mapping[str, Any]) -> str:
+    """Indented, but each result on one line."""
+    lines = ",\n".join(json.dumps(result) for result in report["results"])
+    head = json.dumps({**report, "results": []}, indent=1)
+    return head.replace('"results": []', f'"results": [\n{lines}\n]') + "\n"
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuse now what could not be written at the end."""
+    if args.json:
+        check_target("bench", args.json, JSON, "--json", args.force)
+    if args.plot:
+        check_format("bench", "--plot", args.plot)
+        for cell in args.cells:
+            check_target("bench", plot_name(args.plot, cell), PICTURE, "--plot", args.force)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, and write what the options ask for.
+
+    Returns
+    -------
+    int
+        0 when done, 1 if a library's results differ from those of bptt or its process failed.
+
+    Raises
+    ------
+    ValueError
+        If the options leave nothing to time, or ask for a picture without matplotlib.
+    """
+    points = args.points or (POINTS_QUICK if args.quick else POINTS_BY_DEFAULT)
+    seconds = args.seconds if args.seconds is not None else 0.2 if args.quick else 1.5
+    cases = [
+        Case(cell, point, mode, threads)
+        for threads in args.threads
+        for cell in args.cells
+        for mode in args.passes
+        for point in points
+        if mode in POINTS[point].passes
+    ]
+    if not cases:
+        raise ValueError(f"bench: points has {','.join(points)}, expected one with a training pass")
+    _check_files(args)
+    peers = _installed(args.peers)
+    try:
+        results = measure_all(cases, peers, seconds, args.repeats)
+    except RuntimeError as error:
+        say(str(error))
+        return 1
+    best = peaks(results)
+    for result in results:
+        for peer in result["peers"].values():
+            peer["disturbed"] = calm(peer, best[result["threads"]]).count(False)
+    report = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "settings": {"seconds": seconds, "repeats": args.repeats, "calm": CALM},
+        "threads": args.threads,
+        "cores": allowed_cores(),
+        "dtype": "float32",
+        "tolerance": TOLERANCE,
+        "versions": {name: PEERS[name].version() for name in ["bptt", *peers]},
+        "fma_peak_gflops": best,
+        "results": results,
+    }
+    print_table(report)
+    if args.json:
+        write_file("bench", args.json, _to_json(report).encode(), JSON, "--json", args.force)
+    if args.plot:
+        write_plots(report, args.plot, args.force)
+    return 0

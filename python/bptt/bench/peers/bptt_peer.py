@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""bptt and its NumPy reference."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from ..._types import Array
+from ...layers.cells import GRU, LSTM, RNN, Recurrent
+from ..workloads import Problem
+from .job import Job, as_tuple, named
+
+
+def core(cell: str, train: bool, p: Problem) -> Job:
+    """A stream for a single step, else the functions."""
+    if train or len(p.x) > 1:
+        return functional("bptt")(cell, train, p)
+    layer: Recurrent = {"rnn": RNN, "lstm": LSTM, "gru": GRU}[cell](
+        *p.weights[0].shape[1:], len(p.state[0][0])
+    )
+    layer.load(dict(zip(layer.parameters, p.weights)))
+    stream, x = layer.stream(), p.x[0]
+    start = tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]
+
+    def run(state: Any) -> tuple[Any, ...]:
+        if state is start:
+            stream.state = start
+        return stream.step(x), None
+
+    def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
+        return named(result[0][None], [s[0] for s in as_tuple(stream.state)])
+
+    return Job(run, start, arrays)
+
+
+def functional(module_name: str) -> Callable[[str, bool, Problem], Job]:
+    def prepare(cell: str, train: bool, p: Problem) -> Job:
+        module = importlib.import_module(module_name)
+        forward = getattr(module, f"{cell}_forward")
+        backward = getattr(module, f"{cell}_backward")
+        x, weights, dy = p.x, p.weights, p.dy
+
+        def infer(state: Any) -> tuple[Any, ...]:
+            y, state, _ = forward(x, *weights, state, keep_tape=False)
+            return y, state
+
+        def step(state: Any) -> tuple[Any, ...]:
+            y, state, tape = forward(x, *weights, state)
+            return y, state, backward(tape, dy)
+
+        def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
+            y, state, *rest = result
+            grads = [g for grads in rest for g in (*grads[:5], *as_tuple(grads[5]))]
+            return named(y, as_tuple(state), grads)
+
+        state = p.state if len(p.state) > 1 else p.state[0]
+        return Job(step if train else infer, state, arrays)
+
+    return prepare

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Arguments and their tangents as dual numbers, or a clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._binding.call import as_states
+from .._cells import CELLS
+from .._dual import dual, parts
+from .._types import State
+from .._validate import as_real
+from .._words import shown
+
+
+def checked(caller: str, label: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{caller}: {label} is {type(given).__name__}, expected a dict or tuple")
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(known)}"
+            )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def joined(caller: str, name: str, value: Any, tangent: Any, most: int = 3) -> Any:
+    """One array of dual numbers, of at most so many dimensions; of value and tangent, what is None
+    is zero; None if both are."""
+    v = None if value is None else as_real(caller, name, value, most)
+    t = None if tangent is None else as_real(caller, f"the tangent of {name}", tangent, most)
+    if v is None:
+        return None if t is None else dual(np.zeros(t.shape), t)
+    if t is not None and t.shape != v.shape:
+        raise ValueError(
+            f"{caller}: the tangent of {name} has shape {t.shape}, expected that of {name} = "
+            f"{v.shape}"
+        )
+    return dual(v, t)
+
+
+def joined_all(caller: str, name: str, value: Any, tangent: Any) -> Any:
+    """`joined` of an array, or of each of a tuple, as the gains of a layer normalisation."""
+    if not isinstance(value, (tuple, list)):
+        return joined(caller, name, value, tangent)
+    tangents = (None,) * len(value) if tangent is None else tangent
+    if not isinstance(tangents, (tuple, list)) or len(tangents) != len(value):
+        raise ValueError(
+            f"{caller}: the tangent of {name} is {type(tangent).__name__}, expected a tuple of "
+            f"{len(value)} arrays"
+        )
+    pairs = enumerate(zip(value, tangents))
+    return tuple(joined(caller, f"{name}[{i}]", v, t) for i, (v, t) in pairs)
+
+
+def joined_state(
+    caller: str, name: str, value: State, tangent: State, cell: str, most: int = 3
+) -> State:
+    """The same for a state of one array or a tuple of several."""
+    v = as_states(caller, name, value, cell, np.float64, most)
+    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
+    states = len(CELLS[cell].states)
+    labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
+    state = tuple(joined(caller, *each, most) for each in zip(labels, v, t))
+    if states == 1:
+        return state[0]
+    return None if all(part is None for part in state) else state
+
+
+def cotangent(
+    caller: str, name: str, given: Any, tangent: Any, output: Any, cell: str | None, most: int = 3
+) -> Any:
+    """dL/d(output) as dual numbers; the cell is that of a state, of at most so many dimensions."""
+    if callable(given):
+        if tangent is not None:
+            raise ValueError(
+                f"{caller}: {name} is a function and {name}_tangent is given, expected one"
+            )
+        pair = given(*parts(output))
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{caller}: {name} returns {type(pair).__name__}, expected a pair")
+        given, tangent = pair
+    if cell is None:
+        return joined(caller, name, given, tangent)
+    return joined_state(caller, name, given, tangent, cell, most)

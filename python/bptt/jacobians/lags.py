@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""The gradient by lag: how many steps lie between the loss and what a weight did."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from .._binding.call import as_states, backward
+from .._types import Array, State
+from .._validate import as_count, as_real, prepare
+from ..trace.shares import Share
+from .steps import Steps
+
+NAMES = ("w_ih", "w_hh", "b_ih")
+
+
+class Lags(NamedTuple):
+    """What each lag gave to the gradients, and how much of the gradient is left after it.
+
+    Attributes
+    ----------
+    dh : ndarray, shape (L,)
+        Euclidean norm, over steps, sequences and units, of the gradients that the losses of all
+        steps send to the h of k steps before them: ||(dL_{t+k}/dh_t) for all t||.
+    w_ih, w_hh, b_ih : Share
+        Of the part dW_k of a gradient that losses have from the step k steps before them: `norm`
+        ||dW_k|| and `share` <dW_k, dW> / ||dW||^2, (L,) each. Over all lags the shares sum to 1.
+        `b_ih` is None where the call had no bias.
+    """
+
+    dh: Array
+    w_ih: Share
+    w_hh: Share
+    b_ih: Share | None
+
+
+def by_lag(
+    tape: _core.Tape, dy: Any = None, dstate: State = None, *, max_lag: int | None = None
+) -> Lags:
+    """Split the gradients of the weights by the lag from the loss to the step.
+
+    With a loss at many steps, L = sum_s L_s(h_s), the weights at step t serve the losses of all
+    later steps. Here dL/dW = sum_k dW_k, where dW_k = sum_t dL_{t+k}/dW at t: what a loss has from
+    k steps before it. (`Trace.shares` splits by step instead; for a loss on the last step only,
+    both say the same.)
+
+    Parameters
+    ----------
+    tape : Tape
+        From a ``*_forward`` function, or one of ``tape.cells`` of a layer's tape; as for
+        `step_jacobians`.
+    dy, dstate
+        As of the ``*_backward`` function; `dstate` counts as a loss of the last step.
+    max_lag : int, optional
+        The largest lag k; T - 1 if omitted.
+
+    Returns
+    -------
+    Lags
+        Of lags 0..max_lag.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `step_jacobians` does, and for sLSTM with heads.
+
+    Notes
+    -----
+    The gradients of all steps go back together, one step at a time: each lag is one call of the
+    core on T * B sequences of one step. All lags take the time of T / 2 backward passes.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> x, w_ih, w_hh = np.ones((4, 1, 1)), np.ones((1, 1)), np.full((1, 1), 0.5)
+    >>> y, h, tape = bptt.rnn_forward(x, w_ih, w_hh, activation="identity")
+    >>> bptt.by_lag(tape, np.ones_like(y)).w_ih.norm     # 4, then 3 * 0.5, 2 * 0.25, 0.125
+    array([4.   , 1.5  , 0.5  , 0.125])
+    """
+    steps = Steps("by_lag", tape)
+    if (tape.options or {}).get("heads", 1) != 1:
+        raise ValueError("by_lag: tape has heads, expected an sLSTM without")
+    most = steps.T - 1 if max_lag is None else as_count("by_lag", "max_lag", max_lag, 0)
+    d = None if dy is None else prepare(as_real("by_lag", "dy", dy), steps.dtype)
+    final = as_states("by_lag", "dstate", dstate, tape.cell, steps.dtype)
+    whole = backward(tape.cell, tape, d, final if len(steps.sizes) > 1 else final[0], None)
+    names = [name for name in NAMES if getattr(whole, name) is not None]
+    rows, parts, norms = _losses(steps, d, final), [], []
+    for _ in range(min(most + 1, steps.T)):
+        t, b, D = rows
+        norms.append(float(np.linalg.norm(D[:, : steps.sizes[0]].astype(np.float64))))
+        part, before = _one_back(steps, t, b, D, {name: getattr(whole, name) for name in names})
+        parts.append(part)
+        t = t + 1 if steps.reverse else t - 1
+        on = (t >= 0) & (t < steps.T)
+        on[on] = steps.active[t[on], b[on]]
+        rows = t[on], b[on], before[on]
+    shares = {name: _share([p[name] for p in parts], getattr(whole, name)) for name in names}
+    return Lags(np.array(norms), shares["w_ih"], shares["w_hh"], shares.get("b_ih"))
+
+
+def _losses(steps: Steps, dy: Array | None, final: Any) -> tuple[Array, Array, Array]:
+    """All steps, and the gradients that enter there: of the whole state."""
+    D = np.zeros((steps.T, steps.B, sum(steps.sizes)), steps.dtype)
+    if dy is not None:
+        D[:, :, : steps.sizes[0]] = dy
+    inside = np.flatnonzero(steps.lengths)
+    first = 0
+    for size, part in zip(steps.sizes, final):
+        if part is not None:
+            D[steps.last()[inside], inside, first : first + size] += part[inside]
+        first += size
+    t, b = np.nonzero(steps.active)
+    return t, b, D[t, b]
+
+
+def _one_back(
+    steps: Steps, t: Array, b: Array, D: Array, like: dict[str, Array]
+) -> tuple[dict[str, Array], Array]:
+    """What the steps give to the weights, and what they pass back."""
+    part = {name: np.zeros(a.shape) for name, a in like.items()}
+    before, most = np.empty_like(D), steps.rows(1)
+    for at in range(0, len(t), most):
+        some = slice(at, at + most)
+        grads = steps.backward(t[some], b[some], D[some, None])
+        for name, total in part.items():
+            total += getattr(grads, name)
+        states = grads.state if len(steps.sizes) > 1 else (grads.state,)
+        before[some] = np.concatenate(states, axis=1)
+    return part, before
+
+
+def _share(parts: list[Array], whole: Array) -> Share:
+    """Relative to the largest: squares of small gradients are there too."""
+    scale = float(np.abs(whole).max(initial=0)) or 1.0
+    unit = whole.astype(np.float64) / scale
+    square = float((unit**2).sum()) or 1.0
+    norms = [float(np.linalg.norm(p / scale)) * scale for p in parts]
+    shares = [float((p / scale * unit).sum()) / square for p in parts]
+    return Share(np.array(norms), np.array(shares))

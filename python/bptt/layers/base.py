@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""What every layer has (named parameters), and the two layers without time: Linear, Embedding."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .._guesses import attribute_error, numbered
+from .._types import Array, State
+from .._validate import (
+    as_count,
+    as_dtype,
+    check_mapping,
+    to_numpy,
+)
+from .._words import listed
+from ..trace.trace import LayerTrace
+from .masks import MaskCount, as_mask_count, is_mask_count
+from .parameters import Parameters
+
+__all__ = ["Layer", "LayerGrads"]
+
+
+MOST_LAYERS = 1 << 16  # whose names alone take seconds
+
+
+class LayerGrads(NamedTuple):
+    """Gradients of a scalar loss with respect to all that a layer was given.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        By parameter name, in the order and with the shapes of ``layer.parameters``.
+    x : ndarray
+        With the shape of the layer's input; None for `Embedding`, whose input is indices.
+    state : ndarray or tuple of ndarray
+        With the shape of the initial state; None for layers without one.
+    trace : LayerTrace or None
+        Of recurrent layers, if it was asked for.
+    """
+
+    params: dict[str, Array]
+    x: Any
+    state: State = None
+    trace: LayerTrace | None = None
+
+
+class Layer:
+    """Parameters by name, loaded and printed; every layer derives from it.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``layer.parameters[name] = value`` copies into the array, which stays the same one, as with
+        the optimisers' steps. Names and shapes are fixed.
+    dtype : numpy.dtype
+        Of parameters, computation and results.
+    """
+
+    _parameters: Parameters
+    _mask_count: MaskCount
+    dtype: np.dtype[Any]
+
+    def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
+        caller = type(self).__name__
+        self.dtype = as_dtype(caller, dtype)
+        for name, size in sizes.items():
+            most = MOST_LAYERS if name == "num_layers" else sys.maxsize
+            setattr(self, name, as_count(caller, name, size, 1, most))
+
+    def _fill(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        draw: Callable[[tuple[int, ...]], Array],
+    ) -> None:
+        for name, shape in shapes.items():
+            if math.prod(shape) > sys.maxsize // 8:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
+                    "addressed"
+                )
+        # Drawn in float64, so that one seed means the same weights in both precisions.
+        arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
+        self._parameters = Parameters(type(self).__name__, arrays)
+
+    @property
+    def parameters(self) -> Parameters:
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, arrays: Mapping[str, ArrayLike]) -> None:
+        self.load(arrays)
+
+    def load(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Copy `arrays` into the parameters, in place, converted to the layer's dtype.
+
+        Every name and shape is checked first: after an error the layer is as it was.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array_like
+            Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
+            layer of the same name is one, of any floating-point type and device; for a recurrent
+            layer of one direction, also that of a cell, as ``LSTMCell``. The count of random masks
+            in that of this package is left out.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected, or a shape is wrong.
+        TypeError
+            If an array does not hold real numbers.
+        """
+        caller = type(self).__name__
+        check_mapping(caller, "arrays", arrays, tensors=True)
+        arrays = numbered(arrays) if "weight_ih_l0" in self.parameters else arrays
+        missing = [name for name in self.parameters if name not in arrays]
+        arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
+        unexpected = [name for name in arrays if name not in self.parameters]
+        if missing or unexpected:
+            raise ValueError(
+                f"{caller}: arrays has missing names {listed(missing)} and unexpected names "
+                f"{listed(unexpected)}, expected the names of the parameters"
+            )
+        self.parameters.update({name: to_numpy(arrays[name]) for name in self.parameters})
+
+    if not TYPE_CHECKING:  # to a type checker, an attribute that is not there stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to write instead; called only where there is no such attribute."""
+            names = self.__dict__.get("_parameters", ())
+            message = attribute_error(type(self).__name__, name, names)
+            raise AttributeError(message, name=name, obj=self)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all that later calls depend on besides the constructor's arguments.
+
+        The parameters by name, under the name that PyTorch has for it; and, of a recurrent layer
+        with random masks, ``"masks"``: integers, their seed and how many calls have drawn them.
+        """
+        arrays = {name: array.copy() for name, array in self.parameters.items()}
+        return arrays | {"masks": self._mask_count.as_array()} if self._is_random() else arrays
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave: the next calls are then exactly those of the original.
+
+        The parameters alone, as of PyTorch's layer, are for `load`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `load`, and if the masks' numbers are none; nothing has changed then.
+        """
+        caller = f"{type(self).__name__}.load_state_dict"
+        check_mapping(caller, "state", state, tensors=True)
+        arrays, count = dict(state), None
+        if ("masks" in state) != self._is_random():
+            has, expected = ("no", "one") if self._is_random() else ("a", "none")
+            raise ValueError(
+                f"{caller}: state has {has} count of random masks, expected {expected}: "
+                "load takes the parameters alone"
+            )
+        if "masks" in state:
+            count = as_mask_count(caller, arrays.pop("masks"))
+        self.load(arrays)
+        if count:
+            self._mask_count = count
+
+    def _is_random(self) -> bool:
+        """Does `forward` draw masks?"""
+        return False
+
+    def __repr__(self) -> str:
+        options = []
+        for name, argument in inspect.signature(type(self)).parameters.items():
+            value = self.dtype.name if name == "dtype" else getattr(self, name, None)
+            if argument.default is argument.empty:
+                options.append(repr(value))
+            elif value != argument.default:
+                options.append(f"{name}={value!r}")
+        width = max(map(len, self.parameters), default=0)
+        rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
+        count = sum(array.size for array in self.parameters.values())
+        title = f"{type(self).__name__}({', '.join(options)})"
+        return "\n".join([title, *rows, f"  {count:,} parameters"])

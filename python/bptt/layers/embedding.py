@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""A learnt vector for each index."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .._guesses import answering
+from .._types import Array, Seed
+from .._validate import (
+    as_float,
+    as_generator,
+    as_indices,
+    check_shape,
+)
+from .base import Layer, LayerGrads
+
+__all__ = ["Embedding"]
+
+
+@final
+class Embedding(Layer):
+    """One learnt vector per index: y = weight[indices].
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+    dtype : {"float32", "float64"}, optional
+    seed : int or numpy.random.Generator, optional
+        For the initial weight, N(0, 1), as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (num_embeddings, embedding_dim).
+    """
+
+    num_embeddings: int
+    embedding_dim: int
+
+    @answering
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(dtype, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self._fill({"weight": shape}, as_generator("Embedding", "seed", seed).standard_normal)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""
+        return self.forward(x)[0]
+
+    def forward(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return y and the tape for `backward`, a copy of the indices.
+
+        Raises
+        ------
+        ValueError
+            If an index is outside 0..num_embeddings - 1 (negative ones do not count from the end).
+        TypeError
+            If `x` does not hold integers.
+        """
+        last = self.num_embeddings - 1
+        x = as_indices("Embedding", "x", x, "0..num_embeddings - 1", last)
+        return self.parameters["weight"][x], x.copy()
+
+    def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
+        """Return the gradients of a loss from `dy`, its gradient with respect to y.
+
+        The gradient of a vector is summed over all places where its index occurs; ``grads.x`` is
+        None.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y.
+        TypeError
+            If `dy` does not hold real numbers.
+        """
+        last = self.num_embeddings - 1
+        tape = as_indices("Embedding", "tape", tape, "0..num_embeddings - 1", last)
+        dy = as_float("Embedding", "dy", dy, self.dtype)
+        expected = (*tape.shape, self.embedding_dim)
+        check_shape("Embedding", "dy", dy, "the shape of y", expected)
+        # Sorted, so that equal indices are neighbours: many times faster than np.add.at.
+        order = np.argsort(tape, axis=None, kind="stable")
+        used, first = np.unique(tape.reshape(-1)[order], return_index=True)
+        dweight = np.zeros_like(self.parameters["weight"])
+        if used.size:
+            rows = dy.reshape(-1, self.embedding_dim)[order]
+            dweight[used] = np.add.reduceat(rows, first, axis=0)
+        return LayerGrads({"weight": dweight}, None)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""An affine map with an activation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .._binding.marks import check_marks, marks
+from .._guesses import answering
+from .._types import Array, Seed
+from .._validate import (
+    as_choice,
+    as_flag,
+    as_float,
+    as_generator,
+    check_shape,
+)
+from .._words import shown
+from .activations import ACTIVATIONS
+from .base import Layer, LayerGrads
+
+__all__ = ["Linear"]
+
+
+class LinearTape(NamedTuple):
+    """What `Linear.backward` needs of one forward call; y where there is an activation."""
+
+    x: Array
+    weight: Array
+    y: Array | None
+    kept: tuple[int, ...]  # the marks of x and y
+
+
+@final
+class Linear(Layer):
+    """Affine map of the last axis, at every position alike: y = activation(x weight^T + bias).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool, optional
+    activation : {"identity", "tanh", "relu", "sigmoid", "elu", "softmax"}, optional
+        elu(a) = a if a > 0 else exp(a) - 1; softmax over the last axis. For a loss of logits, as
+        `cross_entropy`, keep "identity".
+    dtype : {"float32", "float64"}, optional
+    seed : int or numpy.random.Generator, optional
+        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+
+    Examples
+    --------
+    >>> from bptt import Linear
+    >>> layer = Linear(3, 2, seed=0)
+    >>> y, tape = layer.forward([[1, 2, 3], [4, 5, 6]])
+    >>> grads = layer.backward(tape, [[1, 0], [0, 1]])
+    >>> grads.params["weight"]
+    array([[1., 2., 3.],
+           [4., 5., 6.]], dtype=float32)
+    """
+
+    in_features: int
+    out_features: int
+
+    @answering
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        activation: str = "identity",
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(dtype, in_features=in_features, out_features=out_features)
+        self.bias = as_flag("Linear", "bias", bias)
+        self.activation = as_choice("Linear", "activation", activation, ("identity", *ACTIVATIONS))
+        bound, rng = 1 / np.sqrt(self.in_features), as_generator("Linear", "seed", seed)
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        self._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
+        return self.forward(x)[0]
+
+    def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
+        """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
+
+        `x` must stay as it is until then. With an activation the tape refers to y as well, which is
+        then read-only: change a copy.
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not in_features long.
+        TypeError
+            If `x` does not hold real numbers.
+        """
+        x = as_float("Linear", "x", x, self.dtype)
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"Linear: x has shape {x.shape}, "
+                f"expected (..., in_features) = (..., {self.in_features})"
+            )
+        x = x if x.flags.c_contiguous else x.copy()
+        weight = self.parameters["weight"].copy()
+        y = x @ weight.T
+        if self.bias:
+            y += self.parameters["bias"]
+        if self.activation == "identity":
+            return y, LinearTape(x, weight, None, marks(x))
+        y = ACTIVATIONS[self.activation][0](y)
+        y.flags.writeable = False
+        return y, LinearTape(x, weight, y, marks(x, y))
+
+    def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
+        """Return the gradients of a loss from `dy`, its gradient with respect to y.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y; or if `x` or y has changed since the forward
+            call, where that is seen (as in `lstm_backward`).
+        TypeError
+            If `dy` does not hold real numbers.
+        """
+        if not isinstance(tape, LinearTape):
+            raise TypeError(
+                f"Linear: tape is {shown(tape)}, expected the second result of this layer's forward"
+            )
+        x, weight, y, kept = tape
+        check_marks("Linear", kept, x=x, **({} if y is None else {"y": y}))
+        dy = as_float("Linear", "dy", dy, self.dtype)
+        check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
+        if y is not None:
+            dy = ACTIVATIONS[self.activation][1](y, dy)
+        rows = dy.reshape(-1, self.out_features)
+        params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
+        if self.bias:
+            # In float64: a float32 sum over many rows loses one digit after the other.
+            params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
+        return LayerGrads(params, dy @ weight)

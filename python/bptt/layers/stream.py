@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Recurrent layers that run step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .. import _core
+from .._binding.call import as_bf16
+from .._binding.options import as_options
+from .._cells import CELLS
+from .._types import State
+from .._validate import as_array, as_count, as_float, check_shape, prepare
+from ..functional.slstm import block_diagonal
+from .sequences import hint_on_ids
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """A layer that keeps its packed weights and its state from call to call; see `LSTM.stream`.
+
+    Gives the bits that one call over the whole sequence gives, however that is cut. It has a copy
+    of the parameters: after training them further, make another. Not for several threads at once.
+    It can be neither pickled nor copied: keep the layer and `state`.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> gru = bptt.GRU(3, 4, seed=0)
+    >>> x = np.ones((6, 1, 3), np.float32)
+    >>> stream = gru.stream()
+    >>> y = [stream.step(x_t) for x_t in x[:2]]
+    >>> rest = stream.process(x[2:])
+    >>> bool((np.concatenate([y, rest]) == gru(x)[0]).all())
+    True
+    """
+
+    def __init__(
+        self,
+        core: _core.Stream,
+        shape: tuple[int, int],
+        dtype: DTypeLike,
+        batch_first: bool,
+        states: tuple[str, ...],
+    ) -> None:
+        self._core, self._shape, self._batch_first, self._names = core, shape, batch_first, states
+        self.dtype = np.dtype(dtype)
+
+    def __repr__(self) -> str:
+        (B, I), layers = self._shape, len(self._core.get_state()[0])
+        return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "stream: it holds packed weights and cannot be pickled or copied: keep the layer and "
+            "stream.state, and make another by layer.stream(batch, state)"
+        )
+
+    def step(self, x: ArrayLike) -> Any:
+        """One step.
+
+        Parameters
+        ----------
+        x : array_like, shape (B, I), or (I,) if B is 1
+
+        Returns
+        -------
+        ndarray, shape (B, H), or (H,) if x is (I,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If x has another shape, or does not hold real numbers.
+        """
+        y = self._core.step(x)
+        return self._step_of_any(x) if y is None else y  # to be converted, or refused
+
+    def _step_of_any(self, x: ArrayLike) -> Any:
+        array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
+        if array.shape == (I,) and B == 1:
+            return self.step(np.ascontiguousarray(array[None]))[0]
+        if array.shape != self._shape:
+            raise ValueError(
+                f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
+                + hint_on_ids("x", np.asarray(x))
+            )
+        return self.step(np.array(array))
+
+    def process(self, x: ArrayLike) -> Any:
+        """Many steps.
+
+        Parameters
+        ----------
+        x : array_like, shape (T, B, I), or (B, T, I) if the layer has `batch_first`
+
+        Returns
+        -------
+        ndarray, shape (T, B, H) or (B, T, H)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If x has another shape, or does not hold real numbers.
+        """
+        array = as_float("stream.process", "x", x, self.dtype)
+        B, I = self._shape
+        if array.ndim == 3 and self._batch_first:
+            array = array.swapaxes(0, 1)
+        if array.ndim != 3 or array.shape[1:] != self._shape:
+            axes = "(B, T, I)" if self._batch_first else "(T, B, I)"
+            raise ValueError(
+                f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
+                + hint_on_ids("x", np.asarray(x))
+            )
+        y = self._core.process(np.array(array, order="C"))
+        return y.swapaxes(0, 1) if self._batch_first else y
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Zero the state, as if another sequence began.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            True for the sequences that begin again; all if omitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the mask has another shape, or does not hold booleans.
+        """
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_array("stream.reset", "mask", mask)
+        if chosen.dtype != np.bool_:
+            raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
+        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+        state = self._core.get_state()
+        for part in state:
+            part[:, chosen] = 0
+        self._core.set_state(state)
+
+    @property
+    def state(self) -> State:
+        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c) and so on.
+
+        Can be assigned.
+        """
+        parts = self._core.get_state()
+        return parts if len(parts) > 1 else parts[0]
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        several = len(self._names) > 1
+        now: Any = self.state if several else (self.state,)
+        if several and not (isinstance(value, (tuple, list)) and len(value) == len(now)):
+            names = ", ".join(self._names)
+            raise TypeError(f"stream: state is {type(value).__name__}, expected a tuple ({names})")
+        parts = []
+        for part, old in zip(value if several else (value,), now):
+            part = as_float("stream", "state", part, self.dtype)
+            width = "H" if old.shape == now[-1].shape else "P"
+            check_shape("stream", "state", part, f"(num_layers, B, {width})", old.shape)
+            parts.append(np.array(part, order="C"))
+        self._core.set_state(tuple(parts))
+
+
+def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
+    """See `Recurrent.stream`."""
+    caller = f"{type(layer).__name__}.stream"
+    if layer.bidirectional:
+        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+    if max(layer.dilations) > 1:
+        raise ValueError(f"{caller}: the layer has dilation {layer.dilation}, expected 1")
+    if layer.skip:
+        raise ValueError(f"{caller}: the layer has skip {layer.skip}, expected 0")
+    B = as_count(caller, "batch", batch, 1, 1 << 31)
+    x = np.empty((0, B, layer.input_size), layer.dtype)
+    above = np.empty((0, B, layer._width), layer.dtype)
+    core = _core.stream(
+        caller, layer._cell.name,
+        [(above if k else x, _arguments(caller, layer, k)) for k in range(layer.num_layers)],
+        [layer._adds_input(k) for k in range(layer.num_layers)],
+    )  # fmt: skip
+    names = CELLS[layer._cell.name].states
+    stream = Stream(core, (B, layer.input_size), layer.dtype, layer.batch_first, names)
+    if state is not None:
+        stream.state = state
+    return stream
+
+
+def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
+    """What the core takes of layer k."""
+    cell, dtype = layer._cell, layer.dtype
+    bf16 = as_bf16(caller, layer.compute, dtype)
+    arrays = layer._weights(k)
+    options = {**cell.options, **layer._without_masks()}
+    options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
+    if options.get("heads", 1) > 1:
+        arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
+    activation = options.pop("activation", "tanh")
+    names = ("w_ih", "w_hh", "b_ih", "b_hh")
+    weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
+    return (activation, bf16, *weights, as_options(caller, cell.name, options, dtype))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""What tapes have in common, and the tape of the recurrent layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._types import Array
+from .._words import shown
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
+
+
+class RecurrentTape(NamedTuple):
+    """What `Recurrent.backward` needs of one `Recurrent.forward`.
+
+    The gates, after their activations, and the states after every step go by their names, as
+    ``tape.i`` and ``tape.c``: (num_layers * directions, T, B, H), h with a projection P wide, in
+    the order of the state, 0 beyond the lengths; not with a checkpoint. By layer:
+
+    - `RNN`: h;  `LSTM`: i f g o c h, with any forget gate;  `GRU`: r z n h;  `MGU`: f n h;
+    - `SLSTM`: i f z o c n m h, where i and f are i' and f';  `LSTM1997`: i o g c h.
+
+    h is that of the cells, before `residual` adds to it; with one layer and direction it is a
+    read-only view of what the tape holds. The others are copies: ``tape.cells[k].i`` makes that of
+    one layer and direction alone.
+
+    Attributes
+    ----------
+    layer : Recurrent
+        The layer that made the tape.
+    shape : tuple of int
+        T and B.
+    cells : list
+        A functional tape for each layer and direction, in the order of the state.
+    masks : list of ndarray, shape (T, B, directions * H), or (1, B, directions * H)
+        Dropout: number k was multiplied into the input of layer k + 1. Empty without dropout.
+    zoneout : list of ndarray, shape (T, B, H), or of pairs of them
+        For each layer and direction, 1 where the state stayed as it was; of a pair, the number 0
+        in place of what has probability 0. Empty without zoneout.
+    h_masks : list of ndarray, shape (B, H)
+        Recurrent dropout: for each layer and direction, what h was multiplied by in the product
+        with weight_hh. Empty without it.
+    lengths : ndarray, shape (B,), or None
+    """
+
+    layer: Recurrent
+    shape: tuple[int, int]
+    cells: list[Any]
+    masks: list[Array]
+    zoneout: list[Any]
+    h_masks: list[Array]
+    lengths: Array | None
+
+    def __getattr__(self, name: str) -> Array:
+        known = self.cells[0].names
+        if name not in known:
+            caller, names = type(self.layer).__name__, ", ".join(known)
+            raise AttributeError(
+                f"the tape of {caller} has no {shown(name)}, expected one of: {names}, "
+                f"{', '.join(self._fields)}"
+            )
+        parts = [getattr(cell, name) for cell in self.cells]
+        return parts[0][None] if len(parts) == 1 else np.stack(parts)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""Truncated backpropagation through time: long sequences in chunks, gradients over a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._types import Array, State, StepClip
+from .._validate import as_count, as_float, check_shape
+from .base import LayerGrads
+from .masks import several_calls
+from .recurrent import Recurrent
+from .sequences import as_lengths, as_resets, split_state, time_major
+from .tape import RecurrentTape
+
+__all__ = ["Chunk", "tbptt"]
+
+
+class Chunk(NamedTuple):
+    """The newest k1 steps of `tbptt`, and the way back over k2.
+
+    Attributes
+    ----------
+    steps : slice
+        Of time: the newest steps, at most k1.
+    window : slice
+        Of time: the steps that the gradient reaches, at most k2, `steps` the last of them.
+    y : ndarray, shape (k1, B, H), or (B, k1, H) with `batch_first`
+        Output of `steps`, read-only.
+    state : ndarray or tuple of ndarray
+        After `steps`, as the layer gives it: the next chunk starts from it.
+    tapes : list of RecurrentTape
+        Of the pieces of `window`, oldest first; emptied when the next chunk is drawn.
+    """
+
+    steps: slice
+    window: slice
+    y: Array
+    state: State
+    tapes: list[RecurrentTape]
+
+    def __repr__(self) -> str:
+        steps, window = (f"{s.start}:{s.stop}" for s in (self.steps, self.window))
+        return f"Chunk(steps {steps}, window {window})"
+
+    def backward(
+        self,
+        dy: ArrayLike | None = None,
+        dstate: State = None,
+        *,
+        step_clip: StepClip | None = None,
+    ) -> LayerGrads:
+        """Backpropagate from `steps` through `window`.
+
+        The exact gradient of a loss of `y` and `state`, where the state before `window` is a
+        constant. If parameters changed since, each step counts with those that it was run with.
+
+        Parameters
+        ----------
+        dy : array_like, shape of `y`, optional
+            Gradient with respect to `y`, zeros if omitted. Padding is not read.
+        dstate : array_like, shape of `state`, optional
+            Gradient with respect to `state`, zeros if omitted; for `LSTM` a tuple (dh, dc).
+        step_clip : (kind, bound) or (kind, bound, target), optional
+            As in the layer's `backward`.
+
+        Returns
+        -------
+        LayerGrads
+            ``params``; ``x`` of all steps of `window`; ``state``, of the state before `window`.
+
+        Raises
+        ------
+        ValueError
+            If the next chunk was drawn (this one's tapes are gone then), a shape is wrong, or `x`
+            has changed since, where that is seen (see `lstm_forward`).
+        TypeError
+            If a gradient does not hold real numbers.
+        """
+        caller = "Chunk.backward"
+        if not self.tapes:
+            raise ValueError(f"{caller}: the next chunk was drawn, expected a call before that")
+        layer, end = self.tapes[-1].layer, self.steps.stop - self.steps.start
+        if dy is not None:
+            dy = as_float(caller, "dy", dy, layer.dtype)
+            check_shape(caller, "dy", dy, "the shape of y", self.y.shape)
+        params: dict[str, Array] = {}
+        dxs = []
+        for tape in reversed(self.tapes):
+            begin = end - tape.shape[0]
+            # A piece ends where `steps` begin, so that each has all of its dy or none.
+            d = None if dy is None or begin < 0 else _cut(layer, dy, slice(begin, end))
+            g = layer.backward(tape, d, dstate, step_clip=step_clip)
+            params = {k: params[k] + v for k, v in g.params.items()} if params else g.params
+            dxs.append(g.x)
+            end, dstate = begin, g.state
+        return LayerGrads(params, _join(layer, dxs[::-1]), dstate)
+
+
+def _cut(layer: Recurrent, array: Array, steps: slice) -> Array:
+    return array[:, steps] if layer.batch_first else array[steps]
+
+
+def _join(layer: Recurrent, pieces: list[Array]) -> Array:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=int(layer.batch_first))
+
+
+def tbptt(
+    layer: Recurrent,
+    x: ArrayLike,
+    k1: int,
+    k2: int,
+    state: State = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+) -> Iterator[Chunk]:
+    """Truncated backpropagation through time: every k1 steps, a gradient over the last k2.
+
+    Runs `layer` over `x` in chunks of k1 steps, with the state carried from each to the next; no
+    step is run twice, and the tapes of the last k2 steps are all that is kept. The loss of a chunk
+    is one of its own outputs; its gradient goes back k2 steps from the chunk's end and stops there.
+    With k1 and k2 of T or more, there is one chunk with the exact gradient, to the last bit.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
+        Of one direction. Its parameters may change between chunks; see Notes.
+    x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
+        Must stay as it is until the last `backward`, which refuses one that it finds changed.
+    k1, k2 : int
+        Steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1 does
+        not divide T.
+    state : array_like, shape (num_layers, B, H), optional
+        Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
+    lengths : array_like of int, shape (B,), optional
+        Steps 0..T of each sequence, in any order; as in a call of the layer.
+    resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
+        True where another sequence begins; as in a call of the layer.
+
+    Yields
+    ------
+    Chunk
+        One at least: with T = 0, an empty one. The state of the last is the final state.
+
+    Raises
+    ------
+    ValueError
+        If the layer is bidirectional (its second direction would need the end of the sequence
+        first) or a skip of more steps than its state holds, k1 or k2 is out of range, or a shape
+        disagrees with the layer or with `x`.
+    TypeError
+        If `layer` is no such layer, or an argument does not hold numbers of its kind.
+
+    Notes
+    -----
+    If parameters change between chunks and k1 < k2, earlier steps of the window are not run again:
+    the gradient goes back through the values, the weights and the dropout masks that they were run
+    with. It is the exact derivative of the outputs as they were computed, with respect to one shift
+    of the parameters common to all steps of the window.
+
+    k2 < k1 is refused: the first k1 - k2 outputs of a chunk would have no gradient at all.
+
+    References
+    ----------
+    Williams & Peng (1990), "An efficient gradient-based algorithm for on-line training of recurrent
+    network trajectories", Neural Computation 2(4): BPTT(h; h') with h = k2, h' = k1.
+    Sutskever (2013), "Training recurrent neural networks", thesis, University of Toronto, 2.8.6.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> gru = bptt.GRU(3, 4, seed=0)
+    >>> for chunk in bptt.tbptt(gru, np.ones((25, 2, 3)), k1=10, k2=20):
+    ...     grads = chunk.backward(np.ones_like(chunk.y))
+    ...     print(chunk, chunk.y.shape, grads.x.shape)
+    Chunk(steps 0:10, window 0:10) (10, 2, 4) (10, 2, 3)
+    Chunk(steps 10:20, window 0:20) (10, 2, 4) (20, 2, 3)
+    Chunk(steps 20:25, window 5:25) (5, 2, 4) (20, 2, 3)
+    """
+    caller = "tbptt"
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
+    if layer.bidirectional:
+        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+    k1 = as_count(caller, "k1", k1, 1)
+    k2 = as_count(caller, "k2", k2, 1)
+    if k2 < k1:
+        raise ValueError(f"{caller}: k2 is {k2}, expected k1 or more = {k1}")
+    for dilation in layer.dilations:
+        if layer.skip > dilation:
+            raise ValueError(
+                f"{caller}: the layer has skip {layer.skip}, expected at most its dilation = "
+                f"{dilation}: a state has no steps before these"
+            )
+    # All of it now: a message about a piece would name shapes that the caller never saw.
+    steps = time_major(layer, "x", x, layer.input_size, "input_size")
+    T, B, _ = steps.shape
+    split_state(layer, "state", state, B)
+    lengths, resets = as_lengths(caller, lengths, T, B), as_resets(layer, resets, T, B)
+    if layer.batch_first:
+        steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
+    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
+    return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
+
+
+def _chunks(
+    layer: Recurrent,
+    x: Array,
+    T: int,
+    k1: int,
+    k2: int,
+    state: State,
+    lengths: Array | None,
+    resets: Array | None,
+) -> Iterator[Chunk]:
+    ends = [*range(k1, T, k1), T]
+    starts = {end - k2 for end in ends}  # of windows: pieces are cut there, too
+    begin, first, tapes = 0, 0, list[RecurrentTape]()
+    for end in ends:
+        # The caller still has the chunk before: what only that one needs is freed before more
+        # memory is taken.
+        held, tapes = tapes, tapes[:]
+        held.clear()
+        while first < end - k2:
+            first += tapes.pop(0).shape[0]
+        ys = list[Array]()
+        with several_calls(layer, ys):
+            for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
+                inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
+                borders = None if resets is None else _cut(layer, resets, slice(a, b))
+                y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
+                ys.append(y)
+                tapes.append(tape)
+        y = _join(layer, ys)
+        y.flags.writeable = False
+        yield Chunk(slice(begin, end), slice(first, end), y, state, tapes)
+        begin = end

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""Gradient flossing: Lyapunov exponents drawn towards zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import functional
+from .._grads import Grads
+from .._types import Array, Seed, State
+from .._validate import as_count, as_generator
+from .._words import shown
+from ..derivatives.directional import hvp
+from ..jacobians import step_jacobians
+from ..jacobians.steps import Steps
+from ..layers.options import by_parameter
+from ..layers.sequences import join_state
+from ..layers.tape import RecurrentTape
+from .omega_term import Penalty
+
+__all__ = ["flossing"]
+
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr", "layer_norm")
+
+
+def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
+    """Penalty on Lyapunov exponents away from 0: sum of the squares of the first n, exact gradient.
+
+    n orthonormal directions Q go through the Jacobians J_t = ds_t/ds_{t-1} of the whole state (h,
+    or (h, c) of an LSTM), made orthonormal again at each step: J_t Q_{t-1} = Q_t R_t. With lambda_i
+    the mean of log R_t,ii over the T steps of a sequence, in nats a step:
+
+        flossing = mean over sequences of sum_i lambda_i^2
+
+    A direction with lambda > 0 explodes, one with lambda < 0 vanishes, at the rate exp(lambda) a
+    step. The paper lowers this before the training, and again at times during it.
+
+    Parameters
+    ----------
+    tape : RecurrentTape
+        Third result of a layer's `forward`: of `RNN`, `LSTM`, `GRU` or `MGU`, one layer, one
+        direction, without resets, zoneout, dilation or skip, its parameters as they were then.
+    n : int
+        How many exponents, 1..S with S the size of the state; the time grows with it. The first are
+        the largest.
+    rng : int or numpy.random.Generator, optional
+        Draws Q_0. From step to step it turns towards the directions that grow most.
+
+    Returns
+    -------
+    Penalty
+        Without ``dy`` and ``dstate``: it does not depend on the loss. Sequences of length 0 do not
+        count; without any other, all is 0.
+
+    Raises
+    ------
+    ValueError
+        If the layer is another, `n` is out of range, or a parameter or `x` has changed since.
+    TypeError
+        If `tape` is not that of a layer, or `n` is no whole number.
+    FloatingPointError
+        If a Jacobian has no n directions left, as with ReLU where most units are off: their
+        exponent is -inf.
+
+    Notes
+    -----
+    With A_t the gradient of the J_t Q_{t-1}, that of J_t is A_t Q_{t-1}^T. So what is sought is the
+    gradient of sum_i a_i^T J_t q_i, for constant columns a_i and q_i: that of a_i^T s_t changes by
+    it along a shift of s_{t-1} by q_i, which is one `hvp` of all steps at once. Its part with
+    respect to s_{t-1} then goes back through the steps before.
+
+    The Jacobians of all steps take T B S^2 numbers.
+
+    References
+    ----------
+    Engelken (2023), "Gradient flossing: improving gradient descent through dynamic control of
+    Jacobians", NeurIPS 36, arXiv:2312.17306. Derivative of QR: Walter & Lehmann (2010),
+    arXiv:1001.1654.
+
+    Examples
+    --------
+    >>> import numpy as np, bptt
+    >>> rnn = bptt.RNN(2, 16, seed=0)
+    >>> optimiser = bptt.Adam(rnn.parameters, lr=3e-3)
+    >>> x = np.random.default_rng(0).standard_normal((50, 8, 2))
+    >>> values = []
+    >>> for step in range(100):
+    ...     _, _, tape = rnn.forward(x)
+    ...     penalty = bptt.regularise.flossing(tape, 4)
+    ...     optimiser.step(penalty.params)
+    ...     values.append(penalty.value)
+    >>> values[-1] < 0.1 * values[0]
+    True
+    """
+    cell = _single_cell("flossing", tape)
+    steps, layer = Steps("flossing", cell), tape.layer
+    S = sum(steps.sizes)
+    n = as_count("flossing", "n", n, 1, S)
+    J = step_jacobians(cell).astype(float)
+    generator = as_generator("flossing", "rng", rng)
+    start = np.linalg.qr(generator.standard_normal((S, n)))[0]
+    Q, R = _through_time(start, J, steps.active)
+    stretch = np.diagonal(R, axis1=2, axis2=3)
+    if not np.all(stretch > 0):
+        t = int(np.argmin(np.all(stretch > 0, axis=(1, 2))))
+        raise FloatingPointError(
+            f"flossing: ds_t/ds_(t-1) at step {t} keeps less than n = {n} directions, expected "
+            "fewer exponents"
+        )
+    lengths = np.maximum(steps.lengths, 1)[:, None]
+    exponents = np.log(stretch).sum(axis=0) / lengths
+    sequences = max(int(np.sum(steps.lengths > 0)), 1)
+    value = float(np.sum(exponents**2) / sequences)
+
+    A = _of_products(J, Q, R, 2 * exponents / lengths / sequences, steps.active)
+    params = {name: np.zeros(p.shape) for name, p in layer.parameters.items()}
+
+    def add(of_steps: Grads) -> None:
+        for name, part in by_parameter(of_steps, layer._names[0]).items():
+            params[name] += part
+
+    dx, dstate = _of_steps(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
+    grads = {name: total.astype(layer.dtype) for name, total in params.items()}
+    dx = dx.swapaxes(0, 1) if layer.batch_first else dx
+    state = _state(steps, dstate[:, None].astype(layer.dtype))
+    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
+
+
+def _single_cell(caller: str, tape: Any) -> Any:
+    if not isinstance(tape, RecurrentTape):
+        raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
+    cell = tape.cells[0]
+    others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
+    if len(tape.cells) > 1 or cell.cell not in ("rnn", "lstm", "gru", "mgu") or others:
+        raise ValueError(
+            f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an RNN, LSTM, "
+            "GRU or MGU of one layer and direction without resets and zoneout"
+        )
+    return cell
+
+
+# --- through QR decompositions
+
+
+def _through_time(start: Array, J: Array, inside: Array) -> tuple[Array, Array]:
+    """Q_0, Q_1, ... and R_1, R_2, ... of directions that go through all Jacobians; in the padding
+    they stay as they are."""
+    (T, B), n = inside.shape, start.shape[1]
+    Q, R = np.empty((T + 1, B, *start.shape)), np.empty((T, B, n, n))
+    Q[0] = start
+    for t in range(T):
+        on, (q, r) = inside[t, :, None, None], _positive_qr(J[t] @ Q[t])
+        Q[t + 1], R[t] = np.where(on, q, Q[t]), np.where(on, r, np.eye(n))
+    return Q, R
+
+
+def _positive_qr(a: Array) -> tuple[Array, Array]:
+    """Of stacks of matrices, with a positive diagonal of R."""
+    q, r = np.linalg.qr(a)
+    sign = np.copysign(1, np.diagonal(r, axis1=1, axis2=2))
+    return q * sign[:, None, :], r * sign[:, :, None]
+
+
+def _of_products(J: Array, Q: Array, R: Array, rate: Array, inside: Array) -> Array:
+    """Gradient of every J_t Q_{t-1}, of what has gradient `rate` by log R_t,ii; 0 in padding."""
+    A = np.zeros(Q[1:].shape)
+    to_q = np.zeros(Q[0].shape)
+    for t in reversed(range(len(J))):
+        on = inside[t, :, None, None]
+        A[t] = np.where(on, _qr_backward(Q[t + 1], R[t], to_q, rate), 0)
+        to_q = np.where(on, J[t].swapaxes(1, 2) @ A[t], to_q)
+    return A
+
+
+def _qr_backward(q: Array, r: Array, to_q: Array, to_log: Array) -> Array:
+    """Gradient of a = q r from that of q and of the logarithms of r's diagonal."""
+    m = np.tril(to_log[:, :, None] * np.eye(r.shape[1]) - to_q.swapaxes(1, 2) @ q)
+    inner = to_q + q @ (m + np.tril(m, -1).swapaxes(1, 2))
+    return np.asarray(np.linalg.solve(r, inner.swapaxes(1, 2)).swapaxes(1, 2))
+
+
+# --- through the Jacobians
+
+
+def _of_steps(
+    steps: Steps, q: Array, a: Array, add: Callable[[Grads], None]
+) -> tuple[Array, Array]:
+    """Gradient of the sum of a J_t q, for rows a and q, (T, B, n, S), of all steps: of x and of the
+    initial state; those of the weights go to ``add``."""
+    n, S = q.shape[2:]
+    dx = np.zeros(steps.given["x"].shape)
+    direct = np.zeros((steps.T, steps.B, S))  # by the state before each step
+    t, b = np.nonzero(steps.active)
+    most = steps.rows(n)
+    for at in range(0, len(t), most):
+        part = t[at : at + most], b[at : at + most]
+        forward, primals, options = _rows(steps, *part, n)
+        along = {"state": _state(steps, q[part])}
+        _, grads = hvp(forward, primals, along, None, _state(steps, a[part]), **options)
+        add(grads)
+        dx[part] = grads.x.reshape(len(part[0]), n, -1).sum(axis=1)
+        direct[part] = _joined(grads.state).reshape(-1, n, S).sum(axis=1)
+    d = np.zeros((steps.B, S))
+    for step, rows in steps.back(steps.last()):
+        grads = steps.backward(np.full(len(rows), step), rows, d[rows][:, None])
+        add(grads)
+        dx[step, rows] += grads.x[0]
+        d[rows] = direct[step, rows] + _joined(grads.state)
+    return dx, d
+
+
+def _rows(steps: Steps, t: Array, b: Array, n: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Function, arrays with a gradient and options of the steps (t, b), n copies of each."""
+    options = {**(steps.given["options"] or {}), "threads": steps.given["threads"]}
+    given = {**steps.given, **options}
+    primals = {name: given[name] for name in WEIGHTS if given.get(name) is not None}
+    primals["x"] = np.repeat(given["x"][t, b], n, axis=0)[None]
+    before = np.concatenate([s[t, b] for s in steps.before], axis=1)
+    primals["state"] = _state(steps, np.repeat(before[:, None], n, axis=1))
+    options = {name: value for name, value in options.items() if name not in WEIGHTS}
+    if "h_mask" in options:
+        options["h_mask"] = np.repeat(options["h_mask"][b], n, axis=0)
+    if steps.cell != "mgu":
+        options["activation"] = given["activation"]
+    return getattr(functional, f"{steps.cell}_forward"), primals, options
+
+
+def _state(steps: Steps, rows: Array) -> State:
+    """(N, n, S) as the state of N n rows."""
+    parts = steps.split(rows.reshape(-1, rows.shape[-1]))
+    return parts if len(parts) > 1 else parts[0]
+
+
+def _joined(state: State) -> Array:
+    return np.concatenate(state if isinstance(state, tuple) else (state,), axis=-1)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Every example in the documentation runs."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import api_page
+import bptt
+from bptt import reference
+from bptt.bench.markdown import update
+from support.paths import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.")]
+MODULES = [name for name in NAMES if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_code_on_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the code writes its files
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    exec("\n".join(blocks), {})
+    capsys.readouterr()
+
+
+def test_the_first_example_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it saves and loads ends far below its baseline, which it prints, in twenty lines."""
+    monkeypatch.chdir(tmp_path)
+    found = re.search(
+        r"^```python\n(.*?)^```", PAGES[0].read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert found
+    block = found[1]
+    names: dict[str, float] = {}
+    exec(block, names)
+    printed = re.findall(r"\d+\.\d+", capsys.readouterr().out)
+    error, baseline = map(float, printed)
+    assert error < baseline / 10
+    assert baseline == round(names["baseline"], 4)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_the_page_of_names_is_that_of_the_docstrings() -> None:
+    names = [name for group in api_page.groups().values() for name in group]
+    assert sorted(names) == sorted(bptt.__all__)
+    assert api_page.FILE.read_text("utf-8") == api_page.page(), "python tests/api_page.py"
+    assert all(
+        line.count("|") - line.count("\\|") == 3
+        for line in api_page.page().splitlines()
+        if "|" in line
+    )
+    assert "|  |" not in api_page.page()
+
+
+def test_the_page_of_pages_lists_each_once() -> None:
+    text = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = [path.name for path in PAGES[1:] if path.name != "README.md"]
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Use it", "Understand it", "Change it"]
+    assert sorted(re.findall(r"^\| \[(\w+\.md)\]", text, re.MULTILINE)) == pages
+
+
+CODE = [
+    *re.findall(
+        r"^```python\n(.*?)^```", "".join(p.read_text("utf-8") for p in PAGES), re.S | re.M
+    ),
+    *(path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")),
+    *(path.read_text("utf-8") for path in (ROOT / "python" / "bptt" / "demo").rglob("*.py")),
+]
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_no_example_reads_padding(code: str) -> None:
+    """Of sequences of different lengths, or in two directions, the last answer is in the state."""
+    if "lengths" in code or "bidirectional" in code:
+        assert not re.search(r"\b(y|out|output|outputs)\[(:, )?-1", code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert update(text, page.parent) == text, f"python -m bptt.bench.markdown {page}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name: str) -> None:
+    failures, _ = doctest.testmod(importlib.import_module(name))
+    assert failures == 0
+
+
+def test_setup_section_holds_exactly_two_commands() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## Set up")[1]
+    block = section.split("```")[1].strip().splitlines()
+    assert len(block) == 2
+    assert block[0].endswith("bptt demo")
+    assert block[1].endswith("pytest -q")
+
+
+# --- add_a_cell.md: what it quotes, and what it counts
+
+ADD_A_CELL = (ROOT / "docs" / "add_a_cell.md").read_text("utf-8")
+QUOTES = re.findall(r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL, re.DOTALL)
+STRUCTS = re.findall(r"^\|[^|]+\| `(\w+)` \| (\d+) \|", ADD_A_CELL, re.MULTILINE)
+REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
+
+
+def lines_of_struct(name: str) -> int:
+    source = "\n".join(p.read_text() for p in (ROOT / "cpp/src/cells").glob("*.inl"))
+    found = re.search(rf"^struct {name} (?:: .*?)?{{.*?^}};", source, re.DOTALL | re.MULTILINE)
+    assert found, name
+    lines = [line.strip() for line in found[0].splitlines()]
+    return sum(bool(line) and not line.startswith("//") for line in lines)
+
+
+def lines_of_reference(cell: str) -> int:
+    total = 0
+    for function in (reference.CELLS[cell].step, reference.CELLS[cell].grad):
+        tree = ast.parse(inspect.getsource(function))
+        definition = tree.body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        if ast.get_docstring(definition) is not None:
+            definition.body.pop(0)
+        total += 1 + sum(
+            bool(line.strip()) and not line.strip().startswith("#")
+            for line in inspect.getsource(function).splitlines()[definition.body[0].lineno - 1 :]
+        )
+    return total
+
+
+def test_a_page_quotes_and_counts() -> None:
+    assert len(QUOTES) > 5
+    assert dict(STRUCTS).keys() > {"Rnn", "LstmGeneral", "Mgu"}
+    assert dict(REFERENCES).keys() > {"rnn", "mgu"}
+    assert ADD_A_CELL.count("<!-- quote ") == len(QUOTES)
+
+
+@pytest.mark.parametrize(("path", "code"), QUOTES)
+def test_quoted_code_is_that_of_the_file(path: str, code: str) -> None:
+    assert f"\n{code}\n" in (ROOT / path).read_text("utf-8")
+
+
+@pytest.mark.parametrize(("struct", "count"), STRUCTS)
+def test_counted_lines_of_a_cell(struct: str, count: str) -> None:
+    assert int(count) == lines_of_struct(struct)
+
+
+@pytest.mark.parametrize(("cell", "count"), REFERENCES)
+def test_counted_lines_of_the_reference(cell: str, count: str) -> None:
+    assert int(count) == lines_of_reference(cell)

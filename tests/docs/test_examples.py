@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""The examples run, alone and from any folder, and learn more than their baselines."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from support.paths import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def numbers(name, folder, pattern):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", "--quick"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert list(folder.iterdir()) == []
+    found = re.search(pattern, done.stdout, re.DOTALL)
+    assert found, done.stdout
+    return [float(number) for number in found.groups()]
+
+
+def test_three_digits(tmp_path):
+    short, long = numbers("three_digits", tmp_path, r" 2000  loss (\S+) .* 2000  loss (\S+)")
+    assert short < 0.01
+    assert long > 0.2
+
+
+def test_gradient_decay(tmp_path):
+    rows = {
+        name: numbers("gradient_decay", tmp_path, rf"\n{name} +(\S+) +\S+ +(\S+) +(\S+)\n")
+        for name in ("0.9 orthogonal", "1.5 orthogonal", "RNN, usual start", "LSTM, forget bias 3")
+    }
+    (small, _, fades), (large, _, grows) = rows["0.9 orthogonal"], rows["1.5 orthogonal"]
+    assert small < 0.9**50 < 1 < large
+    assert fades < np.log(0.9) < 0 < grows
+    assert rows["RNN, usual start"][1] < 20
+    assert rows["LSTM, forget bias 3"][1] == np.inf
+
+
+def test_recognise_speaker(tmp_path):
+    accuracy, most = numbers("recognise_speaker", tmp_path, r"test accuracy (\S+); .*: (\S+)\n$")
+    assert accuracy > 2 * most > 0.4
+
+
+def test_forecast_co2(tmp_path):
+    model, growth, naive = numbers(
+        "forecast_co2", tmp_path, r"LSTM +(\S+)\n.*growth +(\S+)\n.*naive +(\S+)\n$"
+    )
+    assert (growth, naive) == (0.872, 1.733)
+    assert model < naive
+
+
+def test_next_character(tmp_path):
+    bits, unigram = numbers(
+        "next_character", tmp_path, r"held out (\S+)\nletter.*: (\S+) bits/character\n\n\nHam\.\n"
+    )
+    assert bits < unigram == 4.664
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short_and_listed(path):
+    source = path.read_text()
+    assert source.startswith('# SPDX-License-Identifier: MIT\n"""')
+    assert source.count("\n") <= 85
+    assert "bptt.demo" not in source
+    assert f"]({path.name})" in (EXAMPLES / "README.md").read_text()

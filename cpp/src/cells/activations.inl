@@ -4,8 +4,7 @@
 #include "cells/traits.inl"
 #include "kernels/vector/dual.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class V>
 BPTT_INLINE V activate(Activation f, V a) {
@@ -52,5 +51,4 @@ BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
   return zero_outside(a, bound, dy * slope(f, y));
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -9,8 +9,7 @@
 #include "cells/slstm.inl"
 #include "cells/layer_norm.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using LstmOwnForget = LstmGeneral<true>;
 using LstmNoForget = LstmGeneral<false>;
@@ -26,8 +25,7 @@ using LayerNormLstmNoForget = LayerNormLstm<LstmNoForget>;
 using LayerNormLstmProjectedOwnForget = LayerNormLstm<LstmProjectedOwnForget>;
 using LayerNormLstmProjectedNoForget = LayerNormLstm<LstmProjectedNoForget>;
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END
 
 // Plain cells have products in bfloat16 as well, and are in the library to embed. The other cells
 // are in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the

@@ -5,8 +5,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Gru : CellTraits {
   static constexpr const char* name = "gru";
@@ -147,5 +146,4 @@ struct GruBefore : CellTraits {
   };
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -9,8 +9,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Cell>
 struct LayerNorm : Cell {
@@ -123,5 +122,4 @@ struct LayerNormLstm : LayerNorm<Lstm> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -5,8 +5,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Lstm : CellTraits {
   static constexpr const char* name = "lstm";
@@ -169,5 +168,4 @@ struct LstmProjected : LstmGeneral<own_forget> {
   };
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -6,8 +6,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Lstm1997 : CellTraits {
   static constexpr const char* name = "lstm1997";
@@ -46,5 +45,4 @@ struct Lstm1997 : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

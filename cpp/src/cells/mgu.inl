@@ -5,8 +5,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Mgu : CellTraits {
   static constexpr const char* name = "mgu";
@@ -44,5 +43,4 @@ struct Mgu : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Rnn : CellTraits {
   static constexpr const char* name = "rnn";
@@ -64,5 +63,4 @@ struct RnnGeneral : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -9,8 +9,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Slstm : CellTraits {
   static constexpr const char* name = "slstm";
@@ -80,5 +79,4 @@ struct Slstm : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

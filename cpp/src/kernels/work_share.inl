@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/target.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Range {
   Index begin, end;
@@ -40,5 +39,4 @@ struct StopPoll {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

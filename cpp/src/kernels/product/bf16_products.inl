@@ -5,8 +5,7 @@
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Cell>
 struct Bf16Weights {
@@ -298,5 +297,4 @@ struct Bf16Products {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

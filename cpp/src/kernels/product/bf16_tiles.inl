@@ -6,8 +6,7 @@
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using Bf16 = std::uint16_t;
 constexpr Index depth = 32, height = 16;
@@ -191,5 +190,4 @@ void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, 
 
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -5,8 +5,7 @@
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The forward weights, packed.
 template <class T, class Cell>
@@ -401,5 +400,4 @@ struct FloatProducts {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

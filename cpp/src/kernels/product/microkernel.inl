@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/vector/dual.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The most rows that take two panels at once: the registers hold no more.
 constexpr int few_rows = max_rows < 2 ? 0 : max_rows < 6 ? 1 : 2;
@@ -79,5 +78,4 @@ BPTT_INLINE void prefetch_for_writing(const void* p, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(c + i, 1);
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

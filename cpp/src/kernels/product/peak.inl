@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // As many as the kernels' register tile has, but enough for two units with a latency of six cycles.
 constexpr int chains = 4 * max_rows > 12 ? 4 * max_rows : 12;
@@ -26,5 +25,4 @@ double multiply_adds(Index steps, float factor, float* out) {
   return 2.0 * static_cast<double>(steps) * chains * static_cast<double>(lanes<float>);
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 constexpr Index sum_rows = 512;     // in one RowRuns
 constexpr Index cached_rows = 128;  // summed at once: longer sums of floats lose precision
@@ -89,5 +88,4 @@ void add_rows(const RowRuns<T>& runs, const T* values, Index chunk_rows, Range m
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

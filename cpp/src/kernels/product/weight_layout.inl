@@ -5,8 +5,7 @@
 #include "kernels/vector/dual.inl"
 #include "kernels/work_share.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
@@ -262,5 +261,4 @@ void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
       store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

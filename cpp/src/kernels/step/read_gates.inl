@@ -4,8 +4,7 @@
 #include "cells/activations.inl"
 #include "kernels/step/trace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Calls f(row, block, values) for all rows; values are the gates from `gates`, then the states
 // beside h. The tape holds all steps in one segment.
@@ -81,5 +80,4 @@ void count_outside(const BackwardCall<typename Backend::T>& call, const double* 
 }
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

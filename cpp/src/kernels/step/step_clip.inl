@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/step/zoneout_skip.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // An array [block][row][part][lane] of one step.
 template <class T>
@@ -92,5 +91,4 @@ struct StepClipper {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

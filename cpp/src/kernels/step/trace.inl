@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/time/forward.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 #if defined(BPTT_DUAL)
 
@@ -244,5 +243,4 @@ struct Tracer {
 
 #endif  // BPTT_DUAL
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The number of states with zoneout; a truncated cell's others are only an operand of w_hh.
 template <class Cell>
@@ -107,5 +106,4 @@ BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& sk
   dh = dh - stays;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

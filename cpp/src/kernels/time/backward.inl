@@ -8,8 +8,7 @@
 #include "kernels/time/layer_norm_backward.inl"
 #include "kernels/time/second_product.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct Backward {
@@ -406,5 +405,4 @@ struct Backward {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -4,8 +4,7 @@
 #include "kernels/step/zoneout_skip.inl"
 #include "kernels/time/forward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // For cells with a second product only: see second_product.inl.
 template <class Backend, bool = Backend::Cell::second_product>
@@ -125,5 +124,4 @@ ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
   return f;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

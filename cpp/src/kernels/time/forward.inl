@@ -8,8 +8,7 @@
 #include "kernels/time/forward_workspace.inl"
 #include "kernels/time/layer_norm.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct Forward {
@@ -387,5 +386,4 @@ struct Forward {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 bool pack(const ForwardCall<typename Backend::T>& call, const Team& team) {
@@ -63,5 +62,4 @@ struct ForwardWorkspace {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -5,8 +5,7 @@
 #pragma once
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 constexpr double epsilon = 1e-5;  // added to the variance, as in PyTorch
 constexpr Index rows_at_once = 8;
@@ -151,5 +150,4 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -7,8 +7,7 @@
 #include "kernels/step/trace.inl"
 #include "kernels/time/backward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The gradient of a from dn, given the sums of dn and of dn n.
 template <class T>
@@ -147,5 +146,4 @@ struct LayerNormBackward<Backend, true> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

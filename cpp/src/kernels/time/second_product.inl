@@ -9,8 +9,7 @@
 #include "kernels/step/trace.inl"
 #include "kernels/time/backward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct SecondProductBackward<Backend, true> {
@@ -141,5 +140,4 @@ struct SecondProductBackward<Backend, true> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

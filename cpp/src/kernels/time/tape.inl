@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/step/recurrent_operand.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Rows [0, continuing) of step t continue a sequence from `previous`, the step before it in the
 // order of processing; rows [continuing, count) start from the initial state.
@@ -149,5 +148,4 @@ struct Tape {
 constexpr Index narrow_rows = 8;      // fewer are narrow
 constexpr Index projected_rows = 32;  // at once
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

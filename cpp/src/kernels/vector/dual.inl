@@ -5,8 +5,7 @@
 #include "kernels/vector/math.inl"
 #include "kernels/vector/transpose.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Where a result is one of two arguments, its tangent belongs to the same argument. At a kink,
 // where they are equal, the tangent is the limit's, as the slopes in cells/activations.inl are.
@@ -126,5 +125,4 @@ BPTT_INLINE Dual square_root(Dual x) {
   return {root, x.tangent / (2 * root)};
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

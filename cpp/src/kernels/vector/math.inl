@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // power() is 2^n, where adding `magic` has rounded to the integer n and left it in the low bits of
 // `shifted`.
@@ -114,5 +113,4 @@ BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   return minimum(zero, x) - Vec<T>(2) * s * p;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

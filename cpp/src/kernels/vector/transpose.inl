@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Rows a = i and b = i + w of a block exchange lanes: low() takes lanes of b where bit w of the
 // lane's number is set, high() lanes of a where it is not.
@@ -66,5 +65,4 @@ BPTT_INLINE void load_rows(const T* from, Index stride, Index used, Index n,
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

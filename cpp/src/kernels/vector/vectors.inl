@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/target.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
@@ -158,5 +157,4 @@ struct Vec {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -17,7 +17,7 @@ struct FloatWeights {
   std::size_t bytes;
 
   FloatWeights(void* buffer, const Dims& d) {
-    Arena arena{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     ih = arena.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
     hh = arena.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
     bias = arena.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);

@@ -42,6 +42,17 @@ template <class Cell>
 constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
 constexpr int column_blocks = 4;
 
+// A rank's sequences among the first `count`, and its blocks of n units.
+BPTT_INLINE Range sequences_of(const Team& team, Index count) {
+  if (!team.sequences) return {0, count};
+  return {smaller(team.sequences[team.rank], count), smaller(team.sequences[team.rank + 1], count)};
+}
+template <class T>
+BPTT_INLINE Range units_of(const Team& team, Index n) {
+  const Index all = blocks_of<T>(n);
+  return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
+}
+
 // Gradients of each unit in the backward pass: of sums and params, one after the other. The
 // gradients of the products' sums are the same array, or another one where the sums are normalised.
 template <class Cell, bool = Cell::layer_norm>

@@ -16,7 +16,7 @@ void for_each_value(const BackwardCall<typename Backend::T>& call, const Gates& 
   const Dims& d = call.dims;
   const Rows& rows = call.rows;
   const Index blocks = blocks_of<T>(d.H);
-  const Tape<Backend> tape(const_cast<void*>(call.tape), d, rows);
+  const Tape<Backend> tape({const_cast<void*>(call.tape)}, d, rows);
   States<T, Cell> states(rows, d, true);
   for (int q = 1; q < Cell::states; ++q)
     states.initial[q] = tape.state0[q], states.steps[q] = tape.last.states[q];

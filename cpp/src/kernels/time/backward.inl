@@ -43,12 +43,12 @@ struct Backward {
         d(c.dims),
         rows(c.rows),
         team(t),
-        tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows, c.extras.skip, c.trace.norms),
+        tape({const_cast<void*>(c.tape)}, c.dims, c.rows),
+        scratch({c.scratch}, c.dims, c.rows, c.extras.skip, c.trace.norms),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
-        units(blocks_of_rank(d.H)),
-        outputs(blocks_of_rank(d.P)),
+        units(units_of<T>(team, d.H)),
+        outputs(units_of<T>(team, d.P)),
         own_groups(t.sequences && t.size == c.rows.groups),
         poll{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
@@ -62,19 +62,6 @@ struct Backward {
   // This rank's part of an array with [block][row in chunk][lane] for each group.
   T* of_group(T* base, Index n_blocks) const {
     return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
-  }
-
-  // This rank's sequences among the first `count`.
-  Range sequences(Index count) const {
-    if (!team.sequences) return {0, count};
-    return {smaller(team.sequences[team.rank], count),
-            smaller(team.sequences[team.rank + 1], count)};
-  }
-
-  // This rank's blocks of n units.
-  Range blocks_of_rank(Index n) const {
-    const Index all = blocks_of<T>(n);
-    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
   }
 
   // --- one step: the cell's equations
@@ -202,7 +189,7 @@ struct Backward {
     if (!call.dx) return;
     if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
     for (Index t = chunk.begin; t < chunk.end; ++t) {
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       input_gradient(chunk.row, {first + mine.begin, first + mine.end});
     }
@@ -301,7 +288,7 @@ struct Backward {
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       T* sums = dvalues + first * D * L;
       const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
@@ -359,7 +346,7 @@ struct Backward {
     if (!own_groups) tracer.measure(share);
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
-      const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
+      const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);
       if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
       if (call.trace.dh) tracer.copy(t, mine, tape, forward);
     }
@@ -370,7 +357,7 @@ struct Backward {
     const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
     __builtin_memset(scratch.gradients + zeros.begin, 0,
                      static_cast<std::size_t>(zeros.end - zeros.begin) * sizeof(T));
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], q ? d.H : d.P, mine, StepState<T>{scratch.dstates[q], d.B});
     for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, scratch.skips.blocks, d.B); ++i)

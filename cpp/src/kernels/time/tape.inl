@@ -119,10 +119,6 @@ struct Tape {
   const T* operand_before() const { return operand.initial ? operand.initial : h0; }
   const T* operand_after(const T* y) const { return operand.after ? operand.after : y; }
 
-  Tape(void* buffer, const Dims& d, const Rows& rows)
-      : Tape(Arena{static_cast<char*>(buffer)}, d, rows) {}
-
- private:
   Tape(Arena arena, const Dims& d, const Rows& rows) : last(arena, d, rows.segment_rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     w_ih =

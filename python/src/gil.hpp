@@ -7,7 +7,7 @@
 #include <exception>
 #include <thread>
 
-#include "core/plan.hpp"
+#include "threads/pool.hpp"
 
 namespace py = pybind11;
 

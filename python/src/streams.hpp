@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Streams: layers, one above the other, that keep their packed weights and their state.
 #pragma once
+#include <tuple>
+
 #include "core/stream.hpp"
-#include "calls.hpp"
+#include "gil.hpp"
+#include "options.hpp"
+#include "owned.hpp"
 
 // Without the type of the numbers, which `step` finds out.
 struct AnyStream {
@@ -21,8 +25,8 @@ class StreamOf : public AnyStream {
   StreamOf(std::vector<core::Stream<T>> layers, std::vector<bool> residual)
       : layers_(std::move(layers)),
         residual_(std::move(residual)),
-        B_(layers_.front().batch()),
-        I_(layers_.front().input_size()) {
+        B_(layers_.front().dims().B),
+        I_(layers_.front().dims().I) {
     for (const core::Stream<T>& layer : layers_) widest_ = std::max(widest_, layer.width(0));
     between_.resize(between_size(1));
   }
@@ -77,7 +81,7 @@ class StreamOf : public AnyStream {
                  ? s.data
                  : throw py::type_error("stream: state is not as the core needs it");
     };
-    std::array<const T*, most_states> from;
+    std::array<const T*, max_states> from;
     for (int q = 0; q < states; ++q) from[static_cast<std::size_t>(q)] = shaped(q);
     for (core::Stream<T>& layer : layers_)
       for (int q = 0; q < states; ++q) {
@@ -126,17 +130,22 @@ class StreamOf : public AnyStream {
   std::vector<T> between_;  // for one step
 };
 
-// (activation, bf16, w_ih, w_hh, b_ih, b_hh, options) of one layer, as forward() takes them; x: any
-// array (T, B, I).
+// (x, (activation, bf16, w_ih, w_hh, b_ih, b_hh, options)) of one layer, as forward() takes them;
+// x: any array (T, B, I).
+using Object = py::object;
+using LayerArguments =
+    std::pair<Object, std::tuple<std::string, bool, Object, Object, Object, Object, Object>>;
+
 struct StreamLayer {
   core::Spec spec;
   Arrays arrays;
-  StreamLayer(const std::string& caller, const std::string& cell, py::handle x, py::tuple given)
-      : arrays{x, given[2], given[3], given[4], given[5], py::none()} {
-    spec.caller = caller, spec.cell = cell;
-    spec.activation = py::cast<std::string>(given[0]), spec.bf16 = py::cast<bool>(given[1]);
+  StreamLayer(const std::string& caller, const std::string& cell, const LayerArguments& given) {
+    const auto& [activation, bf16, w_ih, w_hh, b_ih, b_hh, options] = given.second;
+    arrays.x = given.first, arrays.lengths = py::none();
+    arrays.w_ih = w_ih, arrays.w_hh = w_hh, arrays.b_ih = b_ih, arrays.b_hh = b_hh;
+    spec.caller = caller, spec.cell = cell, spec.activation = activation, spec.bf16 = bf16;
     spec.train = false;
-    read_options(given[6], spec, arrays);
+    read_options(options, spec, arrays);
   }
 };
 
@@ -153,10 +162,10 @@ std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
 }
 
 inline py::object make_stream(const std::string& caller, const std::string& cell,
-                              const std::vector<std::pair<py::object, py::tuple>>& layers,
+                              const std::vector<LayerArguments>& layers,
                               const std::vector<bool>& residual) {
   std::vector<StreamLayer> given;
-  for (const auto& [x, arguments] : layers) given.emplace_back(caller, cell, x, arguments);
+  for (const LayerArguments& layer : layers) given.emplace_back(caller, cell, layer);
   if (auto stream = stream_of<float>(given, residual)) return owned(std::move(stream));
   if (auto stream = stream_of<double>(given, residual)) return owned(std::move(stream));
   throw py::type_error(caller + ": weights are no C-contiguous arrays of one type");

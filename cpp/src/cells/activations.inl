@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT
 // For cells whose activations are to choose: the value, and the derivative from argument and value.
+#pragma once
+#include "cells/traits.inl"
+#include "kernels/vector/dual.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 template <class V>
 BPTT_INLINE V activate(Activation f, V a) {
@@ -27,12 +33,10 @@ BPTT_INLINE V slope(Activation f, V y) {
   }
 }
 
-// Are the gates that users read what the activations put out? Else the cell has `activated`, too.
-template <class Cell>
-constexpr bool reads_activations = true;
+// The values of the gates' activations.
 template <class Cell, class V>
 void read_activations(const Options& options, const V* p, const V* k, const V* s0, V* v) {
-  if constexpr (reads_activations<Cell>)
+  if constexpr (Cell::reads_activations)
     Cell::read(options, p, k, s0, v);
   else
     Cell::activated(options, p, k, s0, v);
@@ -47,3 +51,6 @@ template <class V>
 BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
   return zero_outside(a, bound, dy * slope(f, y));
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

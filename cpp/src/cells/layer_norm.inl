@@ -7,13 +7,20 @@
 // then N(w_hh h) of all; they are saved. Params: those of the cell, the gains of these sums, the
 // biases of the cell's. Gradients of a unit: of the cell's sums (and biases), of all params but
 // biases.
+#pragma once
+#include "cells/activations.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
+
 template <class Cell>
-struct Normal : Cell {
+struct LayerNorm : Cell {
   using Equations = Cell;
   static constexpr int gates = Cell::gates, sums = 2 * gates, x_first = 0, h_first = gates;
   static constexpr int gains = Cell::params, biases = gains + sums, params = biases + Cell::sums;
   static constexpr int dgains = Cell::sums + Cell::params, gradients = dgains + sums;
   static constexpr int saved = sums;
+  static constexpr bool layer_norm = true;
 
   // The cell's sums, and what it saves of them.
   template <class V>
@@ -60,18 +67,17 @@ struct Normal : Cell {
     read_activations<Cell>(options, p, own, s0, v);
   }
 };
-template <class Cell>
-constexpr bool reads_activations<Normal<Cell>> = reads_activations<Cell>;
 
 // An LSTM whose output sees c' normalised as well: h' = sig(o) out(gain_c N(c') + b_c). The params
 // end with gain_c and b_c, and so do the gradients; c' is saved, before zoneout. `output` makes h'
 // of N(c'), and of the gradient ds of what `forward` made, ds[0] is that of c' by way of h'.
 template <class Lstm>
-struct NormalLstm : Normal<Lstm> {
-  using Sums = Normal<Lstm>;
+struct LayerNormLstm : LayerNorm<Lstm> {
+  using Sums = LayerNorm<Lstm>;
   static constexpr int gain_c = Sums::params, b_c = gain_c + 1, params = b_c + 1;
   static constexpr int dgain_c = Sums::gradients, db_c = dgain_c + 1, gradients = db_c + 1;
   static constexpr int c = Sums::saved, saved = c + 1, O = Lstm::O;
+  static constexpr bool layer_norm_c = true;
 
   template <class V>
   struct Output {
@@ -117,3 +123,6 @@ struct NormalLstm : Normal<Lstm> {
     Lstm::through_c(options, p, ds[1], v, a, s0[1], da, ds0);
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -2,12 +2,18 @@
 // Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000).
 // Gates i f g o; saved after their activations.
 //   c' = sig(f) c + sig(i) tanh(g),   h' = sig(o) tanh(c')
-struct Lstm {
+#pragma once
+#include "cells/activations.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
+
+struct Lstm : CellTraits {
   static constexpr const char* name = "lstm";
   static constexpr int gates = 4, sums = 4, params = 0, states = 2, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = false, general = false, inner = false;
+  static constexpr bool passes_h = false, general = false;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
 
@@ -44,11 +50,11 @@ struct Lstm {
 // activations to choose; clipped state and gate arguments. Gates i f g o, or i g o; params i f o,
 // or i o. Saved before the activations.
 template <bool own_forget>
-struct LstmGates {
+struct LstmGates : CellTraits {
   static constexpr int x_gates[] = {0, 1, 2, 3};
 };
 template <>
-struct LstmGates<false> {
+struct LstmGates<false> : CellTraits {
   static constexpr int x_gates[] = {0, 1, 2};
 };
 template <bool own_forget>
@@ -58,7 +64,7 @@ struct LstmGeneral : LstmGates<own_forget> {
                        saved = gates;
   static constexpr int x_first = 0, h_first = 0;
   static constexpr const auto& h_gates = LstmGates<own_forget>::x_gates;
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
   static constexpr int F = own_forget ? 1 : 0, C = own_forget ? 2 : 1, O = gates - 1;  // C: of g
@@ -143,12 +149,12 @@ template <bool own_forget>
 struct LstmProjected : LstmGeneral<own_forget> {
   static constexpr const char* name = own_forget ? "lstm_projected" : "lstm_projected_no_forget";
   static constexpr int h_products = LstmGeneral<own_forget>::gates;
-  static constexpr bool inner = true;
+  static constexpr bool second_product = true;
 
-  struct Inner {
+  struct SecondProduct : CellTraits {
     static constexpr int gates = 1, sums = 1, params = 0, saved = 0, gives = 0;
     static constexpr int x_first = 0, h_first = 0, h_gates[] = {0};
-    static constexpr bool takes_h = false, projects = true, inner = false;
+    static constexpr bool takes_h = false, projects = true;
 
     template <class V>
     static void forward(const Options&, V a, V, V& h, V*) {
@@ -162,3 +168,6 @@ struct LstmProjected : LstmGeneral<own_forget> {
     }
   };
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

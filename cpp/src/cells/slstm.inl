@@ -6,12 +6,19 @@
 //   c' = f' c + i' tanh(z),   n' = f' n + i',   h' = sig(o) c' / n'
 // Where n = 0 there is nothing yet that m could be the scale of: then m' = i, as in their code. So
 // n' is 1 there, and later at least 1, and only there can f' exceed 1.
-struct Slstm {
+#pragma once
+#include "cells/activations.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
+
+struct Slstm : CellTraits {
   static constexpr const char* name = "slstm";
   static constexpr int gates = 4, sums = 4, params = 0, states = 4, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true, scaled = true;
+  static constexpr bool reads_activations = false;
   static constexpr const char* names = "i f z o c n m";  // i and f stabilised: i' and f'
   static constexpr int values = 4;
 
@@ -72,5 +79,6 @@ struct Slstm {
     v[0] = k[0], v[1] = sigmoid(k[1]), v[2] = k[2], v[3] = k[3];
   }
 };
-template <>
-constexpr bool reads_activations<Slstm> = false;
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

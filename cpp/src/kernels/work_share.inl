@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What the ranks of a team share out, and when they wait or stop.
+#pragma once
+#include "kernels/target.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 struct Range {
   Index begin, end;
@@ -13,12 +18,12 @@ BPTT_INLINE Range share_of(Index n, Index unit, const Team& team) {
 }
 
 // Counts floating-point operations, and asks every millisecond or so whether to stop.
-struct Patience {
+struct StopPoll {
   const Team& team;
   double work = 0;
   bool stopped = false;
 
-  bool ends(Index rows, Index inputs, Index outputs) {
+  bool stops(Index rows, Index inputs, Index outputs) {
     constexpr double overhead = 2e4;  // of a step or a loop, as operations
     work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
                 static_cast<double>(outputs) +
@@ -34,3 +39,6 @@ struct Patience {
     return !stopped;
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

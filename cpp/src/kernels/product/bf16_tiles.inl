@@ -2,6 +2,12 @@
 // The products in bfloat16, their sums in float32. All are one: C += A W with the rows of A as
 // pairs of inputs, and W in panels [input pair][column][2]. Inputs are padded by zeros to the depth
 // of an instruction, rows of buffers to the height of one.
+#pragma once
+#include "kernels/product/microkernel.inl"
+#include "kernels/product/weight_layout.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 using Bf16 = std::uint16_t;
 constexpr Index depth = 32, height = 16;
@@ -174,8 +180,8 @@ __attribute__((noinline)) void product_tile(const Bf16* a, Index a_row, const Bf
 void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, Index w_row,
              Index K, float* c, Index c_row) {
   for (Index v = 0; v < vectors; v += 4)
-    each_row_block(0, n, [&](auto mr, Index r) {
-      with_int<4>(smaller(4, vectors - v), [&](auto nv) {
+    for_each_row_block(0, n, [&](auto mr, Index r) {
+      static_int<4>(smaller(4, vectors - v), [&](auto nv) {
         product_tile<mr.value, nv.value>(a + r * a_row, a_row, w + v * 32, w_row, K,
                                          c + r * c_row + v * 16, c_row);
       });
@@ -183,3 +189,6 @@ void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, 
 }
 
 #endif
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

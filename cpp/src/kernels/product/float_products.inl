@@ -1,38 +1,45 @@
 // SPDX-License-Identifier: MIT
 // The products in the precision of the results: what a precision is, for the loops.
+#pragma once
+#include "kernels/product/microkernel.inl"
+#include "kernels/product/row_runs.inl"
+#include "kernels/time/tape.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // The forward weights, packed.
 template <class T, class Cell>
-struct ExactWeights {
+struct FloatWeights {
   T *ih, *hh;  // by unit
   T* bias;     // [block][sum][lane]
   T* params;   // [block][param][lane]
-  T* inner;    // by unit: of the inner product
+  T* second;   // by unit: of the inner product
   std::size_t bytes;
 
-  ExactWeights(void* buffer, const Dims& d) {
-    Pieces pieces{static_cast<char*>(buffer)};
-    ih = pieces.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
-    hh = pieces.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
-    bias = pieces.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
-    params = pieces.take<T>(blocks_of<T>(d.H) * Cell::params * lanes<T>);
-    if constexpr (Cell::inner)
-      inner = pieces.take<T>(unit_packed_size<T, HSide<typename Cell::Inner>>(d.P, d.H));
-    bytes = pieces.used;
+  FloatWeights(void* buffer, const Dims& d) {
+    Arena arena{static_cast<char*>(buffer)};
+    ih = arena.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
+    hh = arena.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
+    bias = arena.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
+    params = arena.take<T>(blocks_of<T>(d.H) * Cell::params * lanes<T>);
+    if constexpr (Cell::second_product)
+      second = arena.take<T>(unit_packed_size<T, HSide<typename Cell::SecondProduct>>(d.P, d.H));
+    bytes = arena.used;
   }
   // The panels that hold some blocks.
-  void pack(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
+  void pack(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     const Dims& d = call.dims;
     if (call.packs == Packs::all)
-      pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
+      pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, poll);
     if (call.packs != Packs::none)
-      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.U, blocks, hh, patience);
+      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.U, blocks, hh, poll);
   }
   // Those of the inner product, of some blocks of its results.
-  void pack_inner(const ForwardCall<T>& call, Range blocks, Patience& patience) const {
-    using Inner = typename Cell::Inner;
-    pack_by_unit<T, Inner, HSide<Inner>>(inner_weights<Cell>(call), call.dims.P, call.dims.H,
-                                         blocks, inner, patience);
+  void pack_second(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
+    using Second = typename Cell::SecondProduct;
+    pack_by_unit<T, Second, HSide<Second>>(second_weights<Cell>(call), call.dims.P, call.dims.H,
+                                           blocks, second, poll);
   }
 };
 
@@ -47,35 +54,35 @@ struct Operands {
 
 // Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
 // holds what they start from, in the same order, `start_row` apart.
-template <class T, class Sums, int MR, int P, int NB>
+template <class T, class Sums, int MR, int Panels, int NB>
 __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
                                             const T* start, Index start_row, T* sums,
                                             Index row_size) {
-  constexpr int G = Sums::gates, Gh = Sums::h_gates, S = Sums::sums, V = P * NB * S;
+  constexpr int G = Sums::gates, Gh = Sums::h_gates, S = Sums::sums, V = Panels * NB * S;
   constexpr Index step = NB * G * lanes<T>, h_step = NB * Gh * lanes<T>;
   Tile<T, MR, V> acc;
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
       load(start + r * start_row + v * lanes<T>);
-  multiply_add<T, MR, P, NB, S, Sums::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step, step,
-                                                  x.K);
-  multiply_add<T, MR, P, NB, S, Sums::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
-                                                   h_step, h.K);
+  multiply_add<T, MR, Panels, NB, S, Sums::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step,
+                                                       step, x.K);
+  multiply_add<T, MR, Panels, NB, S, Sums::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
+                                                        h_step, h.K);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
 }
 
 template <class T, class Cell>
-struct ExactForward {
+struct FloatForward {
   // Two products that are normalised have two windows in every row, each a tile of its own:
   // [row][window][block][sum][lane].
   static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
   const ForwardCall<T>& call;
   const Dims& d;
-  const ExactWeights<T, Cell>& weights;
+  const FloatWeights<T, Cell>& weights;
 
   static std::size_t scratch_bytes(const Dims&) { return 0; }
-  ExactForward(const ForwardCall<T>& c, const ExactWeights<T, Cell>& w, void*)
+  FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
       : call(c), d(c.dims), weights(w) {}
 
   // Before the products of some rows of a step.
@@ -112,7 +119,7 @@ struct ExactForward {
         return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
                                                                        row_size);
     }
-    with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+    static_int<unit_blocks<Cell>>(width, [&](auto nb) {
       forward_tile<T, SumsOf<Cell>, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
     });
   }
@@ -127,7 +134,7 @@ struct ExactForward {
     for (Index k = 0; k < K; k += most) {
       const Index end = smaller(k + most, K);
       pack_panel<T, Side>(w, d.H, K, j, width, k, end, piece);
-      each_row_block(0, n, [&](auto mr, Index row) {
+      for_each_row_block(0, n, [&](auto mr, Index row) {
         const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
         T* out = sums + row * row_size;
         const bool x = Side::operand == 0;
@@ -144,8 +151,8 @@ struct ExactForward {
   // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
   // [row][block][sum][lane]. before(rows) comes before the products.
   template <class Before, class F>
-  void each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
-                 const F& f) const {
+  void for_each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
+                     const F& f) const {
     alignas(64) T sums[larger(unpacked_rows, 2 * max_rows) * unit_blocks<Cell> * S * L];
     const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
     if (call.packs == Packs::none) {
@@ -156,7 +163,7 @@ struct ExactForward {
                                 row_size);
       return f(step.rows, sums);
     }
-    each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
+    for_each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
       const Range r{row, row + mr.value};
       before(r);
       const T* start = step.sums ? step.sums + row * all + j * V * L : weights.bias + j * V * L;
@@ -170,16 +177,17 @@ struct ExactForward {
 
   // The same for the inner product, all of whose weights are packed: [row][block][lane].
   template <class F>
-  void each_inner_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
-    using Inner = typename Cell::Inner;
-    alignas(64) T sums[max_rows * unit_blocks<Inner> * L];
-    alignas(64) const T zeros[unit_blocks<Inner> * L] = {};
-    const T* w = weights.inner + j * d.H * L;
-    each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
-      const Operands<T> nothing{step.inner, 0, w, 0}, some{step.inner + row * d.H, d.H, w, d.H};
-      with_int<unit_blocks<Inner>>(width, [&](auto nb) {
-        forward_tile<T, SumsOf<Inner>, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums,
-                                                              width * L);
+  void for_each_second_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
+    using Second = typename Cell::SecondProduct;
+    alignas(64) T sums[max_rows * unit_blocks<Second> * L];
+    alignas(64) const T zeros[unit_blocks<Second> * L] = {};
+    const T* w = weights.second + j * d.H * L;
+    for_each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
+      const Operands<T> nothing{step.second_operand, 0, w, 0},
+          some{step.second_operand + row * d.H, d.H, w, d.H};
+      static_int<unit_blocks<Second>>(width, [&](auto nb) {
+        forward_tile<T, SumsOf<Second>, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums,
+                                                               width * L);
       });
       f(Range{row, row + mr.value}, sums);
     });
@@ -197,7 +205,7 @@ struct ExactForward {
       start_from_bias(n, j, width, sums, all);
       return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
     }
-    each_row_block(0, n, [&](auto mr, Index row) {
+    for_each_row_block(0, n, [&](auto mr, Index row) {
       Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
       if (!h) with_h.K = 0;
       tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
@@ -233,7 +241,7 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, 
 
 // dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
 template <class T, int G, int S, int MR, int NB>
-__attribute__((noinline)) void weights_tile(const Runs<T>& runs, Index left_row, Index n,
+__attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_row, Index n,
                                             const T* dsums, Index block_stride, T* dw) {
   constexpr Index L = lanes<T>;
   prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
@@ -251,14 +259,14 @@ __attribute__((noinline)) void weights_tile(const Runs<T>& runs, Index left_row,
 }
 
 template <class T, class Cell>
-struct ExactBackward {
+struct FloatBackward {
   static constexpr int S = GradientsOf<Cell>::products;
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;  // [block][chunk_rows][S][lane]
   T* copies[2];    // of x and of h, see copy_rows; of this rank's group
   const Index blocks;
-  Patience& patience;
+  StopPoll& poll;
 
   static Index copy_size(Index N) {
     return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
@@ -268,13 +276,13 @@ struct ExactBackward {
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
-  ExactBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, Patience& p)
+  FloatBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, StopPoll& p)
       : rows(r),
         dsums(sums),
         copies{static_cast<T*>(scratch) + group * copies_size(d),
                static_cast<T*>(scratch) + group * copies_size(d) + copy_size(d.I)},
         blocks(blocks_of<T>(d.H)),
-        patience(p) {}
+        poll(p) {}
 
   // After rows r of dsums were written.
   void prepare(Range) const {}
@@ -282,7 +290,7 @@ struct ExactBackward {
   // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
   // being [gates*H, K] packed by column.
   template <class Side, class F>
-  void each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
+  void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
     constexpr Index wide = 2 * column_blocks;
     alignas(64) T tile[max_rows * wide * L];
     const Index stride = rows.chunk_rows * S * L;
@@ -291,8 +299,8 @@ struct ExactBackward {
       const Index full = K / (column_blocks * L) * column_blocks;
       width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
       const T* panel = w + j * L * blocks * L * Side::count;
-      if (patience.ends(r.end - r.begin, blocks * L * Side::count, width * L)) return;
-      each_row_block(r.begin, r.end, [&](auto mr, Index row) {
+      if (poll.stops(r.end - r.begin, blocks * L * Side::count, width * L)) return;
+      for_each_row_block(r.begin, r.end, [&](auto mr, Index row) {
         const T* left = dsums + (row * S + Side::first) * L;
         if constexpr (mr.value <= few_rows) {
           if (width == wide)
@@ -300,7 +308,7 @@ struct ExactBackward {
                                                                         tile);
         }
         if (width < wide)
-          with_int<column_blocks>(width, [&](auto nv) {
+          static_int<column_blocks>(width, [&](auto nv) {
             product_tile<T, Side::count, S, mr.value, 1, nv.value>(left, stride, blocks, panel,
                                                                    tile);
           });
@@ -320,8 +328,8 @@ struct ExactBackward {
   // Inputs n of the rows of all runs, n within one of the parts of the copy. Ranks that share the
   // inputs share the copy too.
   template <class Side>
-  Runs<T> copy_rows(const Runs<T>& runs, Index N, Range n) const {
-    Runs<T> result = runs;
+  RowRuns<T> copy_rows(const RowRuns<T>& runs, Index N, Range n) const {
+    RowRuns<T> result = runs;
     T* to = copies[Side::operand] + n.begin / cached_inputs * sum_rows * copy_row;
     for (int i = 0; i < runs.count; ++i) {
       result.run[i].left = to;
@@ -334,7 +342,7 @@ struct ExactBackward {
 
   // Inputs n of dw (by unit, N inputs).
   template <class Side>
-  void add_weights(const Runs<T>& runs, Index N, Range n, T* dw) const {
+  void add_weights(const RowRuns<T>& runs, Index N, Range n, T* dw) const {
     if (!copied(N)) return add_inputs<Side>(runs, N, n.begin, N, n, dw);
     for (Range some = n; some.begin < n.end; some.begin = some.end) {
       const Index first = some.begin % cached_inputs;
@@ -345,17 +353,18 @@ struct ExactBackward {
   // Inputs n, the first of which is number `first` of the left operand; some rows at a time, whose
   // dsums stay in the first cache.
   template <class Side>
-  void add_inputs(const Runs<T>& runs, Index left_row, Index first, Index N, Range n, T* dw) const {
+  void add_inputs(const RowRuns<T>& runs, Index left_row, Index first, Index N, Range n,
+                  T* dw) const {
     constexpr int G = Side::count;
     const Index block_stride = rows.chunk_rows * S * L;
     for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, blocks - j);
-      if (patience.ends(runs.rows, n.end - n.begin, width * G * L)) return;
+      if (poll.stops(runs.rows, n.end - n.begin, width * G * L)) return;
       T* panel = dw + j * N * G * L;
       for (Index row = 0; row < runs.rows; row += cached_rows) {
-        const Runs<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
-        each_row_block(n.begin, n.end, [&](auto mr, Index i) {
-          with_int<unit_blocks<Cell>>(width, [&](auto nb) {
+        const RowRuns<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
+        for_each_row_block(n.begin, n.end, [&](auto mr, Index i) {
+          static_int<unit_blocks<Cell>>(width, [&](auto nb) {
             weights_tile<T, G, S, mr.value, nb.value>(some, left_row, first + i - n.begin,
                                                       dsums + j * block_stride + Side::first * L,
                                                       block_stride, panel + i * width * G * L);
@@ -367,14 +376,14 @@ struct ExactBackward {
 };
 
 template <class T_, class Cell_>
-struct Exact {
+struct FloatProducts {
   using T = T_;
   using Cell = Cell_;
-  using Weights = ExactWeights<T, Cell>;
-  using Forward = ExactForward<T, Cell>;
-  using Backward = ExactBackward<T, Cell>;
+  using Weights = FloatWeights<T, Cell>;
+  using Forward = FloatForward<T, Cell>;
+  using Backward = FloatBackward<T, Cell>;
   template <class Other>
-  using BackwardOf = ExactBackward<T, Other>;
+  using BackwardOf = FloatBackward<T, Other>;
   using Column = T;  // element of the backward weights
   template <class Side>
   static Index column_size(Index H, Index K) {
@@ -384,10 +393,13 @@ struct Exact {
 
   template <class Tape>
   static void pack_columns(const ForwardCall<T>& call, const Tape& tape, Range xs, Range hs,
-                           Patience& patience) {
+                           StopPoll& poll) {
     const Dims& d = call.dims;
-    pack_by_column<T, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
-    if (!truncated<Cell>)
-      pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, patience);
+    pack_by_column<T, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, poll);
+    if constexpr (!Cell::truncated)
+      pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, poll);
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The microkernel: a tile of MR rows by a few vectors stays in registers while it runs over the
 // inner index.
+#pragma once
+#include "kernels/vector/dual.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // So few rows take two panels at once, as far as the registers hold them.
 constexpr int few_rows = max_rows < 2 ? 0 : max_rows < 6 ? 1 : 2;
@@ -12,9 +17,9 @@ struct Int {
 
 // f(Int<n>()), so that a run-time 1 <= n <= Max becomes a template argument.
 template <int Max, class F>
-BPTT_INLINE void with_int(Index n, const F& f) {
+BPTT_INLINE void static_int(Index n, const F& f) {
   if constexpr (Max > 1) {
-    if (n < Max) return with_int<Max - 1>(n, f);
+    if (n < Max) return static_int<Max - 1>(n, f);
   }
   f(Int<Max>());
 }
@@ -22,10 +27,10 @@ BPTT_INLINE void with_int(Index n, const F& f) {
 // Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
 // f(Int<rows>(), row).
 template <class F>
-BPTT_INLINE void each_row_block(Index begin, Index end, const F& f) {
+BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
     const Index rows = (end - begin + blocks - 1) / blocks;
-    with_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
+    static_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
     begin += rows;
   }
 }
@@ -44,17 +49,18 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
 // vector w[p*w_panel + k*w_step + (n*G + g)*lanes].
 // Every loop over the tile must unroll completely: one that stays a loop puts the accumulators into
 // memory.
-template <class T, int MR, int P, int NB, int S, int First, int G>
-BPTT_INLINE void multiply_add(Tile<T, MR, P * NB * S>& acc, const T* a, Index a_row, Index a_panel,
-                              Index a_step, const T* w, Index w_panel, Index w_step, Index K) {
+template <class T, int MR, int Panels, int NB, int S, int First, int G>
+BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
+                              Index a_panel, Index a_step, const T* w, Index w_panel, Index w_step,
+                              Index K) {
 #if defined(__clang__)  // else it fuses what its optimiser happens to bring together
 #pragma clang fp contract(on)
 #endif
   for (Index k = 0; k < K; ++k) {
-    Native<T> b[P][NB * G];
-    BPTT_UNROLL for (int p = 0; p < P; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) b[p][v] =
-        load(w + p * w_panel + v * lanes<T>);
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int p = 0; p < P; ++p) {
+    Native<T> b[Panels][NB * G];
+    BPTT_UNROLL for (int p = 0; p < Panels; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v)
+        b[p][v] = load(w + p * w_panel + v * lanes<T>);
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int p = 0; p < Panels; ++p) {
       const Native<T> s = broadcast(a[r * a_row + p * a_panel]);
       BPTT_UNROLL for (int n = 0; n < NB; ++n) BPTT_UNROLL for (int g = 0; g < G; ++g)
           acc[r][(p * NB + n) * S + First + g] += s * b[p][n * G + g];
@@ -73,3 +79,6 @@ BPTT_INLINE void prefetch_for_writing(const void* p, std::size_t bytes) {
   const char* c = static_cast<const char*>(p);
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(c + i, 1);
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What the multiply-add units can do: sums that wait for nothing but themselves, in registers.
+#pragma once
+#include "kernels/vector/vectors.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // As many as the kernels' register tile has, but enough to fill units of two a cycle and a latency
 // of six.
@@ -20,3 +25,6 @@ double multiply_adds(Index steps, float factor, float* out) {
   for (Index l = 0; l < lanes<float>; ++l) *out += sum[l];
   return 2.0 * static_cast<double>(steps) * chains * static_cast<double>(lanes<float>);
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

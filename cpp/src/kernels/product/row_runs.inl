@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Rows of a chunk, as they are summed to the gradients of weights and biases.
+#pragma once
+#include "kernels/product/weight_layout.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 constexpr Index sum_rows = 512;     // taken together
 constexpr Index cached_rows = 128;  // summed at once: longer sums of floats lose precision
@@ -7,7 +12,7 @@ constexpr Index cached_rows = 128;  // summed at once: longer sums of floats los
 // Rows of a left operand, x or h as it lies, and the rows of dsums that they meet. Neighbours are
 // one run: with equal lengths that is a whole chunk, but for the rows that start from h0.
 template <class T>
-struct Runs {
+struct RowRuns {
   static constexpr int most = 64;
   struct Run {
     const T* left;
@@ -31,9 +36,9 @@ struct Runs {
   }
 
   // Rows [begin, end) of all.
-  Runs part(Index begin, Index end, Index width) const {
+  RowRuns part(Index begin, Index end, Index width) const {
     if (begin == 0 && end == rows) return *this;
-    Runs some;
+    RowRuns some;
     Index row = 0;
     for (int i = 0; i < count; row += run[i++].rows) {
       const Index from = larger(begin - row, 0), to = smaller(end - row, run[i].rows);
@@ -47,15 +52,15 @@ struct Runs {
 
 // f(runs) for what `parts` adds by its argument, in pieces: parts(add), add(left, row, rows).
 template <class T, class Parts, class F>
-void in_pieces(Index width, const Parts& parts, const F& f) {
-  Runs<T> runs;
+void for_each_runs(Index width, const Parts& parts, const F& f) {
+  RowRuns<T> runs;
   parts([&](const T* left, Index row, Index n) {
     while (n > 0) {
       const Index added = runs.add(left, width, row, n);
       left += added * width, row += added, n -= added;
       if (n > 0) {
         f(runs);
-        runs = Runs<T>();
+        runs = RowRuns<T>();
       }
     }
   });
@@ -65,7 +70,7 @@ void in_pieces(Index width, const Parts& parts, const F& f) {
 // The sums over all rows, [block][number][lane], of blocks `mine` of D numbers of every unit,
 // [block][row in chunk][number][lane].
 template <class T, int D>
-void add_rows(const Runs<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
+void add_rows(const RowRuns<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
   constexpr Index L = lanes<T>;
   for (Index j = mine.begin; j < mine.end; ++j) {
     Vec<T> sum[D];
@@ -81,3 +86,6 @@ void add_rows(const Runs<T>& runs, const T* values, Index chunk_rows, Range mine
     BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
   }
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -2,6 +2,12 @@
 // Where things lie. Hidden units are grouped in blocks of `lanes`; the last block is padded, and
 // its padding never reaches a result. State-like arrays are [block][row][lane], weights and their
 // gradients as follows.
+#pragma once
+#include "kernels/vector/dual.inl"
+#include "kernels/work_share.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
@@ -18,7 +24,7 @@ BPTT_INLINE Index used_lanes(Index j, Index n) {
 }
 
 // The cell without normalisation.
-template <class Cell, bool = normal<Cell>>
+template <class Cell, bool = Cell::layer_norm>
 struct Without {
   using Type = Cell;
 };
@@ -31,7 +37,7 @@ using EquationsOf = typename Without<Cell>::Type;
 
 // Sums of a unit in one tile: all, or those of one product.
 template <class Cell>
-constexpr int tile_sums = normal<Cell> ? Cell::gates : Cell::sums;
+constexpr int tile_sums = Cell::layer_norm ? Cell::gates : Cell::sums;
 // Blocks that share one tile: forward and weight gradient, input gradient.
 template <class Cell>
 constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
@@ -39,7 +45,7 @@ constexpr int column_blocks = 4;
 
 // Of each unit, what backward finds: gradients of sums and params, one after the other; those of
 // the products are the same, or they are apart.
-template <class Cell, bool = normal<Cell>>
+template <class Cell, bool = Cell::layer_norm>
 struct GradientsOf {
   static constexpr int all = Cell::sums + Cell::params, products = all;
 };
@@ -58,7 +64,7 @@ struct XSide {
 // Gates that see h by way of an inner product have their biases in this window, and no weights.
 template <class Cell>
 constexpr int h_count() {
-  if constexpr (Cell::inner)
+  if constexpr (Cell::second_product)
     return Cell::h_products;
   else
     return Cell::gates;
@@ -77,12 +83,12 @@ struct TileSums {
 };
 template <class Cell>
 using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, tile_sums<Cell>,
-                        normal<Cell> ? 0 : Cell::x_first, normal<Cell> ? 0 : Cell::h_first>;
+                        Cell::layer_norm ? 0 : Cell::x_first, Cell::layer_norm ? 0 : Cell::h_first>;
 
 // The weights of an inner product.
 template <class Cell, class T>
-BPTT_INLINE const T* inner_weights(const ForwardCall<T>& call) {
-  return Cell::Inner::projects ? call.w_hr : call.w_hh;
+BPTT_INLINE const T* second_weights(const ForwardCall<T>& call) {
+  return Cell::SecondProduct::projects ? call.w_hr : call.w_hh;
 }
 
 // --- panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K]
@@ -113,10 +119,10 @@ void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin,
 
 // The panels that hold blocks [blocks.begin, blocks.end).
 template <class T, class Cell, class Side>
-void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patience& patience) {
+void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, StopPoll& poll) {
   for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
     const Index width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - j);
-    if (patience.ends(16, K, width * Side::count * lanes<T>)) return;
+    if (poll.stops(16, K, width * Side::count * lanes<T>)) return;
     pack_panel<T, Side>(w, H, K, j, width, 0, K, packed + j * K * Side::count * lanes<T>);
   }
 }
@@ -151,11 +157,11 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
 
 // The panels that hold column blocks [columns.begin, columns.end).
 template <class T, class Side>
-void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Patience& patience) {
+void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, StopPoll& poll) {
   const Index rows = blocks_of<T>(H) * Side::count * lanes<T>;
   for (Index c = columns.begin; c < columns.end; c += column_blocks) {
     const Index width = smaller(column_blocks, blocks_of<T>(K) - c);
-    if (patience.ends(16, width * lanes<T>, rows)) return;
+    if (poll.stops(16, width * lanes<T>, rows)) return;
     T* out = packed + c * lanes<T> * rows;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
       for (Index g = 0; g < Side::count; ++g)
@@ -174,7 +180,7 @@ void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Pati
 template <class T, class Cell>
 void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   for (Index i = 0; i < blocks_of<T>(H) * Cell::sums * lanes<T>; ++i) packed[i] = 0;
-  for (Index u = 0; u < H && !normal<Cell>; ++u) {
+  for (Index u = 0; u < H && !Cell::layer_norm; ++u) {
     T* sums = packed + (u / lanes<T>)*Cell::sums * lanes<T> + u % lanes<T>;
     for (int g = 0; g < Cell::gates; ++g) {
       if (b_ih) sums[(Cell::x_first + g) * lanes<T>] += b_ih[Cell::x_gates[g] * H + u];
@@ -193,7 +199,7 @@ void pack_params(const ForwardCall<T>& call, T* packed) {
     };
     const auto put = [&](Native<T> v) { store(packed, v), packed += lanes<T>; };
     for (int i = 0; i < EquationsOf<Cell>::params; ++i) put(row(call.extras.params, i));
-    if constexpr (normal<Cell>) {
+    if constexpr (Cell::layer_norm) {
       const T* const* norm = call.extras.layer_norm;
       for (int g = 0; g < Cell::gates; ++g) put(row(norm[0], Cell::x_gates[g]));
       for (int g = 0; g < Cell::gates; ++g) put(row(norm[1], Cell::h_gates[g]));
@@ -203,7 +209,7 @@ void pack_params(const ForwardCall<T>& call, T* packed) {
         put((0 <= x && x < Cell::gates ? row(call.b_ih, Cell::x_gates[x]) : Native<T>{}) +
             (0 <= h && h < Cell::gates ? row(call.b_hh, Cell::h_gates[h]) : Native<T>{}));
       }
-      for (int i = 2; normal_state<Cell> && i < 4; ++i) put(row(norm[i], 0));
+      for (int i = 2; Cell::layer_norm_c && i < 4; ++i) put(row(norm[i], 0));
     }
   }
 }
@@ -222,12 +228,12 @@ void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
       take(Own::h_first + g, call.db_hh, Cell::h_gates[g]);
     }
     for (int i = 0; i < Own::params; ++i) take(Own::sums + i, call.dparams, i);
-    if constexpr (normal<Cell>) {
+    if constexpr (Cell::layer_norm) {
       for (int g = 0; g < Cell::gates; ++g) {
         take(Cell::dgains + g, call.dlayer_norm[0], Cell::x_gates[g]);
         take(Cell::dgains + Cell::gates + g, call.dlayer_norm[1], Cell::h_gates[g]);
       }
-      for (int i = 2; normal_state<Cell> && i < 4; ++i)
+      for (int i = 2; Cell::layer_norm_c && i < 4; ++i)
         take(Cell::gradients - 4 + i, call.dlayer_norm[i], 0);
     }
   }
@@ -255,3 +261,6 @@ void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
     for (Index b = r.begin; b < r.end; ++b)
       store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The gates and states of a forward pass, by name, from its tape.
+#pragma once
+#include "cells/activations.inl"
+#include "kernels/step/trace.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // f(row, block, values) for all rows: the gates as `gates` gives them, then the states beside h.
 // The tape holds all steps in one segment.
-template <class P, class Gates, class F>
-void each_value(const BackwardCall<typename P::T>& call, const Gates& gates, const F& f) {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+template <class Backend, class Gates, class F>
+void for_each_value(const BackwardCall<typename Backend::T>& call, const Gates& gates, const F& f) {
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   constexpr Index L = lanes<T>;
   const Dims& d = call.dims;
   const Rows& rows = call.rows;
   const Index blocks = blocks_of<T>(d.H);
-  const Tape<P> tape(const_cast<void*>(call.tape), d, rows);
-  States<T, Cell> states{rows, d.T, d.B, blocks * L, {}, {}, {}, true, 0, 0, 0};
+  const Tape<Backend> tape(const_cast<void*>(call.tape), d, rows);
+  States<T, Cell> states(rows, d, true);
   for (int q = 1; q < Cell::states; ++q)
     states.initial[q] = tape.state0[q], states.steps[q] = tape.last.states[q];
   if (rows.segments) states.enter(0);
@@ -41,25 +47,26 @@ void each_value(const BackwardCall<typename P::T>& call, const Gates& gates, con
 }
 
 // Those of one name, number `which` of Cell::names: [R, H].
-template <class P>
-void read(const BackwardCall<typename P::T>& call, int which, typename P::T* out) {
-  using T = typename P::T;
+template <class Backend>
+void read(const BackwardCall<typename Backend::T>& call, int which, typename Backend::T* out) {
+  using T = typename Backend::T;
   const Index H = call.dims.H;
-  each_value<P>(call, P::Cell::template read<Vec<T>>, [&](Index row, Index j, const Vec<T>* v) {
-    store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
-  });
+  for_each_value<Backend>(call, Backend::Cell::template read<Vec<T>>,
+                          [&](Index row, Index j, const Vec<T>* v) {
+                            store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
+                          });
 }
 
 #if !defined(BPTT_DUAL)
 // How many values of a row's activations are not between their bounds, by gate: added to counts
 // [R, gates].
-template <class P>
-void count_outside(const BackwardCall<typename P::T>& call, const double* low, const double* high,
-                   double* counts) {
-  using T = typename P::T;
-  constexpr int gates = P::Cell::values;
-  const auto& activated = read_activations<typename P::Cell, Vec<T>>;
-  each_value<P>(call, activated, [&](Index row, Index j, const Vec<T>* v) {
+template <class Backend>
+void count_outside(const BackwardCall<typename Backend::T>& call, const double* low,
+                   const double* high, double* counts) {
+  using T = typename Backend::T;
+  constexpr int gates = Backend::Cell::values;
+  const auto& activated = read_activations<typename Backend::Cell, Vec<T>>;
+  for_each_value<Backend>(call, activated, [&](Index row, Index j, const Vec<T>* v) {
     const Index used = used_lanes<T>(j, call.dims.H);
     const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
     BPTT_UNROLL for (int k = 0; k < gates; ++k) {
@@ -73,3 +80,6 @@ void count_outside(const BackwardCall<typename P::T>& call, const double* low, c
   });
 }
 #endif
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Control of the gradient inside BPTT: clipping of what goes one step back, and cuts.
+#pragma once
+#include "kernels/step/zoneout_skip.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // Arrays [block][row][part][lane]: of one step.
 template <class T>
@@ -11,11 +16,8 @@ struct StepGradients {
   }
 };
 
-BPTT_INLINE double value_of(double x) { return x; }
-BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
-
 template <class T, class Cell>
-struct Limits {
+struct StepClipper {
   const BackwardCall<T>& call;
   T* const (&dstates)[max_states];  // [block][B][lane]
   const SkipGradients<T>& skips;
@@ -88,3 +90,6 @@ struct Limits {
     return true;
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,6 +1,33 @@
 // SPDX-License-Identifier: MIT
 // What the backward pass shows of itself: of each row (a step of a sequence) the norms of the
 // gradients that reach its states and gates, taken from a chunk while it is hot.
+#pragma once
+#include "kernels/time/forward.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
+
+#if defined(BPTT_DUAL)
+
+// A backward pass over dual numbers shows nothing.
+template <class Backend>
+struct Tracer {
+  mutable Index chunk_row = 0;
+  template <class... Args>
+  BPTT_INLINE explicit Tracer(const Args&...) {}
+  static constexpr bool on() { return false; }
+  static constexpr bool mixes_c() { return false; }
+  template <class... Args>
+  BPTT_INLINE void take_h(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void take_c(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void measure(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void copy(const Args&...) const {}
+};
+
+#else
 
 template <class T, int w = 1>
 BPTT_INLINE T sum_of_lanes(Native<T> v) {
@@ -122,10 +149,10 @@ struct RowsOf {
   }
 };
 
-template <class P>
+template <class Backend>
 struct Tracer {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   static constexpr Index L = lanes<T>;
   using Own = EquationsOf<Cell>;
   static constexpr int S = GradientsOf<Cell>::all, G = Cell::gates, columns = G + 4;
@@ -170,7 +197,7 @@ struct Tracer {
   }
 
   // The gradients themselves, of rows `mine` of step t.
-  void copy(Index t, Range mine, const Tape<P>& tape, const Forward<P>& forward) const {
+  void copy(Index t, Range mine, const Tape<Backend>& tape, const Forward<Backend>& forward) const {
     const Dims& d = call.dims;
     const StepRows step_rows(rows, d.T, t);
     for (Index r = mine.begin; r < mine.end; ++r) {
@@ -179,7 +206,8 @@ struct Tracer {
       if (Cell::states > 1) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k)
         of_column(2 + k, in_chunk).first.copy(call.trace.gates + (row * G + k) * d.H);
-      if (Own::sums > G) of_sum(Own::sums - 1, in_chunk).first.copy(call.trace.apart + row * d.H);
+      if (Own::sums > G)
+        of_sum(Own::sums - 1, in_chunk).first.copy(call.trace.candidate_hh + row * d.H);
       copy_operands(row, r, step_rows, tape, forward);
     }
   }
@@ -200,16 +228,21 @@ struct Tracer {
   static void copy_row(const T* from, Index n, T* to) {
     __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
   }
-  void copy_operands(Index row, Index r, const StepRows& step, const Tape<P>& tape,
-                     const Forward<P>& forward) const {
+  void copy_operands(Index row, Index r, const StepRows& step, const Tape<Backend>& tape,
+                     const Forward<Backend>& forward) const {
     const Dims& d = call.dims;
-    const T *after = d.masked ? tape.masked.h : call.y,
-            *before_first = d.masked ? tape.masked.h0 : tape.h0;
+    const T *after = d.separate_operand ? tape.operand.after : call.y,
+            *before_first = d.separate_operand ? tape.operand.initial : tape.h0;
     const T* operand = r < step.continuing ? after + (rows.first[step.previous] + r) * d.U
                                            : before_first + r * d.U;
     copy_row(operand, d.U, call.trace.operand + row * d.U);
-    if constexpr (Cell::inner)
-      copy_row(forward.values.inner + (row - forward.states.segment_row) * d.H, d.H,
-               call.trace.inner + row * d.H);
+    if constexpr (Cell::second_product)
+      copy_row(forward.values.second_operand + (row - forward.states.segment_row) * d.H, d.H,
+               call.trace.second_operand + row * d.H);
   }
 };
+
+#endif  // BPTT_DUAL
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: MIT
-// What general cells have beside their equations (Extras).
+// What general cells have beside their equations (StepExtras).
+#pragma once
+#include "kernels/product/weight_layout.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // States of which a part may stay: not those that are only there for w_hh to see.
 template <class Cell>
-constexpr int zoned_states = truncated<Cell> ? 2 : Cell::states;
+constexpr int zoned_states = Cell::truncated ? 2 : Cell::states;
 
 // Is h not yet what the equations put out, but made of that afterwards?
 template <class Cell>
-constexpr bool later_h = Cell::inner || normal_state<Cell>;
+constexpr bool later_h = Cell::second_product || Cell::layer_norm_c;
 
 // How much of state q stays as it was, of the units at element `at` of its rows.
 template <class T>
-BPTT_INLINE Vec<T> zoneout(const Extras<T>& extras, int q, Index at, Index used) {
+BPTT_INLINE Vec<T> zoneout(const StepExtras<T>& extras, int q, Index at, Index used) {
   const int part = q ? 1 : 0;
   if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
   return broadcast(extras.zoneout_of_all[part]);
 }
 // The same of a state q beside h, which was s0[q]: a scale of nothing does not stay.
 template <class Cell, class T>
-BPTT_INLINE Vec<T> zoneout_beside(const Extras<T>& extras, int q, Index at, Index used,
+BPTT_INLINE Vec<T> zoneout_beside(const StepExtras<T>& extras, int q, Index at, Index used,
                                   const Vec<T>* s0) {
   const Vec<T> z = zoneout(extras, q, at, used);
-  return scaled<EquationsOf<Cell>> && q == 3 ? select_zero(s0[2], Vec<T>(0), z) : z;
+  return Cell::scaled && q == 3 ? select_zero(s0[2], Vec<T>(0), z) : z;
 }
 // What becomes of two: the new one alone where z is 0, even if the old one is not finite.
 template <class T>
@@ -100,3 +105,6 @@ BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& sk
   stays = zoneout(call.extras, 0, at, used_lanes<T>(j, width)) * dh;
   dh = dh - stays;
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -3,34 +3,41 @@
 // equations give the gradients of the sums, kept as [block][row in chunk][sum][lane]; their product
 // with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
 // operand of the weight gradients and the left one of dx.
+#pragma once
+#include "kernels/step/step_clip.inl"
+#include "kernels/time/layer_norm_backward.inl"
+#include "kernels/time/second_product.inl"
 
-template <class P>
+namespace bptt::core::BPTT_ISA {
+namespace {
+
+template <class Backend>
 struct Backward {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   using Own = EquationsOf<Cell>;
   static constexpr int S = GradientsOf<Cell>::products, D = GradientsOf<Cell>::all,
                        own_sums = equations_give<Cell>();
-  static constexpr bool takes_h = inner_takes_h<Cell>(),
-                        reads_h = Cell::inner ? takes_h : Cell::passes_h;
+  static constexpr bool takes_h = second_takes_h<Cell>(),
+                        reads_h = Cell::second_product ? takes_h : Cell::passes_h;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
   const Team& team;
-  const Tape<P> tape;
-  const BackwardScratch<P> scratch;
+  const Tape<Backend> tape;
+  const BackwardWorkspace<Backend> scratch;
   const Index blocks, padded;
   const Range units, outputs;  // blocks of this rank: of hidden units, and of h
   const bool own_groups;       // each rank takes a group of sequences, and waits for nobody
-  mutable Patience patience;
+  mutable StopPoll poll;
   // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
   // be in another chunk than the others.
   T *const dsums, *const dvalues;
-  const Tracer<P> tracer;
-  const typename P::Backward products;
-  const InnerBackward<P> inner;
-  const NormalBackward<P> normals;
+  const Tracer<Backend> tracer;
+  const typename Backend::Backward products;
+  const SecondProductBackward<Backend> second;
+  const LayerNormBackward<Backend> normals;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
@@ -44,13 +51,13 @@ struct Backward {
         units(blocks_of_rank(d.H)),
         outputs(blocks_of_rank(d.P)),
         own_groups(t.sequences && t.size == c.rows.groups),
-        patience{t},
+        poll{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
         dvalues(scratch.dvalues + (own_groups ? t.rank : 0) * padded * D * c.rows.chunk_rows),
         tracer{c, c.rows, dvalues, of_group(scratch.traced_h, blocks_of<T>(d.P)),
                of_group(scratch.traced_c, blocks)},
-        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
-        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience),
+        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, poll),
+        second(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, poll),
         normals(c, tape, scratch, dsums, dvalues, tracer) {}
 
   // Of an array of each group, [block][row in chunk][lane].
@@ -92,14 +99,14 @@ struct Backward {
   // Where an inner product takes h: the gradient that its operand passes on.
   BPTT_INLINE void add_to_h(Index row, Index j, Index used, Vec<T> dh0) const {
     T* dh = scratch.dstates[0] + (j * d.B + row) * L;
-    if (d.masked) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
+    if (d.separate_operand) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
     store(dh, load(dh) + dh0.v);
   }
 
   // Rows `r` of step t in block j, which share where their previous state lies. With an inner
   // product, h is as that with w_hh sees it, and `which` may leave out some of the results.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
-                  const Forward<P>& forward, T* out, Which which) const {
+                  const Forward<Backend>& forward, T* out, Results wanted) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const bool mixes_c = Cell::states > 1 && Cell::general && tracer.mixes_c();
     const T* saved =
@@ -128,7 +135,7 @@ struct Backward {
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
       if constexpr (Cell::general) start_states(t, row, j, s0, ds, stays);
-      BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
+      BPTT_UNROLL for (int i = 0; i < (Cell::layer_norm_c ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::states > 1)
@@ -141,8 +148,8 @@ struct Backward {
         for (int i = 0; i < own_sums; ++i) clear_from<T>(da[i].v, used);
       }
       if constexpr (takes_h) {
-        if (which != Which::sums) add_to_h(row, j, used, ds0[0]);
-        if (which == Which::passed) continue;
+        if (wanted != Results::sums) add_to_h(row, j, used, ds0[0]);
+        if (wanted == Results::passed) continue;
       }
       BPTT_UNROLL for (int i = 0; i < own_sums; ++i) store(out + (row * D + i) * L, da[i].v);
       BPTT_UNROLL for (int q = Cell::passes_h && !later_h<Cell> ? 0 : 1; q < Cell::states; ++q)
@@ -150,23 +157,24 @@ struct Backward {
     }
   }
 
-  void step(Index t, Range mine, const Forward<P>& forward, T* out,
-            Which which = Which::all) const {
+  void step(Index t, Range mine, const Forward<Backend>& forward, T* out,
+            Results wanted = Results::all) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
-    const bool masked = Cell::inner && d.masked;
-    const T *ys = masked ? tape.masked.h : call.y, *h0 = masked ? tape.masked.h0 : tape.h0;
+    const bool masked = Cell::second_product && d.separate_operand;
+    const T *ys = masked ? tape.operand.after : call.y,
+            *h0 = masked ? tape.operand.initial : tape.h0;
     const T* h = step.continuing ? ys + rows.first[step.previous] * d.P : nullptr;
     for (int q = 1; q < Cell::states; ++q) {
       initial[q] = forward.states.before_first(q);
       if (step.continuing) before[q] = forward.states.before(q, t, step);
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
-    const Range some = normal<Cell> ? Range{0, blocks} : units;
+    const Range some = Cell::layer_norm ? Range{0, blocks} : units;
     for (Index j = some.begin; j < some.end; ++j) {
       T* block = out + j * rows.chunk_rows * D * L;
-      step_units(t, j, {mine.begin, middle}, h, before, forward, block, which);
-      step_units(t, j, {middle, mine.end}, h0, initial, forward, block, which);
+      step_units(t, j, {mine.begin, middle}, h, before, forward, block, wanted);
+      step_units(t, j, {middle, mine.end}, h0, initial, forward, block, wanted);
     }
   }
 
@@ -175,14 +183,14 @@ struct Backward {
   // The path of the gradient through w_hh, added to the one that the cell gave.
   // first: row of the step in the chunk.
   void pass_back(Index first, Range r) const {
-    products.template each_tile<HSide<Cell>>(
+    products.template for_each_tile<HSide<Cell>>(
         {first + r.begin, first + r.end}, tape.w_hh, d.P, outputs,
         [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
           for (Index b = 0; b < width; ++b)
             for (Index i = 0; i < n_rows; ++i) {
               T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row - first + i) * L;
               Native<T> v = load(tile + (i * width + b) * L);
-              if (d.masked)
+              if (d.separate_operand)
                 v *= load(call.extras.h_mask + (row - first + i) * d.P + column + b * L,
                           used_lanes<T>(column / L + b, d.P));
               store(dh, Cell::passes_h ? load(dh) + v : v);
@@ -202,7 +210,7 @@ struct Backward {
 
   // Rows r of a chunk that begins with row `start`.
   void input_gradient(Index start, Range r) const {
-    products.template each_tile<XSide<Cell>>(
+    products.template for_each_tile<XSide<Cell>>(
         r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
         [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
           for (Index i = 0; i < n_rows; ++i)
@@ -217,33 +225,33 @@ struct Backward {
 
   // Inputs n of the weights (those of x, of h, of an inner product) and blocks of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
-                      const Forward<P>& forward) const {
+                      const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
-    const auto each_step = [&](const auto& f) {
+    const auto for_each_step = [&](const auto& f) {
       for (Index t = chunk.begin; t < chunk.end; ++t) {
         const StepRows step(rows, d.T, t);
         const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
         f(t, step, r, rows.first[t] - chunk.row);
       }
     };
-    in_pieces<T>(
+    for_each_runs<T>(
         d.I,
         [&](const auto& add) {
-          each_step([&](Index t, const StepRows&, Range r, Index row) {
+          for_each_step([&](Index t, const StepRows&, Range r, Index row) {
             add(call.x + (rows.first[t] + r.begin) * d.I, row + r.begin, r.end - r.begin);
           });
         },
-        [&](const Runs<T>& runs) {
+        [&](const RowRuns<T>& runs) {
           products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
                                                      scratch.dw_ih(group));
           add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
         });
-    const T *after = d.masked ? tape.masked.h : call.y,
-            *before_first = d.masked ? tape.masked.h0 : tape.h0;
-    in_pieces<T>(
+    const T *after = d.separate_operand ? tape.operand.after : call.y,
+            *before_first = d.separate_operand ? tape.operand.initial : tape.h0;
+    for_each_runs<T>(
         d.U,
         [&](const auto& add) {
-          each_step([&](Index, const StepRows& step, Range r, Index row) {
+          for_each_step([&](Index, const StepRows& step, Range r, Index row) {
             const Index middle = larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
               add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
@@ -251,12 +259,13 @@ struct Backward {
             add(before_first + middle * d.U, row + middle, r.end - middle);
           });
         },
-        [&](const Runs<T>& runs) {
+        [&](const RowRuns<T>& runs) {
           products.template add_weights<HSide<Cell>>(runs, d.U, part_of(n, d.I, d.U),
                                                      scratch.dw_hh(group));
         });
-    if constexpr (Cell::inner)
-      inner.add_weights(each_step, forward, part_of(n, d.I + d.U, d.H), scratch.dw_inner(group));
+    if constexpr (Cell::second_product)
+      second.add_weights(for_each_step, forward, part_of(n, d.I + d.U, d.H),
+                         scratch.dw_second(group));
   }
 
   // Of inputs n those of a product that has `size` from the `first` on, counted from there.
@@ -279,16 +288,16 @@ struct Backward {
   template <class F>
   bool on_whole_rows(Range mine, Index count, const F& f) const {
     if (team.sequences) return f(mine), true;
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     f(share_of(count, 1, team));
-    return patience.wait();
+    return poll.wait();
   }
 
   StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
 
-  void run_chunk(const Span& chunk, const Forward<P>& forward) const {
+  void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
-    const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
+    const StepClipper<T, Cell> clipper{call, scratch.dstates, scratch.skips};
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
@@ -296,45 +305,45 @@ struct Backward {
       const Index first = rows.first[t] - chunk.row;
       T* sums = dvalues + first * D * L;
       const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
-      if constexpr (Cell::inner) {
-        inner.step(t, first, mine, forward);
-        if (!team.sequences && !patience.wait()) return;
-        inner.pass_back(first, mine);
+      if constexpr (Cell::second_product) {
+        second.step(t, first, mine, forward);
+        if (!team.sequences && !poll.wait()) return;
+        second.pass_back(first, mine);
       }
-      if constexpr (normal<Cell>) {
+      if constexpr (Cell::layer_norm) {
         if (!on_whole_rows(mine, rows.count[t], [&](Range all) {
-              each_rows(all, all, [&](Range r) {
-                if constexpr (normal_state<Cell>) normals.states(t, first, r, forward);
+              for_each_rows(all, all, [&](Range r) {
+                if constexpr (Cell::layer_norm_c) normals.states(t, first, r, forward);
                 step(t, r, forward, sums);
-                if (clips_sums) limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
+                if (clips_sums) clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
                 normals.sums(t, first, r, forward);
               });
             }))
           return;
       } else {
-        step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
+        step(t, mine, forward, sums, clips_sums ? Results::sums : Results::all);
       }
-      if (clips_sums && !normal<Cell> && !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
-            if constexpr (takes_h) inner.take_clipped(first, r);
+      if (clips_sums && !Cell::layer_norm && !on_whole_rows(mine, rows.count[t], [&](Range r) {
+            clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
+            if constexpr (takes_h) second.take_clipped(first, r);
           }))
         return;
       if constexpr (takes_h)
         if (clips_sums) {  // what goes back to h comes of the clipped gradients
-          inner.pass_back(first, mine);
-          step(t, mine, forward, sums, Which::passed);
+          second.pass_back(first, mine);
+          step(t, mine, forward, sums, Results::passed);
         }
       products.prepare({first + mine.begin, first + mine.end});
-      if (!team.sequences && !patience.wait()) return;
-      if (!truncated<Cell>) pass_back(first, mine);
+      if (!team.sequences && !poll.wait()) return;
+      if constexpr (!Cell::truncated) pass_back(first, mine);
       if (((clip.kind != StepClip::none && clip.target != StepClip::gates) || call.steps_left) &&
-          !on_whole_rows(mine, rows.count[t], [&](Range r) { limits.bound_states(t, r); }))
+          !on_whole_rows(mine, rows.count[t], [&](Range r) { clipper.bound_states(t, r); }))
         return;
-      if (patience.stopped) return;
+      if (poll.stopped) return;
     }
-    if (!own_groups && !patience.wait()) return;
+    if (!own_groups && !poll.wait()) return;
     if (tracer.on()) trace(chunk, forward);
-    const Range all = {0, d.I + d.U + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
+    const Range all = {0, d.I + d.U + (Cell::second_product ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
         group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team),
@@ -342,10 +351,10 @@ struct Backward {
       else if (g == team.rank)
         group_gradient(chunk, g, all, every_block, forward);
     input_gradient(chunk);
-    if (!own_groups) patience.wait();
+    if (!own_groups) poll.wait();
   }
 
-  void trace(const Span& chunk, const Forward<P>& forward) const {
+  void trace(const Span& chunk, const Forward<Backend>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);
     if (!own_groups) tracer.measure(share);
     for (Index t = chunk.begin; t < chunk.end; ++t) {
@@ -366,32 +375,35 @@ struct Backward {
       to_blocks(call.dstate_n[q], q ? d.H : d.P, mine, StepState<T>{scratch.dstates[q], d.B});
     for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, scratch.skips.blocks, d.B); ++i)
       if (team.rank == 0) scratch.skips.base[i] = 0;
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     const ForwardCall<T> forward_of = forward_call(call, scratch.forward);
-    for (Index k = rows.segments; k-- > 0 && !patience.stopped;) {
+    for (Index k = rows.segments; k-- > 0 && !poll.stopped;) {
       const Index s = in_order(rows, rows.segments, k);
       const bool last = k + 1 == rows.segments;
-      if (!last && !patience.wait()) break;  // the others may still need the values of the last one
-      Forward<P> forward(forward_of, team, last ? tape.last : scratch.again, true);
+      if (!last && !poll.wait()) break;  // the others may still need the values of the last one
+      Forward<Backend> forward(forward_of, team, last ? tape.last : scratch.recomputed, true);
       forward.states.enter(s);
       if (!last) forward.run_steps(segment_span(rows, s));
-      patience.stopped |= forward.patience.stopped;
+      poll.stopped |= forward.poll.stopped;
       const Index chunks = rows.segment[s + 1] - rows.segment[s];
-      for (Index c = chunks; c-- > 0 && !patience.stopped;)
+      for (Index c = chunks; c-- > 0 && !poll.stopped;)
         run_chunk(chunk_span(rows, rows.segment[s] + in_order(rows, chunks, c)), forward);
     }
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     add_groups();
-    if (!patience.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, P::padded_inputs(d.I), panels,
-                                         call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, P::padded_inputs(d.U), panels,
-                                         call.dw_hh);
-    if constexpr (Cell::inner) inner.unpack(team);
+    if (!poll.wait()) return false;
+    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, Backend::padded_inputs(d.I),
+                                         panels, call.dw_ih);
+    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, Backend::padded_inputs(d.U),
+                                         panels, call.dw_hh);
+    if constexpr (Cell::second_product) second.unpack(team);
     if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);
-    return patience.wait();
+    return poll.wait();
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -2,13 +2,18 @@
 // Layer normalisation in a step (cells/layer_norm.inl), forward: the products of a row are kept as
 // they are until those of all units are there; then they are normalised in place, and the equations
 // follow. One rank takes a row, always in the same order: the sums depend on nothing else.
+#pragma once
+#include "kernels/time/tape.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 constexpr double epsilon = 1e-5;  // beside the variance, as PyTorch has it
 constexpr Index rows_at_once = 8;
 
 // f(rows) for what two ranges share, some rows at a time.
 template <class F>
-void each_rows(Range a, Range b, const F& f) {
+void for_each_rows(Range a, Range b, const F& f) {
   const Index end = smaller(a.end, b.end);
   for (Index row = larger(a.begin, b.begin); row < end; row += rows_at_once)
     f(Range{row, smaller(row + rows_at_once, end)});
@@ -137,10 +142,13 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
       BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
           load(forward.weights.params + (j * Cell::params + i) * L);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(kept + i * L);
-      if (!Cell::inner) h0 = load(step.h + row * d.P + j * L, used);
+      if (!Cell::second_product) h0 = load(step.h + row * d.P + j * L, used);
       Vec<T> h = Cell::output(forward.call.options, p, k,
                               normalised(m[row - r.begin], kept + Cell::c * L, used));
       forward.finish_h(step, row, j, used, h0, h);
     }
   }
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

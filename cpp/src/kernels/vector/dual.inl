@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Vectors of dual numbers: with them as elements, the loops and the cells give derivatives along a
 // direction as well. Values and tangents take a vector each; in memory they alternate.
+#pragma once
+#include "kernels/vector/math.inl"
+#include "kernels/vector/transpose.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // Where a result is one of two arguments, so is its tangent. Where they are equal, at a kink, it is
 // that of the limit: what the slopes of cells/activations.inl say too.
@@ -120,20 +126,5 @@ BPTT_INLINE Dual square_root(Dual x) {
   return {root, x.tangent / (2 * root)};
 }
 
-// Of a backward pass over dual numbers nothing is shown; see step/trace.inl.
-template <class P>
-struct Tracer {
-  mutable Index chunk_row = 0;
-  template <class... Args>
-  BPTT_INLINE explicit Tracer(const Args&...) {}
-  static constexpr bool on() { return false; }
-  static constexpr bool mixes_c() { return false; }
-  template <class... Args>
-  BPTT_INLINE void take_h(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void take_c(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void measure(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void copy(const Args&...) const {}
-};
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 // sigmoid and tanh over Vec<T>, by one exponential and one division each; NaN in, NaN out.
 // Errors over all arguments, against long double: float below 2e-7 absolute, double below 4e-16.
+#pragma once
+#include "kernels/vector/vectors.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // 2^n, where adding `magic` has rounded to the integer n and left it in the low bits of `shifted`.
 template <class T>
@@ -85,7 +90,7 @@ BPTT_INLINE Vec<T> tanh(Vec<T> x) {
 }
 
 // v e^x, wherever it is representable: e^x alone need not be. The relative error grows with |x|, to
-// 1e-5 and 1e-13 at the limits of the precisions.
+// 1e-5 and 1e-13 at the clipper of the precisions.
 template <class T>
 BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
   const Vec<T> magic(Exponent<T>::magic), normal(Exponent<T>::limit), limit = normal + normal;
@@ -107,3 +112,6 @@ BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   BPTT_UNROLL for (int k = terms - 2; k >= 0; --k) p = p * s2 + Vec<T>(1.0 / (2 * k + 1));
   return minimum(zero, x) - Vec<T>(2) * s * p;
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Small square transpositions in registers: how weights change between rows and panels.
+#pragma once
+#include "kernels/vector/vectors.inl"
+
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 // Lane l of the result: of a or b, where rows i and i + w of a block exchange the lanes whose
 // number has bit w set.
@@ -59,3 +64,6 @@ BPTT_INLINE void load_rows(const T* from, Index stride, Index used, Index n,
       rows[i] = i < used ? load(from + i * stride, n) : Native<T>{};
   }
 }
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

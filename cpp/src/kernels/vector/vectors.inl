@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The vectors of one instruction set: GCC/Clang vector extensions of BPTT_VECTOR_BYTES bytes, and
-// the few operations the extensions lack. Included inside the anonymous namespace of one ISA.
+// the few operations that the extensions lack.
+#pragma once
+#include "kernels/target.inl"
 
-#define BPTT_INLINE inline __attribute__((always_inline))
-#if defined(__clang__)
-#define BPTT_UNROLL _Pragma("clang loop unroll(full)")
-#define BPTT_NO_UNROLL _Pragma("clang loop unroll(disable)")
-#else
-#define BPTT_UNROLL _Pragma("GCC unroll 64")
-#define BPTT_NO_UNROLL _Pragma("GCC unroll 1")
-#endif
+namespace bptt::core::BPTT_ISA {
+namespace {
 
 using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
@@ -133,6 +129,9 @@ BPTT_INLINE F64 minimum(F64 limit, F64 x) { return limit < x ? limit : x; }
 BPTT_INLINE F64 maximum(F64 limit, F64 x) { return limit > x ? limit : x; }
 #endif
 
+BPTT_INLINE double value_of(double x) { return x; }
+BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+
 // A vector in the clothes of a number: what cells and elementary functions compute with.
 template <class T>
 struct Vec {
@@ -160,3 +159,6 @@ struct Vec {
     return select(x.v <= -limit.v, Native<T>{}, inside);
   }
 };
+
+}  // namespace
+}  // namespace bptt::core::BPTT_ISA

@@ -32,6 +32,12 @@
 #endif
 
 #define BPTT_INLINE inline __attribute__((always_inline))
+// A function that many cells share is one of its own; the plain cells each take it in.
+#if defined(BPTT_OTHERS) || defined(BPTT_DUAL)
+#define BPTT_SHARED __attribute__((noinline))
+#else
+#define BPTT_SHARED inline
+#endif
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")
 #define BPTT_NO_UNROLL _Pragma("clang loop unroll(disable)")

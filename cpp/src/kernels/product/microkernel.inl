@@ -25,12 +25,12 @@ BPTT_INLINE void static_int(Index n, const F& f) {
 }
 
 // Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
-// f(Int<rows>(), row).
+// f(rows, row).
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
     const Index rows = (end - begin + blocks - 1) / blocks;
-    static_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
+    f(rows, begin);
     begin += rows;
   }
 }

@@ -392,10 +392,12 @@ struct Backward {
     if (!poll.wait()) return false;
     add_groups();
     if (!poll.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, Backend::padded_inputs(d.I),
-                                         panels, call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, Backend::padded_inputs(d.U),
-                                         panels, call.dw_hh);
+    unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, scratch.dw_ih(0),
+                                                             d.H, d.I, Backend::padded_inputs(d.I),
+                                                             panels, call.dw_ih);
+    unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, scratch.dw_hh(0),
+                                                             d.H, d.U, Backend::padded_inputs(d.U),
+                                                             panels, call.dw_hh);
     if constexpr (Cell::second_product) second.unpack(team);
     if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);

@@ -140,8 +140,8 @@ struct Tape {
   }
 };
 
-// The products with x of narrow steps are computed before, for many steps at once: a single row would
-// wait for the weights to come from the cache.
+// The products with x of narrow steps are computed before, for many steps at once: a single row
+// would wait for the weights to come from the cache.
 constexpr Index narrow_rows = 8;      // fewer are narrow
 constexpr Index projected_rows = 32;  // at once
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Rows of a chunk, as they are summed to the gradients of weights and biases.
 #pragma once
+#include "kernels/callback.inl"
 #include "kernels/product/weight_layout.inl"
 
 namespace bptt::core::BPTT_ISA {
@@ -51,8 +52,8 @@ struct RowRuns {
 };
 
 // f(runs) for what `parts` adds by its argument, in pieces: parts(add), add(left, row, rows).
-template <class T, class Parts, class F>
-void for_each_runs(Index width, const Parts& parts, const F& f) {
+template <class T, class Parts>
+void for_each_runs(Index width, const Parts& parts, const Callback<const RowRuns<T>&>& f) {
   RowRuns<T> runs;
   parts([&](const T* left, Index row, Index n) {
     while (n > 0) {

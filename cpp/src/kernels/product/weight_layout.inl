@@ -9,7 +9,10 @@
 namespace bptt::core::BPTT_ISA {
 namespace {
 
-BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+// Of numbers that are not negative, which divide by less code without their signs.
+BPTT_INLINE constexpr Index ceil_div(Index a, Index b) {
+  return static_cast<Index>(static_cast<std::size_t>(a + b - 1) / static_cast<std::size_t>(b));
+}
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 BPTT_INLINE constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 

@@ -297,7 +297,7 @@ struct Backward {
 
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
-    const StepClipper<T, Cell> clipper{call, scratch.dstates, scratch.skips};
+    const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
@@ -361,7 +361,13 @@ struct Backward {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
       const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
       if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
-      if (call.trace.dh) tracer.copy(t, mine, tape, forward);
+      if (!call.trace.dh) continue;
+      const T* second_operand = nullptr;
+      if constexpr (Cell::second_product)
+        second_operand =
+            forward.values.second_operand + (rows.first[t] - forward.states.segment_row) * d.H;
+      tracer.copy(t, mine, d.separate_operand ? tape.operand.after : call.y,
+                  d.separate_operand ? tape.operand.initial : tape.h0, second_operand);
     }
   }
 

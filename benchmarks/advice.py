@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Does the advice of `gradient_flow` help? Twelve tasks, trained as they are and as advised.
+"""Does the advice of `gradient_flow` help? Twelve tasks, trained without and with it.
 
     python benchmarks/advice.py                   # ten minutes on a free core; writes the page
     python benchmarks/advice.py "adding" "copy"   # these tasks, kept with the others
     python benchmarks/advice.py --quick           # a few updates of each, printed only
 
-A task is trained from a new layer. Then, as a user would: how many inputs does an answer need? Of
-six tasks that need long memory the definition says it (a model that has learnt nothing cannot), of
-the other six `needed_memory` measures it on the trained model. `gradient_flow` looks at the trained
-layer and a batch, with that need. If its advice names a start, the first one is followed: a new
-layer of the same seed gets it, and is trained by the same updates. If not, nothing changes.
+Each task first trains a new layer. The number of inputs that an answer needs comes from the
+definition of the task for the six tasks that need long memory, because a model that has learnt
+nothing cannot show it; for the other six `needed_memory` measures it on the trained model. With
+this need, `gradient_flow` examines the trained layer on a batch. If its advice names initial
+weights, a new layer of the same seed gets the first of them and the same updates.
 
-A task is solved if its held-out loss is at most a tenth of the best one without memory. Pictures
+A task is solved if its held-out loss is at most a tenth of the best loss without memory. Pictures
 are the 8 x 8 digits of scikit-learn (pip install scikit-learn).
 """
 
@@ -45,24 +45,24 @@ Rng = np.random.Generator
 
 class Batch(NamedTuple):
     x: Array  # (T, B, I)
-    target: Array  # (B, ...), or (T, B, ...) where an answer is asked for after every step
+    target: Array  # (B, ...), or (T, B, ...) with an answer after every step
     lengths: Array | None = None
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A task, and what is trained on it."""
+    """A task, and the layer that is trained on it."""
 
     name: str
     layer: Callable[[int], Layer]  # from a seed
     outputs: int
-    draw: Callable[[int, Rng], Batch]  # so many sequences
+    draw: Callable[[int, Rng], Batch]  # from the number of sequences
     updates: int
     rate: float
-    held_out: Callable[[], Batch] | None = None  # else drawn from a seed of its own
+    held_out: Callable[[], Batch] | None = None  # default: drawn from a separate seed
     every: bool = False  # an answer after every step?
     needs: int | None = None  # inputs; None: measured
-    baseline: float | None = None  # the best loss without memory, where long memory is needed
+    baseline: float | None = None  # the best loss without memory; tasks that need long memory
 
     def test(self) -> Batch:
         return self.held_out() if self.held_out else self.draw(HELD_OUT, np.random.default_rng(99))
@@ -100,7 +100,7 @@ def loss_of(prediction: Array, target: Array) -> tuple[float, Array]:
 
 
 def train(problem: Problem, layer: Layer, seed: int, updates: int) -> tuple[Model, float]:
-    """The trained model, and its held-out loss."""
+    """Return the trained model and its held-out loss."""
     rng, model = np.random.default_rng((seed, 7)), Model(problem, layer, seed)
     adam = bptt.Adam(model.parameters, lr=problem.rate)
     schedule = bptt.schedules.CosineAnnealing(adam, t_max=updates)
@@ -141,7 +141,7 @@ def measure(problem: Problem, seed: int, updates: int) -> dict[str, Any]:
 
 
 def name_of(text: str) -> str:
-    """The call in the words of an advice."""
+    """The name of the function in a piece of advice."""
     found = re.search(r"bptt\.(init\.\w+)", text)
     assert found
     return found[1]
@@ -167,7 +167,7 @@ def order(size: int, rng: Rng) -> Batch:
 
 
 def hundred_digits(size: int, rng: Rng) -> Batch:
-    """The sequences of examples/three_digits.py, followed by new random digits each time."""
+    """The sequences of examples/three_digits.py, with new random digits each time."""
     parts = [tasks.three_digits(100, rng) for _ in range(size // 4)]
     return Batch(
         np.concatenate([p.x for p in parts], 1), np.concatenate([p.target for p in parts])[:, None]
@@ -197,7 +197,7 @@ def of_pictures(rows: bool) -> dict[str, Any]:
     }
 
 
-# --- six that do not
+# --- six tasks that do not
 
 
 @lru_cache
@@ -243,7 +243,7 @@ def speaker_held_out() -> Batch:
 
 
 def past(x: Array, k: int) -> Array:
-    """x as it was k steps before."""
+    """x delayed by k steps."""
     return np.concatenate([np.zeros_like(x[:k]), x[: len(x) - k]])
 
 
@@ -275,7 +275,7 @@ def autoregression(size: int, rng: Rng) -> Batch:
     return Batch(x[:-1], x[1:])
 
 
-# --- all of them
+# --- the problems and the page
 
 
 def lstm(inputs: int, hidden: int = 32) -> Callable[[int], Layer]:
@@ -310,15 +310,15 @@ def solved(problem: Problem, loss: float) -> bool:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """One row a task: medians over the seeds, and in how many of them it is solved."""
+    """Make one row per task: medians over the seeds, and the number of seeds that solve it."""
     lines = [
-        "| task | needs, inputs | horizon, trained as it is | advice | held-out loss as it is "
-        "| as advised | solved |",
+        "| task | needs, inputs | horizon after plain training | advice "
+        "| held-out loss, plain start | as advised | solved |",
         "|---|---|---|---|---|---|---|",
     ]
     for problem in PROBLEMS:
         runs = results[problem.name]
-        needs = " ".join(str(n) for n in sorted({r["needs"] for r in runs}))
+        needs = " or ".join(str(n) for n in sorted({r["needs"] for r in runs}))
         needs += "" if problem.needs else ", measured"
         horizons = sorted(math.inf if r["horizon"] is None else r["horizon"] for r in runs)
         middle = statistics.median(horizons)
@@ -341,7 +341,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def update(text: str, results: dict[str, Any]) -> str:
-    """A page with its table from these results."""
+    """Return the page with the table of these results."""
     mark = r"(<!-- advice -->\n).*?(<!-- /advice -->)"
     return re.sub(mark, rf"\g<1>{markdown(results)}\n\g<2>", text, flags=re.DOTALL)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The core beside its NumPy reference, one group for each cell, point and pass.
+"""Time the core and its NumPy reference, in one group for each cell, size and pass.
 
 pytest benchmarks --benchmark-only
 pytest benchmarks --benchmark-only -k "lstm and medium-training"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One thread on one core, set before NumPy is imported; and bench_*.py files are collected."""
+"""Set one thread on one core before NumPy is imported, and collect bench_*.py files."""
 
 import os
 

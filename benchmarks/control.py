@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What each control of the gradient does to its reach, and to learning: tables of docs/control.md.
+"""Measure how controls of the gradient change its reach and learning: tables of docs/control.md.
 
     python benchmarks/control.py                  # six minutes on a free core; writes the page
     python benchmarks/control.py keeping          # one table, kept with the others
@@ -7,7 +7,7 @@
 
 Two tasks: temporal order (which of two symbols came first, twice; chance is 25 %) and adding (two
 marked numbers; answering 1 has a mean squared error of 1/6). Every row is trained from several
-seeds, which also draw its examples; nothing else differs within a table.
+seeds, which also draw its examples. Rows of a table differ only in the setting that they name.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LONG = 300  # steps over which horizons are measured
 
 @dataclass(frozen=True)
 class Run:
-    """One row: a layer, its start, and how it is trained."""
+    """One row: a layer, its initial weights and its training."""
 
     name: str
     layer: Callable[[int], Layer]  # from a seed
     start: Callable[[Layer, int], None] = lambda layer, seed: None
     clip: Callable[[dict[str, Any]], Any] = field(default=lambda grads: None)
-    make_clip: Callable[[], Any] | None = None  # one that remembers
+    make_clip: Callable[[], Any] | None = None  # a clip with a history
     omega: float = 0.0
     immediate: bool = False
     floss: int = 0  # updates before the training
@@ -49,7 +49,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that differ in nothing but what they are named after."""
+    """Rows that differ only in the setting that they name."""
 
     name: str
     task: Callable[..., tasks.Task]
@@ -84,7 +84,7 @@ def loss_of(task: Callable[..., tasks.Task], prediction: Any, target: Any) -> tu
 
 
 def measure(table: Table, run: Run, seed: int, updates: int) -> dict[str, Any]:
-    """Train once: the score over the last tenth of the updates, horizons, milliseconds."""
+    """Train once: return the score over the last tenth of the updates, and horizons."""
     rng, layer = np.random.default_rng(seed), run.layer(seed)
     run.start(layer, seed)
     floss(table, run, layer, rng)
@@ -225,11 +225,11 @@ TABLES = [
 ]  # fmt: skip
 
 
-# --- all of them
+# --- the page
 
 
 def text_of(steps: list[float | None]) -> str:
-    """The median of some horizons; None is beyond the end."""
+    """The median horizon; None stands for a horizon beyond the end."""
     middle = statistics.median(float("inf") if k is None else k for k in steps)
     return f"more than {LONG}" if np.isinf(middle) else f"{middle:.0f}"
 
@@ -252,7 +252,7 @@ def markdown(table: Table, rows: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def update(text: str, results: dict[str, Any]) -> str:
-    """A page with its tables from these results."""
+    """Return the page with the tables of these results."""
     for table in TABLES:
         mark = rf"(<!-- control {table.name} -->\n).*?(<!-- /control -->)"
         new = rf"\g<1>{markdown(table, results[table.name])}\n\g<2>"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What the points of `bptt bench` do not show: ragged batches, odd sizes, float64, stacks, memory.
+"""Costs beyond `bptt bench`: ragged batches, odd sizes, float64, threads, calls, traces, memory.
 
-    taskset -c 0 python benchmarks/costs.py                    # all but what needs two cores
+    taskset -c 0 python benchmarks/costs.py                    # all but `threads`, on one core
     python benchmarks/costs.py threads                         # one table
 
-Ratios of minima over interleaved repeats, in one process and, but for `threads`, on one thread.
-Tables that compare with PyTorch need ``pip install "bptt[torch]"``. Memory and imports are measured
-in processes of their own, on Linux.
+Numbers are ratios of minima over interleaved repeats, in one process and, except for `threads`, on
+one thread. Tables that compare with PyTorch need ``pip install "bptt[torch]"``. Memory and imports
+are measured in separate processes, on Linux.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Run = Callable[[], Any]
 
 
 def minima(runs: dict[str, Run], seconds: float = 3.0) -> dict[str, float]:
-    """Seconds of each, called in turns."""
+    """Return the smallest number of seconds of each run; runs alternate."""
     best = dict.fromkeys(runs, np.inf)
     for run in runs.values():
         run()
@@ -118,7 +118,7 @@ def ragged() -> None:
             )
     table(
         "Training with lengths uniform in 1..T",
-        "T, B, I, H | cell | bptt | a valid step / one of equal lengths | PyTorch packed | ratio",
+        "T, B, I, H | cell | bptt | valid step / step at equal lengths | PyTorch packed | ratio",
         rows,
     )
 
@@ -148,7 +148,7 @@ def float64() -> None:
                 [name, cell, f"{times['bptt'] * 1e3:.2f} ms", f"{times['torch'] * 1e3:.2f} ms"]
                 + [f"{times['torch'] / times['bptt']:.2f}"]
             )
-    table("Training in float64", "point | cell | bptt | PyTorch | ratio", rows)
+    table("Training in float64", "size | cell | bptt | PyTorch | ratio", rows)
 
 
 def threads() -> None:
@@ -192,11 +192,11 @@ def calls() -> None:
 
             best = minima({"inference": many(False), "training": many(True)}, 0.5)
             rows.append([cell, str(H)] + [f"{best[k] * 1e4:.1f} us" for k in best])
-    table("One call with T = B = 1, I = H", "cell | H | without a tape | with one", rows)
+    table("One call with T = B = 1, I = H", "cell | H | without a tape | with a tape", rows)
 
 
 def tracing() -> None:
-    """`trace=True`, and a sample of `FlowMonitor` made of it, beside a plain training step."""
+    """Compare `trace=True`, and a sample of `FlowMonitor` from it, with a plain training step."""
     rows = []
     for cell in ("LSTM", "GRU", "RNN"):
         for T, B, I, H in [(100, 16, 32, 64), (100, 32, 64, 128), (100, 64, 128, 256),
@@ -243,7 +243,7 @@ def tracing() -> None:
                 ]
             )
     table(
-        "Looking at the gradient",
+        "Traces and samples of `FlowMonitor`",
         "cell | T, B, I, H | one step | trace | a sample | every 50 steps",
         rows,
     )
@@ -273,7 +273,7 @@ ARRAYS = """
 n = lambda *s: np.random.default_rng(0).standard_normal(s, 'f') * np.float32(0.1)
 T, B, I, H = {shape}
 x, w, r, b, dy = n(T, B, I), n(4 * H, I), n(4 * H, H), n(4 * H), n(T, B, H)
-dx, out = np.ones_like(x), np.ones_like(dy)  # as large as the results, touched, and given back
+dx, out = np.ones_like(x), np.ones_like(dy)  # pages of the results' size, touched and freed
 del dx, out
 start = peak()
 """
@@ -303,7 +303,10 @@ def memory() -> None:
     }.items():
         (ours,) = child("import bptt", ARRAYS.format(shape=shape) + STEP + run)
         (its,) = child("import torch", ARRAYS.format(shape=shape) + TORCH_STEP + run)
-        row(f"peak of a training step of an LSTM, {name}", f"{ours:.0f} MB; PyTorch {its:.0f} MB")
+        row(
+            f"peak memory of a training step of an LSTM, {name}",
+            f"{ours:.0f} MB; PyTorch {its:.0f} MB",
+        )
     long = ARRAYS.format(shape=(100_000, 1, 16, 128)) + STEP
     times = "t = time.perf_counter(); step({0}); t = time.perf_counter() - t; print(peak() - start)"
     for option in ("", "checkpoint='sqrt'", "max_bytes=1 << 24"):
@@ -311,7 +314,7 @@ def memory() -> None:
         again += "; best = min(best, time.perf_counter() - t)\nprint(best)"
         mb, seconds = child("import bptt", long + (times + again).format(option))
         row(
-            f"peak over the data, T = 100,000, B = 1, I = 16, H = 128, {option or 'plain'}",
+            f"peak beyond the data, T = 100,000, B = 1, I = 16, H = 128, {option or 'plain'}",
             f"{mb:.0f} MB, {seconds * 1e3:.0f} ms",
         )
     count = "for _ in range(5): step()\np = faults()\n"
@@ -326,7 +329,7 @@ def memory() -> None:
     grown = "step()\np = peak()\nfor _ in range(10000): step()\nprint(peak() - p)"
     (growth,) = child("import bptt", ARRAYS.format(shape=(10, 4, 16, 32)) + STEP + grown)
     row("growth over 10,000 training steps at T, B, I, H = 10, 4, 16, 32", f"{growth:.1f} MB")
-    table("Memory", "what | measured", rows)
+    table("Memory", "measurement | result", rows)
 
 
 def imports() -> None:
@@ -348,10 +351,10 @@ def imports() -> None:
     ]
     rows = [
         ["import numpy", f"{numpy * 1e3:.0f} ms"],
-        ["import bptt, beside NumPy's own", f"{(ours - numpy) * 1e3:.0f} ms"],
+        ["import bptt, beyond NumPy", f"{(ours - numpy) * 1e3:.0f} ms"],
         ["installed", f"{sum(sizes) / 1e6:.1f} MB"],
     ]
-    table("Imports and size", "what | measured", rows)
+    table("Imports and size", "measurement | result", rows)
 
 
 TABLES = {

@@ -23,7 +23,7 @@ future = ppm[start[:, None] + np.arange(AHEAD)]
 training = dates[start + AHEAD - 1] < np.datetime64("1990-01-01")
 test = dates[start] >= np.datetime64("1990-01-01")
 
-# Relative to the last known week, because the level of the future was never seen before.
+# Relative to the last known week, because the future level is higher than any in training.
 last = past[:, -1:]
 scale = np.std(past[training] - last[training])
 x = ((past - last) / scale).T[:, :, None].astype(np.float32)  # (T, B, 1)

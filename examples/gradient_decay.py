@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How much of a gradient can come back how far, before any training.
+"""How far a gradient can reach back through untrained networks.
 
-||dh_T/dh_k||, the spectral norm of a Jacobian, is the factor by which the largest gradient at the
-last step arrives at step k. For RNNs with an orthogonal w_hh times 0.9, 1 and 1.5, it stands beside
-its bound (max |tanh'| sigma_max(w_hh))^(T-k). The horizon is the lag at which it is down to 1 % of
-its value at lag 1; the exponent is the largest of Lyapunov's, in nats per step.
+||dh_T/dh_k||, the spectral norm of a Jacobian, is the largest factor by which a gradient at the
+last step can be multiplied on its way to step k. For RNNs whose w_hh is orthogonal times 0.9, 1 or
+1.5, the table also has the bound (max |tanh'| sigma_max(w_hh))^(T-k). The horizon is the lag at
+which the norm has fallen to 1 % of its value at lag 1; the exponent is the largest Lyapunov
+exponent, in nats per step.
 """
 
 import argparse
@@ -24,7 +25,7 @@ x = np.random.default_rng(0).standard_normal((T, 1 if args.quick else B, I))
 
 
 def measured(layer):
-    """Of the logarithms of the norms by lag, the mean over the sequences; horizon; exponent."""
+    """The mean log norm by lag over the sequences, the horizon and the exponent."""
     _, _, tape = layer.forward(x)
     logs = bptt.jacobian_norms(tape.cells[0], log=True).mean(axis=1)
     exponent = bptt.lyapunov_spectrum(tape.cells[0], 1, warmup=50).mean()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Learn to write like Hamlet: an LSTM predicts the next character of the play.
 
-Truncated backpropagation through time: the text runs past in pieces of 64 characters, in 16 places
-at once; each piece starts from the state that the one before has left. Text: Shakespeare, public
-domain, shipped with the package.
+Truncated backpropagation through time: 16 stretches of the play are read side by side, in chunks of
+64 characters, and each chunk starts from the last state of the chunk before. Text: Shakespeare,
+public domain, shipped with the package.
 """
 
 import sys

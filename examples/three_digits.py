@@ -5,8 +5,8 @@ Sequences of three binary digits; the answer is the first digit. One neuron read
 
     O_t = tanh(x_t w_in + O_{t-1} w_h),   answer = w_out O_3
 
-dL/dw_in is a sum over time steps. The term of step 1 is the long-term dependency, that of the last
-step the short-term one. With 100 digits the first term vanishes, and nothing is learnt.
+dL/dw_in is a sum over time steps. The term of step 1 is the long-term dependency, the term of the
+last step the short-term one. With 100 digits the first term vanishes, and nothing is learnt.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Vanishing and exploding gradients: every statement of the usual articles, measured.
+"""Vanishing and exploding gradients: the statements of the usual articles, measured.
 
-The statements are functions in `claims`, each returning a table. docs/vanishing_and_exploding.md
-has them with an explanation and pictures, and is written by
+Each function in `claims` measures one statement and returns a table. The page
+docs/vanishing_and_exploding.md explains them; this writes its tables and pictures:
 
     python vanishing_and_exploding.py ../docs/vanishing_and_exploding.md
 """
@@ -15,7 +15,7 @@ from claims import CLAIMS
 
 
 def write(page, measured):
-    """Put the tables between their marks in a page, and the pictures beside it."""
+    """Write the tables between their marks on a page, and the pictures next to it."""
     from claims.pictures import draw
 
     text = page.read_text("utf-8")

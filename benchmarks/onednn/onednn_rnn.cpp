@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // One recurrent layer of oneDNN behind four C functions, for python/bptt/bench/peers/onednn.py.
 //
-// Weights come in and their gradients go out as [gate][output][input], which is how PyTorch stores
-// them; oneDNN computes with a layout of its own choice, into which they are reordered in each call
-// (or once, if asked). Its gradients of weights and biases are added to what is there.
+// Weights and their gradients have PyTorch's layout, [gate][output][input]. oneDNN computes with a
+// layout of its own choice: weights are reordered into it in each call, or once on request. oneDNN
+// adds its gradients of weights and biases to the existing values.
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -21,7 +21,7 @@ using dnnl::memory;
 using Tag = memory::format_tag;
 using Arguments = std::unordered_map<int, memory>;
 
-// All arrays are C-contiguous and belong to the caller; those from dy on are null for inference.
+// All arrays are C-contiguous and belong to the caller; from dy on, they are null for inference.
 struct Problem {
   std::int64_t T, B, I, H;
   float *x, *w_ih, *w_hh, *bias;  // [T, B, I], [G, H, I], [G, H, H], [biases, H]
@@ -30,7 +30,7 @@ struct Problem {
   float *dx, *dw_ih, *dw_hh, *dbias, *dh0, *dc0;
 };
 
-// From one layout to another.
+// A copy from one layout to another.
 struct Copy {
   memory from, to;
   dnnl::reorder reorder;
@@ -68,7 +68,7 @@ struct Gru {
   }
 };
 
-// The same for versions 2 and 3, which differ in how a primitive is described.
+// Hides how versions 2 and 3 differ in describing a primitive.
 template <class Primitive, class Arguments, class... Hint>
 typename Primitive::primitive_desc describe(const dnnl::engine& engine, const Arguments& arguments,
                                             const Hint&... hint) {
@@ -140,7 +140,7 @@ class LayerOf : public Layer {
     return m;
   }
 
-  // What forward and backward are described by: x, states, weights, bias, y, final states.
+  // The descriptors for forward and backward: x, states, weights, bias, y, final states.
   auto arrays() const {
     const auto w_ih = weights(p_.I, Tag::any), w_hh = weights(p_.H, Tag::any);
     if constexpr (Cell::states > 1)
@@ -206,7 +206,7 @@ class LayerOf : public Layer {
   typename Cell::Forward::primitive_desc forward_desc_;
   typename Cell::Forward forward_;
   typename Cell::Backward backward_;
-  Arguments given_, forward_given_, backward_given_;  // a memory that is copied stays the same one
+  Arguments given_, forward_given_, backward_given_;  // copies of a memory share its data
   std::vector<Copy> forward_packs_, backward_packs_, unpacks_;
   std::vector<memory> sums_;
 };
@@ -225,7 +225,7 @@ EXPORT const char* bptt_onednn_version() {
 
 EXPORT const char* bptt_onednn_error() { return last_error.c_str(); }
 
-// Null on failure.
+// Returns null on failure.
 EXPORT void* bptt_onednn_load(const char* cell, bool train, bool repack, const Problem* problem) {
   try {
     if (!std::strcmp(cell, "rnn")) return new LayerOf<Rnn>(*problem, train, repack);
@@ -237,7 +237,7 @@ EXPORT void* bptt_onednn_load(const char* cell, bool train, bool repack, const P
   }
 }
 
-// False on failure. `state` and `final`: [B, H] each, h and for LSTM c.
+// Returns false on failure. `state` and `final` are [B, H] each, for h and, with LSTM, c.
 EXPORT bool bptt_onednn_run(void* layer, float* const* state, float* const* final) {
   try {
     static_cast<Layer*>(layer)->run(state, final);

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Published results, run again: one script for each, and what they share."""
+"""Published results, run again: one script for each, and shared modules."""

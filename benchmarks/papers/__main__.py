@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""All experiments, by one command: ``python -m benchmarks.papers``."""
+"""Run all experiments: ``python -m benchmarks.papers``."""
 
 from .runs import NAMES, main
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """LSTM of 1997, experiment 4: add two marked numbers among 100.
 
-Sequences of 100 to 110 pairs, a number from U(-1, 1) and a marker: 1 at one of the first ten pairs
-(its number X1) and at one of the first 49 others (X2), -1 at the first and the last pair, 0
-elsewhere; if the first pair is marked, X1 is 0. The target, at the end, is 0.5 + (X1 + X2) / 4. Two
-blocks of two cells (93 weights), input gates biased by -3 and -6, learning rate 0.5, until the last
-2000 sequences were within 0.04. Published: 74,000 sequences on average, 1 of 2560 wrong.
+Sequences have 100 to 110 pairs of a number from U(-1, 1) and a marker. The marker is 1 at one of
+the first ten pairs (its number is X1) and at another of the first 49 pairs (X2), -1 at the first
+and the last pair, and 0 elsewhere; if the first pair is marked, X1 is 0. The target, at the end, is
+0.5 + (X1 + X2) / 4. Two blocks of two cells (93 weights), input gates biased by -3 and -6 and a
+learning rate of 0.5 train until the last 2000 sequences were within 0.04. Published:
+74,000 sequences on average, 1 of 2560 wrong.
 
     python -m benchmarks.papers.adding_1997
 """
@@ -26,11 +27,11 @@ def draw(rng: np.random.Generator, T: int, batch: int) -> Batch:
     number = rng.uniform(-1, 1, (T + T // 10, batch))
     marker = np.zeros_like(number)
     first = rng.integers(0, 10, batch)
-    second = rng.integers(0, T // 2 - 2, batch)  # of those that are left
+    second = rng.integers(0, T // 2 - 2, batch)  # among the pairs that are left
     second += second >= first
     marker[0], marker[lengths - 1, b] = -1, -1
     marker[first, b], marker[second, b] = 1, 1
-    # The paper sets X1 to zero; the network can only know if the input is zero as well.
+    # The paper sets X1 to zero; the network can know it only if the input is zero as well.
     number[0, marker[0] == 1] = 0
     target = 0.5 + (number[first, b] + number[second, b]) / 4
     return Batch(np.stack([number, marker, np.ones_like(number)], axis=2), lengths, target[:, None])

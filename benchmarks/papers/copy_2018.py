@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Copy ten symbols after 100 blanks: an LSTM with a chrono start against the standard one.
+"""Copy ten symbols after 100 blanks: an LSTM with chrono and with standard initialisation.
 
 Tallec & Ollivier (2018): 128 units, batches of 50, RMSprop with a learning rate of 1e-3 and a decay
-of 0.9; the standard start has a forget bias of 1, the chrono start log U(1, 3 T / 2 - 1), and its
-negative in the input gate. They publish curves, no numbers, at longer gaps, and conclude that the
-chrono start learns long dependencies far better. The baseline of a model without memory is
-10 ln 8 / (T + 20).
+of 0.9. The standard start has a forget bias of 1; the chrono start has log U(1, 3 T / 2 - 1), and
+the negative in the input gate. The paper has curves without numbers, at longer gaps, and concludes
+that the chrono start learns long dependencies far better. The baseline of a model without memory
+is 10 ln 8 / (T + 20).
 
     python -m benchmarks.papers.copy_2018
 """

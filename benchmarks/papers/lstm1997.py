@@ -3,8 +3,8 @@
 
 The cells of a block share one input gate and one output gate, and every hidden unit (gates as well)
 feeds every other. `bptt.lstm1997_forward` has a gate for each cell. The two agree exactly if the
-weights of a block's gates are copies of each other and only the first copy is fed back: the weights
-here are those of the paper, and a copy gets, and gives back, what belongs to its original.
+gates of a block have copies of the same weights and only the first copy is fed back. So this module
+keeps the paper's weights, copies them for the function, and sums the gradients of the copies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sigmoid(a: Array) -> Array:
 
 
 class Network:
-    """`blocks` blocks of `size` cells, logistic outputs, learning online by gradient descent.
+    """`blocks` blocks of `size` cells and logistic outputs, trained online by gradient descent.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Network:
     gates_only : bool
         Only gates have biases, instead of all hidden units and outputs.
     input_bias, output_bias : list of float, optional
-        Of the blocks' input or output gates, in place of random ones.
+        Biases of the blocks' input or output gates, instead of random ones.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Network:
             self.w[:blocks, inputs] = input_bias
         if output_bias is not None:
             self.w[blocks : 2 * blocks, inputs] = output_bias
-        # Rows i, o, g of each cell from those of its block; columns to the first cell of each.
+        # Rows i, o, g of each cell come from its block; columns go to the first cell of each block.
         block = np.arange(cells) // size
         rows = np.concatenate([block, blocks + block, 2 * blocks + np.arange(cells)])
         self.rows = np.eye(units)[rows]
@@ -70,14 +70,14 @@ class Network:
 
     @property
     def weights(self) -> int:
-        """How many are learnt."""
+        """The number of learnt weights."""
         biases = self.cells + len(self.out) if self.gates_only else 0
         return self.w.size + self.out.size - biases
 
     def forward(
         self, x: Array, lengths: Lengths | None = None, keep_tape: bool = False
     ) -> tuple[Array, Any, Any]:
-        """What `bptt.lstm1997_forward` returns, for x of shape (T, B, inputs + 1), its last a 1."""
+        """Run `bptt.lstm1997_forward` on x, of shape (T, B, inputs + 1) with a last column of 1."""
         w = self.rows @ self.w
         of_inputs, of_units = w[:, : self.inputs + 1], w[:, self.inputs + 1 :] @ self.columns
         return bptt.lstm1997_forward(x, of_inputs, of_units, lengths=lengths, keep_tape=keep_tape)
@@ -87,10 +87,10 @@ class Network:
         return sigmoid(h @ self.out[:, :-1].T + self.out[:, -1])
 
     def learn(self, x: Array, target: Array) -> Array:
-        """One update for one sequence, x (T, 1, inputs + 1); returns the outputs before it.
+        """Make one update for a sequence, x (T, 1, inputs + 1); return the outputs before it.
 
-        A target (T, outputs) is one for each step, (1, outputs) one for the last step.
-        E = sum (target - output)^2 / 2, its gradient truncated as in the paper.
+        `target` is (T, outputs), or (1, outputs) for the last step only. The error is
+        E = sum (target - output)^2 / 2, with the truncated gradient of the paper.
         """
         y, state, tape = self.forward(x, keep_tape=True)
         h = y[:, 0] if len(target) > 1 else state[0]
@@ -126,8 +126,8 @@ def learn_online(
     """Train until the last 2000 sequences were right and their mean squared error is below `error`.
 
     A sequence is right if all outputs are within `tolerance` of its target. Returns the number of
-    sequences until then and until 99 % of the last 2000 were right (None if never), and how many of
-    2560 fresh sequences are wrong.
+    sequences until then, the number until 99 % of the last 2000 were right (None if never), and the
+    number of wrong ones among 2560 fresh sequences.
     """
     right, squared = np.zeros(2000, bool), np.ones(2000)
     ninety_nine, n = None, 0

@@ -26,7 +26,7 @@ def found(runs: list[Result], key: str) -> list[float]:
 
 
 def lstm_1997(folder: Path) -> Figure:
-    """How many sequences each run needed, beside the published mean."""
+    """Draw the number of sequences that each run needed, and the published mean."""
     figure, (order, adding, reber) = canvas(15, 4.8, 3)
 
     runs = read(folder, "temporal_order_1997")
@@ -77,7 +77,7 @@ def lstm_1997(folder: Path) -> Figure:
 
 
 def temporal_order_2013(folder: Path) -> Figure:
-    """Success rates by length, what they took, and errors far beyond the trained lengths."""
+    """Draw success rates by length, updates needed, and errors far beyond the trained lengths."""
     runs = read(folder, "temporal_order_2013")
     fixed = [r for r in runs if r["settings"]["shortest"] == r["settings"]["longest"]]
     trained = [r for r in runs if r not in fixed]
@@ -131,7 +131,7 @@ def generalisation(panel: Any, trained: list[Result]) -> None:
 
 
 def curves(folder: Path) -> Figure:
-    """Adding of 2015 and copying of 2018: the loss as it falls, or not, below its baseline."""
+    """Draw the losses of adding (2015) and copying (2018), and their baselines."""
     figure, (adding, copying) = canvas(12, 4.2, 2)
     for panel, name, key, colors in (
         (adding, "adding_2015", "cell", COLORS),

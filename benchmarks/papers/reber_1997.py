@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
 """LSTM of 1997, experiment 1: the embedded Reber grammar.
 
-A string of the Reber grammar between B T and T E, or between B P and P E: whoever predicts the last
-symbol but one has to remember the second. 256 random training strings, presented in random order,
-and 256 others to test; after each symbol the next one is the target. Success: for all of them and
-after each symbol, the outputs of all possible symbols are above those of all impossible ones.
+Each string is a string of the Reber grammar between B T and T E, or between B P and P E, so the
+last symbol but one can be predicted only by remembering the second. 256 random strings train, in
+random order, and 256 others test; the target after each symbol is the next one. Success means that
+for all of them and after each symbol, every possible symbol has a larger output than every
+impossible one.
 
 1997: 3 blocks of 2 cells (276 weights) or 4 of 1 (264), weights from U(-0.2, 0.2), output gates
 biased by -1, -2, -3 (-4), only gates have biases, updates after each string. Published, from 30
 trials each: 97 to 100 % succeed, after 39,740 to 8,440 strings on average.
 
-Not in the paper, whose numbers of weights leave no room for them: biases at cells and outputs too.
-
-Today: `bptt.LSTM` of 6 units with a forget gate and the whole gradient, under Adam, on the same
-strings, judged alike.
+Two variants are not in the paper. One has biases at cells and outputs too, for which the paper's
+numbers of weights leave no room. The other is a modern LSTM, `bptt.LSTM` of 6 units with a forget
+gate and the whole gradient, trained with Adam on the same strings.
 
     python -m benchmarks.papers.reber_1997
 """
@@ -33,7 +33,7 @@ from .lstm1997 import Array, Network
 from .runs import Experiment, Result, Row, Settings, main, spread
 from .training import Model
 
-# State of the Reber grammar: symbol -> next state. None: it has ended.
+# State of the Reber grammar: symbol -> next state. None is the end.
 GRAPH: list[dict[str, int | None]] = [
     {"B": 1},
     {"T": 2, "P": 3},
@@ -46,7 +46,7 @@ GRAPH: list[dict[str, int | None]] = [
 
 
 def possible(text: str) -> list[str]:
-    """What may follow each symbol but the last."""
+    """List the symbols that may follow each symbol but the last."""
     state: int | None = 0
     after = ["TP", "B"]
     for symbol in text[2:-2]:
@@ -74,7 +74,7 @@ def encoded(text: str) -> Array:
 
 
 class Judge:
-    """All strings in one batch, and which symbols may follow at each step."""
+    """All strings in one batch, and the possible symbols at each step."""
 
     def __init__(self, texts: list[str]) -> None:
         texts = sorted(set(texts))
@@ -86,11 +86,11 @@ class Judge:
             self.x[: len(text) - 1, b] = encoded(text)[:-1]
             for t, symbols in enumerate(possible(text)):
                 self.possible[t, b] = encoded(symbols).any(axis=0)
-        # Where the second symbol comes again.
+        # The step where the second symbol returns.
         self.late = np.arange(shape[0])[:, None] == self.lengths - 2
 
     def wrong(self, output: Array) -> tuple[int, int]:
-        """Strings with an impossible symbol before a possible one: there, and elsewhere."""
+        """Count strings that rank an impossible symbol above a possible one, late and early."""
         least = np.where(self.possible, output, np.inf).min(axis=2)
         most = np.where(self.possible, -np.inf, output).max(axis=2)
         wrong = most >= least
@@ -156,7 +156,7 @@ def run(
     return {
         "solved": solved,
         "strings": n if solved else None,
-        "strings_inner": inner,  # until all but the symbol to remember was right, for once
+        "strings_inner": inner,  # until all but the symbol to remember was right for the first time
         "wrong_late": late,
         "wrong_early": early,
         "distinct": len(judge.lengths),
@@ -167,7 +167,7 @@ def variant(blocks: int, size: int, lr: float) -> dict[str, Any]:
     return {"cell": "1997", "blocks": blocks, "size": size, "lr": lr, "limit": 50_000}
 
 
-# Blocks, cells in each, learning rate: share of trials, and strings on average.
+# Blocks, cells per block, learning rate: share of successful trials, and mean number of strings.
 PUBLISHED = {
     (4, 1, 0.1): ("100 %", 39_740),
     (3, 2, 0.1): ("100 %", 21_730),
@@ -187,7 +187,7 @@ def row(settings: Settings, runs: list[Result]) -> Row:
         if settings.get("biased"):
             setting, published = f"{setting}, all units biased", "-"
     else:
-        setting = f"LSTM of today, {settings['units']} units"
+        setting = f"modern LSTM, {settings['units']} units"
         published = "-"
     measured = f"{len(solved)} of {len(runs)} within {settings['limit']:,}"
     if solved:

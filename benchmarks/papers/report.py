@@ -40,7 +40,7 @@ def table(experiment: Experiment, runs: list[Result]) -> str:
 
 
 def update(page: str, folder: Path = RESULTS) -> str:
-    """The page, with every table written anew."""
+    """Return the page with every table written again."""
 
     def filled(block: re.Match[str]) -> str:
         start, name, end = block.groups()

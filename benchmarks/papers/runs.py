@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Every experiment's runs: which there are, in processes of their own, kept one by one.
+"""Run the seeds and variants of every experiment in separate processes, and keep each result.
 
-A run is one seed of one variant. Its result is written as soon as it is there, so an interruption
-loses only the runs in progress, and the next start leaves out what the file has already.
+A run is one seed of one variant. Its result is written when it ends, so an interruption loses only
+the runs in progress, and the next start skips the runs that the file already has.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Result = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """What a table says of one variant."""
+    """The texts of a table's row for one variant."""
 
     setting: str
     published: str
@@ -43,9 +43,9 @@ class Row(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """What a script offers: ``run(seed, **settings)`` for each of its variants."""
+    """An experiment of a script: ``run(seed, **settings)`` for each of its variants."""
 
-    name: str  # of the script and of its file of results
+    name: str  # the name of the script and of its file of results
     run: Callable[..., Result]
     row: Callable[[Settings, list[Result]], Row]
     variants: list[Settings]
@@ -65,7 +65,7 @@ def load(name: str) -> Experiment:
 
 
 def read(folder: Path, name: str) -> list[Result]:
-    """The runs there are so far: settings, seed, CPU seconds and what the script returned."""
+    """Read the runs so far: settings, seed, CPU seconds and the result of the script."""
     path = folder / f"{name}.json"
     return json.loads(path.read_text("ascii"))["runs"] if path.exists() else []
 
@@ -75,7 +75,7 @@ def of_variant(runs: list[Result], settings: Settings) -> list[Result]:
 
 
 def spread(runs: list[Result], key: str) -> str:
-    """Mean and range of what is known."""
+    """Mean and range of the known values."""
     values = [run[key] for run in runs if run[key] is not None]
     if len(set(values)) < 2:
         return f"{values[0]:,}" if values else "none"
@@ -84,7 +84,7 @@ def spread(runs: list[Result], key: str) -> str:
 
 
 def write(folder: Path, name: str, runs: list[Result]) -> None:
-    """One line per run; the old file is there until the new one is complete."""
+    """Write one line per run; the new file replaces the old one only when complete."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(run, allow_nan=False) for run in runs)
     new = folder / f"{name}.json.new"
@@ -93,7 +93,7 @@ def write(folder: Path, name: str, runs: list[Result]) -> None:
 
 
 def compute(run: Run) -> Result:
-    """In a process of its own, on one thread; `seconds` are of CPU time."""
+    """Run in a separate process on one thread; `seconds` is CPU time."""
     bptt.set_num_threads(1)
     start = time.process_time()
     result = load(run.experiment).run(run.seed, **run.settings)
@@ -102,7 +102,7 @@ def compute(run: Run) -> Result:
 
 
 def missing(experiment: Experiment, seeds: int, quick: bool, done: list[Result]) -> list[Run]:
-    """Seed by seed, so that what an interruption leaves is balanced."""
+    """List the missing runs seed by seed, so that an interruption leaves balanced results."""
     known = [(r["settings"], r["seed"]) for r in done]
     every = [
         (settings, seed)
@@ -124,13 +124,13 @@ def in_processes(runs: list[Run], jobs: int) -> Iterator[tuple[Run, Result]]:
 
 
 def shown(result: Result) -> str:
-    """A run in one line, without its curves."""
+    """Describe a run in one line, without its curves."""
     values = {k: v for k, v in result.items() if k != "settings" and not isinstance(v, list)}
     return "  ".join(f"{k} {v}" for k, v in {**result["settings"], **values}.items())
 
 
 def progress(total: int) -> tuple[Callable[[str], Any], Callable[[], Any]]:
-    """How to print a line, and how to count a run: with a bar if tqdm is installed."""
+    """Return functions that print a line and count a run, with a bar if tqdm is installed."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -140,7 +140,7 @@ def progress(total: int) -> tuple[Callable[[str], Any], Callable[[], Any]]:
 
 
 def main(names: list[str], arguments: list[str] | None = None) -> None:
-    """The command line of one script, or of all of them."""
+    """Run the command line of one script, or of all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.papers")
     parser.add_argument("--quick", action="store_true", help="seconds instead of an hour")
     parser.add_argument("--seeds", type=int, help="instead of each experiment's own number")
@@ -152,7 +152,7 @@ def main(names: list[str], arguments: list[str] | None = None) -> None:
     if unknown := set(getattr(given, "only", [])) - set(names):
         parser.error(f"no such experiment: {', '.join(sorted(unknown))}")
     names = getattr(given, "only", None) or names
-    # A quick run is no measurement: it is kept only where one asks for it.
+    # A quick run is not a measurement, so it is kept only on request.
     folder = given.results or (None if given.quick else RESULTS)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""LSTM of 1997, experiment 6a: in which order did two symbols come, 40 to 100 steps ago?
+"""LSTM of 1997, experiment 6a: name the order of two symbols that came 40 to 100 steps ago.
 
-Sequences of 100 to 110 symbols: E first, B last, X or Y at one of the places 10 to 20 and again at
-one of 50 to 60, else a to d. Four outputs say XX, XY, YX or YY at the end. Two blocks of two cells
-(156 weights), input gates biased by -2 and -4, learning rate 0.5, until the last 2000 sequences had
-all outputs within 0.3. Published: 31,390 sequences on average, 1 of 2560 wrong.
+Sequences have 100 to 110 symbols: E first, B last, X or Y at one of the places 10 to 20 and again
+at one of 50 to 60, and a to d elsewhere. At the end, four outputs stand for XX, XY, YX and YY. Two
+blocks of two cells (156 weights), input gates biased by -2 and -4 and a learning rate of 0.5 train
+until the last 2000 sequences had all outputs within 0.3. Published:
+31,390 sequences on average, 1 of 2560 wrong.
 
     python -m benchmarks.papers.temporal_order_1997
 """

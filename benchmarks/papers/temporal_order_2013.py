@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Temporal order by a tanh RNN: plain SGD, SGD with clipping, and with clipping and Omega.
 
-Pascanu, Mikolov & Bengio (2013), section 4.1 and their published code: 50 tanh units, all weights
-from N(0, 0.1^2), batches of 20, a learning rate of 0.01, gradients clipped to a norm of 1, the
-penalty Omega, taken as a function of w_hh alone, times 4; success is an error below 1 % on 10,000
-sequences, within 5 million updates. Their figure 7 shows success rates over 5 seeds that fall with
-the length, first those of plain SGD; with all three, one model trained on lengths 50 to 200 made no
-error at any length from 50 to 5000. Here two symbols more frame a sequence (8 inputs, not 6), as in
-the paper of 1997, and there are far fewer updates. Lengths 50 to 200 have the start that their
-program has, a sparse one with a spectral radius of 0.95.
+Settings of Pascanu, Mikolov & Bengio (2013), section 4.1, and of their published program: 50 tanh
+units, all weights from N(0, 0.1^2), batches of 20, a learning rate of 0.01, gradients clipped to a
+norm of 1, and 4 times the penalty Omega as a function of w_hh alone. Success is an error below 1 %
+on 10,000 sequences, within 5 million updates. Their figure 7 shows success rates over 5 seeds that
+fall with the length, for plain SGD first. With all three methods, one model trained on lengths 50
+to 200 made no error at any length from 50 to 5000. Here two more symbols frame a sequence (8
+inputs, not 6), as in the paper of 1997, and there are far fewer updates. Runs at lengths 50 to 200
+have the sparse initialisation of the authors' program, with a spectral radius of 0.95.
 
     python -m benchmarks.papers.temporal_order_2013
 """
@@ -27,7 +27,7 @@ from .training import Model, train
 
 
 def errors(model: Model, T: int, rng: np.random.Generator, sequences: int) -> float:
-    """Share of wrong answers; batches are small where sequences are long, to fit in memory."""
+    """Return the share of wrong answers; batches are smaller for long sequences, to save memory."""
     batch = min(500, 100_000 // T)
     wrong = 0
     for _ in range(sequences // batch):
@@ -44,7 +44,7 @@ def tanh_model(seed: int, sparse: bool = False) -> Model:
         init.normal(array, rng, 0.0 if "bias" in name else 0.01 if sparse else 0.1)
     if sparse:
         w = model.parameters["layer.weight_hh_l0"]
-        for column in w.T:  # what a unit feeds, as in their program
+        for column in w.T:  # outgoing weights of a unit, as in the authors' program
             column[rng.permutation(len(w))[15:]] = 0
         init.spectral(w, 0.95)
     return model
@@ -54,9 +54,10 @@ def run(
     seed: int, method: str, shortest: int, longest: int, updates: int, tested: list[int],
     sparse: bool = False, below: float = 0.01,
 ) -> dict[str, Any]:  # fmt: skip
-    """Lengths are drawn from shortest..longest for each batch; errors at the lengths `tested`.
+    """Train with a length from shortest..longest for each batch; return errors at `tested` lengths.
 
-    Stops when the error is less than `below`, the mean of 10,000 sequences at either end.
+    Stops when the mean error of 10,000 sequences at the shortest and longest length is less than
+    `below`.
     """
     rng = np.random.default_rng(seed)
     model = tanh_model(seed, sparse)
@@ -120,7 +121,7 @@ EXPERIMENT = Experiment(
             "updates": 30_000,
             "tested": [20, 50, 100, 200, 500, 1000, 2000, 5000],
         },
-        # As their program runs: until none of 20,000 is wrong.
+        # As in the authors' program: until none of 20,000 is wrong.
         {
             "method": "omega",
             "shortest": 50,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A recurrent layer under a linear readout, trained on batches that are drawn as it goes."""
+"""Train a recurrent layer and a linear readout on batches drawn during training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Seed = int | np.random.Generator
 
 
 class Model:
-    """`layer`, then a `bptt.Linear` over its output after each step or, if `last`, the last one."""
+    """`layer`, then a `bptt.Linear` on its output at each step or, if `last`, at the last step."""
 
     def __init__(self, layer: Recurrent, outputs: int, last: bool, seed: Seed) -> None:
         self.layer, self.last = layer, last
@@ -34,7 +34,7 @@ class Model:
     def gradients(
         self, x: Array, target: Array, loss: Loss, omega: float = 0.0
     ) -> tuple[float, dict[str, Array]]:
-        """The loss of a batch, and its gradients by name; with `omega` times Pascanu's penalty."""
+        """Return a batch's loss and gradients by name, with `omega` times Pascanu's penalty."""
         y, _, tape = self.layer.forward(x)
         prediction, readout_tape = self.readout.forward(y[-1] if self.last else y)
         value, slope = loss(prediction, target)
@@ -54,10 +54,10 @@ def train(
     model: Model, optimizer: Optimizer, draw: Callable[[], Task], loss: Loss,
     updates: int, every: int, max_norm: float | None = None, omega: float = 0.0,
 ) -> Iterator[tuple[int, float]]:  # fmt: skip
-    """Yield, every so many updates, how many there were and the mean loss since the last time.
+    """Yield, at regular intervals, the number of updates and the mean loss since the last time.
 
-    Gradients are clipped to the norm `max_norm`, if given. Ends early if a loss is not finite: what
-    follows would be NaN for ever.
+    Gradients are clipped to the norm `max_norm`, if given. Training ends early if a loss is not
+    finite, because all later losses would be NaN.
     """
     losses: list[float] = []
     for n in range(1, updates + 1):

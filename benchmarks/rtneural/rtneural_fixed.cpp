@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Nanoseconds per step of bptt/fixed.hpp and of RTNeural's layers with compile-time sizes (its
-// Eigen backend), on the same weights and the same signal, one sample per call. Rounds alternate
-// between the two, so that a disturbance meets both.
+// Measures nanoseconds per step of bptt/fixed.hpp and of RTNeural's layers with compile-time sizes
+// (Eigen backend), on the same weights and the same signal, one sample per call. Rounds alternate
+// between the two, so that a disturbance affects both.
 #include <RTNeural/gru/gru.h>
 #include <RTNeural/lstm/lstm.h>
 
@@ -20,7 +20,7 @@ namespace {
 using Rows = std::vector<std::vector<float>>;
 constexpr int steps = 4096, rounds = 400;
 
-// Weights as PyTorch keeps and initialises them.
+// Weights with PyTorch's layout and initialisation.
 struct Weights {
   int gates, inputs, units;
   std::vector<float> w_ih, w_hh, b_ih, b_hh;
@@ -36,7 +36,7 @@ struct Weights {
   }
 };
 
-// Of w: [G H, n] the transpose [n, G H], its blocks of H columns in the given order.
+// Transposes w, [G H, n], to [n, G H] with its blocks of H columns in the given order.
 Rows columns(const Weights& weights, const std::vector<float>& w, int n,
              const std::vector<int>& order) {
   Rows rows;

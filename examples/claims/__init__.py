@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What articles say about vanishing and exploding gradients, each statement measured."""
+"""Statements of articles about vanishing and exploding gradients, each one measured."""
 
 from .activations import relu_slope, slopes
 from .clips import angles, learning_rates, overflow, training

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the activation's slope does, and what the weight does."""
+"""The effect of the activation's slope, and of the weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .table import Claim, horizon, state_norms
 
 
 def slope(activation, h_before, x, w_h):
-    """dh_t/dh_{t-1} / w_h of one neuron, each sequence a case of its own."""
+    """dh_t/dh_{t-1} / w_h of one neuron, for each sequence."""
     tape = bptt.rnn_forward(x[None], [[1.0]], [[w_h]], state=h_before, activation=activation)[2]
     return bptt.rnn_backward(tape, dstate=np.ones_like(h_before)).state / w_h
 
@@ -28,12 +28,12 @@ def slopes() -> Claim:
         kinds = len(np.unique(s.round(9)))
         rows.append((name, float(s.min()), float(s.max()), kinds, horizon(norms)))
         curves[name] = norms
-    head = ("", "smallest slope", "largest", "different ones", "memory horizon, orthogonal W_hh")
+    head = ("", "smallest slope", "largest", "distinct slopes", "memory horizon, orthogonal W_hh")
     return Claim("slopes", head, rows, curves)
 
 
 def relu_slope() -> Claim:
-    """One ReLU neuron that stays on: dh_T/dh_0 over 100 steps, and what the slopes give of it."""
+    """One ReLU neuron that stays on: dh_T/dh_0 over 100 steps, and the factor from the slopes."""
     rows = []
     for w_h in (0.9, 1.0, 1.1):
         x, one = np.ones((100, 1, 1)), np.ones((1, 1))

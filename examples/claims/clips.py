@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Explosion, what stops it, and what makes it worse."""
+"""Explosion: how clips stop it, and how learning rates amplify it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .table import Claim, norm
 
 
 def growing(w_h, T, scale, **how):
-    """A ReLU network of 8 neurons that multiply their state by w_h every step; L = sum of h_T."""
+    """Run 8 ReLU neurons that multiply their state by w_h at each step; L = sum of h_T."""
     x = np.full((T, 1, 1), scale, np.float32)
     w_ih, w_hh = np.ones((8, 1), np.float32), w_h * np.eye(8, dtype=np.float32)
     _, h, tape = bptt.rnn_forward(x, w_ih, w_hh, activation="relu")
@@ -21,7 +21,7 @@ def growing(w_h, T, scale, **how):
 
 
 def overflow() -> Claim:
-    """float32, up to 3.4e38: w_h = 1.5 in 200, 240 and 480 steps with inputs of 1e-20."""
+    """float32 (up to 3.4e38): w_h = 1.5 over 200, 240 and 480 steps with inputs of 1e-20."""
     rows = []
     for T, how in ((200, {}), (240, {}), (240, {"step_clip": ("norm", 1.0)}), (480, {})):
         tape, h, grads = growing(1.5, T, 1e-20, **how)
@@ -77,7 +77,7 @@ def train(rnn, readout, updates, lr, max_norm=np.inf, T=50):
 def training() -> Claim:
     """Adding problem, 30 steps, W_hh = 1.2 times the identity: 1000 updates in float32."""
     rows, curves = [], {}
-    for name, bound in (("as it comes", np.inf), ("clip_grad_norm(grads, 1)", 1.0)):
+    for name, bound in (("no clip", np.inf), ("clip_grad_norm(grads, 1)", 1.0)):
         losses, norms = train(*model(1.2, "float32"), updates=1000, lr=0.01, max_norm=bound, T=30)
         ended = "all" if len(losses) == 1000 else f"{len(losses)}, then {losses[-1]:g}"
         rows.append((name, ended, float(norms[0]), float(np.mean(losses[-100:]))))
@@ -94,7 +94,7 @@ def angle(a, b) -> float:
 
 
 def angles() -> Claim:
-    """Degrees by which clips turn a gradient of the network of `training`."""
+    """Degrees by which a clip turns a gradient of the network in `training`."""
     true = gradients(*model(1.2), *bptt.tasks.adding(30, 32, seed=0)[:2])[1]
     rows = []
     for share in (0.5, 0.1, 0.01):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A product of factors below 1: what is left of a gradient after many steps."""
+"""Products of factors below 1: the gradient that is left after many steps."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def powers() -> Claim:
 
 
 def train(T, updates, rate=0.1):
-    """Shares of the steps in dL/dw_in at first, and the loss at last.
+    """Return the steps' shares in dL/dw_in at the first update, and the last loss.
 
-    As examples/three_digits.py, but for its rate of 0.5, at which the loss jumps at times.
+    As examples/three_digits.py, whose rate of 0.5 makes the loss jump at times.
     """
     x, target, _ = bptt.tasks.three_digits(T, seed=0)
     x, target = x.astype(np.float64), target.astype(np.float64)
@@ -43,7 +43,7 @@ def train(T, updates, rate=0.1):
 
 
 def three_digits() -> Claim:
-    """101 -> 1, 001 -> 0, 000 -> 0, 111 -> 1, and in the second row 97 random digits behind."""
+    """101 -> 1, 001 -> 0, 000 -> 0, 111 -> 1, and in the second row 97 random digits follow."""
     rows, curves = [], {}
     for T in (3, 100):
         shares, loss = train(T, updates=2000)
@@ -54,7 +54,7 @@ def three_digits() -> Claim:
 
 
 def torch_rnn() -> Claim:
-    """nn.RNN(4, 16) as PyTorch starts it, T = 200, B = 8, L = sum of the last h; 100 starts."""
+    """RNN(4, 16), PyTorch's initialisation, 100 seeds: T = 200, B = 8, L = sum of the last h."""
     norms, curves = [], {}
     for seed in range(100):
         rnn = bptt.RNN(4, 16, seed=seed)  # from U(-1/4, 1/4), as in PyTorch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The claims as pictures."""
+"""Pictures of the claims."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def digits(axis, claims):
 
 def torch_start(axis, claims):
     curves = claims["torch_rnn"].curves
-    lines(axis, curves, "PyTorch's start of RNN(4, 16)", "lag (steps)", "|dL/dh|")
+    lines(axis, curves, "RNN(4, 16), PyTorch's initialisation", "lag (steps)", "|dL/dh|")
     axis.set_ylim(1e-60, 1e3)
     gone = int(np.flatnonzero(curves["float32"] == 0)[0])
     axis.axvline(gone, color="0.6", linewidth=0.8)
@@ -74,19 +74,19 @@ def rates(axis, claims):
 
 def activations(axis, claims):
     curves = relative(claims["slopes"])
-    lines(axis, curves, "Orthogonal W_hh, 64 units", "lag (steps)", "|dL/dh| / that at lag 1")
+    lines(axis, curves, "Orthogonal W_hh, 64 units", "lag (steps)", "|dL/dh| relative to lag 1")
 
 
 def first_weights(axis, claims):
     curves = relative(claims["starts"])
-    lines(axis, curves, "First weights of a simple network", "lag (steps)", "relative to lag 1")
+    lines(axis, curves, "Initial weights of a simple network", "lag (steps)", "relative to lag 1")
     axis.set_ylim(1e-30, 10)
 
 
 def gates(axis, claims):
     curves = relative(claims["cells"])
-    del curves["GRU, chrono to 300"]  # on top of the LSTM's
-    lines(axis, curves, "Cells of 32 units", "lag (steps)", "|dL/d(state)| / that at lag 1")
+    del curves["GRU, chrono to 300"]  # hides the curve of the LSTM
+    lines(axis, curves, "Cells of 32 units", "lag (steps)", "|dL/d(state)| relative to lag 1")
     axis.set_ylim(1e-30, 10)
     axis.legend(frameon=False, fontsize=8, loc=(0.6, 0.57))
 

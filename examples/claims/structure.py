@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Starts, cells and connections: how far the gradient reaches with each."""
+"""Initial weights, cells and connections: how far the gradient reaches with each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inputs(size=4):
 
 
 def reach(layers):
-    """A row for each layer by name: |dL/d(state)| by lag, its horizon."""
+    """Measure |dL/d(state)| by lag and its horizon: a row for each named layer."""
     rows, curves = [], {}
     for name, layer in layers.items():
         curves[name] = norms = state_norms(layer, inputs())
@@ -26,18 +26,23 @@ def reach(layers):
 
 
 def starts() -> Claim:
-    """A simple network from different first weights."""
+    """A simple network with different initial weights."""
     layers = {}
-    for name in ("PyTorch's start", "orthogonal", "0.95 of it", "identity, ReLU (IRNN)"):
+    for name in (
+        "PyTorch's initialisation",
+        "orthogonal",
+        "0.95 orthogonal",
+        "identity, ReLU (IRNN)",
+    ):
         relu = "relu" if "IRNN" in name else "tanh"
         layers[name] = rnn = bptt.RNN(4, H, activation=relu, dtype="float64", seed=0)
-        if name == "PyTorch's start":
+        if name == "PyTorch's initialisation":
             continue
         bptt.init.normal(rnn.parameters["weight_ih_l0"], 0, 0.001)  # as in the IRNN's paper
         bptt.init.irnn(rnn)
         if relu == "tanh":
             bptt.init.orthogonal(rnn.parameters["weight_hh_l0"], 0)
-        if name == "0.95 of it":
+        if name == "0.95 orthogonal":
             bptt.init.spectral(rnn.parameters["weight_hh_l0"], 0.95)
     return Claim("starts", *reach(layers))
 
@@ -61,12 +66,12 @@ def cells() -> Claim:
 
 
 def input_norms(dx):
-    """|dL/dx_t| by lag, from the last step."""
+    """|dL/dx_t| by lag from the last step."""
     return np.sqrt((dx**2).sum(axis=(1, 2)))[::-1]
 
 
 def skips() -> Claim:
-    """A simple network whose h of k steps before is added to h: |dL/dx_t| of L = sum of h_T."""
+    """A simple network that adds h_{t-k} to h_t: |dL/dx_t| of L = sum of h_T."""
     rows, curves = [], {}
     for k in (0, 10, 30):
         rnn = bptt.RNN(4, H, skip=k, dtype="float64", seed=0)
@@ -79,7 +84,7 @@ def skips() -> Claim:
 
 
 def depth() -> Claim:
-    """Stacks of 16 simple layers, one step: |dL/dx| of the lowest."""
+    """Stacks of 16 simple layers, one step: gradients of the input and of two layers."""
     rows = []
     for residual in (False, True):
         rnn = bptt.RNN(H, H, 16, residual=residual, dtype="float64", seed=0)
@@ -93,7 +98,7 @@ def depth() -> Claim:
 
 
 def attention() -> Claim:
-    """|dL/dx_t| of a simple network read from its last state, and through attention."""
+    """|dL/dx_t| of a simple network, read from its last state or by attention."""
     rnn = bptt.RNN(4, H, dtype="float64", seed=0)
     pool = bptt.Attention(H, "dot", dtype="float64", seed=0)
     y, h, tape = rnn.forward(inputs())

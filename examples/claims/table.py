@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every claim returns, and how far a gradient reaches."""
+"""`Claim`, which every claim returns, and norms of gradients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_text(value: Any) -> str:
 
 
 def state_norms(layer, x):
-    """|dL/d(state)| by lag from the last step, of L = the sum of h after it."""
+    """|dL/d(state)| by lag from the last step, where L is the sum of the last h."""
     _, state, tape = layer.forward(x)
     several = isinstance(state, tuple)
     dh = np.ones_like(state[0] if several else state)

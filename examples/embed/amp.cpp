@@ -24,7 +24,7 @@ class Amp {
     out_.load(amp_out_weight, amp_out_bias);
   }
 
-  // What an audio thread calls: no allocation, no lock, no system call. in and out may be the same.
+  // For the audio thread: no allocation, no lock, no system call. in and out may be the same array.
   void process(const float* in, float* out, std::size_t samples) noexcept {
     for (std::size_t t = 0; t < samples; ++t) {
       const float x = in[t];
@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
   float largest = 0;
   for (std::size_t t = 0; t < expected.size() && t < out.size(); ++t) {
     const float difference = std::fabs(out[t] - expected[t]);
-    same = same && difference < 1e-4f;  // NaN is not
+    same = same && difference < 1e-4f;  // false for NaN
     largest = std::max(largest, difference);
   }
   std::printf("largest difference from Python's output: %.1e\n", double(largest));

@@ -4,10 +4,10 @@
     python amp.py && c++ -std=c++17 -O3 -march=native amp.cpp $(python -m bptt --includes) -o amp
     ./amp clean.f32 amplified.f32
 
-The signal is plucked strings, the amplifier a formula: a tube that saturates more on one side and
-whose bias sags while it is loud, and a loudspeaker that rolls off. Writes amp_model.h (the
-weights), clean.f32 (a test signal, raw float32 at 48 kHz), expected.f32 (what the model makes of
-it), and amp.png where matplotlib is installed.
+The signal is plucked strings. The amplifier is a formula: a tube that saturates more on one side
+and whose bias sags while the signal is loud, then a loudspeaker that rolls off. The script writes
+amp_model.h (the weights), clean.f32 (a test signal, raw float32 at 48 kHz), expected.f32 (the
+model's output for it) and, if matplotlib is installed, amp.png.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Signal = NDArray[np.float32]
 
 
 def plucked_strings(seconds: float, seed: int) -> Signal:
-    """A few notes a second of Karplus and Strong (1983), Computer Music Journal 7(2)."""
+    """Play four notes a second by Karplus and Strong (1983), Computer Music Journal 7(2)."""
     rng = np.random.default_rng(seed)
     out = np.zeros(round(seconds * RATE))
     for start in range(0, len(out), RATE // 4):
@@ -37,7 +37,7 @@ def plucked_strings(seconds: float, seed: int) -> Signal:
         samples = len(out) - start
         string = np.zeros((samples // period + 2, period))
         string[0] = rng.uniform(-1, 1, period)
-        for turn in range(1, len(string)):  # each turn, the mean of neighbours of the last
+        for turn in range(1, len(string)):  # the mean of two neighbours one period before
             before = string[turn - 1]
             string[turn] = 0.498 * (before + np.append(string[turn - 2, -1:], before[:-1]))
         out[start:] += rng.uniform(0.2, 0.6) * string.reshape(-1)[:samples]
@@ -45,7 +45,7 @@ def plucked_strings(seconds: float, seed: int) -> Signal:
 
 
 def amplifier(x: Signal) -> Signal:
-    """The formula to learn; states are the loudness and what the loudspeaker has of old samples."""
+    """The formula to learn; its state is the loudness and the position of the loudspeaker."""
     out, loudness, speaker = np.empty_like(x), 0.0, 0.0
     for t, sample in enumerate(x.tolist()):
         loudness += 0.001 * (abs(sample) - loudness)
@@ -57,7 +57,7 @@ def amplifier(x: Signal) -> Signal:
 
 
 def segments(signal: Signal, steps: int) -> Signal:
-    """As many neighbouring pieces as there are, [steps, pieces, 1]."""
+    """Cut the signal into consecutive pieces, [steps, pieces, 1]."""
     pieces = len(signal) // steps
     return np.ascontiguousarray(signal[: steps * pieces].reshape(pieces, steps).T[..., None])
 
@@ -121,7 +121,7 @@ def draw(path: Path, clean: Signal, target: Signal, y: Signal, errors: list[floa
     right.plot(ms, clean[part], color="0.7", label="clean")
     right.plot(ms, target[part], label="amplifier")
     right.plot(ms, y[part], "--", label="LSTM")
-    right.set(xlabel="time (ms)", ylabel="amplitude", title="6 ms that it never saw")
+    right.set(xlabel="time (ms)", ylabel="amplitude", title="6 ms not seen in training")
     right.legend()
     figure.savefig(path)
     plt.close(figure)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Training on the device, in C89 and in memory that was reserved before: an LSTM learns the XOR of
- * the bit that it sees and the one before. Then it predicts, one step at a time.
+/* Training on the device, in C89 and in statically reserved memory: an LSTM learns the XOR of
+ * the current bit and the one before. Then it predicts, one step at a time.
  *
  *   cc embed.c $(python -m bptt --includes) $(python -m bptt --libs) -o embed && ./embed
  */
@@ -12,7 +12,7 @@
 
 enum { T = 16, B = 32, I = 1, H = 8, ROWS = 4 * H, ARENA = 512 * 1024 };
 
-/* All memory of the library comes out of here. */
+/* All memory that the library uses. */
 static double arena[ARENA / sizeof(double)];
 static size_t used = 0;
 
@@ -44,7 +44,7 @@ static float uniform(float bound) {
   return bound * ((float)(random_bits() & 0x7fff) / 16383.5f - 1.0f);
 }
 
-/* The weights of the LSTM, then those of the output, so that one optimiser sees them all. */
+/* The weights of the LSTM, then of the output, in one array for the optimiser. */
 enum {
   W_IH = 0,
   W_HH = W_IH + ROWS * I,
@@ -75,7 +75,7 @@ static float probability(const float* h) {
   return 1.0f / (1.0f + (float)exp(-sum));
 }
 
-/* Cross-entropy of the batch, and its gradients: dy, and those of the output's weights. */
+/* Cross-entropy of the batch, its gradient dy, and the gradients of the output's weights. */
 static double loss_and_gradients(void) {
   double loss = 0;
   int i, j;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Training in C++17: a GRU learns to add two marked numbers of a sequence of 30 (the adding problem
-// of Hochreiter and Schmidhuber, 1997), then runs as a stream.
+// Training in C++17: a GRU learns to add two marked numbers in a sequence of 30 (the adding
+// problem, Hochreiter and Schmidhuber, 1997), then runs as a stream.
 //
 //   c++ -std=c++17 embed.cpp $(python -m bptt --includes) $(python -m bptt --libs) -o embed &&
 //   ./embed
@@ -92,7 +92,7 @@ int main() {
     if (update % 300 == 0) std::printf("update %4d: mean squared error %.4f\n", update, mean);
   }
 
-  // Sequence 0 once more, a step at a time: the same bits.
+  // Sequence 0 again, one step at a time, with the same bits.
   draw(random, batch);
   gru.forward(batch.x, {T, B, false}, pass);
   bptt::Stream<float> stream(gru);

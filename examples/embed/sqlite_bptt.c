@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* An SQLite extension: bptt_predict(model, series), the next value of a series by a model that
- * bptt trained.
+/* An SQLite extension: bptt_predict(model, series) predicts the next value of a series with a
+ * model that bptt trained.
  *
  *   cc -shared -fPIC sqlite_bptt.c $(python -m bptt --includes) $(python -m bptt --libs) \
  *      -Wl,--exclude-libs,ALL -o sqlite_bptt.so
  *   sqlite3> .load ./sqlite_bptt
  *   sqlite3> SELECT bptt_predict(readfile('model.safetensors'), '[0.1, 0.2, 0.3]');
  *
- * model: a BLOB, the safetensors file of one recurrent layer of one input (rnn with tanh, lstm or
- * gru; weight_ih_l0 and so on) and one linear layer of one output (weight [1, H], bias [1]), in
- * float32, each name with any prefix. series: a BLOB of float32, or a text of numbers with commas
- * or spaces between them, in brackets or not. The result is NULL if either is NULL. A model that is
- * the same for all rows of a statement is read once.
+ * model is a BLOB with a safetensors file in float32. It holds a recurrent layer with one input
+ * (rnn with tanh, lstm or gru; weight_ih_l0 and so on) and a linear layer with one output (weight
+ * [1, H], bias [1]); names may have any prefix. series is a BLOB of float32, or a text of numbers
+ * separated by commas or spaces, with or without brackets. The result is NULL if an argument is
+ * NULL. A model that is the same for all rows of a statement is read once.
  */
 #include <float.h>
 #include <math.h>
@@ -25,8 +25,8 @@
 SQLITE_EXTENSION_INIT1
 
 typedef struct Tensor {
-  ptrdiff_t rows, columns; /* columns 1 of a vector */
-  float* data;             /* a copy: a BLOB is aligned to nothing */
+  ptrdiff_t rows, columns; /* a vector has 1 column */
+  float* data;             /* a copy, because a BLOB may be unaligned */
 } Tensor;
 
 typedef struct Model {
@@ -44,7 +44,7 @@ static void free_model(void* model) {
   free(m);
 }
 
-/* Reads one number at *p, before end; 0 if there is none. */
+/* Reads a number at *p, before end; returns 0 on failure. */
 static int read_number(const char** p, const char* end, uint64_t* number) {
   const char* start;
   while (*p < end && (**p < '0' || **p > '9') && **p != ']') ++*p;
@@ -61,7 +61,7 @@ static const char* find(const char* p, const char* end, const char* text) {
   return NULL;
 }
 
-/* The tensor whose name ends in `name`, of a file of `size` bytes; 0 if there is none that fits. */
+/* Finds the tensor whose name ends in `name` in a file of `size` bytes; 0 if none fits. */
 static int read_tensor(const unsigned char* file, size_t size, uint64_t header, const char* name,
                        Tensor* out) {
   const char *p = (const char*)file + 8, *end = p + header, *entry, *close, *q;
@@ -110,7 +110,8 @@ static int read_model(const unsigned char* file, size_t size, Model* m) {
          read_tensor(file, size, header, "bias", &m->bias) && cell_of(m);
 }
 
-/* Packed weights and memory for single steps. A status of bptt's, or -1 without memory. */
+/* Packs weights, and reserves memory for single steps. Returns a status of bptt, or -1 without
+ * memory. */
 static int prepare(Model* m) {
   const bptt_weights weights = {m->w_ih.data, m->w_hh.data, m->b_ih.data, m->b_hh.data, NULL};
   bptt_sizes sizes = {0};
@@ -144,7 +145,7 @@ static int predict(Model* m, const float* series, ptrdiff_t n, double* result) {
   return BPTT_OK;
 }
 
-/* A decimal number at *p, whatever the locale; 0 if there is none that float32 can hold. */
+/* Reads a decimal number at *p in any locale; returns 0 unless float32 can hold it. */
 static int read_decimal(const char** p, float* value) {
   const char* q = *p;
   const int negative = *q == '-', signed_ = negative || *q == '+';
@@ -169,7 +170,7 @@ static int read_decimal(const char** p, float* value) {
 
 static const char* skip(const char* p, const char* any) { return p + strspn(p, any); }
 
-/* The numbers of a text, into series [*n]; 0 if it has anything else. */
+/* Reads the numbers of a text into series [*n]; returns 0 if the text has anything else. */
 static int read_text(const char* p, float* series, ptrdiff_t* n) {
   const char* space = " \t\r\n";
   int bracket;
@@ -189,7 +190,7 @@ static int read_text(const char* p, float* series, ptrdiff_t* n) {
   return *skip(p + bracket, space) == 0;
 }
 
-/* The numbers of a text or BLOB into series, which has room for as many as there are bytes. */
+/* Reads a text or BLOB into series, which has room for one number per byte. */
 static int read_series(sqlite3_value* value, float* series, ptrdiff_t* n) {
   const size_t bytes = (size_t)sqlite3_value_bytes(value);
   if (sqlite3_value_type(value) != SQLITE_BLOB) {
@@ -201,7 +202,7 @@ static int read_series(sqlite3_value* value, float* series, ptrdiff_t* n) {
   return bytes % sizeof(float) == 0;
 }
 
-/* Says what failed, in the place of a result. */
+/* Returns an error instead of a result. */
 static void fail(sqlite3_context* context, int status) {
   if (status < 0)
     sqlite3_result_error_nomem(context);
@@ -209,7 +210,7 @@ static void fail(sqlite3_context* context, int status) {
     sqlite3_result_error(context, bptt_last_error(), -1);
 }
 
-/* The model of the first argument; null after saying what failed. */
+/* Reads the model of the first argument; returns null after an error. */
 static Model* new_model(sqlite3_context* context, sqlite3_value* value) {
   Model* m = calloc(1, sizeof *m);
   int status;

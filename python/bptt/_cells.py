@@ -1,22 +1,224 @@
 # SPDX-License-Identifier: MIT
-"""The cells of the core: gates, states and options."""
+"""THE table of cells: gates, states, options. Whatever depends on the kind of a cell reads it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-# Of the rows of w_ih, in their order; of an LSTM without a forget gate of its own, without "f".
-GATES = {
-    "rnn": ("h",),
-    "lstm": ("i", "f", "g", "o"),
-    "gru": ("r", "z", "n"),
-    "mgu": ("f", "n"),
-    "slstm": ("i", "f", "z", "o"),
-    "lstm1997": ("i", "o", "g"),
+from ._validate import (
+    as_bools,
+    as_bound,
+    as_choice,
+    as_count,
+    as_flag,
+    as_layer_norm,
+    as_name,
+    as_number,
+    as_real,
+    as_zoneout,
+    as_zoneout_of_h,
+    as_zoneout_rate,
+    as_zoneout_rates,
+)  # fmt: skip
+
+Check = Callable[[str, str, Any], Any]  # (caller, name, value): the value, or an error
+
+
+class Option(NamedTuple):
+    """An argument of `<cell>_forward` that changes the equations.
+
+    Attributes
+    ----------
+    default
+        None where the option is something that is given or not.
+    convert : callable
+        Checks the kind of a function's argument. The core checks its range.
+    check : callable
+        Checks kind and range of a layer's argument, once. Layers have no use for it where they give
+        the option in another form, as the parameters that it stands for.
+    kept : bool
+        Does a tape refer to the array? Then the tape needs its own.
+    """
+
+    default: Any
+    convert: Check
+    check: Check
+    kept: bool = False
+
+
+class Cell(NamedTuple):
+    """What the rest of the package knows of a cell.
+
+    Attributes
+    ----------
+    name : str
+        Of the functions: `<name>_forward`, `<name>_backward`.
+    gates : dict of str to str
+        In the order of the rows of w_ih; with each gate its activation, or the option that names
+        it. An LSTM has no f without a forget gate of its own: see `activations`.
+    states : tuple of str
+        The first is h.
+    options : dict of str to Option
+        In the order of the function's signature.
+    layer_norm : tuple of str
+        The arrays that a function takes together as `layer_norm`, in order.
+    retains : str or None
+        The gate whose mean says how much of the state a step keeps.
+    split_gate : str or None
+        The gate that has the sums of input and state apart; of a GRU only with `reset_after`.
+    operand : tuple of str
+        The states that w_hh multiplies, side by side.
+    truncated : bool
+        Does the gradient end at the product with w_hh?
+    bf16 : frozenset of str, or None
+        The options with which it has products in bfloat16; None: it never has.
+    """
+
+    name: str
+    gates: dict[str, str]
+    states: tuple[str, ...]
+    options: dict[str, Option]
+    layer_norm: tuple[str, ...] = ("g_ih", "g_hh")
+    retains: str | None = None
+    split_gate: str | None = None
+    operand: tuple[str, ...] = ("h",)
+    truncated: bool = False
+    bf16: frozenset[str] | None = None
+
+    def activations(self, **options: Any) -> dict[str, str]:
+        """The activation of each gate that there is with these options, in the order of rows."""
+        absent = "f" if options.get("forget_gate", "own") != "own" else ""
+        return {
+            gate: options.get(name, self.options[name].default) if name in self.options else name
+            for gate, name in self.gates.items()
+            if gate != absent
+        }
+
+    @property
+    def wide_as_h(self) -> bool:
+        """Has w_hh a column for each unit of h, whatever the options?"""
+        return self.operand == ("h",) and "heads" not in self.options
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def _same(default: Any, check: Check, kept: bool = False) -> Option:
+    return Option(default, check, check, kept)
+
+
+def _choice(default: str, choices: tuple[str, ...]) -> Option:
+    return Option(default, as_name, partial(as_choice, choices=choices))
+
+
+def _bound(most: float = float("inf")) -> Option:
+    return Option(None, as_number, partial(as_bound, most=most))
+
+
+ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of an RNN
+GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
+CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
+FORGET_GATES = ("own", "coupled", "none")
+
+# Of every cell; the same with an own zoneout of the states beside h; and without what the LSTM of
+# 1997 has not.
+COMMON = {
+    "resets": _same(None, as_bools, kept=True),
+    "dilation": _same(1, partial(as_count, least=1)),
+    "skip": _same(0, partial(as_count, least=0)),
+    "zoneout": Option(None, as_zoneout_of_h, as_zoneout_rate, kept=True),
+    "h_mask": _same(None, as_real, kept=True),
+    "layer_norm": _same(None, as_layer_norm),
 }
-STATES = {"rnn": 1, "lstm": 2, "gru": 1, "mgu": 1, "slstm": 4, "lstm1997": 4}
+OF_STATES = COMMON | {"zoneout": Option(None, as_zoneout, as_zoneout_rates, kept=True)}
+OF_1997 = {name: OF_STATES[name] for name in ("resets", "dilation", "skip", "zoneout")}
 
-# Parameters by the functions' names for them.
+# --- the table ------------------------------------------------------------------------------------
+
+CELLS = {
+    cell.name: cell
+    for cell in (
+        Cell(
+            "rnn",
+            gates={"h": "activation"},
+            states=("h",),
+            options={
+                "activation": _choice("tanh", ACTIVATIONS),
+                "leak": _bound(1),
+                "preact_clip": _bound(),
+                **COMMON,
+            },
+            bf16=frozenset({"activation", "resets", "dilation"}),
+        ),
+        Cell(
+            "lstm",
+            gates={
+                "i": "gate_activation",
+                "f": "gate_activation",
+                "g": "activation",
+                "o": "gate_activation",
+            },
+            states=("h", "c"),
+            options={
+                "peepholes": _same(None, as_real),
+                "w_hr": _same(None, as_real),
+                "forget_gate": _choice("own", FORGET_GATES),
+                "gate_activation": _choice("sigmoid", GATE_ACTIVATIONS),
+                "activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
+                "output_activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
+                "cell_clip": _bound(),
+                "preact_clip": _bound(),
+                **OF_STATES,
+            },
+            layer_norm=("g_ih", "g_hh", "g_c", "b_c"),
+            retains="f",
+            bf16=frozenset({"resets", "dilation"}),
+        ),
+        Cell(
+            "gru",
+            gates={"r": "gate_activation", "z": "gate_activation", "n": "activation"},
+            states=("h",),
+            options={
+                "reset_after": _same(True, as_flag),
+                "gate_activation": _choice("sigmoid", GATE_ACTIVATIONS),
+                "activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
+                "preact_clip": _bound(),
+                **COMMON,
+            },
+            retains="z",
+            split_gate="n",
+            bf16=frozenset({"resets", "dilation"}),
+        ),
+        Cell(
+            "mgu",
+            gates={"f": "sigmoid", "n": "tanh"},
+            states=("h",),
+            options={"preact_clip": _bound(), **COMMON},
+            split_gate="n",
+        ),
+        Cell(
+            "slstm",
+            gates={"i": "exp", "f": "sigmoid", "z": "tanh", "o": "sigmoid"},
+            states=("h", "c", "n", "m"),
+            options={"heads": _same(1, partial(as_count, least=1)), **OF_STATES},
+        ),
+        Cell(
+            "lstm1997",
+            gates={"i": "sigmoid", "o": "sigmoid", "g": "sigmoid"},
+            states=("h", "c", "i", "o"),
+            options=OF_1997,
+            layer_norm=(),
+            operand=("h", "i", "o"),
+            truncated=True,
+        ),
+    )
+}
+
+# --- parameters -----------------------------------------------------------------------------------
+
+# By the functions' names for them, the layers' names.
 NAMES = {
     "w_ih": "weight_ih",
     "w_hh": "weight_hh",
@@ -29,32 +231,5 @@ NAMES = {
     "g_c": "gain_c",
     "b_c": "bias_c",
 }
-# Of them those that the functions take together as layer_norm, with what they start from.
+# What a layer's gains and offsets of layer normalisation start from.
 LAYER_NORM = {"g_ih": 1.0, "g_hh": 1.0, "g_c": 1.0, "b_c": 0.0}
-
-ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of RNN
-GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
-CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
-FORGET_GATES = ("own", "coupled", "none")
-
-
-def state_names(cell: str) -> tuple[str, ...]:
-    return ("h", "c", "i", "o") if cell == "lstm1997" else ("h", "c", "n", "m")[: STATES[cell]]
-
-
-def state_count(cell: str) -> int:
-    return STATES[cell]
-
-
-def activations(
-    cell: str,
-    forget_gate: str = "own",
-    activation: str = "tanh",
-    gate_activation: str = "sigmoid",
-    **_: Any,
-) -> dict[str, str]:
-    """Of each gate by name, for `Source`."""
-    names = [g for g in GATES[cell] if cell != "lstm" or g != "f" or forget_gate == "own"]
-    inner = {"lstm": "g", "gru": "n", "mgu": "n", "slstm": "z", "rnn": "h"}.get(cell)
-    ranges = {name: activation if name == inner else gate_activation for name in names}
-    return ranges | {"i": "exp"} if cell == "slstm" else ranges

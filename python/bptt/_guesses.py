@@ -47,12 +47,12 @@ ARGUMENTS = {
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of PyTorch's RNNCell, LSTMCell, GRUCell
 
 
-def attribute_error(where: str, name: str, parameters: Container[str]) -> str:
+def attribute_error(caller: str, name: str, parameters: Container[str]) -> str:
     """The message for an attribute that is not there."""
     if name in parameters:
-        return f"{where} has no attribute {name}, expected parameters[{name!r}]"
+        return f"{caller} has no attribute {name}, expected parameters[{name!r}]"
     answer = f", expected {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
-    return f"{where} has no attribute {shown(name)}{answer}"
+    return f"{caller} has no attribute {shown(name)}{answer}"
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
@@ -67,9 +67,9 @@ def answering(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             for name in options:
                 if name in ARGUMENTS:
-                    where = type(args[0]).__name__
+                    caller = type(args[0]).__name__
                     raise TypeError(
-                        f"{where}: {name} is given, expected {ARGUMENTS[name]}"
+                        f"{caller}: {name} is given, expected {ARGUMENTS[name]}"
                     ) from None
             raise
 

@@ -57,12 +57,12 @@ def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
-def as_indices(where: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
+def as_indices(caller: str, name: str, value: ArrayLike, symbols: str, last: int) -> Array:
     """Return `value` as an array of integers, all in 0..last."""
-    array = as_integers(where, name, value)
+    array = as_integers(caller, name, value)
     if array.size and (array.min() < 0 or array.max() > last):
         values = f"{array.min()}..{array.max()}"
-        raise ValueError(f"{where}: {name} has values {values}, expected {symbols} = 0..{last}")
+        raise ValueError(f"{caller}: {name} has values {values}, expected {symbols} = 0..{last}")
     return array.astype(np.int64, copy=False)
 
 
@@ -74,6 +74,14 @@ def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
             f"{caller}: {name} has dtype {array.dtype}, expected real numbers "
             "(float32 or float64; other float and integer kinds are converted)"
         )
+    return array
+
+
+def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
+    """Return `value` as an array of at most `most` dimensions."""
+    array = as_array(caller, name, value, most)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected bool")
     return array
 
 
@@ -91,20 +99,20 @@ def own(array: Array, dtype: DTypeLike) -> Array:
     return np.array(array, dtype, order="C")
 
 
-def as_float(where: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+def as_float(caller: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
     if isinstance(value, Dual):
         return value
-    array = as_array(where, name, value)
+    array = as_array(caller, name, value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
     return np.asarray(array, dtype)
 
 
-def check_shape(where: str, name: str, array: Array, symbols: str, expected: Any) -> None:
+def check_shape(caller: str, name: str, array: Array, symbols: str, expected: Any) -> None:
     if array.shape != expected:
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected {symbols} = {expected}"
+            f"{caller}: {name} has shape {array.shape}, expected {symbols} = {expected}"
         )
 
 
@@ -186,6 +194,64 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
+# --- options of recurrences -----------------------------------------------------------------------
+
+
+def as_zoneout_of_h(caller: str, name: str, value: Any) -> tuple[Any, None]:
+    """For a cell with no state but h."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        raise ValueError(
+            f"{caller}: {name} is a pair, expected one for h: the cell has no other state"
+        )
+    return _as_amounts(caller, name, value), None
+
+
+def as_zoneout(caller: str, name: str, value: Any) -> tuple[Any, Any]:
+    """Return the amounts for h and for the other states: None, a number or an array each."""
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+    h, others = (_as_amounts(caller, name, part) for part in pair)
+    return h, others
+
+
+def _as_amounts(caller: str, name: str, value: Any) -> float | Array | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float, np.generic)):
+        return as_number(caller, name, value)
+    array = as_real(caller, name, value)
+    return array if array.ndim else float(array)
+
+
+def as_zoneout_rate(caller: str, name: str, value: Any) -> float:
+    """For a layer whose cell has no state but h."""
+    if isinstance(value, (tuple, list)):
+        raise ValueError(
+            f"{caller}: {name} has {len(value)} items, expected one probability: the cell has no "
+            "state but h"
+        )
+    return as_probability(caller, name, value)
+
+
+def as_zoneout_rates(caller: str, name: str, value: Any) -> float | tuple[float, float]:
+    """One for h, or a pair for h and the other states."""
+    if not isinstance(value, (tuple, list)):
+        return as_probability(caller, name, value)
+    if len(value) != 2:
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected one or two")
+    h, others = (as_probability(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
+    return h, others
+
+
+def as_layer_norm(caller: str, name: str, value: Any) -> tuple[Array, ...]:
+    """The gains of both products; for an LSTM also gain and offset of c."""
+    names = "(g_ih, g_hh), and for lstm g_c and b_c after them"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{caller}: {name} is {type(value).__name__}, expected a tuple {names}")
+    if len(value) not in (2, 4):
+        raise ValueError(f"{caller}: {name} has {len(value)} items, expected {names}")
+    return tuple(as_real(caller, f"{name}[{i}]", v) for i, v in enumerate(value))
+
+
 # --- names, kinds and others ----------------------------------------------------------------------
 
 
@@ -252,7 +318,7 @@ def as_callable(caller: str, name: str, value: Any) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
-def check_mapping(where: str, label: str, value: object, tensors: bool = False) -> None:
+def check_mapping(caller: str, label: str, value: object, tensors: bool = False) -> None:
     """Refuse what holds the arrays instead of them, and names that are no text.
 
     Where tensors are taken too, a module of PyTorch is told what to give.
@@ -260,12 +326,12 @@ def check_mapping(where: str, label: str, value: object, tensors: bool = False) 
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise TypeError(f"{where}: {label} has the name {shown(name)}, expected text")
+                raise TypeError(f"{caller}: {label} has the name {shown(name)}, expected text")
         return
     if hasattr(value, "named_parameters"):  # a module of PyTorch
         hint = ": pass .state_dict()" if tensors else ""
     else:
         hint = next((f": pass .{f}" for f in ("params", "parameters") if hasattr(value, f)), "")
     raise TypeError(
-        f"{where}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
+        f"{caller}: {label} is of type {type(value).__name__}, expected a dict of arrays{hint}"
     )

@@ -121,16 +121,16 @@ class AutoClip:
             If the history is missing, anything else is there, or it does not hold norms as they
             enter a history, at most `window` of them; nothing has changed then.
         """
-        where = "AutoClip.load_state_dict"
-        check_mapping(where, "state", state)
+        caller = "AutoClip.load_state_dict"
+        check_mapping(caller, "state", state)
         if set(state) != {"history"}:
-            raise ValueError(f"{where}: state has names {listed(state)}, expected ['history']")
-        norms = as_float(where, "history", state["history"], np.dtype(np.float64))
+            raise ValueError(f"{caller}: state has names {listed(state)}, expected ['history']")
+        norms = as_float(caller, "history", state["history"], np.dtype(np.float64))
         if norms.ndim != 1 or not np.all((norms > 0) & (norms < math.inf)):
-            raise ValueError(f"{where}: history is {norms}, expected positive norms in one row")
+            raise ValueError(f"{caller}: history is {norms}, expected positive norms in one row")
         if self.window is not None and len(norms) > self.window:
             raise ValueError(
-                f"{where}: history has {len(norms)} norms, expected at most window = {self.window}"
+                f"{caller}: history has {len(norms)} norms, expected at most window = {self.window}"
             )
         self._norms, self._sorted = deque(norms.tolist()), sorted(norms.tolist())
 
@@ -282,43 +282,43 @@ def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str 
     return largest
 
 
-def check_writable(where: str, label: str, arrays: Mapping[str, Array]) -> None:
+def check_writable(caller: str, label: str, arrays: Mapping[str, Array]) -> None:
     """Refuse what cannot be changed in place in its own precision, and each array once."""
-    check_mapping(where, label, arrays)
+    check_mapping(caller, label, arrays)
     names: dict[int, str] = {}
     for name, a in arrays.items():
         other, place = names.setdefault(id(a), name), f"{label}[{shown(name)}]"
         if other != name:
-            raise ValueError(f"{where}: {label} has one array as {shown(other)} and {shown(name)}")
+            raise ValueError(f"{caller}: {label} has one array as {shown(other)} and {shown(name)}")
         if isinstance(a, Mapping):
             raise TypeError(
-                f"{where}: {place} is a dict, expected an array: bptt.optim.join makes one dict of "
-                "several"
+                f"{caller}: {place} is a dict, expected an array: bptt.optim.join makes one dict "
+                "of several"
             )
         if isinstance(a, np.ma.MaskedArray):
-            as_array(where, place, a)
+            as_array(caller, place, a)
         if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
             has = f"dtype {a.dtype}" if isinstance(a, np.ndarray) else f"type {type(a).__name__}"
-            raise TypeError(f"{where}: {place} has {has}, expected an array of float32 or float64")
+            raise TypeError(f"{caller}: {place} has {has}, expected an array of float32 or float64")
         if not a.flags.writeable:
-            raise ValueError(f"{where}: {place} is read-only, expected a writable array")
+            raise ValueError(f"{caller}: {place} is read-only, expected a writable array")
 
 
 def _largest(
-    where: str, grads: Mapping[str, Array], label: str, bound: float, nonfinite: str
+    caller: str, grads: Mapping[str, Array], label: str, bound: float, nonfinite: str
 ) -> float:
     """Check the arguments, deal with non-finite values and return the largest absolute value."""
-    if as_bound(where, label, bound) is None:
-        raise TypeError(f"{where}: {label} is None, expected a number")
-    as_choice(where, "nonfinite", nonfinite, ("raise", "skip", "zero"))
-    check_writable(where, "grads", grads)
+    if as_bound(caller, label, bound) is None:
+        raise TypeError(f"{caller}: {label} is None, expected a number")
+    as_choice(caller, "nonfinite", nonfinite, ("raise", "skip", "zero"))
+    check_writable(caller, "grads", grads)
     # NaN and infinity pass through the maximum: finite gradients are read only once.
     largest = _max_abs(grads)
     if math.isfinite(largest):
         return largest
     if nonfinite == "raise":
         raise FloatingPointError(
-            f"{where}: grads has {_nonfinite(grads)}, expected finite values; "
+            f"{caller}: grads has {_nonfinite(grads)}, expected finite values; "
             "bptt.find_nonfinite(tape) tells where the forward pass got its first, "
             "backward(..., trace=True).trace.nonfinite where the backward pass did"
         )

@@ -57,33 +57,34 @@ __all__ = [
 # --- one weight -----------------------------------------------------------------------------------
 
 
-def _check_weight(where: str, w: Array, name: str = "w") -> None:
+def _check_weight(caller: str, w: Array, name: str = "w") -> None:
     """Refuse what cannot be filled in place."""
-    as_array(where, name, w if isinstance(w, np.ma.MaskedArray) else 0)
+    as_array(caller, name, w if isinstance(w, np.ma.MaskedArray) else 0)
     if not isinstance(w, np.ndarray) or w.dtype.kind != "f":
         has = f"dtype {w.dtype}" if isinstance(w, np.ndarray) else f"type {type(w).__name__}"
-        raise TypeError(f"{where}: {name} has {has}, expected a floating-point array")
+        raise TypeError(f"{caller}: {name} has {has}, expected a floating-point array")
     if not w.flags.writeable:
-        raise ValueError(f"{where}: {name} is read-only, expected a writable array")
+        raise ValueError(f"{caller}: {name} is read-only, expected a writable array")
 
 
-def _blocks(where: str, w: Array, gates: int) -> list[Array]:
+def _blocks(caller: str, w: Array, gates: int) -> list[Array]:
     """Views of the gates' blocks of rows."""
-    _check_weight(where, w)
-    gates = as_count(where, "gates", gates, 1)
+    _check_weight(caller, w)
+    gates = as_count(caller, "gates", gates, 1)
     if w.ndim != 2 or len(w) % gates:
         raise ValueError(
-            f"{where}: w has shape {w.shape}, expected (gates * rows, columns) with gates = {gates}"
+            f"{caller}: w has shape {w.shape}, expected (gates * rows, columns) with gates "
+            f"= {gates}"
         )
     return np.split(w, gates)
 
 
 def normal(w: Array, rng: Seed = None, std: float = 1.0, mean: float = 0.0) -> None:
     """Fill an array of any shape from N(mean, std^2)."""
-    where = "normal"
-    _check_weight(where, w)
-    std, mean = as_between(where, "std", std, 0), as_finite(where, "mean", mean)
-    w[...] = as_generator(where, "rng", rng).normal(mean, std, w.shape)
+    caller = "normal"
+    _check_weight(caller, w)
+    std, mean = as_between(caller, "std", std, 0), as_finite(caller, "mean", mean)
+    w[...] = as_generator(caller, "rng", rng).normal(mean, std, w.shape)
 
 
 def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
@@ -93,9 +94,9 @@ def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int 
     ----------
     Glorot & Bengio (2010), AISTATS, PMLR 9.
     """
-    where = "xavier_uniform"
-    rng, gain = as_generator(where, "rng", rng), as_finite(where, "gain", gain)
-    for block in _blocks(where, w, gates):
+    caller = "xavier_uniform"
+    rng, gain = as_generator(caller, "rng", rng), as_finite(caller, "gain", gain)
+    for block in _blocks(caller, w, gates):
         bound = abs(gain) * np.sqrt(6 / max(sum(block.shape), 1))
         block[...] = rng.uniform(-bound, bound, block.shape)
 
@@ -205,18 +206,18 @@ def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
     Higham (1986), "Computing the polar decomposition - with applications", SIAM J. Sci. Stat.
     Comput. 7(4); Arjovsky, Shah & Bengio (2016), arXiv:1511.06464, for unitary w_hh.
     """
-    where = "nearest_orthogonal"
-    gain, blocks = as_finite(where, "gain", gain), _square_blocks(where, w, gates)
-    check_finite(f"{where}: w", w)
+    caller = "nearest_orthogonal"
+    gain, blocks = as_finite(caller, "gain", gain), _square_blocks(caller, w, gates)
+    check_finite(f"{caller}: w", w)
     for block in blocks:
         u, _, vt = np.linalg.svd(block)
         block[...] = gain * (u @ vt)
 
 
-def _square_blocks(where: str, w: Array, gates: int) -> list[Array]:
-    blocks = _blocks(where, w, gates)
+def _square_blocks(caller: str, w: Array, gates: int) -> list[Array]:
+    blocks = _blocks(caller, w, gates)
     if len(blocks[0]) != w.shape[1]:
-        raise ValueError(f"{where}: w has shape {w.shape}, expected (gates * n, n)")
+        raise ValueError(f"{caller}: w has shape {w.shape}, expected (gates * n, n)")
     return blocks
 
 
@@ -233,15 +234,15 @@ class _Cell(NamedTuple):
         return [np.split(b, self.gates)[k] for b in self.biases]
 
 
-def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
+def _cells(caller: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     """Every layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
-    check_mapping(where, "layer", params)
+    check_mapping(caller, "layer", params)
     known = layer._cell.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(
-            f"{where}: layer has the names {listed(params)}, expected a recurrent weight among "
+            f"{caller}: layer has the names {listed(params)}, expected a recurrent weight among "
             "them, as weight_hh_l0"
         )
     for name in names:
@@ -249,29 +250,29 @@ def _cells(where: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
         b_hh = f"{name[1]}bias{name[2]}"
         found = {b: params[b] for b in (b_hh.replace("_hh_", "_ih_"), b_hh) if b in params}
         for label, array in {name[0]: w_hh, **found}.items():
-            _check_weight(where, array, f"layer[{shown(label)}]")
+            _check_weight(caller, array, f"layer[{shown(label)}]")
         fit = all(b.shape == w_hh.shape[:1] for b in found.values())
         if w_hh.ndim != 2 or not w_hh.size or not fit:
             raise ValueError(
-                f"{where}: layer[{shown(name[0])}] has shape {w_hh.shape}, expected (G*H, H), and "
+                f"{caller}: layer[{shown(name[0])}] has shape {w_hh.shape}, expected (G*H, H), and "
                 "biases of shape (G*H,)"
             )
         yield _Cell(w_hh, list(found.values()), known or w_hh.shape[0] // w_hh.shape[1])
 
 
-def _gated(where: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
+def _gated(caller: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
     forget_gate = getattr(layer, "forget_gate", "own")
     if forget_gate != "own":  # as many gates as a GRU
-        raise ValueError(f"{where}: layer has forget_gate {shown(forget_gate)}, expected 'own'")
+        raise ValueError(f"{caller}: layer has forget_gate {shown(forget_gate)}, expected 'own'")
     if isinstance(layer, LSTM1997):  # the same
-        raise ValueError(f"{where}: layer is an LSTM1997, expected one with a forget gate")
-    cells = list(_cells(where, layer))
+        raise ValueError(f"{caller}: layer is an LSTM1997, expected one with a forget gate")
+    cells = list(_cells(caller, layer))
     for cell in cells:
         if cell.gates not in allowed:
             kinds = " or ".join(allowed.values())
-            raise ValueError(f"{where}: layer has {cell.gates} gates per unit, expected {kinds}")
+            raise ValueError(f"{caller}: layer has {cell.gates} gates per unit, expected {kinds}")
         if len(cell.biases) != 2:
-            raise ValueError(f"{where}: layer has no bias, expected bias=True")
+            raise ValueError(f"{caller}: layer has no bias, expected bias=True")
     return cells
 
 

@@ -183,10 +183,10 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _read(where: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    path = as_path(where, path)
-    what = f"{where}: {printable(path)}"
-    with open_file(where, path) as file:
+def _read(caller: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    path = as_path(caller, path)
+    what = f"{caller}: {printable(path)}"
+    with open_file(caller, path) as file:
         kind = kind_of(file, path)
         if kind in OTHERS and kind not in PARSERS:  # not read to its end first
             raise ValueError(f"{what} {OTHERS[kind]}")

@@ -18,19 +18,19 @@ from ._words import shown
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 
 
-def _real(where: str, name: str, value: ArrayLike) -> Array:
-    array = as_array(where, name, value)
+def _real(caller: str, name: str, value: ArrayLike) -> Array:
+    array = as_array(caller, name, value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
     return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
 
 
-def _real_pair(where: str, name: str, value: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
+def _real_pair(caller: str, name: str, value: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     """Prediction and target, equal in shape; the prediction decides the dtype."""
-    prediction, target = _real(where, name, value), _real(where, "target", target)
+    prediction, target = _real(caller, name, value), _real(caller, "target", target)
     if target.shape != prediction.shape:
         raise ValueError(
-            f"{where}: target has shape {target.shape}, "
+            f"{caller}: target has shape {target.shape}, "
             f"expected the shape of {name} = {prediction.shape}"
         )
     return prediction, target.astype(prediction.dtype)

@@ -148,17 +148,17 @@ class Optimizer(ABC):
         TypeError
             If a gradient does not hold real numbers.
         """
-        where = f"{type(self).__name__}.step"
-        check_mapping(where, "grads", grads)
+        caller = f"{type(self).__name__}.step"
+        check_mapping(caller, "grads", grads)
         if self._arrays.keys() != self.params.keys():
             raise ValueError(
-                f"{where}: params has other names than at the start, "
+                f"{caller}: params has other names than at the start, "
                 "expected the same: make a new optimiser"
             )
         for name, array in self._arrays.items():
             if self.params[name] is not array:
                 raise ValueError(
-                    f"{where}: params[{name!r}] is another array than at the start, expected the "
+                    f"{caller}: params[{name!r}] is another array than at the start, expected the "
                     f"same: change it in place, params[{name!r}][...] = value"
                 )
         checked = self._match("step", "grads", grads, self.params)
@@ -182,23 +182,25 @@ class Optimizer(ABC):
     def _match(
         self, method: str, label: str, given: Mapping[str, Any], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
-        where = f"{type(self).__name__}.{method}"
-        check_mapping(where, label, given)
+        caller = f"{type(self).__name__}.{method}"
+        check_mapping(caller, label, given)
         missing = [name for name in expected if name not in given]
         unexpected = [name for name in given if name not in expected]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: {label} has missing names {listed(missing)} and unexpected names "
+                f"{caller}: {label} has missing names {listed(missing)} and unexpected names "
                 f"{listed(unexpected)}, expected {listed(expected)}"
             )
         arrays = {}
         for name, like in expected.items():
             place = f"{label}[{shown(name)}]"
-            array = as_array(where, place, given[name])
+            array = as_array(caller, place, given[name])
             if array.shape != like.shape:
-                raise ValueError(f"{where}: {place} has shape {array.shape}, expected {like.shape}")
+                raise ValueError(
+                    f"{caller}: {place} has shape {array.shape}, expected {like.shape}"
+                )
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{where}: {place} has dtype {array.dtype}, expected real numbers")
+                raise TypeError(f"{caller}: {place} has dtype {array.dtype}, expected real numbers")
             arrays[name] = np.asarray(array, like.dtype)
         return arrays
 
@@ -220,15 +222,15 @@ class Optimizer(ABC):
             If names, shapes or dtypes do not fit, ``steps`` is no count of them or ``lr`` no rate;
             nothing has changed then.
         """
-        where = f"{type(self).__name__}.load_state_dict"
-        check_mapping(where, "state", state)
+        caller = f"{type(self).__name__}.load_state_dict"
+        check_mapping(caller, "state", state)
         arrays = join(**self.state)
         scalars = {"lr": np.zeros(()), "steps": np.zeros(())}
         checked = self._match("load_state_dict", "state", state, scalars | arrays)
-        steps = as_count(where, "steps", np.asarray(state["steps"])[()], 0)
+        steps = as_count(caller, "steps", np.asarray(state["steps"])[()], 0)
         for name, array in checked.items():
             if name.split(".")[0] in self._squares and np.any(array < 0):
-                raise ValueError(f"{where}: state[{name!r}] has values below 0, expected squares")
+                raise ValueError(f"{caller}: state[{name!r}] has values below 0, expected squares")
         self.lr = float(checked["lr"])  # the last that is checked, and the first that changes
         self.steps = steps
         for name, array in arrays.items():

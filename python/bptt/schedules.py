@@ -95,29 +95,29 @@ class Schedule(ABC):
         self._restore(self._checked(state))
 
     def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
-        where = f"{type(self).__name__}.load_state_dict"
-        check_mapping(where, "state", state)
+        caller = f"{type(self).__name__}.load_state_dict"
+        check_mapping(caller, "state", state)
         expected = ["lr", *self._fields]
         if set(state) != set(expected):
             raise ValueError(
-                f"{where}: state has names {listed(sorted(state))}, expected "
+                f"{caller}: state has names {listed(sorted(state))}, expected "
                 f"{listed(sorted(expected))}"
             )
-        return {name: self._loaded(where, name, state[name]) for name in expected}
+        return {name: self._loaded(caller, name, state[name]) for name in expected}
 
-    def _loaded(self, where: str, name: str, value: Any) -> float:
+    def _loaded(self, caller: str, name: str, value: Any) -> float:
         """A number of a state, which may have become an array of no dimension."""
         label = f"state[{name!r}]"
-        array = as_array(where, label, value)
+        array = as_array(caller, label, value)
         if array.ndim:
-            raise ValueError(f"{where}: {label} has shape {array.shape}, expected a number")
+            raise ValueError(f"{caller}: {label} has shape {array.shape}, expected a number")
         if isinstance(getattr(self, name, None), int):
-            return as_count(where, label, array.item(), 0, MOST_STEPS)
-        number = as_number(where, label, array.item())
+            return as_count(caller, label, array.item(), 0, MOST_STEPS)
+        number = as_number(caller, label, array.item())
         if math.isnan(number):
-            raise ValueError(f"{where}: {label} is nan, expected a number")
+            raise ValueError(f"{caller}: {label} is nan, expected a number")
         if name != "best" and not 0 <= number < math.inf:
-            raise ValueError(f"{where}: {label} is {number}, expected a finite number, 0 or more")
+            raise ValueError(f"{caller}: {label} is {number}, expected a finite number, 0 or more")
         return number
 
     def _restore(self, numbers: Mapping[str, float]) -> None:
@@ -216,15 +216,15 @@ class ReduceLROnPlateau(Schedule):
         min_lr: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        where = "ReduceLROnPlateau"
+        caller = "ReduceLROnPlateau"
         super().__init__(optimizer)
-        self.mode = as_choice(where, "mode", mode, ("min", "max"))
-        self.factor = as_between(where, "factor", factor, 0, 1)
-        self.patience = as_count(where, "patience", patience, 0, MOST_STEPS)
-        self.threshold = as_between(where, "threshold", threshold, 0)
-        self.cooldown = as_count(where, "cooldown", cooldown, 0, MOST_STEPS)
-        self.min_lr = as_between(where, "min_lr", min_lr, 0)
-        self.eps = as_between(where, "eps", eps, 0)
+        self.mode = as_choice(caller, "mode", mode, ("min", "max"))
+        self.factor = as_between(caller, "factor", factor, 0, 1)
+        self.patience = as_count(caller, "patience", patience, 0, MOST_STEPS)
+        self.threshold = as_between(caller, "threshold", threshold, 0)
+        self.cooldown = as_count(caller, "cooldown", cooldown, 0, MOST_STEPS)
+        self.min_lr = as_between(caller, "min_lr", min_lr, 0)
+        self.eps = as_between(caller, "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooldown_left = 0
 
@@ -311,14 +311,14 @@ class WarmUp(Schedule):
         return super().state_dict() | after
 
     def _checked(self, state: Mapping[str, float]) -> dict[str, float]:
-        where = "WarmUp.load_state_dict"
-        check_mapping(where, "state", state)
+        caller = "WarmUp.load_state_dict"
+        check_mapping(caller, "state", state)
         after = {name: v for name, v in state.items() if name.startswith("after.")}
         own = super()._checked({name: v for name, v in state.items() if name not in after})
         if self.after is not None:
             return own | join(after=self.after._checked(split(after).get("after", {})))
         if after:
-            raise ValueError(f"{where}: state has names of a schedule after it, expected none")
+            raise ValueError(f"{caller}: state has names of a schedule after it, expected none")
         return own
 
     def _restore(self, numbers: Mapping[str, float]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import bptt
 from support import toolchain
-from support.cases import TOLERANCE
+from support.compare import TOLERANCE
 from support.embedded import INVALID_ARGUMENT, OK, array
 
 DTYPES = list(TOLERANCE)

@@ -129,7 +129,7 @@ def test_slopes_of_the_activations(measured):
     for name, least in (("relu", 0), ("leaky_relu", 0.01)):
         assert claim[name, "smallest slope"] == pytest.approx(least)
         assert claim[name, "largest"] == pytest.approx(1)
-        assert claim[name, "different ones"] == 2
+        assert claim[name, "distinct slopes"] == 2
     for w_h in (0.9, 1.0, 1.1):
         row = measured["relu_slope"]
         assert row[w_h, "dh_100/dh_0"] == pytest.approx(w_h**100, rel=1e-12)
@@ -177,8 +177,8 @@ def test_a_high_learning_rate_amplifies(measured):
 
 def test_starts_and_cells(measured):
     starts, cells = measured["starts"], measured["cells"]
-    assert starts["PyTorch's start", "memory horizon"] < 10
-    assert 80 < starts["0.95 of it", "memory horizon"] < 100  # log(0.01) / log(0.95) = 89.8
+    assert starts["PyTorch's initialisation", "memory horizon"] < 10
+    assert 80 < starts["0.95 orthogonal", "memory horizon"] < 100  # log(0.01) / log(0.95) = 89.8
     assert starts["orthogonal", "memory horizon"] == np.inf
     assert starts["identity, ReLU (IRNN)", "left at lag 100"] > 0.5
     horizons = [cells[name, "memory horizon"] for name in ("RNN", "GRU", "LSTM")]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import api_page
 import bptt
 from bptt import reference
 from bptt.bench.markdown import update
@@ -50,6 +51,18 @@ def test_the_first_example_learns(
     assert error < baseline / 10
     assert baseline == round(names["baseline"], 4)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_the_page_of_names_is_that_of_the_docstrings() -> None:
+    names = [name for group in api_page.groups().values() for name in group]
+    assert sorted(names) == sorted(bptt.__all__)
+    assert api_page.FILE.read_text("utf-8") == api_page.page(), "python tests/api_page.py"
+    assert all(
+        line.count("|") - line.count("\\|") == 3
+        for line in api_page.page().splitlines()
+        if "|" in line
+    )
+    assert "|  |" not in api_page.page()
 
 
 def test_the_page_of_pages_lists_each_once() -> None:

@@ -313,8 +313,8 @@ def test_with_a_loss_at_every_step_shares_are_by_lag_from_it(kind, lengths):
         one[t] = dy[t] * (t < ends)[:, None]
         trace = layer.backward(tape, one, trace="full").trace.cells[0]
         G = np.concatenate(list(trace.full.gates.values()), -1)
-        if trace.full.apart is not None:
-            G[..., -HIDDEN:] = trace.full.apart
+        if trace.full.split_gate is not None:
+            G[..., -HIDDEN:] = trace.full.split_gate
         some = slice(max(t - math.floor(cell.curve.horizon), 0), t + 1)
         near = near + np.einsum("tbm,tbn->mn", G[some], trace.full.operand[some])
     far = 1 - (near * whole).sum() / (whole**2).sum()

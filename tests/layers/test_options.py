@@ -13,7 +13,8 @@ import pytest
 from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM, reference
 from bptt.derivatives.gradcheck import gradcheck
 from bptt.layers import Recurrent
-from support.cases import TOLERANCE, assert_close, flat, state_of
+from support.compare import TOLERANCE, assert_close
+from support.problems import flat, state_of
 
 LAYERS: dict[str, Any] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "mgu": MGU, "slstm": SLSTM}
 LAYERS |= {"lstm1997": LSTM1997}

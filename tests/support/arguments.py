@@ -64,7 +64,7 @@ def weights(cell: str) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shapes = {"x": (T, B, I), "w_ih": (gates * H, I), "w_hh": (gates * H, wide * H)}
     arrays: dict[str, Any] = {name: rng.standard_normal(s) for name, s in shapes.items()}
-    states = len(bptt._cells.state_names(cell))
+    states = len(bptt._cells.CELLS[cell].states)
     state = tuple(np.ones((B, H)) for _ in range(states))
     biases = {"b_ih": np.zeros(gates * H), "b_hh": np.zeros(gates * H)}
     return {**arrays, **biases, "state": state if states > 1 else state[0]}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
-from .._cells import GATES, activations, state_count, state_names
+from .._cells import CELLS
 from .._dual import Dual, as_duals
 from .._grads import Grads
 from .._types import Array, State, StepClip
@@ -45,15 +45,14 @@ def as_states(
     caller: str, name: str, value: State, cell: str, dtype: DTypeLike, most: int = 3
 ) -> tuple[Any, ...]:
     """Each of at most so many dimensions."""
-    states = state_count(cell)
+    names = CELLS[cell].states
     if value is None:
-        return (None,) * max(states, 2)
-    if states == 1:
+        return (None,) * max(len(names), 2)
+    if len(names) == 1:
         return (prepare(as_real(caller, name, value, most), dtype), None)
-    if not isinstance(value, (tuple, list)) or len(value) != states:
+    if not isinstance(value, (tuple, list)) or len(value) != len(names):
         has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
-        names = ", ".join(state_names(cell))
-        raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({names})")
+        raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({', '.join(names)})")
     return tuple(
         None if v is None else prepare(as_real(caller, f"{name}[{i}]", v, most), dtype)
         for i, v in enumerate(value)
@@ -109,7 +108,7 @@ def trace_of(
 def source_of(tape: _core.Tape, cut: int) -> Source:
     options = tape.options or {}
     return Source(
-        tape.cell, ranges_of(tape), (tape.h.shape[2], tape.dims[3]), state_count(tape.cell),
+        tape.cell, ranges_of(tape), (tape.h.shape[2], tape.dims[3]), len(CELLS[tape.cell].states),
         paths_of(tape, cut), options.get("heads", 1) == 1 and options.get("layer_norm") is None,
         lambda bounds: outside(tape, bounds),
     )  # fmt: skip
@@ -118,7 +117,7 @@ def source_of(tape: _core.Tape, cut: int) -> Source:
 def ranges_of(tape: _core.Tape) -> dict[str, str]:
     """The activation of each gate."""
     given = {"activation": tape.arguments["activation"], **(tape.options or {})}
-    return activations(tape.cell, **given)
+    return CELLS[tape.cell].activations(**given)
 
 
 def paths_of(tape: _core.Tape, cut: int) -> Paths:
@@ -128,12 +127,12 @@ def paths_of(tape: _core.Tape, cut: int) -> Paths:
     kept = "zoneout_of_h" in options or options.get("zoneout_h", 0) > 0
     return Paths(
         T, lengths, tape.arguments["reverse"], options.get("dilation", 1), options.get("skip", 0),
-        options.get("resets"), cut, tape.cell != "lstm1997" or kept,
+        options.get("resets"), cut, not CELLS[tape.cell].truncated or kept,
     )  # fmt: skip
 
 
 def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
-    gates = GATES[tape.cell]
+    gates = CELLS[tape.cell].gates
     if not tape.gates:  # a plain RNN: h is the value of its activation
         return {"h": count_outside(tape.h, bounds["h"])}
     given = [bounds.get(name, (-np.inf, np.inf)) for name in gates]
@@ -171,9 +170,9 @@ def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
 
 
 def _has_bf16_kernels(cell: str, activation: str, options: dict[str, Any] | None) -> bool:
-    """Plain cells have them; resets and dilation only cut the sequences in other pieces."""
-    plain = cell == "rnn" or (cell in ("lstm", "gru") and activation == "tanh")
-    return plain and not (options or {}).keys() - {"resets", "dilation"}
+    known = CELLS[cell].bf16
+    given = {*(options or {}), *(() if activation == "tanh" else ("activation",))}
+    return known is not None and given <= known
 
 
 def forward(
@@ -222,10 +221,10 @@ def forward(
         bf16 = False
     run = _core.forward_dual if dtype == np.complex128 else _core.forward
     result = run(
-        cell, *arrays, initial if state_count(cell) > 1 else initial[0],
+        cell, *arrays, initial if len(CELLS[cell].states) > 1 else initial[0],
         as_lengths(caller, lengths), *flags, activation,
         None if threads is None else as_threads(caller, threads), checkpoint, max_bytes, bf16,
-        as_options(caller, options, state_count(cell), dtype, keep_tape),
+        as_options(caller, cell, options, dtype, keep_tape),
     )  # fmt: skip
     assert result is not None
     return as_duals(result) if dtype == np.complex128 else result
@@ -242,7 +241,7 @@ def backward(
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
-    caller, states = f"{cell}_backward", state_count(cell)
+    caller, states = f"{cell}_backward", len(CELLS[cell].states)
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")

@@ -12,10 +12,10 @@ def marks(*arrays: Array) -> tuple[int, ...]:
     return tuple(_core.fingerprint(array) for array in arrays)
 
 
-def check_marks(where: str, kept: tuple[int, ...], **arrays: Array) -> None:
+def check_marks(caller: str, kept: tuple[int, ...], **arrays: Array) -> None:
     for mark, (name, array) in zip(kept, arrays.items()):
         if _core.fingerprint(array) != mark:
             raise ValueError(
-                f"{where}: {name} has changed since the forward call, expected it as it was: the "
+                f"{caller}: {name} has changed since the forward call, expected it as it was: the "
                 "tape refers to it"
             )

@@ -45,11 +45,11 @@ def mark(what: str, start: bytes, *words: bytes) -> Own:
     return Own(what, shows)
 
 
-def open_file(where: str, path: Path) -> BinaryIO:
+def open_file(caller: str, path: Path) -> BinaryIO:
     """Open a regular file to read; a device has no end, and a pipe can be waited for for ever."""
-    name = as_path(where, path)
+    name = as_path(caller, path)
     if not stat.S_ISREG(os.stat(name).st_mode):
-        raise ValueError(f"{where}: {printable(name)} is no regular file, expected one")
+        raise ValueError(f"{caller}: {printable(name)} is no regular file, expected one")
     return open(name, "rb")
 
 
@@ -67,18 +67,18 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_target(
-    where: str, path: Path, own: Own, label: str = "path", force: bool | None = None
+    caller: str, path: Path, own: Own, label: str = "path", force: bool | None = None
 ) -> str:
     """The file that `path` leads to, if it may be written: a new or empty one, or one of its own.
 
     `force` is the option of a command, which stands above the last of this; functions have none.
     """
-    name = as_path(where, path, label)
+    name = as_path(caller, path, label)
     folder = os.path.dirname(name) or "."
-    shown = f"{where}: {label} has {name!r}"
+    shown = f"{caller}: {label} has {name!r}"
     if not os.path.isdir(folder):
         raise FileNotFoundError(
-            f"{where}: {label} has the folder {folder!r}, expected one that exists"
+            f"{caller}: {label} has the folder {folder!r}, expected one that exists"
         )
     try:
         status = os.stat(name)
@@ -93,7 +93,7 @@ def check_target(
 
 
 def write_file(
-    where: str,
+    caller: str,
     path: Path,
     content: bytes | Callable[[BinaryIO], object],
     own: Own,
@@ -101,7 +101,7 @@ def write_file(
     force: bool | None = None,
 ) -> None:
     """Write a file whole or not at all, unless `check_target` refuses it."""
-    target = check_target(where, path, own, label, force)
+    target = check_target(caller, path, own, label, force)
     write_atomically(target, content if callable(content) else lambda file: file.write(content))
 
 

@@ -17,24 +17,24 @@ KEYS = {"png": "Software", "svg": "Creator", "pdf": "Creator", "ps": "Creator", 
 PICTURE = Own("a picture made by bptt", lambda ends: MARK.encode() in ends)
 
 
-def check_picture(where: str, label: str, path: Path, force: bool) -> None:
+def check_picture(caller: str, label: str, path: Path, force: bool) -> None:
     """Raise unless a picture of this name can be written: before the work, not after it."""
-    check_format(where, label, path)
-    check_target(where, path, PICTURE, label, force)
+    check_format(caller, label, path)
+    check_target(caller, path, PICTURE, label, force)
 
 
-def check_format(where: str, label: str, path: Path) -> None:
+def check_format(caller: str, label: str, path: Path) -> None:
     """Raise unless matplotlib is there and knows the suffix."""
     if not importlib.util.find_spec("matplotlib"):
-        raise ValueError(f'{where}: {label} needs matplotlib: pip install "bptt[plot]"')
+        raise ValueError(f'{caller}: {label} needs matplotlib: pip install "bptt[plot]"')
     known = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase.filetypes
     if path.suffix[1:].lower() not in known:
         kinds = ", .".join(sorted(known))
-        raise ValueError(f"{where}: {label} has {str(path)!r}, expected a name in .{kinds}")
+        raise ValueError(f"{caller}: {label} has {str(path)!r}, expected a name in .{kinds}")
 
 
 def write_picture(
-    where: str, label: str, path: Path, figure: Any, dpi: int | str, force: bool
+    caller: str, label: str, path: Path, figure: Any, dpi: int | str, force: bool
 ) -> None:
     """Write a figure in the format of the name, marked where the format has a place for it."""
     kind = path.suffix[1:].lower()
@@ -43,4 +43,4 @@ def write_picture(
     def write(file: Any) -> None:
         figure.savefig(file, format=kind, dpi=dpi, metadata=metadata)
 
-    write_file(where, path, write, PICTURE, label, force)
+    write_file(caller, path, write, PICTURE, label, force)

@@ -240,23 +240,23 @@ def layer_hvp(
     >>> Hv.params["weight_hh_l1_reverse"].shape
     (16, 4)
     """
-    where = "layer_hvp"
+    caller = "layer_hvp"
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
+        raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
     cell, known = layer._cell.name, ("x", "state", *layer.parameters)
-    along = checked(where, "tangents", tangents, known)
+    along = checked(caller, "tangents", tangents, known)
     twin = copy.copy(layer)
     twin._parameters = {  # type: ignore[assignment]
-        name: joined(where, name, value, along.get(name))
+        name: joined(caller, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
     y, final, tape = twin.forward(
-        joined(where, "x", x, along.get("x")),
-        joined_state(where, "state", state, along.get("state"), cell, LAYER_STATE),
+        joined(caller, "x", x, along.get("x")),
+        joined_state(caller, "state", state, along.get("state"), cell, LAYER_STATE),
         **options,
     )
-    dys = cotangent(where, "dy", dy, dy_tangent, y, None)
-    dstates = cotangent(where, "dstate", dstate, dstate_tangent, final, cell, LAYER_STATE)
+    dys = cotangent(caller, "dy", dy, dy_tangent, y, None)
+    dstates = cotangent(caller, "dstate", dstate, dstate_tangent, final, cell, LAYER_STATE)
     values, tangent = parts(tuple(twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut)))
     return LayerGrads(*values), LayerGrads(*tangent)
 

@@ -106,12 +106,12 @@ def gradcheck(
     >>> max(errors.values()) < 1e-7
     True
     """
-    where = "gradcheck"
-    as_callable(where, "forward", forward), as_callable(where, "backward", backward)
+    caller = "gradcheck"
+    as_callable(caller, "forward", forward), as_callable(caller, "backward", backward)
     _check_numbers(eps, rtol, atol)
-    rng, params = as_generator(where, "seed", seed), {} if params is None else params
-    check_mapping(where, "inputs", inputs)
-    check_mapping(where, "params", params)
+    rng, params = as_generator(caller, "seed", seed), {} if params is None else params
+    check_mapping(caller, "inputs", inputs)
+    check_mapping(caller, "params", params)
     inputs = {name: _copy(f"inputs[{shown(name)}]", tree) for name, tree in inputs.items()}
     params = {name: _float64(f"params[{shown(name)}]", array) for name, array in params.items()}
     if not sum(a.size for tree in (inputs, params) for _, a in _leaves("", [*tree.values()])):

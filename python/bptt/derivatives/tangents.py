@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._binding.call import as_states
-from .._cells import state_names
+from .._cells import CELLS
 from .._dual import dual, parts
 from .._types import State
 from .._validate import as_real
@@ -62,7 +62,7 @@ def joined_state(
     """The same for a state of one array or a tuple of several."""
     v = as_states(caller, name, value, cell, np.float64, most)
     t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
-    states = len(state_names(cell))
+    states = len(CELLS[cell].states)
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
     state = tuple(joined(caller, *each, most) for each in zip(labels, v, t))
     if states == 1:

@@ -84,13 +84,13 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
 
 def as_json(layers: Sequence[Layer]) -> bytes:
     """What `save_rtneural` writes."""
-    where = "save_rtneural"
+    caller = "save_rtneural"
     if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
-        raise TypeError(f"{where}: layers is {_brief(layers)}, expected a list of layers")
+        raise TypeError(f"{caller}: layers is {_brief(layers)}, expected a list of layers")
     entries: list[dict[str, Any]] = []
     first, width = None, None
     for k, layer in enumerate(layers):
-        place = f"{where}: layers[{k}]"
+        place = f"{caller}: layers[{k}]"
         if not isinstance(layer, (LSTM, GRU, Linear)):
             raise TypeError(f"{place} is {_brief(layer)}, expected LSTM, GRU or Linear")
         if not isinstance(layer, Linear):
@@ -130,21 +130,21 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     OSError
         If the file cannot be read.
     """
-    where = "load_rtneural"
-    name, kind = as_path(where, path), as_dtype(where, dtype)
-    with open_file(where, name) as file:
-        where = f"{where}: {printable(name)}"
-        model = _parse(where, file.read())
-    width = _width(f"{where}: in_shape", model.get("in_shape"))
+    caller = "load_rtneural"
+    name, kind = as_path(caller, path), as_dtype(caller, dtype)
+    with open_file(caller, name) as file:
+        caller = f"{caller}: {printable(name)}"
+        model = _parse(caller, file.read())
+    width = _width(f"{caller}: in_shape", model.get("in_shape"))
     layers: list[Layer] = []
-    for k, entry in enumerate(_items(f"{where}: layers", model.get("layers"))):
-        place = f"{where}: layers[{k}]"
+    for k, entry in enumerate(_items(f"{caller}: layers", model.get("layers"))):
+        place = f"{caller}: layers[{k}]"
         if not isinstance(entry, dict):
             raise ValueError(f"{place} is {_brief(entry)}, expected an object")
         inputs, width = width, _width(f"{place}.shape", entry.get("shape"))
         _append(place, layers, entry, (inputs, width), kind)
     if not layers:
-        raise ValueError(f"{where}: layers is empty, expected one or more")
+        raise ValueError(f"{caller}: layers is empty, expected one or more")
     return layers
 
 
@@ -205,14 +205,14 @@ def _reorder(kind: str, array: Array) -> Array:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _parse(where: str, content: bytes) -> dict[str, Any]:
+def _parse(caller: str, content: bytes) -> dict[str, Any]:
     """All numbers as float, whatever they look like, and no NaN."""
     try:
         model = json.loads(content, parse_int=float, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        raise ValueError(f"{caller} is not JSON: {error}") from error
     if not isinstance(model, dict):
-        raise ValueError(f"{where} is {_brief(model)}, expected an object: in_shape and layers")
+        raise ValueError(f"{caller} is {_brief(model)}, expected an object: in_shape and layers")
     return model
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where a gradient goes: a report on a model and a batch, and a monitor for training.
+"""Reports on the gradient of a recurrent model, and a monitor for training.
 
-`needed_memory` measures how far back a trained model makes use of its inputs.
-
-`bptt flow` is the report from the command line.
+`gradient_flow` reports on a model and a batch, as ``bptt flow`` does on the command line;
+`FlowMonitor` samples the gradient during training; `needed_memory` measures how far back a trained
+model uses its inputs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from ..layers.from_weights import layer_of
 from .advice import Advice
 from .command import add_arguments, run
-from .measure import CellFlow, Curve
+from .curves import Curve
+from .measure import CellFlow
 from .monitor import Alert, FlowMonitor, FlowWarning
 from .need import NeededMemory, needed_memory
 from .report import FlowReport, gradient_flow

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What to change, and why: each piece of advice with the number that led to it."""
+"""Advice: changes to the model, each with the measurement that calls for it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import numpy as np
 
 from .._types import Array
 from ..layers.cells import RNN, SLSTM
-from .measure import RETAINS, CellFlow, Curve
-from .trial_inits import Change, Study, Trial, is_new, try_starts
-from .verdict import course, number, percent
+from .curves import Curve
+from .measure import RETAINS, CellFlow
+from .trial_inits import Change, Study, Trial, is_new, try_inits
+from .verdict import number, percent, trend
 
 __all__ = ["Advice", "advise"]
 
-SATURATED = 0.2  # of the units, from which on it is named as a reason
-NORMAL = 1.5  # root mean square of an x from which on it is no normalised one
+SATURATED = 0.2  # fraction of saturated units above which they count as a reason
+NORMAL = 1.5  # root mean square above which x does not count as normalised
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to change.
+    """One proposed change.
 
     Attributes
     ----------
     text : str
-        What to do.
+        The change.
     reason : str
-        What was measured.
+        The measurement that calls for it.
     start : callable or None
-        Where it names a start: the function that gives it to a layer, in place.
+        If the change is another initialisation, a function that applies it to a layer in place.
     """
 
     text: str
@@ -44,17 +45,18 @@ class Advice:
 
 
 def advise(study: Study) -> tuple[Advice, ...]:
-    """Advice on what was measured; none where nothing asks for it."""
+    """Advice from the measurements; none if they call for no change."""
     if "non-finite" in study.kinds:
         return tuple(_nonfinite(study))
     ill = {"vanishing", "exploding"} & set(study.kinds)
-    trials = try_starts(study) if ill else []
+    trials = try_inits(study) if ill else []
+    inits = _inits(study, trials)
     return (
         *_dead(study),
         *_saturation(study),
-        *(starts := _starts(study, trials)),
-        *_explosion(study, bool(starts)),
-        *_reach(study, trials, bool(starts)),
+        *inits,
+        *_explosion(study, bool(inits)),
+        *_reach(study, trials, bool(inits)),
     )
 
 
@@ -66,8 +68,10 @@ def _nonfinite(study: Study) -> list[Advice]:
     for name, array in {"x": study.x, **study.layer.parameters}.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            where = ", ".join(map(str, bad[0]))
-            reason = f"{name}[{where}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+            caller = ", ".join(map(str, bad[0]))
+            reason = (
+                f"{name}[{caller}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+            )
             what = "Clean the data" if name == "x" else "Go back to parameters that were finite"
             advice.append(Advice(what, reason))
     if advice:
@@ -93,8 +97,8 @@ def _dead(study: Study) -> list[Advice]:
             reason = f"{percent(off)} of the units are off, {percent(worst)} at the worst step"
             advice.append(Advice(text, reason))
         elif c.curve.norms.any():
-            text = f"{c.name}: look at what lies between it and the loss"
-            reason = "it passes gradients back, but none of the loss arrives"
+            text = f"{c.name}: check the path between this layer and the loss"
+            reason = "it passes gradients back, but the gradient of the loss does not reach it"
             advice.append(Advice(text, reason))
     return advice
 
@@ -103,7 +107,7 @@ def _saturation(study: Study) -> list[Advice]:
     advice: list[Advice] = []
     layer = study.layer
     if isinstance(layer, SLSTM) or getattr(layer, "activation", "") in ("relu", "leaky_relu"):
-        return advice  # exponentials have no end, and units that are off are another thing
+        return advice  # exponentials have no end; units that are off are no saturated gates
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
             continue
@@ -120,9 +124,9 @@ def _saturation(study: Study) -> list[Advice]:
 
 
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
-    """What to scale down, as it makes up most of the gates' sums; and how large it is."""
+    """What to scale down: the largest term of the gates' sums; and its size."""
     c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands(k)
-    if getattr(study.layer, "layer_norm", False):  # no scale of x or of a weight gets through
+    if getattr(study.layer, "layer_norm", False):  # which cancels the scale of x and the weights
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]
         return f"scale {' and '.join(gains)} down", f"they are {' and '.join(sizes)} rms"
@@ -145,8 +149,8 @@ def _rms(array: Array) -> float:
 # --- vanishing and exploding ----------------------------------------------------------------------
 
 
-def _starts(study: Study, trials: Sequence[Trial]) -> list[Advice]:
-    """The starts that help; those after the first are alternatives."""
+def _inits(study: Study, trials: Sequence[Trial]) -> list[Advice]:
+    """The initialisations that help; all after the first are alternatives."""
     advice: list[Advice] = []
     new = is_new(study.layer)
     first = "start with" if new else "train anew, and start with"
@@ -160,7 +164,7 @@ def _starts(study: Study, trials: Sequence[Trial]) -> list[Advice]:
         if better:
             effects = "; ".join(_effect(study.cells[k], trial.curves[k]) for k in better)
             why = _why(min((study.cells[k] for k in better), key=lambda c: c.curve.horizon))
-            what = f"{_if_needed(study, better)}{first}" if not advice else "or, in its place, with"
+            what = f"{_if_needed(study, better)}{first}" if not advice else "or start with"
             text = f"{what} {trial.name}"
             reason = f"{why}{tried}: {effects}"
             advice.append(Advice(text[0].upper() + text[1:], reason, trial.change))
@@ -168,7 +172,7 @@ def _starts(study: Study, trials: Sequence[Trial]) -> list[Advice]:
 
 
 def _if_needed(study: Study, which: Sequence[int]) -> str:
-    """The condition of advice against vanishing, where the need is not known."""
+    """The condition for advice against vanishing, if it is not known what the task needs."""
     horizons = [study.cells[k].curve.horizon for k in which if study.kinds[k] == "vanishing"]
     if study.needs is not None or len(horizons) < len(which):
         return ""
@@ -177,14 +181,14 @@ def _if_needed(study: Study, which: Sequence[int]) -> str:
 
 def _effect(cell: CellFlow, after: Curve) -> str:
     before = cell.curve
-    if course(before) == "exploding":
+    if trend(before) == "exploding":
         return f"growth of {cell.name} from {number(before.growth)} to {number(after.growth)} times"
     far = number(after.horizon) if after.horizon < after.reach else f"over {after.reach}"
     return f"horizon of {cell.name} from {number(before.horizon)} to {far} steps"
 
 
 def _why(cell: CellFlow) -> str:
-    """What of the weights explains the decay."""
+    """How the weights explain the decay."""
     if cell.radius is not None and cell.bound is not None:
         return (
             f"{cell.name}: spectral radius of W_hh {number(cell.radius)}, and no gradient is "
@@ -194,14 +198,14 @@ def _why(cell: CellFlow) -> str:
         gate = RETAINS[cell.cell]
         alone = number(math.log(10) / -math.log(cell.retained)) if 0 < cell.retained < 1 else "inf"
         return (
-            f"{cell.name}: {gate} is {number(cell.retained)} on average; by way of the kept state "
+            f"{cell.name}: {gate} is {number(cell.retained)} on average; through the kept state "
             f"alone the gradient loses 10x every {alone} steps; "
         )
     return ""
 
 
 def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
-    """Where no start brings the gradient as far as it is needed; and what truncation costs."""
+    """Advice if no initialisation extends the gradient as far as needed, and on truncation."""
     advice = []
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
@@ -211,7 +215,7 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
         if best < reach:
             steps = f"{number(best)} of {number(reach)} steps"
             reason = (
-                f"of the starts tried the longest horizon is {steps}"
+                f"the longest horizon of all that was tried is {steps}"
                 if trials
                 else f"the horizon is {steps}"
             )
@@ -253,5 +257,5 @@ def _explosion(study: Study, others: bool) -> list[Advice]:
             ratio = float(np.linalg.norm(weight) / np.linalg.norm(gradient))
             text = f"Or, without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
             reason = f"||W|| / ||dL/dW|| of {name} is {number(ratio)}"
-            advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % at once"))
+            advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % a step"))
     return advice

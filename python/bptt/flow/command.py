@@ -32,8 +32,8 @@ __all__ = ["add_arguments", "run"]
 ARRAYS = {"npy": parse_npy, "table": parse_table}
 
 DESCRIPTION = """\
-Run a saved recurrent model forward and backward over a batch, and report where its gradient
-goes: how far back it reaches, whether it vanishes or explodes, and what would help."""
+Run a saved recurrent model forward and backward over a batch, and report on its gradient: how
+far back it reaches, whether it vanishes or explodes, and what would help."""
 
 
 def _file(text: str) -> Path:
@@ -152,12 +152,12 @@ def _array(path: str) -> Array:
         raise ValueError(f"{shown} {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # whatever NumPy makes of a damaged file
+    except Exception as error:  # NumPy raises various errors for a damaged file
         raise ValueError(f"{shown} is damaged ({brief(str(error), 90)})") from error
 
 
 def _whole(lengths: Array) -> Array:
-    """Lengths out of a table, which knows neither whole numbers nor a single axis."""
+    """Lengths as integers on one axis: a table has neither."""
     if lengths.dtype.kind == "f" and (lengths == np.rint(lengths)).all():
         lengths = lengths.astype(np.int64)
     return lengths.reshape(-1) if lengths.ndim == 2 and 1 in lengths.shape else lengths

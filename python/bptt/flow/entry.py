@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a loss enters a model, and how much of a gradient it has from far behind that."""
+"""The steps where a loss enters a model, and shares of the gradient by lag from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..trace.trace import Trace
 
 __all__ = ["Entry", "share_by_lag"]
 
-MOST_LAGS = 100  # each takes the time of a backward pass
+MOST_LAGS = 100  # each lag takes the time of a backward pass
 
 
 class Entry:
@@ -25,8 +25,9 @@ class Entry:
     Attributes
     ----------
     dys : sequence of ndarray, shape (T, B, width)
-        What enters each direction.
+        Gradient of the output of each direction.
     lengths : ndarray, shape (B,)
+        Length of each sequence.
     at_end : bool
         Does it enter at the last processed step of each sequence only?
     """
@@ -39,10 +40,10 @@ class Entry:
             self.at_end &= bool((t == (0 if reverse else lengths[b] - 1)).all())
 
     def far(self, tape: Any, share: Array, horizon: float, direction: int | None) -> float:
-        """Share of dL/dW_hh that losses have from steps more than the horizon before them.
+        """Share of dL/dW_hh from steps further before a loss than the horizon.
 
-        `share` is that of the steps by their lag from the end, `direction` that of a top layer:
-        what enters the layers below has come a way of its own. NaN where it is not known.
+        `share` is given by lag from the end, and `direction` for the top layer only: it is not
+        known at which steps gradients enter the layers below. NaN if the share cannot be computed.
         """
         if horizon == math.inf:
             return 0.0
@@ -58,12 +59,12 @@ class Entry:
 
 
 def share_by_lag(trace: Trace) -> Array:
-    """Shares of dL/dW_hh by lag from each sequence's end: <G^T V, W> = sum_b (G * V W^T)_b."""
+    """Shares of dL/dW_hh by lag from the end of each sequence."""
     paths = trace.source.paths
     if not trace.source.plain_weights or trace.full is None:
         return np.full(int(paths.lengths.max()), np.nan)
     parts = parts_of(trace.full, trace.weights[1])
-    # Relative to the largest element, as squares of small gradients are 0.
+    # The scale keeps squares of small gradients from underflow.
     scale = max(float(np.abs(part.whole).max()) for part in parts) or 1.0
     wholes = [part.whole.astype(np.float64) / scale for part in parts]
     projections = [

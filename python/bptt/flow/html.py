@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A report as a page that stands alone: its pictures and styles are inside."""
+"""A report as one HTML page, with its pictures and styles inside."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import base64
 import datetime
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING
 
+from .._core import __version__
 from .._files.access import mark
+from .plot import draw
+from .report_data import ReportData
 from .text import COLOURS, loss_of, reading, summary, table
-
-if TYPE_CHECKING:
-    from .report import FlowReport
 
 __all__ = ["PAGE", "fragment", "page"]
 
@@ -37,25 +36,25 @@ STYLE = """
   margin-top: 2rem; font-size: .9rem; }
 """
 
-HOW = """
-<p>The model ran forward and backward over the batch in {dtype}, its own precision, so that what
-{dtype} rounds to zero is zero here. Verdicts are on a gradient of norm 1 for each sequence that
-enters a layer and direction at its own last step: the <b>horizon</b> is the lag at which it has
-fallen to 1 % of its norm at lag 1 (interpolated in the logarithm); <b>vanishing</b> is a horizon
-within the sequence, and within what the task needs where that is known, <b>exploding</b> a norm
-over 100 times that at lag 1. With a dilation k, norms
-are at its multiples, and lag 1 is k; with a skip of s steps, what counts is the largest norm of s
-successive lags, as a skip brings back what faded between. What one step multiplies
-it by is the exponential of the median slope of log norms between lags half the range apart (Theil,
-1950), as far as norms are safe from rounding. Of an LSTM all this is on dL/dc, the state that
-carries its memory. A step's <b>share</b> of dL/dW_hh is the projection of its own contribution on
-the whole, &lt;dW_t, dW&gt; / ||dW||<sup>2</sup>: shares sum to 1, and may be negative. A unit is
-<b>saturated</b> within 0.01 of an end of its gate's range. Starts that are advised were tried on
-this batch: same data, same seed.</p>
+METHOD = """
+<p>The model ran forward and backward over the batch in {dtype}, its own precision, so values that
+underflow in training are zero here too. The verdicts rest on a probe: for each sequence, a gradient
+of norm 1 enters a layer and direction at its last step. The <b>horizon</b> is the lag at which the
+probe has fallen to 1 % of its norm at lag 1 (interpolated in the logarithm). <b>Vanishing</b> means
+a horizon shorter than the sequence, and shorter than the task needs if that is known;
+<b>exploding</b> means a norm over 100 times the norm at lag 1. With a dilation k, norms are
+measured at multiples of k, and lag 1 is k. With a skip of s steps, the largest norm of s successive
+lags counts, because a skip restores a gradient that has faded in between. The factor of one step
+back is the exponential of the median slope of log norms between lags half the range apart (Theil,
+1950), over norms that rounding does not disturb. For an LSTM all of this is measured on dL/dc, the
+state that carries its memory. A step's <b>share</b> of dL/dW_hh is the projection of its
+contribution on the whole gradient, &lt;dW_t, dW&gt; / ||dW||<sup>2</sup>: shares sum to 1, and may
+be negative. A unit is <b>saturated</b> within 0.01 of an end of its gate's range. Initialisations
+in the advice were tried on this batch, with the same data and seed.</p>
 """
 
 
-def page(report: FlowReport) -> str:
+def page(report: ReportData) -> str:
     """A whole HTML document. Raises ImportError without matplotlib."""
     title = escape(f"Gradient flow of {report.model}: {report.verdict}")
     return (
@@ -64,8 +63,8 @@ def page(report: FlowReport) -> str:
     )
 
 
-def fragment(report: FlowReport) -> str:
-    """What a notebook shows: the same, without pictures where there is no matplotlib."""
+def fragment(report: ReportData) -> str:
+    """The body of the page for a notebook; without matplotlib it has no pictures."""
     try:
         picture = _picture(report)
     except ImportError as error:
@@ -73,9 +72,9 @@ def fragment(report: FlowReport) -> str:
     return _body(report, picture)
 
 
-def _picture(report: FlowReport) -> str:
+def _picture(report: ReportData) -> str:
     content = BytesIO()
-    report.plot().savefig(content, format="png", dpi=160)
+    draw(report).savefig(content, format="png", dpi=160)
     data = base64.b64encode(content.getvalue()).decode()
     worst = escape("; ".join(report.verdicts))
     return (
@@ -84,13 +83,11 @@ def _picture(report: FlowReport) -> str:
     )
 
 
-def _body(report: FlowReport, picture: str) -> str:
-    from .._core import __version__
-
+def _body(report: ReportData, picture: str) -> str:
     names = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in report.cells)
     numbers = "".join(_row(name, values) for name, values in table(report))
     day = datetime.datetime.now(datetime.timezone.utc).date()
-    advice = "<p>None: nothing that was measured asks for a change.</p>"
+    advice = "<p>None: no measurement calls for a change.</p>"
     if report.advice:
         items = (
             f'<li>{escape(a.text)}<span class="why">Why: {escape(a.reason)}</span></li>'
@@ -111,7 +108,7 @@ def _body(report: FlowReport, picture: str) -> str:
 <div class="wide"><table><thead><tr><th></th>{names}</tr></thead><tbody>{numbers}</tbody></table>
 </div>
 <h2>How this was computed</h2>
-{HOW.format(dtype=report.dtype)}
+{METHOD.format(dtype=report.dtype)}
 <footer>bptt {__version__}, {day}</footer>
 </div>
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The numbers of a report: from one forward pass and its traces."""
+"""The numbers of a report, from one forward pass and its traces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..trace.trace import Trace
 from .curves import Curve, curve, norm
 from .entry import Entry, share_by_lag
 
-__all__ = ["CellFlow", "Curve", "at_ends", "measure", "probe", "unit_vectors"]
+__all__ = ["CellFlow", "at_ends", "measure", "probe", "unit_vectors"]
 
 RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
 
@@ -33,30 +33,31 @@ class CellFlow:
     Attributes
     ----------
     layer, reverse : int and bool
+        Number of the layer, and its direction.
     cell : str
         "rnn", "lstm", ...
     curves : dict of str to Curve
-        For each state, "h" and of an LSTM "c": of a gradient of h, of norm 1 for each sequence,
-        that enters this layer and direction at its own last step. How the recurrence passes
-        gradients back, whatever the loss and other layers do.
+        Norms of the probe by state: "h", and "c" for an LSTM. The probe is a gradient of h, of norm
+        1 for each sequence, that enters this layer and direction at its last step. It shows how the
+        recurrence passes gradients back, whatever the loss and other layers do.
     dh : ndarray, shape (T,)
-        ||dL/dh_t|| of the loss itself, over batch and units.
+        ||dL/dh_t|| of the loss, over batch and units.
     first : float
-        The same at the step of each sequence that is processed first: t = 0, in reverse its last;
-        with a dilation, at so many steps.
+        The same norm over the first processed step of each sequence: t = 0, or the last step if
+        reversed; with a dilation k, over the first k steps.
     share : ndarray, shape (steps,)
-        By lag from the end of each sequence, the share of dL/dW_hh that comes from the steps there:
-        <dW_k, dW> / ||dW||^2. Sums to 1; NaN where the gradient is 0 or not finite.
+        Share of dL/dW_hh by lag from the end of each sequence: <dW_k, dW> / ||dW||^2. The shares
+        sum to 1; NaN if the gradient is 0 or not finite.
     saturated : dict of str to ndarray, shape (T,)
-        Fraction of units whose gate is within 0.01 of an end of its range; of a relu, that is off.
-        NaN where no sequence has the step.
+        Fraction of units whose gate is within 0.01 of an end of its range; for relu, fraction that
+        is off. NaN at steps that no sequence has.
     ranges : dict of str to str
         The activation of each gate.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
     radius, bound : float or None
-        Of an RNN: spectral radius of W_hh, and max |activation'| sigma_max(W_hh), the most that one
-        step back can multiply any gradient by (Pascanu et al., 2013).
+        For an RNN, the spectral radius of W_hh, and max |activation'| sigma_max(W_hh), the largest
+        factor by which one step back can multiply a gradient (Pascanu et al., 2013).
     nonfinite : NonFinite or None
         The first value in this layer and direction that is NaN or infinite.
     ragged : bool
@@ -64,10 +65,10 @@ class CellFlow:
     at_end : bool
         Does the loss enter at the last processed step of each sequence only?
     far : float
-        Share of dL/dW_hh that losses have from steps more than the horizon before them; 0 if the
-        horizon is infinite, NaN where it was not measured.
+        Share of dL/dW_hh from steps further before a loss than the horizon; 0 if the horizon is
+        infinite, NaN if it was not measured.
     sequences : ndarray, shape (T,)
-        How many of them have the step.
+        Number of sequences that have the step.
     """
 
     layer: int
@@ -93,39 +94,39 @@ class CellFlow:
         return f"layer {self.layer}" + ", reverse" * self.reverse
 
     def parameter(self, kind: str) -> str:
-        """The name of its parameter of a kind, as "weight_hh"."""
+        """Name of the parameter of a kind, as "weight_hh_l0" for "weight_hh"."""
         return f"{kind}_l{self.layer}" + "_reverse" * self.reverse
 
     @property
     def state(self) -> str:
-        """That which carries the memory, and which verdicts are on: c where there is one."""
+        """The state that carries the memory, on which verdicts rest: c if the cell has it."""
         return "c" if "c" in self.curves else "h"
 
     @property
     def curve(self) -> Curve:
-        """That of `state`."""
+        """The curve of `state`."""
         return self.curves[self.state]
 
     def turns_off(self, gate: str) -> bool:
-        """Has the gate one end, where it is off, in place of two?"""
+        """Is the gate off at the one end of its range?"""
         return self.ranges[gate] in ("relu", "leaky_relu")
 
     def saturation(self, gate: str) -> float:
-        """Mean of `saturated` over the steps of all sequences."""
+        """Mean of `saturated` over all steps of all sequences."""
         on = self.sequences > 0
         return float(np.average(self.saturated[gate][on], weights=self.sequences[on]))
 
     def tenth(self, last: bool) -> float:
-        """Share of dL/dW_hh from the first or last tenth of the steps, at least one."""
+        """Share of dL/dW_hh from the first or last tenth of the steps, at least one step."""
         n = max(1, round(len(self.share) / 10))
         return float(self.share[:n].sum() if last else self.share[-n:].sum())
 
 
-# --- gradients that enter at the end --------------------------------------------------------------
+# --- the probe ------------------------------------------------------------------------------------
 
 
 def unit_vectors(B: int, width: int, seed: int, k: int) -> Array:
-    """A random direction, of norm 1, for each sequence of layer and direction number k."""
+    """A random vector of norm 1 for each sequence, for layer and direction number k."""
     u = np.random.default_rng((seed, k)).standard_normal((B, width))
     return np.asarray(u / np.linalg.norm(u, axis=1, keepdims=True))
 
@@ -199,7 +200,7 @@ def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
     if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
         return None, None
     if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
-        return None, None  # W_hh is not all that lies between two steps
+        return None, None  # W_hh is not the only link between two steps
     if not np.isfinite(w_hh).all():
         return None, None
     return spectral_radius(w_hh), float(decay_bound(w_hh, layer.activation))

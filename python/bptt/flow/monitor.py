@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gradient during training: samples, a record of them, alerts."""
+"""The monitor of the gradient during training: samples, records and alerts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ..trace.nonfinite import NonFinite, described
 from ..trace.trace import LayerTrace, Trace
 from .curves import curve
 from .measure import RETAINS
+from .plot import draw_records
 from .records import RecordFile
 from .verdict import counted, kind_of, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
 RESERVED = {"step", "cells", "nonfinite"}  # names in a sample
-SATURATED = 0.95  # of a gate's units, from which on it is called dead
+SATURATED = 0.95  # fraction of saturated units from which on a gate is called dead
 
 
 class FlowWarning(UserWarning):
@@ -33,7 +34,17 @@ class FlowWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Alert:
-    """What a monitor saw at an update: exploding, vanishing, dead or non-finite, and where."""
+    """An alert of a monitor.
+
+    Attributes
+    ----------
+    step : int
+        The number of the update.
+    kind : {"exploding", "vanishing", "dead", "non-finite"}
+        What is wrong.
+    text : str
+        A sentence that says where.
+    """
 
     step: int
     kind: str
@@ -44,40 +55,46 @@ class Alert:
 
 
 class FlowMonitor:
-    """Samples of the gradient during training, from the traces of any training loop.
+    """Samples of the gradient during training, from the traces of a training loop.
 
-    A sample is taken from a trace that a backward pass made anyway: nothing runs again. Horizons
-    are those of ||dL/dc||, or ||dL/dh|| of cells without c, of the loss that is trained, from the
-    last step where it enters on, along the steps that a gradient can take: as far apart as the
-    dilation, up to a reset or `cut`. With a loss at every step each step gets a gradient of its
-    own, and they say nothing: there, use `gradient_flow` from time to time.
+    A sample is computed from the trace of a backward pass; nothing runs again. It measures
+    ||dL/dc||, or ||dL/dh|| for cells without c, from the last step where the training loss enters,
+    along the steps that a gradient can take: they are the dilation apart, and end at a reset or
+    `cut`. With a loss at every step, gradients enter everywhere and horizons mean nothing; use
+    `gradient_flow` from time to time instead.
 
     Parameters
     ----------
     every : int, optional
-        Sample each so many updates.
+        Number of updates from one sample to the next.
     path : str or path-like, optional
-        A file to which each sample is appended as one line of JSON, at once. Samples that are
-        there are read first, and a last line that was cut off is removed. Any other file is refused
-        and stays as it is.
+        A file to which each sample is appended at once, as one line of JSON. Samples already in the
+        file are read first, and an incomplete last line is removed. A file with other content is
+        refused and not changed.
     needs : int, optional
-        How many inputs an answer depends on, as of `gradient_flow`: a gradient that fades later is
-        healthy.
+        Number of last inputs on which an answer depends, as in `gradient_flow`: a gradient that
+        fades further back is healthy.
     on_alert : callable, optional
-        Called with each `Alert` in place of a `FlowWarning`.
+        Called with each `Alert`, in place of a `FlowWarning`.
 
     Attributes
     ----------
     records : list of dict
-        The samples: "step"; "cells", a dict for each layer and direction with its "name", the norms
-        "last" and "first" at the last step that has a gradient and at the first that it can reach
-        (root mean square over sequences), the "horizon" in steps (None if it is beyond the
-        sequence), the "growth" (largest norm over that at lag 1), "saturated" (mean fraction by
-        gate) and "verdict", as in a report, or "mixed" below a bidirectional layer, where gradients
-        enter at both ends; "nonfinite", where the first value that is not finite was, or None; and
-        whatever else was given to `update`. None stands for numbers that are not finite, or are
-        none.
+        The samples, each with:
+
+        - "step", the number of the update;
+        - "cells", a dict for each layer and direction: its "name"; the norms "last" and "first", at
+          the last step that has a gradient and at the first step that it can reach (root mean
+          square over sequences); the "horizon" in steps, None if it exceeds the sequence; the
+          "growth", the largest norm relative to the norm at lag 1; "saturated", the mean fraction
+          by gate; the "verdict", as in a report, or "mixed" below a bidirectional layer, where
+          gradients enter at both ends;
+        - "nonfinite", the place of the first value that is not finite, or None;
+        - the numbers given to `update`.
+
+        None stands for numbers that are missing or not finite.
     alerts : list of Alert
+        All alerts so far.
 
     Raises
     ------
@@ -120,7 +137,7 @@ class FlowMonitor:
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
-        self._known: dict[tuple[str, str], float] = {}  # what was alerted on, and not over since
+        self._active: dict[tuple[str, str], float] = {}  # causes of alerts that are not over
         self._file = None if self.path is None else RecordFile(self.path)
         if self._file is not None:
             self.records = self._file.records.copy()
@@ -129,7 +146,7 @@ class FlowMonitor:
         return f"FlowMonitor({len(self.records)} samples, {len(self.alerts)} alerts)"
 
     def wants(self, step: int) -> bool:
-        """Is this update one of those to sample? For ``backward(..., trace=...)``."""
+        """Is this update to be sampled? Pass the answer as ``backward(..., trace=...)``."""
         return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
     def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
@@ -142,7 +159,7 @@ class FlowMonitor:
         trace : Trace, LayerTrace or None
             ``grads.trace``; None takes no sample.
         **numbers : float
-            Other things to record with it, as ``loss=...``.
+            Other numbers to record with the sample, as ``loss=...``.
 
         Raises
         ------
@@ -151,23 +168,23 @@ class FlowMonitor:
 
         Notes
         -----
-        No trace is an error, whatever it holds. A file that cannot be written is a `FlowWarning`:
-        one, until the file can be written again. The samples that it lacks are written then.
+        Values that are not finite raise no error. If the file cannot be written, there is one
+        `FlowWarning`; the missing samples are written as soon as the file can be written again.
         """
-        where = "FlowMonitor.update"
+        caller = "FlowMonitor.update"
         taken = RESERVED & numbers.keys()
         if taken:
-            raise TypeError(f"{where}: a number is called {min(taken)!r}, expected another name")
-        step = as_count(where, "step", step, 0)
-        given = {
-            name: None if value is None else _plain(as_scalar(where, name, value))
+            raise TypeError(f"{caller}: a number is called {min(taken)!r}, expected another name")
+        step = as_count(caller, "step", step, 0)
+        others = {
+            name: None if value is None else _plain(as_scalar(caller, name, value))
             for name, value in numbers.items()
         }
         if trace is None:
             return
         if not isinstance(trace, (Trace, LayerTrace)):
             raise TypeError(
-                f"{where}: trace is {shown(trace)}, expected grads.trace of a backward call with "
+                f"{caller}: trace is {shown(trace)}, expected grads.trace of a backward call with "
                 "trace=True, or None"
             )
         place, cells = trace.nonfinite, _samples(trace, self.needs)
@@ -175,7 +192,7 @@ class FlowMonitor:
             "step": step,
             "cells": cells,
             "nonfinite": None if place is None else place._asdict(),
-            **given,
+            **others,
         }
         self.records.append(record)
         self._write(step, record)
@@ -191,15 +208,15 @@ class FlowMonitor:
         try:
             self._file.append(record)
         except OSError as error:
-            if key not in self._known:
+            if key not in self._active:
                 text = f"samples are kept, but cannot be written: {error}"
                 warnings.warn(f"step {step}: {text}", FlowWarning, stacklevel=3)
-            self._known[key] = 0.0
+            self._active[key] = 0.0
         else:
-            self._known.pop(key, None)
+            self._active.pop(key, None)
 
     def _watch(self, step: int, cell: dict[str, Any]) -> None:
-        """Alert on what is wrong in a layer and direction, as a whole and by gate."""
+        """Alert on faults of a layer and direction, as a whole and by gate."""
         name, verdict, horizon = cell["name"], cell["verdict"], cell["horizon"]
         wrong = dict.fromkeys(("exploding", "vanishing", "dead"), "")
         if verdict == "exploding":
@@ -207,9 +224,9 @@ class FlowMonitor:
             wrong[verdict] = f"exploding, grows{times}; {self._bound()}"
         elif verdict == "vanishing":
             wrong[verdict] = f"vanishing, horizon {counted(horizon, 'step')}"
-            before = self._known.get((name, verdict), 0.0)
+            before = self._active.get((name, verdict), 0.0)
             if horizon < before / 2:
-                del self._known[name, verdict]
+                del self._active[name, verdict]
                 wrong[verdict] += f", less than half of the {number(before)} before"
         elif verdict == "dead":
             wrong[verdict] = "dead, its gradient is exactly zero and did not fade before"
@@ -222,19 +239,19 @@ class FlowMonitor:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
         bound = np.quantile([v for v in lasts if v] or [1.0], 0.95)
         return (
-            f"step_clip=('norm', {bound:.3g}), the 95 % quantile of what enters at the "
-            "last step that has a gradient, would bound it"
+            f"step_clip=('norm', {bound:.3g}) would bound it, with the 95 % quantile of the "
+            "gradient at the last step that has one"
         )
 
     def _alert(
         self, step: int, key: tuple[str, str], kind: str, text: str, value: float = 0.0
     ) -> None:
-        """Once, until it is over: until the text is empty."""
+        """Alert once for each cause, until an empty text says that it is over."""
         if not text:
-            self._known.pop(key, None)
-        if not text or key in self._known:
+            self._active.pop(key, None)
+        if not text or key in self._active:
             return
-        self._known[key] = value
+        self._active[key] = value
         alert = Alert(step, kind, text)
         self.alerts.append(alert)
         if self._on_alert is not None:
@@ -254,8 +271,6 @@ class FlowMonitor:
         ImportError
             Without matplotlib.
         """
-        from .plot import draw_records
-
         return draw_records(self.records)
 
 
@@ -267,43 +282,43 @@ def _plain(value: float) -> float | None:
 
 
 def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:
-    """Of layers and directions, or of a function's single one."""
+    """A sample of each layer and direction, or of the one trace of a function."""
     traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
-    directions = len({each.source.paths.reverse for each in traces})
+    directions = len({cell.source.paths.reverse for cell in traces})
     samples = []
-    for k, each in enumerate(traces):
-        name = f"layer {k // directions}" + ", reverse" * each.source.paths.reverse
+    for k, cell in enumerate(traces):
+        name = f"layer {k // directions}" + ", reverse" * cell.source.paths.reverse
         mixed = directions > 1 and k < len(traces) - directions
-        samples.append(_sample(name, each, mixed, needs))
+        samples.append(_sample(name, cell, mixed, needs))
     return samples
 
 
 def _sample(name: str, trace: Trace, mixed: bool, needs: int | None) -> dict[str, Any]:
-    """`mixed`: below a bidirectional layer gradients enter at both ends, and on the way."""
+    """A sample of one trace; `mixed` if gradients enter anywhere, below a bidirectional layer."""
     sample: dict[str, Any] = dict.fromkeys(("last", "first", "horizon", "growth"))
     sample = {"name": name, **sample, "verdict": "too short", "saturated": _saturated(trace)}
     with np.errstate(all="ignore"):
-        by_lag = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
-        kind = "non-finite" if trace.nonfinite is not None else kind_of(by_lag, needs)
-    if not len(by_lag.norms):
+        norms = curve(trace, "c" if trace.dc_by_sequence is not None else "h")
+        kind = "non-finite" if trace.nonfinite is not None else kind_of(norms, needs)
+    if not len(norms.norms):
         return sample | ({"verdict": "dead"} if trace.valid.any() else {})
-    known = kind in ("vanishing", "healthy", "exploding")
-    ends = {"last": _plain(by_lag.norms[0]), "first": _plain(by_lag.norms[-1])}
-    sample |= {**ends, "verdict": "mixed" if mixed and known else kind}
-    if mixed or not known:
+    has_trend = kind in ("vanishing", "healthy", "exploding")
+    ends = {"last": _plain(norms.norms[0]), "first": _plain(norms.norms[-1])}
+    sample |= {**ends, "verdict": "mixed" if mixed and has_trend else kind}
+    if mixed or not has_trend:
         return sample
-    faded = kind != "exploding" and by_lag.horizon < by_lag.reach
-    horizon = _plain(by_lag.horizon) if faded else None
-    return sample | {"horizon": horizon, "growth": _plain(by_lag.growth)}
+    faded = kind != "exploding" and norms.horizon < norms.reach
+    horizon = _plain(norms.horizon) if faded else None
+    return sample | {"horizon": horizon, "growth": _plain(norms.growth)}
 
 
 def _saturated(trace: Trace) -> dict[str, float | None]:
-    """The mean over all steps of all sequences; None where the tape has no gates any more."""
+    """Mean over all steps of all sequences; None if the tape has no gates."""
     steps = trace.valid.sum(1)
     count = max(int(steps.sum()), 1)
     try:
         by_step = trace.saturated
-    except ValueError:  # of a tape with a checkpoint
+    except ValueError:  # the tape has a checkpoint
         return dict.fromkeys(trace.source.ends)
     return {name: _plain(float(np.nansum(f * steps)) / count) for name, f in by_step.items()}
 
@@ -311,11 +326,11 @@ def _saturated(trace: Trace) -> dict[str, float | None]:
 def _where(place: NonFinite) -> str:
     return (
         f"non-finite gradient, first at {described(place)}; "
-        "bptt.find_nonfinite(tape) looks at the way forward"
+        "bptt.find_nonfinite(tape) searches the forward pass"
     )
 
 
 def _dead(gate: str, fraction: float | None) -> str:
     if gate in RETAINS.values() or fraction is None or fraction < SATURATED:
         return ""
-    return f"dead gate {gate}, {percent(fraction)} of its units are at an end of its range"
+    return f"dead gate {gate}, {percent(fraction)} of its units are saturated"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How much memory a trained model makes use of: its loss when older inputs are cut off."""
+"""How far back a trained model uses its inputs: its loss when older inputs are cut off."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .verdict import number
 
 __all__ = ["NeededMemory", "needed_memory"]
 
-MOST_ANSWERS = 2000  # of a loss at every step
+MOST_ANSWERS = 2000  # that are evaluated, if there is one at every step
 MOST_VALUES = 1 << 22  # of x, in one call of the model
-SHARE = 0.01  # of the largest loss: what cutting may cost
+SHARE = 0.01  # of the largest loss, by which cutting inputs off may raise it
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 
 
 @dataclass(frozen=True, eq=False)
 class NeededMemory:
-    """What `needed_memory` found.
+    """The result of `needed_memory`.
 
     Attributes
     ----------
     steps : int
-        The fewest inputs, the last one included, with which the loss is as good as with all of
-        them, up to 1 % of the largest of `losses`: for ``gradient_flow(..., needs=steps)``.
+        The smallest number of last inputs with which the loss is as good as with all inputs, up to
+        1 % of the largest of `losses`. Pass it as ``gradient_flow(..., needs=steps)``.
     inputs, losses : ndarray
-        Numbers of inputs that were left, in rising order, and the loss with each.
+        Numbers of last inputs that were tried, in rising order, and the loss with each.
     constant : float or None
-        The loss of the best answer that is always the same; None with a loss of your own.
+        The loss of the best constant answer; None with a loss of your own.
     """
 
     steps: int
@@ -48,7 +48,7 @@ class NeededMemory:
 
     @property
     def learnt(self) -> bool:
-        """Is the loss with all inputs below `constant`? Else `steps` tells nothing."""
+        """Is the loss with all inputs below `constant`? If not, `steps` has no meaning."""
         return self.constant is None or bool(self.losses[-1] < self.constant)
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class NeededMemory:
         if self.learnt:
             return f"NeededMemory({self.steps} of {T} inputs: loss {shown})"
         same = number(self.constant or 0)
-        return f"NeededMemory(unknown: loss {shown}, and {same} by always answering the same)"
+        return f"NeededMemory(unknown: loss {shown}, and {same} with a constant answer)"
 
 
 def needed_memory(
@@ -73,26 +73,29 @@ def needed_memory(
     """Measure how many of the last inputs a trained model needs for its answers.
 
     For k = 1, 2, 4, ... and then by bisection, the model answers from the last k inputs alone: it
-    starts from its zero state k steps before the answer. As soon as its loss is as good as with all
-    inputs, what lies further back has no use. Nothing is trained, so it is the memory that this
-    model has learnt to use: one that has learnt nothing needs none, whatever its task.
+    starts from its zero state k steps before the answer. If its loss is then as good as with all
+    inputs, the model does not use inputs further back. The result holds for this model, not for the
+    task: a model that has learnt nothing needs no memory.
 
     Parameters
     ----------
     model : callable
-        From inputs (n, N, ...) to answers: (n, N, ...) for those after every step, or (N, ...) for
-        the one of each sequence. With `lengths` it is called with a second argument, theirs.
+        A function of inputs (n, N, ...) that returns answers: (n, N, ...), one after every step, or
+        (N, ...), one for each sequence. With `lengths`, the lengths of the inputs are its second
+        argument.
     x : array_like, shape (T, B, ...)
-        A batch of the task, best not the one that was trained on.
+        A batch of the task, preferably not used in training.
     target : array_like, shape (T, B, ...) or (B, ...)
-        The right answers after every step, or of each sequence.
+        The right answers, one after every step or one for each sequence.
     loss : callable, optional
-        From answers (N, ...) and their targets (N, ...) to the loss and its gradient, of which only
-        the first is used. If omitted, `bptt.cross_entropy` for integer targets, else `bptt.mse`.
+        A function of answers (N, ...) and targets (N, ...) that returns the loss and its gradient;
+        the gradient is not used. If omitted, `bptt.cross_entropy` for integer targets, else
+        `bptt.mse`.
     lengths : array_like of int, shape (B,), optional
+        Length of each sequence; T if omitted.
     seed : int, optional
-        With targets at every step, at most 2000 of them are taken at random, all from the second
-        half of their sequence, where there is something to cut off.
+        Seed of the random choice of answers: with targets at every step, at most 2000 are used, all
+        from the second half of their sequences.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def needed_memory(
     ValueError
         If shapes disagree, or both readings of `target` fit.
     TypeError
-        If an array does not hold what it should.
+        If an array has a wrong dtype, or `model` or `loss` is no function.
 
     Examples
     --------
@@ -115,37 +118,36 @@ def needed_memory(
     >>> needed_memory(model, x, x[-3:].sum(0))
     NeededMemory(3 of 50 inputs: loss 1.52 with 1, 0 with 3, 0 with 50)
     """
-    where = "needed_memory"
-    for name, given in (("model", model), ("loss", cross_entropy if loss is None else loss)):
-        if not callable(given):
-            kind = type(given).__name__
-            raise TypeError(f"{where}: {name} is of type {kind}, expected a function")
-    inputs = as_array(where, "x", to_numpy(x))
+    caller = "needed_memory"
+    for name, function in (("model", model), ("loss", mse if loss is None else loss)):
+        if not callable(function):
+            kind = type(function).__name__
+            raise TypeError(f"{caller}: {name} is of type {kind}, expected a function")
+    inputs = as_array(caller, "x", to_numpy(x))
     if inputs.ndim < 2 or not inputs.size:
-        raise ValueError(f"{where}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
+        raise ValueError(f"{caller}: x has shape {inputs.shape}, expected (T, B, ...), not empty")
     T, B = inputs.shape[:2]
-    wanted = as_array(where, "target", to_numpy(target))
-    seed = as_count(where, "seed", seed, 0)
-    own = as_lengths(where, to_numpy(lengths), T, B)
-    ends = np.full(B, T) if own is None else own
+    targets = as_array(caller, "target", to_numpy(target))
+    seed = as_count(caller, "seed", seed, 0)
+    all_lengths = as_lengths(caller, to_numpy(lengths), T, B)
+    ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
-        raise ValueError(f"{where}: lengths has no step, expected at least one")
-    cut = _Cut(where, model, inputs, ends, ragged=own is not None)
-    t, b = _answers(cut.every(wanted), ends, seed)
-    right = wanted[t, b] if cut.each else wanted[b]
+        raise ValueError(f"{caller}: lengths has no step, expected at least one")
+    answer = _Model(caller, model, inputs, ends, ragged=all_lengths is not None)
+    t, b = _answers(answer.at_every_step(targets), ends, seed)
+    expected = targets[t, b] if answer.every else targets[b]
+    constant = None
     if loss is None:
-        loss = cross_entropy if right.dtype.kind in "iu" else mse
-        constant = _constant(loss, right)
-    else:
-        constant = None
+        loss = cross_entropy if expected.dtype.kind in "iu" else mse
+        constant = _constant(loss, expected)
     measured: dict[int, float] = {}
 
     def measure(k: int) -> float:
         if k not in measured:
-            measured[k] = float(loss(cut(t, b, k), right)[0])
+            measured[k] = float(loss(answer(t, b, k), expected)[0])
             if not math.isfinite(measured[k]):
                 raise ValueError(
-                    f"{where}: the loss with {k} inputs is {measured[k]}, expected a finite number"
+                    f"{caller}: the loss with {k} inputs is {measured[k]}, expected a finite number"
                 )
         return measured[k]
 
@@ -162,68 +164,68 @@ def needed_memory(
     return NeededMemory(high, np.array(order), np.array([measured[k] for k in order]), constant)
 
 
-class _Cut:
-    """The model's answers from the last k inputs."""
+class _Model:
+    """A model that answers from the last k inputs."""
 
-    def __init__(self, where: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
-        self.where, self.model, self.x, self.lengths = where, model, x, lengths
-        self.ragged, self.each = ragged, False
+    def __init__(self, caller: str, model: Any, x: Array, lengths: Array, ragged: bool) -> None:
+        self.caller, self.model, self.x, self.lengths = caller, model, x, lengths
+        self.ragged, self.every = ragged, False
 
-    def every(self, target: Array) -> bool:
-        """Is there an answer after every step? By the shapes of the target and of the answers."""
+    def at_every_step(self, target: Array) -> bool:
+        """Is there an answer after every step? The shapes of target and answers decide."""
         T, B = self.x.shape[:2]
         answers = self._run(self.x[:, :1], self.lengths[:1])
-        each = answers.shape[:2] == (T, 1) and target.shape[:2] == (T, B)
+        every = answers.shape[:2] == (T, 1) and target.shape[:2] == (T, B)
         one = answers.shape[:1] == (1,) and target.shape[:1] == (B,)
-        if each and one:
+        if every and one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected one that is not both "
+                f"{self.caller}: target has shape {target.shape}, expected one that is not both "
                 "(T, B, ...) and (B, ...)"
             )
-        if not each and not one:
+        if not every and not one:
             raise ValueError(
-                f"{self.where}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
+                f"{self.caller}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
                 f"with (T, B) = {(T, B)}, as the answers of model to one sequence: {answers.shape}"
             )
-        self.each = each
-        return each
+        self.every = every
+        return every
 
     def _run(self, x: Array, lengths: Array) -> Array:
-        made = self.model(x, lengths) if self.ragged else self.model(x)
-        if isinstance(made, (tuple, list)):
+        answers = self.model(x, lengths) if self.ragged else self.model(x)
+        if isinstance(answers, (tuple, list)):
             raise TypeError(
-                f"{self.where}: model returns {len(made)} results, expected its answers alone: of "
-                "a layer, lambda x: layer(x)[0]"
+                f"{self.caller}: model returns {len(answers)} results, expected its answers alone: "
+                "of a layer, lambda x: layer(x)[0]"
             )
-        return as_array(self.where, "what model returns", to_numpy(made))
+        return as_array(self.caller, "what model returns", to_numpy(answers))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
-        """Those after step t of sequence b."""
+        """The answers after step t of sequence b."""
         left = np.minimum(t + 1, k)
         answers: Any = None
-        for n in [k] if self.ragged else np.unique(left):  # without lengths, all of a call are n
-            those = np.arange(len(t)) if self.ragged else np.flatnonzero(left == n)
+        for n in [k] if self.ragged else np.unique(left):  # equal numbers of inputs per call
+            same = np.arange(len(t)) if self.ragged else np.flatnonzero(left == n)
             most = max(1, MOST_VALUES // int(n * math.prod(self.x.shape[2:])))
-            for at in range(0, len(those), most):
-                some = those[at : at + most]
-                made = self._last(t[some], b[some], left[some], int(n))
+            for first in range(0, len(same), most):
+                rows = same[first : first + most]
+                part = self._last(t[rows], b[rows], left[rows], int(n))
                 if answers is None:
-                    answers = np.empty((len(t), *made.shape[1:]), made.dtype)
-                answers[some] = made
+                    answers = np.empty((len(t), *part.shape[1:]), part.dtype)
+                answers[rows] = part
         return np.asarray(answers)
 
     def _last(self, t: Array, b: Array, left: Array, n: int) -> Array:
-        """Those from the `left` inputs up to step t, in windows of n steps."""
+        """The answers from the `left` inputs up to step t, in windows of n steps."""
         steps = np.arange(n)[:, None]
         inside = steps < left
         window = self.x[np.where(inside, t + 1 - left + steps, 0), b]
         window[~inside] = 0
-        made = self._run(window, left)
-        return made[left - 1, np.arange(len(t))] if self.each else made
+        answers = self._run(window, left)
+        return answers[left - 1, np.arange(len(t))] if self.every else answers
 
 
 def _answers(every: bool, lengths: Array, seed: int) -> tuple[Array, Array]:
-    """Steps and sequences of the answers that are looked at."""
+    """Steps and sequences of the answers that are evaluated."""
     if not every:
         b = np.flatnonzero(lengths)
         return lengths[b] - 1, b
@@ -236,7 +238,7 @@ def _answers(every: bool, lengths: Array, seed: int) -> tuple[Array, Array]:
 
 
 def _constant(loss: Loss, target: Array) -> float:
-    """The loss of the best answer that is always the same."""
+    """The loss of the best constant answer."""
     if loss is mse:
         return float(np.var(target.astype(np.float64), axis=0).mean())
     classes = target[target >= 0]

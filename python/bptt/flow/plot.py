@@ -5,37 +5,36 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .measure import CellFlow, Curve
+from .curves import Curve
+from .measure import CellFlow
+from .report_data import ReportData
 from .verdict import number
-
-if TYPE_CHECKING:
-    from .report import FlowReport
 
 __all__ = ["draw", "draw_records"]
 
-# Okabe & Ito (2008): told apart by colour-blind readers.
+# Colours of Okabe & Ito (2008), which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 FONT = {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10}
 GATES = ("-", "--", "-.", ":")
 
 
-def new_figure(where: str, width: float, height: float) -> Any:
-    """An empty matplotlib figure that belongs to no window."""
+def new_figure(caller: str, width: float, height: float) -> Any:
+    """An empty matplotlib figure without a window."""
     try:
         figure = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError(
-            f'{where}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
+            f'{caller}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
         ) from error
     return figure.Figure((width, height), dpi=100, layout="constrained")
 
 
 def style() -> Any:
-    """A context in which figures have readable fonts, whatever the user's own settings."""
+    """A context in which figures have readable fonts, whatever the user's settings."""
     return importlib.import_module("matplotlib").rc_context({**FONT, "axes.grid": True})
 
 
@@ -43,7 +42,7 @@ def colour(cell: CellFlow) -> str:
     return COLOURS[cell.layer % len(COLOURS)]
 
 
-def draw(report: FlowReport) -> Any:
+def draw(report: ReportData) -> Any:
     """Norms by lag, cumulative shares, saturation."""
     figure = new_figure("plot", 11, 8.4)
     with style():
@@ -57,7 +56,7 @@ def draw(report: FlowReport) -> Any:
     return figure
 
 
-def _draw_lags(axes: Any, report: FlowReport) -> None:
+def _draw_lags(axes: Any, report: ReportData) -> None:
     reach = max(c.curve.reach for c in report.cells)
     lowest = float(np.finfo(report.dtype).smallest_subnormal)
     rows = 0
@@ -104,7 +103,7 @@ def _label(curve: Curve) -> str:
     return horizon + (f", 0 from lag {curve.zero_from}" if curve.zero_from is not None else "")
 
 
-def _draw_shares(axes: Any, report: FlowReport) -> None:
+def _draw_shares(axes: Any, report: ReportData) -> None:
     steps = max(len(c.share) for c in report.cells)
     for cell in report.cells:
         total = 100 * np.cumsum(cell.share)
@@ -120,9 +119,9 @@ def _draw_shares(axes: Any, report: FlowReport) -> None:
     axes.legend(loc="best")
 
 
-def _draw_gates(axes: Any, report: FlowReport) -> None:
+def _draw_gates(axes: Any, report: ReportData) -> None:
     off = {cell.turns_off(gate) for cell in report.cells for gate in cell.saturated}
-    both = "Saturated units (within 0.01 of an end; of relu, off)"
+    both = "Saturated units (within 0.01 of an end; for relu, off)"
     saturated = both if True in off else "Saturated units (within 0.01 of an end)"
     for cell in report.cells:
         several = len(cell.saturated) > 1
@@ -142,7 +141,7 @@ def _draw_gates(axes: Any, report: FlowReport) -> None:
     axes.legend(loc="best", ncols=2, fontsize=9)
 
 
-# --- a monitor's ----------------------------------------------------------------------------------
+# --- records of a monitor -------------------------------------------------------------------------
 
 
 def draw_records(records: Sequence[dict[str, Any]]) -> Any:
@@ -158,10 +157,10 @@ def draw_records(records: Sequence[dict[str, Any]]) -> Any:
             def values(key: str, cells: list[dict[str, Any]] = cells) -> Any:
                 return np.array([c.get(key) for c in cells], np.float64)  # None becomes NaN
 
-            how = {"color": COLOURS[k % len(COLOURS)], "marker": ".", "lw": 1.6}
-            above.plot(steps, values("horizon"), label=name, **how)
-            below.plot(steps, _positive(values("last")), label=f"{name}, last step", **how)
-            below.plot(steps, _positive(values("first")), "--", label=f"{name}, first step", **how)
+            line = {"color": COLOURS[k % len(COLOURS)], "marker": ".", "lw": 1.6}
+            above.plot(steps, values("horizon"), label=name, **line)
+            below.plot(steps, _positive(values("last")), label=f"{name}, last step", **line)
+            below.plot(steps, _positive(values("first")), "--", label=f"{name}, first step", **line)
         above.set(title="Memory horizon (a gap: beyond the sequence)", ylabel="steps")
         above.set_ylim(bottom=0)
         below.set(title="Norm of the gradient of the state", xlabel="update", ylabel="norm")

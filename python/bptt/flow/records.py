@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The file of a monitor: one sample a line, as JSON."""
+"""The file of a monitor: one sample per line, as JSON."""
 
 from __future__ import annotations
 
@@ -14,47 +14,54 @@ __all__ = ["RecordFile"]
 Record = dict[str, Any]
 
 START = b'{"step": '
-FIRST = re.compile(rb'\{"step": -?\d+')  # the first bytes of each line, and what follows them
-AFTER = b', "cells": [{"name": "'
+FIRST = re.compile(rb'\{"step": -?\d+')  # the first bytes of each line
+AFTER = b', "cells": [{"name": "'  # the bytes that follow
 NUMBERS = ("last", "first", "horizon", "growth")
 
 
 class RecordFile:
-    """Appends samples, each in one write; `records` are those that were there.
+    """Appends samples to a file, each in one write.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    records : list of dict
+        The samples that were in the file already.
 
     Raises
     ------
     ValueError
-        If the file holds something else; it stays as it is.
+        If the file has other content; it is not changed.
     OSError
-        If it cannot be read and written.
+        If the file cannot be read and written.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)  # wherever the program goes later
+        self.path = os.path.abspath(path)  # valid even if the working directory changes
         self.records: list[Record] = []
         self._waiting: list[bytes] = []
         if not os.path.exists(path):
-            open(path, "ab").close()  # fails now rather than in training
-        elif not os.path.isfile(path) and not os.path.isdir(path):  # to open a folder is an OSError
+            open(path, "ab").close()  # raises an error now rather than during training
+        elif not os.path.isfile(path) and not os.path.isdir(path):  # opening a folder is an OSError
             raise refused(path, "it is no regular file")
         else:
             self.records = _resume(path)
 
     def append(self, record: Record) -> None:
-        """Write a sample, after those that an error kept from being written.
+        """Write a sample, after any samples that could not be written before.
 
         Raises
         ------
         OSError
-            If they cannot be written: they wait for the next call.
+            If the samples cannot be written; they wait for the next call.
         """
         self._waiting.append(json.dumps(record, allow_nan=False).encode() + b"\n")
         content = b"".join(self._waiting)
         with open(self.path, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if file.write(content) != len(content):
-                file.truncate(end)  # no half a line in the middle
+                file.truncate(end)  # leave no incomplete line
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self._waiting.clear()
 
@@ -64,10 +71,10 @@ def refused(path: str, why: object) -> ValueError:
 
 
 def _resume(path: str) -> list[Record]:
-    """The samples of a file; what is left of a last line that was cut off is removed."""
+    """The samples of a file; an incomplete last line is removed."""
     with open(path, "r+b") as file:
         head = file.read(len(START))
-        if not START.startswith(head):  # before all of a large file is read
+        if not START.startswith(head):  # refuse a large file before reading all of it
             raise refused(path, f"it begins with {head!r}")
         *lines, rest = (head + file.read()).split(b"\n")
         records = [_parsed(path, line) for line in lines]
@@ -81,7 +88,7 @@ def _resume(path: str) -> list[Record]:
             return records
         if not _is_record(whole):
             raise refused(path, "it has other JSON than samples")
-        file.write(b"\n")  # all but the end of the line was there
+        file.write(b"\n")  # only the end of the line was missing
         return [*records, whole]
 
 
@@ -113,9 +120,9 @@ def _is_cell(value: Any) -> bool:
 
 
 def _check_cut(path: str, rest: bytes, records: list[Record]) -> None:
-    """Refuse what cannot be the beginning of a sample, or may as well be that of another thing."""
+    """Raise unless an incomplete line is the beginning of a sample, and no other file's."""
     begun, enough = FIRST.match(rest), START.startswith(rest[: len(START)])
-    if begun and not records:  # nothing but this line shows whose file it is
+    if begun and not records:  # no other line shows that the file is a monitor's
         after = rest[begun.end() :]
         enough = after.startswith(AFTER) or AFTER.startswith(after)
     if not enough or not (begun or records):

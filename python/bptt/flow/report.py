@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""`gradient_flow`, and what it returns."""
+"""`gradient_flow` and its report."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,24 +18,26 @@ from .._words import shown
 from ..layers.from_weights import as_layer
 from ..layers.recurrent import Recurrent
 from ..layers.sequences import as_lengths, hint_on_ids, time_major
-from .advice import Advice, advise
+from .advice import advise
 from .curves import norm
 from .entry import Entry
-from .measure import CellFlow, at_ends, measure, unit_vectors
+from .html import PAGE, fragment, page
+from .measure import at_ends, measure, unit_vectors
+from .plot import draw
+from .report_data import ReportData
 from .text import as_rich, as_text
 from .trial_inits import Study
-from .verdict import KINDS, judge
+from .verdict import judge
 
 __all__ = ["FlowReport", "gradient_flow"]
 
-OWN = "your own"  # a loss that is no probe
+OWN = "your own"  # the name of a loss that is not built in
 
 Loss = str | Callable[[Array], tuple[float, ArrayLike]]
 
 
-@dataclass(frozen=True, eq=False)
-class FlowReport:
-    """Where the gradient of a recurrent model goes; made by `gradient_flow`.
+class FlowReport(ReportData):
+    """A report on the gradient of a recurrent model; made by `gradient_flow`.
 
     ``print(report)`` shows it as text, a notebook as a page.
 
@@ -48,36 +49,22 @@ class FlowReport:
     cells : tuple of CellFlow
         The numbers of each layer and direction, in the order of the state.
     verdicts : tuple of str
-        A sentence on each of them, the verdict first.
+        A sentence on each layer and direction, which begins with its verdict.
     advice : tuple of Advice
-        What to change, each with the number that led to it; empty if nothing asks for it.
+        Proposed changes, each with its reason; empty if the measurements call for none.
     norms : dict of str to float
         Euclidean norm of the gradient of each parameter.
     value : float or None
-        Of the loss, if a function gave it.
+        The loss, if a function returned it.
     loss, model : str
-        What they are, in words.
+        The loss and the model, in words.
     dtype : numpy.dtype
-        What all was computed in: that of the model.
+        The precision of the model, in which everything was computed.
     lengths : ndarray, shape (B,)
+        Length of each sequence.
     reading : str
-        How the axes of x were read, if the model came from a file or dict, which cannot tell it.
+        How the axes of x were read, if the model came from a file or dict, which does not say.
     """
-
-    cells: tuple[CellFlow, ...]
-    verdicts: tuple[str, ...]
-    advice: tuple[Advice, ...]
-    norms: dict[str, float]
-    value: float | None
-    loss: str
-    model: str
-    dtype: np.dtype[Any]
-    lengths: Array
-    reading: str = ""
-
-    @property
-    def verdict(self) -> str:
-        return min((v.split(":")[0] for v in self.verdicts), key=KINDS.index)
 
     def __str__(self) -> str:
         return as_text(self)
@@ -89,8 +76,6 @@ class FlowReport:
         return f"FlowReport({self.verdict}: {self.model})"
 
     def _repr_html_(self) -> str:
-        from .html import fragment
-
         return fragment(self)
 
     def plot(self) -> Any:
@@ -105,17 +90,19 @@ class FlowReport:
         ImportError
             Without matplotlib.
         """
-        from .plot import draw
-
         return draw(self)
 
     def to_html(self, path: Path | None = None) -> str:
-        """Return the report as one page with its pictures inside, and write it to a file.
+        """Return the report as one HTML page with its pictures inside.
 
         Parameters
         ----------
         path : str or path-like, optional
-            The file, written whole or not at all: a new one, or over such a page.
+            A file to write the page to, whole or not at all: a new file, or an earlier page.
+
+        Returns
+        -------
+        str
 
         Raises
         ------
@@ -124,14 +111,12 @@ class FlowReport:
         OSError, ValueError
             If the file cannot be written.
         """
-        from .html import PAGE, page
-
-        where = "FlowReport.to_html"
-        if path is not None:  # before the pictures are drawn
-            check_target(where, path, PAGE)
+        caller = "FlowReport.to_html"
+        if path is not None:  # refuse the path before drawing the pictures
+            check_target(caller, path, PAGE)
         text = page(self)
         if path is not None:
-            write_file(where, path, text.encode(), PAGE)
+            write_file(caller, path, text.encode(), PAGE)
         return text
 
 
@@ -145,36 +130,38 @@ def gradient_flow(
     needs: int | None = None,
     seed: int = 0,
 ) -> FlowReport:
-    """Measure where a recurrent model's gradient goes on one batch, and say it in words.
+    """Measure how far a recurrent model's gradient reaches on one batch, and report it in words.
 
-    The model runs forward and backward as in training, in its own dtype, so that what float32
-    rounds to zero is seen as zero. It is not changed. Two things are measured:
+    The model runs forward and backward as in training, in its own dtype, so values that underflow
+    in float32 are zero here too. The model is not changed. Two gradients are measured:
 
-    - the gradient of the loss: ||dL/dh_t||, each step's share of dL/dW_hh, saturated gates;
-    - for each layer and direction, a gradient of norm 1 that enters at its last step: how it grows
-      or fades on its way back, whatever the loss and the other layers are. The verdict is on this.
+    - the gradient of the loss: ||dL/dh_t||, each step's share of dL/dW_hh, and saturated gates;
+    - a probe: a gradient of norm 1 that enters each layer and direction at its last step, and grows
+      or fades on its way back, whatever the loss and other layers do. The verdict rests on it.
 
     Parameters
     ----------
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        As in `layer_of`, which also takes what a file does not say, as the activation of an RNN.
+        As in `layer_of`, which also takes options that a file does not hold, as the activation of
+        an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
-        A batch of the task itself, scaled as in training: the gates' values, and so the gradients,
-        depend on it. A report on noise is one on noise.
+        A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
+        random noise in place of data gives another report.
     dy : array_like, shape of the model's output, optional
         Gradient of your loss with respect to the output.
     loss : {"last", "every"} or callable, optional
-        If there is no `dy`. "last": L = sum over sequences b of <u_b, h_b>, with h_b the last
-        output of b in each direction of the top layer and u_b a random vector of norm 1. "every":
-        the same with all outputs of b in place of its last one. Or a function of the output y that
-        returns the loss and its gradient, as ``lambda y: bptt.mse(y, target)``.
+        The loss, if there is no `dy`. "last": L = sum over sequences b of <u_b, h_b>, with h_b the
+        last output of b in each direction of the top layer and u_b a random vector of norm 1.
+        "every": the same sum over all outputs of b. A function of the output y returns the loss and
+        its gradient, as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
+        Length of each sequence; T if omitted.
     needs : int, optional
-        How many inputs, the last one included, an answer of the task depends on;
-        `bptt.flow.needed_memory` measures it. A gradient that fades later than that is healthy.
+        Number of last inputs on which an answer of the task depends; `bptt.flow.needed_memory`
+        measures it. A gradient that fades further back is healthy.
     seed : int, optional
-        Of the random vectors, and of the masks where a module of PyTorch with dropout is in
-        training; a layer of bptt draws the masks of its own next call.
+        Seed of the random vectors, and of the dropout masks of a PyTorch module in training mode. A
+        layer of bptt draws the masks of its next call.
 
     Returns
     -------
@@ -186,7 +173,7 @@ def gradient_flow(
         If shapes disagree, no sequence has a step, `needs` is less than 1, or `x` holds whole
         numbers in two axes, which may be ids.
     TypeError
-        If `model` is of another type, or something is not real numbers.
+        If `model` is of another type, or an array does not hold real numbers.
 
     References
     ----------
@@ -204,25 +191,25 @@ def gradient_flow(
     >>> bptt.gradient_flow(bptt.RNN(4, 16, seed=0), x, needs=5).verdict
     'healthy'
     """
-    where = "gradient_flow"
-    seed = as_count(where, "seed", seed, 0)
-    needs = None if needs is None else as_count(where, "needs", needs, 1)
+    caller = "gradient_flow"
+    seed = as_count(caller, "seed", seed, 0)
+    needs = None if needs is None else as_count(caller, "needs", needs, 1)
     layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
-    given = _batch(where, "x", layer, to_numpy(x), layer.input_size)
-    T, B, _ = time_major(layer, "x", given, layer.input_size, "input_size").shape
+    batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
+    T, B, _ = time_major(layer, "x", batch, layer.input_size, "input_size").shape
     reading = how_read(layer, x)
     if lengths is not None:
-        lengths = as_array(where, "lengths", to_numpy(lengths))
+        lengths = as_array(caller, "lengths", to_numpy(lengths))
         if T != B and lengths.shape == (T,):
             raise ValueError(
-                f"{where}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
+                f"{caller}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
             )
-    all_lengths = as_lengths(where, lengths, T, B)
+    all_lengths = as_lengths(caller, lengths, T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
-        raise ValueError(f"{where}: x has {T} steps of {B} sequences, expected at least one")
-    y, _, tape = copy.deepcopy(layer).forward(given, lengths=ends)
-    value, words, gradient = _loss(where, layer, y, dy, loss, ends, seed)
+        raise ValueError(f"{caller}: x has {T} steps of {B} sequences, expected at least one")
+    y, _, tape = copy.deepcopy(layer).forward(batch, lengths=ends)
+    value, words, gradient = _loss(caller, layer, y, dy, loss, ends, seed)
     with np.errstate(all="ignore"):
         grads = tape.layer.backward(tape, gradient, trace="full")
         assert grads.trace is not None
@@ -230,7 +217,7 @@ def gradient_flow(
         cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)
     judged = [judge(cell, needs) for cell in cells]
     study = Study(
-        layer, given, ends, seed, needs, cells, [kind for kind, _ in judged],
+        layer, batch, ends, seed, needs, cells, [kind for kind, _ in judged],
         [trace.full for trace in grads.trace.cells if trace.full is not None], grads.params,
         own_loss=words == OWN, entering=_entering(entry),
     )  # fmt: skip
@@ -249,7 +236,7 @@ def gradient_flow(
 
 
 def how_read(layer: Recurrent, x: Any) -> str:
-    """How the axes of x are read, which neither shapes nor weights tell."""
+    """In words: how the axes of x are read. Neither shapes nor weights determine it."""
     shape = np.shape(to_numpy(x))
     if len(shape) == 2:
         return f"x of shape {shape} is read as (T, I), one sequence"
@@ -258,41 +245,41 @@ def how_read(layer: Recurrent, x: Any) -> str:
     return f"x of shape {shape} is read as (T, B, I); batch_first reads (B, T, I)"
 
 
-def _batch(where: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
-    """The array with an axis for the batch."""
-    array = as_array(where, name, value)
+def _batch(caller: str, name: str, layer: Recurrent, value: Any, size: int) -> Array:
+    """The array, with an axis for the batch added if it has none."""
+    array = as_array(caller, name, value)
     if array.ndim != 2:
         return array
     axes = "B, T" if layer.batch_first else "T, B"
     hint = hint_on_ids(name, array)
     if array.shape[1] != size:
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected ({axes}, {size}) or (T, {size})"
+            f"{caller}: {name} has shape {array.shape}, expected ({axes}, {size}) or (T, {size})"
             + hint
         )
-    if hint:  # both fit
+    if hint:  # (T, I) and a batch of ids fit both
         raise ValueError(
-            f"{where}: {name} has whole numbers in two axes, {array.shape}, which may be (T, I) or "
-            f"ids, expected ({axes}, {size})" + hint
+            f"{caller}: {name} has whole numbers in two axes, {array.shape}, which may be (T, I) "
+            f"or ids, expected ({axes}, {size})" + hint
         )
     return np.expand_dims(array, 0 if layer.batch_first else 1)
 
 
 def _loss(
-    where: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
+    caller: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
 ) -> tuple[float | None, str, Any]:
-    """The loss's value, what it is, and its gradient in the shape of y."""
+    """The value of the loss, its name, and its gradient in the shape of y."""
     if dy is not None:
         if not (isinstance(loss, str) and loss == "last"):
-            raise ValueError(f"{where}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(where, "dy", layer, to_numpy(dy), y.shape[-1])
+            raise ValueError(f"{caller}: dy and loss are both given, expected one of them")
+        return None, OWN, _batch(caller, "dy", layer, to_numpy(dy), y.shape[-1])
     if callable(loss):
         result = loss(y)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(f"{where}: loss returns {shown(result)}, expected value and gradient")
-        return as_scalar(where, "value of loss", result[0]), OWN, to_numpy(result[1])
+            raise TypeError(f"{caller}: loss returns {shown(result)}, expected value and gradient")
+        return as_scalar(caller, "value of loss", result[0]), OWN, to_numpy(result[1])
     if not isinstance(loss, str) or loss not in ("last", "every"):
-        raise ValueError(f"{where}: loss is {shown(loss)}, expected 'last', 'every' or a function")
+        raise ValueError(f"{caller}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]
     directions = 1 + layer.bidirectional
     parts = []
@@ -312,16 +299,17 @@ def _loss(
 
 
 def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
-    """(T, B, width) of each direction."""
+    """The gradient of each direction, (T, B, width)."""
     dy = np.asarray(gradient, layer.dtype)
     dy = dy.swapaxes(0, 1) if layer.batch_first else dy
     return np.split(dy, 1 + layer.bidirectional, axis=-1)
 
 
 def _entering(entry: Entry) -> float:
+    """The 95 % quantile of the nonzero norms of dL/dy over steps and sequences."""
     dys = np.stack(entry.dys).astype(np.float64)
     largest = float(np.abs(dys).max(initial=0))
-    scale = largest if 0 < largest < np.inf else 1.0  # squares leave the range before it does
+    scale = largest if 0 < largest < np.inf else 1.0  # so that squares stay in range
     norms = scale * np.linalg.norm(dys / scale, axis=-1)
     norms = norms[:, np.arange(norms.shape[1])[:, None] < entry.lengths]
     return float(np.quantile(norms[norms > 0], 0.95)) if (norms > 0).any() else 0.0

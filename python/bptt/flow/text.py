@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""A report as text, and the table that text and pages share."""
+"""A report as text, and the table of numbers that text and pages share."""
 
 from __future__ import annotations
 
 import importlib
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .measure import RETAINS, Curve
+from .curves import Curve
+from .measure import RETAINS
+from .report_data import ReportData
 from .verdict import counted, number, percent
-
-if TYPE_CHECKING:
-    from .report import FlowReport
 
 __all__ = ["COLOURS", "as_rich", "as_text", "loss_of", "summary", "table"]
 
-# Of Okabe & Ito (2008), told apart by colour-blind readers too; darker, as text on white.
+# Colours of Okabe & Ito (2008), which colour-blind readers can distinguish, darkened for text.
 COLOURS = {
     "non-finite": "#a33c00",
     "exploding": "#a33c00",
@@ -30,7 +29,7 @@ WIDTH = 98
 SHORT = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
 
 
-def summary(report: FlowReport) -> str:
+def summary(report: ReportData) -> str:
     lengths = report.lengths
     least, most = int(lengths.min()), int(lengths.max())
     steps = f"T = {counted(most, 'step')}"
@@ -39,18 +38,18 @@ def summary(report: FlowReport) -> str:
     return f"{report.model}, {report.dtype}; {steps}, B = {counted(len(lengths), 'sequence')}"
 
 
-def loss_of(report: FlowReport) -> str:
-    """What the loss is, and its value if it is known."""
+def loss_of(report: ReportData) -> str:
+    """The loss in words, and its value if it is known."""
     value = "" if report.value is None else f", L = {number(report.value)}"
     return f"Loss: {report.loss}{value}"
 
 
-def reading(report: FlowReport) -> list[str]:
+def reading(report: ReportData) -> list[str]:
     return [report.reading] if report.reading else []
 
 
-def table(report: FlowReport) -> list[tuple[str, list[str]]]:
-    """Rows of numbers: what it is, and its value for each layer and direction."""
+def table(report: ReportData) -> list[tuple[str, list[str]]]:
+    """Rows of numbers: a name, and a value for each layer and direction."""
     cells = report.cells
     rows = [
         ("horizon (gradient down to 1 % of lag 1), steps", [_horizon(c.curve) for c in cells]),
@@ -73,7 +72,7 @@ def table(report: FlowReport) -> list[tuple[str, list[str]]]:
         rows.append((name, [number(c.retained) for c in cells]))
     if any(c.radius is not None for c in cells):
         rows.append(("spectral radius of W_hh", [number(c.radius) for c in cells]))
-        rows.append(("most that a step can multiply by", [number(c.bound) for c in cells]))
+        rows.append(("upper bound of one step's factor", [number(c.bound) for c in cells]))
     return rows
 
 
@@ -83,15 +82,15 @@ def _horizon(curve: Curve) -> str:
     return number(curve.horizon) if curve.horizon < curve.reach else f"over {number(curve.reach)}"
 
 
-def _cell_names(report: FlowReport) -> list[str]:
+def _cell_names(report: ReportData) -> list[str]:
     return [c.name for c in report.cells]
 
 
-def _sentences(report: FlowReport) -> list[str]:
+def _sentences(report: ReportData) -> list[str]:
     return [f"{c.name}: {v}" for c, v in zip(report.cells, report.verdicts)]
 
 
-def _norms(report: FlowReport) -> list[tuple[str, list[str]]]:
+def _norms(report: ReportData) -> list[tuple[str, list[str]]]:
     kinds = dict.fromkeys(name.split("_l")[0] for name in report.norms)
     return [
         (
@@ -102,7 +101,7 @@ def _norms(report: FlowReport) -> list[tuple[str, list[str]]]:
     ]
 
 
-def as_text(report: FlowReport) -> str:
+def as_text(report: ReportData) -> str:
     rows = [("", _cell_names(report)), *table(report)]
     first = max(len(name) for name, _ in rows)
     widths = [max(map(len, column)) for column in zip(*(values for _, values in rows))]
@@ -127,8 +126,8 @@ def _wrapped(line: str) -> list[str]:
     )
 
 
-def as_rich(report: FlowReport) -> Any:
-    """The same for rich, which imported this."""
+def as_rich(report: ReportData) -> Any:
+    """The same as an object of rich."""
     text = importlib.import_module("rich.text").Text
     panel = importlib.import_module("rich.panel").Panel
     group = importlib.import_module("rich.console").Group

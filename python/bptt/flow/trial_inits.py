@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Other starts of the same model, tried on the same batch: what they do to the gradient."""
+"""Other initialisations of the same model, tried on the same batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from .._types import Array
 from ..layers.cells import GRU, LSTM, RNN
 from ..layers.recurrent import Recurrent
 from ..trace.full import FullTrace
-from .measure import CellFlow, Curve, probe
-from .verdict import course
+from .curves import Curve
+from .measure import CellFlow, probe
+from .verdict import trend
 
-__all__ = ["Change", "Study", "Trial", "is_new", "try_starts"]
+__all__ = ["Change", "Study", "Trial", "is_new", "try_inits"]
 
 Change = Callable[[Recurrent], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What advice is made of: the model, its batch, and what was measured."""
+    """The model, its batch and the measurements, from which advice is derived."""
 
     layer: Recurrent
     x: Array
@@ -37,11 +38,11 @@ class Study:
     kinds: Sequence[str]  # verdicts on them
     full: Sequence[FullTrace]  # of each layer and direction
     params: dict[str, Array]  # gradients of the loss
-    own_loss: bool  # or that of the probe
-    entering: float  # 95 % quantile over steps and sequences of ||dL/dy||, where it is not 0
+    own_loss: bool  # else one of the built-in losses
+    entering: float  # 95 % quantile of the nonzero ||dL/dy|| over steps and sequences
 
     def operands(self, k: int) -> tuple[Array, Array]:
-        """What W_ih and W_hh of layer and direction number k multiplied, (steps, n)."""
+        """The operands of W_ih and W_hh of layer and direction number k, (steps, n)."""
         inside = np.arange(len(self.full[k].x))[:, None] < self.lengths
         return self.full[k].x[inside], self.full[k].operand[inside]
 
@@ -56,25 +57,25 @@ class Trial:
     curves: Sequence[Curve]  # of each layer and direction
 
     def helps(self, before: Curve, kind: str, k: int, needs: int | None) -> bool:
-        """Is layer and direction number k healthy now, or vanishing later by a fifth?"""
+        """Is layer and direction number k healthy now, or its horizon longer by a fifth?"""
         if kind not in ("vanishing", "exploding"):
             return False
-        after = course(self.curves[k], needs)
+        after = trend(self.curves[k], needs)
         longer = self.curves[k].horizon > 1.2 * before.horizon
         return after == "healthy" or (kind == after == "vanishing" and longer)
 
 
 def is_new(layer: Recurrent) -> bool:
-    """Does it look as its constructor leaves it? Within the bound of U(-1/sqrt(H), 1/sqrt(H))."""
+    """Could the weights be untrained: are all within +-1/sqrt(H), where constructors draw them?"""
     bound = (1 + 1e-6) / math.sqrt(layer.hidden_size)
     weights = [a for name, a in layer.parameters.items() if name.startswith(("weight", "bias"))]
     return all(float(np.abs(a).max(initial=0)) <= bound for a in weights)
 
 
-def try_starts(study: Study) -> list[Trial]:
-    """All that the field knows for the cell; without those that overflow.
+def try_inits(study: Study) -> list[Trial]:
+    """Try the known initialisations for the kind of cell, and drop those that overflow.
 
-    A start is one of a new layer: for one that was trained, new weights are drawn first.
+    If the layer was trained, new weights are drawn first.
     """
     trials, new = [], is_new(study.layer)
     for name, change in _candidates(study).items():
@@ -94,7 +95,7 @@ def try_starts(study: Study) -> list[Trial]:
 
 
 def _candidates(study: Study) -> dict[str, Change]:
-    """Changes of the start by the calls that make them."""
+    """Initialisations by the calls that make them."""
     layer, steps = study.layer, study.needs or int(study.lengths.max())
     if isinstance(layer, RNN):
         found: dict[str, Change] = {
@@ -109,7 +110,7 @@ def _candidates(study: Study) -> dict[str, Change]:
     chrono = partial(init.chrono, t_max=steps, rng=study.seed)
     found = {f"bptt.init.chrono(layer, t_max={steps})": chrono}
     if isinstance(layer, LSTM):
-        f = 0.01 ** (1 / steps)  # f^steps = 1 %: open enough for a horizon of so many
+        f = 0.01 ** (1 / steps)  # f^steps = 1 %: a horizon of `steps`
         bias = round(math.log(f / (1 - f)), 1)
         found[f"bptt.init.forget_bias(layer, {bias})"] = partial(init.forget_bias, value=bias)
     return found

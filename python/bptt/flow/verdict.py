@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the numbers mean, in words."""
+"""Verdicts: the numbers in words."""
 
 from __future__ import annotations
 
@@ -8,26 +8,18 @@ import math
 import numpy as np
 
 from ..trace.nonfinite import NonFinite, described
-from .measure import CellFlow, Curve
+from .curves import Curve
+from .measure import CellFlow
 
-__all__ = [
-    "KINDS",
-    "counted",
-    "course",
-    "judge",
-    "kind_of",
-    "number",
-    "percent",
-    "place",
-]
+__all__ = ["KINDS", "counted", "judge", "kind_of", "number", "percent", "place", "trend"]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
-EXPLODED = 100.0  # times the norm at lag 1, as the horizon is where 1/100 of it is left
+EXPLODED = 100.0  # times the norm at lag 1; the horizon is where 1/100 of that norm is left
 SHORTEST = 4  # norms by lag
 
 
 def number(value: float | None) -> str:
-    """Three digits, without needless zeros and with no exponent where it is short; "-" for none."""
+    """Three digits, without needless zeros or exponents; "-" for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return "-"
     if value == 0:
@@ -36,7 +28,7 @@ def number(value: float | None) -> str:
 
 
 def counted(n: float, thing: str) -> str:
-    """As "1 step" and "2.5 steps"."""
+    """A number and its unit, as "1 step" and "2.5 steps"."""
     text = number(n)
     return f"{text} {thing}{'s' * (text != '1')}"
 
@@ -48,12 +40,12 @@ def percent(share: float) -> str:
 
 
 def place(nonfinite: NonFinite, cell: CellFlow) -> str:
-    """Where the value is: all that is known of it."""
+    """The place in words, with its layer and pass."""
     return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
 
 
 def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
-    """One of `KINDS`, and a sentence that begins with it; the task needs so many inputs."""
+    """One of `KINDS`, and a sentence that begins with it, for a task that needs `needs` inputs."""
     curve = cell.curve
     if cell.nonfinite is not None:
         return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
@@ -65,11 +57,11 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
     if kind == "too short":
         skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
         steps = f"{counted(curve.reach + 1, 'step')}{skip}"
-        return "too short", f"too short: over {steps} nothing can be said of a decay"
+        return "too short", f"too short: a decay cannot be measured over {steps}"
     if kind == "dead":
         assert curve.zero_from is not None
-        where = _before(cell, curve.zero_from - 1)
-        return kind, f"dead: the gradient is exactly zero {where}, and did not fade before"
+        caller = _before(cell, curve.zero_from - 1)
+        return kind, f"dead: the gradient is exactly zero {caller}, and did not fade before"
     if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return kind, f"exploding: {_speed(curve)}, {size}"
@@ -79,10 +71,10 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
     return kind, f"healthy: {_kept(curve)}{_beyond(curve, needs)}"
 
 
-def course(curve: Curve, needs: int | None = None) -> str:
-    """Exploding, vanishing or healthy: is the `level` kept within a factor of 100?
+def trend(curve: Curve, needs: int | None = None) -> str:
+    """Exploding, vanishing or healthy: does the norm stay within a factor of 100 of its `level`?
 
-    If the task `needs` so many inputs, over these.
+    If `needs` is given, only that many last inputs count.
     """
     if curve.growth > EXPLODED:
         return "exploding"
@@ -91,7 +83,10 @@ def course(curve: Curve, needs: int | None = None) -> str:
 
 
 def reaches(lag: float, needs: int | None) -> bool:
-    """Does the task need nothing further back? The first of n inputs has the lag n - 1."""
+    """Does a gradient that reaches this lag reach all inputs that the task needs?
+
+    The first of n inputs has the lag n - 1.
+    """
     return needs is not None and lag >= needs - 1
 
 
@@ -113,7 +108,7 @@ def _kept(curve: Curve) -> str:
 
 
 def _beyond(curve: Curve, needs: int | None) -> str:
-    """What the need makes of it, where that is not plain."""
+    """What the task needs, if the curve alone does not decide."""
     if needs is None:
         return ""
     if needs > curve.reach + 1:
@@ -122,7 +117,7 @@ def _beyond(curve: Curve, needs: int | None) -> str:
 
 
 def died(curve: Curve) -> bool:
-    """Zero at once, which rounding does not explain."""
+    """Does the norm drop to zero at once, from a value too large to underflow?"""
     if not curve.zero_from:
         return curve.zero_from == 0
     end = curve.zero_from // curve.every
@@ -130,19 +125,19 @@ def died(curve: Curve) -> bool:
 
 
 def kind_of(curve: Curve, needs: int | None = None) -> str:
-    """What a curve is, of `KINDS`, if the task `needs` so many inputs."""
+    """One of `KINDS` for a curve, for a task that needs `needs` inputs."""
     if not np.isfinite(curve.norms).all():
         return "non-finite"
     if len(curve.tops) < SHORTEST:
         return "too short"
     if died(curve) and not reaches((curve.zero_from or 0) - 1, needs):
         return "dead"
-    return course(curve, needs)
+    return trend(curve, needs)
 
 
 def _speed(curve: Curve) -> str:
-    """The slope where it explains what happens, else what happens."""
-    if course(curve) == "exploding":
+    """The rate of growth or decay if it explains the change, else the change alone."""
+    if trend(curve) == "exploding":
         steps = float(curve.peak)
         happened = math.log10(curve.growth)
         words = f"the gradient grows for {counted(steps, 'step')}"
@@ -157,7 +152,7 @@ def _speed(curve: Curve) -> str:
 
 
 def _before(cell: CellFlow, lag: float) -> str:
-    """The steps that are more than `lag` steps before the end, in the array's own index."""
+    """In words: the steps that are more than `lag` steps before the end."""
     if not cell.at_end:
         return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
@@ -180,5 +175,5 @@ def _underflow(cell: CellFlow) -> str:
     curve = cell.curve
     if curve.zero_from is None:
         return ""
-    where = _before(cell, curve.zero_from - 1)
-    return f", to exactly zero {where} ({curve.dtype} underflow)"
+    caller = _before(cell, curve.zero_from - 1)
+    return f", to exactly zero {caller} ({curve.dtype} underflow)"

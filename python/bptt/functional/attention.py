@@ -28,17 +28,17 @@ __all__ = [
 # --- what both kinds have in common
 
 
-def check_attention(where: str, x: Array, query: Array | None, lengths: ArrayLike | None) -> Array:
+def check_attention(caller: str, x: Array, query: Array | None, lengths: ArrayLike | None) -> Array:
     """Check what a forward call is given; return (T, B): is step t inside sequence b?"""
     if x.ndim != 3:
-        raise ValueError(f"{where}: x has shape {x.shape}, expected three axes (T, B, H)")
+        raise ValueError(f"{caller}: x has shape {x.shape}, expected three axes (T, B, H)")
     T, B, _ = x.shape
     if query is not None and (query.ndim != 2 or len(query) != B):
-        raise ValueError(f"{where}: query has shape {query.shape}, expected (B, Q) = ({B}, Q)")
+        raise ValueError(f"{caller}: query has shape {query.shape}, expected (B, Q) = ({B}, Q)")
     if lengths is None:
         return np.ones((T, B), bool)
-    lengths = as_indices(where, "lengths", lengths, "0..T", T)
-    check_shape(where, "lengths", lengths, "(B,)", (B,))
+    lengths = as_indices(caller, "lengths", lengths, "0..T", T)
+    check_shape(caller, "lengths", lengths, "(B,)", (B,))
     return np.asarray(np.arange(T)[:, None] < lengths)
 
 
@@ -65,7 +65,7 @@ def _pool(x: Array, scores: Array, on: Array) -> tuple[Array, Array]:
 
 
 def _pool_grad(
-    where: str,
+    caller: str,
     tape: DotTape | AdditiveTape,
     dcontext: ArrayLike | None,
     dweights: ArrayLike | None,
@@ -75,8 +75,8 @@ def _pool_grad(
     def given(name: str, value: ArrayLike | None, symbols: str, shape: tuple[int, ...]) -> Array:
         if value is None:
             return np.zeros(shape, tape.x.dtype)
-        array = prepare(as_real(where, name, value), tape.x.dtype)
-        check_shape(where, name, array, symbols, shape)
+        array = prepare(as_real(caller, name, value), tape.x.dtype)
+        check_shape(caller, name, array, symbols, shape)
         return array
 
     a, dc = tape.weights, given("dcontext", dcontext, "(B, H)", tape.x.shape[1:])
@@ -85,11 +85,11 @@ def _pool_grad(
     return a * (da - _sum(a * da)), a[:, :, None] * dc
 
 
-def _check_tape(where: str, tape: Any, kind: type[DotTape] | type[AdditiveTape]) -> None:
+def _check_tape(caller: str, tape: Any, kind: type[DotTape] | type[AdditiveTape]) -> None:
     if not isinstance(tape, kind):
-        has, name = type(tape).__name__, where.replace("backward", "forward")
-        raise TypeError(f"{where}: tape is of type {has}, expected the third result of {name}")
-    check_marks(where, tape.marks, x=tape.x, weights=tape.weights)
+        has, name = type(tape).__name__, caller.replace("backward", "forward")
+        raise TypeError(f"{caller}: tape is of type {has}, expected the third result of {name}")
+    check_marks(caller, tape.marks, x=tape.x, weights=tape.weights)
 
 
 # --- dot product
@@ -106,10 +106,10 @@ class DotTape(NamedTuple):
     marks: tuple[int, ...]  # of x and the weights
 
 
-def as_scale(where: str, scale: float | None, size: int) -> float:
+def as_scale(caller: str, scale: float | None, size: int) -> float:
     if scale is None:
         return float(max(size, 1) ** -0.5)
-    return as_finite(where, "scale", scale)
+    return as_finite(caller, "scale", scale)
 
 
 def dot_attention_forward(
@@ -168,17 +168,17 @@ def dot_attention_forward(
     (array([[0.5, 0.5]]), array([[0.5],
            [0.5]]))
     """
-    where = "dot_attention_forward"
-    arrays = as_arrays(where, {"x": x, "query": query}, {})
-    on = check_attention(where, arrays[0], arrays[1], lengths)
-    return _dot(where, on, scale, *arrays)
+    caller = "dot_attention_forward"
+    arrays = as_arrays(caller, {"x": x, "query": query}, {})
+    on = check_attention(caller, arrays[0], arrays[1], lengths)
+    return _dot(caller, on, scale, *arrays)
 
 
 def _dot(
-    where: str, on: Array, scale: float | None, x: Array, query: Array
+    caller: str, on: Array, scale: float | None, x: Array, query: Array
 ) -> tuple[Array, Array, DotTape]:
-    check_shape(where, "query", query, "(B, H)", x.shape[1:])
-    scale = as_scale(where, scale, x.shape[2])
+    check_shape(caller, "query", query, "(B, H)", x.shape[1:])
+    scale = as_scale(caller, scale, x.shape[2])
     x, query = _zero_unless(on, x), _zero_unless(np.any(on, axis=0), query.copy())
     # The query is scaled, not the product, which could overflow.
     context, weights = _pool(x, np.einsum("tbh,bh->tb", x, scale * query), on)
@@ -218,9 +218,9 @@ def dot_attention_backward(
     ----------
     As in `dot_attention_forward`.
     """
-    where = "dot_attention_backward"
-    _check_tape(where, tape, DotTape)
-    de, dx = _pool_grad(where, tape, dcontext, dweights)
+    caller = "dot_attention_backward"
+    _check_tape(caller, tape, DotTape)
+    de, dx = _pool_grad(caller, tape, dcontext, dweights)
     de *= tape.scale
     dx += de[:, :, None] * tape.query
     dx[~tape.on] = 0
@@ -307,15 +307,15 @@ def additive_attention_forward(
     translate", ICLR; without a query: Yang et al. (2016), "Hierarchical attention networks for
     document classification", NAACL.
     """
-    where = "additive_attention_forward"
+    caller = "additive_attention_forward"
     required = {"x": x, "w_key": w_key, "w_score": w_score}
-    arrays = as_arrays(where, required, {"query": query, "w_query": w_query, "b": b})
-    on = check_attention(where, arrays[0], arrays[3], lengths)
-    return _additive(where, on, *arrays)
+    arrays = as_arrays(caller, required, {"query": query, "w_query": w_query, "b": b})
+    on = check_attention(caller, arrays[0], arrays[3], lengths)
+    return _additive(caller, on, *arrays)
 
 
 def _additive(
-    where: str,
+    caller: str,
     on: Array,
     x: Array,
     w_key: Array,
@@ -326,18 +326,18 @@ def _additive(
 ) -> tuple[Array, Array, AdditiveTape]:
     if (query is None) != (w_query is None):
         given, missing = ("w_query", "query") if query is None else ("query", "w_query")
-        raise ValueError(f"{where}: {given} is given and {missing} is not, expected both or none")
+        raise ValueError(f"{caller}: {given} is given and {missing} is not, expected both or none")
     A, H = w_score.size, x.shape[2]
-    check_shape(where, "w_score", w_score, "(A,)", (A,))
-    check_shape(where, "w_key", w_key, "(A, H)", (A, H))
+    check_shape(caller, "w_score", w_score, "(A,)", (A,))
+    check_shape(caller, "w_key", w_key, "(A, H)", (A, H))
     x, w_key, w_score = _zero_unless(on, x), w_key.copy(), w_score.copy()
     hidden = x @ w_key.T
     if query is not None and w_query is not None:
-        check_shape(where, "w_query", w_query, "(A, Q)", (A, query.shape[1]))
+        check_shape(caller, "w_query", w_query, "(A, Q)", (A, query.shape[1]))
         query, w_query = _zero_unless(np.any(on, axis=0), query.copy()), w_query.copy()
         hidden += query @ w_query.T
     if b is not None:
-        check_shape(where, "b", b, "(A,)", (A,))
+        check_shape(caller, "b", b, "(A,)", (A,))
         hidden += b
     np.tanh(hidden, out=hidden)
     context, weights = _pool(x, hidden @ w_score, on)
@@ -380,10 +380,10 @@ def additive_attention_backward(
     ----------
     As in `additive_attention_forward`.
     """
-    where = "additive_attention_backward"
-    _check_tape(where, tape, AdditiveTape)
+    caller = "additive_attention_backward"
+    _check_tape(caller, tape, AdditiveTape)
     x, (T, B, H), A = tape.x, tape.x.shape, len(tape.w_score)
-    de, dx = _pool_grad(where, tape, dcontext, dweights)
+    de, dx = _pool_grad(caller, tape, dcontext, dweights)
     ds = de[:, :, None] * tape.w_score * (1 - tape.hidden * tape.hidden)
     dx += ds @ tape.w_key
     dx[~tape.on] = 0

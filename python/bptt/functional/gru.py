@@ -7,13 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, SIGMOID, ZERO, given
+from .._binding.options import ONE, SIGMOID, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
-
-OPTIONS = {"reset_after": True, "gate_activation": "sigmoid", "preact_clip": None, **COMMON}
 
 
 def gru_forward(
@@ -117,7 +115,7 @@ def gru_forward(
         and dilation is ONE
         and skip is ZERO
     ):
-        options = given(OPTIONS, (
+        options = given("gru", (
             reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,
             layer_norm,
         ))  # fmt: skip

@@ -7,22 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, OWN, SIGMOID, TANH, ZERO, given
+from .._binding.options import ONE, OWN, SIGMOID, TANH, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 
 __all__ = ["lstm_backward", "lstm_forward"]
-
-OPTIONS = {
-    "peepholes": None,
-    "w_hr": None,
-    "forget_gate": "own",
-    "gate_activation": "sigmoid",
-    "output_activation": "tanh",
-    "cell_clip": None,
-    "preact_clip": None,
-    **COMMON,
-}
 
 
 def lstm_forward(
@@ -168,7 +157,7 @@ def lstm_forward(
         and layer_norm is None and forget_gate is OWN and gate_activation is SIGMOID
         and output_activation is TANH and dilation is ONE and skip is ZERO
     ):  # fmt: skip
-        options = given(OPTIONS, (
+        options = given("lstm", (
             peepholes, w_hr, forget_gate, gate_activation, output_activation, cell_clip,
             preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
         ))  # fmt: skip

@@ -7,13 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, ZERO, given
+from .._binding.options import ONE, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
-
-OPTIONS = {name: value for name, value in COMMON.items() if name not in ("h_mask", "layer_norm")}
 
 
 def lstm1997_forward(
@@ -90,7 +88,7 @@ def lstm1997_forward(
     """
     options = None
     if not (resets is zoneout is None and dilation is ONE and skip is ZERO):
-        options = given(OPTIONS, (resets, dilation, skip, zoneout))
+        options = given("lstm1997", (resets, dilation, skip, zoneout))
     return forward(
         "lstm1997", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
         threads, checkpoint, max_bytes, compute,

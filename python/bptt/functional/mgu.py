@@ -7,13 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, ZERO, given
+from .._binding.options import ONE, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 
 __all__ = ["mgu_backward", "mgu_forward"]
-
-OPTIONS = {"preact_clip": None, **COMMON}
 
 
 def mgu_forward(
@@ -103,7 +101,7 @@ def mgu_forward(
         and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         values = (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given(OPTIONS, values)
+        options = given("mgu", values)
     return forward(
         "mgu", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
         threads, checkpoint, max_bytes, compute,

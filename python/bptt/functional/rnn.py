@@ -7,13 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, ZERO, given
+from .._binding.options import ONE, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 
 __all__ = ["rnn_backward", "rnn_forward"]
-
-OPTIONS = {"leak": None, "preact_clip": None, **COMMON}
 
 
 def rnn_forward(
@@ -110,7 +108,7 @@ def rnn_forward(
         and skip is ZERO
     ):
         values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given(OPTIONS, values)
+        options = given("rnn", values)
     return forward(
         "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
         threads, checkpoint, max_bytes, compute,

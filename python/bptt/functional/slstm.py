@@ -8,14 +8,12 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import COMMON, ONE, ZERO, given
+from .._binding.options import ONE, ZERO, given
 from .._grads import Grads
 from .._types import Array, State, StepClip
 from .._validate import as_count, as_real
 
 __all__ = ["slstm_backward", "slstm_forward"]
-
-OPTIONS = {"heads": 1, **COMMON}
 
 
 def block_diagonal(w_hh: ArrayLike, heads: int) -> Array:
@@ -134,7 +132,7 @@ def slstm_forward(
         and heads is ONE and dilation is ONE and skip is ZERO
     ):  # fmt: skip
         values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given(OPTIONS, values)
+        options = given("slstm", values)
     return forward(
         "slstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
         threads, checkpoint, max_bytes, compute,

@@ -95,12 +95,12 @@ def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> 
     >>> bptt.decay_bound(2 * np.eye(3), "sigmoid", [0, 1, 4])
     array([1.    , 0.5   , 0.0625])
     """
-    where = "decay_bound"
-    w = _square(where, w_hh)
-    as_choice(where, "activation", activation, tuple(SLOPES))
-    lags = as_real(where, "k", k).astype(float)
+    caller = "decay_bound"
+    w = _square(caller, w_hh)
+    as_choice(caller, "activation", activation, tuple(SLOPES))
+    lags = as_real(caller, "k", k).astype(float)
     if not (lags >= 0).all():
-        raise ValueError(f"{where}: k has minimum {lags.min()}, expected 0 or more")
+        raise ValueError(f"{caller}: k has minimum {lags.min()}, expected 0 or more")
     base = SLOPES[activation] * np.linalg.norm(w, 2) if w.size else 0.0
     with np.errstate(over="ignore"):
         return np.asarray(float(base) ** lags)
@@ -140,13 +140,13 @@ def memory_horizon(norms: ArrayLike, *, reverse: bool = False) -> Any:
     >>> round(bptt.memory_horizon(0.9 ** np.arange(100)[::-1]), 2)
     44.71
     """
-    where = "memory_horizon"
-    a = as_real(where, "norms", norms).astype(float)
+    caller = "memory_horizon"
+    a = as_real(caller, "norms", norms).astype(float)
     if a.ndim == 0:
-        raise ValueError(f"{where}: norms is a number, expected shape (T,) or (T, ...)")
+        raise ValueError(f"{caller}: norms is a number, expected shape (T,) or (T, ...)")
     if (a < 0).any():
-        raise ValueError(f"{where}: norms has minimum {np.nanmin(a)}, expected 0 or more")
-    by_lag = a if as_flag(where, "reverse", reverse) else a[::-1]
+        raise ValueError(f"{caller}: norms has minimum {np.nanmin(a)}, expected 0 or more")
+    by_lag = a if as_flag(caller, "reverse", reverse) else a[::-1]
     if a.ndim == 1:
         return _horizon(by_lag)
     columns = by_lag.reshape(len(a), math.prod(a.shape[1:])).T
@@ -173,10 +173,10 @@ def _horizon(norms: Array) -> float:
     return i + (0.0 if np.isneginf(level[i]) else float(above / (above - level[i])))
 
 
-def _square(where: str, w_hh: ArrayLike) -> Array:
-    w = as_real(where, "w_hh", w_hh).astype(float)
+def _square(caller: str, w_hh: ArrayLike) -> Array:
+    w = as_real(caller, "w_hh", w_hh).astype(float)
     if w.ndim != 2 or w.shape[0] != w.shape[1]:
-        raise ValueError(f"{where}: w_hh has shape {w.shape}, expected (H, H)")
+        raise ValueError(f"{caller}: w_hh has shape {w.shape}, expected (H, H)")
     if not np.isfinite(w).all():
-        raise ValueError(f"{where}: w_hh has values that are not finite, expected numbers")
+        raise ValueError(f"{caller}: w_hh has values that are not finite, expected numbers")
     return w

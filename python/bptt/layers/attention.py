@@ -156,19 +156,19 @@ class Attention(Layer):
             If `x` or `query` does not hold real numbers, or `lengths` integers, or "dot" is given
             no query.
         """
-        where = "Attention"
-        x = as_float(where, "x", x, self.dtype)
+        caller = "Attention"
+        x = as_float(caller, "x", x, self.dtype)
         if query is not None:
-            query = as_float(where, "query", query, self.dtype)
+            query = as_float(caller, "query", query, self.dtype)
         elif self.kind == "dot":
-            raise TypeError(f"{where}: query is None, expected an array with kind 'dot'")
-        check_attention(where, x, query, lengths)
+            raise TypeError(f"{caller}: query is None, expected an array with kind 'dot'")
+        check_attention(caller, x, query, lengths)
         shape = (*x.shape[:2], self.hidden_size)
-        check_shape(where, "x", x, "(T, B, hidden_size)", shape)
+        check_shape(caller, "x", x, "(T, B, hidden_size)", shape)
         if query is None:
             _, w_key, b, w_score = self.parameters.values()
             return additive_attention_forward(x, w_key, w_score, b=b, lengths=lengths)
-        check_shape(where, "query", query, "(B, hidden_size)", shape[1:])
+        check_shape(caller, "query", query, "(B, hidden_size)", shape[1:])
         if self.kind == "dot":
             return dot_attention_forward(x, query, scale=self.scale, lengths=lengths)
         w_query, w_key, b, w_score = self.parameters.values()

@@ -69,11 +69,11 @@ class Layer:
     dtype: np.dtype[Any]
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
-        where = type(self).__name__
-        self.dtype = as_dtype(where, dtype)
+        caller = type(self).__name__
+        self.dtype = as_dtype(caller, dtype)
         for name, size in sizes.items():
             most = MOST_LAYERS if name == "num_layers" else sys.maxsize
-            setattr(self, name, as_count(where, name, size, 1, most))
+            setattr(self, name, as_count(caller, name, size, 1, most))
 
     def _fill(
         self,
@@ -118,15 +118,15 @@ class Layer:
         TypeError
             If an array does not hold real numbers.
         """
-        where = type(self).__name__
-        check_mapping(where, "arrays", arrays, tensors=True)
+        caller = type(self).__name__
+        check_mapping(caller, "arrays", arrays, tensors=True)
         arrays = numbered(arrays) if "weight_ih_l0" in self.parameters else arrays
         missing = [name for name in self.parameters if name not in arrays]
         arrays = {name: a for name, a in arrays.items() if not is_mask_count(name, a)}
         unexpected = [name for name in arrays if name not in self.parameters]
         if missing or unexpected:
             raise ValueError(
-                f"{where}: arrays has missing names {listed(missing)} and unexpected names "
+                f"{caller}: arrays has missing names {listed(missing)} and unexpected names "
                 f"{listed(unexpected)}, expected the names of the parameters"
             )
         self.parameters.update({name: to_numpy(arrays[name]) for name in self.parameters})
@@ -158,17 +158,17 @@ class Layer:
         ValueError, TypeError
             As `load`, and if the masks' numbers are none; nothing has changed then.
         """
-        where = f"{type(self).__name__}.load_state_dict"
-        check_mapping(where, "state", state, tensors=True)
+        caller = f"{type(self).__name__}.load_state_dict"
+        check_mapping(caller, "state", state, tensors=True)
         arrays, count = dict(state), None
         if ("masks" in state) != self._is_random():
             has, expected = ("no", "one") if self._is_random() else ("a", "none")
             raise ValueError(
-                f"{where}: state has {has} count of random masks, expected {expected}: "
+                f"{caller}: state has {has} count of random masks, expected {expected}: "
                 "load takes the parameters alone"
             )
         if "masks" in state:
-            count = as_mask_count(where, arrays.pop("masks"))
+            count = as_mask_count(caller, arrays.pop("masks"))
         self.load(arrays)
         if count:
             self._mask_count = count

@@ -97,25 +97,25 @@ def layer_of(
       weight_hh_l0  (12, 3)
       60 parameters
     """
-    where = "layer_of"
+    caller = "layer_of"
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"{where}: name is {shown(name)}, expected the prefix of a layer's names")
+        raise TypeError(f"{caller}: name is {shown(name)}, expected the prefix of a layer's names")
     if isinstance(model, (str, os.PathLike)):
-        arrays = io.load(as_path(where, model, "model"))
+        arrays = io.load(as_path(caller, model, "model"))
         with naming(model):
-            return _of_arrays(where, arrays, name, cell, options)
+            return _of_arrays(caller, arrays, name, cell, options)
     if isinstance(model, Mapping):
-        check_mapping(where, "model", model, tensors=True)
-        return _of_arrays(where, model, name, cell, options)
+        check_mapping(caller, "model", model, tensors=True)
+        return _of_arrays(caller, model, name, cell, options)
     known = isinstance(model, Recurrent) or getattr(model, "mode", None) in TORCH_MODES
     if not known:
         raise TypeError(
-            f"{where}: model is of type {type(model).__name__}, expected a recurrent layer of bptt "
-            f"or PyTorch, a dict of its parameters, or a file of them{_inside(model)}"
+            f"{caller}: model is of type {type(model).__name__}, expected a recurrent layer of "
+            f"bptt or PyTorch, a dict of its parameters, or a file of them{_inside(model)}"
         )
     if name is not None or cell is not None or options:
         raise TypeError(
-            f"{where}: name, cell or options are given, expected none: "
+            f"{caller}: name, cell or options are given, expected none: "
             f"{type(model).__name__} states its own"
         )
     return as_layer(model)
@@ -136,7 +136,7 @@ def _inside(model: Any) -> str:
     return f": pass one of its layers {listed(found)}, or .state_dict()" if found else ""
 
 
-def _of_torch(where: str, module: Any, seed: int) -> Recurrent:
+def _of_torch(caller: str, module: Any, seed: int) -> Recurrent:
     options = {
         "seed": seed,
         "num_layers": module.num_layers,
@@ -150,18 +150,22 @@ def _of_torch(where: str, module: Any, seed: int) -> Recurrent:
         options["activation"] = module.mode.removeprefix("RNN_").lower()
     if getattr(module, "proj_size", 0):
         options["proj_size"] = module.proj_size
-    state = {k: _array(where, k, v) for k, v in module.state_dict().items()}
+    state = {k: _array(caller, k, v) for k, v in module.state_dict().items()}
     return _filled(LAYERS[cell], module.input_size, module.hidden_size, options, state)
 
 
 def _of_arrays(
-    where: str, arrays: Mapping[str, Any], name: str | None, cell: str | None, given: dict[str, Any]
+    caller: str,
+    arrays: Mapping[str, Any],
+    name: str | None,
+    cell: str | None,
+    given: dict[str, Any],
 ) -> Recurrent:
-    own = _one_layer(where, numbered(arrays), name)
-    found = {k: _array(where, k, v) for k, v in own.items()}
+    own = _one_layer(caller, numbered(arrays), name)
+    found = {k: _array(caller, k, v) for k, v in own.items()}
     if cell is None and "forget_gate" in given:  # an LSTM alone has one to choose
         cell = "lstm"
-    sizes = sizes_of(where, found, cell)
+    sizes = sizes_of(caller, found, cell)
     options: dict[str, Any] = {
         "num_layers": sizes.num_layers,
         "bias": _some(found, "bias_ih", "bias_hh") is not None,
@@ -177,38 +181,38 @@ def _of_arrays(
         options["heads"] = max(1, sizes.hidden_size // max(1, found["weight_hh_l0"].shape[1]))
     if sizes.cell == "lstm" and sizes.gates == 3 and "forget_gate" not in given:
         raise ValueError(
-            f"{where}: weight_hh_l0 has 3 gates, expected forget_gate='coupled' or 'none' to be "
+            f"{caller}: weight_hh_l0 has 3 gates, expected forget_gate='coupled' or 'none' to be "
             "given with an LSTM of so many"
         )
     kind = LAYERS[sizes.cell]
     known = inspect.signature(kind).parameters
     for option in given:
         if option not in known:
-            raise TypeError(f"{where}: {kind.__name__} has no option {option!r}")
+            raise TypeError(f"{caller}: {kind.__name__} has no option {option!r}")
     return _filled(kind, sizes.input_size, sizes.hidden_size, options | given, found)
 
 
-def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
+def sizes_of(caller: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
     """What the parameters of one layer tell by their names and shapes."""
     if cell is not None:
-        as_choice(where, "cell", cell, tuple(LAYERS))
+        as_choice(caller, "cell", cell, tuple(LAYERS))
     for needed in ("weight_ih_l0", "weight_hh_l0"):
         if needed not in arrays or arrays[needed].ndim != 2:
-            raise ValueError(f"{where}: model has no matrix {needed}, expected one")
+            raise ValueError(f"{caller}: model has no matrix {needed}, expected one")
     rows, width = arrays["weight_hh_l0"].shape
     projected = _some(arrays, "weight_hr")
     if projected is not None and (projected.ndim != 2 or len(projected) != width):
-        _refuse_shape(where, "weight_hr", projected, f"(P, H) with P = {width}")
+        _refuse_shape(caller, "weight_hr", projected, f"(P, H) with P = {width}")
     hidden = projected.shape[1] if projected is not None else width
     if cell in OWN_WIDTH:
         hidden = rows // OWN_WIDTH[cell]
     gates, rest = divmod(rows, max(hidden, 1))
     if rest or gates not in BY_GATES:
         raise ValueError(
-            f"{where}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
+            f"{caller}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
         )
     if len(arrays["weight_ih_l0"]) != rows:
-        _refuse_shape(where, "weight_ih_l0", arrays["weight_ih_l0"], f"(G*H, I) with G*H = {rows}")
+        _refuse_shape(caller, "weight_ih_l0", arrays["weight_ih_l0"], f"(G*H, I) with G*H = {rows}")
     if cell is None:
         cell = "lstm" if _some(arrays, *LSTM_ONLY) is not None else BY_GATES[gates]
     directions = 1 + any(name.endswith("_reverse") for name in arrays)
@@ -217,7 +221,7 @@ def sizes_of(where: str, arrays: Mapping[str, Array], cell: str | None = None) -
         gates=gates,
         input_size=arrays["weight_ih_l0"].shape[1],
         hidden_size=hidden,
-        num_layers=_num_layers(where, arrays, directions),
+        num_layers=_num_layers(caller, arrays, directions),
         directions=directions,
         proj_size=0 if projected is None else len(projected),
     )
@@ -229,7 +233,7 @@ def _some(arrays: Mapping[str, Array], *kinds: str) -> Array | None:
     return next((array for at, array in found if at and at[1] in kinds), None)
 
 
-def _num_layers(where: str, arrays: Mapping[str, Array], directions: int) -> int:
+def _num_layers(caller: str, arrays: Mapping[str, Array], directions: int) -> int:
     """As many as have a W_hh: no more memory is taken than the arrays have."""
     shape = arrays["weight_hh_l0"].shape
     numbers = {int(found[2]) for found in map(PARAMETER.search, arrays) if found}
@@ -238,15 +242,15 @@ def _num_layers(where: str, arrays: Mapping[str, Array], directions: int) -> int
             name = f"weight_hh_l{k}{suffix}"
             if name not in arrays:
                 raise ValueError(
-                    f"{where}: model has no {name}, expected it with those of layer {max(numbers)}"
+                    f"{caller}: model has no {name}, expected it with those of layer {max(numbers)}"
                 )
             if arrays[name].shape != shape:
-                _refuse_shape(where, name, arrays[name], f"that of weight_hh_l0, {shape}")
+                _refuse_shape(caller, name, arrays[name], f"that of weight_hh_l0, {shape}")
     return max(numbers) + 1
 
 
-def _refuse_shape(where: str, name: str, array: Array, expected: str) -> None:
-    raise ValueError(f"{where}: {name} has shape {array.shape}, expected {expected}")
+def _refuse_shape(caller: str, name: str, array: Array, expected: str) -> None:
+    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected {expected}")
 
 
 def _filled(
@@ -269,30 +273,30 @@ def recurrent_parts(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return layers
 
 
-def _one_layer(where: str, arrays: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+def _one_layer(caller: str, arrays: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     """The parameters of one layer among all arrays, without their prefix."""
     layers = recurrent_parts(arrays)
     if not layers:
         raise ValueError(
-            f"{where}: model has the names {listed(arrays)}, expected weight_ih_l0, ..."
+            f"{caller}: model has the names {listed(arrays)}, expected weight_ih_l0, ..."
         )
     if name is None and len(layers) == 1:
         name = next(iter(layers))
     if name not in layers:
         has = f"name is {shown(name)}" if name is not None else "name is missing"
-        raise ValueError(f"{where}: {has}, expected one of {listed(layers)}")
+        raise ValueError(f"{caller}: {has}, expected one of {listed(layers)}")
     start = f"{name}." if name else ""
     for key in arrays:
         own = key[len(start) :] if key.startswith(start) else ""
         if SIMILAR.fullmatch(own) and own not in layers[name]:
-            raise ValueError(f"{where}: model has {shown(key)}, expected parameters of bptt alone")
+            raise ValueError(f"{caller}: model has {shown(key)}, expected parameters of bptt alone")
     return layers[name]
 
 
-def _array(where: str, name: str, value: Any) -> Array:
-    array = as_array(where, f"model[{shown(name)}]", to_numpy(value))
+def _array(caller: str, name: str, value: Any) -> Array:
+    array = as_array(caller, f"model[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "fiu":
         raise TypeError(
-            f"{where}: model[{shown(name)}] has dtype {array.dtype}, expected real numbers"
+            f"{caller}: model[{shown(name)}] has dtype {array.dtype}, expected real numbers"
         )
     return array

@@ -43,16 +43,16 @@ class MaskCount(NamedTuple):
         return np.array([self.seed, self.calls, *self.free], np.int64)
 
 
-def as_mask_count(where: str, value: ArrayLike) -> MaskCount:
+def as_mask_count(caller: str, value: ArrayLike) -> MaskCount:
     """Undo `MaskCount.as_array`."""
-    array = as_integers(where, "masks", value)
+    array = as_integers(caller, "masks", value)
     if array.ndim != 1 or array.size < 2:
-        raise ValueError(f"{where}: masks has shape {array.shape}, expected (2,), seed and count")
+        raise ValueError(f"{caller}: masks has shape {array.shape}, expected (2,), seed and count")
     seed, calls, *free = array.tolist()
     fits = 0 <= seed < 2**63 and 0 <= calls < 2**63
     if not fits or sorted({*free, -1, calls}) != [-1, *free, calls]:
         raise ValueError(
-            f"{where}: masks is {array.tolist()}, expected a seed and a count of calls"
+            f"{caller}: masks is {array.tolist()}, expected a seed and a count of calls"
         )
     return MaskCount(seed, calls, tuple(free))
 

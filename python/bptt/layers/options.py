@@ -50,32 +50,32 @@ def start_layer_norm(parameters: dict[str, Array], names: list[dict[str, str]]) 
             parameters[of_one[argument]][:] = LAYER_NORM[argument]
 
 
-def as_zoneout(where: str, value: Any, states: int) -> float | tuple[float, float]:
+def as_zoneout(caller: str, value: Any, states: int) -> float | tuple[float, float]:
     if not isinstance(value, (tuple, list)):
-        return as_probability(where, "zoneout", value)
+        return as_probability(caller, "zoneout", value)
     if len(value) != 2 or states == 1:
         expected = "one probability: the cell has no state but h" if states == 1 else "one or two"
-        raise ValueError(f"{where}: zoneout has {len(value)} items, expected {expected}")
-    h, rest = (as_probability(where, f"zoneout[{i}]", v) for i, v in enumerate(value))
+        raise ValueError(f"{caller}: zoneout has {len(value)} items, expected {expected}")
+    h, rest = (as_probability(caller, f"zoneout[{i}]", v) for i, v in enumerate(value))
     return h, rest
 
 
-def as_dilations(where: str, value: Any, num_layers: int) -> tuple[int, ...]:
+def as_dilations(caller: str, value: Any, num_layers: int) -> tuple[int, ...]:
     """One for each layer."""
     if not isinstance(value, Sequence):
-        return (as_count(where, "dilation", value, 1),) * num_layers
+        return (as_count(caller, "dilation", value, 1),) * num_layers
     if len(value) != num_layers:
         raise ValueError(
-            f"{where}: dilation has {len(value)} items, expected num_layers = {num_layers}"
+            f"{caller}: dilation has {len(value)} items, expected num_layers = {num_layers}"
         )
-    return tuple(as_count(where, f"dilation[{i}]", v, 1) for i, v in enumerate(value))
+    return tuple(as_count(caller, f"dilation[{i}]", v, 1) for i, v in enumerate(value))
 
 
-def as_skip(where: str, value: Any, dilations: tuple[int, ...]) -> int:
-    skip = as_count(where, "skip", value, 0)
+def as_skip(caller: str, value: Any, dilations: tuple[int, ...]) -> int:
+    skip = as_count(caller, "skip", value, 0)
     for dilation in dilations:
         if skip % dilation:
             raise ValueError(
-                f"{where}: skip is {skip}, expected a multiple of dilation = {dilation}"
+                f"{caller}: skip is {skip}, expected a multiple of dilation = {dilation}"
             )
     return skip

@@ -37,9 +37,9 @@ class Parameters(dict[str, Array]):
 
     _where = ""
 
-    def __init__(self, where: str, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, caller: str, arrays: Mapping[str, Array]) -> None:
         super().__init__(arrays)
-        self._where = where
+        self._where = caller
         _ALIVE[id(self)] = self
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
@@ -103,7 +103,7 @@ class Parameters(dict[str, Array]):
         )
 
 
-def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> None:
+def warn_of_lost_layers(caller: str, label: str, arrays: Mapping[str, Any]) -> None:
     """Warn where a dict seems to be merged from those of layers with equal names.
 
     ``{**a.parameters, **b.parameters}`` is to Python what ``dict(b.parameters)`` is. So the sign is
@@ -120,7 +120,7 @@ def warn_of_lost_layers(where: str, label: str, arrays: Mapping[str, Any]) -> No
     for found, lost in product(whole, rest):
         if name := next(filter(lost.__contains__, found), None):
             warnings.warn(
-                f"{where}: {label} has {name!r} of one layer, {found._where}, and not that of "
+                f"{caller}: {label} has {name!r} of one layer, {found._where}, and not that of "
                 f"another, {lost._where}: if both are to be in it, bptt.optim.join(a=..., b=...) "
                 "keeps all, where merged dicts keep only the last of equal names",
                 stacklevel=_levels_to_the_caller(),

@@ -123,24 +123,24 @@ class Recurrent(Layer, ABC):
         super().__init__(
             dtype, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )
-        where = type(self).__name__
-        self.bias = as_flag(where, "bias", bias)  # PyTorch's RNN has the activation in its place
-        self.batch_first = as_flag(where, "batch_first", batch_first)
-        self.bidirectional = as_flag(where, "bidirectional", bidirectional)
-        self.residual = as_flag(where, "residual", residual)
-        self.variational_dropout = as_flag(where, "variational_dropout", variational_dropout)
-        self.dropout = as_probability(where, "dropout", dropout)
-        self.recurrent_dropout = as_probability(where, "recurrent_dropout", recurrent_dropout)
+        caller = type(self).__name__
+        self.bias = as_flag(caller, "bias", bias)  # PyTorch's RNN has the activation in its place
+        self.batch_first = as_flag(caller, "batch_first", batch_first)
+        self.bidirectional = as_flag(caller, "bidirectional", bidirectional)
+        self.residual = as_flag(caller, "residual", residual)
+        self.variational_dropout = as_flag(caller, "variational_dropout", variational_dropout)
+        self.dropout = as_probability(caller, "dropout", dropout)
+        self.recurrent_dropout = as_probability(caller, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
-            warnings.warn(f"{where}: dropout acts between layers, num_layers is 1", stacklevel=4)
+            warnings.warn(f"{caller}: dropout acts between layers, num_layers is 1", stacklevel=4)
         self._cell = self._describe()
-        self.zoneout = as_zoneout(where, zoneout, self._cell.states)
-        self.dilations = as_dilations(where, dilation, self.num_layers)
+        self.zoneout = as_zoneout(caller, zoneout, self._cell.states)
+        self.dilations = as_dilations(caller, dilation, self.num_layers)
         self.dilation = self.dilations if isinstance(dilation, Sequence) else self.dilations[0]
-        self.skip = as_skip(where, skip, self.dilations)
-        _call.as_bf16(where, compute, self.dtype)
+        self.skip = as_skip(caller, skip, self.dilations)
+        _call.as_bf16(caller, compute, self.dtype)
         self.compute = compute
-        self._make_parameters(as_generator(where, "seed", seed))
+        self._make_parameters(as_generator(caller, "seed", seed))
 
     def _make_parameters(self, rng: np.random.Generator) -> None:
         bound, everything = 1 / np.sqrt(self.hidden_size), dict[str, tuple[int, ...]]()
@@ -364,11 +364,11 @@ class Recurrent(Layer, ABC):
         TypeError
             If `tape` is not from this layer's `forward`, or a gradient does not hold real numbers.
         """
-        where, D = type(self).__name__, self._directions
+        caller, D = type(self).__name__, self._directions
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
-            raise TypeError(f"{where}: tape is not the third result of this layer's forward")
+            raise TypeError(f"{caller}: tape is not the third result of this layer's forward")
         if cut is not None and max(self.dilations) > 1:
-            raise ValueError(f"{where}: cut is {shown(cut)}, expected None with a dilation")
+            raise ValueError(f"{caller}: cut is {shown(cut)}, expected None with a dilation")
         d: Any = None
         if dy is not None:
             symbol = "directions * P" if "w_hr" in self._cell.shapes else "directions * H"

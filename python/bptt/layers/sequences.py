@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._cells import state_names
+from .._cells import CELLS
 from .._types import Array, State
 from .._validate import as_array, as_float, as_indices, check_shape
 
@@ -26,15 +26,15 @@ def time_major(
     TB: tuple[int, int] | None = None,
 ) -> Array:
     """Check a sequence argument and return it as (T, B, size)."""
-    where, swap = type(layer).__name__, layer.batch_first
-    array = as_float(where, name, value, layer.dtype)
+    caller, swap = type(layer).__name__, layer.batch_first
+    array = as_float(caller, name, value, layer.dtype)
     axes = ("B", "T") if swap else ("T", "B")
     sizes = array.shape[:2] if TB is None else TB[::-1] if swap else TB
     if array.shape != (*sizes, size) or array.ndim != 3:
         expected = ", ".join(map(str, (*(sizes if TB else axes), size)))
         symbols = ", ".join((*axes, symbol))
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, expected ({symbols}) = ({expected})"
+            f"{caller}: {name} has shape {array.shape}, expected ({symbols}) = ({expected})"
             + hint_on_ids(name, np.asarray(value))
         )
     return array.swapaxes(0, 1) if swap else array
@@ -47,11 +47,11 @@ def hint_on_ids(name: str, array: Array) -> str:
     return "; ids become features by bptt.Embedding or one-hot rows"
 
 
-def as_lengths(where: str, value: ArrayLike | None, T: int, B: int) -> Array | None:
+def as_lengths(caller: str, value: ArrayLike | None, T: int, B: int) -> Array | None:
     if value is None:
         return None
-    lengths = as_indices(where, "lengths", value, "0..T", T)
-    check_shape(where, "lengths", lengths, "(B,)", (B,))
+    lengths = as_indices(caller, "lengths", value, "0..T", T)
+    check_shape(caller, "lengths", lengths, "(B,)", (B,))
     return lengths.copy()  # the tape's own
 
 
@@ -59,14 +59,14 @@ def as_resets(layer: Recurrent, value: ArrayLike | None, T: int, B: int) -> Arra
     """Check resets and return them as (T, B)."""
     if value is None:
         return None
-    where = type(layer).__name__
-    resets = as_array(where, "resets", value)
+    caller = type(layer).__name__
+    resets = as_array(caller, "resets", value)
     if resets.dtype != np.bool_:
-        raise TypeError(f"{where}: resets has dtype {resets.dtype}, expected bool")
+        raise TypeError(f"{caller}: resets has dtype {resets.dtype}, expected bool")
     axes, shape = ("(B, T)", (B, T)) if layer.batch_first else ("(T, B)", (T, B))
-    check_shape(where, "resets", resets, axes, shape)
+    check_shape(caller, "resets", resets, axes, shape)
     if max(layer.dilations) > 1:
-        raise ValueError(f"{where}: resets are given, expected none with a dilation")
+        raise ValueError(f"{caller}: resets are given, expected none with a dilation")
     return resets.swapaxes(0, 1) if layer.batch_first else resets
 
 
@@ -105,19 +105,19 @@ def state_shape(layer: Recurrent, B: int, q: int) -> tuple[str, tuple[int, ...]]
 
 def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State]:
     """Check a state and return it as one functional state per layer and direction."""
-    where, states = type(layer).__name__, layer._cell.states
+    caller, states = type(layer).__name__, layer._cell.states
     D, dilations = 1 + layer.bidirectional, layer.dilations
     if state is None:
         return [None] * (layer.num_layers * D)
     if states > 1 and (not isinstance(state, (tuple, list)) or len(state) != states):
-        names = ", ".join(state_names(layer._cell.name))
-        raise TypeError(f"{where}: {name} is {type(state).__name__}, expected a tuple ({names})")
+        names = ", ".join(CELLS[layer._cell.name].states)
+        raise TypeError(f"{caller}: {name} is {type(state).__name__}, expected a tuple ({names})")
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
     parts = []
     for q, (label, part) in enumerate(zip(labels, state if states > 1 else [state])):
         symbols, shape = state_shape(layer, B, q)
-        part = as_float(where, label, np.zeros(shape) if part is None else part, layer.dtype)
-        check_shape(where, label, part, symbols, shape)
+        part = as_float(caller, label, np.zeros(shape) if part is None else part, layer.dtype)
+        check_shape(caller, label, part, symbols, shape)
         if max(dilations) > 1:
             ends = np.cumsum(np.repeat(dilations, D))
             pieces = np.split(part.reshape(ends[-1], *shape[-2:]), ends[:-1])

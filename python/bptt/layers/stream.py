@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .. import _core
 from .._binding.call import as_bf16
 from .._binding.options import as_options
-from .._cells import state_names
+from .._cells import CELLS
 from .._types import State
 from .._validate import as_array, as_count, as_float, check_shape, prepare
 from ..functional.slstm import block_diagonal
@@ -172,38 +172,38 @@ class Stream:
 
 def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
     """See `Recurrent.stream`."""
-    where = f"{type(layer).__name__}.stream"
+    caller = f"{type(layer).__name__}.stream"
     if layer.bidirectional:
-        raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
+        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
     if max(layer.dilations) > 1:
-        raise ValueError(f"{where}: the layer has dilation {layer.dilation}, expected 1")
+        raise ValueError(f"{caller}: the layer has dilation {layer.dilation}, expected 1")
     if layer.skip:
-        raise ValueError(f"{where}: the layer has skip {layer.skip}, expected 0")
-    B = as_count(where, "batch", batch, 1, 1 << 31)
+        raise ValueError(f"{caller}: the layer has skip {layer.skip}, expected 0")
+    B = as_count(caller, "batch", batch, 1, 1 << 31)
     x = np.empty((0, B, layer.input_size), layer.dtype)
     above = np.empty((0, B, layer._width), layer.dtype)
     core = _core.stream(
-        where, layer._cell.name,
-        [(above if k else x, _arguments(where, layer, k)) for k in range(layer.num_layers)],
+        caller, layer._cell.name,
+        [(above if k else x, _arguments(caller, layer, k)) for k in range(layer.num_layers)],
         [layer._adds_input(k) for k in range(layer.num_layers)],
     )  # fmt: skip
-    names = state_names(layer._cell.name)
+    names = CELLS[layer._cell.name].states
     stream = Stream(core, (B, layer.input_size), layer.dtype, layer.batch_first, names)
     if state is not None:
         stream.state = state
     return stream
 
 
-def _arguments(where: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
+def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
     """What the core takes of layer k."""
     cell, dtype = layer._cell, layer.dtype
-    bf16 = as_bf16(where, layer.compute, dtype)
+    bf16 = as_bf16(caller, layer.compute, dtype)
     arrays = layer._weights(k)
     options = {**cell.options, **layer._without_masks()}
-    options |= {name: arrays.pop(name, None) for name in ("peepholes", "w_hr", "layer_norm")}
+    options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
     if options.get("heads", 1) > 1:
         arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
     activation = options.pop("activation", "tanh")
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    return (activation, bf16, *weights, as_options(where, options, cell.states, dtype))
+    return (activation, bf16, *weights, as_options(caller, cell.name, options, dtype))

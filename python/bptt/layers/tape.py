@@ -58,9 +58,9 @@ class RecurrentTape(NamedTuple):
     def __getattr__(self, name: str) -> Array:
         known = self.cells[0].names
         if name not in known:
-            where, names = type(self.layer).__name__, ", ".join(known)
+            caller, names = type(self.layer).__name__, ", ".join(known)
             raise AttributeError(
-                f"the tape of {where} has no {shown(name)}, expected one of: {names}, "
+                f"the tape of {caller} has no {shown(name)}, expected one of: {names}, "
                 f"{', '.join(self._fields)}"
             )
         parts = [getattr(cell, name) for cell in self.cells]

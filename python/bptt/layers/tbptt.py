@@ -82,13 +82,13 @@ class Chunk(NamedTuple):
         TypeError
             If a gradient does not hold real numbers.
         """
-        where = "Chunk.backward"
+        caller = "Chunk.backward"
         if not self.tapes:
-            raise ValueError(f"{where}: the next chunk was drawn, expected a call before that")
+            raise ValueError(f"{caller}: the next chunk was drawn, expected a call before that")
         layer, end = self.tapes[-1].layer, self.steps.stop - self.steps.start
         if dy is not None:
-            dy = as_float(where, "dy", dy, layer.dtype)
-            check_shape(where, "dy", dy, "the shape of y", self.y.shape)
+            dy = as_float(caller, "dy", dy, layer.dtype)
+            check_shape(caller, "dy", dy, "the shape of y", self.y.shape)
         params: dict[str, Array] = {}
         dxs = []
         for tape in reversed(self.tapes):
@@ -182,26 +182,26 @@ def tbptt(
     Chunk(steps 10:20, window 0:20) (10, 2, 4) (20, 2, 3)
     Chunk(steps 20:25, window 5:25) (5, 2, 4) (20, 2, 3)
     """
-    where = "tbptt"
+    caller = "tbptt"
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"{where}: layer is {type(layer).__name__}, expected a recurrent layer")
+        raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
     if layer.bidirectional:
-        raise ValueError(f"{where}: the layer is bidirectional, expected one direction")
-    k1 = as_count(where, "k1", k1, 1)
-    k2 = as_count(where, "k2", k2, 1)
+        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+    k1 = as_count(caller, "k1", k1, 1)
+    k2 = as_count(caller, "k2", k2, 1)
     if k2 < k1:
-        raise ValueError(f"{where}: k2 is {k2}, expected k1 or more = {k1}")
+        raise ValueError(f"{caller}: k2 is {k2}, expected k1 or more = {k1}")
     for dilation in layer.dilations:
         if layer.skip > dilation:
             raise ValueError(
-                f"{where}: the layer has skip {layer.skip}, expected at most its dilation = "
+                f"{caller}: the layer has skip {layer.skip}, expected at most its dilation = "
                 f"{dilation}: a state has no steps before these"
             )
     # All of it now: a message about a piece would name shapes that the caller never saw.
     steps = time_major(layer, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
     split_state(layer, "state", state, B)
-    lengths, resets = as_lengths(where, lengths, T, B), as_resets(layer, resets, T, B)
+    lengths, resets = as_lengths(caller, lengths, T, B), as_resets(layer, resets, T, B)
     if layer.batch_first:
         steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
     resets = None if resets is None else resets.copy()  # what follows runs when the caller likes

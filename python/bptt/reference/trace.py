@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._cells import activations
+from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array
 from ..trace.full import FullTrace
@@ -68,7 +68,7 @@ def trace_of(
             whole[t] = np.where(tape.active[t][:, None], step[name], 0)
         return whole
 
-    names = activations(cell, **net.o._asdict())
+    names = CELLS[cell].activations(**net.o._asdict())
     apart = net.cell.apart is not None and net.o.reset_after
     full = FullTrace(
         dh=over_time("dh", net.sizes[0]),
@@ -76,8 +76,8 @@ def trace_of(
         gates=dict(zip(names, np.split(over_time("gates", G * H), G, -1))),
         x=tape.x,
         operand=over_time("operand", net.w_blocks.shape[1]),
-        inner=over_time("inner", H) if not net.o.reset_after else None,
-        apart=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
+        second_operand=over_time("inner", H) if not net.o.reset_after else None,
+        split_gate=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
     )
 
     def outside(bounds: dict[str, Any]) -> dict[str, Array]:

@@ -129,14 +129,14 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
 
 
-def _single_cell(where: str, tape: Any) -> Any:
+def _single_cell(caller: str, tape: Any) -> Any:
     if not isinstance(tape, RecurrentTape):
-        raise TypeError(f"{where}: tape is {shown(tape)}, expected that of a layer's forward")
+        raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     cell = tape.cells[0]
     others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
     if len(tape.cells) > 1 or cell.cell not in ("rnn", "lstm", "gru", "mgu") or others:
         raise ValueError(
-            f"{where}: tape is that of {str(tape.layer).splitlines()[0]}, expected an RNN, LSTM, "
+            f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an RNN, LSTM, "
             "GRU or MGU of one layer and direction without resets and zoneout"
         )
     return cell

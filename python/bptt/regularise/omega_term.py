@@ -173,15 +173,15 @@ def _swapped(layer: RNN, a: Array) -> Array:
     return a.swapaxes(0, 1) if layer.batch_first else a
 
 
-def _plain_rnn(where: str, tape: RecurrentTape) -> RNN:
+def _plain_rnn(caller: str, tape: RecurrentTape) -> RNN:
     if not isinstance(tape, RecurrentTape):
-        raise TypeError(f"{where}: tape is {shown(tape)}, expected that of a layer's forward")
+        raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     layer = tape.layer
     # Options of the function are leak, preact_clip, resets, dilation, skip, zoneout and h_mask.
     plain = len(tape.cells) == 1 and tape.cells[0].options is None
     if not isinstance(layer, RNN) or not plain or layer.residual:
         raise ValueError(
-            f"{where}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "
+            f"{caller}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "
             "and direction without resets and options but activation and lengths"
         )
     return layer

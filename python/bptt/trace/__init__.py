@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What a backward pass shows of the gradient on its way through time."""
+"""Traces: the gradient at each step of a backward pass."""

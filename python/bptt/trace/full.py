@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gradients behind the norms of a trace."""
+"""The gradients whose norms a trace holds."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from .._types import Array
 
 
 class FullTrace(NamedTuple):
-    """The gradients behind the norms, zero beyond the lengths.
+    """The gradients whose norms a trace holds, and the operands of the weights.
+
+    All are zero beyond the lengths.
 
     Attributes
     ----------
     dh : ndarray, shape (T, B, H)
-        Of h after each step ((T, B, P) with a projection).
+        Gradient of h after each step ((T, B, P) with a projection).
     dc : ndarray, shape (T, B, H), or None
-        Of c after each step, as the tape holds it; of cells that have it.
+        Gradient of c after each step, as the tape holds c; None for cells without c.
     gates : dict of str to ndarray, shape (T, B, H)
-        Of the argument of each gate, w_ih x + b_ih + w_hh h + b_hh.
+        Gradient of the argument of each gate, w_ih x + b_ih + w_hh h + b_hh.
     x, operand : ndarray, shapes (T, B, I) and (T, B, H)
-        What w_ih and w_hh multiplied.
-    inner : ndarray, shape (T, B, H), or None
-        What w_hn of a GRU with ``reset_after=False`` multiplied: r h.
-    apart : ndarray, shape (T, B, H), or None
-        The gradient of what w_hh gives to a gate that takes it apart from the input: n of GRU (with
-        ``reset_after=True``) and MGU.
+        The arrays that w_ih and w_hh multiplied.
+    second_operand : ndarray, shape (T, B, H), or None
+        The array r h that w_hn multiplied, in a GRU with ``reset_after=False``.
+    split_gate : ndarray, shape (T, B, H), or None
+        Gradient of w_hn h + b_hn, for the gate n of GRU (with ``reset_after=True``) and MGU, which
+        keeps it separate from w_in x + b_in.
     """
 
     dh: Array
@@ -33,5 +35,5 @@ class FullTrace(NamedTuple):
     gates: dict[str, Array]
     x: Array
     operand: Array
-    inner: Array | None
-    apart: Array | None
+    second_operand: Array | None
+    split_gate: Array | None

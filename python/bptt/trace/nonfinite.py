@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where NaN and infinity come from."""
+"""Where NaN and infinity first appear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._types import Array
 
 __all__ = ["NonFinite"]
 
-# Of the functions, as the layers call them.
+# Arguments of the functions, with the layers' names for them.
 PARAMETERS = {
     **{argument: name for argument, name in NAMES.items() if argument not in LAYER_NORM},
     **{f"layer_norm[{k}]": NAMES[argument] for k, argument in enumerate(LAYER_NORM)},
@@ -25,15 +25,16 @@ class NonFinite(NamedTuple):
     Attributes
     ----------
     phase : {"forward", "backward"}
+        The pass.
     layer : int
-        Counted over layers and directions, in the order of the state; 0 for a function's tape.
+        Number of the layer and direction, in the order of the state; 0 for a function's tape.
     step, sequence : int or None
-        Index of time and of the batch; None for a parameter, which belongs to all.
+        Index in time and in the batch; None for a parameter.
     gate : str
-        Name of the gate or state, as on the tape; in the forward pass also that of an argument,
+        Name of the gate or state, as on the tape; in the forward pass also the name of an argument,
         "x", "w_hh", ...
     unit : int
-        Index of the last axis; of a weight's row.
+        Index along the last axis; for a weight, its row.
     """
 
     phase: str
@@ -45,7 +46,7 @@ class NonFinite(NamedTuple):
 
 
 def described(place: NonFinite, states: tuple[str, ...] = ()) -> str:
-    """The place in words, but for its phase and layer: all that there is of it."""
+    """The place in words, without its phase and layer."""
     name, at = place.gate, place.unit
     if name in PARAMETERS:
         return f"{PARAMETERS[name]}, {'row' if name.startswith('w_') else 'element'} {at}"
@@ -56,7 +57,7 @@ def described(place: NonFinite, states: tuple[str, ...] = ()) -> str:
 
 
 def check_finite(label: str, array: Array) -> None:
-    """Refuse an array with a NaN or infinity, naming the first one's place."""
+    """Raise if a value is NaN or infinite, with the place of the first."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         at = tuple(bad[0].tolist())

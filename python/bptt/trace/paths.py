@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a gradient can go back through time: asked by traces, reports and monitors alike."""
+"""The steps that a gradient can reach on its way back through time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from .._types import Array
 
 
 class Chains(NamedTuple):
-    """The steps that links join, of all that are inside their sequence, on the way back.
+    """Chains of linked steps, in the order of the way back.
 
     Attributes
     ----------
-    inside : ndarray, shape (T, B)
-    number, place : ndarray, shape (N,)
-        Of each of the N steps inside: which chain it belongs to, and how many links lie between it
-        and the chain's last processed step.
+    inside : ndarray of bool, shape (T, B)
+        The N steps that lie inside their sequence.
+    number, place : ndarray of int, shape (N,)
+        For each of these steps, its chain, and the number of links between it and the chain's last
+        processed step.
     """
 
     inside: Array
@@ -30,22 +31,25 @@ class Chains(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """What links the steps of one call, in the order of the way back: the last processed first.
+    """Links between the steps of one call, in the order of the way back: last processed first.
 
-    A step passes its gradient to the step `dilation` before it in the order of processing, and of h
-    also to the step `skip` before it; none goes beyond a sequence, a reset or a cut.
+    A step passes its gradient to the step `dilation` before it in the order of processing; the
+    gradient of h also goes to the step `skip` before it. Sequences, resets and cuts end the way.
 
     Attributes
     ----------
     steps : int
         T.
     lengths : ndarray, shape (B,)
+        Length of each sequence.
     reverse : bool
+        Was the last step processed first?
     dilation, skip : int
-        Skip 0 is none.
+        Lengths of the links, in steps; skip 0 means no skip.
     resets : ndarray of bool, shape (T, B), or None
+        Steps at which a sequence starts again.
     cut : int
-        0 is none.
+        Number of steps between two cuts of the gradient; 0 means none.
     passes_h : bool
         Does the recurrence itself pass a gradient of h? LSTM1997 does not.
     """
@@ -60,18 +64,18 @@ class Paths:
     passes_h: bool = True
 
     def back(self, values: Array) -> Array:
-        """Values by step, (T, ...), in the order of the way back; and the same way round again."""
+        """Reverse values (T, ...) from the order of time to the order of the way back, or back."""
         return values if self.reverse else values[::-1]
 
     def links(self, state: str) -> tuple[int, ...]:
-        """The next lags that the gradient of a state can take, the shortest first."""
+        """Lengths of the links that the gradient of a state can take, the shortest first."""
         if state != "h":
             return (self.dilation,)
-        own = (self.dilation,) if self.passes_h else ()
-        return own + ((self.skip,) if self.skip and (self.skip,) != own else ())
+        recurrent = (self.dilation,) if self.passes_h else ()
+        return recurrent + ((self.skip,) if self.skip and (self.skip,) != recurrent else ())
 
     def every(self, state: str) -> int:
-        """The shortest of its links: lags between its multiples are never reached. 0: none is."""
+        """Length of the shortest link, of which all reached lags are multiples; 0 for no link."""
         return min(self.links(state), default=0)
 
     @cached_property
@@ -87,15 +91,15 @@ class Paths:
 
     @cached_property
     def borders(self) -> Array | None:
-        """(T, B): does nothing go on from this step? None where there is neither reset nor cut."""
+        """(T, B): does the way back end at this step? None without resets and cuts."""
         if self.resets is None and not self.cut:
             return None
         borders = np.zeros(self.lags.shape, bool) if self.resets is None else self.back(self.resets)
         return borders | ((self.lags + 1) % self.cut == 0) if self.cut else borders
 
     @cached_property
-    def pieces(self) -> tuple[Array, Array]:
-        """(T, B) each: a number for what lies between two borders, and the lag where it begins."""
+    def subsequences(self) -> tuple[Array, Array]:
+        """(T, B) each: number of the subsequence between two borders, and the lag of its start."""
         if self.borders is None:
             return np.zeros_like(self.lags), np.zeros_like(self.lags)
         after = np.zeros_like(self.borders)
@@ -104,20 +108,20 @@ class Paths:
         return after.cumsum(0), np.maximum.accumulate(begins, 0)
 
     def arrives(self, state: str, nonzero: Array) -> Array:
-        """(T, B): could a gradient that is at the steps `nonzero` (T, B) have come here from one?
+        """(T, B): can a step be reached from one of the steps `nonzero` (T, B) by one link?
 
-        Both in the order of the way back.
+        Both are in the order of the way back.
         """
-        piece, reached = self.pieces[0], np.zeros(nonzero.shape, bool)
+        number, reached = self.subsequences[0], np.zeros(nonzero.shape, bool)
         for k in self.links(state):
-            reached[k:] |= nonzero[:-k] & (piece[k:] == piece[:-k])
+            reached[k:] |= nonzero[:-k] & (number[k:] == number[:-k])
         return reached & self.inside
 
     def chains(self, state: str) -> Chains:
-        """The chains of the shortest link of a state."""
+        """The chains that the shortest link of a state makes."""
         every = self.every(state) or max(self.steps, 1)
-        piece, begins = self.pieces
-        first = np.concatenate([[0], (piece.max(0, initial=0) + 1).cumsum()[:-1]]).astype(int)
+        own, begins = self.subsequences
+        first = np.concatenate([[0], (own.max(0, initial=0) + 1).cumsum()[:-1]]).astype(int)
         since = self.lags - begins
-        number = (first[: piece.shape[1]] + piece) * every + since % every
+        number = (first[: own.shape[1]] + own) * every + since % every
         return Chains(self.inside, number[self.inside], (since // every)[self.inside])

@@ -1,34 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""The weights' gradients of each sequence."""
+"""The gradients of the weights, sequence by sequence."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .._types import Array
-from .shares import gates_of_h, needed, parts_of
-from .trace import Trace
+from .shares import gates_of_h, parts_of
+from .trace import Trace, full_of
 
 
 def per_sample_gradients(trace: Trace) -> dict[str, Array]:
-    """The weights' gradients of each sequence apart.
+    """The gradients of the weights, sequence by sequence.
 
     Parameters
     ----------
     trace : Trace
-        Of a backward call with ``trace="full"``; from a function, or one of a layer's `cells`.
+        The trace of a ``*_backward`` call with ``trace="full"``, or one of the `cells` of a layer's
+        trace.
 
     Returns
     -------
     dict of str to ndarray
         w_ih (B, G*H, I), w_hh (B, G*H, H), b_ih and b_hh (B, G*H), in the dtype of the call (b_ih
-        and b_hh also where the call had no bias). Summed over the first axis they are the
-        gradients of the call.
+        and b_hh even if the call had no bias). Their sums over the first axis are the gradients of
+        the call.
 
     Raises
     ------
     ValueError
-        Without ``trace="full"``.
+        Without ``trace="full"``, or with `layer_norm` or `heads`.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def per_sample_gradients(trace: Trace) -> dict[str, Array]:
     >>> np.allclose(each["w_hh"].sum(0), grads.w_hh)
     True
     """
-    full = needed(trace, "per_sample_gradients")
+    full = full_of(trace, "per_sample_gradients")
 
     def summed(G: Array, V: Array) -> Array:
         return np.asarray(np.matmul(G.transpose(1, 2, 0), V.transpose(1, 0, 2)))

@@ -1,37 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""How much of a weight's gradient comes from which step.
+"""How much each step contributes to a weight's gradient.
 
 dL/dw = sum_t G_t^T V_t, where G_t (B, m) are the gradients of the gates' arguments at step t and
-V_t (B, n) what w multiplied. Neither the norm of a step's part nor its projection on the whole
-needs that part itself:
+V_t (B, n) is the operand of w. The norm of a step's term, and its projection on the whole gradient,
+are computed without the term itself:
 
 ||G^T V||^2 = sum_bb' (G G^T * V V^T)_bb',    <G^T V, W> = sum_b (G * V W^T)_b.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .._types import Array
-from .._words import shown
-
-if TYPE_CHECKING:
-    from .full import FullTrace
-    from .trace import Trace
+from .full import FullTrace
 
 
 class Share(NamedTuple):
-    """What each step gave to one gradient.
+    """The contribution of each step to one gradient.
 
     Attributes
     ----------
     norm : ndarray, shape (T,)
-        ||dL/dw at t||, the Frobenius norm of the step's own part.
+        ||dL/dw at t||, the Frobenius norm of the step's term.
     share : ndarray, shape (T,)
-        <dL/dw at t, dL/dw> / ||dL/dw||^2, its projection on the whole: sums to 1, and is negative
-        where a step pulls the other way. 0 where the whole gradient is 0.
+        <dL/dw at t, dL/dw> / ||dL/dw||^2, the projection of the step's term on the whole gradient.
+        The shares sum to 1; a negative one pulls the other way. All are 0 if the gradient is 0.
     """
 
     norm: Array
@@ -39,7 +35,15 @@ class Share(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """What each step gave to the gradients of the weights, and of a bias of all gates."""
+    """The contribution of each step to the gradients of the weights.
+
+    Attributes
+    ----------
+    w_ih, w_hh : Share
+        For the two weights.
+    b : Share
+        For a bias of all gates.
+    """
 
     w_ih: Share
     w_hh: Share
@@ -47,7 +51,7 @@ class Shares(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some rows of a gradient: the whole is the sum of G_t^T V_t over the steps."""
+    """Some rows of a gradient: whole = sum_t G_t^T V_t."""
 
     G: Array  # (T, B, m)
     V: Array  # (T, B, n)
@@ -55,7 +59,7 @@ class Part(NamedTuple):
 
 
 def _norm(G: Array, V: Array) -> float:
-    """||G^T V|| by whichever product is smaller."""
+    """||G^T V||, by the cheaper of two products."""
     B, m, n = *G.shape, V.shape[1]
     if B * (m + n) < m * n:
         return float(np.sqrt(max(((G @ G.T) * (V @ V.T)).sum(), 0.0)))
@@ -74,14 +78,14 @@ def _projections(part: Part, whole_scale: float) -> Array:
 
 
 def _largest(*arrays: Array) -> float:
-    """Of all magnitudes, to compute relative to it: squares of small gradients are there too."""
+    """The largest magnitude. Divided by it, small gradients have squares that do not underflow."""
     return max((float(np.abs(a).max(initial=0)) for a in arrays), default=0.0) or 1.0
 
 
 def _share(parts: list[Part]) -> Share:
     T = len(parts[0].G)
     norms = np.zeros(T)
-    for t in range(T):  # each step relative to its own largest: they may lie far apart
+    for t in range(T):  # each step has its own scale: magnitudes may differ by far
         scale = _largest(*(p.G[t] for p in parts))
         step = (Part(p.G[t : t + 1], p.V[t : t + 1], p.whole) for p in parts)
         norms[t] = scale * np.sqrt(sum(_squares(p, scale)[0] for p in step))
@@ -92,33 +96,25 @@ def _share(parts: list[Part]) -> Share:
 
 
 def gates_of_h(full: FullTrace) -> Array:
-    """(T, B, G*H): gradients of what w_hh gives to the gates."""
+    """(T, B, G*H): gradients of w_hh h + b_hh."""
     gates = list(full.gates.values())
-    return np.concatenate(gates if full.apart is None else [*gates[:-1], full.apart], -1)
+    if full.split_gate is not None:
+        gates[-1] = full.split_gate
+    return np.concatenate(gates, -1)
 
 
 def parts_of(full: FullTrace, w_hh: Array) -> list[Part]:
-    """Of w_hh: all rows, or those of n apart where its operand is another."""
+    """The gradient of w_hh, in two parts if the rows of n have an operand of their own."""
     G = gates_of_h(full)
-    if full.inner is None:
+    if full.second_operand is None:
         return [Part(G, full.operand, w_hh)]
-    n = full.inner.shape[2]
+    n = full.second_operand.shape[2]
     first, last = G[:, :, :-n], G[:, :, -n:]
-    return [Part(first, full.operand, w_hh[:-n]), Part(last, full.inner, w_hh[-n:])]
-
-
-def needed(trace: Trace, where: str) -> FullTrace:
-    if getattr(trace, "full", None) is None:
-        raise ValueError(
-            f'{where}: trace is {shown(trace)}, expected that of a call with trace="full"'
-        )
-    if trace.source.plain_weights:
-        return trace.full  # type: ignore[return-value]
-    raise ValueError(f"{where}: the cell has layer_norm or heads, expected neither")
+    return [Part(first, full.operand, w_hh[:-n]), Part(last, full.second_operand, w_hh[-n:])]
 
 
 def shares_of(full: FullTrace, weights: tuple[Array, Array]) -> Shares:
-    """From the gradients of a full trace and the whole gradients of w_ih and w_hh."""
+    """The shares, from a full trace and the gradients of w_ih and w_hh."""
     w_ih, w_hh = weights
     G = np.concatenate(list(full.gates.values()), -1)
     ones = np.ones((*G.shape[:2], 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a backward pass shows of the gradient on its way through time."""
+"""The trace of a backward pass: norms of the gradient at each step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._types import Array
+from .._words import shown
 from .full import FullTrace
 from .nonfinite import NonFinite
 from .paths import Paths
-from .shares import Shares, needed, shares_of
+from .shares import Shares, shares_of
 
 
 class Vanished(NamedTuple):
-    """Where the gradient of h, on its way back, first became exactly zero."""
+    """The first step, on the way back, and the sequence where dL/dh is exactly zero."""
 
     step: int
     sequence: int
@@ -28,8 +29,8 @@ Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """A function of anything that returns what it holds, or raises it."""
+class Constant:
+    """A function of any argument that returns its value, or raises it."""
 
     value: Any
 
@@ -41,24 +42,24 @@ class Known:
 
 @dataclass(frozen=True)
 class Source:
-    """What a trace knows of the calls that it comes from.
+    """The forward and backward call that a trace comes from.
 
     Attributes
     ----------
     cell : str
+        Its kind, as "lstm".
     ranges : dict of str to str
-        The activation of each gate by name, in the order of the rows of w_ih; its argument is what
-        the trace has the gradient of.
+        The activation of each gate by name, in the order of the rows of w_ih.
     sizes : tuple of int
-        Of h, and of everything else.
+        Size of h, and of all other states and gates.
     states : int
+        Number of states.
     paths : Paths
-        Where gradients can go back.
+        The steps that gradients can reach.
     plain_weights : bool
-        Is a weight's gradient the product of those of the gates with what it multiplied?
+        Is the gradient of a weight G^T V, with the gradients G of the gates and its operand V?
     count_outside : callable
-        By the bounds of some gates: how many values of their activations are outside, (T, B) by
-        gate.
+        From bounds by gate to the number of activations outside them, (T, B) by gate.
     """
 
     cell: str
@@ -71,29 +72,29 @@ class Source:
 
     @property
     def ends(self) -> dict[str, Bounds]:
-        """What is not saturated, by gate that has an end."""
+        """Bounds of what is not saturated, for each gate whose range has an end."""
         return {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
 
     def count_saturated(self) -> dict[str, Array]:
-        """(T, B) by gate that has an end: how many of a step's values are at one."""
+        """(T, B) for each gate whose range has an end: number of a step's saturated values."""
         return self.count_outside(self.ends)
 
     def without_tape(self) -> Source:
-        """The same, with what the tape would be asked for."""
+        """The same, with the saturated values counted now."""
         try:
-            counts = Known(self.count_saturated())
-        except ValueError as error:  # the tape is in segments
-            counts = Known(error)
+            counts = Constant(self.count_saturated())
+        except ValueError as error:  # the tape has a checkpoint
+            counts = Constant(error)
         return replace(self, count_outside=counts)
 
     @property
     def places(self) -> list[tuple[str, int]]:
-        """What a place counts through: names and sizes."""
+        """Names and sizes of the states and gates, in the order in which a place counts units."""
         H = self.sizes[1]
         return [("h", self.sizes[0]), ("c", H), *((name, H) for name in self.ranges)]
 
 
-INSIDE: dict[str, Bounds] = {  # an exponential has no end that its values could be at
+INSIDE: dict[str, Bounds] = {  # without "exp", whose range has no end to saturate at
     **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
     "tanh": (-0.99, 0.99),
     **dict.fromkeys(("relu", "leaky_relu"), (1.2e-38, np.inf)),
@@ -102,13 +103,13 @@ INSIDE: dict[str, Bounds] = {  # an exponential has no end that its values could
 
 
 def count_outside(value: Array, bounds: Bounds) -> Array:
-    """(T, B): how many of a step's values (T, B, H) are not between the bounds."""
+    """(T, B): number of a step's values (T, B, H) outside the bounds."""
     outside = (value < bounds[0]) | (value > bounds[1])
-    return np.asarray(outside.sum(2, dtype=np.uint32))  # in half the time of the default
+    return np.asarray(outside.sum(2, dtype=np.uint32))  # takes half the time of int64
 
 
 def _over_batch(norms: Array) -> Array:
-    """Euclidean norms over the sequences, of norms (T, B), without overflow."""
+    """Euclidean norm over the sequences of norms (T, B), without overflow."""
     largest = norms.max(axis=1, initial=0)
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1)
     return np.asarray(scale * np.sqrt(((norms / scale[:, None]) ** 2).sum(axis=1)))
@@ -116,25 +117,24 @@ def _over_batch(norms: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a backward pass with ``trace=True`` or ``trace="full"`` shows of itself.
+    """The gradient at each step of a backward pass with ``trace=True`` or ``trace="full"``.
 
-    t is the index of the arrays, whatever the direction; all is zero beyond the lengths. The
-    gradients are those of the step's own results, h_t and c_t as the tape holds them, before
-    `step_clip` or `cut` act on what is passed back; those of the gates after a `step_clip` of
-    gates. A trace can be pickled and copied; it then holds all that it would read from the tape.
+    t is the index into the arrays, also with ``reverse``; all values are zero beyond the lengths.
+    The gradients of h_t and c_t are taken before `step_clip` and `cut` act on them, the gradients
+    of the gates after a `step_clip` of gates. A trace can be pickled and copied; the copy does not
+    need the tape.
 
     Attributes
     ----------
     find_source : callable
-        Finds the `source` when it is asked for: a call of a small network is short.
-    norms : ndarray, shape (T, B, G + 4)
-        What the core measures, in float64: norms of the gradients of h, of c and of each gate;
-        whether `step_clip` changed something; 1 + the place of the first value that is not finite.
-        By name below.
+        Makes `source` when it is first read, so that calls of a small network stay short.
+    norms : ndarray of float64, shape (T, B, G + 4)
+        Norms of the gradients of h, of c and of each gate; whether `step_clip` changed something; 1
+        + the place of the first value that is not finite. The properties give them by name.
     full : FullTrace or None
-        With ``trace="full"``.
+        The gradients themselves, with ``trace="full"``.
     weights : tuple of two ndarrays
-        The whole gradients of w_ih and w_hh.
+        The gradients of w_ih and w_hh.
     """
 
     find_source: Callable[[], Source] = field(repr=False)
@@ -150,37 +150,37 @@ class Trace:
 
     def __getstate__(self) -> dict[str, Any]:
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return own | {"find_source": Known(self.source.without_tape())}
+        return own | {"find_source": Constant(self.source.without_tape())}
 
     @cached_property
     def source(self) -> Source:
-        """What the trace knows of the calls that it comes from."""
+        """The calls that the trace comes from."""
         return self.find_source()
 
     # --- by sequence
 
     @property
     def dh_by_sequence(self) -> Array:
-        """(T, B): Euclidean norm over the units of dL/dh_t, all that reaches h after step t."""
+        """(T, B): Euclidean norm over the units of dL/dh_t, the total gradient of h at step t."""
         return self.norms[:, :, 0]
 
     @property
     def dc_by_sequence(self) -> Array | None:
-        """(T, B): the same of dL/dc_t; None for a cell without c.
+        """(T, B): the same norm of dL/dc_t; None for a cell without c.
 
-        What reaches c_t by way of h_t is part of it; with a zoneout of c nothing does, since h_t is
-        made before c_t is mixed.
+        dL/dc_t includes the gradient through h_t, except with a zoneout of c: h_t is computed
+        before zoneout mixes c_t with c_{t-1}.
         """
         return self.norms[:, :, 1] if self.source.states > 1 else None
 
     @property
     def gates_by_sequence(self) -> dict[str, Array]:
-        """(T, B) by gate: the same of the gate's argument; "h" for the only one of an RNN."""
+        """(T, B) by gate: the same norm for the gate's argument. The one gate of an RNN is "h"."""
         return {name: self.norms[:, :, 2 + k] for k, name in enumerate(self.source.ranges)}
 
     @property
     def clipped_by_sequence(self) -> Array:
-        """(T, B) of bool: did `step_clip` change anything?"""
+        """(T, B) of bool: did `step_clip` change the gradient?"""
         return self.norms[:, :, -2] > 0
 
     @cached_property
@@ -198,27 +198,27 @@ class Trace:
 
     @cached_property
     def dc(self) -> Array | None:
-        """(T,): the same of dL/dc_t; None for a cell without c."""
+        """(T,): the same norm of dL/dc_t; None for a cell without c."""
         return None if self.dc_by_sequence is None else _over_batch(self.dc_by_sequence)
 
     @cached_property
     def gates(self) -> dict[str, Array]:
-        """(T,) by gate: the same of the gate's argument."""
+        """(T,) by gate: the same norm for the gate's argument."""
         return {name: _over_batch(norms) for name, norms in self.gates_by_sequence.items()}
 
     @cached_property
     def clipped(self) -> Array:
-        """(T,): how many sequences `step_clip` changed."""
+        """(T,): number of sequences whose gradient `step_clip` changed."""
         return np.asarray(self.clipped_by_sequence.sum(axis=1))
 
     @cached_property
     def saturated(self) -> dict[str, Array]:
-        """(T,) by gate: fraction of its activation's values within 0.01 of an end of their range.
+        """(T,) by gate: fraction of its values within 0.01 of an end of the activation's range.
 
-        Of ReLU and leaky ReLU the fraction that is off; of the identity none. Of an RNN, "h" is the
-        value of its activation, before leak, zoneout and skip make h_t of it; of sLSTM, "f" is
-        sig(f), and i, an exponential, is left out. Read from the tape when it is asked for (but for
-        a plain RNN not from one with a checkpoint); NaN where no sequence has the step.
+        For ReLU and leaky ReLU, the fraction of units that are off; for the identity, 0. For an
+        RNN, "h" is the activation before leak, zoneout and skip; for sLSTM, "f" is sig(f), and the
+        exponential i is left out. NaN at steps that no sequence has. The values are read from the
+        tape on first use; with a checkpoint, only a plain RNN's tape has them.
         """
         valid = self.valid
         counts = self.source.count_saturated()
@@ -228,10 +228,10 @@ class Trace:
 
     @cached_property
     def vanished_at(self) -> Vanished | None:
-        """Where dL/dh first, on the way back, became exactly zero, though not a step before.
+        """The first step, on the way back, whose dL/dh is exactly zero after a nonzero one.
 
-        A step before is one that passes its gradient on to it: with a dilation or skip so many
-        steps before, and none at a reset or `cut`.
+        The nonzero one belongs to a step that passes its gradient to this step: one step away, or
+        as far as a dilation or skip reaches, but not across a reset or `cut`.
         """
         paths = self.source.paths
         norms = paths.back(self.dh_by_sequence)
@@ -243,7 +243,7 @@ class Trace:
 
     @cached_property
     def nonfinite(self) -> NonFinite | None:
-        """The first gradient, on the way back, that is NaN or infinite; None if all are finite."""
+        """Place of the first gradient, on the way back, that is NaN or infinite, or None."""
         places = self.norms[:, :, -1]
         steps = np.flatnonzero(places.any(axis=1))
         if not len(steps):
@@ -259,24 +259,36 @@ class Trace:
 
     @cached_property
     def shares(self) -> Shares:
-        """What each step gave to the weights' gradients; see `bptt.Shares`.
+        """The contribution of each step to the gradients of the weights, as `bptt.Shares`.
 
         Raises
         ------
         ValueError
             Without ``trace="full"``, or with `layer_norm` or `heads`.
         """
-        return shares_of(needed(self, "shares"), self.weights)
+        return shares_of(full_of(self, "shares"), self.weights)
+
+
+def full_of(trace: Trace, caller: str) -> FullTrace:
+    """The full trace, of a cell whose weights' gradients can be computed from it."""
+    full = getattr(trace, "full", None)
+    if full is None:
+        raise ValueError(
+            f'{caller}: trace is {shown(trace)}, expected that of a call with trace="full"'
+        )
+    if not trace.source.plain_weights:
+        raise ValueError(f"{caller}: the cell has layer_norm or heads, expected neither")
+    return full  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
-    """The traces of a recurrent layer's cells, K = num_layers * directions.
+    """The traces of a recurrent layer, K = num_layers * directions.
 
     Attributes
     ----------
     cells : list of Trace
-        Of each layer and direction, in the order of the state.
+        The trace of each layer and direction, in the order of the state.
     """
 
     cells: list[Trace]
@@ -294,7 +306,7 @@ class LayerTrace:
 
     @cached_property
     def nonfinite(self) -> NonFinite | None:
-        """The first gradient, on the way back from the top layer, that is NaN or infinite."""
+        """Place of the first gradient, on the way back from the top layer, that is not finite."""
         places = [cell.nonfinite for cell in self.cells]
         found = [place._replace(layer=k) for k, place in enumerate(places) if place]
         return found[-1] if found else None

@@ -96,7 +96,7 @@ def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     """A weak symbol would be merged over instruction sets; an initialiser would run on any CPU."""
     needs("c++", "nm")
     cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
-    march = re.search(rf"bptt_add_(?:isa|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
+    march = re.search(rf"bptt_add_(?:plain|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
     assert march
     output = tmp_path / "kernel.o"
     # -O0 keeps every function that optimisation would inline away.

@@ -29,9 +29,10 @@ using LayerNormLstmProjectedNoForget = LayerNormLstm<LstmProjectedNoForget>;
 }  // namespace
 }  // namespace bptt::core::BPTT_ISA
 
-// The plain ones: with products in bfloat16 as well, and in the library to embed. The others stand
-// in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the kernels
-// for 32 serve them: each costs the package some 20 kB there.
+// The plain cells have products in bfloat16 as well, and are in the library to embed; the others
+// are in objects of their own. A rare cell costs every object some 20 kB and seconds of
+// compilation: with vectors of 64 bytes the kernels for 32 serve it, and dual numbers have kernels
+// of it for 16 only.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_COMMON_CELLS(X) \
@@ -40,7 +41,7 @@ using LayerNormLstmProjectedNoForget = LayerNormLstm<LstmProjectedNoForget>;
 #define BPTT_RARE_CELLS(X) \
   X(LstmNoForget) X(Mgu) X(Lstm1997) X(LstmProjectedNoForget) X(LayerNormMgu) X(LayerNormSlstm) \
   X(LayerNormLstmNoForget) X(LayerNormLstmProjectedOwnForget) X(LayerNormLstmProjectedNoForget)
-#if BPTT_VECTOR_BYTES == 64
+#if BPTT_VECTOR_BYTES == 64 || (defined(BPTT_DUAL) && BPTT_VECTOR_BYTES == 32)
 #define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X)
 #else
 #define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X) BPTT_RARE_CELLS(X)

@@ -9,8 +9,7 @@
 #include "cells/slstm.inl"
 #include "cells/layer_norm.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using LstmOwnForget = LstmGeneral<true>;
 using LstmNoForget = LstmGeneral<false>;
@@ -26,13 +25,12 @@ using LayerNormLstmNoForget = LayerNormLstm<LstmNoForget>;
 using LayerNormLstmProjectedOwnForget = LayerNormLstm<LstmProjectedOwnForget>;
 using LayerNormLstmProjectedNoForget = LayerNormLstm<LstmProjectedNoForget>;
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END
 
-// The plain cells have products in bfloat16 as well, and are in the library to embed; the others
-// are in objects of their own. A rare cell costs every object some 20 kB and seconds of
-// compilation: with vectors of 64 bytes the kernels for 32 serve it, and dual numbers have kernels
-// of it for 16 only.
+// Plain cells have products in bfloat16 as well, and are in the library to embed. The other cells
+// are in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the
+// kernels for 32 bytes serve, and over dual numbers for vectors of 16 bytes alone: each would add
+// some 20 kB to the package, and seconds to the build.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_COMMON_CELLS(X) \

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A function to call, whatever its type: what takes one is compiled once, not for every caller.
+// A reference to a function object of any type: a function that takes one is compiled once, not for
+// every caller.
 #pragma once
 #include "kernels/target.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class... Args>
 struct Callback {
@@ -18,5 +18,4 @@ struct Callback {
   BPTT_INLINE void operator()(Args... args) const { function(object, args...); }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

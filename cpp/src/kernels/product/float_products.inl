@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The products in the precision of the results: what a precision is, for the loops.
+// The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The forward weights, packed.
 template <class T, class Cell>
@@ -14,11 +13,11 @@ struct FloatWeights {
   T *ih, *hh;  // by unit
   T* bias;     // [block][sum][lane]
   T* params;   // [block][param][lane]
-  T* second;   // by unit: of the inner product
+  T* second;   // by unit: of the second product
   std::size_t bytes;
 
   FloatWeights(void* buffer, const Dims& d) {
-    Arena arena{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     ih = arena.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
     hh = arena.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
     bias = arena.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
@@ -27,7 +26,7 @@ struct FloatWeights {
       second = arena.take<T>(unit_packed_size<T, HSide<typename Cell::SecondProduct>>(d.P, d.H));
     bytes = arena.used;
   }
-  // The panels that hold some blocks.
+  // Packs the panels that hold these blocks.
   void pack(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     const Dims& d = call.dims;
     if (call.packs == Packs::all)
@@ -37,7 +36,7 @@ struct FloatWeights {
       pack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, call.w_hh, d.H,
                                                              d.U, blocks, hh, poll);
   }
-  // Those of the inner product, of some blocks of its results.
+  // Packs the weights of the second product, for these blocks of its results.
   void pack_second(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     using Second = typename Cell::SecondProduct;
     pack_by_unit<T, HSide<Second>::count, unit_blocks<Second>>(
@@ -46,7 +45,8 @@ struct FloatWeights {
   }
 };
 
-// K inputs of rows that are `row` apart, and the panels of weights that they meet; K = 0: nothing.
+// K inputs of rows that are `row` apart, and the panels of weights that multiply them; K = 0: no
+// product.
 template <class T>
 struct Operands {
   const T* rows;
@@ -55,8 +55,9 @@ struct Operands {
   Index K;
 };
 
-// Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
-// holds what they start from, in the same order, `start_row` apart.
+// The sums of MR rows and `Panels` panels of NB blocks, [row][block][sum][lane], rows `row_size`
+// apart. They start from `start`, in the same order with rows `start_row` apart, which may be
+// `sums`.
 template <class T, class Sums, int MR, int Panels, int NB>
 __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
                                             const T* start, Index start_row, T* sums,
@@ -74,12 +75,12 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
 }
 
-// The tiles of all cells with the same sums, by panels of NB blocks. Two products that are
-// normalised have two windows in every row, each a tile of its own:
+// The tiles of all cells with the same sums, in panels of NB blocks. A row of sums has one window,
+// or two where the products are normalised separately, each a tile of its own:
 // [row][window][block][sum][lane].
 template <class T, class Sums, int NB, int windows>
 struct ForwardTiles {
-  // n rows, at most max_rows, and `width` blocks.
+  // Computes the sums of n rows, at most max_rows, and `width` blocks.
   BPTT_SHARED static void add(Index n, Index width, const Operands<T>& x, const Operands<T>& h,
                               const T* start, Index start_row, T* sums, Index row_size) {
     static_int<max_rows>(n, [&](auto mr) {
@@ -104,8 +105,8 @@ struct ForwardTiles {
     });
   }
 
-  // To the sums of n rows the products of all their inputs with weights that are not packed, of H
-  // units: each piece of a panel is packed, used and forgotten, in the first cache.
+  // Adds to the sums of n rows their products with weights [gates*H, K] that are not packed before:
+  // each piece of a panel is packed, used and dropped, in the first-level cache.
   template <int operand>
   __attribute__((noinline)) static void add_unpacked(const int* gates, const T* rows, Index n,
                                                      const T* w, Index H, Index K, Index j,
@@ -139,11 +140,11 @@ struct FloatForward {
   FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
       : call(c), d(c.dims), weights(w) {}
 
-  // Before the products of some rows of a step.
+  // Called before the products of these rows of a step.
   void prepare(const ForwardStep<T>&) const {}
 
-  // Blocks of panels from block j: few rows take two panels at once, to have enough sums that do
-  // not wait for each other.
+  // The number of blocks to compute at once from block j on: one panel, or two for few rows, so
+  // that enough sums do not depend on each other.
   Index panel_width(Index j, Index end, Index n_rows) const {
     const Index width = unit_blocks<Cell>;
     const bool two = n_rows <= few_rows && j + 2 * width <= end && call.packs != Packs::none;
@@ -163,8 +164,8 @@ struct FloatForward {
                        static_cast<std::size_t>(width * V * L) * sizeof(T));
   }
 
-  // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
-  // [row][block][sum][lane]. before(rows) comes before the products.
+  // Calls f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j on;
+  // sums is [row][block][sum][lane]. Calls before(rows) before their products.
   template <class Before, class F>
   void for_each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
                      const F& f) const {
@@ -191,7 +192,7 @@ struct FloatForward {
     });
   }
 
-  // The same for the inner product, all of whose weights are packed: [row][block][lane].
+  // The same for the second product, whose weights are all packed; sums is [row][block][lane].
   template <class F>
   void for_each_second_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
     using Second = typename Cell::SecondProduct;
@@ -207,11 +208,11 @@ struct FloatForward {
     });
   }
 
-  // Before projecting n rows; h may be null.
+  // Called before the projection of n rows; h may be null.
   void prepare_projection(const T*, const T*, Index) const {}
 
-  // Sums of n rows from x and, if given, h, for `width` blocks from block j; out is [row][all
-  // blocks][sum][lane].
+  // Computes the sums of n rows from x and, if it is not null, h, for `width` blocks from block j
+  // on; out is [row][all blocks][sum][lane].
   void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
     const Index all = blocks_of<T>(d.H) * S * L;
     if (call.packs == Packs::recurrent) {
@@ -229,9 +230,9 @@ struct FloatForward {
   }
 };
 
-// out[MR][Panels*NV][lane] = gradients of G sums, in rows `dsums_row` apart, times some panels of
-// NV column blocks. A narrow panel is summed in several chains, so that there are enough that do
-// not wait for each other.
+// out[MR][Panels*NV][lane] = gradients of G sums, in rows `dsums_row` apart, times `Panels` panels
+// of NV column blocks. A narrow panel is summed in several chains, so that enough sums do not
+// depend on each other.
 template <class T, int G, int MR, int Panels, int NV>
 __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Index block_stride,
                                             Index blocks, const T* w, T* out) {
@@ -254,7 +255,7 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Ind
   }
 }
 
-// The same for n rows, at most max_rows, and `width` column blocks of one panel or of two.
+// The same for n rows, at most max_rows, and `width` column blocks of one panel or two.
 template <class T, int G>
 BPTT_SHARED void product_of_rows(Index n, Index width, const T* dsums, Index dsums_row,
                                  Index block_stride, Index blocks, const T* w, T* out) {
@@ -283,28 +284,28 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
     multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
                                         dsums + runs.run[i].row * dsums_row, block_stride,
                                         dsums_row, runs.run[i].rows);
-  // Added here, not loaded as the start: the sums would wait for memory.
+  // Added at the end, not loaded as the start, where the sums would wait for memory.
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
     T* p = dw + (r * NB * G + v) * L;
     store(p, load(p) + acc[r][v]);
   }
 }
 
-// The gradients of weights, for cells of any number of sums.
+// Sums the gradients of weights, for cells with any number of sums.
 template <class T>
 struct FloatWeightGradients {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;         // [block][chunk_rows][sum][lane]
-  const Index dsums_row;  // all sums of a unit and row
-  T* copies[2];           // of x and of h, see copy_rows; of this rank's group
+  const Index dsums_row;  // elements of [sum][lane]
+  T* copies[2];           // of x and of h, in this rank's group: see copy_rows
   const Index blocks;
   StopPoll& poll;
 
   static Index copy_size(Index N) {
     return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
   }
-  // Of one group.
+  // For one group.
   static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.U); }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
@@ -319,16 +320,16 @@ struct FloatWeightGradients {
         blocks(blocks_of<T>(d.H)),
         poll(p) {}
 
-  // The left operand is taken by so many inputs that those of all rows stay in the second cache.
+  // The number of inputs for which the rows of the left operand stay in the second-level cache.
   static constexpr Index cached_inputs = 2048 / Index(sizeof(T));
-  // A tile of dw goes down a column of it. Rows a multiple of 2 KiB apart crowd into a few sets of
-  // a cache, and long ones each need a page of their own: such rows are copied first, to
-  // [cached_inputs of them][row][input].
+  // A tile of dw reads columns of the left operand. Rows a multiple of 2 KiB apart share a few sets
+  // of a cache, and each long row needs a page of its own: such rows are copied first, to [group of
+  // cached_inputs][row][input].
   static bool copied(Index N) { return N * Index(sizeof(T)) % 2048 == 0 || N > cached_inputs; }
   static constexpr Index copy_row = cached_inputs + 64 / Index(sizeof(T));
 
-  // Inputs n of the rows of all runs, n within one of the parts of the copy. Ranks that share the
-  // inputs share the copy too.
+  // Copies inputs n of the rows of all runs; n lies within one group of cached_inputs. Ranks that
+  // share the inputs share the copy too.
   RowRuns<T> copy_rows(int operand, const RowRuns<T>& runs, Index N, Range n) const {
     RowRuns<T> result = runs;
     T* to = copies[operand] + n.begin / cached_inputs * sum_rows * copy_row;
@@ -446,5 +447,4 @@ struct FloatProducts {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

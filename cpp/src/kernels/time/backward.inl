@@ -284,7 +284,7 @@ struct Backward {
 
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
-    const StepClipper<T, Cell> clipper{call, scratch.dstates, scratch.skips};
+    const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
@@ -348,7 +348,12 @@ struct Backward {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
       const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);
       if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
-      if (call.trace.dh) tracer.copy(t, mine, tape, forward);
+      if (!call.trace.dh) continue;
+      const T* second_operand = nullptr;
+      if constexpr (Cell::second_product)
+        second_operand =
+            forward.values.second_operand + (rows.first[t] - forward.states.segment_row) * d.H;
+      tracer.copy(t, mine, tape.operand_after(call.y), tape.operand_before(), second_operand);
     }
   }
 
@@ -379,10 +384,12 @@ struct Backward {
     if (!poll.wait()) return false;
     add_groups();
     if (!poll.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, Backend::padded_inputs(d.I),
-                                         panels, call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, Backend::padded_inputs(d.U),
-                                         panels, call.dw_hh);
+    unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, scratch.dw_ih(0),
+                                                             d.H, d.I, Backend::padded_inputs(d.I),
+                                                             panels, call.dw_ih);
+    unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, scratch.dw_hh(0),
+                                                             d.H, d.U, Backend::padded_inputs(d.U),
+                                                             panels, call.dw_hh);
     if constexpr (Cell::second_product) second.unpack(team);
     if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);

@@ -354,9 +354,9 @@ struct Forward {
                             share_of(blocks_of<T>(d.P), column_blocks, team), poll);
       if constexpr (Cell::second_product) {
         using Second = typename Cell::SecondProduct;
-        pack_by_column<T, HSide<Second>>(second_weights<Cell>(call), d.P, d.H,
-                                         share_of(blocks, column_blocks, team), tape.w_second,
-                                         poll);
+        pack_by_column<T, HSide<Second>::count>(HSide<Second>::gates, second_weights<Cell>(call),
+                                                d.P, d.H, share_of(blocks, column_blocks, team),
+                                                tape.w_second, poll);
       }
     }
     if (!poll.wait()) return false;

@@ -54,22 +54,23 @@ class Attention(Layer):
     Parameters
     ----------
     hidden_size : int
-        H, of the steps and of the query.
+        H, the size of the steps and of the query.
     kind : {"additive", "dot"}, optional
-        "additive": scores weight_score . tanh(weight_key x_t + weight_query query + bias), also
-        without a query; "dot": scores scale query . x_t, no parameters.
+        "additive": the scores are weight_score . tanh(weight_key x_t + weight_query query + bias);
+        the query can be left out. "dot": the scores are scale query . x_t, without parameters.
     scale : float, optional
-        Of "dot": 1 / sqrt(H) if omitted.
+        The scale of the "dot" scores; 1 / sqrt(H) if omitted.
     dtype : {"float32", "float64"}, optional
-        Of parameters, computation and results; other real input is converted.
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), as those of `Linear`.
+        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), as in `Linear`; a random seed if
+        omitted.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        ``weight_query`` and ``weight_key`` (H, H), ``bias`` and ``weight_score`` (H,); of "dot"
-        none.
+        ``weight_query`` and ``weight_key`` (H, H), ``bias`` and ``weight_score`` (H,); empty for
+        "dot".
 
     References
     ----------

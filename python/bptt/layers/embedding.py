@@ -27,15 +27,31 @@ class Embedding(Layer):
 
     Parameters
     ----------
-    num_embeddings, embedding_dim : int
+    num_embeddings : int
+        The number of vectors: indices are 0..num_embeddings - 1.
+    embedding_dim : int
+        The size of a vector.
     dtype : {"float32", "float64"}, optional
+        The type of the vectors and of their gradient.
     seed : int or numpy.random.Generator, optional
-        For the initial weight, N(0, 1), as in PyTorch.
+        For the initial weight, N(0, 1), as in PyTorch; a random seed if omitted.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
         ``weight`` (num_embeddings, embedding_dim).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt import Embedding
+    >>> embedding = Embedding(10, 4, seed=0)
+    >>> y, tape = embedding.forward([[1, 2], [1, 9]])
+    >>> y.shape
+    (2, 2, 4)
+    >>> grads = embedding.backward(tape, np.ones_like(y))
+    >>> grads.params["weight"][[1, 2, 3], 0]  # index 1 occurs twice, index 3 never
+    array([2., 1., 0.], dtype=float32)
     """
 
     num_embeddings: int

@@ -12,31 +12,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
-from .._cells import NAMES
+from .._cells import CELLS, NAMES
 from .._files.access import naming
 from .._guesses import numbered
 from .._types import Array
 from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
 from .._words import listed, shown
-from .cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .cells import LAYERS
 from .recurrent import Recurrent
 
 __all__ = ["layer_of", "to_numpy"]
 
-LAYERS: dict[str, type[Any]] = {
-    "rnn": RNN,
-    "lstm": LSTM,
-    "gru": GRU,
-    "mgu": MGU,
-    "slstm": SLSTM,
-    "lstm1997": LSTM1997,
-}
-OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
-BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
+# The cell that the number of gates tells; and the gates of cells whose W_hh is not as wide as h.
+BY_GATES = {len(cell.gates): name for name, cell in CELLS.items() if cell.wide_as_h}
+OWN_WIDTH = {name: len(cell.gates) for name, cell in CELLS.items() if not cell.wide_as_h}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
 SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # what a layer of another program may have
-LSTM_ONLY = ("peephole", "weight_hr", "gain_c", "bias_c")
+LSTM_ONLY = [
+    name
+    for argument, name in NAMES.items()
+    if [n for n, c in CELLS.items() if argument in (*c.options, *c.layer_norm)] == ["lstm"]
+]
 
 
 class Sizes(NamedTuple):

@@ -36,18 +36,24 @@ class LinearTape(NamedTuple):
 
 @final
 class Linear(Layer):
-    """Affine map of the last axis, at every position alike: y = activation(x weight^T + bias).
+    """The same affine map at every position, over the last axis: y = activation(x weight^T + bias).
 
     Parameters
     ----------
-    in_features, out_features : int
+    in_features : int
+        The length of the last axis of x.
+    out_features : int
+        The length of the last axis of y.
     bias : bool, optional
+        False: the layer has no ``bias``.
     activation : {"identity", "tanh", "relu", "sigmoid", "elu", "softmax"}, optional
-        elu(a) = a if a > 0 else exp(a) - 1; softmax over the last axis. For a loss of logits, as
-        `cross_entropy`, keep "identity".
+        elu(a) = a if a > 0 else exp(a) - 1; softmax is over the last axis. Keep "identity" for a
+        loss that takes logits, such as `cross_entropy`.
     dtype : {"float32", "float64"}, optional
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch.
+        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch; a
+        random seed if omitted.
 
     Attributes
     ----------

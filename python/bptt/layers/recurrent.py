@@ -38,7 +38,6 @@ from .structure import LEARNT, Structure, as_dilations, as_skip, by_parameter, o
 from .tape import RecurrentTape
 
 LAYERS: dict[str, type[Recurrent]] = {}  # by the names of their cells
-NOTHING: dict[str, Any] = {}
 
 
 class Recurrent(Layer, ABC):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Docstrings of classes that share arguments: the base describes them once, every class shows them."""
+"""Docstrings of classes that share arguments: described once in the base, shown in every class."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Embedding(Layer):
         self._fill({"weight": shape}, as_generator("Embedding", "seed", seed).standard_normal)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""
+        """Return y, shape (..., embedding_dim), for the indices `x` in any shape."""
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
@@ -106,7 +106,7 @@ class Embedding(Layer):
         dy = as_float("Embedding", "dy", dy, self.dtype)
         expected = (*tape.shape, self.embedding_dim)
         check_shape("Embedding", "dy", dy, "the shape of y", expected)
-        # Sorted, so that equal indices are neighbours: many times faster than np.add.at.
+        # Sort, so that equal indices are neighbours: many times faster than np.add.at.
         order = np.argsort(tape, axis=None, kind="stable")
         used, first = np.unique(tape.reshape(-1)[order], return_index=True)
         dweight = np.zeros_like(self.parameters["weight"])

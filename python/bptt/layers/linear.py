@@ -26,7 +26,7 @@ __all__ = ["Linear"]
 
 
 class LinearTape(NamedTuple):
-    """What `Linear.backward` needs of one forward call; y where there is an activation."""
+    """The values that `Linear.backward` needs from `forward`; y only if there is an activation."""
 
     x: Array
     weight: Array
@@ -95,14 +95,14 @@ class Linear(Layer):
         self._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
+        """Return y, shape (..., out_features), for `x`, shape (..., in_features)."""
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
-        """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
+        """Return y and the tape for `backward`.
 
-        `x` must stay as it is until then. With an activation the tape refers to y as well, which is
-        then read-only: change a copy.
+        The tape has a copy of the weight and refers to `x`, which must not change before
+        `backward`. With an activation it also refers to y, which is then read-only: change a copy.
 
         Raises
         ------
@@ -134,8 +134,8 @@ class Linear(Layer):
         Raises
         ------
         ValueError
-            If `dy` does not have the shape of y; or if `x` or y has changed since the forward
-            call, where that is seen (as in `lstm_backward`).
+            If `dy` does not have the shape of y, or `x` or y has changed since `forward` and the
+            change is seen (see `lstm_forward`).
         TypeError
             If `dy` does not hold real numbers.
         """
@@ -152,6 +152,6 @@ class Linear(Layer):
         rows = dy.reshape(-1, self.out_features)
         params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
         if self.bias:
-            # In float64: a float32 sum over many rows loses one digit after the other.
+            # Sum in float64: a float32 sum over many rows loses one digit after the other.
             params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
         return LayerGrads(params, dy @ weight)

@@ -15,7 +15,7 @@ from .structure import Structure
 
 
 def contiguous(array: Array) -> Array:
-    """The array itself if it is C-contiguous, else a copy; of a subclass, as `Dual`, one of it."""
+    """The array itself if it is C-contiguous, else a copy of the same class, such as `Dual`."""
     return array if array.flags.c_contiguous else array.copy()
 
 

@@ -13,6 +13,12 @@ TITLE = re.compile(r"^(\w+)\n-{3,}\n", re.MULTILINE)
 ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
 
 
+def arguments_of(init: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a constructor's arguments; faster than `inspect.signature`."""
+    code = inspect.unwrap(init).__code__
+    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+
 def composed(doc: str | None, base: str | None, init: Callable[..., Any]) -> str | None:
     """`doc` with the entries that it has not and `base` has; arguments in the order of `init`."""
     if doc is None or base is None:  # python -OO
@@ -20,10 +26,8 @@ def composed(doc: str | None, base: str | None, init: Callable[..., Any]) -> str
     sections, (shared, kept) = _sections(doc), _shared(base)
     parameters = shared | _entries(sections.pop("Parameters", ""))
     attributes = kept | _entries(sections.pop("Attributes", ""))
-    code = inspect.unwrap(init).__code__
-    arguments = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     parts = {
-        "Parameters": "".join(parameters[name] for name in arguments if name in parameters),
+        "Parameters": "".join(parameters[n] for n in arguments_of(init) if n in parameters),
         "Attributes": "".join(attributes.values()),
     }
     head, parts = sections.pop(""), parts | sections

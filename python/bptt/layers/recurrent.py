@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from .._words import shown
 from ..trace.trace import LayerTrace
 from .base import Layer, LayerGrads
 from .bound import BoundCell
-from .docstrings import composed
+from .docstrings import arguments_of, composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
     as_lengths,
@@ -212,7 +211,7 @@ class Recurrent(Layer, ABC):
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Refuse to change an option: cells are bound to the options at construction."""
-            if name in self.__dict__ and name in inspect.signature(type(self)).parameters:
+            if name in self.__dict__ and name in arguments_of(type(self).__init__):
                 caller = type(self).__name__
                 raise AttributeError(
                     f"{caller}: {name} is fixed at construction, expected a new layer: "

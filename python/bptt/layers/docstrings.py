@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import cache
+from types import CodeType
 from typing import Any
 
 TITLE = re.compile(r"^(\w+)\n-{3,}\n", re.MULTILINE)
@@ -15,7 +16,7 @@ ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
 
 def arguments_of(init: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a constructor's arguments; faster than `inspect.signature`."""
-    code = inspect.unwrap(init).__code__
+    code: CodeType = inspect.unwrap(init).__code__
     return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
 

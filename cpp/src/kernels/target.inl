@@ -31,7 +31,21 @@
 #endif
 #endif
 
+// Around the contents of every kernel file.
+#define BPTT_KERNELS_BEGIN         \
+  namespace bptt::core::BPTT_ISA { \
+  namespace {
+#define BPTT_KERNELS_END \
+  }                      \
+  }
+
 #define BPTT_INLINE inline __attribute__((always_inline))
+// For a function that many cells share: compiled once, where the objects have many cells.
+#if defined(BPTT_OTHERS) || defined(BPTT_DUAL)
+#define BPTT_SHARED __attribute__((noinline))
+#else
+#define BPTT_SHARED inline
+#endif
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")
 #define BPTT_NO_UNROLL _Pragma("clang loop unroll(disable)")
@@ -40,8 +54,7 @@
 #define BPTT_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Rows of a register tile, four vectors wide: as many as the registers hold beside a row of weights
 // and a broadcast.
@@ -55,5 +68,4 @@ constexpr int max_rows = 3;
 constexpr int max_rows = 2;
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -36,7 +36,7 @@ from .stream import Stream
 from .structure import LEARNT, Structure, as_dilations, as_skip, by_parameter, own_options
 from .tape import RecurrentTape
 
-LAYERS: dict[str, type[Recurrent]] = {}  # by the names of their cells
+LAYERS: dict[str, type[Any]] = {}  # by the names of their cells
 
 
 class Recurrent(Layer, ABC):

@@ -4,11 +4,10 @@
 #pragma once
 #include "kernels/step/recurrent_operand.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// Results rows of step t continue a sequence from `previous`, the step before it in the order of
-// processing, and which start from the initial state: [0, continuing) and [continuing, count).
+// Rows [0, continuing) of step t continue a sequence from `previous`, the step before it in the
+// order of processing; rows [continuing, count) start from the initial state.
 struct StepRows {
   Index count, continuing, previous;
   StepRows(const Rows& rows, Index steps, Index t) {
@@ -31,7 +30,7 @@ BPTT_INLINE Span segment_span(const Rows& r, Index s) {
 // The k-th of n chunks or segments in the order of processing.
 BPTT_INLINE Index in_order(const Rows& r, Index n, Index k) { return r.reverse ? n - 1 - k : k; }
 
-// 1 / deviation of N(w_ih x), of N(w_hh h), of N(c'), and the mean of c' in two parts.
+// 1 / standard deviation of w_ih x, of w_hh h, of c', and the mean of c' in two parts.
 constexpr int moments_of_row = 5;
 
 // The values of one segment that the backward pass needs.
@@ -75,14 +74,14 @@ struct ForwardStep {
 template <class T, class Cell>
 struct States {
   const Rows& rows;
-  const Index all_steps, B, padded;
+  const Index B, padded;
   const bool kept;
   T *initial[max_states]{}, *starts[max_states]{}, *steps[max_states]{};  // as in Tape
   // The current segment, and its first step in the order of processing.
   Index segment = 0, segment_row = 0, segment_first = 0;
 
   States(const Rows& r, const Dims& d, bool keeps)
-      : rows(r), all_steps(d.T), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
+      : rows(r), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
 
   StepState<T> after(int q, Index t) const {
     if (!kept) return {steps[q], B};
@@ -116,10 +115,10 @@ struct Tape {
   SegmentTape<T, Cell> last;
   std::size_t bytes;
 
-  Tape(void* buffer, const Dims& d, const Rows& rows)
-      : Tape(Arena{static_cast<char*>(buffer)}, d, rows) {}
+  // The operand of the product with w_hh: [B, U] before the first step, [R, U] after each.
+  const T* operand_before() const { return operand.initial ? operand.initial : h0; }
+  const T* operand_after(const T* y) const { return operand.after ? operand.after : y; }
 
- private:
   Tape(Arena arena, const Dims& d, const Rows& rows) : last(arena, d, rows.segment_rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     w_ih =
@@ -140,10 +139,9 @@ struct Tape {
   }
 };
 
-// The products with x of narrow steps are computed before, for many steps at once: a single row would
-// wait for the weights to come from the cache.
+// The products with x of narrow steps are computed before, for many steps at once: a single row
+// would wait for the weights to come from the cache.
 constexpr Index narrow_rows = 8;      // fewer are narrow
 constexpr Index projected_rows = 32;  // at once
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -10,7 +10,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.regularise import gradient_flossing as flossing
+from bptt.regularise import flossing
 
 STEP = 1e-30
 T, B, I, H = 6, 3, 2, 3

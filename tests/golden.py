@@ -22,7 +22,8 @@ import numpy as np
 
 import bptt
 from bptt import _core
-from support import recurrences
+from support import problems
+from support.problems import CASES, Case
 
 FOLDER = Path(__file__).with_name("golden")
 SHAPE = (9, 3, 5, 18)  # H leaves a rest with every vector width
@@ -73,26 +74,22 @@ def cast(value: Any, dtype: str) -> Any:
 # --- functions ------------------------------------------------------------------------------------
 
 
-def of_function(
-    case: recurrences.Case, shape: tuple[int, int, int, int], dtype: str, **forward: Any
-) -> Any:
+def of_function(case: Case, shape: tuple[int, int, int, int], dtype: str, **forward: Any) -> Any:
     """Results of one forward call and of a backward call under each control."""
-    c = recurrences.call(case, shape)
+    c = problems.problem(case, shape)
     arrays = {name: cast(value, dtype) for name, value in c.arrays.items()}
     c = c._replace(arrays=arrays, dy=cast(c.dy, dtype), dstate=cast(c.dstate, dtype))
-    y, state, tape = recurrences.forward(bptt, c, **forward)
+    y, state, tape = problems.forward(bptt, c, **forward)
     grads = []
     for control in CONTROLS.values():
         if c.options.get("dilation", 1) > 1 and "cut" in control:
             continue
-        grads.append(recurrences.backward(bptt, c, tape, **control))
+        grads.append(problems.backward(bptt, c, tape, **control))
     return y, state, grads
 
 
 # Of a skip that is no multiple of the dilation the reference alone has equations.
-CASES = [
-    c for c in recurrences.CASES if c.options.get("skip", 0) % c.options.get("dilation", 1) == 0
-]
+CASES = [c for c in CASES if c.options.get("skip", 0) % c.options.get("dilation", 1) == 0]
 
 
 def functions() -> Iterator[tuple[str, Callable[[], Any]]]:

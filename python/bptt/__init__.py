@@ -1,9 +1,57 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers (`RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear`, `Embedding`) for
-training, functions (`lstm_forward`, `lstm_backward`, ...) below them, and `bptt.reference`, the
-same functions as plain equations.
+Layers have parameters, and call functions, which take arrays and return arrays. `bptt.reference`
+has the same functions as plain equations.
+
+Recurrent layers
+    RNN LSTM GRU MGU SLSTM LSTM1997
+
+Other layers
+    Linear Embedding Attention
+
+Losses
+    mse cross_entropy binary_cross_entropy
+
+Optimisers
+    SGD Adam AdamW RMSprop
+
+Learning-rate schedules
+    StepLR CosineAnnealing WarmUp ReduceLROnPlateau
+
+Clipping
+    clip_grad_norm clip_grad_value AutoClip
+
+Long sequences
+    tbptt
+
+Files
+    save load load_metadata save_c_header save_rtneural load_rtneural
+
+Gradient flow of a model
+    gradient_flow FlowReport FlowMonitor FlowWarning find_nonfinite NonFinite
+
+Traces of a backward pass
+    Trace LayerTrace Shares by_lag per_sample_gradients
+
+Jacobians
+    step_jacobians jacobian jacobian_norms singular_values lyapunov_spectrum memory_horizon
+    decay_bound spectral_radius
+
+Derivatives along a direction
+    jvp vjp hvp layer_hvp gradcheck
+
+Functions
+    rnn_forward rnn_backward lstm_forward lstm_backward gru_forward gru_backward mgu_forward
+    mgu_backward slstm_forward slstm_backward lstm1997_forward lstm1997_backward Grads
+    additive_attention_forward additive_attention_backward dot_attention_forward
+    dot_attention_backward
+
+Threads and kernels
+    set_num_threads get_num_threads show_config
+
+Modules
+    init losses optim schedules regularise tasks datasets reference
 """
 
 from __future__ import annotations

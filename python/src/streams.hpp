@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Streams: layers, one above the other, that keep their packed weights and their state.
 #pragma once
-#include "core/stream.hpp"
-#include "calls.hpp"
+#include <tuple>
 
-// Without the type of the numbers, which `step` finds out.
+#include "core/stream.hpp"
+#include "gil.hpp"
+#include "options.hpp"
+#include "owned.hpp"
+
+// A stream of any number type.
 struct AnyStream {
   virtual ~AnyStream() = default;
-  // Both return None where x is not as the core needs it. If they fail, the state is that before.
+  // Both return None where x is not as the core needs it. If they fail, the state stays as it was.
   virtual py::object step(py::handle x) = 0;
   virtual py::object process(py::handle x) = 0;
   virtual py::tuple get_state() = 0;  // [layers, B, width] each
@@ -17,12 +21,12 @@ struct AnyStream {
 template <class T>
 class StreamOf : public AnyStream {
  public:
-  // residual: of each layer, is its input added to its output?
+  // residual: for each layer, is its input added to its output?
   StreamOf(std::vector<core::Stream<T>> layers, std::vector<bool> residual)
       : layers_(std::move(layers)),
         residual_(std::move(residual)),
-        B_(layers_.front().batch()),
-        I_(layers_.front().input_size()) {
+        B_(layers_.front().dims().B),
+        I_(layers_.front().dims().I) {
     for (const core::Stream<T>& layer : layers_) widest_ = std::max(widest_, layer.width(0));
     between_.resize(between_size(1));
   }
@@ -77,7 +81,7 @@ class StreamOf : public AnyStream {
                  ? s.data
                  : throw py::type_error("stream: state is not as the core needs it");
     };
-    std::array<const T*, most_states> from;
+    std::array<const T*, max_states> from;
     for (int q = 0; q < states; ++q) from[static_cast<std::size_t>(q)] = shaped(q);
     for (core::Stream<T>& layer : layers_)
       for (int q = 0; q < states; ++q) {
@@ -90,12 +94,12 @@ class StreamOf : public AnyStream {
  private:
   py::ssize_t size() const { return static_cast<py::ssize_t>(layers_.size()); }
 
-  // Of two outputs of lower layers.
+  // Numbers in the outputs of two lower layers.
   std::size_t between_size(py::ssize_t steps) const {
     return layers_.size() < 2 ? 0 : 2 * static_cast<std::size_t>(steps * B_ * widest_);
   }
 
-  // Without dimensions if it is not as the core needs it.
+  // A view without dimensions if x is not as the core needs it.
   core::Tensor<const T> given(py::handle x, int ndim) const {
     const auto in = usable<T>(x) ? view<T>(x) : core::Tensor<const T>();
     const bool fits = in.ndim == ndim && in.shape[ndim - 2] == B_ && in.shape[ndim - 1] == I_;
@@ -108,7 +112,7 @@ class StreamOf : public AnyStream {
       for (int q = 0; q < layer.states(); ++q) f(layer.state(q), B_ * layer.width(q));
   }
 
-  // Allocates nothing. False: stopped, and the state is that after some of the steps.
+  // Allocates nothing. False: stopped after some of the steps.
   bool run(const T* x, py::ssize_t steps, T* y, T* between, core::StopRequest stop) {
     for (std::size_t k = 0; k < layers_.size(); ++k) {
       const py::ssize_t n = steps * B_ * layers_[k].width(0);
@@ -126,21 +130,26 @@ class StreamOf : public AnyStream {
   std::vector<T> between_;  // for one step
 };
 
-// (activation, bf16, w_ih, w_hh, b_ih, b_hh, options) of one layer, as forward() takes them; x: any
-// array (T, B, I).
+// (x, (activation, bf16, w_ih, w_hh, b_ih, b_hh, options)) of one layer, as forward() takes them;
+// x: any array (T, B, I).
+using Object = py::object;
+using LayerArguments =
+    std::pair<Object, std::tuple<std::string, bool, Object, Object, Object, Object, Object>>;
+
 struct StreamLayer {
   core::Spec spec;
   Arrays arrays;
-  StreamLayer(const std::string& caller, const std::string& cell, py::handle x, py::tuple given)
-      : arrays{x, given[2], given[3], given[4], given[5], py::none()} {
-    spec.caller = caller, spec.cell = cell;
-    spec.activation = py::cast<std::string>(given[0]), spec.bf16 = py::cast<bool>(given[1]);
+  StreamLayer(const std::string& caller, const std::string& cell, const LayerArguments& given) {
+    const auto& [activation, bf16, w_ih, w_hh, b_ih, b_hh, options] = given.second;
+    arrays.x = given.first, arrays.lengths = py::none();
+    arrays.w_ih = w_ih, arrays.w_hh = w_hh, arrays.b_ih = b_ih, arrays.b_hh = b_hh;
+    spec.caller = caller, spec.cell = cell, spec.activation = activation, spec.bf16 = bf16;
     spec.train = false;
-    read_options(given[6], spec, arrays);
+    read_options(options, spec, arrays);
   }
 };
 
-// Of layers (x, given) with arrays of type T, or null.
+// A stream of type T, or null if the arrays are of another type.
 template <class T>
 std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
                                      const std::vector<bool>& residual) {
@@ -153,10 +162,10 @@ std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
 }
 
 inline py::object make_stream(const std::string& caller, const std::string& cell,
-                              const std::vector<std::pair<py::object, py::tuple>>& layers,
+                              const std::vector<LayerArguments>& layers,
                               const std::vector<bool>& residual) {
   std::vector<StreamLayer> given;
-  for (const auto& [x, arguments] : layers) given.emplace_back(caller, cell, x, arguments);
+  for (const LayerArguments& layer : layers) given.emplace_back(caller, cell, layer);
   if (auto stream = stream_of<float>(given, residual)) return owned(std::move(stream));
   if (auto stream = stream_of<double>(given, residual)) return owned(std::move(stream));
   throw py::type_error(caller + ": weights are no C-contiguous arrays of one type");

@@ -11,26 +11,24 @@ import numpy as np
 import pytest
 
 from support import toolchain
-from support.cases import (
+from support.compare import DTYPES, TOLERANCE, assert_close, same_bits
+from support.embedded import Call, Cotangents, Gradients, How, address
+from support.problems import (
+    BY_ID,
     CELLS,
     LONG_SHAPES,
     OPTIONS,
     SHAPES,
     THREAD_SHAPES,
-    TOLERANCE,
-    Cell,
+    Case,
     Options,
-    assert_close,
     core_results,
     of_many_threads,
     problem,
     reference_results,
-    same_bits,
     take,
 )
-from support.embedded import Call, Cotangents, Gradients, How, address
 
-DTYPES = list(TOLERANCE)
 CLIPS = [
     Options(f"clip-{kind}-{target}", step_clip=(kind, bound, target))
     for target in ("h", "c", "gates")
@@ -48,14 +46,14 @@ def library(isa: str) -> Iterator[Any]:
     assert loaded.bptt_set_isa(None) == 0
 
 
-def clips_of(cell: Cell) -> list[Options]:
-    lstm = cell.name == "lstm"
+def clips_of(cell: Case) -> list[Options]:
+    lstm = cell.cell == "lstm"
     return [o for o in CLIPS if lstm or o.step_clip[2:] != ("c",)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_forward_and_backward(library: Any, cell: Cell, dtype: str) -> None:
+def test_forward_and_backward(library: Any, cell: Case, dtype: str) -> None:
     for options in OPTIONS + clips_of(cell):
         for seed, shape in enumerate(SHAPES):
             p = problem(cell, shape, options, dtype, seed)
@@ -66,7 +64,7 @@ def test_forward_and_backward(library: Any, cell: Cell, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_without_a_tape_and_step_by_step(library: Any, cell: Cell, dtype: str) -> None:
+def test_without_a_tape_and_step_by_step(library: Any, cell: Case, dtype: str) -> None:
     for options in OPTIONS[:5]:
         for seed, shape in enumerate(SHAPES):
             p = problem(cell, shape, options, dtype, seed)
@@ -86,7 +84,7 @@ def outputs_of(results: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_final_state_over_the_initial_one(library: Any, cell: Cell, dtype: str) -> None:
+def test_the_final_state_over_the_initial_one(library: Any, cell: Case, dtype: str) -> None:
     """So that calls one after the other go on from there."""
     shapes = [*SHAPES[:6], of_many_threads(cell, THREAD_SHAPES[0])]
     for options in OPTIONS[:5]:
@@ -98,23 +96,22 @@ def test_the_final_state_over_the_initial_one(library: Any, cell: Cell, dtype: s
 
 @pytest.mark.parametrize("shape", [*LONG_SHAPES, (1, 1, 300, 170), (8, 1, 5, 300)], ids=str)
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
-def test_many_chunks_and_few_rows(library: Any, cell: Cell, shape: Any) -> None:
-    by_id = {o.id: o for o in OPTIONS}
+def test_many_chunks_and_few_rows(library: Any, cell: Case, shape: Any) -> None:
     for name in ("plain", "lengths-reverse"):
-        p = problem(cell, shape, by_id[name], "float32")
+        p = problem(cell, shape, BY_ID[name], "float32")
         same_bits(Call(library, p, How(packed=True)).results(), core_results(p))
 
 
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0)])
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
-def test_no_steps_and_no_sequences(library: Any, cell: Cell, T: int, B: int) -> None:
+def test_no_steps_and_no_sequences(library: Any, cell: Case, T: int, B: int) -> None:
     p = take(problem(cell, (3, 2, 5, 4)), np.arange(B))
     p = p._replace(arrays={**p.arrays, "x": p.arrays["x"][:T]}, dy=p.dy[:T])
     same_bits(Call(library, p).results(), core_results(p))
 
 
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
-def test_no_inputs(library: Any, cell: Cell) -> None:
+def test_no_inputs(library: Any, cell: Case) -> None:
     """Which Python refuses: as one that is always 0."""
     p = problem(cell, (3, 2, 1, 4))
     x, w_ih = p.arrays["x"], p.arrays["w_ih"]
@@ -131,7 +128,7 @@ PARALLEL = ("in_order", "last_first", "not_at_all", "on_threads")
 
 @pytest.mark.parametrize("parallel", PARALLEL)
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
-def test_any_parallel_for(library: Any, cell: Cell, parallel: str) -> None:
+def test_any_parallel_for(library: Any, cell: Case, parallel: str) -> None:
     for seed, shape in enumerate(THREAD_SHAPES):
         p = problem(cell, of_many_threads(cell, shape), OPTIONS[5 * (seed % 2)], "float32", seed)
         want = core_results(p, threads=1)
@@ -166,7 +163,7 @@ def test_threads_are_started_for_large_calls_only(library: Any) -> None:
 @pytest.mark.parametrize("id", ["plain", "lengths-reverse"])
 def test_what_may_be_left_out(library: Any, id: str, names: tuple[str, ...]) -> None:
     """Null cotangents are zeros, null gradients are not wanted."""
-    p = problem(CELLS[-2], (5, 3, 4, 9), {o.id: o for o in OPTIONS}[id])
+    p = problem(CELLS[-2], (5, 3, 4, 9), BY_ID[id])
     call = Call(library, p)
     call.forward()
     all_of_them = call.backward()
@@ -189,12 +186,12 @@ def pick(results: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hard_sigmoid_which_python_has_for_gates_alone(library: Any, dtype: str) -> None:
-    cell = Cell("rnn-hard_sigmoid", "rnn", {"activation": "hard_sigmoid"})
+    cell = Case("rnn-hard_sigmoid", "rnn", {"activation": "hard_sigmoid"})
     p = problem(cell, (6, 5, 16, 32), OPTIONS[4], dtype)
     assert_close(Call(library, p).results(), reference_results(p), TOLERANCE[dtype])
 
 
 def test_an_infinite_bound_clips_nothing(library: Any) -> None:
     p = problem(CELLS[-1], SHAPES[2])
-    infinite = p._replace(step_clip=("norm", np.inf))
+    infinite = p.clipped("norm", np.inf)
     same_bits(Call(library, infinite).results(), core_results(infinite))

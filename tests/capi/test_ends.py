@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from support import child, embedded, toolchain
-from support.cases import CELLS, OPTIONS, problem, same_bits
+from support.compare import same_bits
 from support.embedded import INVALID_ARGUMENT, OK, TOO_LARGE, Call, Desc, How, Sizes
+from support.problems import CELLS, OPTIONS, problem
 from support.toolchain import CONSUMER, options, run
 
 C_CELLS = [CELLS[0], CELLS[-2], CELLS[-1]]  # rnn, lstm, gru

@@ -11,7 +11,6 @@ import pytest
 
 from bptt import _core
 from support import toolchain
-from support.cases import CELLS, OPTIONS, problem
 from support.embedded import (
     ALIGNMENT,
     INVALID_ARGUMENT,
@@ -22,6 +21,7 @@ from support.embedded import (
     Prepared,
     StepClip,
 )
+from support.problems import CELLS, OPTIONS, problem
 
 RNN, LSTM, GRU = CELLS[0], CELLS[-2], CELLS[-1]
 SHAPE = (4, 3, 5, 7)
@@ -126,7 +126,8 @@ def spoilt(field: str, value: Any) -> Any:
     def apply(desc: Desc) -> None:
         setattr(desc, field, value)
 
-    return pytest.param(apply, id=f"{field}={value}")
+    shown = value if isinstance(value, (int, bytes)) else list(value)
+    return pytest.param(apply, id=f"{field}={shown}")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from support import toolchain
-from support.cases import CELLS, OPTIONS, problem
 from support.embedded import INVALID_ARGUMENT, OK, TOO_LARGE, WRONG_SIZE, Desc, Prepared, Sizes
+from support.problems import CELLS, OPTIONS, problem
 
 RNN, LSTM, GRU = CELLS[0], CELLS[-2], CELLS[-1]
 SHAPE = (4, 3, 5, 7)

@@ -130,9 +130,9 @@ TEST(of_backward) {
   CHECK_EQUAL(said([](Spec&, Out& d) { d["y"] = Array<double>({5, 3, 5}); }),
               "backward: dy has shape (5, 3, 5), expected (T, B, H) = (5, 3, 4)");
   CHECK_EQUAL(said([](Spec& s, Out&) { s.cut = -1; }), "backward: cut is -1, expected 1 or more");
-  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.kind = core::StepClipping::norm; }),
+  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.kind = core::StepClip::norm; }),
               "backward: step_clip has bound 0.000000, expected more than 0");
-  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.target = core::StepClipping::c; }),
+  CHECK_EQUAL(said([](Spec& s, Out&) { s.clip.target = core::StepClip::c; }),
               "backward: step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
 }
 

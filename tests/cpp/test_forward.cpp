@@ -35,18 +35,18 @@ TEST(a_tape_shows_the_states) {
       Array<double> values({p.n.T, p.n.B, p.n.H});
       const Index rows = p.n.B * p.n.H, last = (p.n.T - 1) * rows;
       for (int q = 1; q < p.states && c.id != "lstm1997"; ++q) {  // its i and o are gates as well
-        const int which = run.plan.read_gates() + q - 1;
+        const int which = run.plan.cell().values + q - 1;
         run.plan.read(run.tape.get(), which, values.data.data());
         const Array<double>& state = run.results.at("state" + std::to_string(q));
         CHECK(same_bits(values.data.data() + last, state.data.data(), rows));
       }
-      for (int g = 0; g < run.plan.read_gates(); ++g) {  // of all cells they are bounded
+      for (int g = 0; g < run.plan.cell().values; ++g) {  // of all cells they are bounded
         run.plan.read(run.tape.get(), g, values.data.data());
         double least = INFINITY, most = -INFINITY;
         for (double v : values.data) least = std::fmin(least, v), most = std::fmax(most, v);
         CHECK(least > -1.0001 && most < 1.0001 && least < most);
       }
-      CHECK(names.size() >= size(run.plan.read_gates()));
+      CHECK(names.size() >= size(run.plan.cell().values));
     });
   }
 }

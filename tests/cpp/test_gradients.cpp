@@ -107,12 +107,12 @@ TEST(clipped_by_value_and_by_norm) {
       const Run<double> run(p);
       const Array<double> free = run.gradients().at("state0");
       core::BackwardSpec how;
-      how.clip = {core::StepClipping::value, core::StepClipping::h, 0.3};
+      how.clip = {core::StepClip::value, core::StepClip::h, 0.3};
       Array<double> want = free;
       for (double& v : want.data) v = std::fmax(-0.3, std::fmin(0.3, v));
       CHECK(error(run.gradients(how).at("state0"), want) == 0.0);
       CHECK(error(free, want) > 0.0);
-      how.clip.kind = core::StepClipping::norm;
+      how.clip.kind = core::StepClip::norm;
       want = free;
       for (Index b = 0; b < p.n.B; ++b) {
         double norm = 0;
@@ -162,11 +162,11 @@ TEST(a_trace_adds_up) {
       const Run<double> run(p);
       const Index rows = p.n.T * p.n.B, G = p.gates, width = G * p.n.H;
       Array<double> norms({rows * (G + 4)}), dh({rows, p.P}), dc({rows, p.n.H}),
-          gates({rows, width}), apart({rows, p.n.H}), operand({rows, p.U}), db({width});
+          gates({rows, width}), candidate_hh({rows, p.n.H}), operand({rows, p.U}), db({width});
       core::Trace<double> trace;
       trace.norms = norms.data.data(), trace.dh = dh.data.data(), trace.gates = gates.data.data();
       trace.dc = p.states > 1 ? dc.data.data() : nullptr;
-      trace.apart = run.plan.has_apart() ? apart.data.data() : nullptr;
+      trace.candidate_hh = run.plan.cell().split_gate ? candidate_hh.data.data() : nullptr;
       trace.operand = operand.data.data();
       const Arrays<double> d = run.gradients({}, trace);
       for (Index i = 0; i < rows * width; ++i) db.at(i % width) += gates.at(i);

@@ -13,15 +13,27 @@ from hypothesis import strategies as st
 
 import bptt
 from bptt import reference
-from support.cases import CELLS, OPTIONS, Cell, assert_close, flat, same_bits
-from support.cases import problem as plain_problem
+from support.compare import assert_close, same_bits
 from support.directions import Directions, each, hvp, jvp
-from support.recurrences import BACKWARD, CORE, Call, Case, call, named, supported
+from support.problems import (
+    BACKWARD,
+    CELLS,
+    CORE,
+    NO_BIAS,
+    OPTIONS,
+    PLAIN,
+    Case,
+    Problem,
+    flat,
+    named,
+    problem,
+    supported,
+)
 
 SHAPES = [(7, 3, 3, 6), (9, 13, 5, 18), (1, 40, 3, 4)]
 
 
-def moved(c: Call, v: Directions, e: float) -> Call:
+def moved(c: Problem, v: Directions, e: float) -> Problem:
     def add(a: Any, b: Any) -> Any:
         return a + e * b
 
@@ -29,7 +41,7 @@ def moved(c: Call, v: Directions, e: float) -> Call:
     return c._replace(arrays=arrays, dy=c.dy + e * v.dy, dstate=each(add, c.dstate, v.dstate))
 
 
-def gradient(c: Call, **how: Any) -> dict[str, Any]:
+def gradient(c: Problem, **how: Any) -> dict[str, Any]:
     y, state, tape = getattr(bptt, f"{c.cell}_forward")(**c.arrays, **c.options)
     grads = getattr(bptt, f"{c.cell}_backward")(tape, c.dy, c.dstate, **how)
     return named(y, state, grads)
@@ -43,20 +55,13 @@ def dot(a: Any, b: Any) -> float:
     return 0.0 if a is None else float((a * b).sum())
 
 
-def as_call(cell: Cell, shape: Any, options: Any, seed: int = 0) -> tuple[Call, Any]:
-    """A problem of `cases`, and its step_clip."""
-    p = plain_problem(cell, shape, options, seed=seed)
-    how = {**p.cell.options, "lengths": p.lengths, "reverse": p.reverse}
-    return Call(p.cell.name, p.arrays, how, p.dy, p.dstate), p.step_clip
-
-
 # --- against the reference
 
 
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_core_equals_reference(isa: str, case: Case) -> None:
     for seed, shape in enumerate(SHAPES):
-        c = call(case, shape, seed, bias=seed != 1)
+        c = problem(case, shape, NO_BIAS if seed == 1 else PLAIN, seed=seed)
         v = Directions(c)
         for derivative in (jvp, hvp):
             got, want = derivative(c, v), derivative(c, v, reference)
@@ -66,23 +71,22 @@ def test_core_equals_reference(isa: str, case: Case) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda o: o.id)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_plain_cells_equal_the_reference(cell: Cell, option: Any) -> None:
+def test_plain_cells_equal_the_reference(cell: Case, option: Any) -> None:
     for shape in [(1, 1, 1, 1), (4, 3, 9, 17), (9, 13, 5, 31)]:
-        c, clip = as_call(cell, shape, option)
+        c = problem(cell, shape, option)
         v = Directions(c)
         for got, want in zip(jvp(c, v), jvp(c, v, reference)):
             assert_close(got, want, 1e-12)
-        if clip and clip[0] == "norm" and shape[-1] == 1:
+        if option.id.startswith("clip-norm") and shape[-1] == 1:
             continue  # the norm of one number: a constant, and a derivative of roundings
-        how = {"step_clip": clip}
-        for got, want in zip(hvp(c, v, **how), hvp(c, v, reference, **how)):
+        for got, want in zip(hvp(c, v, **c.control), hvp(c, v, reference, **c.control)):
             assert_close(got, want, 1e-11)
 
 
 @pytest.mark.parametrize("how", BACKWARD, ids=str)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_control_of_the_gradient_has_its_derivative(case: Case, how: dict[str, Any]) -> None:
-    c = call(case, (9, 5, 3, 6))
+    c = problem(case, (9, 5, 3, 6))
     v = Directions(c)
     if supported(c, how):
         for got, want in zip(hvp(c, v, **how), hvp(c, v, reference, **how)):
@@ -91,7 +95,7 @@ def test_control_of_the_gradient_has_its_derivative(case: Case, how: dict[str, A
 
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_values_are_those_of_the_functions(case: Case) -> None:
-    c = call(case, (23, 13, 5, 34))
+    c = problem(case, (23, 13, 5, 34))
     v, want = Directions(c), gradient(c)
     got = jvp(c, v)[0] | hvp(c, v)[0]
     assert_close(got, want, 1e-12)
@@ -100,7 +104,7 @@ def test_values_are_those_of_the_functions(case: Case) -> None:
 # --- against differences of the gradient
 
 
-def differences(c: Call, v: Directions, e: float) -> dict[str, Any]:
+def differences(c: Problem, v: Directions, e: float) -> dict[str, Any]:
     """Central differences, extrapolated twice: the error left is of the order of e^6."""
     steps = []
     for h in (e, e / 2, e / 4):
@@ -113,7 +117,7 @@ def differences(c: Call, v: Directions, e: float) -> dict[str, Any]:
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"])
 @pytest.mark.parametrize("options", [{}, {"lengths": True, "reverse": True}, {"dilation": 2}])
 def test_derivative_is_the_limit_of_differences(cell: str, options: dict[str, Any]) -> None:
-    c = call(Case("", cell, options), (6, 4, 3, 5), scale=0.5)
+    c = problem(Case("", cell, options), (6, 4, 3, 5), scale=0.5)
     v = Directions(c)
     got = jvp(c, v)[1] | hvp(c, v)[1]
     assert_close(got, differences(c, v, 4e-3), 1e-9)
@@ -128,7 +132,7 @@ def smooth(case: Case) -> bool:
 
 @pytest.mark.parametrize("case", [c for c in CORE if smooth(c)], ids=lambda c: c.id)
 def test_hessian_is_symmetric(case: Case) -> None:
-    c = call(case, (7, 3, 3, 6))
+    c = problem(case, (7, 3, 3, 6))
     u, v = Directions(c, 1), Directions(c, 2)
     names = [name for name in c.arrays if c.arrays[name] is not None]
     products = []
@@ -144,7 +148,7 @@ def test_hessian_is_symmetric(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [c for c in CORE if smooth(c)], ids=lambda c: c.id)
 def test_jacobian_and_its_transpose(case: Case) -> None:
-    c = call(case, (7, 3, 3, 6))
+    c = problem(case, (7, 3, 3, 6))
     v, forward = Directions(c), getattr(bptt, f"{c.cell}_forward")
     _, _, dy, dstate = bptt.jvp(forward, c.arrays, v.arrays, **c.options)
     outputs, pullback = bptt.vjp(forward, c.arrays, **c.options)
@@ -163,12 +167,12 @@ def test_jacobian_and_its_transpose(case: Case) -> None:
 def test_any_shape_and_lengths(cell: str, data: st.DataObject) -> None:
     T, B, I, H = (data.draw(st.integers(1, n)) for n in (12, 6, 5, 10))
     lengths = data.draw(st.lists(st.integers(0, T), min_size=B, max_size=B))
-    c = call(Case("", cell, {}), (T, B, I, H), data.draw(st.integers(0, 99)), scale=0.7)
+    c = problem(Case("", cell, {}), (T, B, I, H), seed=data.draw(st.integers(0, 99)), scale=0.7)
     c = c._replace(options={"lengths": lengths, "reverse": data.draw(st.booleans())})
     v = Directions(c)
     for got, want in zip(jvp(c, v) + hvp(c, v), jvp(c, v, reference) + hvp(c, v, reference)):
         assert_close(got, want, 1e-11)
-    for tangents in (jvp(c, v)[1]["y[0]"], hvp(c, v)[1]["d x[0]"]):
+    for tangents in (jvp(c, v)[1]["y"], hvp(c, v)[1]["d x"]):
         assert not tangents[np.arange(T)[:, None] >= np.array(lengths)].any()
 
 
@@ -186,12 +190,12 @@ def test_both_directions_take_the_same_side_of_a_kink(
     cell: str, options: dict[str, Any], module: Any
 ) -> None:
     """All sums are 0, where relu has no derivative."""
-    c = call(Case("", cell, options), (4, 2, 3, 5))
+    c = problem(Case("", cell, options), (4, 2, 3, 5))
     zero = {name: each(np.zeros_like, value) for name, value in c.arrays.items()}
     c, v = c._replace(arrays=zero), Directions(c)
     tangents = jvp(c, v, module)[1]
-    forth = dot(c.dy, tangents["y[0]"])
-    forth += sum(dot(d, tangents[f"final[{i}]"]) for i, d in enumerate(flat(c.dstate)))
+    forth = dot(c.dy, tangents["y"])
+    forth += sum(dot(d, tangents[f"state[{i}]"]) for i, d in enumerate(flat(c.dstate)))
     _, _, tape = getattr(module, f"{cell}_forward")(**c.arrays, **c.options)
     grads = getattr(module, f"{cell}_backward")(tape, c.dy, c.dstate)._asdict()
     back = sum(dot(v.arrays[name], grads[name]) for name in c.arrays)

@@ -15,10 +15,11 @@ import pytest
 
 import bptt
 from bptt._guesses import ARGUMENTS, ATTRIBUTES
+from support.paths import ROOT
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-PAGE = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "coming_from.md").read_text("utf-8")
 NAMES: dict[str, Any] = {}
 exec(re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0], NAMES)
 converted = NAMES["converted"]

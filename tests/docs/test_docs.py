@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import api_page
 import bptt
 from bptt import reference
 from bptt.bench.markdown import update
@@ -50,6 +51,18 @@ def test_the_first_example_learns(
     assert error < baseline / 10
     assert baseline == round(names["baseline"], 4)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_the_page_of_names_is_that_of_the_docstrings() -> None:
+    names = [name for group in api_page.groups().values() for name in group]
+    assert sorted(names) == sorted(bptt.__all__)
+    assert api_page.FILE.read_text("utf-8") == api_page.page(), "python tests/api_page.py"
+    assert all(
+        line.count("|") - line.count("\\|") == 3
+        for line in api_page.page().splitlines()
+        if "|" in line
+    )
+    assert "|  |" not in api_page.page()
 
 
 def test_the_page_of_pages_lists_each_once() -> None:
@@ -102,12 +115,60 @@ def test_setup_section_holds_exactly_two_commands() -> None:
     assert block[1].endswith("pytest -q")
 
 
-# --- add_a_cell.md: what it quotes, and what it counts
+# --- add_a_cell.md, add_an_option.md: what they quote, and what they count
 
-ADD_A_CELL = (ROOT / "docs" / "add_a_cell.md").read_text("utf-8")
-QUOTES = re.findall(r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL, re.DOTALL)
+ADD_A_CELL, ADD_AN_OPTION = (
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("add_a_cell.md", "add_an_option.md")
+)
+QUOTES = re.findall(
+    r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL + ADD_AN_OPTION, re.DOTALL
+)
 STRUCTS = re.findall(r"^\|[^|]+\| `(\w+)` \| (\d+) \|", ADD_A_CELL, re.MULTILINE)
 REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
+# Python files with lists of public names, and no other code.
+FACES = {"__init__.py", "functional/__init__.py", "layers/__init__.py"}
+
+
+def code_of(path: Path) -> str:
+    """The text of a file without its comments and docstrings."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return re.sub(r"//.*", "", text)
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def files_that_name(pattern: str) -> set[str]:
+    """Files of the product whose code matches, but the lists of public names."""
+    kinds = {".inl", ".hpp", ".cpp", ".py"}
+    files = [path for room in ("cpp/src", "python") for path in (ROOT / room).rglob("*.*")]
+    faces = {ROOT / "python" / "bptt" / name for name in FACES}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in kinds and path not in faces and re.search(pattern, code_of(path))
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "pattern", "files"),
+    [(ADD_A_CELL, r"(?i)mgu", 7), (ADD_AN_OPTION, r"\bleak\b", 9)],
+    ids=["cell", "option"],
+)
+def test_a_page_lists_the_files_of_its_diff(page: str, pattern: str, files: int) -> None:
+    """One row in the table of cells, and so many files."""
+    listed = re.findall(r"^\| `([\w/.]+)` \|", page.split("## ")[0], re.MULTILINE)
+    assert listed[0] == "python/bptt/_cells.py"
+    assert len(listed) == 1 + files
+    on_page = set(re.findall(r"`((?:cpp|python)/[\w/]+\.\w+)`", page))
+    assert {*listed} <= files_that_name(pattern) <= on_page
+    quoted = set(re.findall(r"<!-- quote (\S+) -->", page))
+    assert {path for path in listed if "__init__" not in path} <= quoted
 
 
 def lines_of_struct(name: str) -> int:
@@ -137,7 +198,7 @@ def test_a_page_quotes_and_counts() -> None:
     assert len(QUOTES) > 5
     assert dict(STRUCTS).keys() > {"Rnn", "LstmGeneral", "Mgu"}
     assert dict(REFERENCES).keys() > {"rnn", "mgu"}
-    assert ADD_A_CELL.count("<!-- quote ") == len(QUOTES)
+    assert (ADD_A_CELL + ADD_AN_OPTION).count("<!-- quote ") == len(QUOTES)
 
 
 @pytest.mark.parametrize(("path", "code"), QUOTES)

@@ -15,7 +15,8 @@ import bptt
 from bptt import _core
 from bptt.bench.workloads import POINTS, Point, problem
 from bptt.demo.model import Batch, Reader
-from support.cases import error, flat
+from support.compare import error
+from support.problems import flat
 
 CELLS = ["rnn", "lstm", "gru"]
 # Weights as PyTorch draws them; tails of every block, one row and many.

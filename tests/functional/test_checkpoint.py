@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt._binding import call as _call
 from support import child
-from support.cases import (
+from support.compare import DTYPES, same_bits
+from support.problems import (
+    BY_ID,
     CELLS,
-    OPTIONS,
-    TOLERANCE,
-    Cell,
+    Case,
     Problem,
     backward,
     core_results,
@@ -25,11 +24,8 @@ from support.cases import (
     forward,
     of_many_threads,
     problem,
-    same_bits,
 )
 
-DTYPES = list(TOLERANCE)
-BY_ID = {o.id: o for o in OPTIONS}
 ORDERS = ["plain", "lengths", "clip-norm-reverse", "clip-value-lengths-reverse"]
 # T, B: one chunk of steps, a little more, many; a chunk is some 128 rows.
 SIZES = [(1, 1), (2, 3), (129, 1), (400, 1), (700, 1), (300, 3), (3, 40), (47, 40)]
@@ -38,12 +34,12 @@ ENOUGH = 2**40  # bytes
 
 def least_bytes(p: Problem) -> int:
     with pytest.raises(ValueError, match="max_bytes is 0, expected at least ") as refused:
-        forward(_call, p, max_bytes=0)
+        forward(bptt, p, max_bytes=0)
     return int(str(refused.value).split()[-1])
 
 
 def tape_bytes(p: Problem, **how: Any) -> int:
-    tape = forward(_call, p, **how)[2]
+    tape = forward(bptt, p, **how)[2]
     assert isinstance(tape.nbytes, int)
     return tape.nbytes
 
@@ -58,7 +54,7 @@ def ways(p: Problem) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ORDERS)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_same_bits_with_less_memory(isa: str, cell: Cell, option: str, dtype: str) -> None:
+def test_the_same_bits_with_less_memory(isa: str, cell: Case, option: str, dtype: str) -> None:
     for seed, (T, B) in enumerate(SIZES):
         p = problem(cell, (T, B, 5, 19), BY_ID[option], dtype, seed)
         want = core_results(p)
@@ -69,7 +65,7 @@ def test_the_same_bits_with_less_memory(isa: str, cell: Cell, option: str, dtype
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ["clip-norm-reverse", "lengths", "clip-value-lengths-reverse"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_same_bits_on_several_threads(isa: str, cell: Cell, option: str, dtype: str) -> None:
+def test_the_same_bits_on_several_threads(isa: str, cell: Case, option: str, dtype: str) -> None:
     for shape in [(200, 1, 30, 437), (60, 9, 19, 171), (20, 40, 19, 171)]:
         p = problem(cell, of_many_threads(cell, shape), BY_ID[option], dtype)
         want = core_results(p, threads=1)
@@ -80,11 +76,11 @@ def test_the_same_bits_on_several_threads(isa: str, cell: Cell, option: str, dty
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_same_bits_where_one_thread_is_far_ahead(cell: Cell, reverse: bool) -> None:
+def test_the_same_bits_where_one_thread_is_far_ahead(cell: Case, reverse: bool) -> None:
     """Half of the work is in four sequences, and in most steps there is nothing else to do."""
     p = problem(cell, of_many_threads(cell, (200, 31, 19, 171)), BY_ID["lengths"], "float32")
     lengths = np.where(np.arange(31) % 8 == 0, 200, 30)
-    p = p._replace(lengths=lengths, reverse=reverse)
+    p = p.given(lengths=lengths, reverse=reverse)
     want = core_results(p, threads=1)
     for how in ways(p):
         for threads in (2, 3):
@@ -93,7 +89,7 @@ def test_the_same_bits_where_one_thread_is_far_ahead(cell: Cell, reverse: bool) 
 
 @pytest.mark.parametrize("option", ["no-bias", "one-bias-no-state", "other-bias-reverse"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_same_bits_without_bias_or_state(isa: str, cell: Cell, option: str) -> None:
+def test_the_same_bits_without_bias_or_state(isa: str, cell: Case, option: str) -> None:
     p = problem(cell, (300, 3, 5, 19), BY_ID[option])
     want = core_results(p)
     for how in ways(p):
@@ -101,7 +97,7 @@ def test_the_same_bits_without_bias_or_state(isa: str, cell: Cell, option: str) 
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_nothing_to_compute(isa: str, cell: Cell) -> None:
+def test_nothing_to_compute(isa: str, cell: Case) -> None:
     for shape, option in [
         ((0, 3, 2, 5), "plain"),
         ((4, 0, 2, 5), "plain"),
@@ -116,20 +112,20 @@ def test_nothing_to_compute(isa: str, cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_a_tape_serves_twice_and_keeps_what_it_needs(cell: Cell) -> None:
+def test_a_tape_serves_twice_and_keeps_what_it_needs(cell: Case) -> None:
     """The weights and the initial state may change after the forward call: it has copies."""
     for option in ("plain", "clip-norm-lengths", "lengths-reverse"):
         p = problem(cell, (300, 3, 5, 19), BY_ID[option])
         want = core_results(p)
         for how in ways(p):
-            _, _, tape = forward(_call, p, **how)
+            _, _, tape = forward(bptt, p, **how)
             kept = p.cast("float64")
             for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
                 kept.arrays[name][...], p.arrays[name][...] = p.arrays[name], np.nan
             for s, changed in zip(flat(kept.arrays["state"]), flat(p.arrays["state"])):
                 s[...], changed[...] = changed, np.nan
             for _ in range(2):
-                grads = backward(_call, p, tape)
+                grads = backward(bptt, p, tape)
                 got = {f"d {k}": getattr(grads, k) for k in grads._fields[:5]}
                 got |= {f"d state[{i}]": s for i, s in enumerate(flat(grads.state))}
                 same_bits(got, {name: want[name] for name in got})
@@ -152,14 +148,14 @@ def test_padding_is_never_read_when_values_are_computed_again(isa: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ["plain", "lengths-reverse"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_the_least_that_is_asked_for_is_enough(cell: Cell, option: str, dtype: str) -> None:
+def test_the_least_that_is_asked_for_is_enough(cell: Case, option: str, dtype: str) -> None:
     for seed, (T, B) in enumerate([(1, 1), (700, 1), (300, 3), (100, 40)]):
         p = problem(cell, (T, B, 5, 19), BY_ID[option], dtype, seed)
         least, plain = least_bytes(p), tape_bytes(p)
         for limit in (least - 1, least // 2, 1):
-            text = f"{cell.name}_forward: max_bytes is {limit}, expected at least {least}"
+            text = f"{cell.cell}_forward: max_bytes is {limit}, expected at least {least}"
             with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-                forward(_call, p, max_bytes=limit)
+                forward(bptt, p, max_bytes=limit)
         for limit in (least, least + 1, least + plain // 3, 2 * least, ENOUGH):
             assert tape_bytes(p, max_bytes=limit) <= limit
         assert tape_bytes(p, max_bytes=ENOUGH) == plain
@@ -167,12 +163,12 @@ def test_the_least_that_is_asked_for_is_enough(cell: Cell, option: str, dtype: s
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_a_tape_grows_as_the_root_of_the_steps(cell: Cell, dtype: str) -> None:
+def test_a_tape_grows_as_the_root_of_the_steps(cell: Case, dtype: str) -> None:
     def size(T: int, **how: Any) -> int:
         return tape_bytes(problem(cell, (T, 1, 2, 8), dtype=dtype), **how)
 
     assert size(1, checkpoint="sqrt") == size(1)
-    if cell.name == "rnn":  # y is all that its gradient needs: there is nothing to compute again
+    if cell.cell == "rnn":  # y is all that its gradient needs: there is nothing to compute again
         return
     short, long = size(4000, checkpoint="sqrt"), size(64_000, checkpoint="sqrt")
     assert long < 6 * short
@@ -191,15 +187,15 @@ def test_with_less_memory_segments_get_shorter() -> None:
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > 2
     assert sizes[0] < least < plain / 2
-    assert "Tape(lstm, T=6000" in repr(forward(_call, p, checkpoint="sqrt")[2])
+    assert "Tape(lstm, T=6000" in repr(forward(bptt, p, checkpoint="sqrt")[2])
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_inference_has_no_tape_to_save(cell: Cell) -> None:
+def test_inference_has_no_tape_to_save(cell: Case) -> None:
     p = problem(cell, (300, 3, 5, 19), BY_ID["lengths"])
-    y, state, none = forward(_call, p, keep_tape=False)
+    y, state, none = forward(bptt, p, keep_tape=False)
     for how in ({"checkpoint": "sqrt"}, {"max_bytes": 0}, {"max_bytes": ENOUGH}):
-        y2, state2, none2 = forward(_call, p, keep_tape=False, **how)
+        y2, state2, none2 = forward(bptt, p, keep_tape=False, **how)
         assert none is none2 is None
         same_bits({"y": y, **states(state)}, {"y": y2, **states(state2)})
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import bptt
-from support.cases import CELLS, Cell, assert_close, core_results, error, problem, reference_results
+from support.compare import assert_close, error
+from support.problems import CELLS, Case, core_results, problem, reference_results
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,9 @@ def test_step_clip_with_a_bound_beyond_all_gradients(kind: str, bound: float) ->
 @pytest.mark.filterwarnings("ignore:.*encountered in.*:RuntimeWarning")
 @pytest.mark.parametrize("H", [16, 17])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_step_clip_by_norm_beside_an_infinite_input(isa: str, cell: Cell, H: int) -> None:
+def test_step_clip_by_norm_beside_an_infinite_input(isa: str, cell: Case, H: int) -> None:
     """Padding lanes see the infinity; the norm must not."""
-    p = problem(cell, (4, 2, 1, H))._replace(step_clip=("norm", 1e-3))
+    p = problem(cell, (4, 2, 1, H)).clipped("norm", 1e-3)
     p.arrays["x"][1, 0, 0] = np.inf
     got, want = core_results(p), reference_results(p)
     for name in ("d state[0]", "d x"):
@@ -61,7 +62,7 @@ def test_step_clip_by_norm_beside_an_infinite_input(isa: str, cell: Cell, H: int
 @pytest.mark.parametrize("payload", [1, 1954, 2**51 - 1])
 @pytest.mark.parametrize("sign", [0, 1])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_every_nan_stays_nan(isa: str, cell: Cell, payload: int, sign: int) -> None:
+def test_every_nan_stays_nan(isa: str, cell: Case, payload: int, sign: int) -> None:
     bits = np.uint64((sign << 63) | (0x7FF << 52) | (1 << 51) | payload)
     p = problem(cell, (1, 1, 1, 3))
     p.arrays["x"][...] = bits.view(np.float64)

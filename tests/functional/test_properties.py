@@ -10,40 +10,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bptt._binding import call as _call
-from support.cases import (
-    CELLS,
-    OPTIONS,
+import bptt
+from support.compare import (
+    DTYPES,
     PER_SEQUENCE,
     TOLERANCE,
-    Cell,
     assert_close,
+    same_bits,
+    same_bits_per_sequence,
+)
+from support.problems import (
+    BY_ID,
+    CELLS,
+    OPTIONS,
+    Case,
     backward,
     core_results,
     flat,
     forward,
     problem,
     reference_results,
-    same_bits,
-    same_bits_per_sequence,
     state_of,
     take,
 )
 
-DTYPES = list(TOLERANCE)
 SHAPE = (7, 5, 6, 19)
-BY_ID = {o.id: o for o in OPTIONS}
 
 
 @pytest.fixture(params=CELLS, ids=lambda c: c.id)
-def cell(request: pytest.FixtureRequest) -> Cell:
+def cell(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ["plain", "clip-norm-lengths", "lengths-reverse"])
 def test_a_sequence_gets_the_same_bits_in_any_batch(
-    isa: str, cell: Cell, option: str, dtype: str
+    isa: str, cell: Case, option: str, dtype: str
 ) -> None:
     p = problem(cell, SHAPE, BY_ID[option], dtype)
     whole = core_results(p)
@@ -54,14 +56,14 @@ def test_a_sequence_gets_the_same_bits_in_any_batch(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cut", [1, 3, 6])
 @pytest.mark.parametrize("option", ["plain", "clip-norm-reverse", "clip-value"])
-def test_a_sequence_in_two_calls(isa: str, cell: Cell, option: str, cut: int, dtype: str) -> None:
+def test_a_sequence_in_two_calls(isa: str, cell: Case, option: str, cut: int, dtype: str) -> None:
     p = problem(cell, SHAPE, BY_ID[option], dtype)
     whole = core_results(p)
     halves = [slice(0, cut), slice(cut, None)][:: -1 if p.reverse else 1]
     x, state, tapes = p.arrays["x"], p.arrays["state"], []
     for steps in halves:
         arrays = {**p.arrays, "x": x[steps], "state": state}
-        y, state, tape = forward(_call, p._replace(arrays=arrays))
+        y, state, tape = forward(bptt, p._replace(arrays=arrays))
         tapes.append(tape)
         assert np.array_equal(y, whole["y"][steps])
     for i, s in enumerate(flat(state)):
@@ -69,7 +71,7 @@ def test_a_sequence_in_two_calls(isa: str, cell: Cell, option: str, cut: int, dt
     sums: dict[str, Any] = {}
     dstate = p.dstate
     for steps, tape in list(zip(halves, tapes))[::-1]:
-        grads = backward(_call, p._replace(dy=p.dy[steps], dstate=dstate), tape)
+        grads = backward(bptt, p._replace(dy=p.dy[steps], dstate=dstate), tape)
         dstate = grads.state
         for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
             sums[f"d {name}"] = sums.get(f"d {name}", 0) + getattr(grads, name)
@@ -78,34 +80,34 @@ def test_a_sequence_in_two_calls(isa: str, cell: Cell, option: str, cut: int, dt
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_stepping_gives_the_bits_of_the_whole_sequence(isa: str, cell: Cell, dtype: str) -> None:
+def test_stepping_gives_the_bits_of_the_whole_sequence(isa: str, cell: Case, dtype: str) -> None:
     p = problem(cell, SHAPE, dtype=dtype)
-    y, final, _ = forward(_call, p)
+    y, final, _ = forward(bptt, p)
     state = p.arrays["state"]
     for t in range(SHAPE[0]):
         arrays = {**p.arrays, "x": p.arrays["x"][t : t + 1], "state": state}
-        y_t, state, _ = forward(_call, p._replace(arrays=arrays), keep_tape=False)
+        y_t, state, _ = forward(bptt, p._replace(arrays=arrays), keep_tape=False)
         assert np.array_equal(y_t[0], y[t])
     for a, b in zip(flat(state), flat(final)):
         assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda o: o.id)
-def test_inference_and_a_second_backward_give_the_same_bits(cell: Cell, option: Any) -> None:
+def test_inference_and_a_second_backward_give_the_same_bits(cell: Case, option: Any) -> None:
     p = problem(cell, SHAPE, option, "float32")
-    y, state, tape = forward(_call, p)
-    y2, state2, none = forward(_call, p, keep_tape=False)
+    y, state, tape = forward(bptt, p)
+    y2, state2, none = forward(bptt, p, keep_tape=False)
     assert none is None
     assert np.array_equal(y, y2)
     assert all(np.array_equal(a, b) for a, b in zip(flat(state), flat(state2)))
-    first, second = backward(_call, p, tape), backward(_call, p, tape)
+    first, second = backward(bptt, p, tape), backward(bptt, p, tape)
     for a, b in zip([*first[:5], *flat(first.state)], [*second[:5], *flat(second.state)]):
         assert (a is None and b is None) or np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2, 4), (4, 0, 2, 4), (0, 0, 1, 1)], ids=str)
 @pytest.mark.parametrize("option", ["plain", "lengths", "clip-norm-reverse"])
-def test_no_steps_or_no_sequences(isa: str, cell: Cell, option: str, shape: Any) -> None:
+def test_no_steps_or_no_sequences(isa: str, cell: Case, option: str, shape: Any) -> None:
     options = BY_ID[option]
     if shape[1] == 0 and options.lengths:
         options = options._replace(lengths="none")
@@ -123,7 +125,7 @@ def test_no_steps_or_no_sequences(isa: str, cell: Cell, option: str, shape: Any)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("option", ["all-empty", "clip-norm-lengths", "clip-value-lengths-reverse"])
 def test_length_0_passes_the_state_and_its_gradient_through(
-    isa: str, cell: Cell, option: str, dtype: str
+    isa: str, cell: Case, option: str, dtype: str
 ) -> None:
     p = problem(cell, SHAPE, BY_ID[option], dtype)
     got, empty = core_results(p), p.lengths == 0
@@ -137,16 +139,16 @@ def test_length_0_passes_the_state_and_its_gradient_through(
 
 
 @pytest.mark.parametrize("kind", ["value", "norm"])
-def test_an_infinite_bound_clips_nothing(isa: str, cell: Cell, kind: str) -> None:
+def test_an_infinite_bound_clips_nothing(isa: str, cell: Case, kind: str) -> None:
     p = problem(cell, SHAPE, BY_ID["lengths"])
-    same_bits(core_results(p._replace(step_clip=(kind, np.inf))), core_results(p))
-    same_bits(reference_results(p._replace(step_clip=(kind, np.inf))), reference_results(p))
+    same_bits(core_results(p.clipped(kind, np.inf)), core_results(p))
+    same_bits(reference_results(p.clipped(kind, np.inf)), reference_results(p))
 
 
 @pytest.mark.parametrize("kind", ["value", "norm"])
 @pytest.mark.parametrize("H", [16, 19])
-def test_clipping_hides_no_nan(isa: str, cell: Cell, H: int, kind: str) -> None:
-    p = problem(cell, (4, 3, 2, H))._replace(step_clip=(kind, 0.1))
+def test_clipping_hides_no_nan(isa: str, cell: Case, H: int, kind: str) -> None:
+    p = problem(cell, (4, 3, 2, H)).clipped(kind, 0.1)
     clean = core_results(p)
     p.dy[1, 2, 0] = np.nan
     got = core_results(p)
@@ -154,7 +156,7 @@ def test_clipping_hides_no_nan(isa: str, cell: Cell, H: int, kind: str) -> None:
     assert np.array_equal(got["d state[0]"][:2], clean["d state[0]"][:2])
 
 
-def test_gradients_are_linear_in_what_they_come_from(cell: Cell) -> None:
+def test_gradients_are_linear_in_what_they_come_from(cell: Case) -> None:
     p = problem(cell, SHAPE)
     double = core_results(p._replace(dy=2 * p.dy, dstate=state_of([2 * d for d in flat(p.dstate)])))
     once = core_results(p)
@@ -171,7 +173,7 @@ def test_gradients_are_linear_in_what_they_come_from(cell: Cell) -> None:
 
 @pytest.mark.parametrize("option", ["lengths", "lengths-reverse", "clip-norm-lengths", "all-empty"])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e300])
-def test_padding_is_never_read(isa: str, cell: Cell, option: str, garbage: float) -> None:
+def test_padding_is_never_read(isa: str, cell: Case, option: str, garbage: float) -> None:
     p = problem(cell, SHAPE, BY_ID[option])
     padding = np.arange(SHAPE[0])[:, None] >= p.lengths
     clean = core_results(p)
@@ -184,7 +186,7 @@ def test_padding_is_never_read(isa: str, cell: Cell, option: str, garbage: float
 
 @pytest.mark.parametrize("H", [16, 19])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nan_stays_in_its_sequence(isa: str, cell: Cell, dtype: str, H: int) -> None:
+def test_nan_stays_in_its_sequence(isa: str, cell: Case, dtype: str, H: int) -> None:
     p = problem(cell, (7, 5, 6, H), dtype=dtype)
     clean = core_results(p)
     p.arrays["x"][2, 3, 1] = np.nan
@@ -205,7 +207,7 @@ def test_nan_stays_in_its_sequence(isa: str, cell: Cell, dtype: str, H: int) -> 
 @pytest.mark.parametrize("H", [16, 19])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e30])
 def test_infinite_input_saturates_as_in_the_reference(
-    isa: str, cell: Cell, value: float, H: int
+    isa: str, cell: Case, value: float, H: int
 ) -> None:
     p = problem(cell, (4, 2, 1, H))
     p.arrays["x"][1, 0, 0] = value
@@ -255,7 +257,7 @@ def awkward_views(array: Any) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
-def test_any_memory_layout_gives_the_same_bits(cell: Cell) -> None:
+def test_any_memory_layout_gives_the_same_bits(cell: Case) -> None:
     p = problem(cell, (4, 3, 2, 5))
     want = core_results(p)
     for name, array in p.arrays.items():
@@ -274,7 +276,7 @@ def test_any_memory_layout_gives_the_same_bits(cell: Cell) -> None:
         assert all(np.array_equal(got[k], want[k]) for k in want), ("state", kind)
 
 
-def test_one_input_broadcast_to_all_steps(cell: Cell) -> None:
+def test_one_input_broadcast_to_all_steps(cell: Case) -> None:
     p = problem(cell, (4, 3, 2, 5))
     x = np.broadcast_to(p.arrays["x"][:1, :1], (4, 3, 2))
     same_bits(
@@ -284,7 +286,7 @@ def test_one_input_broadcast_to_all_steps(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int32", "uint8", "bool", "float16", "int64"])
-def test_other_real_kinds_convert(cell: Cell, kind: str) -> None:
+def test_other_real_kinds_convert(cell: Case, kind: str) -> None:
     p = problem(cell, (4, 3, 2, 5), dtype="float32")
     x = (3 * np.abs(p.arrays["x"])).astype(kind)
     same_bits(
@@ -293,7 +295,7 @@ def test_other_real_kinds_convert(cell: Cell, kind: str) -> None:
     )
 
 
-def test_one_float64_array_decides_the_precision(cell: Cell) -> None:
+def test_one_float64_array_decides_the_precision(cell: Case) -> None:
     p = problem(cell, (4, 3, 2, 5), dtype="float32")
     for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh"):
         arrays = {**p.arrays, name: p.arrays[name].astype("float64")}
@@ -304,7 +306,7 @@ def test_one_float64_array_decides_the_precision(cell: Cell) -> None:
     assert all(a.dtype == np.float32 for a in got.values())
 
 
-def test_inputs_are_never_changed(cell: Cell) -> None:
+def test_inputs_are_never_changed(cell: Case) -> None:
     p = problem(cell, SHAPE, BY_ID["clip-norm-lengths"])
     before = p.cast("float64")
     core_results(p)
@@ -315,16 +317,16 @@ def test_inputs_are_never_changed(cell: Cell) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(flat(p.dstate), flat(before.dstate)))
 
 
-def test_the_tape_owns_its_weights_and_state(cell: Cell) -> None:
+def test_the_tape_owns_its_weights_and_state(cell: Case) -> None:
     """An optimiser may change the weights between forward and backward."""
     p = problem(cell, SHAPE)
     want = core_results(p)
-    y, _, tape = forward(_call, p)
+    y, _, tape = forward(bptt, p)
     for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
         p.arrays[name][...] = np.nan
     for s in flat(p.arrays["state"]):
         s[...] = np.nan
-    grads = backward(_call, p, tape)
+    grads = backward(bptt, p, tape)
     assert np.array_equal(grads.w_hh, want["d w_hh"])
     assert np.array_equal(grads.x, want["d x"])
     with pytest.raises(ValueError, match="read-only"):
@@ -341,7 +343,7 @@ def test_the_tape_owns_its_weights_and_state(cell: Cell) -> None:
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_random_problems(cell: Cell, shape: Any, option: Any, dtype: str, seed: int) -> None:
+def test_random_problems(cell: Case, shape: Any, option: Any, dtype: str, seed: int) -> None:
     if shape[1] == 0 and option.lengths == "any":
         option = option._replace(lengths="none")
     p = problem(cell, shape, option, dtype, seed)

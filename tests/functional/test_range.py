@@ -17,8 +17,8 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference.cells import ACTIVATIONS
-from support.cases import TOLERANCE
-from support.recurrences import CASES, Call, Case, call, cast, results
+from support.compare import TOLERANCE
+from support.problems import CASES, Case, Problem, problem, results
 
 T, B, H = 5, 7, 5
 LARGEST = {"float32": 1e4, "float64": 1e5}
@@ -46,10 +46,10 @@ ALL = [*(c for c in CASES if c.options.keys() <= PLAIN | {"heads", "peepholes"})
 SIGNS = {"mixed": (-1, 1), "negative": (-1, -1), "positive": (1, 1)}
 
 
-def wide(case: Case, dtype: str, signs: str, start: bool) -> Call:
+def wide(case: Case, dtype: str, signs: str, start: bool) -> Problem:
     """Every sum has an input of its own; its size is log-uniform."""
     gates = reference.CELLS[case.cell].gates - (case.options.get("forget_gate", "own") != "own")
-    c = call(case, (T, B, gates * H, H - H % case.options.get("heads", 1)), seed=len(case.id))
+    c = problem(case, (T, B, gates * H, H - H % case.options.get("heads", 1)), seed=len(case.id))
     rng = np.random.default_rng(len(signs))
 
     def sizes(shape: Any) -> Any:
@@ -66,10 +66,10 @@ def wide(case: Case, dtype: str, signs: str, start: bool) -> Call:
     elif case.cell == "slstm":  # no memory without a weight: it would be worth e^1e4 inputs
         h, memory, n, m = arrays["state"]
         arrays["state"] = (h, np.where(n == 0, 0, memory), n, m)
-    return cast(c._replace(arrays=arrays), dtype)
+    return c._replace(arrays=arrays).cast(dtype)
 
 
-def rounded(c: Call, seed: int) -> Call:
+def rounded(c: Problem, seed: int) -> Problem:
     """Inputs half a unit in the last place away, at random."""
     rng = np.random.default_rng(seed)
     unit = np.finfo(c.arrays["x"].dtype).eps / 2
@@ -84,12 +84,12 @@ def rounded(c: Call, seed: int) -> Call:
     return c._replace(arrays={name: moved(a) for name, a in c.arrays.items()})
 
 
-def exact(c: Call) -> dict[str, Any]:
+def exact(c: Problem) -> dict[str, Any]:
     with np.errstate(all="ignore"):
-        return results(cast(c, "longdouble"))
+        return results(reference, c.cast("longdouble"))
 
 
-def nearly(c: Call, seed: int) -> dict[str, Any]:
+def nearly(c: Problem, seed: int) -> dict[str, Any]:
     """The same of rounded inputs and gates."""
     rng = np.random.default_rng(seed)
     unit = np.finfo(c.arrays["x"].dtype).eps / 2
@@ -104,7 +104,7 @@ def nearly(c: Call, seed: int) -> dict[str, Any]:
         return exact(rounded(c, seed))
 
 
-def check(c: Call, got: Any, want: Any, near: list[Any], tolerance: float) -> None:
+def check(c: Problem, got: Any, want: Any, near: list[Any], tolerance: float) -> None:
     assert got.keys() == want.keys()
     largest = np.finfo(c.dy.dtype).max / 64
     for name, value in want.items():
@@ -128,9 +128,9 @@ def test_wide_sums(case: Case, dtype: str, isa: str) -> None:
             c = wide(case, dtype, signs, start)
             want, near = exact(c), [nearly(c, seed) for seed in range(4)]
             with np.errstate(all="ignore"):
-                plain = results(c)
+                plain = results(reference, c)
             check(c, plain, want, near, TOLERANCE[dtype])
-            check(c, results(c, bptt), want, near, TOLERANCE[dtype])
+            check(c, results(bptt, c), want, near, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", list(LARGEST))
@@ -169,7 +169,7 @@ def test_layer_norm_of_equal_sums_is_nothing_but_its_offset(
     name: str, module: Any, dtype: str, isa: str
 ) -> None:
     """All products equal and large, and all c: the cell sees its biases alone."""
-    H, c = 13, call(Case("", name, {"layer_norm": True}), (1, 2, 1, 13))
+    H, c = 13, problem(Case("", name, {"layer_norm": True}), (1, 2, 1, 13))
     rows = len(c.arrays["w_ih"])
     level = 12345.678 if dtype == "float32" else 1.2345678e13
     arrays = {**c.arrays, "x": np.full((1, 2, 1), level), "w_ih": np.ones((rows, 1))}
@@ -177,10 +177,10 @@ def test_layer_norm_of_equal_sums_is_nothing_but_its_offset(
     if name == "lstm":  # c' = f c + i g is large and equal: all biases and gains are
         arrays["state"] = (np.zeros((2, H)), np.full((2, H), level))
         arrays["b_ih"], arrays["b_hh"] = np.full(rows, 0.3), np.full(rows, 0.4)
-    got = results(cast(c._replace(arrays=arrays), dtype), module)
+    got = results(module, c._replace(arrays=arrays).cast(dtype))
     arrays["x"] = np.zeros((1, 2, 1))
-    want = results(cast(c._replace(arrays=arrays), "longdouble"))
-    for value in ("y[0]", "d b_ih[0]", "d layer_norm[0]"):
+    want = results(reference, c._replace(arrays=arrays).cast("longdouble"))
+    for value in ("y", "d b_ih", "d layer_norm[0]"):
         np.testing.assert_allclose(
             got[value].astype("longdouble"), want[value], rtol=0,
             atol=TOLERANCE[dtype] * max(1, np.abs(want[value]).max()),

@@ -10,46 +10,47 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.cases import TOLERANCE, assert_close, same_bits
-from support.recurrences import (
+from support.compare import DTYPES, TOLERANCE, assert_close, same_bits
+from support.problems import (
     BACKWARD,
     CORE,
+    NO_BIAS,
+    PLAIN,
     Case,
     backward,
-    call,
-    cast,
     forward,
     named,
+    problem,
     results,
     shapes_of,
     supported,
 )
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
     for seed, shape in enumerate(shapes_of(case, dtype)):
-        c = cast(call(case, shape, seed, bias=seed != 1), dtype)
-        assert_close(results(c, bptt), results(c), TOLERANCE[dtype])
+        c = problem(case, shape, NO_BIAS if seed == 1 else PLAIN, seed=seed).cast(dtype)
+        assert_close(results(bptt, c), results(reference, c), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("how", BACKWARD, ids=str)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_control_of_the_gradient(case: Case, how: dict[str, Any]) -> None:
     for seed, shape in enumerate(shapes_of(case, "float32")[:2]):
-        c = call(case, shape, seed)
+        c = problem(case, shape, seed=seed)
         if supported(c, how):
             # Clipping leaves little of large gradients, and their errors.
-            assert_close(results(c, bptt, **how), results(c, **how), 1e-11)
+            assert_close(results(bptt, c, **how), results(reference, c, **how), 1e-11)
 
 
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
     for shape in [(70, 3, 9, 150), (33, 17, 9, 70)]:
-        c = call(case, shape)
+        c = problem(case, shape)
         how = {"step_clip": ("norm", 0.5, "gates")}
-        want = results(c, bptt, **how)
+        want = results(bptt, c, **how)
         for forth, back in [({"threads": 3}, {"threads": 2}), ({"checkpoint": "sqrt"}, {})]:
             y, state, tape = forward(bptt, c, **forth)
             same_bits(named(y, state, backward(bptt, c, tape, **back, **how)), want)
@@ -58,7 +59,7 @@ def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_inference_gives_the_same_bits(case: Case) -> None:
     for shape, threads in (((23, 13, 5, 34), 1), ((33, 17, 9, 70), 3), ((9, 3, 9, 150), 2)):
-        c = call(case, shape)
+        c = problem(case, shape)
         y, state, _ = forward(bptt, c)
         again, last, none = forward(bptt, c, keep_tape=False, threads=threads)
         assert none is None
@@ -91,7 +92,7 @@ GATES = {"lstm": "ifgo", "gru": "rzn", "mgu": "fn", "slstm": "zo"}
 
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_the_tape_gives_gates_and_states_by_name(case: Case) -> None:
-    c = call(case, (23, 13, 5, 34))
+    c = problem(case, (23, 13, 5, 34))
     y, state, tape = forward(bptt, c)
     _, _, twin = forward(reference, c)
     assert np.array_equal(tape.h, y)
@@ -115,7 +116,7 @@ def test_the_tape_gives_gates_and_states_by_name(case: Case) -> None:
 
 
 def test_a_tape_in_segments_gives_no_gates() -> None:
-    c = call(Case("", "lstm", {}), (300, 4, 3, 5))
+    c = problem(Case("", "lstm", {}), (300, 4, 3, 5))
     _, _, tape = forward(bptt, c, checkpoint="sqrt")
     with pytest.raises(ValueError, match="kept in segments, expected one without checkpoint"):
         tape.i  # noqa: B018

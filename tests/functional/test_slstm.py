@@ -15,8 +15,9 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.cases import TOLERANCE, assert_close
-from support.recurrences import Case, call, cast, gradients, results
+from support.compare import TOLERANCE, assert_close
+from support.complex_step import gradients
+from support.problems import Case, problem, results
 
 MODULES = pytest.mark.parametrize("module", [bptt, reference], ids=["core", "reference"])
 DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE))
@@ -131,7 +132,7 @@ def test_a_memory_of_nothing_has_no_scale(
     name: str, m: float, module: Any, dtype: str, isa: str
 ) -> None:
     """Unit by unit: where c = n = 0 at the start, no result and no gradient knows m."""
-    c = call(Case("", "slstm", STARTS[name]), (5, 3, 3, 6))
+    c = problem(Case("", "slstm", STARTS[name]), (5, 3, 3, 6))
     if "lengths" in c.options:
         c.options["lengths"] = np.array([5, 1, 3])
     h, memory, n, start = c.arrays["state"]
@@ -145,7 +146,7 @@ def test_a_memory_of_nothing_has_no_scale(
             np.where(empty, 0, n),
             np.where(empty, scale, start),
         )
-        found = results(cast(c._replace(arrays={**c.arrays, "state": state}), dtype), module)
+        found = results(module, c._replace(arrays={**c.arrays, "state": state}).cast(dtype))
         for part in ("d state[1]", "d state[2]"):  # there e^m times what they were
             found[part][empty] = 0
         return found
@@ -188,13 +189,13 @@ def test_a_small_memory_weighs_what_it_weighs(module: Any, dtype: str, isa: str)
 
 @MODULES
 def test_the_gradient_of_an_empty_memory_is_exact(module: Any, isa: str) -> None:
-    c = call(Case("", "slstm", {}), (4, 2, 3, 5))
+    c = problem(Case("", "slstm", {}), (4, 2, 3, 5))
     h, memory, n, m = c.arrays["state"]
     for at in (-8.0, -0.5, 6.0):
         for old in (memory, 0 * memory):
             c = c._replace(arrays={**c.arrays, "state": (h, old, 0 * n, 0 * m + at)})
             want = gradients(c)
-            assert_close({k: v for k, v in results(c, module).items() if k in want}, want, 1e-12)
+            assert_close({k: v for k, v in results(module, c).items() if k in want}, want, 1e-12)
 
 
 def test_streams_start_with_an_empty_memory(isa: str) -> None:

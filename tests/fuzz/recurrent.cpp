@@ -105,7 +105,7 @@ void same(const Arrays<T>& got, const Arrays<T>& want) {
 
 core::BackwardSpec any_backward(Bytes& bytes) {
   core::BackwardSpec how;
-  using Clip = core::StepClipping;
+  using Clip = core::StepClip;
   how.clip.kind = bytes.PickValueInArray({Clip::none, Clip::value, Clip::norm});
   how.clip.target = bytes.PickValueInArray({Clip::h, Clip::c, Clip::gates});
   how.clip.bound = rarely(bytes) ? number(bytes) : 0.5;
@@ -118,20 +118,20 @@ core::BackwardSpec any_backward(Bytes& bytes) {
 template <class T>
 struct Traced {
   Array<double> norms;
-  Array<T> dh, dc, gates, apart, operand, inner;
+  Array<T> dh, dc, gates, candidate_hh, operand, second_operand;
   core::Trace<T> trace;
   Traced(const Problem<T>& p, const core::Plan<T>& plan, bool full) {
     const auto make = [&](auto& array, auto*& pointer, bool wanted, Index width) {
       using Kind = std::decay_t<decltype(array)>;
       if (wanted) array = Kind({p.n.T, p.n.B, width}), pointer = array.data.data();
     };
-    make(norms, trace.norms, true, plan.gates() + 4);
-    make(dh, trace.dh, full, plan.output_size());
-    make(dc, trace.dc, full && plan.states() > 1, p.n.H);
-    make(gates, trace.gates, full, plan.gates() * p.n.H);
-    make(apart, trace.apart, full && plan.has_apart(), p.n.H);
-    make(operand, trace.operand, full, plan.recurrent_size());
-    make(inner, trace.inner, full && plan.has_inner(), p.n.H);
+    make(norms, trace.norms, true, plan.cell().gates + 4);
+    make(dh, trace.dh, full, plan.dims().P);
+    make(dc, trace.dc, full && plan.cell().states > 1, p.n.H);
+    make(gates, trace.gates, full, plan.cell().gates * p.n.H);
+    make(candidate_hh, trace.candidate_hh, full && plan.cell().split_gate, p.n.H);
+    make(operand, trace.operand, full, plan.dims().U);
+    make(second_operand, trace.second_operand, full && plan.cell().second_product, p.n.H);
   }
 };
 

@@ -10,24 +10,24 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.recurrences import CASES, Call, Case, call, forward
+from support.problems import CASES, Case, Problem, forward, problem
 
 SHAPE = (7, 3, 3, 4)
 ALONE = [c for c in CASES if c.cell != "lstm1997" and not c.options.keys() & {"dilation", "skip"}]
 STATES = {"rnn": ("h",), "lstm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
 
 
-def tapes(case: Case, seed: int = 0) -> tuple[Any, Any, Call]:
-    c = call(case, SHAPE, seed=seed)
+def tapes(case: Case, seed: int = 0) -> tuple[Any, Any, Problem]:
+    c = problem(case, SHAPE, seed=seed)
     return forward(bptt, c)[2], forward(reference, c)[2], c
 
 
-def plain(cell: str, **options: Any) -> tuple[Any, Call]:
-    c = call(Case("", cell, options), SHAPE)
+def plain(cell: str, **options: Any) -> tuple[Any, Problem]:
+    c = problem(Case("", cell, options), SHAPE)
     return forward(bptt, c)[2], c
 
 
-def inside(c: Call) -> Any:
+def inside(c: Problem) -> Any:
     T, B, _, _ = SHAPE
     return np.arange(T)[:, None] < c.options.get("lengths", np.full(B, T))
 
@@ -56,7 +56,7 @@ def test_every_step_is_that_of_the_complex_step(case: Case, isa: str) -> None:
 
 @pytest.mark.parametrize("case", ALONE[:8], ids=lambda c: c.id)
 def test_float32_stays_float32(case: Case) -> None:
-    c = call(case, SHAPE)
+    c = problem(case, SHAPE)
 
     def narrow(value: Any) -> Any:
         return (
@@ -65,7 +65,7 @@ def test_float32_stays_float32(case: Case) -> None:
 
     c = c._replace(arrays={k: narrow(v) for k, v in c.arrays.items()})
     y, _, tape = forward(bptt, c)
-    want = reference.step_jacobians(forward(reference, call(case, SHAPE))[2])
+    want = reference.step_jacobians(forward(reference, problem(case, SHAPE))[2])
     got = bptt.step_jacobians(tape)
     assert y.dtype == got.dtype == np.float32
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
@@ -144,11 +144,13 @@ def test_bf16_runs_again_in_bf16(bf16_isa: str) -> None:
 
 def test_checkpoints_where_the_states_are_there() -> None:
     shape = (300, 3, 3, 4)  # several segments
-    c = call(Case("", "gru", {}), shape)
+    c = problem(Case("", "gru", {}), shape)
     whole, pieces = forward(bptt, c)[2], forward(bptt, c, checkpoint="sqrt")[2]
     np.testing.assert_array_equal(bptt.step_jacobians(pieces), bptt.step_jacobians(whole))
     with pytest.raises(ValueError, match="expected one without checkpoint"):
-        bptt.step_jacobians(forward(bptt, call(Case("", "lstm", {}), shape), checkpoint="sqrt")[2])
+        bptt.step_jacobians(
+            forward(bptt, problem(Case("", "lstm", {}), shape), checkpoint="sqrt")[2]
+        )
 
 
 # --- PyTorch's Jacobians
@@ -189,7 +191,7 @@ def test_torch_func_jacrev(cell: str) -> None:
 
 
 def test_arguments_that_changed_are_noticed() -> None:
-    c = call(Case("", "lstm", {"h_mask": True}), SHAPE)
+    c = problem(Case("", "lstm", {"h_mask": True}), SHAPE)
     tape = forward(bptt, c)[2]
     before = bptt.jacobian(tape, 5, 2)
     changed = [c.arrays[n] for n in ("x", "w_ih", "w_hh", "b_ih", "b_hh")]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bptt
-from support.recurrences import Case, call, forward
+from support.problems import Case, forward, problem
 
 Z = np.zeros
 
@@ -32,7 +32,7 @@ def normal_matrix(sizes: Any) -> Any:
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_norms_and_singular_values_are_those_of_the_jacobians(cell: str, reverse: bool) -> None:
-    c = call(Case("", cell, {"lengths": True, "reverse": reverse}), (6, 4, 3, 5))
+    c = problem(Case("", cell, {"lengths": True, "reverse": reverse}), (6, 4, 3, 5))
     tape, lengths = forward(bptt, c)[2], c.options["lengths"]
     for of in ("h", "state"):
         for t in (5, 3, 0):
@@ -258,7 +258,7 @@ def test_spectra_with_lengths_and_reverse() -> None:
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "leaky_relu", "sigmoid", "identity"])
 def test_no_norm_exceeds_the_bound(activation: str) -> None:
-    c = call(Case("", "rnn", {}), (30, 8, 3, 6), scale=0.8)
+    c = problem(Case("", "rnn", {}), (30, 8, 3, 6), scale=0.8)
     tape = forward(bptt, c, activation=activation)[2]
     w_hh = c.arrays["w_hh"]
     bound = bptt.decay_bound(w_hh, activation, np.arange(30)[::-1])

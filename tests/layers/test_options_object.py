@@ -14,7 +14,7 @@ import pytest
 
 import bptt
 from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM, init
-from support.cases import flat, state_of
+from support.problems import flat, state_of
 
 Options = dict[str, Any]
 STREAMED: list[tuple[Any, Options]] = [

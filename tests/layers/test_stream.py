@@ -13,7 +13,7 @@ import pytest
 
 import bptt
 from bptt.layers import GRU, LSTM, LSTM1997, RNN, Recurrent
-from support.cases import flat, state_of
+from support.problems import flat, state_of
 
 LAYERS = [
     lambda **o: RNN(3, 17, **o),

@@ -11,7 +11,7 @@ import pytest
 
 from bptt import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
 from bptt.layers import Recurrent
-from support.cases import flat
+from support.problems import flat
 
 T, B, H = 9, 3, 6
 LENGTHS = np.array([9, 0, 4])

@@ -14,7 +14,8 @@ import pytest
 import bptt
 from bptt.layers import RecurrentTape
 from bptt.layers.tbptt import Chunk
-from support.cases import assert_close, flat, same_bits
+from support.compare import assert_close, same_bits
+from support.problems import flat
 
 LAYERS = {"rnn": bptt.RNN, "lstm": bptt.LSTM, "gru": bptt.GRU}
 T, B, I, H = 23, 3, 2, 5

@@ -14,8 +14,8 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.cases import TOLERANCE, assert_close, flat
-from support.recurrences import Case, call, results
+from support.compare import TOLERANCE, assert_close
+from support.problems import Case, flat, problem, results
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 torch = pytest.importorskip("torch")
@@ -98,16 +98,16 @@ def keras_results(c: Any) -> dict[str, Any]:
     dx, *grads = (g.numpy() for g in torch.autograd.grad(loss, [x, *state, *weights]))
     dstate, (dw_ih, dw_hh, db) = grads[: len(state)], grads[len(state) :]
     db_ih, db_hh = db if db.ndim == 2 else (db, db)
-    found = {"y[0]": y.detach().numpy().swapaxes(0, 1), "d x[0]": dx.swapaxes(0, 1)}
+    found = {"y": y.detach().numpy().swapaxes(0, 1), "d x": dx.swapaxes(0, 1)}
     for k, (f, d) in enumerate(zip(final, dstate)):
-        found |= {f"final[{k}]": f.detach().numpy(), f"d state[{k}]": d}
+        found |= {f"state[{k}]": f.detach().numpy(), f"d state[{k}]": d}
     named = {"w_ih": dw_ih.T, "w_hh": dw_hh.T, "b_ih": db_ih, "b_hh": db_hh}
-    return found | {f"d {name}[0]": reorder(g, c.cell) for name, g in named.items()}
+    return found | {f"d {name}": reorder(g, c.cell) for name, g in named.items()}
 
 
 @pytest.mark.parametrize("module", [reference, bptt], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_results_are_those_of_keras(case: Case, module: Any) -> None:
     for seed, shape in enumerate([(7, 3, 4, 5), (1, 1, 2, 3), (12, 2, 3, 9)]):
-        c = call(case, shape, seed)
-        assert_close(results(c, module), keras_results(c), TOLERANCE["float32"])
+        c = problem(case, shape, seed=seed)
+        assert_close(results(module, c), keras_results(c), TOLERANCE["float32"])

@@ -10,8 +10,8 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.cases import error, flat
-from support.recurrences import Case, call, forward
+from support.compare import error
+from support.problems import Case, flat, forward, problem
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -115,7 +115,7 @@ def onnx_results(c: Any) -> list[Any]:
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_forward_equals_onnx(case: Case, module: Any) -> None:
     for seed in range(3):
-        c = call(case, (6, 3, 4, 8), seed=seed)
+        c = problem(case, (6, 3, 4, 8), seed=seed)
         y, state, _ = forward(module, c)
         for got, want in zip(onnx_results(c), [y, *flat(state)]):
             assert error(got, want) < 1e-5

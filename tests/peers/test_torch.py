@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.cases import CELLS, Cell, Problem, assert_close, core_results, flat, problem
+from support.compare import DTYPES, TOLERANCE_OF_TORCH, assert_close
+from support.problems import CELLS, Case, Problem, core_results, flat, problem
 
 torch = pytest.importorskip("torch")
 
 CELLS_OF_TORCH = [
     c for c in CELLS if c.options.get("activation") not in ("leaky_relu", "sigmoid", "identity")
 ]
-TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 
 
 def torch_results(p: Problem) -> dict[str, Any]:
-    """Named as in `cases.results`. PyTorch knows neither length 0 nor T = 0."""
+    """Named as in `problems.results`. PyTorch knows neither length 0 nor T = 0."""
     T, _, I = p.arrays["x"].shape
     H = p.arrays["w_hh"].shape[1]
-    options = {"nonlinearity": p.cell.options["activation"]} if p.cell.options else {}
-    module = getattr(torch.nn, p.cell.name.upper())(I, H, dtype=torch.float64, **options)
+    options = {"nonlinearity": p.options["activation"]} if p.cell == "rnn" else {}
+    module = getattr(torch.nn, p.cell.upper())(I, H, dtype=torch.float64, **options)
     parameters = dict(zip(("w_ih", "w_hh", "b_ih", "b_hh"), module.parameters()))
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -50,15 +50,15 @@ def torch_results(p: Problem) -> dict[str, Any]:
     return {name: value.detach().numpy() for name, value in named.items()}
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("cell", CELLS_OF_TORCH, ids=lambda c: c.id)
-def test_functions_equal_torch(isa: str, cell: Cell, ragged: bool, dtype: str) -> None:
+def test_functions_equal_torch(isa: str, cell: Case, ragged: bool, dtype: str) -> None:
     rng = np.random.default_rng(0)
     for seed in range(12):
         T, B = int(rng.integers(1, 30)), int(rng.integers(1, 12))
         shape = (T, B, int(rng.integers(1, 40)), int(rng.integers(1, 70)))
         p = problem(cell, shape, dtype=dtype, seed=seed)
         if ragged:
-            p = p._replace(lengths=rng.integers(1, T + 1, B))
-        assert_close(core_results(p), torch_results(p.cast("float64")), TOLERANCE[dtype])
+            p = p.given(lengths=rng.integers(1, T + 1, B))
+        assert_close(core_results(p), torch_results(p.cast("float64")), TOLERANCE_OF_TORCH[dtype])

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import bptt
-from support.cases import assert_close
+from support.compare import assert_close
 from support.directions import Directions
-from support.recurrences import Case, call
+from support.problems import Case, problem
 
 MODULES = {
     "rnn": lambda I, H: nn.RNN(I, H, dtype=torch.float64),
@@ -33,7 +33,7 @@ def test_derivatives_are_those_of_torch(name: str) -> None:
     T, B, I, H = 7, 3, 4, 6
     cell, _, activation = name.partition("-")
     options = {"activation": activation} if activation else {}
-    c = call(Case("", cell, options), (T, B, I, H))
+    c = problem(Case("", cell, options), (T, B, I, H))
     module, forward = MODULES[name](I, H), getattr(bptt, f"{cell}_forward")
     given = {n: c.arrays[n] for n in NAMES}
     along = {n: Directions(c).arrays[n] for n in NAMES}

@@ -18,8 +18,8 @@ import torch
 import bptt
 from bptt import reference
 from support import torch_twin
-from support.cases import assert_close
-from support.recurrences import CASES, Case, call, results
+from support.compare import assert_close
+from support.problems import CASES, NO_BIAS, PLAIN, Case, problem, results
 
 NORMAL = [case for case in CASES if "layer_norm" in case.options]
 
@@ -28,16 +28,16 @@ NORMAL = [case for case in CASES if "layer_norm" in case.options]
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_results_are_those_of_the_transcription(case: Case, cut: int | None) -> None:
     for seed, bias in enumerate([True, False]):
-        c = call(case, (7, 3, 3, 4), seed=seed, bias=bias)
-        got, want = results(c, cut=cut), torch_twin.results(c, cut)
+        c = problem(case, (7, 3, 3, 4), PLAIN if bias else NO_BIAS, seed=seed)
+        got, want = results(reference, c, cut=cut), torch_twin.results(c, cut)
         assert_close(got, want, 1e-11 if "layer_norm" in c.arrays else 1e-12)
 
 
 @pytest.mark.parametrize("case", NORMAL, ids=lambda c: c.id)
 def test_normalised_cells_of_the_core_are_those_of_the_transcription(case: Case) -> None:
     for shape in [(7, 3, 3, 4), (5, 4, 6, 18)]:
-        c = call(case, shape)
-        assert_close(results(c, bptt), torch_twin.results(c), 1e-11)
+        c = problem(case, shape)
+        assert_close(results(bptt, c), torch_twin.results(c), 1e-11)
 
 
 @pytest.mark.parametrize("kind", ["value", "norm"])
@@ -46,11 +46,11 @@ def test_normalised_cells_of_the_core_are_those_of_the_transcription(case: Case)
 def test_step_clip_is_a_hook_of_the_transcription(case: Case, target: str, kind: str) -> None:
     if target == "gates" and "reset_after" in case.options:
         return  # r's gradient comes of n's before both are clipped together: no hook does that
-    c = call(case, (7, 3, 3, 4))
+    c = problem(case, (7, 3, 3, 4))
     clip, tolerance = (kind, 0.1, target), 1e-11 if "layer_norm" in c.arrays else 1e-12
-    got = results(c, step_clip=clip)
+    got = results(reference, c, step_clip=clip)
     assert_close(got, torch_twin.results(c, step_clip=clip), tolerance)
-    free = results(c)
+    free = results(reference, c)
     changed = any(not np.array_equal(got[name], free[name]) for name in got)
     if target == "c":
         assert changed == (reference.CELLS[case.cell].states > 1)
@@ -63,7 +63,7 @@ def test_step_clip_is_a_hook_of_the_transcription(case: Case, target: str, kind:
 def test_results_are_those_of_the_module(name: str, ours: Any) -> None:
     T, B, I, H = 9, 3, 4, 6
     case = Case("", name, {}, projection=name == "lstm")
-    c = call(case, (T, B, I, H))
+    c = problem(case, (T, B, I, H))
     size = {"proj_size": H - 1} if name == "lstm" else {}
     module = getattr(torch.nn, name.upper())(I, H, dtype=torch.float64, **size)
     names = ["w_ih", "w_hh", "b_ih", "b_hh", *(["w_hr"] if name == "lstm" else [])]
@@ -80,7 +80,7 @@ def test_results_are_those_of_the_module(name: str, ours: Any) -> None:
     for f, d in pairs:
         loss = loss + (f[0] * torch.tensor(d)).sum()
     loss.backward()
-    want: dict[str, Any] = {"y[0]": y.detach().numpy(), "d x[0]": np.asarray(x.grad)}
-    want |= {f"d {k}[0]": np.asarray(p.grad) for k, p in zip(names, module.parameters())}
-    got = results(c, ours)
+    want: dict[str, Any] = {"y": y.detach().numpy(), "d x": np.asarray(x.grad)}
+    want |= {f"d {k}": np.asarray(p.grad) for k, p in zip(names, module.parameters())}
+    got = results(ours, c)
     assert_close({key: got[key] for key in want}, want, 1e-12)

@@ -8,17 +8,9 @@ import pytest
 
 from bptt import reference
 from support import textbook
-from support.cases import (
-    CELLS,
-    OPTIONS,
-    Cell,
-    Options,
-    assert_close,
-    flat,
-    problem,
-    reference_results,
-)
+from support.compare import assert_close
 from support.complex_step import gradients
+from support.problems import CELLS, OPTIONS, Case, Options, flat, problem, reference_results
 
 SHAPES = [(4, 2, 3, 4), (5, 3, 1, 2)]
 UNCLIPPED = [o for o in OPTIONS if o.step_clip is None]  # clipping makes it no gradient of anything
@@ -26,7 +18,7 @@ UNCLIPPED = [o for o in OPTIONS if o.step_clip is None]  # clipping makes it no 
 
 @pytest.mark.parametrize("options", UNCLIPPED, ids=lambda o: o.id)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_backward_is_the_complex_step_derivative(cell: Cell, options: Options) -> None:
+def test_backward_is_the_complex_step_derivative(cell: Case, options: Options) -> None:
     for seed, shape in enumerate(SHAPES):
         p = problem(cell, shape, options, seed=seed)
         got, want = reference_results(p), gradients(p)
@@ -36,8 +28,8 @@ def test_backward_is_the_complex_step_derivative(cell: Cell, options: Options) -
 
 
 @pytest.mark.parametrize("options", UNCLIPPED, ids=lambda o: o.id)
-@pytest.mark.parametrize("cell", [c for c in CELLS if c.name in textbook.UNITS], ids=lambda c: c.id)
-def test_forward_is_that_of_the_textbook(cell: Cell, options: Options) -> None:
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.cell in textbook.UNITS], ids=lambda c: c.id)
+def test_forward_is_that_of_the_textbook(cell: Case, options: Options) -> None:
     p = problem(cell, (4, 3, 2, 3), options)
     got, want = reference_results(p), textbook.outputs(p)
     assert_close({name: got[name] for name in want}, want, 1e-13)
@@ -111,11 +103,11 @@ def test_clipping_by_norm_bounds_each_sequence_and_keeps_its_direction() -> None
 
 @pytest.mark.parametrize("kind", ["value", "norm"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_step_clip_bounds_what_reaches_the_initial_state(cell: Cell, kind: str) -> None:
+def test_step_clip_bounds_what_reaches_the_initial_state(cell: Case, kind: str) -> None:
     plain = problem(cell, (6, 3, 2, 5))
     free = reference_results(plain)
-    tight = reference_results(plain._replace(step_clip=(kind, 0.01)))
-    loose = reference_results(plain._replace(step_clip=(kind, 1e9)))
+    tight = reference_results(plain.clipped(kind, 0.01))
+    loose = reference_results(plain.clipped(kind, 1e9))
     for name, value in free.items():
         assert np.array_equal(loose[name], value), name
     dh = flat(tight["d state[0]"])[0]

@@ -10,25 +10,25 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.cases import CELLS, OPTIONS, Cell, Options, Problem, assert_close, flat, problem
-from support.cases import reference_results as bptt_results
+from support.compare import assert_close
+from support.problems import CELLS, OPTIONS, Case, Options, Problem, flat, problem
+from support.problems import reference_results as bptt_results
 
 SHAPES = [(7, 3, 2, 4), (1, 1, 3, 2), (12, 2, 1, 1), (0, 2, 3, 2)]
 UNCLIPPED = [o for o in OPTIONS if o.step_clip is None]
 
 
 def rtrl_results(p: Problem, **changed: Any) -> dict[str, Any]:
-    """The gradients, named as in `cases.results`."""
+    """The gradients, named as in `problems.results`."""
     given = {"dy": p.dy, "dstate": p.dstate} | changed
-    how = {"lengths": p.lengths, "reverse": p.reverse, **p.cell.options}
-    grads = reference.rtrl(p.cell.name, *p.arrays.values(), **given, **how)
+    grads = reference.rtrl(p.cell, *p.arrays.values(), **given, **p.options)
     named = {f"d {k}": v for k, v in grads._asdict().items() if k != "state" and v is not None}
     return named | {f"d state[{i}]": s for i, s in enumerate(flat(grads.state))}
 
 
 @pytest.mark.parametrize("options", UNCLIPPED, ids=lambda o: o.id)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_rtrl_is_bptt(cell: Cell, options: Options) -> None:
+def test_rtrl_is_bptt(cell: Case, options: Options) -> None:
     for seed, shape in enumerate(SHAPES[:3]):
         p = problem(cell, shape, options, seed=seed)
         want = {k: v for k, v in bptt_results(p).items() if k.startswith("d ")}
@@ -37,7 +37,7 @@ def test_rtrl_is_bptt(cell: Cell, options: Options) -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_rtrl_of_an_empty_sequence(name: str) -> None:
-    p = problem(Cell(name, name), SHAPES[3])
+    p = problem(Case(name, name), SHAPES[3])
     got = rtrl_results(p)
     assert all(np.array_equal(got[f"d state[{i}]"], d) for i, d in enumerate(flat(p.dstate)))
     assert not any(np.any(v) for k, v in got.items() if "state" not in k)
@@ -45,7 +45,7 @@ def test_rtrl_of_an_empty_sequence(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_gradients_may_be_left_out(name: str) -> None:
-    p = problem(Cell(name, name), SHAPES[0])
+    p = problem(Case(name, name), SHAPES[0])
     zeros = tuple(np.zeros_like(d) for d in flat(p.dstate))
     want = rtrl_results(p, dstate=zeros if len(zeros) > 1 else zeros[0])
     assert_close(rtrl_results(p, dstate=None), want, 0)
@@ -70,7 +70,7 @@ def test_a_linear_unit_by_hand() -> None:
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_truncated_gradients_are_others_until_the_window_has_all(name: str, k2: int) -> None:
     T, B, I, H = 12, 3, 2, 4
-    p = problem(Cell(name, name), (T, B, I, H))
+    p = problem(Case(name, name), (T, B, I, H))
     layer = getattr(bptt, name.upper())(I, H, dtype="float64")
     weights = [p.arrays[k] for k in ("w_ih", "w_hh", "b_ih", "b_hh")]
     layer.load(dict(zip(layer.parameters, weights)))

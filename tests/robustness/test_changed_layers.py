@@ -13,9 +13,9 @@ import bptt
 from bptt import functional, reference
 from bptt.regularise import omega_term as omega
 from support import toolchain
-from support.cases import CELLS, OPTIONS, problem
 from support.changed import REFERS, B, H, I, T, arguments, flat, own, refused, same, spoil
 from support.embedded import MISMATCH, OK, Prepared
+from support.problems import CELLS, OPTIONS, problem
 
 WAYS = ("forward", "backward")
 
@@ -186,7 +186,7 @@ def test_omega_refuses_parameters_that_have_changed(name: str) -> None:
 # --- in C
 
 
-@pytest.mark.parametrize("cell", [CELLS[0], *CELLS[-2:]], ids=lambda c: c.name)
+@pytest.mark.parametrize("cell", [CELLS[0], *CELLS[-2:]], ids=lambda c: c.cell)
 def test_in_c(cell: Any) -> None:
     p = Prepared(toolchain.shared_library(), problem(cell, (4, 3, 5, 7), OPTIONS[0]))
     for name, array in (("x", p.call.x), ("y", p.call.y)):

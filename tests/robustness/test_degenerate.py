@@ -13,17 +13,28 @@ import pytest
 
 import bptt
 from bptt import reference, regularise
-from support.cases import assert_close, flat, state_of
-from support.recurrences import CASES, CORE, Call, Case, backward, call, forward, named
+from support.compare import assert_close
+from support.problems import (
+    CASES,
+    CORE,
+    Case,
+    Problem,
+    backward,
+    flat,
+    forward,
+    named,
+    problem,
+    state_of,
+)
 
 # T, B and, of the second of two, the lengths
 NO_STEP = [(0, 2, None), (0, 0, None), (4, 0, None), (4, 2, [0, 0])]
 IDS = ["no-steps", "nothing", "no-sequences", "lengths-of-0"]
 
 
-def without_steps(case: Case, T: int, B: int, lengths: Any) -> Call:
+def without_steps(case: Case, T: int, B: int, lengths: Any) -> Problem:
     options = {k: v for k, v in case.options.items() if k != "lengths"}
-    c = call(case._replace(options=options), (T, B, 2, 4))
+    c = problem(case._replace(options=options), (T, B, 2, 4))
     return c if lengths is None else c._replace(options=c.options | {"lengths": lengths})
 
 
@@ -69,7 +80,7 @@ FAR = [
 @pytest.mark.parametrize("options", FAR, ids=str)
 def test_looks_back_beyond_the_start(cell: str, options: dict[str, Any]) -> None:
     for T in (1, 4):
-        c = call(Case("", cell, options), (T, 3, 2, 5))
+        c = problem(Case("", cell, options), (T, 3, 2, 5))
         results = []
         for module in (bptt, reference):
             y, state, tape = forward(module, c)
@@ -112,7 +123,7 @@ class Layered:
     def plain(self) -> list[Any]:
         """The tapes of which each step depends on the one before alone."""
         of_steps = max(self.layer.dilations) == 1 and not self.layer.skip
-        return self.tape.cells if of_steps and self.layer._cell.name != "lstm1997" else []
+        return self.tape.cells if of_steps and self.layer.structure.kind != "lstm1997" else []
 
 
 def same(got: Any, want: Any) -> bool:

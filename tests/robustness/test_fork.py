@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 # A problem for each split, what one thread makes of it, and whether four make the same of it now.
 START = """
 import os, sys, threading, time, warnings
-from support.cases import CELLS, core_results, of_many_threads, problem
+from support.problems import CELLS, core_results, of_many_threads, problem
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, about forks beside threads
 lstm = next(c for c in CELLS if c.id == "lstm")

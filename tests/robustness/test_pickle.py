@@ -16,7 +16,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.recurrences import Case, backward, call, forward
+from support.problems import Case, backward, forward, problem
 
 ROUND: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda a: pickle.loads(pickle.dumps(a)),
@@ -75,7 +75,7 @@ def trained(kind: Any = bptt.LSTM, **options: Any) -> tuple[Any, Any, Any]:
     ids=str,
 )  # fmt: skip
 def test_traces(cell: str, options: dict[str, Any], how: str) -> None:
-    c = call(Case("", cell, options), (7, 3, 2, 4))
+    c = problem(Case("", cell, options), (7, 3, 2, 4))
     for module in (bptt, reference):
         for level in (True, "full"):
             _, _, tape = forward(module, c)
@@ -87,7 +87,7 @@ def test_traces(cell: str, options: dict[str, Any], how: str) -> None:
 
 
 def test_a_trace_of_a_checkpoint_keeps_its_refusal() -> None:
-    c = call(Case("", "lstm", {}), (300, 4, 3, 5))
+    c = problem(Case("", "lstm", {}), (300, 4, 3, 5))
     trace = ROUND["pickle"](backward(bptt, c, forward(bptt, c, checkpoint="sqrt")[2], trace=True))
     assert trace.trace.dh.shape == (300,)
     with pytest.raises(ValueError, match="kept in segments, expected one without checkpoint"):
@@ -128,7 +128,7 @@ def kept() -> dict[str, Any]:
         "attention gradients": readout.backward(attention_tape, context),
     }
     found |= {"linear": bptt.Linear(3, 4, seed=0), "embedding": bptt.Embedding(5, 3, seed=0)}
-    found["reference tape"] = forward(reference, call(Case("", "lstm", {}), (4, 2, 3, 4)))[2]
+    found["reference tape"] = forward(reference, problem(Case("", "lstm", {}), (4, 2, 3, 4)))[2]
     return found
 
 

@@ -15,27 +15,22 @@ import pytest
 
 import bptt
 from bptt import _core
-from bptt._binding import call as _call
 from support import child
-from support.cases import (
+from support.compare import DTYPES, same_bits, same_bits_per_sequence
+from support.problems import (
+    BY_ID,
     CELLS,
-    OPTIONS,
     THREAD_SHAPES,
-    TOLERANCE,
-    Cell,
+    Case,
     backward,
     core_results,
     flat,
     forward,
     of_many_threads,
     problem,
-    same_bits,
-    same_bits_per_sequence,
     take,
 )
 
-DTYPES = list(TOLERANCE)
-BY_ID = {o.id: o for o in OPTIONS}
 ORDERS = ["plain", "clip-norm-reverse", "clip-norm-lengths", "clip-value-lengths-reverse"]
 
 
@@ -43,7 +38,7 @@ ORDERS = ["plain", "clip-norm-reverse", "clip-norm-lengths", "clip-value-lengths
 @pytest.mark.parametrize("option", ORDERS)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 def test_any_number_of_threads_gives_the_same_bits(
-    isa: str, cell: Cell, option: str, dtype: str
+    isa: str, cell: Case, option: str, dtype: str
 ) -> None:
     for shape in THREAD_SHAPES:
         p = problem(cell, of_many_threads(cell, shape), BY_ID[option], dtype)
@@ -56,7 +51,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_threads_that_share_copies_of_wide_rows(isa: str, cell: Cell, dtype: str) -> None:
+def test_threads_that_share_copies_of_wide_rows(isa: str, cell: Case, dtype: str) -> None:
     for shape in [(130, 2, 512, 256), (9, 3, 256, 512), (4, 1, 1100, 530)]:
         p = problem(cell, shape, BY_ID["plain"], dtype)
         want = core_results(p, threads=1)
@@ -69,7 +64,7 @@ def test_these_shapes_use_several_threads() -> None:
     """A forked child starts with none but its own, so each shows how many one shape takes."""
     program = """
         import os
-        from support.cases import CELLS, THREAD_SHAPES, core_results, of_many_threads, problem
+        from support.problems import CELLS, THREAD_SHAPES, core_results, of_many_threads, problem
 
         for cell in CELLS:
             for shape in THREAD_SHAPES:
@@ -85,7 +80,7 @@ def test_these_shapes_use_several_threads() -> None:
 @pytest.mark.parametrize("option", ["plain", "clip-norm-lengths", "lengths-reverse"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 def test_a_sequence_gets_the_same_bits_in_any_batch_on_any_threads(
-    isa: str, cell: Cell, option: str, dtype: str
+    isa: str, cell: Case, option: str, dtype: str
 ) -> None:
     p = problem(cell, of_many_threads(cell, (12, 17, 30, 437)), BY_ID[option], dtype)
     whole = core_results(p, threads=1)
@@ -97,28 +92,28 @@ def test_a_sequence_gets_the_same_bits_in_any_batch_on_any_threads(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_a_tape_serves_any_number_of_threads(cell: Cell, dtype: str) -> None:
+def test_a_tape_serves_any_number_of_threads(cell: Case, dtype: str) -> None:
     for shape in THREAD_SHAPES[1], THREAD_SHAPES[-1]:
         p = problem(cell, of_many_threads(cell, shape), BY_ID["clip-norm-lengths"], dtype)
         want = core_results(p, threads=1)
         for kept in (1, 4):
-            _, _, tape = forward(_call, p, threads=kept)
+            _, _, tape = forward(bptt, p, threads=kept)
             for threads in (1, 2, 3, 4):
-                grads = backward(_call, p, tape, threads=threads)
+                grads = backward(bptt, p, tape, threads=threads)
                 got = {f"d {name}": getattr(grads, name) for name in grads._fields[:5]}
                 same_bits(got, {name: want[name] for name in got})
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_inference_on_any_number_of_threads(cell: Cell) -> None:
+def test_inference_on_any_number_of_threads(cell: Case) -> None:
     for shape in THREAD_SHAPES:
         p = problem(cell, of_many_threads(cell, shape), BY_ID["lengths-reverse"], "float32")
-        want, *_ = forward(_call, p, threads=1)
+        want, *_ = forward(bptt, p, threads=1)
         for threads in (2, 3, 4):
-            y, state, none = forward(_call, p, keep_tape=False, threads=threads)
+            y, state, none = forward(bptt, p, keep_tape=False, threads=threads)
             assert none is None
             same_bits({"y": y}, {"y": want})
-            finals = flat(forward(_call, p, threads=1)[1])
+            finals = flat(forward(bptt, p, threads=1)[1])
             same_bits(dict(enumerate(flat(state))), dict(enumerate(finals)))  # type: ignore
 
 
@@ -146,17 +141,17 @@ HOW: list[dict[str, Any]] = [{}, {"threads": 4}, {"threads": 2, "checkpoint": "s
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 @pytest.mark.parametrize("shared_tape", [False, True])
 def test_threads_calling_at_once_give_the_same_bits(
-    cell: Cell, shared_tape: bool, how: dict[str, Any]
+    cell: Case, shared_tape: bool, how: dict[str, Any]
 ) -> None:
     shape = of_many_threads(cell, (25, 9, 6, 120)) if how else (50, 9, 6, 40)
     p = problem(cell, shape, BY_ID["lengths"], "float32")
-    _, _, tape = forward(_call, p, **how)
+    _, _, tape = forward(bptt, p, **how)
 
     def whole() -> list[Any]:
         return list(core_results(p, **how).values())
 
     def gradients() -> list[Any]:
-        grads = backward(_call, p, tape, threads=how.get("threads"))
+        grads = backward(bptt, p, tape, threads=how.get("threads"))
         return [*grads[:5], *flat(grads.state)]
 
     call = gradients if shared_tape else whole
@@ -188,7 +183,8 @@ def test_eight_threads_share_a_layer(threads: int) -> None:
 def test_without_memory_for_more_threads_a_call_takes_those_there_are() -> None:
     program = """
         import os, resource
-        from support.cases import CELLS, core_results, problem, same_bits
+        from support.compare import same_bits
+        from support.problems import CELLS, core_results, problem
 
         p = problem(CELLS[-1], (20, 16, 19, 99))
         want = core_results(p, threads=1)

@@ -17,21 +17,24 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference import loop
-from support import recurrences, textbook
-from support.cases import (
-    CELLS,
-    OPTIONS,
-    TOLERANCE,
-    Cell,
-    Problem,
-    assert_close,
-    problem,
-    reference_results,
-)
+from support import textbook
+from support.compare import TOLERANCE, assert_close
 from support.complex_step import gradients
 from support.mutants import mutants
+from support.problems import (
+    BY_ID,
+    CASES,
+    CELLS,
+    OPTIONS,
+    Case,
+    Problem,
+    backward,
+    forward,
+    problem,
+    reference_results,
+    results,
+)
 
-BY_ID = {o.id: o for o in OPTIONS}
 Check = Callable[[], None]  # raises if something is wrong
 
 
@@ -58,7 +61,7 @@ def fails(check: Check) -> bool:
 def gradient_check(p: Problem) -> Check:
     """As test_reference does, but as loose as float32 is compared."""
     states = p.dstate if isinstance(p.dstate, tuple) else (p.dstate,)
-    zeros = tuple(np.zeros_like(p.dy[0]) for _ in range(reference.CELLS[p.cell.name].states))
+    zeros = tuple(np.zeros_like(p.dy[0]) for _ in range(reference.CELLS[p.cell].states))
     given = p._replace(
         dy=np.zeros((*p.arrays["x"].shape[:2], len(p.arrays["w_hh"][0]))) if p.dy is None else p.dy,
         dstate=(zeros if len(zeros) > 1 else zeros[0]) if states[0] is None else p.dstate,
@@ -91,45 +94,45 @@ OF_LOOP = ["skip-resets-reverse", "dilation-lengths", "zoneout-skip-dilation"]
 
 
 def option_checks(cell: str, ids: list[str], expected: Any, **how: Any) -> list[Check]:
-    """Cases of `recurrences` against what is ``expected`` of them: all results, or gradients."""
+    """Cases against what is ``expected`` of each: all results, or gradients."""
 
-    def checked(c: recurrences.Call) -> Check:
+    def checked(c: Problem) -> Check:
         want = expected(c, **how)
 
         def check() -> None:
-            got = recurrences.results(c, **how)
+            got = results(reference, c, **how)
             assert_close({name: got[name] for name in want}, want, TOLERANCE["float32"])
 
         return check
 
-    cases = [c for c in recurrences.CASES if c.id in [f"{cell}-{name}" for name in ids]]
+    cases = [c for c in CASES if c.id in [f"{cell}-{name}" for name in ids]]
     assert len(cases) == len(ids)
-    return [checked(recurrences.call(c, (5, 2, 2, 4))) for c in cases]
+    return [checked(problem(c, (5, 2, 2, 4))) for c in cases]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_wrong_cell_gradients_are_caught(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = reference.CELLS[cell.name]
+def test_wrong_cell_gradients_are_caught(cell: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = reference.CELLS[cell.cell]
 
     def install(mutant: Any) -> None:
-        monkeypatch.setitem(reference.CELLS, cell.name, row._replace(grad=mutant))
+        monkeypatch.setitem(reference.CELLS, cell.cell, row._replace(grad=mutant))
 
     checks = [gradient_check(problem(cell, (4, 2, 3, 4)))]
-    checks += option_checks(cell.name, OF_CELLS[cell.name], recurrences.gradients)
+    checks += option_checks(cell.cell, OF_CELLS[cell.cell], gradients)
     assert survivors(row.grad, install, checks) == []
 
 
 def empty_memory_check(expected: Any) -> Check:
     """Of an sLSTM that has seen nothing, whatever the scale of it was."""
-    case = next(c for c in recurrences.CASES if c.id == "slstm-plain")
-    c = recurrences.call(case, (5, 2, 2, 4))
+    case = next(c for c in CASES if c.id == "slstm-plain")
+    c = problem(case, (5, 2, 2, 4))
     h, _, _, m = c.arrays["state"]
     state = (h, np.zeros_like(h), np.zeros_like(h), np.full_like(m, 50.0))
     c = c._replace(arrays={**c.arrays, "state": state})
     want = expected(c)
 
     def check() -> None:
-        got = recurrences.results(c)
+        got = results(reference, c)
         assert_close({name: got[name] for name in want}, want, TOLERANCE["float32"])
 
     return check
@@ -137,13 +140,13 @@ def empty_memory_check(expected: Any) -> Check:
 
 def trace_check(zoneout: Any) -> Check:
     """The gradient of an LSTM's c at every step, beside that of the core."""
-    case = next(c for c in recurrences.CASES if c.id == "lstm-plain")
-    c = recurrences.call(case, (5, 2, 2, 4))
+    case = next(c for c in CASES if c.id == "lstm-plain")
+    c = problem(case, (5, 2, 2, 4))
     c = c._replace(options={**c.options, "zoneout": zoneout})
 
     def dc(module: Any) -> Any:
-        tape = recurrences.forward(module, c)[2]
-        return {"dc": recurrences.backward(module, c, tape, trace=True).trace.dc}
+        tape = forward(module, c)[2]
+        return {"dc": backward(module, c, tape, trace=True).trace.dc}
 
     want = dc(bptt)
     return lambda: assert_close(dc(reference), want, TOLERANCE["float32"])
@@ -193,17 +196,17 @@ def forward_check(p: Problem) -> Check:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
-def test_wrong_equations_are_caught(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_equations_are_caught(cell: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the gradient fits the wrong equations."""
-    row = reference.CELLS[cell.name]
+    row = reference.CELLS[cell.cell]
 
     def install(mutant: Any) -> None:
-        monkeypatch.setitem(reference.CELLS, cell.name, row._replace(step=mutant))
+        monkeypatch.setitem(reference.CELLS, cell.cell, row._replace(step=mutant))
 
     checks = [forward_check(problem(cell, (4, 3, 2, 3)))]
-    if cell.name != "gru":  # the textbook has no options of a step
+    if cell.cell != "gru":  # the textbook has no options of a step
         twin = pytest.importorskip("support.torch_twin")
-        checks += option_checks(cell.name, OF_CELLS[cell.name], twin.results)
+        checks += option_checks(cell.cell, OF_CELLS[cell.cell], twin.results)
     assert survivors(row.step, install, checks) == []
 
 
@@ -211,10 +214,10 @@ def test_a_wrong_forward_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     def install(mutant: Any) -> None:
         monkeypatch.setattr(reference, "forward", mutant)
 
-    cells = [c for c in CELLS if c.name in ("lstm", "gru")]
+    cells = [c for c in CELLS if c.cell in ("lstm", "gru")]
     problems = [problem(c, (4, 3, 2, 3), o) for c in cells for o in OPTIONS if not o.step_clip]
     checks = [check(p) for p in problems for check in (forward_check, gradient_check)]
-    checks += option_checks("gru", OF_LOOP, recurrences.gradients)
+    checks += option_checks("gru", OF_LOOP, gradients)
     # Not wrong: the padding of x counts for nothing, whatever finite number it is.
     equivalent = ["forward: 0 -> 1 in `x = np.where(active[:, :, None], x, 0)`"]
     assert survivors(reference.forward, install, checks) == equivalent
@@ -222,7 +225,7 @@ def test_a_wrong_forward_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", list(reference.ACTIVATIONS))
 def test_a_wrong_derivative_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = gradient_check(problem(Cell(name, "rnn", {"activation": name}), (4, 2, 3, 4)))
+    check = gradient_check(problem(Case(name, "rnn", {"activation": name}), (4, 2, 3, 4)))
     check()
     value, derivative = reference.ACTIVATIONS[name]
     for wrong in (lambda y: 0.9 * derivative(y), lambda y: derivative(y) + 0.1, lambda y: 1 - y):
@@ -231,7 +234,7 @@ def test_a_wrong_derivative_is_caught(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 def loop_checks(name: str) -> list[Check]:
-    cell = next(c for c in CELLS if c.name == name)
+    cell = next(c for c in CELLS if c.cell == name)
     p = problem(cell, (4, 3, 2, 3), BY_ID["lengths-reverse"])
     return [
         gradient_check(p),
@@ -246,7 +249,7 @@ def test_a_wrong_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reference, "backward", mutant)
 
     checks = loop_checks("lstm") + loop_checks("gru")
-    checks += option_checks("gru", OF_LOOP, recurrences.gradients)
+    checks += option_checks("gru", OF_LOOP, gradients)
     assert survivors(reference.backward, install, checks) == []
 
 

@@ -20,7 +20,7 @@ PATIENCE = float(os.environ.get("BPTT_TEST_PATIENCE", 1))
 def run(
     program: str, timeout: float = 60, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs it where it can import `cases`; None takes a variable away."""
+    """Run it in a folder from which it can import `support`; None takes a variable away."""
     inherited = {**os.environ, "BPTT_NUM_THREADS": None}
     changed = {k: v for k, v in {**inherited, **environment}.items() if v is not None}
     return subprocess.run(

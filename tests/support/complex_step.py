@@ -12,42 +12,33 @@ from typing import Any
 import numpy as np
 
 from bptt import reference
-from support.cases import Problem, flat, forward
+from support.problems import Problem, flat, forward, named, state_of
 
 STEP = 1e-30
 
 
-def _loss(p: Problem, arrays: dict[str, Any]) -> Any:
-    y, state, _ = forward(reference, p._replace(arrays=arrays), keep_tape=False)
+def _loss(p: Problem) -> Any:
+    y, state, _ = forward(reference, p, keep_tape=False)
     return (y * p.dy).sum() + sum((s * d).sum() for s, d in zip(flat(state), flat(p.dstate)))
 
 
-def _derivative(p: Problem, name: str, part: int | None) -> Any:
-    """dL/d(argument), one element at a time."""
-    array = p.arrays[name] if part is None else p.arrays[name][part]
-    gradient = np.empty(array.shape)
-    for index in np.ndindex(array.shape):
-        moved = array.astype(complex)
+def _derivative(p: Problem, name: str, part: int) -> Any:
+    """dL/d(one array of an argument), one element at a time."""
+    parts = flat(p.arrays[name])
+    gradient = np.empty(parts[part].shape)
+    for index in np.ndindex(gradient.shape):
+        moved = parts[part].astype(complex)
         moved[index] += 1j * STEP
-        value = (
-            moved
-            if part is None
-            else tuple(moved if i == part else a for i, a in enumerate(p.arrays[name]))
-        )
-        gradient[index] = _loss(p, {**p.arrays, name: value}).imag / STEP
+        value = state_of([moved if i == part else a for i, a in enumerate(parts)])
+        gradient[index] = _loss(p._replace(arrays={**p.arrays, name: value})).imag / STEP
     return gradient
 
 
 def gradients(p: Problem) -> dict[str, Any]:
-    """Named as in `cases.results`."""
-    named = {}
-    for name, value in p.arrays.items():
-        if value is None:
-            continue
-        if name != "state":
-            named[f"d {name}"] = _derivative(p, name, None)
-        elif isinstance(value, tuple):
-            named |= {f"d state[{i}]": _derivative(p, name, i) for i in range(len(value))}
-        else:
-            named["d state[0]"] = _derivative(p, name, None)
-    return named
+    """Named as in `problems.results`."""
+    found = {
+        name: state_of([_derivative(p, name, part) for part in range(len(flat(value)))])
+        for name, value in p.arrays.items()
+        if value is not None
+    }
+    return {name: value for name, value in named(None, None, found).items() if name[:2] == "d "}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import bptt
-from support.recurrences import Call, named
+from support.problems import Problem, named
 
 
 def each(f: Any, *trees: Any) -> Any:
@@ -21,7 +21,7 @@ def each(f: Any, *trees: Any) -> Any:
 class Directions:
     """Random tangents of all that a call takes."""
 
-    def __init__(self, c: Call, seed: int = 7) -> None:
+    def __init__(self, c: Problem, seed: int = 7) -> None:
         rng = np.random.default_rng(seed)
 
         def normal(a: Any) -> Any:
@@ -31,15 +31,15 @@ class Directions:
         self.dy, self.dstate = normal(c.dy), each(normal, c.dstate)
 
 
-def jvp(c: Call, v: Directions, module: Any = bptt, **how: Any) -> tuple[dict[str, Any], ...]:
-    """Values and tangents, named as in `recurrences.results`."""
+def jvp(c: Problem, v: Directions, module: Any = bptt, **how: Any) -> tuple[dict[str, Any], ...]:
+    """Values and tangents, named as in `results`."""
     forward = getattr(module, f"{c.cell}_forward")
     y, state, dy, dstate = module.jvp(forward, c.arrays, v.arrays, **c.options, **how)
     return named(y, state, {}), named(dy, dstate, {})
 
 
 def hvp(
-    c: Call, v: Directions, module: Any = bptt, along: bool = True, **how: Any
+    c: Problem, v: Directions, module: Any = bptt, along: bool = True, **how: Any
 ) -> tuple[dict[str, Any], ...]:
     """The same of the gradients; `along`: their arguments have tangents too."""
     forward = getattr(module, f"{c.cell}_forward")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from support.cases import Problem, flat
+from support.problems import Problem, flat
 
 OK, INVALID_ARGUMENT, TOO_LARGE, WRONG_SIZE, MISMATCH, UNSUPPORTED = range(6)
 ALIGNMENT = 64
@@ -145,7 +145,7 @@ class How:
 
 
 class Call:
-    """One problem in the library's own memory: `results()` gives what `cases.core_results` does."""
+    """A problem in the library's own memory; `results()` are named as in `problems.results`."""
 
     def __init__(
         self, library: Any, p: Problem, how: How | None = None, train: bool = True
@@ -170,9 +170,9 @@ class Call:
 
     def _describe(self, train: bool) -> Desc:
         p, how = self.p, self.how
-        desc = Desc(ctypes.sizeof(Desc), p.cell.name.encode())
-        if "activation" in p.cell.options:
-            desc.activation = p.cell.options["activation"].encode()
+        desc = Desc(ctypes.sizeof(Desc), p.cell.encode())
+        if "activation" in p.options:
+            desc.activation = p.options["activation"].encode()
         desc.dtype = int(self.dtype == np.float64)
         desc.train, desc.reverse = train, p.reverse
         desc.steps, desc.batch, desc.input_size, desc.hidden_size = self.T, self.B, self.I, self.H
@@ -237,7 +237,7 @@ class Call:
             self.y[t] = self.final[0]
 
     def states(self) -> Iterator[int]:
-        return iter(range(2 if self.p.cell.name == "lstm" else 1))
+        return iter(range(2 if self.p.cell == "lstm" else 1))
 
     def outputs(self) -> dict[str, Any]:
         return {"y": self.y, **{f"state[{i}]": s for i, s in enumerate(self.final)}}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from support.cases import Problem, flat
+from support.problems import Problem, flat
 
 
 def sigmoid(a: float) -> float:
@@ -63,10 +63,11 @@ def sums(w: Any, b: Any, v: Sequence[float], unit: int, H: int) -> list[float]:
 
 
 def outputs(p: Problem) -> dict[str, Any]:
-    """y and the final state, named as in `cases.results`."""
+    """y and the final state, named as in `problems.results`."""
     x, w_ih, w_hh, b_ih, b_hh, state = p.arrays.values()
     y = np.zeros_like(p.dy)
     T, B, H = y.shape
+    cell_options = {k: v for k, v in p.options.items() if k not in ("lengths", "reverse")}
     last = [np.zeros((B, H)) for _ in flat(p.dstate)]
     first = last if state is None else flat(state)
     for b in range(B):
@@ -75,11 +76,11 @@ def outputs(p: Problem) -> dict[str, Any]:
         for t in reversed(steps) if p.reverse else steps:
             h = [unit[0] for unit in now]
             now = [
-                UNITS[p.cell.name](
+                UNITS[p.cell](
                     sums(w_ih, b_ih, x[t, b].tolist(), u, H),
                     sums(w_hh, b_hh, h, u, H),
                     now[u],
-                    **p.cell.options,
+                    **cell_options,
                 )
                 for u in range(H)
             ]

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from bptt.reference import clip_step
-from support.cases import flat, state_of
-from support.recurrences import Call, named
+from support.problems import Problem, flat, named, state_of
 
 ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -30,7 +29,7 @@ ACTIVATIONS = {
 class Twin:
     """One cell with the tensors and options of a call."""
 
-    def __init__(self, c: Call, arrays: dict[str, Any], step_clip: Any) -> None:
+    def __init__(self, c: Problem, arrays: dict[str, Any], step_clip: Any) -> None:
         self.arrays, self.o, self.step_clip = arrays, c.options, step_clip
         self.step = getattr(self, c.cell)
         self.gates = {"rnn": 1, "gru": 3, "mgu": 2, "lstm1997": 3}.get(c.cell, 4)
@@ -177,7 +176,7 @@ def mixed(z: Any, old: Any, new: Any) -> Any:
 
 
 def run(
-    c: Call, cut: int | None = None, step_clip: Any = None
+    c: Problem, cut: int | None = None, step_clip: Any = None
 ) -> tuple[Twin, dict[str, Any], Any, list[Any]]:
     """Both passes: the cell, the leaves by name, y and the final states."""
 
@@ -210,7 +209,7 @@ def run(
     return twin, arrays, y, final
 
 
-def states(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
+def states(c: Problem, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
     """Of the states "h" and "c" after each step the gradients, (T, B, H), 0 in the padding; of the
     gates what their activations put out."""
     twin = run(c, cut, step_clip)[0]
@@ -224,8 +223,8 @@ def states(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, 
     return found
 
 
-def results(c: Call, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
-    """Named as in `recurrences.results`."""
+def results(c: Problem, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
+    """Named as in `results`."""
     _, arrays, y, final = run(c, cut, step_clip)
 
     def number(a: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.recurrences import CASES, CORE, Case, backward, call, forward, supported
+from support.problems import CASES, CORE, Case, backward, forward, problem, supported
 
 SHAPE = (7, 3, 3, 4)
 HOW: list[dict[str, Any]] = [
@@ -38,7 +38,7 @@ def test_gradients_of_states_are_those_that_autograd_keeps(case: Case, how: Any)
     pytest.importorskip("torch")
     from support import torch_twin
 
-    c = call(case, SHAPE)
+    c = problem(case, SHAPE)
     want = torch_twin.states(c, **how)
     for module in modules(case):
         if module is bptt and not supported(c, how):
@@ -70,7 +70,7 @@ def test_saturation_is_that_of_what_activations_put_out(case: Case) -> None:
     pytest.importorskip("torch")
     from support import torch_twin
 
-    c = call(case, SHAPE, scale=3)
+    c = problem(case, SHAPE, scale=3)
     T, B, _, H = SHAPE
     gates = {k[5:]: v for k, v in torch_twin.states(c).items() if k.startswith("gate ")}
     lengths = np.broadcast_to(c.options.get("lengths", T), B)
@@ -143,7 +143,7 @@ def test_a_memory_that_is_kept_is_healthy(zoneout: tuple[float, float]) -> None:
 
 
 def test_a_checkpoint_keeps_no_activations() -> None:
-    c = call(Case("", "rnn", {"leak": 0.3}), (300, 4, 3, 5))
+    c = problem(Case("", "rnn", {"leak": 0.3}), (300, 4, 3, 5))
     _, _, tape = forward(bptt, c, checkpoint="sqrt")
     trace = backward(bptt, c, tape, trace=True).trace
     with pytest.raises(ValueError, match="kept in segments, expected one without checkpoint"):

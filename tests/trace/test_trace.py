@@ -11,16 +11,15 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference.loop import filled, is_reset, retreat
-from support.cases import TOLERANCE, same_bits
-from support.recurrences import (
+from support.compare import DTYPES, TOLERANCE, same_bits
+from support.problems import (
     BACKWARD,
     CORE,
     Case,
     backward,
-    call,
-    cast,
     forward,
     named,
+    problem,
     shapes_of,
     supported,
 )
@@ -56,11 +55,11 @@ def assert_equal(got: Any, want: Any, tolerance: float) -> None:
         assert np.abs(got[name] - b).max(initial=0) <= tolerance * largest, name
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
     shape = shapes_of(case, dtype)[0]
-    c = cast(call(case, shape), dtype)
+    c = problem(case, shape).cast(dtype)
     got, want = traces(c)
     # A share has the square of the gradient in its denominator.
     assert_equal(got, want, 5 * TOLERANCE[dtype])
@@ -73,7 +72,7 @@ def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
 @pytest.mark.parametrize("how", BACKWARD, ids=str)
 @pytest.mark.parametrize("case", [*PLAIN, GRU_BEFORE], ids=lambda c: f"{c.cell}{c.id}")
 def test_clip_events(case: Case, how: dict[str, Any]) -> None:
-    c = call(case, (9, 5, 4, 21))
+    c = problem(case, (9, 5, 4, 21))
     if supported(c, how):
         got, want = traces(c, **how)
         assert_equal(got, want, 1e-11)
@@ -85,7 +84,7 @@ def test_clip_events(case: Case, how: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_tracing_changes_no_bit_and_threads_change_none_of_the_trace(case: Case) -> None:
     for shape in [(70, 3, 9, 150), (33, 17, 9, 70)]:
-        c = call(case, shape)
+        c = problem(case, shape)
         y, state, tape = forward(bptt, c)
         without = backward(bptt, c, tape)
         full = backward(bptt, c, tape, trace="full")
@@ -121,7 +120,7 @@ def step_gradients(c: Any) -> tuple[dict[str, Any], Any]:
 @pytest.mark.parametrize("options", [{}, {"reverse": True, "lengths": True}], ids=str)
 @pytest.mark.parametrize("case", [*PLAIN, GRU_BEFORE], ids=lambda c: f"{c.cell}{c.id}")
 def test_shares_equal_those_of_each_step_by_itself(case: Case, options: Any, B: int) -> None:
-    c = call(case._replace(options=case.options | options), (11, B, 4, 7))
+    c = problem(case._replace(options=case.options | options), (11, B, 4, 7))
     parts, _ = step_gradients(c)
     _, _, tape = forward(bptt, c)
     grads = backward(bptt, c, tape, trace="full")
@@ -137,7 +136,7 @@ def test_shares_equal_those_of_each_step_by_itself(case: Case, options: Any, B: 
 
 @pytest.mark.parametrize("case", [*PLAIN, GRU_BEFORE], ids=lambda c: f"{c.cell}{c.id}")
 def test_gradients_of_each_sequence(case: Case) -> None:
-    c = call(case._replace(options=case.options | {"lengths": True}), (11, 5, 4, 7))
+    c = problem(case._replace(options=case.options | {"lengths": True}), (11, 5, 4, 7))
     _, _, tape = forward(bptt, c)
     grads = backward(bptt, c, tape, trace="full")
     each = bptt.per_sample_gradients(grads.trace)
@@ -164,7 +163,7 @@ def only(state: Any, b: int) -> Any:
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_gradients_of_states_equal_those_of_autograd(cell: str) -> None:
     torch = pytest.importorskip("torch")
-    c = call(Case("", cell, {}), (12, 3, 4, 6))
+    c = problem(Case("", cell, {}), (12, 3, 4, 6))
     _, _, tape = forward(bptt, c)
     trace = backward(bptt, c, tape, trace="full").trace
     one = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[cell]
@@ -220,13 +219,13 @@ def test_a_healthy_weight_gradient_and_a_dead_state_gradient() -> None:
 
 
 def test_norms_of_tiny_and_huge_gradients() -> None:
-    c = call(Case("", "rnn", {}), (9, 5, 4, 21))
+    c = problem(Case("", "rnn", {}), (9, 5, 4, 21))
     far = {
         "float32": (1e-35, 1e-20, 1e-15, 1e-13, 1e16, 1e30),
         "float64": (1e-200, 1e-150, 1e-144, 1e-140, 1e148, 1e200),
     }
     for dtype, factors in far.items():
-        c = cast(c, dtype)
+        c = c.cast(dtype)
         _, _, tape = forward(bptt, c)
         want = backward(bptt, c, tape, trace=True).trace.norms[:, :, :3]
         for factor in factors:
@@ -239,7 +238,7 @@ def test_norms_of_tiny_and_huge_gradients() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_the_first_gradient_that_is_not_finite(value: float) -> None:
-    c = call(Case("", "lstm", {}), (9, 5, 4, 21))
+    c = problem(Case("", "lstm", {}), (9, 5, 4, 21))
     for module in (bptt, reference):
         _, _, tape = forward(module, c)
         assert backward(module, c, tape, trace=True).trace.nonfinite is None
@@ -302,7 +301,7 @@ def test_bad_requests() -> None:
 )
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_lags_equal_the_losses_taken_one_by_one(cell: str, options: dict[str, Any]) -> None:
-    c = call(Case("", cell, options), (8, 3, 4, 5))
+    c = problem(Case("", cell, options), (8, 3, 4, 5))
     _, _, tape = forward(bptt, c)
     back = getattr(bptt, f"{cell}_backward")
     lags = bptt.by_lag(tape, c.dy, c.dstate)

@@ -166,7 +166,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=[row[-1][:40] for row in ERRORS])
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()

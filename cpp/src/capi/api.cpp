@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The functions of bptt.h: what they are given, as the engine takes it.
+// The functions of bptt.h: they check their arguments and hand them to the engine.
 #include "capi/call.hpp"
 
 namespace bptt::core {
@@ -14,9 +14,7 @@ struct Pack {
     const Dims dims = dims_of(d);
     BPTT_TRY(check_weights(f, cell, dims, w, true));
     BPTT_TRY(check_own(f, "packed", packed, "packed"));
-    ForwardCall<T> call{};
-    call.dims = dims;
-    set_weights(call, w);
+    ForwardCall<T> call = forward_call(dims, options_of(d), inputs_of<T>(w, {}));
     call.packs = Packs::all;
     call.weights = after_signature(packed);
     cell.pack(call, alone);
@@ -46,8 +44,8 @@ struct Forward {
     BPTT_TRY(check_packed(f, cell, s, w.packed));
     const Inputs<T> inputs = inputs_of<T>(w, in);
     const Outputs<T> outputs{at<T>(out.y), {at<T>(out.h_n), at<T>(out.c_n)}};
-    const typename Engine<T>::TapePieces kept(e, d.train ? after_signature(tape) : nullptr);
-    const typename Engine<T>::ForwardPieces work(e, call.rest());
+    const typename Engine<T>::TapeLayout kept(e, d.train ? after_signature(tape) : nullptr);
+    const typename Engine<T>::ForwardLayout work(e, call.rest());
     ForwardCall<T> kernels = e.forward_call(inputs, outputs, kept, work);
     if (w.packed)
       kernels.packs = Packs::all, kernels.weights = after_signature(const_cast<void*>(w.packed));
@@ -61,7 +59,7 @@ struct Forward {
 };
 
 inline bptt_status read_clip(const char* f, const bptt_step_clip* clip, int states, StepClip& out) {
-  out = {StepClip::none, StepClip::h, 0};
+  out = StepClip{};
   BPTT_TRY(check_memory(f, "clip", clip, 0, alignof(bptt_step_clip)));
   if (!clip || clip->kind == BPTT_CLIP_NONE) return BPTT_OK;
   if (clip->kind != BPTT_CLIP_VALUE && clip->kind != BPTT_CLIP_NORM)
@@ -73,8 +71,9 @@ inline bptt_status read_clip(const char* f, const bptt_step_clip* clip, int stat
                   ", expected h, gates or, of lstm, c");
   if (!(clip->bound > 0))
     return refuse(BPTT_INVALID_ARGUMENT, f, "clip.bound is not positive, expected more than 0");
-  out = {static_cast<StepClip::Kind>(clip->kind), static_cast<StepClip::Target>(clip->target),
-         clip->bound};
+  out.kind = static_cast<StepClip::Kind>(clip->kind);
+  out.target = static_cast<StepClip::Target>(clip->target);
+  out.bound = clip->bound;
   return BPTT_OK;
 }
 
@@ -109,14 +108,15 @@ struct Backward {
     gradients.b_ih = at<T>(out.db_ih), gradients.b_hh = at<T>(out.db_hh);
     gradients.state[0] = out.dh0 ? at<T>(out.dh0) : call.dh0;
     gradients.state[1] = out.dc0 ? at<T>(out.dc0) : call.dc0;
-    const typename Engine<T>::TapePieces kept(e, after_signature(const_cast<void*>(tape)));
-    const typename Engine<T>::BackwardPieces work(e, call.rest());
+    const typename Engine<T>::TapeLayout kept(e, after_signature(const_cast<void*>(tape)));
+    const typename Engine<T>::BackwardLayout work(e, call.rest());
     if (const char* name = e.changed(kept, at<T>(x), at<T>(y)))
       return refuse(BPTT_MISMATCH, f, name,
                     " has changed since bptt_forward(), expected it as it was: the tape refers to "
                     "it");
-    const BackwardCall<T> kernels = e.backward_call(at<T>(x), at<T>(y), cotangents, step_clip, 0,
-                                                    nullptr, gradients, kept, work);
+    BackwardCall<T> kernels =
+        e.backward_call(at<T>(x), at<T>(y), cotangents, gradients, kept, work);
+    kernels.step_clip = step_clip;
     call.run(e, [&](const Team& team) { e.backward(cotangents, gradients, kernels, work, team); });
     return BPTT_OK;
   }
@@ -148,11 +148,11 @@ struct Step {
     T* y;
     std::size_t bytes;
     Work(const CellKernels<T>& cell, const Dims& d, void* workspace) {
-      Pieces pieces{static_cast<char*>(workspace)};
-      kernel = pieces.take<char>(static_cast<Index>(cell.forward_scratch_bytes(d, d.B)));
-      weights = pieces.take<char>(static_cast<Index>(cell.weights_bytes(d)));
-      y = pieces.take<T>(d.B * d.H);
-      bytes = pieces.used;
+      Arena arena{workspace};
+      kernel = arena.take<char>(static_cast<Index>(cell.forward_scratch_bytes(d, d.B)));
+      weights = arena.take<char>(static_cast<Index>(cell.weights_bytes(d)));
+      y = arena.take<T>(d.B * d.H);
+      bytes = arena.used;
     }
   };
 
@@ -168,16 +168,18 @@ struct Step {
     BPTT_TRY(check_array<T>(f, "c", c, cell.states > 1 ? state : 0));
     const Work work(cell, dims, workspace);
     const Index B = d.batch, first[] = {0, B}, one[] = {0, 1};
-    ForwardCall<T> call{};
-    call.dims = dims, call.options = options_of(d);
-    call.rows = {&B, first, one, one, first, 1, 1, 1, B, B, B, false};
-    call.x = at<T>(x);
+    bptt_inputs in{};
+    in.x = x;
+    ForwardCall<T> call = forward_call(dims, options_of(d), inputs_of<T>(w, in));
+    call.rows.count = &B, call.rows.first = call.rows.group = first;
+    call.rows.chunk = call.rows.segment = one;
+    call.rows.chunks = call.rows.segments = call.rows.groups = 1;
+    call.rows.total = call.rows.chunk_rows = call.rows.segment_rows = B;
     call.y = work.y, call.scratch = work.kernel;
     call.state0[0] = call.state_n[0] = at<T>(h), call.state0[1] = call.state_n[1] = at<T>(c);
     if (w.packed) {
       call.packs = Packs::all, call.weights = after_signature(const_cast<void*>(w.packed));
     } else {
-      set_weights(call, w);
       call.packs = B > unpacked_rows ? Packs::all : Packs::none, call.weights = work.weights;
       cell.pack(call, alone);
     }
@@ -192,26 +194,26 @@ struct Query {
                          bptt_sizes& out) {
     const Call<T> call(d, cell, nullptr);
     const Engine<T> e = call.sizes_alone();
-    const std::size_t before = call.pieces.used;
-    out.packed = sizeof(Signature) + cell.weights_bytes(e.given);
-    out.forward_workspace = before + typename Engine<T>::ForwardPieces(e, nullptr).bytes;
+    const std::size_t before = call.arena.used;
+    out.packed = sizeof(Signature) + cell.weights_bytes(e.given.dims);
+    out.forward_workspace = before + typename Engine<T>::ForwardLayout(e, nullptr).bytes;
     out.tape = out.backward_workspace = 0;
     if (d.train) {
-      out.tape = sizeof(Signature) + typename Engine<T>::TapePieces(e, nullptr).bytes;
-      out.backward_workspace = before + typename Engine<T>::BackwardPieces(e, nullptr).bytes;
+      out.tape = sizeof(Signature) + typename Engine<T>::TapeLayout(e, nullptr).bytes;
+      out.backward_workspace = before + typename Engine<T>::BackwardLayout(e, nullptr).bytes;
     }
     out.step_workspace = typename Step<T>::Work(cell, dims_of(d, true), nullptr).bytes;
     return BPTT_OK;
   }
 };
 
-// Function<T>::run for the dtype of the descriptor, once it is checked.
+// Checks the descriptor and calls Function<T>::run for its dtype.
 template <template <class> class Function, class... Arguments>
 bptt_status dispatch(const char* f, const bptt_desc& d, Arguments&&... arguments) {
   const auto in = [&](auto zero) {
     using T = decltype(zero);
     const CellKernels<T>* cell = nullptr;
-    BPTT_TRY(find_cell(f, d, cell));
+    BPTT_TRY(find_kernel(f, d, cell));
     Activation activation;
     BPTT_TRY(read_activation(f, d, activation));
     BPTT_TRY(check_lengths(f, d));
@@ -239,7 +241,7 @@ bptt_status bptt_query(const bptt_desc* desc, bptt_sizes* sizes) {
   bptt_sizes found{};
   BPTT_TRY(dispatch<Query>(f, d, found));
   found.struct_size = given;
-  // Of a newer program's struct, what this library does not know takes no memory.
+  // Members of a newer program's struct that this library does not know take no memory.
   std::memset(sizes, 0, given);
   std::memcpy(sizes, &found, std::min(given, sizeof found));
   return BPTT_OK;

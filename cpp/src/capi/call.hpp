@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// What the functions of bptt.h are given, as the engine and the kernels take it.
+// From the arguments of bptt.h to those of the engine and the kernels.
 #pragma once
 #include <algorithm>
 #include <limits>
 
+#include "capi/signature.hpp"
 #include "capi/validate.hpp"
 #include "threads/host_team.hpp"
-#include "capi/signature.hpp"
 
 namespace bptt::core {
 
@@ -22,7 +22,7 @@ inline Dims dims_of(const bptt_desc& d, bool one_step = false) {
 
 inline Options options_of(const bptt_desc& d) {
   Options o{};
-  read_activation("", d, o.activation);  // which was checked
+  read_activation("", d, o.activation);  // checked before
   o.gate_activation = Activation::sigmoid;
   o.leak = 1;
   o.cell_clip = std::numeric_limits<double>::infinity();
@@ -30,30 +30,31 @@ inline Options options_of(const bptt_desc& d) {
   return o;
 }
 
-// What a call has in its workspace before the engine's pieces; without one, sizes alone.
+// The first part of a call's workspace, before the engine's; without a workspace, its size alone.
 template <class T>
 struct Call {
   const bptt_desc& d;
   const CellKernels<T>& cell;
-  Pieces pieces;
+  Arena arena;
   typename Engine<T>::Given given{};
-  Part* parts = nullptr;
+  Subsequence* subsequences = nullptr;
   Index *order, *shares;
   T *dh0, *dc0;  // where the caller wants none
 
   Call(const bptt_desc& desc, const CellKernels<T>& kernels, void* workspace)
-      : d(desc), cell(kernels), pieces{static_cast<char*>(workspace)} {
+      : d(desc), cell(kernels), arena{workspace} {
     given.dims = dims_of(d);
-    given.train = d.train, given.reverse = d.reverse, given.dilation = 1;
+    given.train = d.train, given.reverse = d.reverse;
     if (ragged(d)) {
-      parts = pieces.take<Part>(d.batch);
-      given.parts = {parts, d.batch, *std::max_element(d.lengths, d.lengths + d.batch)};
+      subsequences = arena.take<Subsequence>(d.batch);
+      given.subsequences = {subsequences, d.batch,
+                            *std::max_element(d.lengths, d.lengths + d.batch)};
       given.lengths = d.lengths;
     }
-    order = pieces.take<Index>(Schedule::size(Engine<T>::of_parts(given).T));
-    shares = pieces.take<Index>(Index(most_ranks()) + 1);
-    dh0 = pieces.take<T>(d.train ? d.batch * d.hidden_size : 0);
-    dc0 = pieces.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
+    order = arena.take<Index>(Schedule::size(given.split_dims().T));
+    shares = arena.take<Index>(Index(most_ranks()) + 1);
+    dh0 = arena.take<T>(d.train ? d.batch * d.hidden_size : 0);
+    dc0 = arena.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
 
   int most_ranks() const {
@@ -62,28 +63,29 @@ struct Call {
   }
 
   // Longest first; the same order in every call with these lengths.
-  void sort_parts() const {
-    for (Index b = 0; b < given.parts.size; ++b) {
+  void sort_subsequences() const {
+    for (Index b = 0; b < given.subsequences.size; ++b) {
       const Index n = d.lengths[b];
-      parts[b] = {b, 0, 1, n, b, b, 0};
+      subsequences[b] = {b, 0, 1, n, b, b, 0};
     }
-    std::sort(parts, parts + given.parts.size, [](const Part& a, const Part& b) {
-      return a.length != b.length ? a.length > b.length : a.b < b.b;
-    });
+    std::sort(subsequences, subsequences + given.subsequences.size,
+              [](const Subsequence& a, const Subsequence& b) {
+                return a.length != b.length ? a.length > b.length : a.b < b.b;
+              });
   }
 
   Engine<T> engine() const {
-    sort_parts();
+    sort_subsequences();
     return {cell, options_of(d), given, Engine<T>::scheduled(order, cell, given)};
   }
   Engine<T> sizes_alone() const {
-    const Dims of_parts = Engine<T>::of_parts(given);
-    return {cell, options_of(d), given,
-            Schedule(of_parts, given.lengths, given.reverse,
-                     Engine<T>::group_count(cell, of_parts, false),
-                     Engine<T>::chunk_rows(cell, of_parts))};
+    const Dims split = given.split_dims();
+    return {
+        cell, options_of(d), given,
+        Schedule(split, given.lengths, given.reverse, Engine<T>::group_count(cell, split, false),
+                 Engine<T>::chunk_rows(cell, split))};
   }
-  void* rest() const { return pieces.base + pieces.used; }
+  void* rest() const { return static_cast<char*>(arena.base) + arena.used; }
 
   // work(team) for every rank.
   template <class F>
@@ -93,13 +95,11 @@ struct Call {
       by_sequence = size > 1 && e.by_sequence(size);
       if (by_sequence) e.schedule.shares(size, shares);
     };
-    const auto rank = [&](int number, int size, auto* party) {
-      using Members = std::remove_pointer_t<decltype(party)>;
-      work(Team{number, size, by_sequence ? shares : nullptr, party,
-                [](void* p) { return static_cast<Members*>(p)->wait(); },
-                [](void*, int) { return false; }});
+    const auto rank = [&](Team team) {
+      team.sequences = by_sequence ? shares : nullptr;
+      work(team);
     };
-    Party<decltype(prepare), decltype(rank)>::run(d, e.team_size(most_ranks()), prepare, rank);
+    HostTeam<decltype(prepare), decltype(rank)>::run(d, e.team_size(most_ranks()), prepare, rank);
   }
 };
 
@@ -132,16 +132,6 @@ bptt_status check_packed(const char* f, const CellKernels<T>& cell, const Dims& 
                 "weights.packed was not packed for this cell, dtype, input_size, hidden_size and "
                 "instruction set, expected what bptt_pack() made for them");
 }
-
-template <class T>
-void set_weights(ForwardCall<T>& call, const bptt_weights& w) {
-  call.w_ih = at<T>(w.w_ih), call.w_hh = at<T>(w.w_hh);
-  call.b_ih = at<T>(w.b_ih), call.b_hh = at<T>(w.b_hh);
-}
-
-// The team of the calling thread alone.
-inline constexpr Team alone{
-    0, 1, nullptr, nullptr, [](void*) { return true; }, [](void*, int) { return false; }};
 
 template <class T>
 Inputs<T> inputs_of(const bptt_weights& w, const bptt_inputs& given) {

@@ -2,7 +2,7 @@
 // Statuses of the C interface, and the text of the last error: function: argument has X, expected
 // Y.
 #pragma once
-// A shared library made of this one shows its functions, and nothing else.
+// A shared library made of this one exports the functions of bptt.h, and nothing else.
 #pragma GCC visibility push(default)
 #include "bptt.h"
 #pragma GCC visibility pop
@@ -10,7 +10,7 @@
 
 namespace bptt::core {
 
-// A text of limited length, made without memory of its own.
+// A text of limited length, which allocates nothing.
 class Message {
  public:
   Message& operator<<(const char* text);
@@ -25,7 +25,7 @@ class Message {
   int used_ = 0;
 };
 
-// That of this thread.
+// The message of this thread.
 Message& last_error();
 
 // Sets it; for `return refuse(...)`.

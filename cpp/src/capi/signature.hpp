@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The first bytes of packed weights and tapes: what they were made for.
+// The first bytes of packed weights and tapes: the sizes and options that they were made for.
 #pragma once
 #include <cstdint>
 #include <cstring>
 
-#include "engine/engine.hpp"
 #include "capi/error.hpp"
+#include "engine/engine.hpp"
 #include "targets/select_embedded.hpp"
 
 namespace bptt::core {
@@ -24,11 +24,12 @@ struct alignas(BPTT_ALIGNMENT) Signature {
   }
   template <class Number>
   static Signature tape(const Engine<Number>& e) {
-    Signature s = make("tape", e.cell.name, sizeof(Number), e.given);
+    Signature s = make("tape", e.cell.name, sizeof(Number), e.given.dims);
     s.reverse = e.schedule.reverse;
     s.activation = static_cast<std::uint16_t>(e.options.activation);
-    for (Index b = 0; e.lengths && b < e.given.B; ++b)  // their FNV-1a hash
-      s.lengths = (s.lengths ^ static_cast<std::uint64_t>(e.lengths[b])) * 0x100000001b3;
+    const Index* lengths = e.given.lengths;
+    for (Index b = 0; lengths && b < e.given.dims.B; ++b)  // their FNV-1a hash
+      s.lengths = (s.lengths ^ static_cast<std::uint64_t>(lengths[b])) * 0x100000001b3;
     return s;
   }
 

@@ -4,20 +4,20 @@
 #include <cstdint>
 #include <cstring>
 
-#include "engine/engine.hpp"
 #include "capi/error.hpp"
+#include "engine/engine.hpp"
 #include "targets/select_embedded.hpp"
 
 namespace bptt::core {
 
-// Can a version of Struct have this size? What was never set says nothing sensible.
+// Can a version of Struct have this size? An unset struct_size has an arbitrary value.
 template <class Struct>
 bool sensible(std::size_t size) {
   return size >= sizeof size && size <= 4096 && size % alignof(Struct) == 0;
 }
 
-// A caller's struct, read as if it had the size that this library knows: what an older program does
-// not have is zero. False: a newer one that uses more.
+// Reads a caller's struct as if it had the size that this library knows: members that an older
+// program lacks are zero. False: a newer program sets members that this library lacks.
 template <class Struct>
 bool read_struct(const void* given, Struct& out) {
   std::size_t size;
@@ -31,7 +31,7 @@ bool read_struct(const void* given, Struct& out) {
   return true;
 }
 
-// Of `bytes` bytes; no pointer is needed for none.
+// Memory of `bytes` bytes; a null pointer will do for none.
 inline bptt_status check_memory(const char* function, const char* name, const void* p,
                                 std::size_t bytes, std::size_t alignment = BPTT_ALIGNMENT) {
   if (!p && bytes)
@@ -43,7 +43,7 @@ inline bptt_status check_memory(const char* function, const char* name, const vo
   return BPTT_OK;
 }
 
-// A struct of bptt.h, of which `type` is the name.
+// A struct of bptt.h; `type` is its name.
 template <class Struct>
 bptt_status check_struct(const char* function, const char* name, const char* type,
                          const Struct* p) {
@@ -51,8 +51,8 @@ bptt_status check_struct(const char* function, const char* name, const char* typ
   return check_memory(function, name, p, 0, alignof(Struct));
 }
 
-// Reads and checks a descriptor: everything but the cell and the lengths. Of a single step, what is
-// for sequences does not matter.
+// Reads and checks a descriptor, all but the cell and the lengths. For a single step, members that
+// describe sequences do not matter.
 inline bptt_status read_desc(const char* function, const bptt_desc* given, bptt_desc& d,
                              bool one_step = false) {
   BPTT_TRY(check_struct(function, "desc", "bptt_desc", given));
@@ -79,7 +79,7 @@ inline bptt_status read_desc(const char* function, const bptt_desc* given, bptt_
   return BPTT_OK;
 }
 
-// Once it is known that so many can be addressed.
+// To be called once the sizes are known to be addressable.
 inline bptt_status check_lengths(const char* function, const bptt_desc& d) {
   BPTT_TRY(check_memory(function, "desc.lengths", d.lengths, 0, alignof(ptrdiff_t)));
   for (Index b = 0; d.lengths && b < d.batch; ++b)
@@ -90,13 +90,11 @@ inline bptt_status check_lengths(const char* function, const bptt_desc& d) {
 }
 
 inline bptt_status read_activation(const char* function, const bptt_desc& d, Activation& out) {
-  constexpr const char* names[] = {"tanh",    "relu",     "leaky_relu",
-                                   "sigmoid", "identity", "hard_sigmoid"};  // as the enum
   out = Activation::tanh;
   if (!d.activation) return BPTT_OK;
   const bool any = std::strcmp(d.cell, "rnn") == 0;
-  for (int i = 0; i < (any ? 6 : 1); ++i)
-    if (std::strcmp(d.activation, names[i]) == 0) {
+  for (int i = 0; i < (any ? activations : 1); ++i)
+    if (std::strcmp(d.activation, activation_names[i]) == 0) {
       out = static_cast<Activation>(i);
       return BPTT_OK;
     }
@@ -105,9 +103,9 @@ inline bptt_status read_activation(const char* function, const bptt_desc& d, Act
                     : "', expected tanh, or rnn for the cell");
 }
 
-// Sums over which a cell's equations go as they stand have the kernels of Python's functions.
+// Finds the kernels of `desc.cell`: the plain ones that Python uses too.
 template <class T>
-bptt_status find_cell(const char* function, const bptt_desc& d, const CellKernels<T>*& cell) {
+bptt_status find_kernel(const char* function, const bptt_desc& d, const CellKernels<T>*& cell) {
   const KernelTable* table = embedded_kernels();
   if (!table)
     return refuse(BPTT_UNSUPPORTED, function, "this CPU runs none of the compiled kernels");
@@ -129,7 +127,7 @@ bptt_status find_cell(const char* function, const bptt_desc& d, const CellKernel
                 "', expected rnn, lstm or gru");
 }
 
-// Memory for the library's own use, as large as `field` of bptt_sizes.
+// Memory for the library's own use; `field` of bptt_sizes has its size.
 inline bptt_status check_own(const char* function, const char* name, const void* p,
                              const char* field) {
   if (!p)

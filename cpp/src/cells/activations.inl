@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT
-// For cells whose activations are to choose: the value, and the derivative from argument and value.
+// Activations that users choose: the value, and the slope as a function of the value.
+#pragma once
+#include "cells/traits.inl"
+#include "kernels/vector/dual.inl"
+
+BPTT_KERNELS_BEGIN
 
 template <class V>
 BPTT_INLINE V activate(Activation f, V a) {
@@ -27,18 +32,16 @@ BPTT_INLINE V slope(Activation f, V y) {
   }
 }
 
-// Are the gates that users read what the activations put out? Else the cell has `activated`, too.
-template <class Cell>
-constexpr bool reads_activations = true;
+// The values of the gates' activations.
 template <class Cell, class V>
 void read_activations(const Options& options, const V* p, const V* k, const V* s0, V* v) {
-  if constexpr (reads_activations<Cell>)
+  if constexpr (Cell::reads_activations)
     Cell::read(options, p, k, s0, v);
   else
     Cell::activated(options, p, k, s0, v);
 }
 
-// A gate: its argument clipped, then activated; and the gradient of the argument.
+// A gate's argument is clipped, then activated; gate_gradient is the gradient of the argument.
 template <class V>
 BPTT_INLINE V clipped(V a, V bound) {
   return maximum(V(0) - bound, minimum(bound, a));
@@ -47,3 +50,5 @@ template <class V>
 BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
   return zero_outside(a, bound, dy * slope(f, y));
 }
+
+BPTT_KERNELS_END

@@ -2,12 +2,17 @@
 // Cho et al. (2014), reset applied after the recurrent product (as cuDNN and PyTorch do).
 // Gates r z n; sums x_n r z h_n; saved r z n h_n.
 //   n = tanh(x_n + sig(r) h_n),   h' = (1 - sig(z)) n + sig(z) h
-struct Gru {
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Gru : CellTraits {
   static constexpr const char* name = "gru";
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = false, inner = false;
+  static constexpr bool passes_h = true, general = false;
   static constexpr const char* names = "r z n";
   static constexpr int values = 3;
 
@@ -36,14 +41,14 @@ struct Gru {
   }
 };
 
-// With activations to choose and clipped gate arguments. Saved: the sums. n may be large here: it
-// is not to round the h that an open gate keeps.
-struct GruGeneral {
+// With a choice of activations and clipped gate arguments. Saved: the sums. n may be large here, so
+// h' is not computed as n + z (h - n), which would round the h that an open gate keeps.
+struct GruGeneral : CellTraits {
   static constexpr const char* name = "gru_general";
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {2, 0, 1};
   static constexpr int h_first = 1, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "r z n";
   static constexpr int values = 3;
 
@@ -80,15 +85,15 @@ struct GruGeneral {
   }
 };
 
-// With the reset before the recurrent product, as the paper has it (and ONNX, and Keras 1): the
-// operand of w_hn is r h, the inner product of a step. Gates and sums r z n, saved.
+// With the reset before the recurrent product, as in the paper (and ONNX, and Keras 1): a second
+// product multiplies r h by w_hn. Gates and sums r z n, saved.
 //   n = act(x_n + w_hn (sig(r) h)),   h' = (1 - sig(z)) n + sig(z) h
-struct GruBefore {
+struct GruBefore : CellTraits {
   static constexpr const char* name = "gru_before";
   static constexpr int gates = 3, sums = 3, params = 0, states = 1, saved = 3, h_products = 2;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = true, inner = true;
+  static constexpr bool passes_h = true, general = true, second_product = true;
   static constexpr const char* names = "r z n";
   static constexpr int values = 3;
 
@@ -117,10 +122,10 @@ struct GruBefore {
     v[2] = activate(o.activation, clipped(a[2], V(o.preact_clip)));
   }
 
-  struct Inner {
+  struct SecondProduct : CellTraits {
     static constexpr int gates = 1, sums = 1, params = 0, saved = 3, gives = 2;
     static constexpr int x_first = 0, h_first = 0, h_gates[] = {2};
-    static constexpr bool takes_h = true, projects = false, inner = false;
+    static constexpr bool takes_h = true, projects = false;
 
     template <class V>
     static void forward(const Options& o, V a, V h0, V& h, V* k) {
@@ -140,3 +145,5 @@ struct GruBefore {
     }
   };
 };
+
+BPTT_KERNELS_END

@@ -2,12 +2,17 @@
 // Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000).
 // Gates i f g o; saved after their activations.
 //   c' = sig(f) c + sig(i) tanh(g),   h' = sig(o) tanh(c')
-struct Lstm {
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Lstm : CellTraits {
   static constexpr const char* name = "lstm";
   static constexpr int gates = 4, sums = 4, params = 0, states = 2, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = false, general = false, inner = false;
+  static constexpr bool passes_h = false, general = false;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
 
@@ -19,7 +24,7 @@ struct Lstm {
     k[0] = i, k[1] = f, k[2] = g, k[3] = o;
   }
 
-  // tanh(c') is computed again: cheaper than the memory traffic of keeping it.
+  // tanh(c') is computed again, which is cheaper than the memory traffic of keeping it.
   template <class V>
   static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V* s, V* da,
                        V* ds0) {
@@ -40,15 +45,15 @@ struct Lstm {
 };
 
 // With peepholes p (Gers & Schmidhuber, 2000), from c to i and f and from c' to o; a forget gate of
-// its own, or none (Hochreiter & Schmidhuber, 1997), or coupled, f = 1 - i (Greff et al., 2017);
-// activations to choose; clipped state and gate arguments. Gates i f g o, or i g o; params i f o,
+// its own, or none (Hochreiter & Schmidhuber, 1997), or coupled, f = 1 - i (Greff et al., 2017); a
+// choice of activations; clipped state and gate arguments. Gates i f g o, or i g o; params i f o,
 // or i o. Saved before the activations.
 template <bool own_forget>
-struct LstmGates {
+struct LstmGates : CellTraits {
   static constexpr int x_gates[] = {0, 1, 2, 3};
 };
 template <>
-struct LstmGates<false> {
+struct LstmGates<false> : CellTraits {
   static constexpr int x_gates[] = {0, 1, 2};
 };
 template <bool own_forget>
@@ -58,12 +63,12 @@ struct LstmGeneral : LstmGates<own_forget> {
                        saved = gates;
   static constexpr int x_first = 0, h_first = 0;
   static constexpr const auto& h_gates = LstmGates<own_forget>::x_gates;
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "i f g o c";
   static constexpr int values = 4;
   static constexpr int F = own_forget ? 1 : 0, C = own_forget ? 2 : 1, O = gates - 1;  // C: of g
 
-  // The values of one step, from the arguments of the gates and the state before.
+  // The values of one step, from the arguments of the gates and the old state.
   template <class V>
   struct Values {
     V i, f, g, c, clipped_c, o, out;
@@ -109,7 +114,7 @@ struct LstmGeneral : LstmGates<own_forget> {
     through_c(options, p, ds[1], v, a, c0, da, ds0);
   }
 
-  // The same from the gradient of c' on: not of sum o, and not of its peephole.
+  // The same from the gradient of c' on, without sum o and its peephole.
   template <class V>
   static void through_c(const Options& options, const V* p, V clipped_dc, const Values<V>& v,
                         const V* a, V c0, V* da, V* ds0) {
@@ -137,18 +142,18 @@ struct LstmGeneral : LstmGates<own_forget> {
   }
 };
 
-// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the inner product of
-// a step, at its end.
+// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the second product
+// of a step.
 template <bool own_forget>
 struct LstmProjected : LstmGeneral<own_forget> {
   static constexpr const char* name = own_forget ? "lstm_projected" : "lstm_projected_no_forget";
   static constexpr int h_products = LstmGeneral<own_forget>::gates;
-  static constexpr bool inner = true;
+  static constexpr bool second_product = true;
 
-  struct Inner {
+  struct SecondProduct : CellTraits {
     static constexpr int gates = 1, sums = 1, params = 0, saved = 0, gives = 0;
     static constexpr int x_first = 0, h_first = 0, h_gates[] = {0};
-    static constexpr bool takes_h = false, projects = true, inner = false;
+    static constexpr bool takes_h = false, projects = true;
 
     template <class V>
     static void forward(const Options&, V a, V, V& h, V*) {
@@ -162,3 +167,5 @@ struct LstmProjected : LstmGeneral<own_forget> {
     }
   };
 };
+
+BPTT_KERNELS_END

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8), with their
-// truncated gradient: nothing passes back through w_hh, which sees h and both gates.
-// Gates i o g; states h c i o; saved after their activations.
+// truncated gradient: nothing passes back through w_hh, which multiplies h and both gates. Gates i
+// o g; states h c i o; saved after their activations.
 //   c' = c + sig(i) (4 sig(g) - 2),   h' = sig(o) (2 sig(c') - 1)
-struct Lstm1997 {
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Lstm1997 : CellTraits {
   static constexpr const char* name = "lstm1997";
   static constexpr int gates = 3, sums = 3, params = 0, states = 4, saved = 3;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true, truncated = true;
   static constexpr const char* names = "i o g c";
   static constexpr int values = 3;
 
@@ -39,3 +44,5 @@ struct Lstm1997 {
     BPTT_UNROLL for (int n = 0; n < values; ++n) v[n] = k[n];
   }
 };
+
+BPTT_KERNELS_END

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420, the
-// gate applied after the recurrent product (as Flax does). Gates f n; sums x_n f h_n, saved.   n =
-// tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
-struct Mgu {
+// gate applied after the recurrent product (as in Flax). Gates f n; sums x_n f h_n, saved.
+//   n = tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Mgu : CellTraits {
   static constexpr const char* name = "mgu";
   static constexpr int gates = 2, sums = 3, params = 0, states = 1, saved = 3;
   static constexpr int x_first = 0, x_gates[] = {1, 0};
   static constexpr int h_first = 1, h_gates[] = {0, 1};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "f n";
   static constexpr int values = 2;
 
@@ -37,3 +42,5 @@ struct Mgu {
     v[1] = tanh(clipped(a[0] + v[0] * a[2], bound));
   }
 };
+
+BPTT_KERNELS_END

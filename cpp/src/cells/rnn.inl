@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Elman (1990), "Finding structure in time".  h' = activation(x + h)
-struct Rnn {
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Rnn : CellTraits {
   static constexpr const char* name = "rnn";
   static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 0;
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
-  static constexpr bool passes_h = false, general = false, inner = false;
+  static constexpr bool passes_h = false, general = false;
   static constexpr const char* names = "";
   static constexpr int values = 0;
 
@@ -28,14 +33,14 @@ struct Rnn {
 // With a leak, the neuroscientists' RNN: h' = (1 - leak) h + leak activation(x + h); Jaeger et al.
 // (2007), "Optimization and applications of echo state networks with leaky-integrator neurons".
 // Saved before the activation.
-struct RnnGeneral {
+struct RnnGeneral : CellTraits {
   static constexpr const char* name = "rnn_general";
   static constexpr int gates = 1, sums = 1, params = 0, states = 1, saved = 1;
   static constexpr int x_first = 0, x_gates[] = {0};
   static constexpr int h_first = 0, h_gates[] = {0};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "";
-  static constexpr int values = 1;  // what h is mixed of
+  static constexpr int values = 1;  // the value mixed into h
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -57,3 +62,5 @@ struct RnnGeneral {
     v[0] = activate(o.activation, clipped(k[0], V(o.preact_clip)));
   }
 };
+
+BPTT_KERNELS_END

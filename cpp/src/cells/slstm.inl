@@ -4,18 +4,24 @@
 // Gates i f z o; states h c n m; saved i f before, z o after their activations.
 //   m' = max(log sig(f) + m, i),   i' = exp(i - m'),   f' = exp(log sig(f) + m - m'),
 //   c' = f' c + i' tanh(z),   n' = f' n + i',   h' = sig(o) c' / n'
-// Where n = 0 there is nothing yet that m could be the scale of: then m' = i, as in their code. So
-// n' is 1 there, and later at least 1, and only there can f' exceed 1.
-struct Slstm {
+// Where n = 0, m is not yet the scale of anything: then m' = i, as in their code. So n' is 1 there,
+// and later at least 1, and only there can f' exceed 1.
+#pragma once
+#include "cells/activations.inl"
+
+BPTT_KERNELS_BEGIN
+
+struct Slstm : CellTraits {
   static constexpr const char* name = "slstm";
   static constexpr int gates = 4, sums = 4, params = 0, states = 4, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = true, general = true, inner = false;
+  static constexpr bool passes_h = true, general = true, scaled = true;
+  static constexpr bool reads_activations = false;
   static constexpr const char* names = "i f z o c n m";  // i and f stabilised: i' and f'
   static constexpr int values = 4;
 
-  // log sig(f) + m and m'; and whether the latter is i: 1 or 0.
+  // kept is log sig(f) + m, m is m', and by_input is 1 where m' is i, else 0.
   template <class V>
   struct Exponents {
     V kept, by_input, m;
@@ -58,7 +64,7 @@ struct Slstm {
     ds0[3] = dkept;
   }
 
-  // f' of more than 1 is shown as 1.
+  // An f' of more than 1 is read as 1.
   template <class V>
   static void read(const Options&, const V*, const V* k, const V* s0, V* v) {
     const Exponents<V> e(k[0], k[1], s0);
@@ -66,11 +72,11 @@ struct Slstm {
     v[2] = k[2], v[3] = k[3];
   }
 
-  // The exponential of i has no end, and stands for itself; f is a sigmoid before it is stabilised.
+  // i stands for its exponential, which has no bound; f is a sigmoid before it is stabilised.
   template <class V>
   static void activated(const Options&, const V*, const V* k, const V*, V* v) {
     v[0] = k[0], v[1] = sigmoid(k[1]), v[2] = k[2], v[3] = k[3];
   }
 };
-template <>
-constexpr bool reads_activations<Slstm> = false;
+
+BPTT_KERNELS_END

@@ -1,95 +1,80 @@
 // SPDX-License-Identifier: MIT
-// The arrays that go into a recurrent layer and come out of it; plan.hpp says what the letters
-// of the shapes stand for. All are C-contiguous and belong to the caller.
+// The arrays that go into a recurrent layer and come out of it. All are C-contiguous, belong to the
+// caller, and are used only during the call, unless a comment says more; outputs overlap nothing.
+//
+// T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected;
+// G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o) or, without a forget gate of its
+// own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m);
+// lstm1997 3 (i o g), 4 (h, c, i, o).
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
-#include "core/tensor.hpp"
+#include "kernels/interface.hpp"
 
 namespace bptt::core {
 
-constexpr int most_states = 4;
+// A view of an array. Without data it stands for an argument left out.
+template <class T>
+struct Tensor {
+  T* data = nullptr;
+  int ndim = 0;
+  std::ptrdiff_t shape[3] = {0, 0, 0};
+
+  Tensor() = default;
+  Tensor(T* array, std::initializer_list<std::ptrdiff_t> sizes) : data(array) {
+    for (std::ptrdiff_t size : sizes)
+      if (ndim < 3) shape[ndim++] = size;
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
 
 template <class T>
 struct Inputs {
-  Tensor<const T> x;           // [T, B, I]
-  Tensor<const T> w_ih;        // [G*H, I]
-  Tensor<const T> w_hh;        // [G*H, P]; [G*H, 3*H] of lstm1997: of h, i, o
-  Tensor<const T> w_hr;        // [P, H], of lstm: h is w_hr times what it puts out; or left out
-  Tensor<const T> b_ih, b_hh;  // [G*H] each, or left out
-  Tensor<const T> state[most_states];  // [B, P], the others [B, H], or all left out: zeros
-  Tensor<const T> peepholes;           // of lstm: [3, H], i f o; [2, H], i o, if it has no f
-  Tensor<const T> layer_norm[4];       // gains [G*H] of w_ih x and of w_hh h, each with mean 0 and
-                                       // variance 1 over all units and gates; of lstm gain and
-                                       // offset [H] of c as the output sees it; or left out. Not
-                                       // of lstm1997, not with reset_after = false
-  Tensor<const T> h_mask;              // [B, P] or left out: multiplies h in the product with w_hh
-  Tensor<const T> zoneout[2];          // [T, B, P] and [T, B, H], or left out: see Spec
-  Tensor<const std::uint8_t> resets;   // [T, B], or left out: where not 0, the state is zero before
-                                       // the step, and no gradient passes; not with a dilation
-  Tensor<const std::int64_t>
-      lengths;  // [B] in 0..T, any order, or left out: T.  Steps beyond are never used.
+  Tensor<const T> x;                  // [T, B, I]; a tape refers to it, see Plan::forward
+  Tensor<const T> w_ih;               // [G*H, I]
+  Tensor<const T> w_hh;               // [G*H, P]; of lstm1997 [G*H, 3*H]: of h, i, o
+  Tensor<const T> w_hr;               // [P, H], of lstm, whose output it projects to h; or left out
+  Tensor<const T> b_ih, b_hh;         // [G*H] each, or left out
+  Tensor<const T> state[max_states];  // [B, P], the others [B, H], or all left out: zeros
+  Tensor<const T> peepholes;          // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  // Gains [G*H] of w_ih x and of w_hh h, each normalised to mean 0 and variance 1 over all units
+  // and gates; of lstm gain and offset [H] of c before the output as well; or left out. Not with
+  // lstm1997, not with reset_after = false.
+  Tensor<const T> layer_norm[4];
+  Tensor<const T> h_mask;      // [B, P] or left out: multiplies h in the product with w_hh
+  Tensor<const T> zoneout[2];  // [T, B, P] and [T, B, H], or left out: see Spec
+  // [T, B], or left out: where it is not 0, the state is zero before the step, and no gradient
+  // passes. Not with a dilation.
+  Tensor<const std::uint8_t> resets;
+  // [B] in 0..T, any order, or left out: T. Steps beyond are never used.
+  Tensor<const std::int64_t> lengths;
 };
 
 template <class T>
 struct Outputs {
-  T* y;                   // [T, B, P]; zero beyond a sequence's length
-  T* state[most_states];  // [B, P], the others [B, H]: after the last step of each sequence
+  T* y;                  // [T, B, P]; zero beyond a sequence's length. A tape refers to it
+  T* state[max_states];  // [B, P], the others [B, H]: after the last step of each sequence
 };
 
 // Gradients of a loss with respect to the outputs.
 template <class T>
 struct Cotangents {
-  Tensor<const T> y;  // [T, B, P] or left out: zeros.  Steps beyond the lengths are never used.
-  Tensor<const T> state[most_states];  // [B, P], the others [B, H], or left out: zeros
-};
-
-// What a backward pass shows of itself, beside the gradients; all zero beyond the lengths. The
-// gradients that it shows are of the step's own states and sums: before they are clipped, cut or
-// passed back; those of gates after a clip of gates.
-template <class T>
-struct Trace {
-  // [T, B, G+4], or null: nothing is shown. Norms over the units of the gradients of h, of c (0 if
-  // the cell has none), and of the argument of each gate; 1 where the step clip changed something;
-  // 1 + the place of the first gradient that is not finite among those of h [P], of c [H] and of
-  // the gates [G*H], or 0. As double whatever T.
-  double* norms = nullptr;
-  // The gradients themselves, or null.
-  T* dh = nullptr;     // [T, B, P]
-  T* dc = nullptr;     // [T, B, H]; null without c
-  T* gates = nullptr;  // [T, B, G*H]
-  T* apart = nullptr;  // [T, B, H]: of what w_hh gives to n of gru (reset after) and mgu, where it
-                       // is not that of the gate; else null
-  T* operand = nullptr;  // [T, B, P], 3*H of lstm1997: what w_hh multiplied
-  T* inner = nullptr;  // [T, B, H]: what w_hr multiplied, or w_hn of gru (reset before); else null
-  T* x = nullptr;      // [T, B, I]: what w_ih multiplied
+  Tensor<const T> y;  // [T, B, P] or left out: zeros. Steps beyond the lengths are never used.
+  Tensor<const T> state[max_states];  // [B, P], the others [B, H], or left out: zeros
 };
 
 // Gradients of that loss with respect to the inputs, shaped like them; all are written.
 template <class T>
 struct Gradients {
   T* x;  // zero beyond a sequence's length
-  T* w_ih;
-  T* w_hh;
-  T* b_ih;
-  T* b_hh;
-  T* state[most_states];
-  T* peepholes;         // may be null if there are none
-  T* w_hr;              // the same
+  T *w_ih, *w_hh;
+  T *b_ih, *b_hh;  // null: not wanted
+  T* state[max_states];
+  T *peepholes, *w_hr;  // null if the layer has none
   T* layer_norm[4];     // as many as there are
   Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
-};
-
-// The gradient of h or c, clipped each time it is passed back one step (to the initial state as
-// well), or that of the sums of the gates before its products with the weights.
-struct StepClipping {
-  enum Kind {
-    none,
-    value,
-    norm
-  } kind = none;  // per element, or per sequence by its Euclidean norm
-  enum Target { h, c, gates } target = h;
-  double bound = 0;  // > 0
 };
 
 }  // namespace bptt::core

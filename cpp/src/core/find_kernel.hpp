@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// From a Spec to the kernels.
+// From a Spec to the kernels and the options that they take.
 #pragma once
 #include <cmath>
 #include <string>
-#include <string_view>
 #include <type_traits>
 
 #include "core/validate.hpp"
@@ -12,10 +11,8 @@
 namespace bptt::core {
 
 inline Activation activation_of(const Spec& spec, const char* what, const std::string& name) {
-  constexpr std::string_view names[] = {"tanh",    "relu",     "leaky_relu",
-                                        "sigmoid", "identity", "hard_sigmoid"};  // as the enum
-  for (int i = 0; i < 6; ++i)
-    if (name == names[i]) return static_cast<Activation>(i);
+  for (int i = 0; i < activations; ++i)
+    if (name == activation_names[i]) return static_cast<Activation>(i);
   refuse(spec.caller, std::string(what) + " is '" + name +
                           "', expected one of tanh, relu, leaky_relu, sigmoid, identity, "
                           "hard_sigmoid");
@@ -44,20 +41,33 @@ inline void check_options(const Spec& spec) {
 
 inline Options options_of(const Spec& spec) {
   check_options(spec);
-  const double largest = std::numeric_limits<double>::max();
-  return {activation_of(spec, "activation", spec.activation),
-          activation_of(spec, "gate_activation", spec.gate_activation),
-          activation_of(spec, "output_activation", spec.output_activation),
-          spec.forget_gate == "coupled",
-          spec.leak,
-          spec.cell_clip,
-          std::min(spec.preact_clip, largest)};
+  Options o{};
+  o.activation = activation_of(spec, "activation", spec.activation);
+  o.gate_activation = activation_of(spec, "gate_activation", spec.gate_activation);
+  o.output_activation = activation_of(spec, "output_activation", spec.output_activation);
+  o.coupled = spec.forget_gate == "coupled";
+  o.leak = spec.leak, o.cell_clip = spec.cell_clip;
+  o.preact_clip = std::min(spec.preact_clip, std::numeric_limits<double>::max());
+  return o;
 }
 
-// The plain cells have their equations and nothing else; what else is asked for takes a general
-// one.
 template <class T>
-std::string kernel_of(const Spec& spec, const Inputs<T>& in) {
+StepExtras<T> extras_of(const Spec& spec, const Inputs<T>& in, const Dims& d) {
+  StepExtras<T> e{};
+  e.params = in.peepholes.data, e.h_mask = in.h_mask.data;
+  for (int q = 0; q < 2; ++q) {
+    e.zoneout[q] = in.zoneout[q].data;
+    e.zoneout_of_all[q] = static_cast<T>(spec.zoneout[q]);
+  }
+  e.skip = std::min(spec.skip / spec.dilation, d.T + 1);
+  for (int i = 0; i < 4; ++i) e.layer_norm[i] = in.layer_norm[i].data;
+  return e;
+}
+
+// The name of the kernel. A plain cell has its equations and nothing else; any option takes the
+// general one.
+template <class T>
+std::string kernel_name(const Spec& spec, const Inputs<T>& in) {
   if (in.layer_norm[0] && spec.cell == "gru" && !spec.reset_after)
     refuse(spec.caller, "layer_norm is given with reset_after=False, expected reset_after=True");
   const std::string forget = spec.forget_gate == "own" ? "" : "_no_forget";
@@ -85,19 +95,21 @@ const CellKernels<T>* cells_of(const KernelTable& table, bool bf16) {
 }
 
 template <class T>
-const CellKernels<T>& find_cell(const Spec& spec, const Inputs<T>& in) {
-  const KernelTable& active = active_kernels();
-  const std::string name = kernel_of(spec, in);
+const CellKernels<T>& find_kernel(const Spec& spec, const Inputs<T>& in) {
+  const KernelTable* const* table = active_kernels();
+  const KernelTable& active = **table;
+  const std::string name = kernel_name(spec, in);
   if (spec.bf16 && !cells_of<T>(active, true))
     refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
                             std::string(active.isa));
   bool known = false;
-  for (const KernelTable* table = &active; table; table = table->rest) {
-    const CellKernels<T>* cells = cells_of<T>(*table, spec.bf16);
-    for (int i = 0; cells && i < table->cells; ++i)
+  for (; *table; ++table) {
+    const CellKernels<T>* cells = cells_of<T>(**table, spec.bf16);
+    for (int i = 0; cells && i < (*table)->cells; ++i)
       if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
         return cells[i];
-    for (int i = 0; table->f32 && i < table->cells; ++i) known |= name == table->f32[i].name;
+    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
+      known |= name == (*table)->f32[i].name;
   }
   if (known && spec.bf16)
     refuse(spec.caller,

@@ -5,180 +5,206 @@
 #include <cstring>
 #include <sstream>
 
-#include "core/plan_impl.hpp"
+#include "core/find_kernel.hpp"
+#include "threads/count.hpp"
 
 namespace bptt::core {
-namespace {
 
-constexpr Team alone{0, 1, nullptr, nullptr, nullptr, nullptr};
-
-}  // namespace
+// --- the plan
 
 template <class T>
-Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : impl_(new Impl(spec, inputs)) {}
-template <class T>
-Plan<T>::Plan(Plan&&) noexcept = default;
-template <class T>
-Plan<T>::~Plan() = default;
+Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : spec_(spec), engine_(engine_of(inputs)) {
+  if (spec.train && spec.checkpoint != Spec::off) place_checkpoints();
+}
 
 template <class T>
-std::ptrdiff_t Plan<T>::steps() const {
-  return impl_->engine.given.T;
+Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
+  const CellKernels<T>& cell = find_kernel<T>(spec_, in);
+  const Options options = options_of(spec_);
+  typename Engine<T>::Given given;
+  const Dims& d = given.dims = check_inputs(spec_, cell, in);
+  given.extras = extras_of(spec_, in, d);
+  given.train = spec_.train, given.bf16 = spec_.bf16, given.reverse = spec_.reverse;
+  given.dilation = spec_.dilation;
+  const std::int64_t* lengths = in.lengths.data;
+  const bool ragged =
+      lengths && std::any_of(lengths, lengths + d.B, [&](std::int64_t n) { return n != d.T; });
+  if (in.resets || spec_.dilation != 1 || ragged) {
+    subsequences_ = split_sequences(d, {lengths, in.resets.data, spec_.dilation, spec_.reverse});
+    if (lengths) lengths_.assign(lengths, lengths + d.B);
+  }
+  given.subsequences = {subsequences_.data(), static_cast<Index>(subsequences_.size()),
+                        subsequences_.empty() ? 0 : subsequences_[0].length};
+  given.lengths = lengths_.empty() ? nullptr : lengths_.data();
+  order_.resize(static_cast<std::size_t>(Schedule::size(given.split_dims().T)));
+  return {cell, options, given, Engine<T>::scheduled(order_.data(), cell, given)};
 }
+
 template <class T>
-std::ptrdiff_t Plan<T>::batch() const {
-  return impl_->engine.given.B;
-}
-template <class T>
-std::ptrdiff_t Plan<T>::input_size() const {
-  return impl_->engine.dims.I;
-}
-template <class T>
-std::ptrdiff_t Plan<T>::hidden_size() const {
-  return impl_->engine.dims.H;
-}
-template <class T>
-std::ptrdiff_t Plan<T>::output_size() const {
-  return impl_->engine.dims.P;
-}
-template <class T>
-std::ptrdiff_t Plan<T>::recurrent_size() const {
-  return impl_->engine.dims.U;
-}
-template <class T>
-int Plan<T>::gates() const {
-  return impl_->engine.cell.gates;
-}
-template <class T>
-int Plan<T>::states() const {
-  return impl_->engine.cell.states;
-}
-template <class T>
-std::vector<std::ptrdiff_t> Plan<T>::lengths() const {
-  return impl_->lengths;
-}
-template <class T>
-bool Plan<T>::has_apart() const {
-  return impl_->engine.cell.apart;
-}
-template <class T>
-int Plan<T>::read_gates() const {
-  return impl_->engine.cell.values;
-}
-template <class T>
-bool Plan<T>::has_inner() const {
-  return impl_->engine.cell.inner;
+void Plan<T>::place_checkpoints() {
+  Schedule& schedule = engine_.schedule;
+  const Index chunks = schedule.chunks;
+  const auto bytes = [&](Index n) {
+    schedule.cut(n);
+    return tape_bytes() + backward_scratch_bytes();
+  };
+  if (spec_.checkpoint == Spec::sqrt) {
+    Index n = 1;
+    while (n * n < chunks) ++n;
+    const std::size_t in_segments = bytes(n), whole = bytes(chunks);
+    if (in_segments < whole) schedule.cut(n);  // unless the weights are more than the values
+    return;
+  }
+  // The bytes rise with the length of the segments, but for very short ones; the shortest useful
+  // length has as many chunks as there are segments.
+  Index best = 0;
+  std::size_t least = 0;
+  for (Index n = std::max(chunks, Index(1)); n > 0; n = n == 1 ? 0 : (n + 1) / 2) {
+    const std::size_t needed = bytes(n);
+    if (needed <= spec_.max_bytes) {
+      best = n;
+      break;
+    }
+    least = least ? std::min(least, needed) : needed;
+  }
+  if (!best)
+    refuse(spec_.caller, "max_bytes is " + std::to_string(spec_.max_bytes) +
+                             ", expected at least " + std::to_string(least));
+  schedule.cut(best);
 }
 
 template <class T>
 std::size_t Plan<T>::tape_bytes() const {
-  return impl_->spec.train ? impl_->tape_bytes() : 0;
+  return spec_.train ? typename Engine<T>::TapeLayout(engine_, nullptr).bytes : 0;
 }
 template <class T>
 std::size_t Plan<T>::forward_scratch_bytes() const {
-  return typename Engine<T>::ForwardPieces(impl_->engine, nullptr).bytes;
+  return typename Engine<T>::ForwardLayout(engine_, nullptr).bytes;
 }
 template <class T>
 std::size_t Plan<T>::backward_scratch_bytes(const Trace<T>& wanted) const {
-  return impl_->backward_bytes(wanted);
+  return typename Engine<T>::BackwardLayout(engine_, nullptr, wanted).bytes;
+}
+
+// --- its calls
+
+// work(team) for each rank, at most `most` of them, or the default number.
+template <class T>
+template <class F>
+bool Plan<T>::run(int most, StopRequest stop, const F& work) const {
+  PoolLease leased(engine_.team_size(most ? most : threads()));
+  const int size = leased.size();
+  std::vector<Index> shares;
+  if (size > 1 && engine_.by_sequence(size)) {
+    shares.resize(static_cast<std::size_t>(size) + 1);
+    engine_.schedule.shares(size, shares.data());
+  }
+  return leased.run(stop, [&](Team team) {
+    team.sequences = shares.empty() ? nullptr : shares.data();
+    work(team);
+  });
 }
 
 template <class T>
 bool Plan<T>::forward(const Inputs<T>& in, const Outputs<T>& out, void* tape, void* scratch,
                       StopRequest stop) const {
-  const Engine<T>& e = impl_->engine;
-  const Spec& spec = impl_->spec;
-  const typename Engine<T>::TapePieces kept(e, e.train ? tape : nullptr);
-  const typename Engine<T>::ForwardPieces work(e, scratch);
-  check_buffer(spec.caller, "tape", tape, e.train ? kept.bytes : 0);
-  check_buffer(spec.caller, "scratch", scratch, work.bytes);
+  const Engine<T>& e = engine_;
+  const typename Engine<T>::TapeLayout kept(e, spec_.train ? tape : nullptr);
+  const typename Engine<T>::ForwardLayout work(e, scratch);
+  check_buffer(spec_.caller, "tape", tape, spec_.train ? kept.bytes : 0);
+  check_buffer(spec_.caller, "scratch", scratch, work.bytes);
   const ForwardCall<T> call = e.forward_call(in, out, kept, work);
-  if (!impl_->run(spec.threads, stop,
-                  [&](const Team& team) { e.forward(in, out, call, work, team); }))
+  if (!run(spec_.threads, stop, [&](const Team& team) { e.forward(in, out, call, work, team); }))
     return false;
   e.mark(kept, in.x.data, out.y);
   return true;
 }
 
+// For each sequence, the steps processed at its step 0 or later, see BackwardCall.
 template <class T>
-bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& given,
-                       const Gradients<T>& out, const void* tape, void* scratch,
-                       StopRequest stop) const {
-  const Engine<T>& e = impl_->engine;
-  if (!e.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
-  check_cotangents(spec, e.given, e.dilation, e.cell.states, given);
-  const typename Engine<T>::TapePieces kept(e, const_cast<void*>(tape));
-  const typename Engine<T>::BackwardPieces work(e, scratch, out.trace);
+std::vector<Index> Plan<T>::steps_left() const {
+  const Dims& d = engine_.dims;
+  std::vector<Index> left(static_cast<std::size_t>(d.B), spec_.reverse ? 1 : d.T);
+  for (std::size_t r = 0; r < subsequences_.size(); ++r)
+    left[r] = subsequences_[r].after + (spec_.reverse ? 1 : subsequences_[r].length);
+  return left;
+}
+
+template <class T>
+bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y,
+                       const Cotangents<T>& cotangents, const Gradients<T>& out, const void* tape,
+                       void* scratch, StopRequest stop) const {
+  const Engine<T>& e = engine_;
+  if (!spec_.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
+  check_cotangents(spec, dims(), spec_.dilation, e.cell.states, cotangents);
+  const typename Engine<T>::TapeLayout kept(e, const_cast<void*>(tape));
+  const typename Engine<T>::BackwardLayout work(e, scratch, out.trace);
   check_buffer(spec.caller, "tape", tape, kept.bytes);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
   if (const char* name = e.changed(kept, x, y))
     refuse(spec.caller, std::string(name) +
                             " has changed since the forward call, expected it as "
                             "it was: the tape refers to it");
-  const StepClip clip{static_cast<StepClip::Kind>(spec.clip.kind),
-                      static_cast<StepClip::Target>(spec.clip.target), spec.clip.bound};
-  const std::vector<Index> left = spec.cut ? impl_->steps_left() : std::vector<Index>();
-  const BackwardCall<T> call = e.backward_call(x, y, given, clip, spec.cut,
-                                               spec.cut ? left.data() : nullptr, out, kept, work);
-  if (!impl_->run(spec.threads, stop,
-                  [&](const Team& team) { e.backward(given, out, call, work, team); }))
+  const std::vector<Index> left = spec.cut ? steps_left() : std::vector<Index>();
+  BackwardCall<T> call = e.backward_call(x, y, cotangents, out, kept, work);
+  call.step_clip = spec.clip, call.cut = spec.cut;
+  call.steps_left = spec.cut ? left.data() : nullptr;
+  if (!run(spec.threads, stop,
+           [&](const Team& team) { e.backward(cotangents, out, call, work, team); }))
     return false;
   if (!out.trace.x) return true;
-  if (e.rearranged())
-    e.rearrangement().scatter(kept.x, e.dims.I, out.trace.x, e.lengths, alone);
+  if (e.gathers())
+    e.gather_scatter().scatter(kept.x, dims().I, out.trace.x, e.given.lengths, alone);
   else
-    std::copy_n(x, e.total() * e.dims.I, out.trace.x);
+    std::copy_n(x, e.total() * dims().I, out.trace.x);
   return true;
 }
+
+// --- the values of a tape
 
 template <class T>
 std::vector<std::string> Plan<T>::names() const {
   std::vector<std::string> names;
-  std::istringstream words(impl_->engine.cell.names);
+  std::istringstream words(engine_.cell.names);
   for (std::string name; words >> name;) names.push_back(name);
   return names;
 }
 
-namespace {
-
-// To read the values of a tape.
 template <class T>
-BackwardCall<T> reading_call(const std::string& caller, const Engine<T>& e, const void* tape) {
-  if (e.rows().segments > 1)
-    refuse(caller, "the tape was kept in segments, expected one without checkpoint");
+BackwardCall<T> Plan<T>::reading_call(const void* tape) const {
+  if (engine_.rows().segments > 1)
+    refuse(spec_.caller, "the tape was kept in segments, expected one without checkpoint");
   BackwardCall<T> call{};
-  call.dims = e.dims, call.rows = e.rows(), call.options = e.options;
-  call.tape = typename Engine<T>::TapePieces(e, const_cast<void*>(tape)).kernel;
+  call.dims = engine_.dims, call.rows = engine_.rows(), call.options = engine_.options;
+  call.tape = typename Engine<T>::TapeLayout(engine_, const_cast<void*>(tape)).kernel;
   return call;
 }
 
-// What f puts into rows, [total, width], to the caller's array.
-template <class T, class U, class F>
-void scattered(const Engine<T>& e, Index width, U* out, const F& f) {
-  if (!e.rearranged()) return f(out);
+// fill(rows) writes [R, width], which goes to the caller's array.
+template <class T>
+template <class U, class F>
+void Plan<T>::scattered(Index width, U* out, const F& fill) const {
+  const Engine<T>& e = engine_;
+  if (!e.gathers()) return fill(out);
   std::vector<U> values(static_cast<std::size_t>(e.total() * width));
-  f(values.data());
-  Rearrangement<U>{e.given, e.parts, e.schedule}.scatter(values.data(), width, out, e.lengths,
-                                                         alone);
+  fill(values.data());
+  e.template gather_scatter<U>().scatter(values.data(), width, out, e.given.lengths, alone);
 }
 
-}  // namespace
-
 template <class T>
-void Plan<T>::read(const void* tape, int which, T* out) const {
-  const Engine<T>& e = impl_->engine;
-  const auto call = reading_call(impl_->spec.caller, e, tape);
-  scattered(e, e.dims.H, out, [&](T* rows) { e.cell.read(call, which, rows); });
+void Plan<T>::read(const void* tape, int index, T* out) const {
+  const auto call = reading_call(tape);
+  scattered(dims().H, out, [&](T* rows) { engine_.cell.read(call, index, rows); });
 }
 
 template <class T>
 void Plan<T>::count_outside(const void* tape, const double* low, const double* high,
                             double* counts) const {
-  const Engine<T>& e = impl_->engine;
-  const auto call = reading_call(impl_->spec.caller, e, tape);
-  scattered(e, e.cell.values, counts, [&](double* rows) {
-    std::fill_n(rows, e.total() * e.cell.values, 0.0);
-    e.cell.count_outside(call, low, high, rows);
+  const auto call = reading_call(tape);
+  const Index gates = engine_.cell.values;
+  scattered(gates, counts, [&](double* rows) {
+    std::fill_n(rows, engine_.total() * gates, 0.0);
+    engine_.cell.count_outside(call, low, high, rows);
   });
 }
 
@@ -191,9 +217,9 @@ std::vector<CellInfo> cells() {
   const auto known = [&](const std::string& name) {
     return std::any_of(list.begin(), list.end(), [&](const auto& c) { return c.name == name; });
   };
-  for (const KernelTable* table = &active_kernels(); table; table = table->rest)
-    for (int i = 0; table->f32 && i < table->cells; ++i)
-      if (const auto& cell = table->f32[i];
+  for (auto table = active_kernels(); *table; ++table)
+    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
+      if (const auto& cell = (*table)->f32[i];
           std::strchr(cell.name, '_') == nullptr && !cell.layer_norms && !known(cell.name))
         list.push_back({cell.name, cell.gates, cell.states});  // without the general ones
   return list;

@@ -9,9 +9,10 @@
 #include <string>
 #include <type_traits>
 
-#include "core/plan.hpp"
-#include "threads/count.hpp"
+#include "core/arrays.hpp"
+#include "core/spec.hpp"
 #include "engine/engine.hpp"
+#include "threads/count.hpp"
 
 namespace bptt::core {
 
@@ -25,7 +26,7 @@ inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
   return text + (ndim == 1 ? ",)" : ")");
 }
 
-// Text, or a function that gives it: what only a message needs is made for a message alone.
+// The text itself or a function that gives it, so that the text is built only for an error.
 template <class Text>
 std::string text_of(const Text& text) {
   if constexpr (std::is_invocable_v<const Text&>)
@@ -55,7 +56,7 @@ void check_ndim(const std::string& caller, const char* name, const Tensor<T>& ar
                      " dimensions");
 }
 
-// As users know it.
+// The name of the width of h in messages.
 inline std::string size_of_h(const Dims& d) { return d.P == d.H ? "H" : "P"; }
 
 inline std::string state_name(int states, int q) {
@@ -190,10 +191,10 @@ void check_cotangents(const BackwardSpec& spec, const Dims& d, std::ptrdiff_t di
     check_shape(caller, "dy", given.y, [&] { return "(T, B, " + size_of_h(d) + ")"; },
                 {d.T, d.B, d.P});
   check_states(caller, "d", states, given.state, dilation, d);
-  if (spec.clip.kind != StepClipping::none && !(spec.clip.bound > 0))
+  if (spec.clip.kind != StepClip::none && !(spec.clip.bound > 0))
     refuse(caller,
            "step_clip has bound " + std::to_string(spec.clip.bound) + ", expected more than 0");
-  if (spec.clip.target == StepClipping::c && states < 2)
+  if (spec.clip.target == StepClip::c && states < 2)
     refuse(caller, "step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
   if (spec.cut < 0) refuse(caller, "cut is " + std::to_string(spec.cut) + ", expected 1 or more");
   if (spec.cut && dilation > 1) refuse(caller, "cut is given, expected no dilation with it");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a call computes with: the cell, the sizes, the order of the steps, the pieces of the
-// buffers, and the work of one rank. It owns nothing and never allocates, throws or waits for a
-// lock.
+// The work of one call: the cell, the sizes, the order of the steps, the layout of the buffers, and
+// the part of one rank. An engine owns nothing and never allocates, throws or waits for a lock.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -10,14 +9,11 @@
 #include "core/arrays.hpp"
 #include "engine/fingerprint.hpp"
 #include "engine/gather_scatter.hpp"
+#include "kernels/arena.inl"
 
 namespace bptt::core {
 
-#include "kernels/arena.inl"
-
-static_assert(most_states == max_states, "the public header and the kernels agree");
-
-// Does every size that the kernels compute stay far below the limits of its type?
+// Do all sizes that the kernels compute stay far below the limits of their types?
 inline bool addressable(const Dims& d, int gates, std::size_t element) {
   for (Index n : {d.T, d.B, d.I, d.H, d.U})
     if (n > std::numeric_limits<Index>::max() / 8) return false;
@@ -30,90 +26,92 @@ inline bool addressable(const Dims& d, int gates, std::size_t element) {
   return !overflow;
 }
 
-// Of state q.
+// The width of state q.
 inline Index width_of(const Dims& d, int q) { return q ? d.H : d.P; }
 
-// Of x and y, as the forward call left them.
+// Fingerprints of x and y after the forward call.
 struct Marks {
   std::uint64_t x, y;
 };
 
+// The call on these inputs, without the memory of its results.
+template <class T>
+ForwardCall<T> forward_call(const Dims& dims, const Options& options, const Inputs<T>& in) {
+  ForwardCall<T> call{};
+  call.dims = dims, call.options = options;
+  call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
+  call.w_hr = in.w_hr.data, call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
+  for (int q = 0; q < max_states; ++q) call.state0[q] = in.state[q].data;
+  return call;
+}
+
 template <class T>
 struct Engine {
+  struct Given {
+    Dims dims;             // the caller's
+    StepExtras<T> extras;  // the caller's
+    bool train, bf16 = false, reverse;
+    Index dilation = 1;
+    Subsequences subsequences;
+    const Index* lengths = nullptr;  // [B], where the sequences are split; null: T
+
+    // As the kernels see them.
+    Dims split_dims() const {
+      Dims d = dims;
+      d.separate_operand = extras.h_mask || d.U > d.P;
+      if (subsequences.size) d.T = subsequences.longest, d.B = subsequences.size;
+      return d;
+    }
+  };
   const CellKernels<T>& cell;
   Options options;
-  Dims given;        // the caller's
-  Extras<T> extras;  // the caller's
-  bool train, bf16;
-  Index dilation;
-  Parts parts;           // of the sequences
-  const Index* lengths;  // of the sequences, where there are parts; null: T
-  Dims dims;             // of the parts
+  Given given;
+  Dims dims;  // of the subsequences
   Schedule schedule;
 
-  struct Given {
-    Dims dims;
-    Extras<T> extras;
-    bool train, bf16, reverse;
-    Index dilation;
-    Parts parts;
-    const Index* lengths;
-  };
   Engine(const CellKernels<T>& kernels, const Options& o, const Given& g, const Schedule& order)
-      : cell(kernels),
-        options(o),
-        given(g.dims),
-        extras(g.extras),
-        train(g.train),
-        bf16(g.bf16),
-        dilation(g.dilation),
-        parts(g.parts),
-        lengths(g.lengths),
-        dims(of_parts(g)),
-        schedule(order) {}
+      : cell(kernels), options(o), given(g), dims(g.split_dims()), schedule(order) {}
 
-  // memory: Schedule::size(of_parts(g).T) numbers, which the engine then refers to.
+  // memory: [Schedule::size(g.split_dims().T)], to which the schedule then refers.
   static Schedule scheduled(Index* memory, const CellKernels<T>& cell, const Given& g) {
-    const Dims d = of_parts(g);
-    return {memory, d, g.parts, g.reverse, group_count(cell, d, g.bf16), chunk_rows(cell, d)};
-  }
-  static Dims of_parts(const Given& g) {
-    Dims d = g.dims;
-    d.masked = g.extras.h_mask || d.U > d.P;
-    if (g.parts.size) d.T = g.parts.longest, d.B = g.parts.size;
-    return d;
+    const Dims d = g.split_dims();
+    return {
+        memory, d, g.subsequences, g.reverse, group_count(cell, d, g.bf16), chunk_rows(cell, d)};
   }
   // Are rows gathered from the caller's arrays and scattered back?
-  bool rearranged() const { return parts.size > 0; }
-  Rearrangement<T> rearrangement() const { return {given, parts, schedule}; }
-  Index state_rows() const { return given.B * dilation; }
+  bool gathers() const { return given.subsequences.size > 0; }
+  template <class U = T>
+  GatherScatter<U> gather_scatter() const {
+    return {given.dims, given.subsequences, schedule};
+  }
   Rows rows() const { return schedule.rows(); }
   Index total() const { return schedule.total; }
 
-  // Two ranks that each take half the sequences need not exchange anything until the end, if each
-  // sums its own weight gradients. That they are summed so must not depend on the number of ranks,
-  // so it depends on the sizes: it pays while the gradients fit into a cache.
+  // Two ranks that each take half the sequences exchange nothing until the end if each sums its own
+  // weight gradients. The order of the sums must not depend on the number of ranks, so the number
+  // of groups depends on the sizes: two pay while the gradients fit into a cache.
   static int group_count(const CellKernels<T>& cell, const Dims& d, bool bf16) {
     return d.B >= 8 && (bf16 || gradient_bytes(cell, d) <= (Index(1) << 20)) ? 2 : 1;
   }
   static Index gradient_bytes(const CellKernels<T>& cell, const Dims& d) {
     return cell.gates * d.H * (d.I + d.U) * Index(sizeof(T));
   }
-  // Of the backward pass: enough to use each weight often, few enough for the cache. Gradients of
-  // weights that come from memory are read and written once a chunk, and that costs more.
+  // Rows of a chunk of the backward pass: enough to use each weight often, few enough for the
+  // cache. Weight gradients too large for it are read and written once a chunk, so chunks are
+  // longer.
   static Index chunk_rows(const CellKernels<T>& cell, const Dims& d) {
     return gradient_bytes(cell, d) > (Index(16) << 20) ? 512 : 128;
   }
 
   Packs packs() const {
-    if (bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
+    if (given.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
     return dims.T == 1 ? Packs::none : Packs::recurrent;
   }
 
   // --- the threads
 
-  // Threads cost some microseconds a call, or, where they share the hidden units, some tenths of
-  // one a step: below, they would not pay.
+  // Threads cost some microseconds a call, or some tenths of a microsecond a step where they share
+  // the hidden units: below these amounts of work they would not pay.
   int team_size(int most) const {
     constexpr double least_work = 1e6, least_step = 1e5;  // operations of one thread
     const double step = 2.0 * static_cast<double>(cell.gates * dims.H) *
@@ -123,33 +121,33 @@ struct Engine {
     const auto at_most = [&](double n) {
       return static_cast<int>(std::max(1.0, std::min(n, double(most))));
     };
-    if (bf16) {  // each rank rounds the rows of its own sequences
+    if (given.bf16) {  // each rank rounds the rows of its own sequences
       const int groups = static_cast<int>(schedule.groups);
       return most > 1 && by_sequence(groups) && work >= 2 * least_work ? groups : 1;
     }
     const int n = at_most(work / least_work);
     return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
   }
-  // Whole sequences for every rank if each has enough to fill its registers; but weights that come
-  // from beyond a core's own cache in every step come there in parts, each to one rank.
+  // Does each rank take whole sequences? Yes if it has enough to fill its registers. But weights
+  // too large for a core's own cache are split among the ranks.
   bool by_sequence(int ranks) const {
-    return dims.B / ranks >= 4 && (bf16 || gradient_bytes(cell, dims) <= (Index(4) << 20));
+    return dims.B / ranks >= 4 && (given.bf16 || gradient_bytes(cell, dims) <= (Index(4) << 20));
   }
 
-  // --- the buffers: what the kernels ask for, and sorted copies of the caller's arrays
+  // --- the layout of the buffers: memory of the kernels, and sorted copies of the caller's arrays
 
-  struct ExtraPieces {
+  struct ExtrasLayout {
     T *h_mask = nullptr, *zoneout[2] = {nullptr, nullptr};
-    ExtraPieces() = default;
-    ExtraPieces(const Engine& p, Pieces& pieces) {
-      if (!p.rearranged()) return;
-      if (p.extras.h_mask) h_mask = pieces.take<T>(p.dims.B * p.dims.P);
+    ExtrasLayout() = default;
+    ExtrasLayout(const Engine& p, Arena& arena) {
+      if (!p.gathers()) return;
+      if (p.given.extras.h_mask) h_mask = arena.take<T>(p.dims.B * p.dims.P);
       for (int q = 0; q < 2; ++q)
-        if (p.extras.zoneout[q]) zoneout[q] = pieces.take<T>(p.total() * width_of(p.dims, q));
+        if (p.given.extras.zoneout[q]) zoneout[q] = arena.take<T>(p.total() * width_of(p.dims, q));
     }
-    // As the kernels take them.
-    Extras<T> of(const Extras<T>& given) const {
-      Extras<T> e = given;
+    // The caller's options with the sorted copies in place of its arrays.
+    StepExtras<T> of(const StepExtras<T>& given) const {
+      StepExtras<T> e = given;
       if (h_mask) e.h_mask = h_mask;
       for (int q = 0; q < 2; ++q)
         if (zoneout[q]) e.zoneout[q] = zoneout[q];
@@ -157,128 +155,123 @@ struct Engine {
     }
   };
 
-  struct TapePieces {
+  struct TapeLayout {
     void *kernel, *weights = nullptr;
     T *x, *y;
-    ExtraPieces extras;
+    ExtrasLayout extras;
     Marks* marks;
     std::size_t bytes;
-    TapePieces(const Engine& p, void* buffer) {
-      Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.rows())));
+    TapeLayout(const Engine& p, void* buffer) {
+      Arena arena{buffer};
+      kernel = arena.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.rows())));
       if (p.rows().segments > 1)
-        weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
-      x = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      y = p.rearranged() ? pieces.take<T>(p.total() * p.dims.P) : nullptr;
-      if (p.train) extras = ExtraPieces(p, pieces);
-      marks = pieces.take<Marks>(1);
-      bytes = pieces.used;
+        weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
+      x = p.gathers() ? arena.take<T>(p.total() * p.dims.I) : nullptr;
+      y = p.gathers() ? arena.take<T>(p.total() * p.dims.P) : nullptr;
+      if (p.given.train) extras = ExtrasLayout(p, arena);
+      marks = arena.take<Marks>(1);
+      bytes = arena.used;
     }
   };
 
-  struct ForwardPieces {
+  struct ForwardLayout {
     void *kernel, *weights;
     T *x = nullptr, *y = nullptr;
-    ExtraPieces extras;
+    ExtrasLayout extras;
     T *state0[max_states], *state_n[max_states];
     std::size_t bytes;
-    ForwardPieces(const Engine& p, void* buffer) {
-      Pieces pieces{static_cast<char*>(buffer)};
+    ForwardLayout(const Engine& p, void* buffer) {
+      Arena arena{buffer};
       kernel =
-          pieces.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
-      weights = pieces.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
-      if (p.rearranged() && !p.train) {
-        x = pieces.take<T>(p.total() * p.dims.I);
-        y = pieces.take<T>(p.total() * p.dims.P);
-        extras = ExtraPieces(p, pieces);
+          arena.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
+      weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
+      if (p.gathers() && !p.given.train) {
+        x = arena.take<T>(p.total() * p.dims.I);
+        y = arena.take<T>(p.total() * p.dims.P);
+        extras = ExtrasLayout(p, arena);
       }
-      for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
-        state0[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
-        state_n[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
+      for (int q = 0; p.gathers() && q < p.cell.states; ++q) {
+        state0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
+        state_n[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
       }
-      bytes = pieces.used;
+      bytes = arena.used;
     }
   };
 
-  struct BackwardPieces {
+  struct BackwardLayout {
     void* kernel;
     T *dx, *dy;
     T *dstate_n[max_states], *dstate0[max_states];
-    T *db_ih, *db_hh, *dparams;  // where the caller has none
-    TraceCall<T> trace{};
+    T *db_ih, *db_hh, *dparams;  // used where the caller has none
+    Trace<T> trace{};
     std::size_t bytes;
-    BackwardPieces(const Engine& p, void* buffer, const Trace<T>& traced = {}) {
-      Pieces pieces{static_cast<char*>(buffer)};
-      kernel = pieces.take<char>(static_cast<Index>(
-          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.extras.skip, traced.norms)));
-      dparams = pieces.take<T>(p.cell.params * p.dims.H);
-      db_ih = pieces.take<T>(p.cell.gates * p.dims.H);
-      db_hh = pieces.take<T>(p.cell.gates * p.dims.H);
-      dx = p.rearranged() ? pieces.take<T>(p.total() * p.dims.I) : nullptr;
-      dy = p.rearranged() ? pieces.take<T>(p.total() * p.dims.P) : nullptr;
-      for (int q = 0; p.rearranged() && q < p.cell.states; ++q) {
-        dstate_n[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
-        dstate0[q] = pieces.take<T>(p.dims.B * width_of(p.dims, q));
+    BackwardLayout(const Engine& p, void* buffer, const Trace<T>& traced = {}) {
+      Arena arena{buffer};
+      kernel = arena.take<char>(static_cast<Index>(
+          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, traced.norms)));
+      dparams = arena.take<T>(p.cell.params * p.dims.H);
+      db_ih = arena.take<T>(p.cell.gates * p.dims.H);
+      db_hh = arena.take<T>(p.cell.gates * p.dims.H);
+      dx = p.gathers() ? arena.take<T>(p.total() * p.dims.I) : nullptr;
+      dy = p.gathers() ? arena.take<T>(p.total() * p.dims.P) : nullptr;
+      for (int q = 0; p.gathers() && q < p.cell.states; ++q) {
+        dstate_n[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
+        dstate0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
       }
-      p.each_traced(trace, traced, [&](auto*& rows, auto* given, Index width) {
+      p.for_each_traced(trace, traced, [&](auto*& rows, auto* given, Index width) {
         rows = given;
-        if (p.rearranged())
-          rows = pieces.take<std::remove_reference_t<decltype(*rows)>>(p.total() * width);
+        if (p.gathers())
+          rows = arena.take<std::remove_reference_t<decltype(*rows)>>(p.total() * width);
       });
-      bytes = pieces.used;
+      bytes = arena.used;
     }
   };
 
-  // f(array of the kernels, array of the caller, width) for those that the caller wants.
+  // f(array of the kernels, array of the caller, width) for the arrays that the caller wants.
   template <class F>
-  void each_traced(TraceCall<T>& rows, const Trace<T>& given, const F& f) const {
+  void for_each_traced(Trace<T>& rows, const Trace<T>& given, const F& f) const {
     const Index G = cell.gates, H = dims.H;
     const auto one = [&](auto*& to, auto* from, Index width) {
       if (from) f(to, from, width);
     };
     one(rows.norms, given.norms, G + 4);
     one(rows.dh, given.dh, dims.P), one(rows.dc, given.dc, H);
-    one(rows.gates, given.gates, G * H), one(rows.apart, given.apart, H);
-    one(rows.operand, given.operand, dims.U), one(rows.inner, given.inner, H);
+    one(rows.gates, given.gates, G * H), one(rows.candidate_hh, given.candidate_hh, H);
+    one(rows.operand, given.operand, dims.U), one(rows.second_operand, given.second_operand, H);
   }
 
-  // A tape refers to the caller's x and y, unless it has their rows in another order. The forward
-  // call ends with mark(); the backward call is wrong where changed() finds something.
-  void mark(const TapePieces& kept, const T* x, const T* y) const {
-    if (train && !rearranged()) *kept.marks = marks_of(x, y);
+  // A tape refers to the caller's x and y, unless it has their rows in another order. A forward
+  // call ends with mark(); changed() names the array that is not as it was.
+  void mark(const TapeLayout& kept, const T* x, const T* y) const {
+    if (given.train && !gathers()) *kept.marks = marks_of(x, y);
   }
-  const char* changed(const TapePieces& kept, const T* x, const T* y) const {
-    if (rearranged()) return nullptr;
+  const char* changed(const TapeLayout& kept, const T* x, const T* y) const {
+    if (gathers()) return nullptr;
     const Marks now = marks_of(x, y);
     return now.x != kept.marks->x ? "x" : now.y != kept.marks->y ? "y" : nullptr;
   }
   Marks marks_of(const T* x, const T* y) const {
     const auto bytes = [&](Index width) {
-      return static_cast<std::size_t>(given.T * given.B * width) * sizeof(T);
+      return static_cast<std::size_t>(given.dims.T * given.dims.B * width) * sizeof(T);
     };
-    return {fingerprint(x, bytes(given.I)), fingerprint(y, bytes(given.P))};
+    return {fingerprint(x, bytes(dims.I)), fingerprint(y, bytes(dims.P))};
   }
 
-  // --- the calls; `forward` and `backward` are one rank's part of them
+  // --- the calls; forward() and backward() are one rank's part of them
 
-  ForwardCall<T> forward_call(const Inputs<T>& in, const Outputs<T>& out, const TapePieces& kept,
-                              const ForwardPieces& work) const {
-    ForwardCall<T> call{};
-    call.dims = dims, call.rows = rows(), call.options = options;
-    call.x = in.x.data, call.w_ih = in.w_ih.data, call.w_hh = in.w_hh.data;
-    call.w_hr = in.w_hr.data;
-    call.b_ih = in.b_ih.data, call.b_hh = in.b_hh.data;
-    call.extras = (train ? kept.extras : work.extras).of(extras);
-    call.packs = packs();
+  ForwardCall<T> forward_call(const Inputs<T>& in, const Outputs<T>& out, const TapeLayout& kept,
+                              const ForwardLayout& work) const {
+    ForwardCall<T> call = bptt::core::forward_call(dims, options, in);
+    call.rows = rows(), call.packs = packs();
+    call.extras = (given.train ? kept.extras : work.extras).of(given.extras);
     call.weights = kept.weights ? kept.weights : work.weights;
     call.y = out.y;
-    call.tape = train ? kept.kernel : nullptr;
+    call.tape = given.train ? kept.kernel : nullptr;
     call.scratch = work.kernel;
-    for (int q = 0; q < cell.states; ++q)
-      call.state0[q] = in.state[q].data, call.state_n[q] = out.state[q];
-    if (!rearranged()) return call;
-    call.x = train ? kept.x : work.x;
-    call.y = train ? kept.y : work.y;
+    for (int q = 0; q < cell.states; ++q) call.state_n[q] = out.state[q];
+    if (!gathers()) return call;
+    call.x = given.train ? kept.x : work.x;
+    call.y = given.train ? kept.y : work.y;
     for (int q = 0; q < cell.states; ++q) {
       call.state0[q] = in.state[q] ? work.state0[q] : nullptr;
       call.state_n[q] = work.state_n[q];
@@ -287,41 +280,43 @@ struct Engine {
   }
 
   void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
-               const ForwardPieces& pieces, const Team& team, bool packed = false) const {
-    const Rearrangement<T> rows = rearrangement();
-    if (rearranged()) {
+               const ForwardLayout& work, const Team& team, bool packed = false) const {
+    const GatherScatter<T> rows = gather_scatter();
+    if (gathers()) {
       rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
       gather_extras(rows, call.extras, team);
     }
-    for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
+    for (int q = 0; q < cell.states && gathers() && team.rank == 0; ++q)
       if (in.state[q])
-        rows.gather_states(in.state[q].data, width_of(dims, q), &Part::initial, pieces.state0[q]);
+        rows.gather_states(in.state[q].data, width_of(dims, q), &Subsequence::initial,
+                           work.state0[q]);
     const bool ready = packed ? team.size == 1 || team.wait(team.context) : cell.pack(call, team);
-    if (!ready || !cell.forward(call, team) || !rearranged()) return;
-    rows.scatter(call.y, dims.P, out.y, lengths, team);
+    if (!ready || !cell.forward(call, team) || !gathers()) return;
+    rows.scatter(call.y, dims.P, out.y, given.lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(call.state_n[q], width_of(dims, q), &Part::final, state_rows(),
-                          out.state[q]);
+      rows.scatter_states(call.state_n[q], width_of(dims, q), &Subsequence::final,
+                          given.dims.B * given.dilation, out.state[q]);
   }
 
-  void gather_extras(const Rearrangement<T>& rows, const Extras<T>& to, const Team& team) const {
+  void gather_extras(const GatherScatter<T>& rows, const StepExtras<T>& to,
+                     const Team& team) const {
     for (int q = 0; q < 2; ++q)
-      if (extras.zoneout[q])
-        rows.gather(extras.zoneout[q], width_of(dims, q), const_cast<T*>(to.zoneout[q]), team);
-    if (extras.h_mask && team.rank == 0)
-      rows.gather_states(extras.h_mask, dims.P, &Part::b, const_cast<T*>(to.h_mask));
+      if (given.extras.zoneout[q])
+        rows.gather(given.extras.zoneout[q], width_of(dims, q), const_cast<T*>(to.zoneout[q]),
+                    team);
+    if (given.extras.h_mask && team.rank == 0)
+      rows.gather_states(given.extras.h_mask, dims.P, &Subsequence::b, const_cast<T*>(to.h_mask));
   }
 
-  BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& given,
-                                const StepClip& clip, Index cut, const Index* left,
-                                const Gradients<T>& out, const TapePieces& kept,
-                                const BackwardPieces& work) const {
+  // Without a step clip or cuts.
+  BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& cotangents,
+                                const Gradients<T>& out, const TapeLayout& kept,
+                                const BackwardLayout& work) const {
     BackwardCall<T> call{};
     call.dims = dims, call.rows = rows(), call.options = options;
-    call.extras = kept.extras.of(extras);
-    call.step_clip = clip, call.cut = cut, call.steps_left = left;
+    call.extras = kept.extras.of(given.extras);
     call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
-    call.dy = given.y.data;
+    call.dy = cotangents.y.data;
     call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh, call.dw_hr = out.w_hr;
     call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
     call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
@@ -330,39 +325,39 @@ struct Engine {
     call.trace = work.trace;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
-      call.dstate_n[q] = given.state[q].data, call.dstate0[q] = out.state[q];
-    if (!rearranged()) return call;
+      call.dstate_n[q] = cotangents.state[q].data, call.dstate0[q] = out.state[q];
+    if (!gathers()) return call;
     call.x = kept.x, call.y = kept.y, call.dx = out.x ? work.dx : nullptr;
-    call.dy = given.y ? work.dy : nullptr;
+    call.dy = cotangents.y ? work.dy : nullptr;
     for (int q = 0; q < cell.states; ++q) {
-      call.dstate_n[q] = given.state[q] ? work.dstate_n[q] : nullptr;
+      call.dstate_n[q] = cotangents.state[q] ? work.dstate_n[q] : nullptr;
       call.dstate0[q] = work.dstate0[q];
     }
     return call;
   }
 
   void backward(const Cotangents<T>& cotangents, const Gradients<T>& out,
-                const BackwardCall<T>& call, const BackwardPieces& pieces, const Team& team) const {
-    const Rearrangement<T> rows = rearrangement();
-    if (rearranged() && cotangents.y) rows.gather(cotangents.y.data, dims.P, pieces.dy, team);
-    for (int q = 0; q < cell.states && rearranged() && team.rank == 0; ++q)
+                const BackwardCall<T>& call, const BackwardLayout& work, const Team& team) const {
+    const GatherScatter<T> rows = gather_scatter();
+    if (gathers() && cotangents.y) rows.gather(cotangents.y.data, dims.P, work.dy, team);
+    for (int q = 0; q < cell.states && gathers() && team.rank == 0; ++q)
       if (cotangents.state[q])
-        rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Part::final,
-                           pieces.dstate_n[q]);
+        rows.gather_states(cotangents.state[q].data, width_of(dims, q), &Subsequence::final,
+                           work.dstate_n[q]);
     if (call.trace.norms && team.rank == 0)
       std::fill_n(call.trace.norms, total() * (cell.gates + 4), 0.0);
-    const bool prepares = rearranged() || call.trace.norms;
+    const bool prepares = gathers() || call.trace.norms;
     if (team.size > 1 && prepares && !team.wait(team.context)) return;
-    if (!cell.backward(call, team) || !rearranged()) return;
-    if (out.x) rows.scatter(pieces.dx, dims.I, out.x, lengths, team);
-    TraceCall<T> traced = call.trace;
-    each_traced(traced, out.trace, [&](auto* from, auto* to, Index width) {
-      Rearrangement<std::remove_reference_t<decltype(*from)>>{given, parts, schedule}.scatter(
-          from, width, to, lengths, team);
+    if (!cell.backward(call, team) || !gathers()) return;
+    if (out.x) rows.scatter(work.dx, dims.I, out.x, given.lengths, team);
+    Trace<T> traced = call.trace;
+    for_each_traced(traced, out.trace, [&](auto* from, auto* to, Index width) {
+      gather_scatter<std::remove_reference_t<decltype(*from)>>().scatter(from, width, to,
+                                                                         given.lengths, team);
     });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(pieces.dstate0[q], width_of(dims, q), &Part::initial, state_rows(),
-                          out.state[q]);
+      rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
+                          given.dims.B * given.dilation, out.state[q]);
   }
 };
 

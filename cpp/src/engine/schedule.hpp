@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows). In
-// memory of the caller's.
+// The order in which the steps of all sequences are taken: rows, chunks, segments (see Rows).
 #pragma once
 #include "engine/subsequences.hpp"
 
@@ -13,14 +12,13 @@ struct Schedule {
   Index chunk_rows = 0, segment_rows;
   bool reverse;
 
-  // So many numbers of memory it takes.
+  // Number of `Index` values that `memory` must hold, as long as the schedule lives.
   static Index size(Index steps) { return 4 * (steps + 1) + most_groups; }
   static constexpr Index most_groups = 2;
 
-  // parts: of d.B sequences, longest first; or none, if all take d.T steps. Chunks of about
-  // target_rows.
-  Schedule(Index* memory, const Dims& d, const Parts& parts, bool backwards, Index group_count,
-           Index target_rows)
+  // subsequences: d.B, longest first; or none, if all take d.T steps. Chunks of about target_rows.
+  Schedule(Index* memory, const Dims& d, const Subsequences& subsequences, bool backwards,
+           Index group_count, Index target_rows)
       : steps(d.T),
         sequences(d.B),
         count(memory),
@@ -31,7 +29,7 @@ struct Schedule {
         groups(group_count),
         reverse(backwards) {
     for (Index t = 0, longer = d.B; t < d.T; ++t) {
-      while (parts.size && longer > 0 && parts[longer - 1].length <= t) --longer;
+      while (subsequences.size && longer > 0 && subsequences[longer - 1].length <= t) --longer;
       count[t] = longer;
       first[t] = total;
       total += longer;
@@ -40,12 +38,12 @@ struct Schedule {
     shares(groups, group);
     chunk[0] = reverse ? 0 : steps;
     cut_chunks(target_rows);
-    if (!reverse) turn(chunk, chunks + 1);
+    if (!reverse) reverse_order(chunk, chunks + 1);
     cut(chunks);
   }
 
-  // Its sizes alone, without memory, for sequences of these lengths, d.T at most; or null: d.T all.
-  // In time that does not grow with the steps.
+  // The sizes alone, without memory; lengths: [d.B], d.T at most, or null: d.T all. Takes a time
+  // that does not grow with the steps.
   Schedule(const Dims& d, const Index* lengths, bool backwards, Index group_count,
            Index target_rows)
       : steps(d.T),
@@ -62,7 +60,7 @@ struct Schedule {
       for (Index b = 0; lengths && b < d.B; ++b) rows += lengths[b] > t;
       return rows;
     };
-    // The nearest step before or after t from which on another sequence runs.
+    // The nearest step, before or after t, where the number of rows changes.
     const auto change = [&](Index t) {
       Index end = reverse ? steps : 0;
       for (Index b = 0; lengths && b < d.B; ++b)
@@ -98,18 +96,21 @@ struct Schedule {
     for (Index c = reverse ? 0 : chunks; reverse ? c < chunks : c > 0; c += reverse ? n : -n)
       segment[segments++] = c;
     segment[segments] = reverse ? chunks : 0;
-    if (!reverse) turn(segment, segments + 1);
+    if (!reverse) reverse_order(segment, segments + 1);
     segment_rows = 0;
     for (Index s = 0; s < segments; ++s)
       segment_rows = larger(segment_rows, first[chunk[segment[s + 1]]] - first[chunk[segment[s]]]);
   }
 
   Rows rows() const {
-    return {count,    first,  chunk, segment,    group,        chunks,
-            segments, groups, total, chunk_rows, segment_rows, reverse};
+    Rows r{};
+    r.count = count, r.first = first, r.chunk = chunk, r.segment = segment, r.group = group;
+    r.chunks = chunks, r.segments = segments, r.groups = groups, r.total = total;
+    r.chunk_rows = chunk_rows, r.segment_rows = segment_rows, r.reverse = reverse;
+    return r;
   }
 
-  // Bounds [ranks+1] of the sequences of each rank, so that all have as many steps.
+  // Writes bounds [ranks+1] of the sequences of each rank, so that all have as many steps.
   void shares(Index ranks, Index* bounds) const {
     const Index B = sequences;
     if (!total || count[steps - 1] == B) {
@@ -127,15 +128,15 @@ struct Schedule {
 
  private:
   static Index larger(Index a, Index b) { return a > b ? a : b; }
-  static void turn(Index* p, Index n) {
+  static void reverse_order(Index* p, Index n) {
     for (Index i = 0; i < n / 2; ++i) {
       const Index other = p[n - 1 - i];
       p[n - 1 - i] = p[i], p[i] = other;
     }
   }
 
-  // As many steps as have about so many rows, whole from the end of the processing on, where the
-  // backward pass starts; in that order.
+  // Chunks of about target_rows, full ones from the end of the processing on, where the backward
+  // pass starts; in that order.
   void cut_chunks(Index target_rows) {
     const Index capacity = larger(steps ? count[0] : 0, target_rows), end = reverse ? steps : 0;
     Index t = reverse ? 0 : steps;

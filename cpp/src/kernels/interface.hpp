@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What the core and the kernels agree on. Compiled with every set of ISA flags, so it holds plain
-// data only: no inline functions, no standard-library templates, nothing a linker could merge
+// The data that core and kernels exchange. Compiled with every set of ISA flags, so it holds plain
+// data only: no inline functions, no standard-library templates, nothing that a linker could merge
 // between instruction sets.
+//
+// Every pointer to an array refers to C-contiguous memory of the shape in its comment, which
+// belongs to the caller, overlaps no other array of the call, and is used only during the call. B,
+// I, H, P, U are in Dims, G gates of the cell, R = Rows::total.
 #pragma once
 #include <cstddef>
 
@@ -11,27 +15,31 @@ namespace bptt::core {
 
 using Index = std::ptrdiff_t;
 
+constexpr int max_states = 4;
+
 struct Dims {
-  Index T, B, I, H;     // steps, batch, input size, hidden size
-  Index P;              // size of h: H unless it is projected
-  Index U;              // inputs of the product with w_hh: P, or more, where it sees other states
-  bool masked = false;  // does w_hh see something else than h: Extras::h_mask is given, or U > P
+  Index T, B, I, H;  // steps, batch, input size, hidden size
+  Index P;           // size of h: H unless h is projected
+  Index U;           // columns of w_hh: P, or more where it multiplies other states than h as well
+  // The product with w_hh takes another operand than h: StepExtras::h_mask is given, or U > P.
+  bool separate_operand = false;
 };
 
-// How (step, sequence) pairs lie in x, y and the tape. The sequences are sorted, longest first, and
-// the rows of one step are neighbours: step t holds sequences 0 .. count[t]-1, in rows first[t] ..
-// first[t+1]-1. With equal lengths count[t] = B and first[t] = t*B: the caller's own (T, B, ...)
+// The places of (step, sequence) pairs in x, y and the tape. The sequences are sorted, longest
+// first, and the rows of one step are neighbours: step t holds sequences 0 .. count[t]-1, in rows
+// first[t]
+// .. first[t+1]-1. With equal lengths count[t] = B and first[t] = t*B: the caller's own (T, B, ...)
 // arrays, without a copy.
 //
 // The backward pass takes the steps in chunks, steps chunk[c] .. chunk[c+1]-1. The tape holds the
-// saved values of one segment of chunks, chunks segment[s] .. segment[s+1]-1, that which is
-// processed last; those of the others are computed again from the states where they start.
+// saved values of one segment of chunks, chunks segment[s] .. segment[s+1]-1: the one processed
+// last. The values of the other segments are computed again from the states where they start.
 struct Rows {
   const Index* count;    // [T], never increasing
   const Index* first;    // [T+1]
   const Index* chunk;    // [chunks+1]
   const Index* segment;  // [segments+1]
-  const Index* group;    // [groups+1]: sequences whose weight gradients are summed apart
+  const Index* group;    // [groups+1]: sequences whose weight gradients are summed separately
   Index chunks, segments, groups;
   Index total;                     // rows of all steps
   Index chunk_rows, segment_rows;  // of the largest
@@ -39,55 +47,60 @@ struct Rows {
 };
 
 enum class Activation { tanh, relu, leaky_relu, sigmoid, identity, hard_sigmoid };
+constexpr int activations = 6;
+constexpr const char* activation_names[activations] = {"tanh",    "relu",     "leaky_relu",
+                                                       "sigmoid", "identity", "hard_sigmoid"};
 
-// What the equations of a cell leave open; each cell reads some.
+// Options of the equations; each cell reads some.
 struct Options {
   Activation activation, gate_activation, output_activation;
   bool coupled;        // the forget gate is 1 - i, else 1
   double leak;         // 0..1
   double cell_clip;    // bounds of the state c; infinite: none
-  double preact_clip;  // and of what goes into a gate's activation
+  double preact_clip;  // bounds of the argument of a gate's activation
 };
 
-// Of the gradient that goes one step back: of the state h or c, or of the sums of the gates.
+// Clips the gradient of h or c each time it is passed back one step (to the initial state as well),
+// or the gradient of the gates' sums before its products with the weights.
 struct StepClip {
-  enum Kind { none, value, norm } kind;
-  enum Target { h, c, gates } target;
-  double bound;
+  enum Kind {
+    none,
+    value,  // each element
+    norm    // the Euclidean norm of a sequence
+  } kind = none;
+  enum Target { h, c, gates } target = h;
+  double bound = 0;  // > 0
 };
 
 // The ranks that compute one call together, each in a thread of its own. All run the same kernel,
 // and every element of a result is summed by one of them, in an order that does not depend on them.
 struct Team {
   int rank, size;
-  const Index* sequences;  // rank r takes sequences sequences[r] .. sequences[r+1]-1 of every step;
-                           // null: a share of the hidden units
+  const Index* sequences;  // [size+1]: rank r takes sequences sequences[r] .. sequences[r+1]-1 of
+                           // every step; null: a share of the hidden units
   void* context;
   bool (*wait)(void* context);               // for all others; false: the call is stopped
-  bool (*stopped)(void* context, int rank);  // asked every millisecond or so
+  bool (*stopped)(void* context, int rank);  // called every millisecond or so
 };
 
-constexpr int max_states = 4;
-
-// What only general cells can have beside their equations (Cell::general).
+// Options of general cells that the loop adds around the equations (Cell::general).
 template <class T>
-struct Extras {
-  const T* params;  // [params*H] numbers of each unit, as many as the cell has; or null
-  const T* h_mask;  // [B, P], sorted as the rows: multiplies h in the product with w_hh; or null
-  const T* zoneout[2];     // [R, P] and [R, H]: how much of h and of the other states stays as it
-                           // was; or null
-  T zoneout_of_all[2];     // where null
-  Index skip;              // h of so many steps before is added to h; 0: none
+struct StepExtras {
+  const T* params;      // [params, H]: numbers of each unit; or null
+  const T* h_mask;      // [B, P], sorted as the rows: multiplies h in the product with w_hh; or
+                        // null
+  const T* zoneout[2];  // [R, P] and [R, H]: the share of h and of the other states that stays as
+                        // it was; or null
+  T zoneout_of_all[2];  // where zoneout is null
+  Index skip;           // h of `skip` steps before is added to h; 0: none
   const T* layer_norm[4];  // [G*H] g_ih, g_hh, [H] g_c, b_c; as many as the cell has
 };
 
-// Which weights the forward pass packs before it uses them. What few rows use once costs more to
-// pack than to use; with products in bfloat16 all are packed.
+// The weights that the forward pass packs before it uses them. Packing weights that few rows use
+// once costs more than it gains; for products in bfloat16 all are packed.
 enum class Packs { all, recurrent, none };
 constexpr Index unpacked_rows = 8;  // at most, in all
 
-// All arrays are C-contiguous, do not alias, and hold the rows that `rows` describes, R = total
-// of them.
 template <class T>
 struct ForwardCall {
   Dims dims;
@@ -99,28 +112,35 @@ struct ForwardCall {
   const T* w_hr;                // [P, H], of cells that project h
   const T* b_ih;                // [G*H] or null
   const T* b_hh;                // [G*H] or null
-  const T* state0[max_states];  // [B, P], the others [B, H], sorted as the rows; null: zeros
-  Extras<T> extras;
+  const T* state0[max_states];  // [B, P], the others [B, H], sorted as the rows; null: zeros. May
+                                // be the arrays of state_n
+  StepExtras<T> extras;
   Packs packs;
-  void* weights;           // weights_bytes, 64-byte aligned: as pack() left it
+  void* weights;           // weights_bytes, 64-byte aligned: pack() has filled them
   T* y;                    // [R, P]
   T* state_n[max_states];  // [B, P], the others [B, H], sorted as the rows
   void* tape;              // tape_bytes, 64-byte aligned; null: inference
   void* scratch;           // forward_scratch_bytes, 64-byte aligned
 };
 
-// What a backward pass shows of itself, of every row; see kernels/trace.inl.
+// The trace of a backward pass: gradients that reach the states and sums of each row, before they
+// are clipped, cut or passed back; the gradients of the gates after a clip of the gates. In the
+// caller's arrays T, B takes the place of R, and all is zero beyond the lengths.
 template <class T>
-struct TraceCall {
-  // [R, G + 4], zeros before the call, or null: nothing is shown. Norms of the gradients of h and c
-  // (0 if there is none) and of the arguments of the gates; whether the step clip changed them; and
-  // 1 + the place of the first that is not finite among h [P], c [H] and gates [G*H], or 0.
-  double* norms;
-  // The gradients themselves, or null (all of them): [R, P], [R, H], [R, G*H], and [R, H] of a gate
-  // that takes x and h apart, as it takes h.
-  T *dh, *dc, *gates, *apart;
-  T* operand;  // [R, U]: what w_hh saw
-  T* inner;    // [R, H]: the operand of an inner product
+struct Trace {
+  // [R, G+4], zeros before the call, or null: no trace. Norms over the units of the gradients of h,
+  // of c (0 without c) and of the argument of each gate; 1 where the step clip changed something;
+  // 1 + the place of the first gradient that is not finite among those of h [P], of c [H] and of
+  // the gates [G*H], or 0. As double whatever T.
+  double* norms = nullptr;
+  // The gradients themselves, and the operands of the products; null, or all that the cell has.
+  T* dh = nullptr;              // [R, P]
+  T* dc = nullptr;              // [R, H]; null without c
+  T* gates = nullptr;           // [R, G*H]
+  T* candidate_hh = nullptr;    // [R, H]: of the recurrent half of a split gate; else null
+  T* operand = nullptr;         // [R, U]: multiplied by w_hh
+  T* second_operand = nullptr;  // [R, H]: multiplied by the weights of a second product; else null
+  T* x = nullptr;               // [R, I]: multiplied by w_ih; the kernels leave it to the core
 };
 
 template <class T>
@@ -129,14 +149,14 @@ struct BackwardCall {
   Rows rows;
   Options options;
   StepClip step_clip;
-  Index cut;                // no gradient goes back from a step with a multiple of it left
-  const Index* steps_left;  // [B]: of the sequence, those processed at step 0 or later; at step
-                            // t it is t less or, reverse, t more; or null: never cut
-  Extras<T> extras;
-  const T* x;                     // [R, I] as in the forward call
-  const T* y;                     // [R, P] as the forward call left it
-  const void* tape;               // as the forward call left it
-  const void* weights;            // as pack() left them; only for several segments
+  Index cut;                // no gradient passes back from a step at which a multiple of it is left
+  const Index* steps_left;  // [B]: steps of the sequence that are processed at step 0 or later; at
+                            // step t it is t less or, reverse, t more; or null: never cut
+  StepExtras<T> extras;
+  const T* x;                     // [R, I] of the forward call, unchanged
+  const T* y;                     // [R, P] of the forward call, unchanged
+  const void* tape;               // of the forward call, unchanged
+  const void* weights;            // of the forward call, unchanged; null with one segment
   const T* dy;                    // [R, P] or null: zeros
   const T* dstate_n[max_states];  // [B, P], the others [B, H], or null: zeros
   T* dx;                          // [R, I] or null: not wanted
@@ -145,50 +165,51 @@ struct BackwardCall {
   T* dw_hr;                       // [P, H], of cells that project h
   T* db_ih;                       // [G*H]
   T* db_hh;                       // [G*H]
-  T* dparams;                     // [params*H]
-  T* dlayer_norm[4];              // as Extras::layer_norm
+  T* dparams;                     // [params, H]
+  T* dlayer_norm[4];              // as StepExtras::layer_norm
   T* dstate0[max_states];         // [B, P], the others [B, H]
-  TraceCall<T> trace;
+  Trace<T> trace;
   void* scratch;  // backward_scratch_bytes, 64-byte aligned
 };
 
+// One cell's kernels. All pointers live as long as the program.
 template <class T>
 struct CellKernels {
   const char* name;
-  int gates, states, params;  // params: of Extras::params
-  int operands;               // states that w_hh sees: h, or more
-  bool apart, inner;          // has a gate that takes x and h apart? an inner product?
+  int gates, states, params;  // params: rows of StepExtras::params
+  int operands;               // states that w_hh multiplies: h, or more
+  bool split_gate;            // has a gate whose input and recurrent sums stay separate
+  bool second_product;        // has a product that makes h
   int layer_norms;            // arrays of its normalisation; 0: it has none
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
   std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip, bool traced);
-  // The sizes read no array of Rows. The rest is called by every rank; false: stopped.
+  // The functions above read no array of Rows. Every rank calls the others; false: stopped.
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);
   bool (*backward)(const BackwardCall<T>&, const Team&);
-  // Gates and states beside h that a tape of one segment holds, "i f g o c", and number `which` of
-  // them as rows [R, H]; of the call it reads dims, rows, options and tape.
+  // Names of the gates and of the states beside h that a tape of one segment holds, "i f g o c".
+  // read() gives number `index` of them as rows [R, H]; of the call it uses dims, rows, options and
+  // tape.
   const char* names;
-  void (*read)(const BackwardCall<T>&, int which, T* rows);
+  void (*read)(const BackwardCall<T>&, int index, T* rows);
   int values;  // gates that are read: their names come first, but the only one of RNN has none
-  // How many of a row's values of each gate are not between low and high, added to [R, values].
+  // Adds to counts [R, values] how many of a row's values of each gate are not between low[gate]
+  // and high[gate].
   void (*count_outside)(const BackwardCall<T>&, const double* low, const double* high,
                         double* counts);
 };
 
-// What one object file has for an instruction set; what it lacks is null, and one of the rest may
-// have it.
+// The kernels of one object file; arrays that it lacks are null.
 struct KernelTable {
   const char* isa;
   int cells;
-  const CellKernels<float>* f32 = nullptr;   // [cells]
-  const CellKernels<double>* f64 = nullptr;  // [cells]
-  const CellKernels<float>* bf16 = nullptr;  // [cells], products in bfloat16
-  const CellKernels<Dual>* dual = nullptr;   // [cells]
-  // Returns the operations.
-  double (*multiply_adds)(Index steps, float factor, float* out) = nullptr;
-  const KernelTable* rest = nullptr;
+  const CellKernels<float>* f32;                                   // [cells]
+  const CellKernels<double>* f64;                                  // [cells]
+  const CellKernels<float>* bf16;                                  // [cells], products in bfloat16
+  const CellKernels<Dual>* dual;                                   // [cells]
+  double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 
 }  // namespace bptt::core

@@ -1,34 +1,26 @@
 // SPDX-License-Identifier: MIT
-// Which kernels the C interface uses.
+// The kernels that the C interface uses: of the plain cells.
 #include "targets/select_embedded.hpp"
 
 #include <atomic>
 #include <cstring>
 
-#include "targets/cpu.hpp"
 #include "capi/error.hpp"
+#include "targets/cpu.hpp"
+
+#define BPTT_bf16(isa, runs_here)
+#define BPTT_others(isa, runs_here)
+#define BPTT_duals(isa, runs_here)
+#define BPTT_KERNELS(isa, part, runs_here) BPTT_##part(isa, runs_here)
 
 namespace bptt::core {
 
-#if defined(__x86_64__)
-namespace avx512 {
-extern const KernelTable table;
-}
-namespace avx2 {
-extern const KernelTable table;
-}
-namespace sse42 {
-extern const KernelTable table;
-}
-#elif defined(__aarch64__)
-namespace neon {
-extern const KernelTable table;
-}
-#else
-namespace generic {
-extern const KernelTable table;
-}
-#endif
+#define BPTT_plain(isa, runs_here) \
+  namespace isa {                  \
+  extern const KernelTable plain;  \
+  }
+#include "targets/targets.inc"
+#undef BPTT_plain
 
 namespace {
 
@@ -39,16 +31,11 @@ struct Isa {
 
 // Best first.
 constexpr Isa isas[] = {
-#if defined(__x86_64__)
-    {&avx512::table, has_avx512}, {&avx2::table, has_avx2}, {&sse42::table, has_sse42}
-#elif defined(__aarch64__)
-    {&neon::table, has_all}
-#else
-    {&generic::table, has_all}
-#endif
+#define BPTT_plain(isa, runs_here) {&isa::plain, runs_here},
+#include "targets/targets.inc"
 };
 
-// Null name: the best.
+// A null name stands for the best one.
 const KernelTable* find(const char* name) {
   for (const Isa& isa : isas)
     if ((!name || std::strcmp(name, isa.table->isa) == 0) && isa.runs_here()) return isa.table;
@@ -73,10 +60,11 @@ const char* bptt_isa(void) {
 }
 
 bptt_status bptt_set_isa(const char* name) {
-  const bptt::core::KernelTable* table = bptt::core::find(name && *name ? name : nullptr);
+  using namespace bptt::core;
+  const KernelTable* table = find(name && *name ? name : nullptr);
   if (!table)
-    return bptt::core::refuse(BPTT_UNSUPPORTED, "bptt_set_isa", "name is '", name ? name : "",
-                              "', expected an instruction set that runs here");
-  bptt::core::active.store(table, std::memory_order_release);
+    return refuse(BPTT_UNSUPPORTED, "bptt_set_isa", "name is '", name ? name : "",
+                  "', expected an instruction set that runs here");
+  active.store(table, std::memory_order_release);
   return BPTT_OK;
 }

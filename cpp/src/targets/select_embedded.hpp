@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
+// The kernels that the C interface uses.
 #pragma once
 #include "kernels/interface.hpp"
 
 namespace bptt::core {
 
-const KernelTable* embedded_kernels();  // those in use; null: the CPU runs none
+const KernelTable* embedded_kernels();  // null: the CPU runs none
 
 }  // namespace bptt::core

@@ -1,22 +1,39 @@
 // SPDX-License-Identifier: MIT
+// The threads of this process that compute beside the caller's.
 #pragma once
 #include <functional>
 
-#include "core/plan.hpp"
-#include "kernels/interface.hpp"
+#include "threads/barrier.hpp"
 
 namespace bptt::core {
 
-struct Crew;
+// Called every few milliseconds of a long call, on the calling thread; true stops the call.
+struct StopRequest {
+  bool (*requested)(void*) = nullptr;
+  void* context = nullptr;
+};
+
+// The calling thread alone; refers to `stop`.
+inline Team alone_until(StopRequest& stop) {
+  Team team = alone;
+  team.context = &stop;
+  team.stopped = [](void* s, int) {
+    const auto* request = static_cast<StopRequest*>(s);
+    return request->requested && request->requested(request->context);
+  };
+  return team;
+}
+
+struct ThreadPool;
 
 // The threads for one call. There are fewer than asked for, down to the caller's own alone, while
 // another call has them or the system gives no more; nobody waits for them.
-class Lease {
+class PoolLease {
  public:
-  explicit Lease(int size);
-  ~Lease();
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
+  explicit PoolLease(int size);
+  ~PoolLease();
+  PoolLease(const PoolLease&) = delete;
+  PoolLease& operator=(const PoolLease&) = delete;
   int size() const { return size_; }
 
   // work(team) once for each rank at the same time, rank 0 on the calling thread; false: the stop
@@ -24,8 +41,8 @@ class Lease {
   bool run(StopRequest stop, const std::function<void(const Team&)>& work);
 
  private:
-  static Crew* take(int size);
-  Crew* crew_;
+  static ThreadPool* take(int size);
+  ThreadPool* pool_;
   int size_ = 1;
 };
 

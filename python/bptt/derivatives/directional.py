@@ -6,7 +6,6 @@ The core computes them with dual numbers, in the same loops; see docs/derivative
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from .._types import Array, State, StepClip
 from .._words import shown
 from ..functional import BACKWARD, FORWARD
 from ..layers.base import LayerGrads
-from ..layers.recurrent import Recurrent
+from ..layers.recurrent import Recurrent, with_arrays
 from .tangents import checked, cotangent, joined, joined_all, joined_state
 
 __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
@@ -245,13 +244,13 @@ def layer_hvp(
     caller = "layer_hvp"
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
-    cell, known = layer._cell.name, ("x", "state", *layer.parameters)
+    cell, known = layer.structure.kind, ("x", "state", *layer.parameters)
     along = checked(caller, "tangents", tangents, known)
-    twin = copy.copy(layer)
-    twin._parameters = {  # type: ignore[assignment]
+    arrays = {
         name: joined(caller, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
+    twin = with_arrays(layer, arrays)
     y, final, tape = twin.forward(
         joined(caller, "x", x, along.get("x")),
         joined_state(caller, "state", state, along.get("state"), cell, LAYER_STATE),

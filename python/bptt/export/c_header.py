@@ -227,7 +227,7 @@ def _part_lines(
     names: _Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
 ) -> list[str]:
     """Macros for the sizes of a recurrent layer."""
-    sizes = sizes_of(WHERE, part, layer._cell.name if isinstance(layer, Recurrent) else cell)
+    sizes = sizes_of(WHERE, part, layer.structure.kind if isinstance(layer, Recurrent) else cell)
     order = _gate_order(sizes.cell, sizes.gates)
     values = {name.upper(): value for name, value in sizes._asdict().items()}
     values["CELL"] = f'"{sizes.cell}"'

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What a precision is for the loops, with products in bfloat16.
+// The products in bfloat16. Bf16Products is the Backend of the loops.
+#pragma once
+#include "kernels/product/bf16_tiles.inl"
+#include "kernels/product/row_runs.inl"
+#include "kernels/time/tape.inl"
+
+BPTT_KERNELS_BEGIN
 
 template <class Cell>
 struct Bf16Weights {
@@ -11,18 +17,18 @@ struct Bf16Weights {
   std::size_t bytes;
 
   Bf16Weights(void* buffer, const Dims& d) {
-    Pieces pieces{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     const Index columns = blocks_of<float>(d.H) * G * L;
-    ih = pieces.take<Bf16>(columns * padded_to(depth, d.I));
-    hh = pieces.take<Bf16>(columns * padded_to(depth, d.H));
-    bias = pieces.take<float>(blocks_of<float>(d.H) * Cell::sums * L);
-    bytes = pieces.used;
+    ih = arena.take<Bf16>(columns * padded_to(depth, d.I));
+    hh = arena.take<Bf16>(columns * padded_to(depth, d.H));
+    bias = arena.take<float>(blocks_of<float>(d.H) * Cell::sums * L);
+    bytes = arena.used;
   }
 
   template <class Side>
-  static void pack(const float* w, Index H, Index K, Range blocks, Bf16* out, Patience& patience) {
+  static void pack(const float* w, Index H, Index K, Range blocks, Bf16* out, StopPoll& poll) {
     for (Index j = blocks.begin; j < blocks.end; ++j) {
-      if (patience.ends(16, K, G * L)) return;
+      if (poll.stops(16, K, G * L)) return;
       const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
                   width = smaller(unit_blocks<Cell>, blocks_of<float>(H) - panel);
       for (Index g = 0; g < G; ++g) {
@@ -40,10 +46,10 @@ struct Bf16Weights {
       }
     }
   }
-  void pack(const ForwardCall<float>& call, Range blocks, Patience& patience) const {
+  void pack(const ForwardCall<float>& call, Range blocks, StopPoll& poll) const {
     const Dims& d = call.dims;
-    pack<XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, patience);
-    pack<HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, patience);
+    pack<XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, poll);
+    pack<HSide<Cell>>(call.w_hh, d.H, d.H, blocks, hh, poll);
   }
 };
 
@@ -89,8 +95,8 @@ struct Bf16Forward {
   }
 
   template <class Before, class F>
-  void each_tile(const ForwardStep<float>& step, Index j, Index width, const Before& before,
-                 const F& f) const {
+  void for_each_tile(const ForwardStep<float>& step, Index j, Index width, const Before& before,
+                     const F& f) const {
     alignas(64) float sums[tile_rows * unit_blocks<Cell> * S * L];
     const Index row_size = width * S * L;
     for (Index row = step.rows.begin; row < step.rows.end; row += tile_rows) {
@@ -137,13 +143,13 @@ struct Bf16Backward {
   Bf16 *dx_sums, *dh_sums;  // [row of the chunk][block][gate][lane], of each window
   Bf16* pairs;              // [block][pair of rows][gate][lane][2]
   Bf16* left;               // [input][row]
-  Patience& patience;
+  StopPoll& poll;
   const TileRegisters tiles;
 
   static Index sums_size(const Dims& d, const Rows& r) {
     return (r.chunk_rows + tile_rows) * padded_to(depth, blocks_of<float>(d.H) * G * L);
   }
-  // Of one rank.
+  // For one rank.
   static Index rank_size(const Dims& d, const Rows& r) {
     return 2 * sums_size(d, r) +
            sum_rows * (blocks_of<float>(d.H) * G * L + padded_to(tile_rows, larger(d.I, d.H)));
@@ -152,7 +158,7 @@ struct Bf16Backward {
     return static_cast<std::size_t>(r.groups * rank_size(d, r)) * sizeof(Bf16);
   }
   Bf16Backward(const Dims& d, const Rows& r, const float* sums, void* scratch, int rank,
-               Patience& p)
+               StopPoll& p)
       : rows(r),
         dsums(sums),
         blocks(blocks_of<float>(d.H)),
@@ -161,9 +167,9 @@ struct Bf16Backward {
         dh_sums(one_window ? dx_sums : dx_sums + sums_size(d, r)),
         pairs(dx_sums + 2 * sums_size(d, r)),
         left(pairs + sum_rows * blocks * G * L),
-        patience(p) {}
+        poll(p) {}
 
-  // Rows r of dsums, row by row.
+  // Rounds rows r of dsums, row by row.
   template <class Side>
   void round_window(Range r, Bf16* to) const {
     for (Index row = r.begin; row < r.end; ++row) {
@@ -180,12 +186,12 @@ struct Bf16Backward {
   }
 
   template <class Side, class F>
-  void each_tile(Range r, const Bf16* w, Index inputs, Range c, const F& f) const {
+  void for_each_tile(Range r, const Bf16* w, Index inputs, Range c, const F& f) const {
     alignas(64) float tile[tile_rows * column_blocks * L];
     const Bf16* sums = Side::first == Cell::x_first ? dx_sums : dh_sums;
     for (Index j = c.begin; j < c.end; j += column_blocks) {
       const Index width = smaller(column_blocks, blocks_of<float>(inputs) - j);
-      if (patience.ends(r.end - r.begin, K, width * L)) return;
+      if (poll.stops(r.end - r.begin, K, width * L)) return;
       for (Index row = r.begin; row < r.end; row += tile_rows) {
         const Index n = smaller(tile_rows, r.end - row);
         __builtin_memset(tile, 0, sizeof tile);
@@ -195,18 +201,18 @@ struct Bf16Backward {
     }
   }
 
-  // The rows of all runs, one after the other, as pairs and, of x or h, transposed; up to a
-  // multiple of `depth`, the rest zeros.
+  // The rows of all runs, one after the other: dsums as pairs, x or h transposed. Zeros fill them
+  // up to a multiple of `depth`.
   template <class F>
-  static void each_row(const Runs<float>& runs, const F& f) {
+  static void for_each_row(const RowRuns<float>& runs, const F& f) {
     Index k = 0;
     for (int i = 0; i < runs.count; ++i)
       for (Index r = 0; r < runs.run[i].rows; ++r) f(k++, runs.run[i], r);
   }
   template <class Side>
-  void pair_rows(const Runs<float>& runs, Index padded) const {
+  void pair_rows(const RowRuns<float>& runs, Index padded) const {
     const float* row_of[sum_rows];
-    each_row(runs, [&](Index k, const auto& run, Index r) {
+    for_each_row(runs, [&](Index k, const auto& run, Index r) {
       row_of[k] = dsums + ((run.row + r) * S + Side::first) * L;
     });
     for (Index j = 0; j < blocks; ++j)
@@ -218,9 +224,9 @@ struct Bf16Backward {
                       k + 1 < runs.rows ? load(row_of[k + 1] + at) : F32{});
         }
   }
-  void transpose_left(const Runs<float>& runs, Index N, Range n, Index padded) const {
+  void transpose_left(const RowRuns<float>& runs, Index N, Range n, Index padded) const {
     const float* row_of[sum_rows];
-    each_row(runs, [&](Index k, const auto& run, Index r) { row_of[k] = run.left + r * N; });
+    for_each_row(runs, [&](Index k, const auto& run, Index r) { row_of[k] = run.left + r * N; });
     for (Index i = n.begin; i < n.end; i += L)
       for (Index k = 0; k < padded; k += L) {
         F32 block[L];
@@ -233,13 +239,13 @@ struct Bf16Backward {
   }
 
   template <class Side>
-  void add_weights(const Runs<float>& runs, Index N, Range n, float* dw) const {
+  void add_weights(const RowRuns<float>& runs, Index N, Range n, float* dw) const {
     const Index padded = padded_to(depth, runs.rows), padded_N = padded_to(tile_rows, N);
     if (n.begin >= n.end) return;
     pair_rows<Side>(runs, padded);
     transpose_left(runs, N, n, padded);
     for (Index j = 0; j < blocks; ++j) {
-      if (patience.ends(runs.rows, n.end - n.begin, G * L)) return;
+      if (poll.stops(runs.rows, n.end - n.begin, G * L)) return;
       const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
                   width = smaller(unit_blocks<Cell>, blocks - panel), row_size = width * G * L;
       product(left, padded, n.end - n.begin, pairs + j * padded * G * L, G, G * 2 * L, padded,
@@ -249,7 +255,7 @@ struct Bf16Backward {
 };
 
 template <class Cell_>
-struct InBf16 {
+struct Bf16Products {
   using T = float;
   using Cell = Cell_;
   using Weights = Bf16Weights<Cell>;
@@ -264,14 +270,13 @@ struct InBf16 {
   }
   static Index padded_inputs(Index K) { return padded_to(2 * height, K); }
 
-  // One column panel after the other; each begins with the column blocks before it.
+  // Packs one panel of columns after the other.
   template <class Side>
-  static void pack(const float* w, Index H, Index K, Range columns, Bf16* packed,
-                   Patience& patience) {
+  static void pack(const float* w, Index H, Index K, Range columns, Bf16* packed, StopPoll& poll) {
     const Index used = blocks_of<float>(H) * Cell::gates * L, rows = padded_to(depth, used);
     for (Index c = columns.begin; c < columns.end; c += column_blocks) {
       const Index width = smaller(column_blocks, blocks_of<float>(K) - c);
-      if (patience.ends(16, width * L, rows)) return;
+      if (poll.stops(16, width * L, rows)) return;
       const auto row = [&](Index k, Index b) {  // k counts (block, gate, lane)
         const Index j = k / (Cell::gates * L), g = k / L % Cell::gates, u = j * L + k % L;
         if (k >= used || u >= H) return F32{};
@@ -285,9 +290,11 @@ struct InBf16 {
   }
   template <class Tape>
   static void pack_columns(const ForwardCall<float>& call, const Tape& tape, Range xs, Range hs,
-                           Patience& patience) {
+                           StopPoll& poll) {
     const Dims& d = call.dims;
-    pack<XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, patience);
-    pack<HSide<Cell>>(call.w_hh, d.H, d.H, hs, tape.w_hh, patience);
+    pack<XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, poll);
+    pack<HSide<Cell>>(call.w_hh, d.H, d.H, hs, tape.w_hh, poll);
   }
 };
+
+BPTT_KERNELS_END

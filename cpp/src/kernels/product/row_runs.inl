@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Rows of a chunk, as they are summed to the gradients of weights and biases.
+// The rows of a chunk over which gradients of weights and biases are summed.
+#pragma once
+#include "kernels/callback.inl"
+#include "kernels/product/weight_layout.inl"
 
-constexpr Index sum_rows = 512;     // taken together
+BPTT_KERNELS_BEGIN
+
+constexpr Index sum_rows = 512;     // in one RowRuns
 constexpr Index cached_rows = 128;  // summed at once: longer sums of floats lose precision
 
-// Rows of a left operand, x or h as it lies, and the rows of dsums that they meet. Neighbours are
-// one run: with equal lengths that is a whole chunk, but for the rows that start from h0.
+// Rows of a left operand, x or h, in the array that holds them, and the rows of dsums that they are
+// multiplied by. Neighbours are one run: with equal lengths a whole chunk is one, but for the rows
+// that start from h0.
 template <class T>
-struct Runs {
+struct RowRuns {
   static constexpr int most = 64;
   struct Run {
     const T* left;
@@ -16,7 +22,7 @@ struct Runs {
   int count = 0;
   Index rows = 0;
 
-  // How many of n more rows there was room for.
+  // Returns how many of n more rows there was room for.
   Index add(const T* left, Index width, Index row, Index n) {
     n = smaller(n, sum_rows - rows);
     Run* last = count ? run + count - 1 : nullptr;
@@ -31,9 +37,9 @@ struct Runs {
   }
 
   // Rows [begin, end) of all.
-  Runs part(Index begin, Index end, Index width) const {
+  RowRuns part(Index begin, Index end, Index width) const {
     if (begin == 0 && end == rows) return *this;
-    Runs some;
+    RowRuns some;
     Index row = 0;
     for (int i = 0; i < count; row += run[i++].rows) {
       const Index from = larger(begin - row, 0), to = smaller(end - row, run[i].rows);
@@ -45,27 +51,28 @@ struct Runs {
   }
 };
 
-// f(runs) for what `parts` adds by its argument, in pieces: parts(add), add(left, row, rows).
-template <class T, class Parts, class F>
-void in_pieces(Index width, const Parts& parts, const F& f) {
-  Runs<T> runs;
-  parts([&](const T* left, Index row, Index n) {
+// Calls f(runs) for the rows that `rows` adds by add(left, row, number of rows), its argument;
+// several times if they are too many for one RowRuns.
+template <class T, class Rows>
+void for_each_runs(Index width, const Rows& rows, const Callback<const RowRuns<T>&>& f) {
+  RowRuns<T> runs;
+  rows([&](const T* left, Index row, Index n) {
     while (n > 0) {
       const Index added = runs.add(left, width, row, n);
       left += added * width, row += added, n -= added;
       if (n > 0) {
         f(runs);
-        runs = Runs<T>();
+        runs = RowRuns<T>();
       }
     }
   });
   if (runs.rows) f(runs);
 }
 
-// The sums over all rows, [block][number][lane], of blocks `mine` of D numbers of every unit,
-// [block][row in chunk][number][lane].
+// Adds to sums [block][number][lane] the D numbers of every unit, values [block][row in
+// chunk][number][lane], over all rows, for blocks `mine`.
 template <class T, int D>
-void add_rows(const Runs<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
+void add_rows(const RowRuns<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
   constexpr Index L = lanes<T>;
   for (Index j = mine.begin; j < mine.end; ++j) {
     Vec<T> sum[D];
@@ -81,3 +88,5 @@ void add_rows(const Runs<T>& runs, const T* values, Index chunk_rows, Range mine
     BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, load(out + i * L) + sum[i].v);
   }
 }
+
+BPTT_KERNELS_END

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Where things lie. Hidden units are grouped in blocks of `lanes`; the last block is padded, and
-// its padding never reaches a result. State-like arrays are [block][row][lane], weights and their
-// gradients as follows.
+// The layout of weights, their gradients and states in the kernels. Hidden units are grouped in
+// blocks of `lanes`; the last block is padded, and its padding never reaches a result.
+#pragma once
+#include "kernels/vector/dual.inl"
+#include "kernels/work_share.inl"
 
-BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+BPTT_KERNELS_BEGIN
+
+// For numbers that are not negative: the division takes less code without signs.
+BPTT_INLINE constexpr Index ceil_div(Index a, Index b) {
+  return static_cast<Index>(static_cast<std::size_t>(a + b - 1) / static_cast<std::size_t>(b));
+}
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 BPTT_INLINE constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
@@ -18,7 +25,7 @@ BPTT_INLINE Index used_lanes(Index j, Index n) {
 }
 
 // The cell without normalisation.
-template <class Cell, bool = normal<Cell>>
+template <class Cell, bool = Cell::layer_norm>
 struct Without {
   using Type = Cell;
 };
@@ -29,17 +36,29 @@ struct Without<Cell, true> {
 template <class Cell>
 using EquationsOf = typename Without<Cell>::Type;
 
-// Sums of a unit in one tile: all, or those of one product.
+// Sums of a unit in one tile: all, or, normalised, the sums of one product.
 template <class Cell>
-constexpr int tile_sums = normal<Cell> ? Cell::gates : Cell::sums;
-// Blocks that share one tile: forward and weight gradient, input gradient.
+constexpr int tile_sums = Cell::layer_norm ? Cell::gates : Cell::sums;
+// Blocks that share one tile, of units in the forward pass and the weight gradient, of columns in
+// the input gradient.
 template <class Cell>
 constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
 constexpr int column_blocks = 4;
 
-// Of each unit, what backward finds: gradients of sums and params, one after the other; those of
-// the products are the same, or they are apart.
-template <class Cell, bool = normal<Cell>>
+// A rank's sequences among the first `count`, and its blocks of n units.
+BPTT_INLINE Range sequences_of(const Team& team, Index count) {
+  if (!team.sequences) return {0, count};
+  return {smaller(team.sequences[team.rank], count), smaller(team.sequences[team.rank + 1], count)};
+}
+template <class T>
+BPTT_INLINE Range units_of(const Team& team, Index n) {
+  const Index all = blocks_of<T>(n);
+  return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
+}
+
+// Gradients of each unit in the backward pass: of sums and params, one after the other. The
+// gradients of the products' sums are the same array, or another one where the sums are normalised.
+template <class Cell, bool = Cell::layer_norm>
 struct GradientsOf {
   static constexpr int all = Cell::sums + Cell::params, products = all;
 };
@@ -48,17 +67,17 @@ struct GradientsOf<Cell, true> {
   static constexpr int all = Cell::gradients, products = Cell::sums;
 };
 
-// The two windows of pre-activation sums that the products with x and with h deliver.
+// The two windows of pre-activation sums: of the products with x and with h.
 template <class Cell>
 struct XSide {
   static constexpr int operand = 0;
   static constexpr int first = Cell::x_first, count = Cell::gates;
   static constexpr const int (&gates)[Cell::gates] = Cell::x_gates;
 };
-// Gates that see h by way of an inner product have their biases in this window, and no weights.
+// Gates with the operand of a second product have a bias in this window, and no weights.
 template <class Cell>
 constexpr int h_count() {
-  if constexpr (Cell::inner)
+  if constexpr (Cell::second_product)
     return Cell::h_products;
   else
     return Cell::gates;
@@ -70,19 +89,19 @@ struct HSide {
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
 
-// All that a tile knows of a cell, so that cells with the same sums share their tiles.
+// All that a tile needs of a cell, so that cells with the same sums share their tiles.
 template <int G, int Gh, int S, int x, int h>
 struct TileSums {
   static constexpr int gates = G, h_gates = Gh, sums = S, x_first = x, h_first = h;
 };
 template <class Cell>
 using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, tile_sums<Cell>,
-                        normal<Cell> ? 0 : Cell::x_first, normal<Cell> ? 0 : Cell::h_first>;
+                        Cell::layer_norm ? 0 : Cell::x_first, Cell::layer_norm ? 0 : Cell::h_first>;
 
-// The weights of an inner product.
+// The weights of the second product.
 template <class Cell, class T>
-BPTT_INLINE const T* inner_weights(const ForwardCall<T>& call) {
-  return Cell::Inner::projects ? call.w_hr : call.w_hh;
+BPTT_INLINE const T* second_weights(const ForwardCall<T>& call) {
+  return Cell::SecondProduct::projects ? call.w_hr : call.w_hh;
 }
 
 // --- panels of forward weights: [panel][k][block in panel][gate][lane]; w is [gates*H, K]
@@ -92,46 +111,48 @@ BPTT_INLINE Index unit_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * K * Side::count * lanes<T>;
 }
 
-// Inputs [begin, end) of the `width` blocks from block j.
-template <class T, class Side>
-void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin, Index end,
-                T* packed) {
+// These functions know only the places of a cell's G gates in w, so that cells share them.
+
+// Packs inputs [begin, end) of the `width` blocks from block j on.
+template <class T, int G>
+void pack_panel(const int* gates, const T* w, Index H, Index K, Index j, Index width, Index begin,
+                Index end, T* packed) {
   for (Index b = 0; b < width; ++b)
-    for (Index g = 0; g < Side::count; ++g) {
+    for (Index g = 0; g < G; ++g) {
       const Index units = used_lanes<T>(j + b, H);
-      const T* rows = w + (Side::gates[g] * H + (j + b) * lanes<T>)*K;
-      T* out = packed + (b * Side::count + g) * lanes<T>;
+      const T* rows = w + (gates[g] * H + (j + b) * lanes<T>)*K;
+      T* out = packed + (b * G + g) * lanes<T>;
       for (Index k = begin; k < end; k += lanes<T>) {
         Native<T> block[lanes<T>];
         load_rows<T>(rows + k, K, units, smaller(lanes<T>, end - k), block);
         transpose<T>(block);
         for (Index i = 0; i < smaller(lanes<T>, end - k); ++i)
-          store(out + (k - begin + i) * width * Side::count * lanes<T>, block[i]);
+          store(out + (k - begin + i) * width * G * lanes<T>, block[i]);
       }
     }
 }
 
-// The panels that hold blocks [blocks.begin, blocks.end).
-template <class T, class Cell, class Side>
-void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, Patience& patience) {
-  for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
-    const Index width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - j);
-    if (patience.ends(16, K, width * Side::count * lanes<T>)) return;
-    pack_panel<T, Side>(w, H, K, j, width, 0, K, packed + j * K * Side::count * lanes<T>);
+// Packs the panels of NB blocks that hold blocks [blocks.begin, blocks.end).
+template <class T, int G, int NB>
+BPTT_SHARED void pack_by_unit(const int* gates, const T* w, Index H, Index K, Range blocks,
+                              T* packed, StopPoll& poll) {
+  for (Index j = blocks.begin; j < blocks.end; j += NB) {
+    const Index width = smaller(NB, blocks_of<T>(H) - j);
+    if (poll.stops(16, K, width * G * lanes<T>)) return;
+    pack_panel<T, G>(gates, w, H, K, j, width, 0, K, packed + j * K * G * lanes<T>);
   }
 }
 
 // Each panel has padded_K inputs, of which K are real.
-template <class T, class Cell, class Side>
-void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blocks, T* w) {
+template <class T, int G, int NB>
+BPTT_SHARED void unpack_by_unit(const int* gates, const T* packed, Index H, Index K, Index padded_K,
+                                Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
-    for (Index g = 0; g < Side::count; ++g) {
-      const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
-                  width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel),
-                  step = width * Side::count * lanes<T>;
-      const T* from = packed + panel * padded_K * Side::count * lanes<T> +
-                      ((j - panel) * Side::count + g) * lanes<T>;
-      T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
+    for (Index g = 0; g < G; ++g) {
+      const Index panel = j / NB * NB, width = smaller(NB, blocks_of<T>(H) - panel),
+                  step = width * G * lanes<T>;
+      const T* from = packed + panel * padded_K * G * lanes<T> + ((j - panel) * G + g) * lanes<T>;
+      T* rows = w + (gates[g] * H + j * lanes<T>)*K;
       for (Index k = 0; k < K; k += lanes<T>) {
         const Index n = smaller(lanes<T>, K - k);
         Native<T> block[lanes<T>];
@@ -149,19 +170,20 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * Side::count * lanes<T> * blocks_of<T>(K) * lanes<T>;
 }
 
-// The panels that hold column blocks [columns.begin, columns.end).
-template <class T, class Side>
-void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Patience& patience) {
-  const Index rows = blocks_of<T>(H) * Side::count * lanes<T>;
+// Packs the panels that hold column blocks [columns.begin, columns.end).
+template <class T, int G>
+BPTT_SHARED void pack_by_column(const int* gates, const T* w, Index H, Index K, Range columns,
+                                T* packed, StopPoll& poll) {
+  const Index rows = blocks_of<T>(H) * G * lanes<T>;
   for (Index c = columns.begin; c < columns.end; c += column_blocks) {
     const Index width = smaller(column_blocks, blocks_of<T>(K) - c);
-    if (patience.ends(16, width * lanes<T>, rows)) return;
+    if (poll.stops(16, width * lanes<T>, rows)) return;
     T* out = packed + c * lanes<T> * rows;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
-      for (Index g = 0; g < Side::count; ++g)
+      for (Index g = 0; g < G; ++g)
         for (Index l = 0; l < lanes<T>; ++l, out += width * lanes<T>) {
           const bool real = l < used_lanes<T>(j, H);
-          const T* row = w + (Side::gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;
+          const T* row = w + (gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;
           for (Index b = 0; b < width; ++b)
             store(out + b * lanes<T>,
                   real ? load(row + (c + b) * lanes<T>, used_lanes<T>(c + b, K)) : Native<T>{});
@@ -169,12 +191,12 @@ void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Pati
   }
 }
 
-// Biases of all sums, [block][sum][lane]; null biases are zeros. Where sums are normalised, their
-// biases are params, and these are zeros.
+// Packs the biases of all sums as [block][sum][lane]; null biases are zeros. Where sums are
+// normalised, biases are params, and the packed ones are zeros.
 template <class T, class Cell>
 void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   for (Index i = 0; i < blocks_of<T>(H) * Cell::sums * lanes<T>; ++i) packed[i] = 0;
-  for (Index u = 0; u < H && !normal<Cell>; ++u) {
+  for (Index u = 0; u < H && !Cell::layer_norm; ++u) {
     T* sums = packed + (u / lanes<T>)*Cell::sums * lanes<T> + u % lanes<T>;
     for (int g = 0; g < Cell::gates; ++g) {
       if (b_ih) sums[(Cell::x_first + g) * lanes<T>] += b_ih[Cell::x_gates[g] * H + u];
@@ -183,7 +205,7 @@ void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   }
 }
 
-// Numbers of each unit as [block][param][lane]; null: zeros.
+// Packs the params of each unit as [block][param][lane]; null: zeros.
 template <class T, class Cell>
 void pack_params(const ForwardCall<T>& call, T* packed) {
   const Index H = call.dims.H;
@@ -193,7 +215,7 @@ void pack_params(const ForwardCall<T>& call, T* packed) {
     };
     const auto put = [&](Native<T> v) { store(packed, v), packed += lanes<T>; };
     for (int i = 0; i < EquationsOf<Cell>::params; ++i) put(row(call.extras.params, i));
-    if constexpr (normal<Cell>) {
+    if constexpr (Cell::layer_norm) {
       const T* const* norm = call.extras.layer_norm;
       for (int g = 0; g < Cell::gates; ++g) put(row(norm[0], Cell::x_gates[g]));
       for (int g = 0; g < Cell::gates; ++g) put(row(norm[1], Cell::h_gates[g]));
@@ -203,12 +225,12 @@ void pack_params(const ForwardCall<T>& call, T* packed) {
         put((0 <= x && x < Cell::gates ? row(call.b_ih, Cell::x_gates[x]) : Native<T>{}) +
             (0 <= h && h < Cell::gates ? row(call.b_hh, Cell::h_gates[h]) : Native<T>{}));
       }
-      for (int i = 2; normal_state<Cell> && i < 4; ++i) put(row(norm[i], 0));
+      for (int i = 2; Cell::layer_norm_c && i < 4; ++i) put(row(norm[i], 0));
     }
   }
 }
 
-// The numbers of each unit and the biases, from gradients [block][gradient][lane].
+// Unpacks the gradients of params and biases, [block][gradient][lane].
 template <class T, class Cell>
 void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
   using Own = EquationsOf<Cell>;
@@ -222,18 +244,18 @@ void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
       take(Own::h_first + g, call.db_hh, Cell::h_gates[g]);
     }
     for (int i = 0; i < Own::params; ++i) take(Own::sums + i, call.dparams, i);
-    if constexpr (normal<Cell>) {
+    if constexpr (Cell::layer_norm) {
       for (int g = 0; g < Cell::gates; ++g) {
         take(Cell::dgains + g, call.dlayer_norm[0], Cell::x_gates[g]);
         take(Cell::dgains + Cell::gates + g, call.dlayer_norm[1], Cell::h_gates[g]);
       }
-      for (int i = 2; normal_state<Cell> && i < 4; ++i)
+      for (int i = 2; Cell::layer_norm_c && i < 4; ++i)
         take(Cell::gradients - 4 + i, call.dlayer_norm[i], 0);
     }
   }
 }
 
-// A state-like array: [block][row][lane].
+// A state, or its gradient: [block][row][lane].
 template <class T>
 struct StepState {
   T* base;
@@ -241,7 +263,7 @@ struct StepState {
   BPTT_INLINE T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
 };
 
-// Rows [r.begin, r.end) of [B, H] <-> [block][row][lane]; null reads as zeros.
+// Copy rows [r.begin, r.end) of [B, H] to or from [block][row][lane]; null reads as zeros.
 template <class T>
 void to_blocks(const T* rows, Index H, Range r, const StepState<T>& state) {
   for (Index j = 0; j < blocks_of<T>(H); ++j)
@@ -255,3 +277,5 @@ void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
     for (Index b = r.begin; b < r.end; ++b)
       store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));
 }
+
+BPTT_KERNELS_END

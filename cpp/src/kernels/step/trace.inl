@@ -1,6 +1,32 @@
 // SPDX-License-Identifier: MIT
-// What the backward pass shows of itself: of each row (a step of a sequence) the norms of the
-// gradients that reach its states and gates, taken from a chunk while it is hot.
+// The trace of a backward pass: for each row (a step of a sequence) the norms of the gradients that
+// reach its states and gates, computed from a chunk while it is in the cache.
+#pragma once
+#include "kernels/time/forward.inl"
+
+BPTT_KERNELS_BEGIN
+
+#if defined(BPTT_DUAL)
+
+// A backward pass over dual numbers shows nothing.
+template <class Backend>
+struct Tracer {
+  mutable Index chunk_row = 0;
+  template <class... Args>
+  BPTT_INLINE explicit Tracer(const Args&...) {}
+  static constexpr bool on() { return false; }
+  static constexpr bool mixes_c() { return false; }
+  template <class... Args>
+  BPTT_INLINE void take_h(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void take_c(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void measure(const Args&...) const {}
+  template <class... Args>
+  BPTT_INLINE void copy(const Args&...) const {}
+};
+
+#else
 
 template <class T, int w = 1>
 BPTT_INLINE T sum_of_lanes(Native<T> v) {
@@ -10,7 +36,7 @@ BPTT_INLINE T sum_of_lanes(Native<T> v) {
     return v[0];
 }
 
-// Of each of lanes<T> vectors the sum of its lanes.
+// Lane i of the result is the sum of the lanes of rows[i].
 template <class T, int w = 1>
 BPTT_INLINE Native<T> sums_of_lanes(Native<T> (&rows)[lanes<T>]) {
   if constexpr (w < int(lanes<T>)) {
@@ -33,8 +59,8 @@ struct RowOf {
   }
   BPTT_INLINE T at(Index i) const { return base[i / lanes<T> * stride + i % lanes<T>]; }
 
-  // Of any size. In double squares of floats neither vanish nor overflow, nor are they subnormal;
-  // of doubles relative to the largest.
+  // The Euclidean norm, for numbers of any size. In double, squares of floats neither vanish nor
+  // overflow nor become subnormal; doubles are taken relative to the largest.
   __attribute__((noinline)) double norm() const {
     if constexpr (sizeof(T) == sizeof(double)) {
       const double largest = largest_size();
@@ -56,7 +82,7 @@ struct RowOf {
       return __builtin_sqrt(sum_of_lanes<double>(sums));
     }
   }
-  // It may miss a NaN, which the sum of squares then shows.
+  // May miss a NaN, which the sum of squares then shows.
   double largest_size() const {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
@@ -80,7 +106,7 @@ struct RowOf {
   }
 };
 
-// Bounds of a sum of squares in T: between them nothing of weight has vanished or overflowed.
+// Bounds of a sum of squares in T: between them no square that matters has vanished or overflowed.
 template <class T>
 struct Squares;
 template <>
@@ -100,8 +126,8 @@ struct RowsOf {
   static constexpr int L = int(lanes<T>);
 
   BPTT_INLINE RowOf<T> row(Index i) const { return {first.base + i * next, first.stride, first.n}; }
-  // Of n rows, at most as many as a vector has lanes. Sums start just above the subnormal numbers,
-  // which take CPUs a hundred times as long.
+  // Writes the norms of n rows, at most as many as a vector has lanes. Sums start just above the
+  // subnormal numbers, with which CPUs take a hundred times as long.
   BPTT_INLINE void norms(Index n, double* to) const {
     Native<T> sums[L];
     BPTT_UNROLL for (int i = 0; i < L; ++i) sums[i] = broadcast(Squares<T>::start);
@@ -122,13 +148,14 @@ struct RowsOf {
   }
 };
 
-template <class P>
-struct Tracer {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+// The rows of any cell with G gates and S gradients of a unit, of its sums first; `x_first` is the
+// number of the first sum with x.
+template <class T>
+struct TracedRows {
   static constexpr Index L = lanes<T>;
-  using Own = EquationsOf<Cell>;
-  static constexpr int S = GradientsOf<Cell>::all, G = Cell::gates, columns = G + 4;
+  const int G, S, sums, x_first;
+  const int* x_gates;
+  const bool has_c;
   const BackwardCall<T>& call;
   const Rows& rows;
   const T* dvalues;  // of the chunk, [block][row][gradient][lane]
@@ -136,10 +163,10 @@ struct Tracer {
   mutable Index chunk_row = 0;
 
   bool on() const { return call.trace.norms; }
-  // Is the state c mixed of that which h was made of and the one before?
+  // Does zoneout mix the state c after h was made of it?
   bool mixes_c() const { return call.extras.zoneout[1] || call.extras.zoneout_of_all[1] != 0; }
 
-  // Of a row of all: what the loop has at hand before and after the equations.
+  // Take the gradients of row `row` of all, before and after the equations.
   BPTT_INLINE void take_h(Index j, Index row, Vec<T> v) const {
     if (on()) store(dh + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
@@ -147,8 +174,10 @@ struct Tracer {
     if (on()) store(dc + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
 
-  // Norms, and the place of the first value that is not finite, of rows `mine` of the chunk.
+  // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
+  // chunk.
   void measure(Range mine) const {
+    const Index columns = G + 4;
     double* out = call.trace.norms + (chunk_row + mine.begin) * columns;
     for (Index row = mine.begin; row < mine.end; row += L) {
       const Index n = smaller(L, mine.end - row);
@@ -169,30 +198,36 @@ struct Tracer {
     }
   }
 
-  // The gradients themselves, of rows `mine` of step t.
-  void copy(Index t, Range mine, const Tape<P>& tape, const Forward<P>& forward) const {
+  // Copies the gradients themselves, of rows `mine` of step t, and the operands of w_hh, [R, U]
+  // after each step and [B, U] before the first, and of the second product, [row of the step, H] or
+  // null.
+  void copy(Index t, Range mine, const T* after, const T* before_first, const T* second) const {
     const Dims& d = call.dims;
     const StepRows step_rows(rows, d.T, t);
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
       of_column(0, in_chunk).first.copy(call.trace.dh + row * d.P);
-      if (Cell::states > 1) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
+      if (has_c) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k)
         of_column(2 + k, in_chunk).first.copy(call.trace.gates + (row * G + k) * d.H);
-      if (Own::sums > G) of_sum(Own::sums - 1, in_chunk).first.copy(call.trace.apart + row * d.H);
-      copy_operands(row, r, step_rows, tape, forward);
+      if (sums > G) of_sum(sums - 1, in_chunk).first.copy(call.trace.candidate_hh + row * d.H);
+      const T* operand = r < step_rows.continuing
+                             ? after + (rows.first[step_rows.previous] + r) * d.U
+                             : before_first + r * d.U;
+      copy_row(operand, d.U, call.trace.operand + row * d.U);
+      if (second) copy_row(second + r * d.H, d.H, call.trace.second_operand + row * d.H);
     }
   }
 
  private:
-  // From a row of the chunk on: what column k of the norms is about.
+  // The gradients whose norms are column k, from a row of the chunk on.
   RowsOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;
     if (k == 0) return {{dh + row * L, step, call.dims.P}, L};
-    if (k == 1) return {{dc + row * L, step, Cell::states > 1 ? call.dims.H : 0}, L};
+    if (k == 1) return {{dc + row * L, step, has_c ? call.dims.H : 0}, L};
     int gate = 0;
-    while (Cell::x_gates[gate] != k - 2) ++gate;
-    return of_sum(Own::x_first + gate, row);
+    while (x_gates[gate] != k - 2) ++gate;
+    return of_sum(x_first + gate, row);
   }
   RowsOf<T> of_sum(int k, Index row) const {
     return {{dvalues + (row * S + k) * L, rows.chunk_rows * S * L, call.dims.H}, S * L};
@@ -200,16 +235,27 @@ struct Tracer {
   static void copy_row(const T* from, Index n, T* to) {
     __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
   }
-  void copy_operands(Index row, Index r, const StepRows& step, const Tape<P>& tape,
-                     const Forward<P>& forward) const {
-    const Dims& d = call.dims;
-    const T *after = d.masked ? tape.masked.h : call.y,
-            *before_first = d.masked ? tape.masked.h0 : tape.h0;
-    const T* operand = r < step.continuing ? after + (rows.first[step.previous] + r) * d.U
-                                           : before_first + r * d.U;
-    copy_row(operand, d.U, call.trace.operand + row * d.U);
-    if constexpr (Cell::inner)
-      copy_row(forward.values.inner + (row - forward.states.segment_row) * d.H, d.H,
-               call.trace.inner + row * d.H);
-  }
 };
+
+template <class Backend>
+struct Tracer : TracedRows<typename Backend::T> {
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
+  using Own = EquationsOf<Cell>;
+  Tracer(const BackwardCall<T>& c, const Rows& r, const T* dvalues, T* dh, T* dc)
+      : TracedRows<T>{Cell::gates,
+                      GradientsOf<Cell>::all,
+                      Own::sums,
+                      Own::x_first,
+                      Cell::x_gates,
+                      (Cell::states > 1),
+                      c,
+                      r,
+                      dvalues,
+                      dh,
+                      dc} {}
+};
+
+#endif  // BPTT_DUAL
+
+BPTT_KERNELS_END

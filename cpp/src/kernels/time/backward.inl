@@ -1,79 +1,72 @@
 // SPDX-License-Identifier: MIT
 // The backward loop, in chunks of steps against the order of processing. Per step: the cell's
 // equations give the gradients of the sums, kept as [block][row in chunk][sum][lane]; their product
-// with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
-// operand of the weight gradients and the left one of dx.
+// with w_hh is the gradient passed back. Per chunk: the same array, without a copy, is the right
+// operand of the weight gradients and the left operand of dx.
+#pragma once
+#include "kernels/step/step_clip.inl"
+#include "kernels/time/layer_norm_backward.inl"
+#include "kernels/time/second_product.inl"
 
-template <class P>
+BPTT_KERNELS_BEGIN
+
+template <class Backend>
 struct Backward {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   using Own = EquationsOf<Cell>;
   static constexpr int S = GradientsOf<Cell>::products, D = GradientsOf<Cell>::all,
                        own_sums = equations_give<Cell>();
-  static constexpr bool takes_h = inner_takes_h<Cell>(),
-                        reads_h = Cell::inner ? takes_h : Cell::passes_h;
+  static constexpr bool takes_h = second_takes_h<Cell>(),
+                        reads_h = Cell::second_product ? takes_h : Cell::passes_h;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
   const Team& team;
-  const Tape<P> tape;
-  const BackwardScratch<P> scratch;
+  const Tape<Backend> tape;
+  const BackwardWorkspace<Backend> scratch;
   const Index blocks, padded;
-  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
-  const bool own_groups;       // each rank takes a group of sequences, and waits for nobody
-  mutable Patience patience;
-  // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
-  // be in another chunk than the others.
+  const Range units, outputs;  // this rank's blocks of hidden units, and of h
+  const bool own_groups;       // each rank takes a group of sequences, and waits for no other
+  mutable StopPoll poll;
+  // Gradients of the current chunk. A rank with its own group has its own copy, since it may be in
+  // another chunk.
   T *const dsums, *const dvalues;
-  const Tracer<P> tracer;
-  const typename P::Backward products;
-  const InnerBackward<P> inner;
-  const NormalBackward<P> normals;
+  const Tracer<Backend> tracer;
+  const typename Backend::Backward products;
+  const SecondProductBackward<Backend> second;
+  const LayerNormBackward<Backend> layer_norm;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
         d(c.dims),
         rows(c.rows),
         team(t),
-        tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows, c.extras.skip, c.trace.norms),
+        tape({const_cast<void*>(c.tape)}, c.dims, c.rows),
+        scratch({c.scratch}, c.dims, c.rows, c.extras.skip, c.trace.norms),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
-        units(blocks_of_rank(d.H)),
-        outputs(blocks_of_rank(d.P)),
+        units(units_of<T>(team, d.H)),
+        outputs(units_of<T>(team, d.P)),
         own_groups(t.sequences && t.size == c.rows.groups),
-        patience{t},
+        poll{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
         dvalues(scratch.dvalues + (own_groups ? t.rank : 0) * padded * D * c.rows.chunk_rows),
         tracer{c, c.rows, dvalues, of_group(scratch.traced_h, blocks_of<T>(d.P)),
                of_group(scratch.traced_c, blocks)},
-        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, patience),
-        inner(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, patience),
-        normals(c, tape, scratch, dsums, dvalues, tracer) {}
+        products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, poll),
+        second(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, poll),
+        layer_norm(c, tape, scratch, dsums, dvalues, tracer) {}
 
-  // Of an array of each group, [block][row in chunk][lane].
+  // This rank's part of an array with [block][row in chunk][lane] for each group.
   T* of_group(T* base, Index n_blocks) const {
     return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
   }
 
-  // Of `count` sequences, those of this rank.
-  Range sequences(Index count) const {
-    if (!team.sequences) return {0, count};
-    return {smaller(team.sequences[team.rank], count),
-            smaller(team.sequences[team.rank + 1], count)};
-  }
-
-  // Of n units.
-  Range blocks_of_rank(Index n) const {
-    const Index all = blocks_of<T>(n);
-    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
-  }
-
   // --- one step: the cell's equations
 
-  // Before the equations: the parts of the old states that stay, beside that of h.
+  // Before the equations: zoneout of the states beside h.
   BPTT_INLINE void start_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* ds,
                                 Vec<T>* stays) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
@@ -84,22 +77,22 @@ struct Backward {
     }
   }
 
-  // The gradient of h, or of what h is made of afterwards.
+  // The gradient of h, or of the value that h is made of after the equations.
   BPTT_INLINE Vec<T> gradient_of_output(Index t, Index row, Index j) const {
     if constexpr (later_h<Cell>) return load(scratch.doperand + (j * d.B + row) * L);
     return gradient_of_h(call, scratch.dstates[0] + (j * d.B + row) * L, t, row, j);
   }
-  // Where an inner product takes h: the gradient that its operand passes on.
+  // Adds the gradient that the operand of a second product passes to h.
   BPTT_INLINE void add_to_h(Index row, Index j, Index used, Vec<T> dh0) const {
     T* dh = scratch.dstates[0] + (j * d.B + row) * L;
-    if (d.masked) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
+    if (d.separate_operand) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
     store(dh, load(dh) + dh0.v);
   }
 
-  // Rows `r` of step t in block j, which share where their previous state lies. With an inner
-  // product, h is as that with w_hh sees it, and `which` may leave out some of the results.
+  // The equations for rows `r` of step t in block j, whose previous state is in the same array.
+  // With a second product, h is the operand of w_hh, and `wanted` may leave out some results.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
-                  const Forward<P>& forward, T* out, Which which) const {
+                  const Forward<Backend>& forward, T* out, Results wanted) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
     const bool mixes_c = Cell::states > 1 && Cell::general && tracer.mixes_c();
     const T* saved =
@@ -117,7 +110,7 @@ struct Backward {
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
       if constexpr (!later_h<Cell>)
         tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
-      // Of the state c: by way of h too, unless zoneout mixed c when h was made.
+      // The gradient of c includes the path through h, unless zoneout mixed c after h was made.
       if (mixes_c) tracer.take_c(j, first + row, ds[Cell::states > 1]);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
@@ -128,7 +121,7 @@ struct Backward {
         s[q] = load(forward.states.after(q, t).at(j, row));
       }
       if constexpr (Cell::general) start_states(t, row, j, s0, ds, stays);
-      BPTT_UNROLL for (int i = 0; i < (normal_state<Cell> ? own_sums : 0); ++i) da[i] =
+      BPTT_UNROLL for (int i = 0; i < (Cell::layer_norm_c ? own_sums : 0); ++i) da[i] =
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::states > 1)
@@ -137,12 +130,13 @@ struct Backward {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
       }
-      if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
+      if (used < L) {  // keep padding, which an infinite or NaN input may have reached, out of the
+                       // products
         for (int i = 0; i < own_sums; ++i) clear_from<T>(da[i].v, used);
       }
       if constexpr (takes_h) {
-        if (which != Which::sums) add_to_h(row, j, used, ds0[0]);
-        if (which == Which::passed) continue;
+        if (wanted != Results::sums) add_to_h(row, j, used, ds0[0]);
+        if (wanted == Results::passed) continue;
       }
       BPTT_UNROLL for (int i = 0; i < own_sums; ++i) store(out + (row * D + i) * L, da[i].v);
       BPTT_UNROLL for (int q = Cell::passes_h && !later_h<Cell> ? 0 : 1; q < Cell::states; ++q)
@@ -150,39 +144,40 @@ struct Backward {
     }
   }
 
-  void step(Index t, Range mine, const Forward<P>& forward, T* out,
-            Which which = Which::all) const {
+  void step(Index t, Range mine, const Forward<Backend>& forward, T* out,
+            Results wanted = Results::all) const {
     const StepRows step(rows, d.T, t);
     StepState<T> before[max_states]{}, initial[max_states]{};
-    const bool masked = Cell::inner && d.masked;
-    const T *ys = masked ? tape.masked.h : call.y, *h0 = masked ? tape.masked.h0 : tape.h0;
+    const bool masked = Cell::second_product && d.separate_operand;
+    const T *ys = masked ? tape.operand.after : call.y,
+            *h0 = masked ? tape.operand.initial : tape.h0;
     const T* h = step.continuing ? ys + rows.first[step.previous] * d.P : nullptr;
     for (int q = 1; q < Cell::states; ++q) {
       initial[q] = forward.states.before_first(q);
       if (step.continuing) before[q] = forward.states.before(q, t, step);
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
-    const Range some = normal<Cell> ? Range{0, blocks} : units;
+    const Range some = Cell::layer_norm ? Range{0, blocks} : units;
     for (Index j = some.begin; j < some.end; ++j) {
       T* block = out + j * rows.chunk_rows * D * L;
-      step_units(t, j, {mine.begin, middle}, h, before, forward, block, which);
-      step_units(t, j, {middle, mine.end}, h0, initial, forward, block, which);
+      step_units(t, j, {mine.begin, middle}, h, before, forward, block, wanted);
+      step_units(t, j, {middle, mine.end}, h0, initial, forward, block, wanted);
     }
   }
 
   // --- products with packed weights: dx, and the gradient passed back to h
 
-  // The path of the gradient through w_hh, added to the one that the cell gave.
-  // first: row of the step in the chunk.
+  // Adds the gradient through w_hh to the one through the equations. first: row of the step in the
+  // chunk.
   void pass_back(Index first, Range r) const {
-    products.template each_tile<HSide<Cell>>(
+    products.template for_each_tile<HSide<Cell>>(
         {first + r.begin, first + r.end}, tape.w_hh, d.P, outputs,
         [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
           for (Index b = 0; b < width; ++b)
             for (Index i = 0; i < n_rows; ++i) {
               T* dh = scratch.dstates[0] + ((column / L + b) * d.B + row - first + i) * L;
               Native<T> v = load(tile + (i * width + b) * L);
-              if (d.masked)
+              if (d.separate_operand)
                 v *= load(call.extras.h_mask + (row - first + i) * d.P + column + b * L,
                           used_lanes<T>(column / L + b, d.P));
               store(dh, Cell::passes_h ? load(dh) + v : v);
@@ -194,15 +189,15 @@ struct Backward {
     if (!call.dx) return;
     if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
     for (Index t = chunk.begin; t < chunk.end; ++t) {
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       input_gradient(chunk.row, {first + mine.begin, first + mine.end});
     }
   }
 
-  // Rows r of a chunk that begins with row `start`.
+  // The same for rows r of a chunk that begins with row `start`.
   void input_gradient(Index start, Range r) const {
-    products.template each_tile<XSide<Cell>>(
+    products.template for_each_tile<XSide<Cell>>(
         r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
         [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
           for (Index i = 0; i < n_rows; ++i)
@@ -212,38 +207,38 @@ struct Backward {
         });
   }
 
-  // --- weight gradients of a chunk: for each group of sequences its own, so that the order of the
-  // sums does not depend on whether two ranks take one group each or share the inputs of both
+  // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
+  // does not depend on whether two ranks take one group each or share the inputs of both
 
-  // Inputs n of the weights (those of x, of h, of an inner product) and blocks of the biases.
+  // Adds to inputs n of the weights (counted over x, h and the second product) and to blocks `mine`
+  // of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
-                      const Forward<P>& forward) const {
+                      const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
-    const auto each_step = [&](const auto& f) {
+    const auto for_each_step = [&](const auto& f) {
       for (Index t = chunk.begin; t < chunk.end; ++t) {
         const StepRows step(rows, d.T, t);
         const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
         f(t, step, r, rows.first[t] - chunk.row);
       }
     };
-    in_pieces<T>(
+    for_each_runs<T>(
         d.I,
         [&](const auto& add) {
-          each_step([&](Index t, const StepRows&, Range r, Index row) {
+          for_each_step([&](Index t, const StepRows&, Range r, Index row) {
             add(call.x + (rows.first[t] + r.begin) * d.I, row + r.begin, r.end - r.begin);
           });
         },
-        [&](const Runs<T>& runs) {
+        [&](const RowRuns<T>& runs) {
           products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
                                                      scratch.dw_ih(group));
           add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
         });
-    const T *after = d.masked ? tape.masked.h : call.y,
-            *before_first = d.masked ? tape.masked.h0 : tape.h0;
-    in_pieces<T>(
+    const T *after = tape.operand_after(call.y), *before_first = tape.operand_before();
+    for_each_runs<T>(
         d.U,
         [&](const auto& add) {
-          each_step([&](Index, const StepRows& step, Range r, Index row) {
+          for_each_step([&](Index, const StepRows& step, Range r, Index row) {
             const Index middle = larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
               add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
@@ -251,20 +246,21 @@ struct Backward {
             add(before_first + middle * d.U, row + middle, r.end - middle);
           });
         },
-        [&](const Runs<T>& runs) {
+        [&](const RowRuns<T>& runs) {
           products.template add_weights<HSide<Cell>>(runs, d.U, part_of(n, d.I, d.U),
                                                      scratch.dw_hh(group));
         });
-    if constexpr (Cell::inner)
-      inner.add_weights(each_step, forward, part_of(n, d.I + d.U, d.H), scratch.dw_inner(group));
+    if constexpr (Cell::second_product)
+      second.add_weights(for_each_step, forward, part_of(n, d.I + d.U, d.H),
+                         scratch.dw_second(group));
   }
 
-  // Of inputs n those of a product that has `size` from the `first` on, counted from there.
+  // The inputs among n of a product that has `size` of them from `first` on, counted from there.
   static Range part_of(Range n, Index first, Index size) {
     return {smaller(larger(n.begin - first, 0), size), smaller(larger(n.end - first, 0), size)};
   }
 
-  // The gradients of all groups into that of the first, inputs of rank's share.
+  // Adds the gradients of all groups to the first; each rank takes a share.
   void add_groups() const {
     const Range mine = share_of(scratch.weights, 16, team);
     for (Index g = 1; g < rows.groups; ++g)
@@ -274,67 +270,67 @@ struct Backward {
 
   // --- the loop
 
-  // f(rows) between two steps that need what all ranks have done: a rank that has all units of its
-  // sequences needs nobody.
+  // Calls f(rows) between two waits for all ranks, as f needs all units of its rows. A rank that
+  // has all units of its sequences does not wait.
   template <class F>
   bool on_whole_rows(Range mine, Index count, const F& f) const {
     if (team.sequences) return f(mine), true;
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     f(share_of(count, 1, team));
-    return patience.wait();
+    return poll.wait();
   }
 
   StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
 
-  void run_chunk(const Span& chunk, const Forward<P>& forward) const {
+  void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
-    const Limits<T, Cell> limits{call, scratch.dstates, scratch.skips};
+    const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       T* sums = dvalues + first * D * L;
       const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
-      if constexpr (Cell::inner) {
-        inner.step(t, first, mine, forward);
-        if (!team.sequences && !patience.wait()) return;
-        inner.pass_back(first, mine);
+      if constexpr (Cell::second_product) {
+        second.step(t, first, mine, forward);
+        if (!team.sequences && !poll.wait()) return;
+        second.pass_back(first, mine);
       }
-      if constexpr (normal<Cell>) {
+      if constexpr (Cell::layer_norm) {
         if (!on_whole_rows(mine, rows.count[t], [&](Range all) {
-              each_rows(all, all, [&](Range r) {
-                if constexpr (normal_state<Cell>) normals.states(t, first, r, forward);
+              for_each_rows(all, all, [&](Range r) {
+                if constexpr (Cell::layer_norm_c) layer_norm.states(t, first, r, forward);
                 step(t, r, forward, sums);
-                if (clips_sums) limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
-                normals.sums(t, first, r, forward);
+                if (clips_sums) clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
+                layer_norm.sums(t, first, r, forward);
               });
             }))
           return;
       } else {
-        step(t, mine, forward, sums, clips_sums ? Which::sums : Which::all);
+        step(t, mine, forward, sums, clips_sums ? Results::sums : Results::all);
       }
-      if (clips_sums && !normal<Cell> && !on_whole_rows(mine, rows.count[t], [&](Range r) {
-            limits.clip(t, own_gradients(sums), d.H, Own::sums, r);
-            if constexpr (takes_h) inner.take_clipped(first, r);
+      if (clips_sums && !Cell::layer_norm && !on_whole_rows(mine, rows.count[t], [&](Range r) {
+            clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
+            if constexpr (takes_h) second.take_clipped(first, r);
           }))
         return;
       if constexpr (takes_h)
-        if (clips_sums) {  // what goes back to h comes of the clipped gradients
-          inner.pass_back(first, mine);
-          step(t, mine, forward, sums, Which::passed);
+        if (clips_sums) {  // the gradient passed to h comes from the clipped gradients
+          second.pass_back(first, mine);
+          step(t, mine, forward, sums, Results::passed);
         }
       products.prepare({first + mine.begin, first + mine.end});
-      if (!team.sequences && !patience.wait()) return;
-      if (!truncated<Cell>) pass_back(first, mine);
+      if (!team.sequences && !poll.wait()) return;
+      if constexpr (!Cell::truncated) pass_back(first, mine);
       if (((clip.kind != StepClip::none && clip.target != StepClip::gates) || call.steps_left) &&
-          !on_whole_rows(mine, rows.count[t], [&](Range r) { limits.bound_states(t, r); }))
+          !on_whole_rows(mine, rows.count[t], [&](Range r) { clipper.bound_states(t, r); }))
         return;
-      if (patience.stopped) return;
+      if (poll.stopped) return;
     }
-    if (!own_groups && !patience.wait()) return;
+    if (!own_groups && !poll.wait()) return;
     if (tracer.on()) trace(chunk, forward);
-    const Range all = {0, d.I + d.U + (Cell::inner ? d.H : 0)}, every_block = {0, blocks};
+    const Range all = {0, d.I + d.U + (Cell::second_product ? d.H : 0)}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
         group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team),
@@ -342,17 +338,22 @@ struct Backward {
       else if (g == team.rank)
         group_gradient(chunk, g, all, every_block, forward);
     input_gradient(chunk);
-    if (!own_groups) patience.wait();
+    if (!own_groups) poll.wait();
   }
 
-  void trace(const Span& chunk, const Forward<P>& forward) const {
+  void trace(const Span& chunk, const Forward<Backend>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);
     if (!own_groups) tracer.measure(share);
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
-      const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
+      const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);
       if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
-      if (call.trace.dh) tracer.copy(t, mine, tape, forward);
+      if (!call.trace.dh) continue;
+      const T* second_operand = nullptr;
+      if constexpr (Cell::second_product)
+        second_operand =
+            forward.values.second_operand + (rows.first[t] - forward.states.segment_row) * d.H;
+      tracer.copy(t, mine, tape.operand_after(call.y), tape.operand_before(), second_operand);
     }
   }
 
@@ -361,37 +362,41 @@ struct Backward {
     const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
     __builtin_memset(scratch.gradients + zeros.begin, 0,
                      static_cast<std::size_t>(zeros.end - zeros.begin) * sizeof(T));
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], q ? d.H : d.P, mine, StepState<T>{scratch.dstates[q], d.B});
     for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, scratch.skips.blocks, d.B); ++i)
       if (team.rank == 0) scratch.skips.base[i] = 0;
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     const ForwardCall<T> forward_of = forward_call(call, scratch.forward);
-    for (Index k = rows.segments; k-- > 0 && !patience.stopped;) {
+    for (Index k = rows.segments; k-- > 0 && !poll.stopped;) {
       const Index s = in_order(rows, rows.segments, k);
       const bool last = k + 1 == rows.segments;
-      if (!last && !patience.wait()) break;  // the others may still need the values of the last one
-      Forward<P> forward(forward_of, team, last ? tape.last : scratch.again, true);
+      if (!last && !poll.wait()) break;  // others may still need the values of the previous one
+      Forward<Backend> forward(forward_of, team, last ? tape.last : scratch.recomputed, true);
       forward.states.enter(s);
       if (!last) forward.run_steps(segment_span(rows, s));
-      patience.stopped |= forward.patience.stopped;
+      poll.stopped |= forward.poll.stopped;
       const Index chunks = rows.segment[s + 1] - rows.segment[s];
-      for (Index c = chunks; c-- > 0 && !patience.stopped;)
+      for (Index c = chunks; c-- > 0 && !poll.stopped;)
         run_chunk(chunk_span(rows, rows.segment[s] + in_order(rows, chunks, c)), forward);
     }
-    if (!patience.wait()) return false;
+    if (!poll.wait()) return false;
     add_groups();
-    if (!patience.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, P::padded_inputs(d.I), panels,
-                                         call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, P::padded_inputs(d.U), panels,
-                                         call.dw_hh);
-    if constexpr (Cell::inner) inner.unpack(team);
+    if (!poll.wait()) return false;
+    unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, scratch.dw_ih(0),
+                                                             d.H, d.I, Backend::padded_inputs(d.I),
+                                                             panels, call.dw_ih);
+    unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, scratch.dw_hh(0),
+                                                             d.H, d.U, Backend::padded_inputs(d.U),
+                                                             panels, call.dw_hh);
+    if constexpr (Cell::second_product) second.unpack(team);
     if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);
-    return patience.wait();
+    return poll.wait();
   }
 };
+
+BPTT_KERNELS_END

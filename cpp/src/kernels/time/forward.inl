@@ -1,30 +1,38 @@
 // SPDX-License-Identifier: MIT
-// The forward loop: time, then panels of hidden units, then blocks of rows. A tile takes the
-// products with x and h of all sums of its units, and the cell's equations follow while it is hot.
+// The forward loop: over time, then panels of hidden units, then blocks of rows. A tile computes
+// the products with x and h for all sums of its units, and the cell's equations follow while the
+// tile is in the cache.
+#pragma once
+#include "kernels/product/microkernel.inl"
+#include "kernels/step/zoneout_skip.inl"
+#include "kernels/time/forward_workspace.inl"
+#include "kernels/time/layer_norm.inl"
 
-template <class P>
+BPTT_KERNELS_BEGIN
+
+template <class Backend>
 struct Forward {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   static constexpr int G = Cell::gates, S = Cell::sums;
   static constexpr Index L = lanes<T>;
   const ForwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
   const Team& team;
-  const typename P::Weights weights;
-  const Tape<P> tape;
-  const ForwardScratch<P> scratch;
-  const typename P::Forward products;
-  const SegmentTape<T, Cell> values;  // of the segment at hand
-  const bool again;                   // y is known, and only the values are wanted
+  const typename Backend::Weights weights;
+  const Tape<Backend> tape;
+  const ForwardWorkspace<Backend> scratch;
+  const typename Backend::Forward products;
+  const SegmentTape<T, Cell> values;  // of the current segment
+  const bool recompute;               // y is known, and only the saved values are wanted
   T* const h0;                        // [B, P]
-  const Masked<T> masked;
+  const RecurrentOperand<T, Cell> operand;
   const Skips<T> skips;
   const Index blocks;
-  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
+  const Range units, outputs;  // this rank's blocks of hidden units, and of h
   States<T, Cell> states;
-  Patience patience;
+  StopPoll poll;
 
   Forward(const ForwardCall<T>& c, const Team& t, const SegmentTape<T, Cell>& segment_values,
           bool y_is_known)
@@ -33,19 +41,19 @@ struct Forward {
         rows(c.rows),
         team(t),
         weights(c.weights, c.dims),
-        tape(c.tape, c.dims, c.rows),
+        tape({c.tape}, c.dims, c.rows),
         scratch(c.scratch, c.dims, c.rows.total),
         products(c, weights, scratch.products),
         values(segment_values),
-        again(y_is_known),
+        recompute(y_is_known),
         h0(c.tape ? tape.h0 : scratch.h0),
-        masked(c.tape ? tape.masked : scratch.masked),
+        operand(c.tape ? tape.operand : scratch.operand),
         skips{c.dims, c.rows, c.y, h0, c.extras.skip},
         blocks(blocks_of<T>(d.H)),
-        units(blocks_of_rank(d.H)),
-        outputs(blocks_of_rank(d.P)),
-        states{rows, d.T, d.B, blocks * L, {}, {}, {}, c.tape != nullptr, 0, 0, 0},
-        patience{t} {
+        units(units_of<T>(team, d.H)),
+        outputs(units_of<T>(team, d.P)),
+        states(rows, d, c.tape != nullptr),
+        poll{t} {
     for (int q = 1; q < Cell::states; ++q) {
       states.initial[q] = c.tape ? tape.state0[q] : scratch.states[q];
       states.starts[q] = tape.starts[q];
@@ -53,51 +61,37 @@ struct Forward {
     }
   }
 
-  // Of `count` sequences, those of this rank.
-  Range sequences(Index count) const {
-    if (!team.sequences) return {0, count};
-    return {smaller(team.sequences[team.rank], count),
-            smaller(team.sequences[team.rank + 1], count)};
-  }
-
-  // Of n units.
-  Range blocks_of_rank(Index n) const {
-    const Index all = blocks_of<T>(n);
-    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
-  }
-
   // --- one step
 
-  // After the equations: part of the old states stays, beside that of h.
+  // After the equations: zoneout of the states beside h.
   BPTT_INLINE void finish_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
     BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
       s[q] = mixed(zoneout_beside<Cell>(call.extras, q, at, used, s0), s0[q], s[q]);
     }
   }
-  // Part of the old h stays, an earlier h is added, and h is masked for the next product.
+  // Zoneout of h, addition of an earlier h, and the operand of the next product.
   BPTT_INLINE void finish_h(Index t, Index row, Index j, Vec<T> h0, Vec<T>& h) const {
     const Index used = used_lanes<T>(j, d.P), at = (rows.first[t] + row) * d.P + j * L;
     const Vec<T> z = zoneout(call.extras, 0, at, used);
     h = mixed(z, h0, h);
     if (const T* earlier = skips.of(t, row)) h = h + Vec<T>(load(earlier + j * L, used));
-    if (masked.h && !again && !truncated<Cell>)
-      store(masked.h + at, (h * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used))).v,
-            used);
+    if (!recompute) operand.take_h(call, rows.first[t] + row, row, j, used, h);
   }
 
-  // h as the step made it.
+  // Stores the h of a step, or the operand of a second product.
   BPTT_INLINE void finish_h(const ForwardStep<T>& step, Index row, Index j, Index used, Vec<T> h0,
                             Vec<T>& h) const {
-    if constexpr (Cell::general && !Cell::inner) finish_h(step.t, row, j, h0, h);
-    if constexpr (Cell::inner)
-      store(step.inner + row * d.H + j * L, h.v, used);
+    if constexpr (Cell::general && !Cell::second_product) finish_h(step.t, row, j, h0, h);
+    if constexpr (Cell::second_product)
+      store(step.second_operand + row * d.H + j * L, h.v, used);
     else if (step.y)
       store(step.y + row * d.P + j * L, h.v, used);
   }
 
-  // The cell's equations for `width` blocks from block j and some rows; sums is that of the first
-  // of them, [row][block][sum][lane], row_size apart. Normalised sums are where the values are.
+  // The cell's equations for rows r and `width` blocks from block j0 on; sums is
+  // [row][block][sum][lane] from the first of these rows on, rows row_size apart. Normalised sums
+  // are read from the saved values instead.
   __attribute__((noinline)) void forward_units(const ForwardStep<T>& step, Range r, Index j0,
                                                Index width, const T* sums, Index row_size) const {
     for (Index j = j0; j < j0 + width; ++j) {
@@ -105,11 +99,12 @@ struct Forward {
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
         T* kept = step.saved ? kept_values<Cell>(step, j, row) : nullptr;
         const T* a_memory =
-            normal<Cell> ? kept : sums + (row - r.begin) * row_size + (j - j0) * S * L;
+            Cell::layer_norm ? kept : sums + (row - r.begin) * row_size + (j - j0) * S * L;
         Vec<T> a[S], p[Cell::params + 1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
         BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(a_memory + i * L);
-        if constexpr (Cell::inner)
-          s0[0] = Cell::Inner::takes_h ? load(step.operand + row * d.P + j * L, used) : Native<T>{};
+        if constexpr (Cell::second_product)
+          s0[0] = Cell::SecondProduct::takes_h ? load(step.operand + row * d.P + j * L, used)
+                                               : Native<T>{};
         else if (Cell::passes_h)
           s0[0] = load(step.h + row * d.P + j * L, used);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(step.before[q].at(j, row));
@@ -117,23 +112,17 @@ struct Forward {
             load(weights.params + (j * Cell::params + i) * L);
         Cell::forward(call.options, p, a, s0, s, k);
         if constexpr (Cell::general) finish_states(step.t, row, j, s0, s);
-        if constexpr (!normal_state<Cell>) finish_h(step, row, j, used, s0[0], s[0]);
-        if constexpr (truncated<Cell>) {
-          T* operand = masked.h + (rows.first[step.t] + row) * d.U + j * L;
-          if (!again) store(operand, s[0].v, used);
-          for (int q = 2; q < Cell::states && !again; ++q)
-            store(operand + (q - 1) * d.H, s[q].v, used);
-        }
+        if constexpr (!Cell::layer_norm_c) finish_h(step, row, j, used, s0[0], s[0]);
+        if (!recompute) operand.take_states(d, rows.first[step.t] + row, j, used, s);
         BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(step.after[q].at(j, row), s[q].v);
         if (!kept) continue;
-        BPTT_UNROLL for (int i = normal<Cell> ? S : 0; i < Cell::saved; ++i)
+        BPTT_UNROLL for (int i = Cell::layer_norm ? S : 0; i < Cell::saved; ++i)
             store(kept + i * L, k[i].v);
       }
     }
   }
 
-  // The lines that forward_units will touch: asked for before the products, they are there after
-  // them.
+  // Prefetch the memory of forward_units while the products are computed.
   BPTT_INLINE void prefetch_units(const ForwardStep<T>& step, Index row, Index n, Index j,
                                   Index width) const {
     const std::size_t vector = BPTT_VECTOR_BYTES, count = static_cast<std::size_t>(n);
@@ -151,7 +140,7 @@ struct Forward {
   }
 
   void forward_panel(const ForwardStep<T>& step, Index j, Index width) const {
-    products.each_tile(
+    products.for_each_tile(
         step, j, width,
         [&](Range r) {
           if (step.saved) prefetch_units(step, r.begin, r.end - r.begin, j, width);
@@ -160,78 +149,80 @@ struct Forward {
   }
   BPTT_INLINE void take_sums(const ForwardStep<T>& step, Range r, Index j, Index width,
                              const T* sums, Index row_size) const {
-    if constexpr (normal<Cell>)
+    if constexpr (Cell::layer_norm)
       keep_sums<T, Cell>(step, r, j, width, sums, row_size);
     else
       forward_units(step, r, j, width, sums, row_size);
   }
-  // Once the sums of rows r are all there.
-  void normal_rows(const ForwardStep<T>& step, Range r) const {
+  // Finishes rows r once all their sums are computed.
+  void layer_norm_rows(const ForwardStep<T>& step, Range r) const {
     normalise_sums<T, Cell>(step, r, d.H);
     forward_units(step, r, 0, blocks, nullptr, 0);
-    if constexpr (normal_state<Cell>) normalise_states(*this, step, r);
+    if constexpr (Cell::layer_norm_c) normalise_states(*this, step, r);
   }
-  void normal_step(const ForwardStep<T> (&parts)[2], Range mine) {
-    if (!team.sequences && !patience.wait()) return;
+  void layer_norm_step(const ForwardStep<T> (&parts)[2], Range mine) {
+    if (!team.sequences && !poll.wait()) return;
     const Range all = team.sequences ? mine : share_of(parts[0].count, 1, team);
     for (const ForwardStep<T>& part : parts)
-      each_rows(all, part.rows, [&](Range r) { normal_rows(part, r); });
+      for_each_rows(all, part.rows, [&](Range r) { layer_norm_rows(part, r); });
   }
 
-  // What is left of a step where the equations above gave the operand of another product: h, from
-  // that product and the saved values; sums is that of the first of rows r, [row][block][lane].
-  BPTT_INLINE void inner_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
-                               const T* sums) const {
-    using Inner = typename Cell::Inner;
+  // The rest of a step with a second product: h from its results, sums [row][block][lane] from the
+  // first of rows r on, and from the saved values.
+  BPTT_INLINE void second_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
+                                const T* sums) const {
+    using Second = typename Cell::SecondProduct;
     for (Index j = j0; j < j0 + width; ++j) {
       const Index used = used_lanes<T>(j, d.P);
       BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        T* kept = Inner::saved ? kept_values<Cell>(step, j, row) : nullptr;
-        Vec<T> k[Inner::saved + 1], h;
+        T* kept = Second::saved ? kept_values<Cell>(step, j, row) : nullptr;
+        Vec<T> k[Second::saved + 1], h;
         const Vec<T> a = load(sums + ((row - r.begin) * width + j - j0) * L),
                      h_before = load(step.h + row * d.P + j * L, used);
-        BPTT_UNROLL for (int i = 0; i < Inner::saved; ++i) k[i] = load(kept + i * L);
-        Inner::forward(call.options, a, h_before, h, k);
+        BPTT_UNROLL for (int i = 0; i < Second::saved; ++i) k[i] = load(kept + i * L);
+        Second::forward(call.options, a, h_before, h, k);
         finish_h(step.t, row, j, h_before, h);
         if (step.y) store(step.y + row * d.P + j * L, h.v, used);
-        if (Inner::saved) store(kept + (Inner::saved - 1) * L, k[Inner::saved - 1].v);
+        if (Second::saved) store(kept + (Second::saved - 1) * L, k[Second::saved - 1].v);
       }
     }
   }
-  void inner_step(const ForwardStep<T> (&parts)[2]) {
-    if (again && !Cell::Inner::saved) return;
-    if (!team.sequences && !patience.wait()) return;
-    for (Index j = outputs.begin; j < outputs.end; j += unit_blocks<typename Cell::Inner>) {
-      const Index width = smaller(unit_blocks<typename Cell::Inner>, outputs.end - j);
-      if (patience.ends(parts[1].rows.end - parts[0].rows.begin, d.H, width * L)) return;
+  void second_step(const ForwardStep<T> (&parts)[2]) {
+    if (recompute && !Cell::SecondProduct::saved) return;
+    if (!team.sequences && !poll.wait()) return;
+    for (Index j = outputs.begin; j < outputs.end; j += unit_blocks<typename Cell::SecondProduct>) {
+      const Index width = smaller(unit_blocks<typename Cell::SecondProduct>, outputs.end - j);
+      if (poll.stops(parts[1].rows.end - parts[0].rows.begin, d.H, width * L)) return;
       for (const ForwardStep<T>& part : parts)
-        products.each_inner_tile(
-            part, j, width, [&](Range r, const T* sums) { inner_units(part, r, j, width, sums); });
+        products.for_each_second_tile(
+            part, j, width, [&](Range r, const T* sums) { second_units(part, r, j, width, sums); });
     }
   }
 
-  // Step t; `sums` holds those of its rows if they were projected, with h as well if y is known.
+  // Step t; `sums` holds the projected sums of its rows, with_h their products with h too; or null.
   void forward_step(Index t, const T* sums, bool with_h) {
     const StepRows step_rows(rows, d.T, t);
-    const Range mine = sequences(step_rows.count);
+    const Range mine = sequences_of(team, step_rows.count);
     ForwardStep<T> parts[2]{};  // continuing, starting
     for (int i = 0; i < 2; ++i) {
       ForwardStep<T>& p = parts[i];
-      p.x = call.x + rows.first[t] * d.I, p.y = again ? nullptr : call.y + rows.first[t] * d.P;
+      p.x = call.x + rows.first[t] * d.I, p.y = recompute ? nullptr : call.y + rows.first[t] * d.P;
       p.saved = states.kept ? values.saved +
                                   (rows.first[t] - states.segment_row) * states.padded * Cell::saved
                             : nullptr;
       const Index before_segment = rows.first[t] - states.segment_row;
-      if (Cell::inner) p.inner = states.kept ? values.inner + before_segment * d.H : scratch.inner;
+      if (Cell::second_product)
+        p.second_operand =
+            states.kept ? values.second_operand + before_segment * d.H : scratch.second_operand;
       if (needs_saved<Cell>() && !states.kept) p.saved = scratch.saved;
-      if (normal<Cell>)
+      if (Cell::layer_norm)
         p.moments =
             states.kept ? values.moments + before_segment * moments_of_row : scratch.moments;
       p.t = t, p.count = step_rows.count, p.sums = sums;
       p.saved_rows = states.kept ? p.count : d.B;
       const Index before = rows.first[step_rows.continuing ? step_rows.previous : t];
       p.h = i ? h0 : call.y + before * d.P;
-      p.operand = !masked.h ? p.h : i ? masked.h0 : masked.h + before * d.U;
+      p.operand = !operand.after ? p.h : i ? operand.initial : operand.after + before * d.U;
       for (int q = 1; q < Cell::states; ++q) {
         p.after[q] = states.after(q, t);
         p.before[q] =
@@ -244,7 +235,7 @@ struct Forward {
       if (!with_h) products.prepare(part);
     for (Index j = units.begin; j < units.end;) {
       const Index width = products.panel_width(j, units.end, mine.end - mine.begin);
-      if (patience.ends(mine.end - mine.begin, d.I + d.P, width * G * L)) return;
+      if (poll.stops(mine.end - mine.begin, d.I + d.P, width * G * L)) return;
       for (const ForwardStep<T>& part : parts)
         if (part.rows.begin == part.rows.end)
           continue;
@@ -255,14 +246,14 @@ struct Forward {
           forward_panel(part, j, width);
       j += width;
     }
-    if constexpr (normal<Cell>) normal_step(parts, mine);
-    if constexpr (Cell::inner) inner_step(parts);
-    if (!team.sequences && !again) patience.wait();
+    if constexpr (Cell::layer_norm) layer_norm_step(parts, mine);
+    if constexpr (Cell::second_product) second_step(parts);
+    if (!team.sequences && !recompute) poll.wait();
   }
 
   // --- many narrow steps
 
-  // How many steps from the n-th of a span, in the order of processing, to project at once; 0:
+  // The number of steps to project at once, from the n-th of a span in the order of processing; 0:
   // none.
   Index projectable(const Span& span, Index n) const {
     Index total = 0, steps = 0;
@@ -271,7 +262,8 @@ struct Forward {
       const StepRows step(rows, d.T, t);
       total += step.count;
       if (step.count >= narrow_rows || total > projected_rows || team.sequences) break;
-      if (again && (step.continuing < step.count || rows.count[step.previous] != step.count)) break;
+      if (recompute && (step.continuing < step.count || rows.count[step.previous] != step.count))
+        break;
     }
     return d.T > 1 ? steps : 0;
   }
@@ -279,22 +271,22 @@ struct Forward {
     return rows.reverse ? span.end - 1 - n : span.begin + n;
   }
 
-  // Sums of the rows of `span`, from x and, where y is known, from h.
+  // Computes the sums of the rows of `span`, from x and, where y is known, from h.
   void project(const Span& span) {
     const T *x = call.x + span.row * d.I, *h = nullptr;
-    if (again)
-      h = (masked.h ? masked.h : call.y) +
+    if (recompute)
+      h = (operand.after ? operand.after : call.y) +
           rows.first[rows.reverse ? span.begin + 1 : span.begin - 1] * d.U;
     products.prepare_projection(x, h, span.rows);
     for (Index j = units.begin; j < units.end; j += unit_blocks<Cell>) {
       const Index width = smaller(unit_blocks<Cell>, units.end - j);
-      if (patience.ends(span.rows, d.I + (again ? d.P : 0), width * G * L)) return;
+      if (poll.stops(span.rows, d.I + (recompute ? d.P : 0), width * G * L)) return;
       products.project(x, h, span.rows, j, width, scratch.sums);
     }
   }
 
   void run_steps(const Span& span) {
-    for (Index n = 0; n < span.end - span.begin && !patience.stopped;) {
+    for (Index n = 0; n < span.end - span.begin && !poll.stopped;) {
       const Index steps = projectable(span, n);
       if (!steps) {
         forward_step(step_of(span, n++), nullptr, false);
@@ -303,37 +295,27 @@ struct Forward {
       const Index one = step_of(span, n), other = step_of(span, n + steps - 1);
       const Span together(rows, smaller(one, other), larger(one, other) + 1);
       project(together);
-      for (const Index end = n + steps; n < end && !patience.stopped; ++n) {
+      for (const Index end = n + steps; n < end && !poll.stopped; ++n) {
         const Index t = step_of(span, n);
-        forward_step(t, scratch.sums + (rows.first[t] - together.row) * blocks * S * L, again);
+        forward_step(t, scratch.sums + (rows.first[t] - together.row) * blocks * S * L, recompute);
       }
     }
   }
 
-  // --- the whole
+  // --- the whole call
 
   void copy_initial_state() {
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     for (Index i = mine.begin * d.P; i < mine.end * d.P; ++i)
       call.state_n[0][i] = h0[i] = call.state0[0] ? call.state0[0][i] : T(0);
-    if (truncated<Cell>) copy_operand(mine);
-    for (Index i = mine.begin * d.P; i < mine.end * d.P && masked.h0 && !truncated<Cell>; ++i)
-      masked.h0[i] = h0[i] * call.extras.h_mask[i];
+    operand.start(call, h0, mine);
     for (int q = 1; q < Cell::states; ++q) {
       to_blocks(call.state0[q], d.H, mine, states.before_first(q));
       from_blocks(states.before_first(q), d.H, mine, call.state_n[q]);
     }
   }
 
-  void copy_operand(Range mine) {
-    for (Index b = mine.begin; b < mine.end; ++b)
-      for (Index i = 0; i < d.U; ++i) {
-        const T* state = call.state0[i < d.H ? 0 : i / d.H + 1];
-        masked.h0[b * d.U + i] = state ? state[b * d.H + i % d.H] : T(0);
-      }
-  }
-
-  // The values after the last step of the segment before become the start of segment s.
+  // Copies the states after the last step of the previous segment to the start of segment s.
   void enter_segment(Index s) {
     const Span span = segment_span(rows, s);
     const Index last = rows.reverse ? span.end : span.begin - 1;
@@ -341,18 +323,18 @@ struct Forward {
       for (int q = 1; q < Cell::states; ++q) {
         const StepState<T> from = states.after(q, last);
         const StepState<T> to{states.starts[q] + s * d.B * states.padded, d.B};
-        const Range mine = sequences(rows.count[last]);
+        const Range mine = sequences_of(team, rows.count[last]);
         for (Index j = units.begin; j < units.end; ++j)
           for (Index b = mine.begin; b < mine.end; ++b) store(to.at(j, b), load(from.at(j, b)));
       }
     states.enter(s);
   }
 
-  // The states after the last step of the sequences that end in `span`; nobody's values change
-  // meanwhile.
+  // Collects the states after the last step of the sequences that end in `span`; no rank changes
+  // values meanwhile.
   void collect_final_states(const Span& span) const {
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
-    Index length = d.T;  // of sequence b: lengths only fall
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
+    Index length = d.T;  // of sequence b: lengths never increase
     for (Index b = mine.begin; b < mine.end; ++b) {
       while (length > 0 && rows.count[length - 1] <= b) --length;
       const Index last = rows.reverse ? 0 : length - 1;
@@ -368,25 +350,27 @@ struct Forward {
     copy_initial_state();
     if (call.tape) {
       if (team.rank == 0) pack_params<T, Cell>(call, tape.params);
-      P::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
-                      share_of(blocks_of<T>(d.P), column_blocks, team), patience);
-      if constexpr (Cell::inner) {
-        using Inner = typename Cell::Inner;
-        pack_by_column<T, HSide<Inner>>(inner_weights<Cell>(call), d.P, d.H,
-                                        share_of(blocks, column_blocks, team), tape.w_inner,
-                                        patience);
+      Backend::pack_columns(call, tape, share_of(blocks_of<T>(d.I), column_blocks, team),
+                            share_of(blocks_of<T>(d.P), column_blocks, team), poll);
+      if constexpr (Cell::second_product) {
+        using Second = typename Cell::SecondProduct;
+        pack_by_column<T, HSide<Second>::count>(HSide<Second>::gates, second_weights<Cell>(call),
+                                                d.P, d.H, share_of(blocks, column_blocks, team),
+                                                tape.w_second, poll);
       }
     }
-    if (!patience.wait()) return false;
-    for (Index k = 0; k < rows.segments && !patience.stopped; ++k) {
+    if (!poll.wait()) return false;
+    for (Index k = 0; k < rows.segments && !poll.stopped; ++k) {
       const Index s = in_order(rows, rows.segments, k);
       enter_segment(s);
-      if (rows.segments > 1 && !patience.wait()) break;  // all have what the last one left
+      if (rows.segments > 1 && !poll.wait()) break;  // all ranks see the states of the previous one
       run_steps(segment_span(rows, s));
-      if (patience.stopped) break;  // while others may still write
+      if (poll.stopped) break;  // while other ranks may still write
       collect_final_states(segment_span(rows, s));
-      patience.wait();
+      poll.wait();
     }
-    return !patience.stopped;
+    return !poll.stopped;
   }
 };
+
+BPTT_KERNELS_END

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Layer normalisation in a step (cells/layer_norm.inl), forward: the products of a row are kept as
-// they are until those of all units are there; then they are normalised in place, and the equations
-// follow. One rank takes a row, always in the same order: the sums depend on nothing else.
+// Layer normalisation in a forward step (cells/layer_norm.inl): the products of a row are kept
+// until all its units are computed; then they are normalised in place, and the equations follow.
+// One rank takes a whole row, always in the same order, so the bits do not depend on the ranks.
+#pragma once
+#include "kernels/time/tape.inl"
 
-constexpr double epsilon = 1e-5;  // beside the variance, as PyTorch has it
+BPTT_KERNELS_BEGIN
+
+constexpr double epsilon = 1e-5;  // added to the variance, as in PyTorch
 constexpr Index rows_at_once = 8;
 
-// f(rows) for what two ranges share, some rows at a time.
+// Calls f(rows) for the rows in both ranges, some at a time.
 template <class F>
-void each_rows(Range a, Range b, const F& f) {
+void for_each_rows(Range a, Range b, const F& f) {
   const Index end = smaller(a.end, b.end);
   for (Index row = larger(a.begin, b.begin); row < end; row += rows_at_once)
     f(Range{row, smaller(row + rows_at_once, end)});
@@ -21,7 +25,8 @@ BPTT_INLINE T total(Vec<T> v) {
   for (Index l = 0; l < lanes<T>; ++l) sum += lane[l];
   return sum;
 }
-// With zeros in the padding; a vector whose lanes are written goes through memory.
+// v with zeros from lane n on. Not inlined, as writing single lanes takes the vector through
+// memory.
 template <class T>
 __attribute__((noinline)) Vec<T> first_lanes(Vec<T> v, Index n) {
   clear_from<T>(v.v, n);
@@ -32,9 +37,9 @@ BPTT_INLINE Vec<T> padded_with_zeros(Vec<T> v, Index used) {
   return used < lanes<T> ? first_lanes(v, used) : v;
 }
 
-// Of G numbers of each of H units: at(j) gives those of block j, [number][lane]. The mean of large
-// and nearly equal numbers is rounded by more than they differ: `rest` is the mean of what is left
-// of them without it.
+// Moments of G numbers of each of H units; at(j) is the array of block j, [number][lane]. The mean
+// of large and nearly equal numbers has a rounding error larger than their differences: `rest` is
+// the mean of the numbers less `mean`.
 template <class T>
 struct Moments {
   T mean, rest, inverse;  // 1 / deviation
@@ -74,14 +79,14 @@ BPTT_INLINE Vec<T> normalised(const Moments<T>& m, const T* numbers, Index used)
   return padded_with_zeros(m.centred(load(numbers)) * Vec<T>(broadcast(m.inverse)), used);
 }
 
-// Where the values of one row and block are.
+// The saved values of one row and block.
 template <class Cell, class T>
 BPTT_INLINE T* kept_values(const ForwardStep<T>& step, Index j, Index row) {
   return step.saved + (j * step.saved_rows + row) * Cell::saved * lanes<T>;
 }
 
-// The products of rows r and `width` blocks from block j0, [row][window][block][gate][lane], to
-// where their values will be.
+// Copies the products of rows r and `width` blocks from block j0 on,
+// [row][window][block][gate][lane], to the saved values.
 template <class T, class Cell>
 void keep_sums(const ForwardStep<T>& step, Range r, Index j0, Index width, const T* sums,
                Index row_size) {
@@ -113,7 +118,7 @@ void normalise_sums(const ForwardStep<T>& step, Range r, Index H) {
     }
 }
 
-// h of rows r, at most rows_at_once, from N(c').
+// Computes h of rows r, at most rows_at_once of them, from N(c').
 template <class Forward>
 void normalise_states(const Forward& forward, const ForwardStep<typename Forward::T>& step,
                       Range r) {
@@ -137,10 +142,12 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
       BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
           load(forward.weights.params + (j * Cell::params + i) * L);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(kept + i * L);
-      if (!Cell::inner) h0 = load(step.h + row * d.P + j * L, used);
+      if (!Cell::second_product) h0 = load(step.h + row * d.P + j * L, used);
       Vec<T> h = Cell::output(forward.call.options, p, k,
                               normalised(m[row - r.begin], kept + Cell::c * L, used));
       forward.finish_h(step, row, j, used, h0, h);
     }
   }
 }
+
+BPTT_KERNELS_END

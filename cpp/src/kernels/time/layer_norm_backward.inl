@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Layer normalisation in a step (cells/layer_norm.inl), backward. Of n = N(a) with the deviation s,
+// Layer normalisation in a backward step (cells/layer_norm.inl). For n = N(a) with the standard
+// deviation s,
 //   da = (dn - mean(dn) - n mean(dn n)) / s,
-// the means over the same numbers of a row as forward.
+// with means over the same numbers of a row as forward.
+#pragma once
+#include "kernels/step/trace.inl"
+#include "kernels/time/backward_workspace.inl"
 
-// The mean of dn, and of dn n, from their sums.
+BPTT_KERNELS_BEGIN
+
+// The gradient of a from dn, given the sums of dn and of dn n.
 template <class T>
-struct NormalGradient {
+struct LayerNormGradient {
   Vec<T> level, along, inverse;
-  NormalGradient(Vec<T> dn, Vec<T> dn_n, Index count, T inverse_deviation)
+  LayerNormGradient(Vec<T> dn, Vec<T> dn_n, Index count, T inverse_deviation)
       : level(broadcast(total(dn) / T(static_cast<double>(count)))),
         along(broadcast(total(dn_n) / T(static_cast<double>(count)))),
         inverse(broadcast(inverse_deviation)) {}
@@ -16,24 +22,25 @@ struct NormalGradient {
   }
 };
 
-template <class P>
-struct NormalBackward<P, true> {
-  using T = typename P::T;
-  using Cell = typename P::Cell;
+template <class Backend>
+struct LayerNormBackward<Backend, true> {
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
   using Own = EquationsOf<Cell>;
   static constexpr int G = Cell::gates, S = Cell::sums, D = Cell::gradients;
   static constexpr Index L = lanes<T>;
   const BackwardCall<T>& call;
   const Dims& d;
   const Rows& rows;
-  const Tape<P>& tape;
-  const BackwardScratch<P>& scratch;
+  const Tape<Backend>& tape;
+  const BackwardWorkspace<Backend>& scratch;
   const Index blocks;
   T *const dsums, *const dvalues;  // [block][row in chunk][S or D][lane]
-  const Tracer<P>& tracer;
+  const Tracer<Backend>& tracer;
 
-  NormalBackward(const BackwardCall<T>& c, const Tape<P>& t, const BackwardScratch<P>& s, T* sums,
-                 T* values, const Tracer<P>& trace)
+  LayerNormBackward(const BackwardCall<T>& c, const Tape<Backend>& t,
+                    const BackwardWorkspace<Backend>& s, T* sums, T* values,
+                    const Tracer<Backend>& trace)
       : call(c),
         d(c.dims),
         rows(c.rows),
@@ -44,11 +51,11 @@ struct NormalBackward<P, true> {
         dvalues(values),
         tracer(trace) {}
 
-  // Of one row of step t.
+  // The saved values of one row of step t.
   struct Kept {
     const T *values, *moments;
-    Index stride;  // of blocks
-    Kept(const Forward<P>& forward, Index t, Index row)
+    Index stride;  // between blocks
+    Kept(const Forward<Backend>& forward, Index t, Index row)
         : stride(forward.rows.count[t] * Cell::saved * L) {
       const Index before = forward.rows.first[t] - forward.states.segment_row;
       values = forward.values.saved + (before * forward.blocks + row) * Cell::saved * L;
@@ -57,9 +64,9 @@ struct NormalBackward<P, true> {
     BPTT_INLINE const T* of(Index j) const { return values + j * stride; }
   };
 
-  // Rows r of step t, the first of which is row `first` of the chunk: from the gradient of h, or of
-  // the operand that is made of it, to that of c' by way of N(c'), in scratch.doperand.
-  void states(Index t, Index first, Range r, const Forward<P>& forward) const {
+  // For rows r of step t, which begins with row `first` of the chunk: from the gradient of h, or of
+  // the second product's operand, to the gradient of c' through N(c'), in scratch.doperand.
+  void states(Index t, Index first, Range r, const Forward<Backend>& forward) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const Kept kept(forward, t, row);
       const Moments<T> m{kept.moments[3], kept.moments[4], kept.moments[2]};
@@ -72,7 +79,7 @@ struct NormalBackward<P, true> {
         store(doperand(j, row), dn.v);
         sum = sum + dn, sum_along = sum_along + dn * n;
       }
-      const NormalGradient<T> gradient(sum, sum_along, d.H, m.inverse);
+      const LayerNormGradient<T> gradient(sum, sum_along, d.H, m.inverse);
       for (Index j = 0; j < blocks; ++j)
         store(doperand(j, row),
               gradient.of(load(doperand(j, row)), normal_c(j), used_lanes<T>(j, d.H)).v);
@@ -80,7 +87,7 @@ struct NormalBackward<P, true> {
   }
   T* doperand(Index j, Index row) const { return scratch.doperand + (j * d.B + row) * L; }
 
-  // Of N(c').
+  // Returns the gradient of N(c').
   BPTT_INLINE Vec<T> output(Index t, Index j, Index row, const T* kept, Vec<T> n,
                             Index first) const {
     const Index used = used_lanes<T>(j, d.H);
@@ -89,7 +96,7 @@ struct NormalBackward<P, true> {
         load(tape.params + (j * Cell::params + i) * L);
     BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(kept + i * L);
     BPTT_UNROLL for (int i = 0; i < D; ++i) da[i] = Vec<T>(0);
-    if constexpr (Cell::inner) {
+    if constexpr (Cell::second_product) {
       dh = load(doperand(j, row));
     } else {
       T* after = scratch.dstates[0] + (j * d.B + row) * L;
@@ -105,8 +112,8 @@ struct NormalBackward<P, true> {
     return padded_with_zeros(dn, used);
   }
 
-  // From the gradients of the cell's own sums to those of the products, and of the gains.
-  void sums(Index t, Index first, Range r, const Forward<P>& forward) const {
+  // From the gradients of the cell's own sums to the gradients of the products and of the gains.
+  void sums(Index t, Index first, Range r, const Forward<Backend>& forward) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const Kept kept(forward, t, row);
       for (int window = 0; window < 2; ++window)
@@ -131,10 +138,12 @@ struct NormalBackward<P, true> {
         sum = sum + dn, sum_along = sum_along + along * gain;
       }
     }
-    const NormalGradient<T> gradient(sum, sum_along, G * d.H, kept.moments[window]);
+    const LayerNormGradient<T> gradient(sum, sum_along, G * d.H, kept.moments[window]);
     for (Index j = 0; j < blocks; ++j) BPTT_UNROLL for (int g = 0; g < G; ++g) {
         T* da = out(j) + g * L;
         store(da, gradient.of(load(da), load(normals(j) + g * L), used_lanes<T>(j, d.H)).v);
       }
   }
 };
+
+BPTT_KERNELS_END

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Vectors of dual numbers: with them as elements, the loops and the cells give derivatives along a
-// direction as well. Values and tangents take a vector each; in memory they alternate.
+// Vectors of dual numbers: with these, loops and cells compute derivatives along a direction as
+// well. Values and tangents take a vector each; in memory they alternate.
+#pragma once
+#include "kernels/vector/math.inl"
+#include "kernels/vector/transpose.inl"
 
-// Where a result is one of two arguments, so is its tangent. Where they are equal, at a kink, it is
-// that of the limit: what the slopes of cells/activations.inl say too.
+BPTT_KERNELS_BEGIN
+
+// Where a result is one of two arguments, its tangent belongs to the same argument. At a kink,
+// where they are equal, the tangent is the limit's, as the slopes in cells/activations.inl are.
 struct Duals {
   F64 value, tangent;
   BPTT_INLINE friend Duals operator+(Duals a, Duals b) {
@@ -44,8 +49,8 @@ BPTT_INLINE Duals broadcast(Dual s) {
   return {broadcast(s.value), broadcast(s.tangent)};
 }
 
-// Two vectors of memory exchange every other lane. That leaves the units of a block in an order of
-// their own, which is that of memory again when they are stored: lanes are counted there.
+// Two vectors of memory exchange every other lane. So the lanes of a loaded vector are not in the
+// order of memory; a store restores it. Lane numbers refer to memory.
 template <>
 BPTT_INLINE Duals load(const Dual* p) {
   const double* numbers = &p->value;
@@ -120,20 +125,4 @@ BPTT_INLINE Dual square_root(Dual x) {
   return {root, x.tangent / (2 * root)};
 }
 
-// Of a backward pass over dual numbers nothing is shown; see step/trace.inl.
-template <class P>
-struct Tracer {
-  mutable Index chunk_row = 0;
-  template <class... Args>
-  BPTT_INLINE explicit Tracer(const Args&...) {}
-  static constexpr bool on() { return false; }
-  static constexpr bool mixes_c() { return false; }
-  template <class... Args>
-  BPTT_INLINE void take_h(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void take_c(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void measure(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void copy(const Args&...) const {}
-};
+BPTT_KERNELS_END

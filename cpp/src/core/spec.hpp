@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// The options of a recurrent layer and of its calls.
+#pragma once
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include "kernels/interface.hpp"
+
+namespace bptt::core {
+
+constexpr double infinite = std::numeric_limits<double>::infinity();
+
+struct Spec {
+  std::string cell;  // "rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"
+  // tanh, relu, leaky_relu (slope 0.01), sigmoid, hard_sigmoid or identity: of rnn, or of the
+  // candidate of lstm and gru; of their gates; of the output of lstm.
+  std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
+  std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
+  bool reset_after = true;          // of gru: r multiplies w_hn h + b_hn; or else h in w_hn h
+  double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
+  double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
+  double zoneout[2] = {0, 0};  // the share of h, and of the other states, that stays as it was;
+                               // Inputs::zoneout replaces it
+  std::ptrdiff_t skip = 0;  // h of `skip` steps before is added to h; a multiple of the dilation;
+                            // 0: none
+  std::ptrdiff_t dilation = 1;  // k: the state of k steps before takes the place of the state of
+                                // one step before; states are then [k, B, H], the oldest first
+  bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
+  bool train = true;     // keep a tape for backward
+  bool bf16 = false;     // products in bfloat16, sums in float; only float, only if has_bf16()
+  int threads = 0;       // at most; 0: as many as core::threads() says. Small calls take fewer.
+  // A tape of less memory keeps the values of one segment of steps, and backward() computes the
+  // others again: the same gradients, to the last bit, in about a third more time.
+  enum Checkpoint {
+    off,
+    sqrt,  // segments as long as there are many
+    bytes  // the longest segments with which the tape and backward's scratch fit into max_bytes
+  } checkpoint = off;
+  std::size_t max_bytes = 0;
+  std::string caller = "forward";  // opens every error message
+};
+
+struct BackwardSpec {
+  StepClip clip;
+  std::ptrdiff_t cut = 0;  // > 0: no gradient passes back across every cut-th step, counted
+                           // from the end of each sequence's processing; 0: never cut
+  int threads = 0;         // as in Spec
+  std::string caller = "backward";  // opens every error message
+};
+
+}  // namespace bptt::core

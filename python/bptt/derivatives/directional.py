@@ -66,7 +66,7 @@ def jvp(
     TypeError
         If `forward` is another function, or an argument has a wrong type.
     ValueError
-        If a name is unknown, or a shape is not that of the primal.
+        If a name is unknown, or the shape of a tangent differs from its primal.
 
     Notes
     -----
@@ -208,7 +208,7 @@ def layer_hvp(
     Parameters
     ----------
     layer : Recurrent
-        The layer; it is not changed. Random masks are those of its next call of `forward`.
+        The layer; it is not changed. Random masks are drawn as in its next call of `forward`.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         The input.
     tangents : dict of str to array_like

@@ -2,7 +2,7 @@
 """``bptt bench``: the core beside its NumPy reference and other libraries.
 
 Each library runs in its own process (`bptt.bench.worker`), on as many cores as threads. First each
-library does the work once, and its results are compared with those of bptt. Then the processes take
+library does the work once, and its results are compared with bptt's. Then the processes take
 turns, one sample each per round: a disturbance of the machine affects all of them alike, and times
 are compared within a round.
 """
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0, or 1 if the results of a library differ from those of bptt, or its process failed.
+        0, or 1 if the results of a library differ from bptt's, or its process failed.
 
     Raises
     ------

@@ -6,9 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 State = Any  # h for cells with no other, the tuple (h, c) for LSTM, (h, c, n, m) for sLSTM
 Seed = int | np.random.Generator | None
 StepClip = tuple[str, float] | tuple[str, float, str]
+
+Maybe = ArrayLike | None
+# Of a forward call: x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse.
+Inputs = tuple[ArrayLike, ArrayLike, ArrayLike, Maybe, Maybe, State, Maybe, bool]
+# How it is computed: threads, checkpoint, compute.
+How = tuple[int | None, int | str | None, str | None]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import functional
-from .._binding import call as _call
+from .._binding.call import as_bf16
 from .._cells import NAMES
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
@@ -138,7 +138,7 @@ class Recurrent(Layer, ABC):
         self.dilations = as_dilations(caller, dilation, self.num_layers)
         self.dilation = self.dilations if isinstance(dilation, Sequence) else self.dilations[0]
         self.skip = as_skip(caller, skip, self.dilations)
-        _call.as_bf16(caller, compute, self.dtype)
+        as_bf16(caller, compute, self.dtype)
         self.compute = compute
         self._make_parameters(as_generator(caller, "seed", seed))
 
@@ -259,17 +259,16 @@ class Recurrent(Layer, ABC):
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         *,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        checkpoint: str | int | None = None,
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
         Three results, y, state and tape, where a call has two; otherwise arguments, errors and
         results are those of a call. `y` is read-only: change a copy. The tape refers to `x`, which
-        must not change (see `lstm_forward`); all else may. ``checkpoint="sqrt"`` or `max_bytes`, of
-        each layer and direction, make it smaller and `backward` slower, as in `lstm_forward`.
+        must not change (see `lstm_forward`); all else may. A `checkpoint` for each layer and
+        direction makes it smaller and `backward` slower, as in `lstm_forward`.
         """
-        how: dict[str, Any] = {"checkpoint": checkpoint, "max_bytes": max_bytes}
+        how: dict[str, Any] = {"checkpoint": checkpoint}
         if not is_random(self):
             return self._run(x, state, lengths, resets, True, **how)
         with next_call(self) as rng:

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
 from .._binding.call import as_bf16
+from .._binding.heads import block_diagonal
 from .._binding.options import as_options
 from .._cells import CELLS
 from .._types import State
 from .._validate import as_array, as_count, as_float, check_shape, prepare
-from ..functional.slstm import block_diagonal
 from .sequences import hint_on_ids
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
     options = {**cell.options, **layer._without_masks()}
     options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
     if options.get("heads", 1) > 1:
-        arrays["w_hh"] = block_diagonal(arrays["w_hh"], options["heads"])
-    activation = options.pop("activation", "tanh")
+        arrays["w_hh"] = block_diagonal(caller, arrays["w_hh"], options["heads"])
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    return (activation, bf16, *weights, as_options(caller, cell.name, options, dtype))
+    given = as_options(caller, cell.name, options, dtype) or {}
+    return (given.pop("activation", "tanh"), bf16, *weights, given or None)

@@ -4,29 +4,30 @@
  *
  *   bptt_desc desc = {sizeof desc};
  *   desc.cell = "lstm", desc.steps = T, desc.batch = B, desc.input_size = I, desc.hidden_size = H;
- *   bptt_query(&desc, &sizes);                    so many bytes of memory, all of it the caller's
+ *   bptt_query(&desc, &sizes);                    the bytes of memory that the caller provides
  *   bptt_forward(&desc, &weights, &inputs, &outputs, tape, workspace);
  *   bptt_backward(&desc, x, y, &cotangents, NULL, &gradients, tape, workspace);
  *
  * Promises:
  * - No function allocates, takes a lock, calls the system, throws, prints or ends the program. (In
- *   a shared library that was loaded at run time, a C library may make room for the error text of a
- *   thread when it first needs one; a call of bptt_last_error() there gets that over with.)
- * - All memory is the caller's. Nothing is kept between calls but which instruction set is in use,
- *   and for each thread the text of its last error.
+ *   a shared library that was loaded at run time, a C library may allocate the error text of a
+ * thread when it is first used; one early call of bptt_last_error() there avoids that later.)
+ * - All memory is the caller's. Between calls the library keeps only the instruction set in use
+ * and, for each thread, the text of its last error.
  * - Calls may run at the same time on any threads, as long as they do not write the same memory.
- *   Packed weights and tapes are only read, but by those functions that make them.
+ *   Only bptt_pack() writes packed weights, and only bptt_forward() a tape.
  * - Same inputs, same bits, for one instruction set: in any batch, at any position, on any number
  *   of threads, step by step or a sequence at a time.
  * - Structs that begin with struct_size grow at the end only, the others not at all. A program
- *   compiled with an older header runs with a newer library; the other way, it is refused if it
- *   uses what the library does not have.
+ *   compiled with an older header runs with a newer library; one compiled with a newer header is
+ *   refused if it uses members that the library lacks.
  *
  * T steps, B sequences, I inputs, H hidden units; G gates: rnn 1, lstm 4 in the order i f g o, gru
  * 3 in the order r z n (the reset gate multiplies w_hn h + b_hn). These are the arrays, gate orders
  * and equations of PyTorch. Arrays are C-contiguous (the last index runs fastest), float or double
- * as desc.dtype says, aligned as these types are; different arrays do not overlap, unless it is
- * said. The memory for packed weights, tapes and workspaces is aligned to BPTT_ALIGNMENT bytes.
+ * as desc.dtype says, with the alignment of that type. Arrays do not overlap, except where a
+ * comment allows it, and are used only during the call. The memory for packed weights, tapes and
+ * workspaces is aligned to BPTT_ALIGNMENT bytes.
  */
 #ifndef BPTT_H
 #define BPTT_H
@@ -39,13 +40,13 @@ extern "C" {
 
 #define BPTT_ALIGNMENT 64
 
-/* Enumerations are int in structs and calls, as wide as that whatever a compiler's options say. */
+/* Enumerations are int in structs and calls, whatever a compiler's options say. */
 typedef int bptt_status;
 enum {
   BPTT_OK = 0,
   BPTT_INVALID_ARGUMENT = 1, /* a value is out of its range, a pointer is null or misaligned */
   BPTT_TOO_LARGE = 2,        /* the sizes cannot be addressed */
-  BPTT_WRONG_SIZE = 3,       /* of a struct: of a newer version, or not set */
+  BPTT_WRONG_SIZE = 3,       /* struct_size is of a newer version, or not set */
   BPTT_MISMATCH = 4,   /* a tape or packed weights of other sizes or another instruction set, or a
                           tape of another x or y */
   BPTT_UNSUPPORTED = 5 /* by this CPU */
@@ -54,35 +55,36 @@ enum {
 /* What a status means, in a few words; lives for ever. */
 const char* bptt_status_string(bptt_status status);
 
-/* What was wrong in the last call of this thread that failed: function, argument, what it has, what
- * was expected. Valid until the thread's next such call; never null. */
+/* Describes the last call of this thread that failed: function, argument, what it has, what was
+ * expected. Valid until the thread's next such call; never null. */
 const char* bptt_last_error(void);
 
 /* "major.minor.patch" of the library; lives for ever. */
 const char* bptt_version(void);
 
 /* The instruction set in use: "avx512", "avx2", "sse42", "neon" or "generic"; null if the CPU has
- * none that the library was compiled for. Found at the first call of any function. */
+ * none that the library was compiled for. Chosen at the first call of any function. */
 const char* bptt_isa(void);
 
-/* Uses another one from the next call on, in the whole process; null or "": the best. After that,
- * bptt_query() gives other sizes and is to be asked again: a workspace of those before may be too
- * small, which no function can see. Tapes and packed weights of the one before are refused. Not
- * while another thread is in a call. BPTT_UNSUPPORTED if it does not run here. */
+/* Changes it from the next call on, for the whole process; null or "": the best. Sizes change too:
+ * call bptt_query() again, as an older workspace may be too small, which no function can notice.
+ * Tapes and packed weights of the previous instruction set are refused. Not while another thread is
+ * in a call. BPTT_UNSUPPORTED if it does not run here. */
 bptt_status bptt_set_isa(const char* name);
 
 typedef int bptt_dtype;
 enum { BPTT_FLOAT32 = 0, BPTT_FLOAT64 = 1 };
 
-/* Calls task(argument, index) for index = 0 .. count-1 and returns when all have returned: on as
- * many threads as it likes, one after the other as well. The tasks of one call find together: those
- * that start at about the same time share the work, later ones have nothing to do. Those that share
- * it wait for each other by looking again and again, so none should have to wait for a processor
- * that another holds: no real-time priority for some of them. */
+/* Calls task(argument, index) for index = 0 .. count-1 and returns when all have returned: on any
+ * number of threads, even one after the other. Tasks that start at about the same time share the
+ * work of a call; later ones have nothing to do. They wait for each other in busy loops, so none
+ * should have to wait for a processor that another holds: do not give real-time priority to some of
+ * the threads only. */
 typedef void (*bptt_parallel_for)(void* context, int count, void (*task)(void* argument, int index),
                                   void* argument);
 
-/* One layer and the sizes of one call. Set all to zero, then what is wanted. */
+/* One layer and the sizes of one call. Set all members to zero, then those that differ. Pointers
+ * are used only during calls. */
 typedef struct bptt_desc {
   size_t struct_size;     /* sizeof(bptt_desc) */
   const char* cell;       /* "rnn", "lstm" or "gru" */
@@ -96,12 +98,12 @@ typedef struct bptt_desc {
   ptrdiff_t input_size;     /* I >= 0 */
   ptrdiff_t hidden_size;    /* H >= 1 */
   const ptrdiff_t* lengths; /* [B] in 0..T, any order, or null: T. Later steps are never used. */
-  int threads;              /* at most; 0 and 1: the calling one. Small calls use fewer. */
+  int threads;              /* at most; 0 and 1: the calling one. Small calls use fewer */
   bptt_parallel_for parallel_for; /* or null: one thread */
-  void* parallel_context;         /* passed on to it */
+  void* parallel_context;         /* its first argument */
 } bptt_desc;
 
-/* Bytes of the caller's memory, exactly what is used. */
+/* Bytes of memory that the caller provides; all of them are used. */
 typedef struct bptt_sizes {
   size_t struct_size; /* sizeof(bptt_sizes), to be set before bptt_query() */
   size_t packed;      /* of bptt_pack() */
@@ -118,12 +120,12 @@ typedef struct bptt_weights {
   const void* w_hh;   /* [G*H, H] */
   const void* b_ih;   /* [G*H] or null */
   const void* b_hh;   /* [G*H] or null */
-  const void* packed; /* what bptt_pack() made of the above, which may then be null where no tape is
-                         kept; or null: packed anew in each call */
+  const void* packed; /* the result of bptt_pack(), with which the others may be null where no tape
+                         is kept; or null: each call packs them again */
 } bptt_weights;
 
-/* Puts the weights into the order in which the kernels read them, into packed (sizes.packed bytes).
- * Worth while when the same weights serve several calls. Depends on cell, dtype, I and H only. */
+/* Writes the weights to packed (sizes.packed bytes), in the order in which the kernels read them.
+ * Pays when the same weights serve several calls. Depends on cell, dtype, I and H only. */
 bptt_status bptt_pack(const bptt_desc* desc, const bptt_weights* weights, void* packed);
 
 typedef struct bptt_inputs {
@@ -140,7 +142,7 @@ typedef struct bptt_outputs {
 
 /* tape: sizes.tape bytes, or null if desc.train is 0; workspace: sizes.forward_workspace bytes. The
  * tape keeps copies of the weights and the initial state; x and y must reach bptt_backward()
- * unchanged. h_n may be h0, and c_n c0: then the next call goes on from there. */
+ * unchanged. h_n may be h0, and c_n c0: then the next call continues from there. */
 bptt_status bptt_forward(const bptt_desc* desc, const bptt_weights* weights,
                          const bptt_inputs* inputs, const bptt_outputs* outputs, void* tape,
                          void* workspace);
@@ -152,9 +154,9 @@ typedef struct bptt_cotangents {
   const void* dc_n; /* [B, H] */
 } bptt_cotangents;
 
-/* Gradients of that loss with respect to the inputs; not added to, but written. */
+/* Gradients of that loss with respect to the inputs; they are overwritten, not added to. */
 typedef struct bptt_gradients {
-  void* dx;    /* [T, B, I] or null: not wanted, as of a first layer, which saves its product */
+  void* dx;    /* [T, B, I] or null: not wanted, as in a first layer; saves a product */
   void* dw_ih; /* [G*H, I] */
   void* dw_hh; /* [G*H, H] */
   void* db_ih; /* [G*H] or null, as all that follow */
@@ -168,36 +170,36 @@ enum { BPTT_CLIP_NONE = 0, BPTT_CLIP_VALUE = 1, BPTT_CLIP_NORM = 2 };
 typedef int bptt_clip_target;
 enum { BPTT_CLIP_H = 0, BPTT_CLIP_C = 1, BPTT_CLIP_GATES = 2 };
 
-/* Inside backpropagation, each time that a gradient goes one step back: of h or c, or of the sums
- * of the gates. */
+/* Clips a gradient inside backpropagation each time it is passed one step back: of h or c, or of
+ * the sums of the gates. */
 typedef struct bptt_step_clip {
   bptt_clip_kind kind; /* each number, or the Euclidean norm of each sequence */
   bptt_clip_target target;
   double bound; /* > 0 */
 } bptt_step_clip;
 
-/* x, y: as in the forward call, with the same desc (threads may differ). BPTT_MISMATCH where they
- * are seen to have changed: with lengths that differ they are not looked at, else all of up to 1
- * KiB each, and of more 64 bytes in each of 16 equal parts. clip: null for none. tape: as the
- * forward call left it; it is not changed. workspace: sizes.backward_workspace bytes. */
+/* x, y: of the forward call, unchanged; desc: the same (threads may differ). BPTT_MISMATCH where a
+ * change of x or y is found: with unequal lengths they are not checked; otherwise every byte up to
+ * 1 KiB, and of a larger array 64 bytes in each of 16 equal parts. clip: null for none. tape: of
+ * the forward call; it is not changed. workspace: sizes.backward_workspace bytes. */
 bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
                           const bptt_cotangents* cotangents, const bptt_step_clip* clip,
                           const bptt_gradients* gradients, const void* tape, void* workspace);
 
-/* One step of B sequences: x [B, I]; h [B, H] and, of lstm, c [B, H] are the state before the call,
- * and the one after it. On the calling thread; of desc, only cell, activation, dtype, batch,
- * input_size and hidden_size matter. The bits are those of bptt_forward() over all steps.
+/* One step of B sequences: x [B, I]; h [B, H] and, of lstm, c [B, H] hold the state before the
+ * call, and afterwards the new one. On the calling thread; only cell, activation, dtype, batch,
+ * input_size and hidden_size of desc matter. Gives the same bits as bptt_forward() over all steps.
  * workspace: sizes.step_workspace bytes. */
 bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const void* x, void* h,
                       void* c, void* workspace);
 
-/* What follows is plain arithmetic over arrays of a dtype; in float the same bits as the optimisers
- * of the Python package. BPTT_TOO_LARGE where so many numbers cannot be addressed. */
+/* The following functions compute over plain arrays of a dtype; in float with the same bits as the
+ * optimisers of the Python package. BPTT_TOO_LARGE where an array cannot be addressed. */
 
 /* Scales all gradients by one factor so that their common Euclidean norm is at most max_norm > 0.
- * gradients: `count` pointers to arrays of sizes[i] numbers. norm: that before the call, or null.
- * BPTT_INVALID_ARGUMENT, and no gradient changed, if the norm is not finite: of numbers that are
- * not, or of finite ones so large. */
+ * gradients: `count` pointers to arrays of sizes[i] numbers. norm: receives the norm before
+ * the call, or null. BPTT_INVALID_ARGUMENT, and no gradient is changed, if the norm is not finite.
+ */
 bptt_status bptt_clip_grad_norm(bptt_dtype dtype, size_t count, void* const* gradients,
                                 const size_t* sizes, double max_norm, double* norm);
 

@@ -12,7 +12,7 @@
 //   bptt::Stream<float> stream(lstm);                    // no allocation from here on
 //   bptt::Span<const float> h = stream.step(sample);
 //
-// Letters and layouts are those of bptt.h.
+// bptt.h explains letters and layouts.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -31,7 +31,7 @@
 
 namespace bptt {
 
-// What the library refused; what() is bptt_last_error().
+// Thrown where the library refuses a call; what() is bptt_last_error().
 class Error : public std::runtime_error {
  public:
   explicit Error(bptt_status status) : std::runtime_error(bptt_last_error()), status_(status) {}
@@ -45,7 +45,7 @@ inline void check(bptt_status status) {
   if (status != BPTT_OK) throw Error(status);
 }
 
-// A view of neighbouring numbers that somebody else owns. Empty: an argument left out.
+// A view of neighbouring numbers that another object owns. Empty: an argument left out.
 template <class T>
 class Span {
  public:
@@ -53,7 +53,7 @@ class Span {
   Span(T* data, std::size_t size) : data_(data), size_(size) {}
   template <std::size_t N>
   Span(T (&array)[N]) : data_(array), size_(N) {}
-  // A std::vector, std::array, std::span, or another Span; of a const T also of a temporary.
+  // Of a std::vector, std::array, std::span, or another Span; for a const T even a temporary.
   template <class Container, class = decltype(std::declval<Container&>().data())>
   Span(Container&& c) : data_(c.data()), size_(c.size()) {}
 
@@ -71,7 +71,7 @@ class Span {
 // Memory aligned to BPTT_ALIGNMENT, which only grows.
 class Memory {
  public:
-  // At least so many bytes; what was there is lost. Throws std::bad_alloc.
+  // At least `bytes` bytes; the old contents are lost. Throws std::bad_alloc.
   void* reserve(std::size_t bytes) {
     if (bytes > size_) {
       memory_.reset();
@@ -92,7 +92,7 @@ class Memory {
   std::size_t size_ = 0;
 };
 
-// The sizes of one call, and how it goes.
+// The sizes and options of one call.
 struct Shape {
   std::ptrdiff_t steps, batch;
   bool train = true;                     // keep a tape for backward()
@@ -103,12 +103,12 @@ struct Shape {
   void* parallel_context = nullptr;
 };
 
-// What a forward call gives, with its tape and workspace: use one again and it allocates no more.
+// The results of a forward call, with its tape and workspace. Used again, it allocates no more.
 template <class T>
 struct Pass {
   std::vector<T> y;                     // [T, B, H]
   std::vector<T> h_n, c_n;              // [B, H]; c_n of lstm
-  std::vector<std::ptrdiff_t> lengths;  // of the call, to which its descriptor refers
+  std::vector<std::ptrdiff_t> lengths;  // desc refers to them
   bptt_desc desc{};
   bptt_sizes sizes{};
   Memory tape, workspace;
@@ -119,7 +119,7 @@ template <class T>
 struct Parameters {
   std::vector<T> w_ih, w_hh, b_ih, b_hh;
 
-  // f(array of this, array of the other).
+  // Calls f(array of this, array of the other).
   template <class Other, class F>
   void each(Other& other, const F& f) {
     f(w_ih, other.w_ih), f(w_hh, other.w_hh), f(b_ih, other.b_ih), f(b_hh, other.b_hh);
@@ -139,8 +139,8 @@ class Layer {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
 
  public:
-  // Throws Error if the library knows no such cell or activation (of rnn; empty: tanh), or the
-  // sizes are none. The weights are zeros.
+  // Throws Error if the library has no such cell or activation (of rnn; empty: tanh), or the sizes
+  // are invalid. The weights are zeros.
   Layer(std::string cell, std::ptrdiff_t input_size, std::ptrdiff_t hidden_size,
         std::string activation = "")
       : cell_(std::move(cell)), activation_(std::move(activation)), I(input_size), H(hidden_size) {
@@ -159,7 +159,7 @@ class Layer {
   int gates() const { return cell_ == "lstm" ? 4 : cell_ == "gru" ? 3 : 1; }
   bool has_c() const { return cell_ == "lstm"; }
 
-  // PyTorch's start: uniform in -1/sqrt(H)..1/sqrt(H).
+  // Initial weights as in PyTorch: uniform in -1/sqrt(H)..1/sqrt(H).
   void randomise(std::uint32_t seed) {
     std::mt19937 generator(seed);
     const T bound = T(1) / std::sqrt(static_cast<T>(H));
@@ -168,18 +168,18 @@ class Layer {
       for (T& w : *array) w = uniform(generator);
   }
 
-  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay as it is until backward(), which
-  // refuses another one (see bptt_backward() in bptt.h).
+  // x: [T, B, I]; h_0, c_0: [B, H] or left out: zeros. x must stay unchanged until backward(),
+  // which refuses another x (see bptt_backward() in bptt.h).
   void forward(Span<const T> x, const Shape& shape, Pass<T>& pass, Span<const T> h_0 = {},
                Span<const T> c_0 = {}) const {
     bptt_desc d = desc(shape);
     d.lengths = nullptr;
-    sizes(d);  // refuses numbers that no array can have, before anything is multiplied by them
+    sizes(d);  // refuses sizes that cannot be addressed, before they are multiplied
     const std::size_t state = count(shape.batch, H);
     expect("x", x, count(shape.steps, count(shape.batch, I)), false);
     expect("h_0", h_0, state), expect("c_0", c_0, has_c() ? state : 0);
     expect("lengths", shape.lengths, count(shape.batch, 1));
-    pass.desc = {};  // which backward() refuses, if this call fails
+    pass.desc = {};  // if this call fails, backward() refuses it
     if (shape.lengths.data() != pass.lengths.data())
       pass.lengths.assign(shape.lengths.begin(), shape.lengths.end());
     if (!pass.lengths.empty()) d.lengths = pass.lengths.data();
@@ -196,13 +196,14 @@ class Layer {
                        pass.workspace.reserve(pass.sizes.forward_workspace)));
   }
 
-  // Gradients of a loss from those of y [T, B, H], h_n and c_n [B, H], each of which may be left
-  // out: zeros. x and pass: as forward() of this layer, or of a copy, had and left them.
+  // Gradients of a loss, given its gradients with respect to y [T, B, H], h_n and c_n [B, H], each
+  // of which may be left out: zeros. x and pass: of forward() of this layer or of a copy,
+  // unchanged.
   void backward(Span<const T> x, Span<const T> dy, Pass<T>& pass, Gradients<T>& out,
                 Span<const T> dh_n = {}, Span<const T> dc_n = {},
                 const bptt_step_clip* clip = nullptr) const {
-    // Of this layer, for which the gradients have room: that of forward() may be gone, with the
-    // names in its descriptor, or was another one, whose tape is refused.
+    // Described by this layer, to which the gradients are sized: the layer of forward() may be gone
+    // with the names in its descriptor, or may be another one, whose tape is refused.
     bptt_desc d = pass.desc;
     const bptt_desc mine = desc({d.steps, d.batch});
     d.cell = mine.cell, d.activation = mine.activation;
@@ -213,7 +214,7 @@ class Layer {
     expect("pass.y", Span<const T>(pass.y), count(d.steps, state), false);
     expect("dy", dy, count(d.steps, state));
     expect("dh_n", dh_n, state), expect("dc_n", dc_n, has_c() ? state : 0);
-    pointers();  // refuses weights of other sizes, which the gradients would not fit
+    pointers();  // refuses weights of other sizes than the gradients
     out.x.resize(x.size());
     out.h_0.resize(state), out.c_0.resize(has_c() ? state : 0);
     out.w_ih.resize(weights.w_ih.size()), out.w_hh.resize(weights.w_hh.size());
@@ -261,7 +262,7 @@ class Layer {
   static std::size_t count(std::ptrdiff_t n, Size size) {
     return static_cast<std::size_t>(n) * static_cast<std::size_t>(size);
   }
-  // Null for what is empty: a vector without numbers may still have memory.
+  // Null for an empty span: an empty vector may still have memory.
   template <class U>
   static U* given(Span<U> span) {
     return span.size() ? span.data() : nullptr;
@@ -282,7 +283,7 @@ class Layer {
   std::ptrdiff_t I, H;
 };
 
-// A layer that runs step by step, with the weights that it had when this was made.
+// A layer that runs step by step. Later changes of the layer's weights do not reach it.
 template <class T = float>
 class Stream {
  public:
@@ -303,7 +304,7 @@ class Stream {
     for (T& value : c) value = 0;
   }
 
-  // x: B*I numbers, not fewer. Returns h, [B, H], valid until the next call. Never allocates.
+  // x: [B, I]. Returns h, [B, H], valid until the next call. Never allocates.
   Span<const T> step(const T* x) {
     const auto size = static_cast<std::size_t>(desc_.batch * desc_.hidden_size);
     if (h.size() != size || c.size() != (layer_.has_c() ? size : 0))
@@ -315,7 +316,7 @@ class Stream {
   }
 
  private:
-  const Layer<T> layer_;  // whose name the descriptor refers to
+  const Layer<T> layer_;  // desc_ refers to its name
   const bptt_desc desc_;
   Memory packed_, workspace_;
 

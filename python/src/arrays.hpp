@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Between NumPy arrays and the core. Nothing here copies or converts: bptt/_call.py does that.
+// Between NumPy arrays and the core. Nothing here copies or converts: Python does that before.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -20,7 +20,8 @@ template <>
 struct py::detail::npy_format_descriptor<core::Dual>
     : py::detail::npy_format_descriptor<std::complex<double>> {};
 
-// Is it an array that the core can use as it lies? Not a subclass: it may mean more than its bytes.
+// Can the core use the array without a copy? Not if it is a subclass, which may mean more than its
+// bytes.
 template <class T>
 bool usable(py::handle object) {
   const auto& api = py::detail::npy_api::get();
@@ -44,12 +45,12 @@ core::Tensor<const T> view(py::handle object) {
   return tensor;
 }
 
-// A new array, uninitialised; a large one in memory that goes back to the pool with it.
+// A new array, uninitialised; a large one owns memory of the pool and returns it at its end.
 template <class T, std::size_t N>
 py::array_t<T> make(const std::array<py::ssize_t, N>& shape) {
   std::size_t bytes = sizeof(T);
   for (py::ssize_t size : shape) bytes *= static_cast<std::size_t>(size);  // checked by the plan
-  if (bytes < (std::size_t(1) << 16)) {  // as py::array_t(shape), without its vectors
+  if (bytes < (std::size_t(1) << 16)) {  // like py::array_t(shape), without its vectors
     const auto& api = py::detail::npy_api::get();
     PyObject* array =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype::of<T>().release().ptr(), N,

@@ -49,10 +49,10 @@ py::tuple forward(const core::Spec& spec, const Arrays& arrays, py::tuple given)
 }
 
 // --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-// threads, checkpoint, max_bytes, bf16, options): None where an argument is not as the core needs
-// it, which bptt/_call.py then converts. forward_dual is that of dual numbers, in complex arrays.
-// By the fast calling convention, since a step of a small network takes less time than pybind11 to
-// sort its arguments.
+// threads, checkpoint, max_bytes, bf16, options): returns None where an argument is not as the
+// core needs it, which Python then converts. forward_dual is the same for dual numbers, in complex
+// arrays. Both use the fast calling convention, since pybind11 takes longer to sort arguments than
+// a small network takes for a step.
 
 enum Argument {
   cell,
@@ -84,7 +84,7 @@ inline py::tuple tuple_of(PyObject* const* a) {
   return all;
 }
 
-// One array for a cell of one state, else a tuple.
+// given: one array for a cell of one state, else a tuple. False: neither.
 inline bool read_state(py::handle given, const std::string& name, Arrays& arrays) {
   static const std::vector<core::CellInfo> cells = core::cells();
   int states = 1;

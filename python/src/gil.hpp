@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Long work without the GIL, which Ctrl-C still ends.
+// Runs long work without the GIL and lets Ctrl-C end it.
 #pragma once
 #include <pybind11/pybind11.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Memory for tapes, workspaces and large results, used again from call to call: a fresh piece of
-// several megabytes costs a page fault per 4 KiB, which can take as long as the computation.
+// A pool of memory for tapes, workspaces and large results: a fresh piece of several megabytes
+// costs a page fault per 4 KiB, which can take as long as the computation.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #endif
 
-// Keeps what was released, up to a limit, the oldest pieces going first.
+// Keeps released pieces up to a limit, and frees the oldest first.
 class Pool {
  public:
   static Pool& instance() {
@@ -36,7 +36,7 @@ class Pool {
   }
 
   void give(void* piece, std::size_t bytes) noexcept {
-    // Whoever cannot have the lock at once does without the pool: nobody waits, and a process
+    // A thread that cannot lock at once does without the pool: no thread waits, and a process
     // forked while another thread held the lock never hangs.
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock || bytes < pooled || bytes > limit / 2) return release({piece, bytes});

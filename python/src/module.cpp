@@ -11,7 +11,7 @@
 
 namespace {
 
-// fingerprint(array): of the bytes of a C-contiguous one. Not by pybind11 either, which takes
+// fingerprint(array) of the bytes of a C-contiguous array. Without pybind11, which would take
 // longer than the function itself.
 PyObject* fingerprint(PyObject*, PyObject* given) {
   try {
@@ -31,7 +31,7 @@ py::object fingerprint_function() {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
 
-// kind and target by name; no kind: no clipping.
+// kind and target: their names; an empty kind: no clipping.
 core::StepClip step_clipping(const std::string& kind, double bound, const std::string& target) {
   core::StepClip clip;
   if (kind == "value") clip.kind = core::StepClip::value;

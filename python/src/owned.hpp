@@ -8,9 +8,9 @@
 
 namespace py = pybind11;
 
-// The Python object that owns what is given: what py::cast(std::move(given)) makes, which (pybind11
-// 3.1, py::init as well) does not look whether there is memory for the object, and frees what is
-// given twice if there is none to register it. Here Python becomes the owner last.
+// The Python object that owns `given`, as py::cast(std::move(given)) makes it. But pybind11 3.1
+// (and its py::init) does not check the allocation of the object, and frees `given` twice if there
+// is no memory to register it. Here Python becomes the owner last.
 template <class T>
 py::object owned(std::unique_ptr<T> given) {
   const py::detail::type_info* type = py::detail::get_type_info(typeid(T));

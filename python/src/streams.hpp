@@ -8,10 +8,10 @@
 #include "options.hpp"
 #include "owned.hpp"
 
-// Without the type of the numbers, which `step` finds out.
+// A stream of any number type.
 struct AnyStream {
   virtual ~AnyStream() = default;
-  // Both return None where x is not as the core needs it. If they fail, the state is that before.
+  // Both return None where x is not as the core needs it. If they fail, the state stays as it was.
   virtual py::object step(py::handle x) = 0;
   virtual py::object process(py::handle x) = 0;
   virtual py::tuple get_state() = 0;  // [layers, B, width] each
@@ -21,7 +21,7 @@ struct AnyStream {
 template <class T>
 class StreamOf : public AnyStream {
  public:
-  // residual: of each layer, is its input added to its output?
+  // residual: for each layer, is its input added to its output?
   StreamOf(std::vector<core::Stream<T>> layers, std::vector<bool> residual)
       : layers_(std::move(layers)),
         residual_(std::move(residual)),
@@ -94,12 +94,12 @@ class StreamOf : public AnyStream {
  private:
   py::ssize_t size() const { return static_cast<py::ssize_t>(layers_.size()); }
 
-  // Of two outputs of lower layers.
+  // Numbers in the outputs of two lower layers.
   std::size_t between_size(py::ssize_t steps) const {
     return layers_.size() < 2 ? 0 : 2 * static_cast<std::size_t>(steps * B_ * widest_);
   }
 
-  // Without dimensions if it is not as the core needs it.
+  // A view without dimensions if x is not as the core needs it.
   core::Tensor<const T> given(py::handle x, int ndim) const {
     const auto in = usable<T>(x) ? view<T>(x) : core::Tensor<const T>();
     const bool fits = in.ndim == ndim && in.shape[ndim - 2] == B_ && in.shape[ndim - 1] == I_;
@@ -112,7 +112,7 @@ class StreamOf : public AnyStream {
       for (int q = 0; q < layer.states(); ++q) f(layer.state(q), B_ * layer.width(q));
   }
 
-  // Allocates nothing. False: stopped, and the state is that after some of the steps.
+  // Allocates nothing. False: stopped after some of the steps.
   bool run(const T* x, py::ssize_t steps, T* y, T* between, core::StopRequest stop) {
     for (std::size_t k = 0; k < layers_.size(); ++k) {
       const py::ssize_t n = steps * B_ * layers_[k].width(0);
@@ -149,7 +149,7 @@ struct StreamLayer {
   }
 };
 
-// Of layers (x, given) with arrays of type T, or null.
+// A stream of type T, or null if the arrays are of another type.
 template <class T>
 std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
                                      const std::vector<bool>& residual) {

@@ -23,7 +23,7 @@ constexpr const char* name_of<float> = "float32";
 template <>
 constexpr const char* name_of<double> = "float64";
 
-// What backward needs of one forward call: the core's tape, and the arrays that it refers to.
+// A forward call's part in backward: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
   // trace: 0 none, 1 norms, 2 the gradients as well
@@ -98,7 +98,7 @@ struct TapeOf : Tape {
   }
 
   int gates() const override { return plan.cell().values; }
-  // How many of each gate's values are outside, (T, B, gates); all gates, in the order of names.
+  // Counts of each gate's values outside their bounds, (T, B, gates), in the order of names.
   py::object count_outside(const std::vector<double>& low,
                            const std::vector<double>& high) const override {
     const auto n = static_cast<std::size_t>(gates());

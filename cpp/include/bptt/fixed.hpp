@@ -8,7 +8,7 @@
 //   out.load(w, b);
 //   for (int t = 0; t < n; ++t) y[t] = *out.step(lstm.step(&x[t]));
 //
-// This file is all it takes: it needs GCC or Clang (on Windows: clang-cl) and C++17, links to
+// No other file is needed: only GCC or Clang (on Windows: clang-cl) and C++17, links to
 // nothing, and may be compiled for any -march, with -ffast-math or without. No function allocates,
 // locks, throws or calls the system. An object belongs to one thread at a time; a new one is all
 // zeros. Objects can be copied; their bytes can be saved, for the same program to read.
@@ -181,8 +181,8 @@ struct Simd {
   static BPTT_FIXED_INLINE V tanh(V x) noexcept { return tanh_over(x, splat(1)); }
 };
 
-// The cells. Gate g of w_ih x adds to sum x_sum[g] of a unit, that of w_hh h to h_sum[g]; from the
-// sums a and the states s come the next states. Chains: those of Sums, below.
+// The cells. Gate g of w_ih x adds to sum x_sum[g] of a unit, gate g of w_hh h to h_sum[g]; the
+// next states follow from the sums a and the states s. For the chains see Sums, below.
 struct LstmCell {
   static constexpr std::size_t gates = 4, sums = 4, states = 2, chains = 2;
   static constexpr std::size_t x_sum[] = {0, 1, 2, 3}, h_sum[] = {0, 1, 2, 3};
@@ -215,7 +215,7 @@ struct RnnCell {
   }
 };
 
-// Units in blocks of as many as a vector has lanes, the last one shorter and filled up with zeros.
+// Blocks of as many units as a vector has lanes; the last one may be shorter, padded with zeros.
 template <class T, std::size_t units>
 struct Blocks {
   static constexpr std::size_t lanes = BPTT_FIXED_BYTES / sizeof(T);
@@ -225,14 +225,14 @@ struct Blocks {
       rest > 2 * smallest ? lanes : (rest + smallest - 1) / smallest * smallest;
   static constexpr std::size_t padded = full + tail;
 
-  // Of unit u: that of the first unit of its block, and how many units the block has.
+  // The first unit of the block of unit u, and the number of units in the block.
   static constexpr std::size_t first(std::size_t u) noexcept {
     return u < full ? u / lanes * lanes : full;
   }
   static constexpr std::size_t size(std::size_t u) noexcept { return u < full ? lanes : tail; }
 };
 
-// For each unit of a block some sums of products, in C chains, so that none waits for another.
+// Sums of products for each unit of a block, in C chains, so that none waits for another.
 template <class S, std::size_t sums, std::size_t C>
 struct Sums {
   using V = typename S::V;
@@ -294,7 +294,7 @@ class Recurrent {
     }
   }
 
-  // The state of a beginning: zeros.
+  // Sets the state to zeros.
   void reset() noexcept {
     for (auto& state : state_)
       for (T& s : state) s = 0;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// For cells whose activations are to choose: the value, and the derivative from argument and value.
+// Activations that users choose: the value, and the slope as a function of the value.
 #pragma once
 #include "cells/traits.inl"
 #include "kernels/vector/dual.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class V>
 BPTT_INLINE V activate(Activation f, V a) {
@@ -42,7 +41,7 @@ void read_activations(const Options& options, const V* p, const V* k, const V* s
     Cell::activated(options, p, k, s0, v);
 }
 
-// A gate: its argument clipped, then activated; and the gradient of the argument.
+// A gate's argument is clipped, then activated; gate_gradient is the gradient of the argument.
 template <class V>
 BPTT_INLINE V clipped(V a, V bound) {
   return maximum(V(0) - bound, minimum(bound, a));
@@ -52,5 +51,4 @@ BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
   return zero_outside(a, bound, dy * slope(f, y));
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -9,8 +9,7 @@
 #include "cells/slstm.inl"
 #include "cells/layer_norm.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using LstmOwnForget = LstmGeneral<true>;
 using LstmNoForget = LstmGeneral<false>;
@@ -26,12 +25,11 @@ using LayerNormLstmNoForget = LayerNormLstm<LstmNoForget>;
 using LayerNormLstmProjectedOwnForget = LayerNormLstm<LstmProjectedOwnForget>;
 using LayerNormLstmProjectedNoForget = LayerNormLstm<LstmProjectedNoForget>;
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END
 
-// The plain ones: with products in bfloat16 as well, and in the library to embed. The others stand
-// in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the kernels
-// for 32 serve them: each costs the package some 20 kB there.
+// Plain cells have products in bfloat16 as well, and are in the library to embed. The other cells
+// are in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the
+// kernels for 32 bytes serve: each would add some 20 kB to the package.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_COMMON_CELLS(X) \

@@ -5,8 +5,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Gru : CellTraits {
   static constexpr const char* name = "gru";
@@ -42,8 +41,8 @@ struct Gru : CellTraits {
   }
 };
 
-// With activations to choose and clipped gate arguments. Saved: the sums. n may be large here: it
-// is not to round the h that an open gate keeps.
+// With a choice of activations and clipped gate arguments. Saved: the sums. n may be large here, so
+// h' is not computed as n + z (h - n), which would round the h that an open gate keeps.
 struct GruGeneral : CellTraits {
   static constexpr const char* name = "gru_general";
   static constexpr int gates = 3, sums = 4, params = 0, states = 1, saved = 4;
@@ -86,8 +85,8 @@ struct GruGeneral : CellTraits {
   }
 };
 
-// With the reset before the recurrent product, as the paper has it (and ONNX, and Keras 1): the
-// operand of w_hn is r h, the inner product of a step. Gates and sums r z n, saved.
+// With the reset before the recurrent product, as in the paper (and ONNX, and Keras 1): a second
+// product multiplies r h by w_hn. Gates and sums r z n, saved.
 //   n = act(x_n + w_hn (sig(r) h)),   h' = (1 - sig(z)) n + sig(z) h
 struct GruBefore : CellTraits {
   static constexpr const char* name = "gru_before";
@@ -147,5 +146,4 @@ struct GruBefore : CellTraits {
   };
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

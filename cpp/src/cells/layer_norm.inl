@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Ba, Kiros & Hinton (2016), "Layer normalization", arXiv:1607.06450: a cell whose products with x
-// and with h have mean 0 and variance 1, each over all gates and units of a sequence, before they
-// become its sums:
+// and with h are normalised to mean 0 and variance 1, each over all gates and units of a sequence,
+// before they become its sums:
 //   a = gain_ih N(w_ih x) + b_ih + gain_hh N(w_hh h) + b_hh
 // The loop normalises, see kernels/time/layer_norm.inl. Here the sums are N(w_ih x) of all gates,
-// then N(w_hh h) of all; they are saved. Params: those of the cell, the gains of these sums, the
-// biases of the cell's. Gradients of a unit: of the cell's sums (and biases), of all params but
-// biases.
+// then N(w_hh h) of all; they are saved. Params: the cell's, the gains of these sums, the biases of
+// the cell's sums. Gradients of a unit: of the cell's sums (and biases), of all params but biases.
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Cell>
 struct LayerNorm : Cell {
@@ -22,7 +20,7 @@ struct LayerNorm : Cell {
   static constexpr int saved = sums;
   static constexpr bool layer_norm = true;
 
-  // The cell's sums, and what it saves of them.
+  // The cell's sums, and its saved values.
   template <class V>
   static void sums_of(const V* p, const V* n, V* a) {
     BPTT_UNROLL for (int i = 0; i < Cell::sums; ++i) a[i] = p[biases + i];
@@ -68,9 +66,9 @@ struct LayerNorm : Cell {
   }
 };
 
-// An LSTM whose output sees c' normalised as well: h' = sig(o) out(gain_c N(c') + b_c). The params
+// An LSTM whose output takes c' normalised as well: h' = sig(o) out(gain_c N(c') + b_c). The params
 // end with gain_c and b_c, and so do the gradients; c' is saved, before zoneout. `output` makes h'
-// of N(c'), and of the gradient ds of what `forward` made, ds[0] is that of c' by way of h'.
+// of N(c'); in `backward`, ds[0] is the gradient of c' through N(c').
 template <class Lstm>
 struct LayerNormLstm : LayerNorm<Lstm> {
   using Sums = LayerNorm<Lstm>;
@@ -81,7 +79,7 @@ struct LayerNormLstm : LayerNorm<Lstm> {
 
   template <class V>
   struct Output {
-    V a, o, seen;  // argument and value of o, what it lets through
+    V a, o, seen;  // argument and value of o, and the value that it multiplies
     Output(const Options& options, const V* p, const V* k, V normal_c) {
       V sums[Lstm::sums];
       Sums::sums_of(p, k, sums);
@@ -102,7 +100,7 @@ struct LayerNormLstm : LayerNorm<Lstm> {
     return v.o * v.seen;
   }
 
-  // Of N(c'); and of sum o and what else c' has not to do with.
+  // Gradient of N(c'), and of the output gate, which does not depend on it.
   template <class V>
   static V output_gradient(const Options& options, const V* p, V dh, const V* k, V normal_c,
                            V* da) {
@@ -124,5 +122,4 @@ struct LayerNormLstm : LayerNorm<Lstm> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

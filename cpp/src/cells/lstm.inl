@@ -5,8 +5,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Lstm : CellTraits {
   static constexpr const char* name = "lstm";
@@ -25,7 +24,7 @@ struct Lstm : CellTraits {
     k[0] = i, k[1] = f, k[2] = g, k[3] = o;
   }
 
-  // tanh(c') is computed again: cheaper than the memory traffic of keeping it.
+  // tanh(c') is computed again, which is cheaper than the memory traffic of keeping it.
   template <class V>
   static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V* s, V* da,
                        V* ds0) {
@@ -46,8 +45,8 @@ struct Lstm : CellTraits {
 };
 
 // With peepholes p (Gers & Schmidhuber, 2000), from c to i and f and from c' to o; a forget gate of
-// its own, or none (Hochreiter & Schmidhuber, 1997), or coupled, f = 1 - i (Greff et al., 2017);
-// activations to choose; clipped state and gate arguments. Gates i f g o, or i g o; params i f o,
+// its own, or none (Hochreiter & Schmidhuber, 1997), or coupled, f = 1 - i (Greff et al., 2017); a
+// choice of activations; clipped state and gate arguments. Gates i f g o, or i g o; params i f o,
 // or i o. Saved before the activations.
 template <bool own_forget>
 struct LstmGates : CellTraits {
@@ -69,7 +68,7 @@ struct LstmGeneral : LstmGates<own_forget> {
   static constexpr int values = 4;
   static constexpr int F = own_forget ? 1 : 0, C = own_forget ? 2 : 1, O = gates - 1;  // C: of g
 
-  // The values of one step, from the arguments of the gates and the state before.
+  // The values of one step, from the arguments of the gates and the old state.
   template <class V>
   struct Values {
     V i, f, g, c, clipped_c, o, out;
@@ -115,7 +114,7 @@ struct LstmGeneral : LstmGates<own_forget> {
     through_c(options, p, ds[1], v, a, c0, da, ds0);
   }
 
-  // The same from the gradient of c' on: not of sum o, and not of its peephole.
+  // The same from the gradient of c' on, without sum o and its peephole.
   template <class V>
   static void through_c(const Options& options, const V* p, V clipped_dc, const Values<V>& v,
                         const V* a, V c0, V* da, V* ds0) {
@@ -143,8 +142,8 @@ struct LstmGeneral : LstmGates<own_forget> {
   }
 };
 
-// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the inner product of
-// a step, at its end.
+// With h projected (Sak, Senior & Beaufays, 2014): h' = w_hr (sig(o) out(c')), the second product
+// of a step.
 template <bool own_forget>
 struct LstmProjected : LstmGeneral<own_forget> {
   static constexpr const char* name = own_forget ? "lstm_projected" : "lstm_projected_no_forget";
@@ -169,5 +168,4 @@ struct LstmProjected : LstmGeneral<own_forget> {
   };
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8), with their
-// truncated gradient: nothing passes back through w_hh, which sees h and both gates.
-// Gates i o g; states h c i o; saved after their activations.
+// truncated gradient: nothing passes back through w_hh, which multiplies h and both gates. Gates i
+// o g; states h c i o; saved after their activations.
 //   c' = c + sig(i) (4 sig(g) - 2),   h' = sig(o) (2 sig(c') - 1)
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Lstm1997 : CellTraits {
   static constexpr const char* name = "lstm1997";
@@ -46,5 +45,4 @@ struct Lstm1997 : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420, the
-// gate applied after the recurrent product (as Flax does). Gates f n; sums x_n f h_n, saved.   n =
-// tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
+// gate applied after the recurrent product (as in Flax). Gates f n; sums x_n f h_n, saved.
+//   n = tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Mgu : CellTraits {
   static constexpr const char* name = "mgu";
@@ -44,5 +43,4 @@ struct Mgu : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Rnn : CellTraits {
   static constexpr const char* name = "rnn";
@@ -41,7 +40,7 @@ struct RnnGeneral : CellTraits {
   static constexpr int h_first = 0, h_gates[] = {0};
   static constexpr bool passes_h = true, general = true;
   static constexpr const char* names = "";
-  static constexpr int values = 1;  // what h is mixed of
+  static constexpr int values = 1;  // the value mixed into h
 
   template <class V>
   static void forward(const Options& o, const V*, const V* a, const V* s0, V* s, V* k) {
@@ -64,5 +63,4 @@ struct RnnGeneral : CellTraits {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -4,13 +4,12 @@
 // Gates i f z o; states h c n m; saved i f before, z o after their activations.
 //   m' = max(log sig(f) + m, i),   i' = exp(i - m'),   f' = exp(log sig(f) + m - m'),
 //   c' = f' c + i' tanh(z),   n' = f' n + i',   h' = sig(o) c' / n'
-// Where n = 0 there is nothing yet that m could be the scale of: then m' = i, as in their code. So
-// n' is 1 there, and later at least 1, and only there can f' exceed 1.
+// Where n = 0, m is not yet the scale of anything: then m' = i, as in their code. So n' is 1 there,
+// and later at least 1, and only there can f' exceed 1.
 #pragma once
 #include "cells/activations.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct Slstm : CellTraits {
   static constexpr const char* name = "slstm";
@@ -22,7 +21,7 @@ struct Slstm : CellTraits {
   static constexpr const char* names = "i f z o c n m";  // i and f stabilised: i' and f'
   static constexpr int values = 4;
 
-  // log sig(f) + m and m'; and whether the latter is i: 1 or 0.
+  // kept is log sig(f) + m, m is m', and by_input is 1 where m' is i, else 0.
   template <class V>
   struct Exponents {
     V kept, by_input, m;
@@ -65,7 +64,7 @@ struct Slstm : CellTraits {
     ds0[3] = dkept;
   }
 
-  // f' of more than 1 is shown as 1.
+  // An f' of more than 1 is read as 1.
   template <class V>
   static void read(const Options&, const V*, const V* k, const V* s0, V* v) {
     const Exponents<V> e(k[0], k[1], s0);
@@ -73,12 +72,11 @@ struct Slstm : CellTraits {
     v[2] = k[2], v[3] = k[3];
   }
 
-  // The exponential of i has no end, and stands for itself; f is a sigmoid before it is stabilised.
+  // i stands for its exponential, which has no bound; f is a sigmoid before it is stabilised.
   template <class V>
   static void activated(const Options&, const V*, const V* k, const V*, V* v) {
     v[0] = k[0], v[1] = sigmoid(k[1]), v[2] = k[2], v[3] = k[3];
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/target.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 struct CellTraits {
   // A second product in each step makes h: the cell has a struct SecondProduct.
@@ -20,5 +19,4 @@ struct CellTraits {
   static constexpr bool layer_norm = false, layer_norm_c = false;
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A few bits of an array, by which a change between two calls is noticed.
+// A few bits of an array, which show a change between two calls.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace bptt::core {
 
-// A hash in four chains, so that no word waits for the one before it. The shift brings what the
-// product leaves in the highest bits (a sign, say) down to where the next product spreads it.
+// A hash in four chains, so that no word waits for the one before it. The shift brings the highest
+// bits of the product (a sign, say) down to where the next product spreads them.
 class Fingerprint {
  public:
   explicit Fingerprint(std::size_t bytes) : total_(bytes) {}
@@ -47,9 +47,9 @@ class Fingerprint {
   std::uint64_t total_;
 };
 
-// Of an array of up to 1 KiB every bit; of a larger one 64 bytes in each of 16 equal parts, at
-// places that no stride meets again and again, the first and the last bytes among them. So any run
-// of an eighth of the array holds 64 bytes that are looked at.
+// Hashes every bit of an array of up to 1 KiB, and of a larger one 64 bytes in each of 16 equal
+// parts, the first and the last bytes among them, at places without a common stride. So any eighth
+// of the array holds 64 bytes of the hash.
 inline std::uint64_t fingerprint(const void* data, std::size_t bytes) {
   constexpr std::size_t parts = 16, looked_at = 64, unit = 1 << 16;
   const auto* p = static_cast<const unsigned char*>(data);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // A number and its derivative along one direction, value + tangent * e with e * e = 0 (Clifford,
-// 1873). A Plan<Dual> gives derivatives of both passes: tangents of all inputs go in, those of all
-// outputs come out, and those of the gradients, which are products of the Hessian with a vector
-// (Pearlmutter, 1994). Lies in memory as std::complex<double> does.
+// 1873). A Plan<Dual> gives derivatives of both passes: given the tangents of all inputs, it
+// computes the tangents of all outputs and of the gradients, which are products of the Hessian with
+// a vector (Pearlmutter, 1994). Has the memory layout of std::complex<double>.
 #pragma once
 
 namespace bptt::core {
 
-// Files that are compiled for different instruction sets share it: no function of it may stay one.
+// Files that are compiled for different instruction sets share this header: every function must be
+// inlined.
 #define BPTT_DUAL_INLINE __attribute__((always_inline)) inline
 
 struct Dual {

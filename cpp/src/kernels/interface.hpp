@@ -5,7 +5,7 @@
 //
 // Every pointer to an array refers to C-contiguous memory of the shape in its comment, which
 // belongs to the caller, overlaps no other array of the call, and is used only during the call. B,
-// I, H, P, U are those of Dims, G gates of the cell, R = Rows::total.
+// I, H, P, U are in Dims, G gates of the cell, R = Rows::total.
 #pragma once
 #include <cstddef>
 
@@ -124,8 +124,8 @@ struct ForwardCall {
 };
 
 // The trace of a backward pass: gradients that reach the states and sums of each row, before they
-// are clipped, cut or passed back; those of the gates after a clip of the gates. In the caller's
-// arrays T, B takes the place of R, and all is zero beyond the lengths.
+// are clipped, cut or passed back; the gradients of the gates after a clip of the gates. In the
+// caller's arrays T, B takes the place of R, and all is zero beyond the lengths.
 template <class T>
 struct Trace {
   // [R, G+4], zeros before the call, or null: no trace. Norms over the units of the gradients of h,

@@ -31,6 +31,14 @@
 #endif
 #endif
 
+// Around the contents of every kernel file.
+#define BPTT_KERNELS_BEGIN         \
+  namespace bptt::core::BPTT_ISA { \
+  namespace {
+#define BPTT_KERNELS_END \
+  }                      \
+  }
+
 #define BPTT_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")
@@ -40,8 +48,7 @@
 #define BPTT_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Rows of a register tile, four vectors wide: as many as the registers hold beside a row of weights
 // and a broadcast.
@@ -55,5 +62,4 @@ constexpr int max_rows = 3;
 constexpr int max_rows = 2;
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Only the products in bfloat16; all else is that of avx512.cpp.
+// Only the products in bfloat16; all other kernels are in avx512.cpp.
 #ifndef __AVX512BF16__
 #error "avx512bf16.cpp must be compiled with the flags of cpp/CMakeLists.txt"
 #endif

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What this CPU and operating system can run: of vector registers, the latter must save what a
-// program uses. Asked of the CPU itself, as the compilers' tests need a library of their own on
-// some systems.
+// The instruction sets that this CPU and operating system can run: the latter must save the vector
+// registers. By CPUID, as the compilers' own tests need a library on some systems.
 #pragma once
 #include <initializer_list>
 
@@ -28,7 +27,7 @@ inline bool all_of(unsigned word, std::initializer_list<int> bits) {
   return true;
 }
 
-// Are these registers saved? Bits of XCR0: 1, 2 of AVX, 5, 6, 7 of AVX-512.
+// Does the operating system save these registers? Bits of XCR0: 1, 2 for AVX, 5, 6, 7 for AVX-512.
 inline bool saves(std::initializer_list<int> registers) {
   if (!all_of(Features(1).c, {27})) return false;
   unsigned low, high;
@@ -49,7 +48,7 @@ inline bool has_avx512() {  // f dq cd bw vl
 
 inline bool has_bf16_products() { return has_avx512() && all_of(Features(7, 1).a, {5}); }
 
-// Tile registers are used only by those whom the operating system lets.
+// A program must ask the operating system for permission to use tile registers.
 inline bool has_amx() {
 #if defined(__linux__)
   constexpr int amx_bf16 = 22, amx_tile = 24;

@@ -32,8 +32,8 @@ void spin(int& spins) {
     std::this_thread::yield();
 }
 
-// The system likes to wake a thread on the core of the one that wakes it, where the two then take
-// turns, while another core has nothing to do: this thread moves on if it is there.
+// The system tends to wake a thread on the core of the thread that wakes it, where the two then
+// take turns, while another core has nothing to do: this thread leaves that core.
 int current_core() {
 #if defined(__linux__)
   return sched_getcpu();
@@ -138,8 +138,8 @@ class Worker {
 
 }  // namespace
 
-// The threads of this process beside its own. Never destroyed: they wait for work until the process
-// ends, whatever is destroyed before them.
+// The threads of this process beside its main one. Never destroyed: they wait for work until the
+// process ends.
 struct ThreadPool {
   std::atomic_flag taken = ATOMIC_FLAG_INIT;
   std::vector<Worker*> workers;

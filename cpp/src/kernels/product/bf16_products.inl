@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What a precision is for the loops, with products in bfloat16.
+// The products in bfloat16. Bf16Products is the Backend of the loops.
 #pragma once
 #include "kernels/product/bf16_tiles.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Cell>
 struct Bf16Weights {
@@ -150,7 +149,7 @@ struct Bf16Backward {
   static Index sums_size(const Dims& d, const Rows& r) {
     return (r.chunk_rows + tile_rows) * padded_to(depth, blocks_of<float>(d.H) * G * L);
   }
-  // Of one rank.
+  // For one rank.
   static Index rank_size(const Dims& d, const Rows& r) {
     return 2 * sums_size(d, r) +
            sum_rows * (blocks_of<float>(d.H) * G * L + padded_to(tile_rows, larger(d.I, d.H)));
@@ -170,7 +169,7 @@ struct Bf16Backward {
         left(pairs + sum_rows * blocks * G * L),
         poll(p) {}
 
-  // Rows r of dsums, row by row.
+  // Rounds rows r of dsums, row by row.
   template <class Side>
   void round_window(Range r, Bf16* to) const {
     for (Index row = r.begin; row < r.end; ++row) {
@@ -202,8 +201,8 @@ struct Bf16Backward {
     }
   }
 
-  // The rows of all runs, one after the other, as pairs and, of x or h, transposed; up to a
-  // multiple of `depth`, the rest zeros.
+  // The rows of all runs, one after the other: dsums as pairs, x or h transposed. Zeros fill them
+  // up to a multiple of `depth`.
   template <class F>
   static void for_each_row(const RowRuns<float>& runs, const F& f) {
     Index k = 0;
@@ -271,7 +270,7 @@ struct Bf16Products {
   }
   static Index padded_inputs(Index K) { return padded_to(2 * height, K); }
 
-  // One column panel after the other; each begins with the column blocks before it.
+  // Packs one panel of columns after the other.
   template <class Side>
   static void pack(const float* w, Index H, Index K, Range columns, Bf16* packed, StopPoll& poll) {
     const Index used = blocks_of<float>(H) * Cell::gates * L, rows = padded_to(depth, used);
@@ -298,5 +297,4 @@ struct Bf16Products {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

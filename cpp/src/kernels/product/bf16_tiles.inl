@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The products in bfloat16, their sums in float32. All are one: C += A W with the rows of A as
-// pairs of inputs, and W in panels [input pair][column][2]. Inputs are padded by zeros to the depth
-// of an instruction, rows of buffers to the height of one.
+// Products in bfloat16 with sums in float32. There is one operation, C += A W, with rows of A as
+// pairs of inputs, and W in panels [input pair][column][2]. Inputs are padded with zeros to the
+// depth of an instruction, rows of buffers to its height.
 #pragma once
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using Bf16 = std::uint16_t;
 constexpr Index depth = 32, height = 16;
@@ -16,7 +15,7 @@ BPTT_INLINE Index padded_to(Index unit, Index n) { return ceil_div(n, unit) * un
 // --- conversion
 
 BPTT_INLINE __m256i rounded(F32 v) { return (__m256i)_mm512_cvtneps_pbh(v); }
-// Lanes of a and b in turn.
+// Alternates lanes of a and b.
 BPTT_INLINE __m512i paired(F32 a, F32 b) {
   return _mm512_or_si512(_mm512_cvtepu16_epi32(rounded(a)),
                          _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded(b)), 16));
@@ -24,7 +23,7 @@ BPTT_INLINE __m512i paired(F32 a, F32 b) {
 BPTT_INLINE void store_pairs(Bf16* out, F32 a, F32 b) { _mm512_storeu_si512(out, paired(a, b)); }
 BPTT_INLINE void store_rounded(Bf16* out, F32 v) { _mm256_storeu_si256((__m256i*)out, rounded(v)); }
 
-// Rows of n numbers to rows of padded_to(depth, n).
+// Rounds rows of `width` numbers to rows of padded_to(depth, width).
 void round_rows(const float* from, Index width, Index n_rows, Bf16* to) {
   constexpr Index L = lanes<float>;
   const Index padded = padded_to(depth, width);
@@ -38,11 +37,12 @@ void round_rows(const float* from, Index width, Index n_rows, Bf16* to) {
 
 #if defined(BPTT_AMX)
 
-// GCC's tile instructions do not say that they read and write memory: without this, it may drop or
-// move what others read and write there.
+// GCC does not know that its tile instructions read and write memory: without this, it may drop or
+// move other accesses to that memory.
 BPTT_INLINE void memory_is_used() { __asm__ volatile("" ::: "memory"); }
 
-// The tile registers of a thread, from here to the end of the scope: all 16 rows of 64 bytes.
+// Configures the tile registers of a thread until the end of the scope: each has 16 rows of 64
+// bytes.
 struct TileRegisters {
   TileRegisters() {
     struct alignas(64) {
@@ -56,7 +56,7 @@ struct TileRegisters {
   ~TileRegisters() { _tile_release(); }
 };
 
-// Two tiles of rows by two of columns: each operand that is loaded serves twice.
+// Two tiles of rows by two tiles of columns: each loaded operand serves twice.
 void product_2x2(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K, float* c,
                  Index c_row) {
   const auto stride = [](Index elements, std::size_t size) {
@@ -124,7 +124,7 @@ void product_1x4(const Bf16* a, Index a_row, const Bf16* w, Index w_row, Index K
   memory_is_used();
 }
 
-// C[n, 16*vectors] += A[n, K] W; A and C have rows up to the next multiple of `height`.
+// C[n, 16*vectors] += A[n, K] W; A and C have memory for rows up to the next multiple of `height`.
 void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, Index w_row,
              Index K, float* c, Index c_row) {
   for (Index r = 0; r < n;) {
@@ -190,5 +190,4 @@ void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, 
 
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

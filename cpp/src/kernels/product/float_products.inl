@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The products in the precision of the results: what a precision is, for the loops.
+// The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // The forward weights, packed.
 template <class T, class Cell>
@@ -14,7 +13,7 @@ struct FloatWeights {
   T *ih, *hh;  // by unit
   T* bias;     // [block][sum][lane]
   T* params;   // [block][param][lane]
-  T* second;   // by unit: of the inner product
+  T* second;   // by unit: of the second product
   std::size_t bytes;
 
   FloatWeights(void* buffer, const Dims& d) {
@@ -27,7 +26,7 @@ struct FloatWeights {
       second = arena.take<T>(unit_packed_size<T, HSide<typename Cell::SecondProduct>>(d.P, d.H));
     bytes = arena.used;
   }
-  // The panels that hold some blocks.
+  // Packs the panels that hold these blocks.
   void pack(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     const Dims& d = call.dims;
     if (call.packs == Packs::all)
@@ -35,7 +34,7 @@ struct FloatWeights {
     if (call.packs != Packs::none)
       pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.U, blocks, hh, poll);
   }
-  // Those of the inner product, of some blocks of its results.
+  // Packs the weights of the second product, for these blocks of its results.
   void pack_second(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     using Second = typename Cell::SecondProduct;
     pack_by_unit<T, Second, HSide<Second>>(second_weights<Cell>(call), call.dims.P, call.dims.H,
@@ -43,7 +42,8 @@ struct FloatWeights {
   }
 };
 
-// K inputs of rows that are `row` apart, and the panels of weights that they meet; K = 0: nothing.
+// K inputs of rows that are `row` apart, and the panels of weights that multiply them; K = 0: no
+// product.
 template <class T>
 struct Operands {
   const T* rows;
@@ -52,8 +52,9 @@ struct Operands {
   Index K;
 };
 
-// Sums of MR rows and P panels of NB blocks, [row][block][sum][lane] with `row_size` apart; `start`
-// holds what they start from, in the same order, `start_row` apart.
+// The sums of MR rows and `Panels` panels of NB blocks, [row][block][sum][lane], rows `row_size`
+// apart. They start from `start`, in the same order with rows `start_row` apart, which may be
+// `sums`.
 template <class T, class Sums, int MR, int Panels, int NB>
 __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands<T>& h,
                                             const T* start, Index start_row, T* sums,
@@ -73,8 +74,8 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
 
 template <class T, class Cell>
 struct FloatForward {
-  // Two products that are normalised have two windows in every row, each a tile of its own:
-  // [row][window][block][sum][lane].
+  // A row of sums has one window, or two where the products are normalised separately, each a tile
+  // of its own: [row][window][block][sum][lane].
   static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
   const ForwardCall<T>& call;
@@ -85,11 +86,11 @@ struct FloatForward {
   FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
       : call(c), d(c.dims), weights(w) {}
 
-  // Before the products of some rows of a step.
+  // Called before the products of these rows of a step.
   void prepare(const ForwardStep<T>&) const {}
 
-  // Blocks of panels from block j: few rows take two panels at once, to have enough sums that do
-  // not wait for each other.
+  // The number of blocks to compute at once from block j on: one panel, or two for few rows, so
+  // that enough sums do not depend on each other.
   Index panel_width(Index j, Index end, Index n_rows) const {
     const Index width = unit_blocks<Cell>;
     const bool two = n_rows <= few_rows && j + 2 * width <= end && call.packs != Packs::none;
@@ -103,29 +104,27 @@ struct FloatForward {
     return {h, d.U, weights.hh + j * d.U * HSide<Cell>::count * L, d.U};
   }
 
+  // The sums of MR rows and `width` blocks: one tile, or, normalised, one for each window.
   template <int MR>
   void tile(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
             Index row_size, Index width) const {
-    if constexpr (windows == 1) return window<MR>(x, h, start, start_row, sums, row_size, width);
-    window<MR>(x, {h.rows, 0, h.w, 0}, start, start_row, sums, row_size, width);
-    window<MR>({x.rows, 0, x.w, 0}, h, start + start_row / 2, start_row, sums + row_size / 2,
-               row_size, width);
-  }
-  template <int MR>
-  void window(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
-              Index row_size, Index width) const {
-    if constexpr (MR <= few_rows) {
-      if (width == 2 * unit_blocks<Cell>)
-        return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row, sums,
-                                                                       row_size);
-    }
-    static_int<unit_blocks<Cell>>(width, [&](auto nb) {
-      forward_tile<T, SumsOf<Cell>, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
-    });
+    const auto window = [&](const Operands<T>& x, const Operands<T>& h, const T* start, T* sums) {
+      if constexpr (MR <= few_rows) {
+        if (width == 2 * unit_blocks<Cell>)
+          return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row,
+                                                                         sums, row_size);
+      }
+      static_int<unit_blocks<Cell>>(width, [&](auto nb) {
+        forward_tile<T, SumsOf<Cell>, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
+      });
+    };
+    if constexpr (windows == 1) return window(x, h, start, sums);
+    window(x, {h.rows, 0, h.w, 0}, start, sums);
+    window({x.rows, 0, x.w, 0}, h, start + start_row / 2, sums + row_size / 2);
   }
 
-  // To the sums of n rows the products of all their inputs with weights that are not packed: each
-  // piece of a panel is packed, used and forgotten, in the first cache.
+  // Adds to the sums of n rows their products with weights that are not packed before: each piece
+  // of a panel is packed, used and dropped, in the first-level cache.
   template <class Side>
   void add_unpacked(const T* rows, Index n, const T* w, Index K, Index j, Index width, T* sums,
                     Index row_size) const {
@@ -148,8 +147,8 @@ struct FloatForward {
                        static_cast<std::size_t>(width * V * L) * sizeof(T));
   }
 
-  // f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j; sums is
-  // [row][block][sum][lane]. before(rows) comes before the products.
+  // Calls f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j on;
+  // sums is [row][block][sum][lane]. Calls before(rows) before their products.
   template <class Before, class F>
   void for_each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
                      const F& f) const {
@@ -175,7 +174,7 @@ struct FloatForward {
     });
   }
 
-  // The same for the inner product, all of whose weights are packed: [row][block][lane].
+  // The same for the second product, whose weights are all packed; sums is [row][block][lane].
   template <class F>
   void for_each_second_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
     using Second = typename Cell::SecondProduct;
@@ -193,11 +192,11 @@ struct FloatForward {
     });
   }
 
-  // Before projecting n rows; h may be null.
+  // Called before the projection of n rows; h may be null.
   void prepare_projection(const T*, const T*, Index) const {}
 
-  // Sums of n rows from x and, if given, h, for `width` blocks from block j; out is [row][all
-  // blocks][sum][lane].
+  // Computes the sums of n rows from x and, if it is not null, h, for `width` blocks from block j
+  // on; out is [row][all blocks][sum][lane].
   void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
     const Index all = blocks_of<T>(d.H) * S * L;
     if (call.packs == Packs::recurrent) {
@@ -214,9 +213,9 @@ struct FloatForward {
   }
 };
 
-// out[MR][Panels*NV][lane] = gradients of G sums out of S, times some panels of NV column
-// blocks. A narrow panel is summed in several chains, so that there are enough that do not wait
-// for each other.
+// out[MR][Panels*NV][lane] = gradients of G sums out of S, times `Panels` panels of NV column
+// blocks. A narrow panel is summed in several chains, so that enough sums do not depend on each
+// other.
 template <class T, int G, int S, int MR, int Panels, int NV>
 __attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, Index blocks,
                                             const T* w, T* out) {
@@ -251,7 +250,7 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
     multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
                                         dsums + runs.run[i].row * S * L, block_stride, S * L,
                                         runs.run[i].rows);
-  // Added here, not loaded as the start: the sums would wait for memory.
+  // Added at the end, not loaded as the start, where the sums would wait for memory.
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
     T* p = dw + (r * NB * G + v) * L;
     store(p, load(p) + acc[r][v]);
@@ -264,14 +263,14 @@ struct FloatBackward {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;  // [block][chunk_rows][S][lane]
-  T* copies[2];    // of x and of h, see copy_rows; of this rank's group
+  T* copies[2];    // of x and of h, in this rank's group: see copy_rows
   const Index blocks;
   StopPoll& poll;
 
   static Index copy_size(Index N) {
     return copied(N) ? ceil_div(N, cached_inputs) * sum_rows * copy_row : 0;
   }
-  // Of one group.
+  // For one group.
   static Index copies_size(const Dims& d) { return copy_size(d.I) + copy_size(d.U); }
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
@@ -284,11 +283,11 @@ struct FloatBackward {
         blocks(blocks_of<T>(d.H)),
         poll(p) {}
 
-  // After rows r of dsums were written.
+  // Called when rows r of dsums are written.
   void prepare(Range) const {}
 
-  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
-  // being [gates*H, K] packed by column.
+  // Calls f(row, rows, column, blocks, tile) for every tile of rows r of dsums times column blocks
+  // c of w, which is [gates*H, K] packed by column.
   template <class Side, class F>
   void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
     constexpr Index wide = 2 * column_blocks;
@@ -317,16 +316,16 @@ struct FloatBackward {
     }
   }
 
-  // The left operand is taken by so many inputs that those of all rows stay in the second cache.
+  // The number of inputs for which the rows of the left operand stay in the second-level cache.
   static constexpr Index cached_inputs = 2048 / Index(sizeof(T));
-  // A tile of dw goes down a column of it. Rows a multiple of 2 KiB apart crowd into a few sets of
-  // a cache, and long ones each need a page of their own: such rows are copied first, to
-  // [cached_inputs of them][row][input].
+  // A tile of dw reads columns of the left operand. Rows a multiple of 2 KiB apart share a few sets
+  // of a cache, and each long row needs a page of its own: such rows are copied first, to [group of
+  // cached_inputs][row][input].
   static bool copied(Index N) { return N * Index(sizeof(T)) % 2048 == 0 || N > cached_inputs; }
   static constexpr Index copy_row = cached_inputs + 64 / Index(sizeof(T));
 
-  // Inputs n of the rows of all runs, n within one of the parts of the copy. Ranks that share the
-  // inputs share the copy too.
+  // Copies inputs n of the rows of all runs; n lies within one group of cached_inputs. Ranks that
+  // share the inputs share the copy too.
   template <class Side>
   RowRuns<T> copy_rows(const RowRuns<T>& runs, Index N, Range n) const {
     RowRuns<T> result = runs;
@@ -340,7 +339,7 @@ struct FloatBackward {
     return result;
   }
 
-  // Inputs n of dw (by unit, N inputs).
+  // Adds to inputs n of dw (by unit, N inputs).
   template <class Side>
   void add_weights(const RowRuns<T>& runs, Index N, Range n, T* dw) const {
     if (!copied(N)) return add_inputs<Side>(runs, N, n.begin, N, n, dw);
@@ -350,8 +349,8 @@ struct FloatBackward {
       add_inputs<Side>(copy_rows<Side>(runs, N, some), copy_row, first, N, some, dw);
     }
   }
-  // Inputs n, the first of which is number `first` of the left operand; some rows at a time, whose
-  // dsums stay in the first cache.
+  // The same from a left operand whose input `first` is the first of n; some rows at a time, whose
+  // dsums stay in the first-level cache.
   template <class Side>
   void add_inputs(const RowRuns<T>& runs, Index left_row, Index first, Index N, Range n,
                   T* dw) const {
@@ -401,5 +400,4 @@ struct FloatProducts {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -4,10 +4,9 @@
 #pragma once
 #include "kernels/vector/dual.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// So few rows take two panels at once, as far as the registers hold them.
+// The most rows that take two panels at once: the registers hold no more.
 constexpr int few_rows = max_rows < 2 ? 0 : max_rows < 6 ? 1 : 2;
 
 template <int N>
@@ -15,7 +14,7 @@ struct Int {
   static constexpr int value = N;
 };
 
-// f(Int<n>()), so that a run-time 1 <= n <= Max becomes a template argument.
+// Calls f(Int<n>()), so that a run-time 1 <= n <= Max becomes a template argument.
 template <int Max, class F>
 BPTT_INLINE void static_int(Index n, const F& f) {
   if constexpr (Max > 1) {
@@ -24,8 +23,8 @@ BPTT_INLINE void static_int(Index n, const F& f) {
   f(Int<Max>());
 }
 
-// Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
-// f(Int<rows>(), row).
+// Splits [begin, end) into the fewest blocks of at most max_rows rows, as equal as possible, and
+// calls f(Int<rows>(), first row) for each.
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
@@ -44,16 +43,15 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
       Native<T>{};
 }
 
-// For P panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
+// For `Panels` panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
-// vector w[p*w_panel + k*w_step + (n*G + g)*lanes].
-// Every loop over the tile must unroll completely: one that stays a loop puts the accumulators into
-// memory.
+// vector w[p*w_panel + k*w_step + (n*G + g)*lanes]. Every loop over the tile must unroll
+// completely: a loop that remains puts the accumulators into memory.
 template <class T, int MR, int Panels, int NB, int S, int First, int G>
 BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                               Index a_panel, Index a_step, const T* w, Index w_panel, Index w_step,
                               Index K) {
-#if defined(__clang__)  // else it fuses what its optimiser happens to bring together
+#if defined(__clang__)  // else it fuses operations that its optimiser happens to bring together
 #pragma clang fp contract(on)
 #endif
   for (Index k = 0; k < K; ++k) {
@@ -70,7 +68,7 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
   }
 }
 
-// Ask for the cache lines of a piece of memory that is soon read or written.
+// Prefetch the cache lines of memory that is soon read or written.
 BPTT_INLINE void prefetch(const void* p, std::size_t bytes) {
   const char* c = static_cast<const char*>(p);
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(c + i);
@@ -80,5 +78,4 @@ BPTT_INLINE void prefetch_for_writing(const void* p, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(c + i, 1);
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
-// What the multiply-add units can do: sums that wait for nothing but themselves, in registers.
+// Measures the peak of the multiply-add units: sums in registers that depend on nothing but
+// themselves.
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// As many as the kernels' register tile has, but enough to fill units of two a cycle and a latency
-// of six.
+// As many as the kernels' register tile has, but enough for two units with a latency of six cycles.
 constexpr int chains = 4 * max_rows > 12 ? 4 * max_rows : 12;
 
-// `steps` multiply-adds in each lane of each chain; *out depends on all of them. Returns the
-// floating-point operations. A product that no other chain shares and that changes in each step:
-// the compiler finds nothing to compute only once.
+// Computes `steps` multiply-adds in each lane of each chain; *out depends on all of them. Returns
+// the number of floating-point operations. No two chains or steps share a product, so the compiler
+// cannot compute one once for several.
 double multiply_adds(Index steps, float factor, float* out) {
   const F32 s = broadcast(factor);
   F32 acc[chains];
@@ -26,5 +25,4 @@ double multiply_adds(Index steps, float factor, float* out) {
   return 2.0 * static_cast<double>(steps) * chains * static_cast<double>(lanes<float>);
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

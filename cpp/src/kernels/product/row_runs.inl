@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Rows of a chunk, as they are summed to the gradients of weights and biases.
+// The rows of a chunk over which gradients of weights and biases are summed.
 #pragma once
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-constexpr Index sum_rows = 512;     // taken together
+constexpr Index sum_rows = 512;     // in one RowRuns
 constexpr Index cached_rows = 128;  // summed at once: longer sums of floats lose precision
 
-// Rows of a left operand, x or h as it lies, and the rows of dsums that they meet. Neighbours are
-// one run: with equal lengths that is a whole chunk, but for the rows that start from h0.
+// Rows of a left operand, x or h, in the array that holds them, and the rows of dsums that they are
+// multiplied by. Neighbours are one run: with equal lengths a whole chunk is one, but for the rows
+// that start from h0.
 template <class T>
 struct RowRuns {
   static constexpr int most = 64;
@@ -21,7 +21,7 @@ struct RowRuns {
   int count = 0;
   Index rows = 0;
 
-  // How many of n more rows there was room for.
+  // Returns how many of n more rows there was room for.
   Index add(const T* left, Index width, Index row, Index n) {
     n = smaller(n, sum_rows - rows);
     Run* last = count ? run + count - 1 : nullptr;
@@ -50,11 +50,12 @@ struct RowRuns {
   }
 };
 
-// f(runs) for what `parts` adds by its argument, in pieces: parts(add), add(left, row, rows).
-template <class T, class Parts, class F>
-void for_each_runs(Index width, const Parts& parts, const F& f) {
+// Calls f(runs) for the rows that `rows` adds by add(left, row, number of rows), its argument;
+// several times if they are too many for one RowRuns.
+template <class T, class Rows, class F>
+void for_each_runs(Index width, const Rows& rows, const F& f) {
   RowRuns<T> runs;
-  parts([&](const T* left, Index row, Index n) {
+  rows([&](const T* left, Index row, Index n) {
     while (n > 0) {
       const Index added = runs.add(left, width, row, n);
       left += added * width, row += added, n -= added;
@@ -67,8 +68,8 @@ void for_each_runs(Index width, const Parts& parts, const F& f) {
   if (runs.rows) f(runs);
 }
 
-// The sums over all rows, [block][number][lane], of blocks `mine` of D numbers of every unit,
-// [block][row in chunk][number][lane].
+// Adds to sums [block][number][lane] the D numbers of every unit, values [block][row in
+// chunk][number][lane], over all rows, for blocks `mine`.
 template <class T, int D>
 void add_rows(const RowRuns<T>& runs, const T* values, Index chunk_rows, Range mine, T* sums) {
   constexpr Index L = lanes<T>;
@@ -87,5 +88,4 @@ void add_rows(const RowRuns<T>& runs, const T* values, Index chunk_rows, Range m
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

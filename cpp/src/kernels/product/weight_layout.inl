@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Where things lie. Hidden units are grouped in blocks of `lanes`; the last block is padded, and
-// its padding never reaches a result. State-like arrays are [block][row][lane], weights and their
-// gradients as follows.
+// The layout of weights, their gradients and states in the kernels. Hidden units are grouped in
+// blocks of `lanes`; the last block is padded, and its padding never reaches a result.
 #pragma once
 #include "kernels/vector/dual.inl"
 #include "kernels/work_share.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
@@ -35,16 +33,17 @@ struct Without<Cell, true> {
 template <class Cell>
 using EquationsOf = typename Without<Cell>::Type;
 
-// Sums of a unit in one tile: all, or those of one product.
+// Sums of a unit in one tile: all, or, normalised, the sums of one product.
 template <class Cell>
 constexpr int tile_sums = Cell::layer_norm ? Cell::gates : Cell::sums;
-// Blocks that share one tile: forward and weight gradient, input gradient.
+// Blocks that share one tile, of units in the forward pass and the weight gradient, of columns in
+// the input gradient.
 template <class Cell>
 constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
 constexpr int column_blocks = 4;
 
-// Of each unit, what backward finds: gradients of sums and params, one after the other; those of
-// the products are the same, or they are apart.
+// Gradients of each unit in the backward pass: of sums and params, one after the other. The
+// gradients of the products' sums are the same array, or another one where the sums are normalised.
 template <class Cell, bool = Cell::layer_norm>
 struct GradientsOf {
   static constexpr int all = Cell::sums + Cell::params, products = all;
@@ -54,14 +53,14 @@ struct GradientsOf<Cell, true> {
   static constexpr int all = Cell::gradients, products = Cell::sums;
 };
 
-// The two windows of pre-activation sums that the products with x and with h deliver.
+// The two windows of pre-activation sums: of the products with x and with h.
 template <class Cell>
 struct XSide {
   static constexpr int operand = 0;
   static constexpr int first = Cell::x_first, count = Cell::gates;
   static constexpr const int (&gates)[Cell::gates] = Cell::x_gates;
 };
-// Gates that see h by way of an inner product have their biases in this window, and no weights.
+// Gates with the operand of a second product have a bias in this window, and no weights.
 template <class Cell>
 constexpr int h_count() {
   if constexpr (Cell::second_product)
@@ -76,7 +75,7 @@ struct HSide {
   static constexpr const int (&gates)[Cell::gates] = Cell::h_gates;
 };
 
-// All that a tile knows of a cell, so that cells with the same sums share their tiles.
+// All that a tile needs of a cell, so that cells with the same sums share their tiles.
 template <int G, int Gh, int S, int x, int h>
 struct TileSums {
   static constexpr int gates = G, h_gates = Gh, sums = S, x_first = x, h_first = h;
@@ -85,7 +84,7 @@ template <class Cell>
 using SumsOf = TileSums<Cell::gates, HSide<Cell>::count, tile_sums<Cell>,
                         Cell::layer_norm ? 0 : Cell::x_first, Cell::layer_norm ? 0 : Cell::h_first>;
 
-// The weights of an inner product.
+// The weights of the second product.
 template <class Cell, class T>
 BPTT_INLINE const T* second_weights(const ForwardCall<T>& call) {
   return Cell::SecondProduct::projects ? call.w_hr : call.w_hh;
@@ -98,7 +97,7 @@ BPTT_INLINE Index unit_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * K * Side::count * lanes<T>;
 }
 
-// Inputs [begin, end) of the `width` blocks from block j.
+// Packs inputs [begin, end) of the `width` blocks from block j on.
 template <class T, class Side>
 void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin, Index end,
                 T* packed) {
@@ -117,7 +116,7 @@ void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin,
     }
 }
 
-// The panels that hold blocks [blocks.begin, blocks.end).
+// Packs the panels that hold blocks [blocks.begin, blocks.end).
 template <class T, class Cell, class Side>
 void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, StopPoll& poll) {
   for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
@@ -127,7 +126,7 @@ void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, StopPol
   }
 }
 
-// Each panel has padded_K inputs, of which K are real.
+// Each panel has padded_K inputs, of which K are used.
 template <class T, class Cell, class Side>
 void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
@@ -155,7 +154,7 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * Side::count * lanes<T> * blocks_of<T>(K) * lanes<T>;
 }
 
-// The panels that hold column blocks [columns.begin, columns.end).
+// Packs the panels that hold column blocks [columns.begin, columns.end).
 template <class T, class Side>
 void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, StopPoll& poll) {
   const Index rows = blocks_of<T>(H) * Side::count * lanes<T>;
@@ -175,8 +174,8 @@ void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, Stop
   }
 }
 
-// Biases of all sums, [block][sum][lane]; null biases are zeros. Where sums are normalised, their
-// biases are params, and these are zeros.
+// Packs the biases of all sums as [block][sum][lane]; null biases are zeros. Where sums are
+// normalised, biases are params, and the packed ones are zeros.
 template <class T, class Cell>
 void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   for (Index i = 0; i < blocks_of<T>(H) * Cell::sums * lanes<T>; ++i) packed[i] = 0;
@@ -189,7 +188,7 @@ void pack_bias(const T* b_ih, const T* b_hh, Index H, T* packed) {
   }
 }
 
-// Numbers of each unit as [block][param][lane]; null: zeros.
+// Packs the params of each unit as [block][param][lane]; null: zeros.
 template <class T, class Cell>
 void pack_params(const ForwardCall<T>& call, T* packed) {
   const Index H = call.dims.H;
@@ -214,7 +213,7 @@ void pack_params(const ForwardCall<T>& call, T* packed) {
   }
 }
 
-// The numbers of each unit and the biases, from gradients [block][gradient][lane].
+// Unpacks the gradients of params and biases, [block][gradient][lane].
 template <class T, class Cell>
 void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
   using Own = EquationsOf<Cell>;
@@ -239,7 +238,7 @@ void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
   }
 }
 
-// A state-like array: [block][row][lane].
+// A state, or its gradient: [block][row][lane].
 template <class T>
 struct StepState {
   T* base;
@@ -247,7 +246,7 @@ struct StepState {
   BPTT_INLINE T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
 };
 
-// Rows [r.begin, r.end) of [B, H] <-> [block][row][lane]; null reads as zeros.
+// Copy rows [r.begin, r.end) of [B, H] to or from [block][row][lane]; null reads as zeros.
 template <class T>
 void to_blocks(const T* rows, Index H, Range r, const StepState<T>& state) {
   for (Index j = 0; j < blocks_of<T>(H); ++j)
@@ -262,5 +261,4 @@ void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
       store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

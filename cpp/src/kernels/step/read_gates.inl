@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The gates and states of a forward pass, by name, from its tape.
+// Reads the gates and states of a forward pass from its tape.
 #pragma once
 #include "cells/activations.inl"
 #include "kernels/step/trace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// f(row, block, values) for all rows: the gates as `gates` gives them, then the states beside h.
-// The tape holds all steps in one segment.
+// Calls f(row, block, values) for all rows; values are the gates from `gates`, then the states
+// beside h. The tape holds all steps in one segment.
 template <class Backend, class Gates, class F>
 void for_each_value(const BackwardCall<typename Backend::T>& call, const Gates& gates, const F& f) {
   using T = typename Backend::T;
@@ -46,20 +45,20 @@ void for_each_value(const BackwardCall<typename Backend::T>& call, const Gates& 
   }
 }
 
-// Those of one name, number `which` of Cell::names: [R, H].
+// Writes number `index` of Cell::names to out [R, H].
 template <class Backend>
-void read(const BackwardCall<typename Backend::T>& call, int which, typename Backend::T* out) {
+void read(const BackwardCall<typename Backend::T>& call, int index, typename Backend::T* out) {
   using T = typename Backend::T;
   const Index H = call.dims.H;
   for_each_value<Backend>(call, Backend::Cell::template read<Vec<T>>,
                           [&](Index row, Index j, const Vec<T>* v) {
-                            store(out + row * H + j * lanes<T>, v[which].v, used_lanes<T>(j, H));
+                            store(out + row * H + j * lanes<T>, v[index].v, used_lanes<T>(j, H));
                           });
 }
 
 #if !defined(BPTT_DUAL)
-// How many values of a row's activations are not between their bounds, by gate: added to counts
-// [R, gates].
+// Adds to counts [R, gates] how many values of a row's activations are not between their bounds, by
+// gate.
 template <class Backend>
 void count_outside(const BackwardCall<typename Backend::T>& call, const double* low,
                    const double* high, double* counts) {
@@ -81,5 +80,4 @@ void count_outside(const BackwardCall<typename Backend::T>& call, const double* 
 }
 #endif
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

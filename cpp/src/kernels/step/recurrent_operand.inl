@@ -5,8 +5,7 @@
 #include "kernels/arena.inl"
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 // Both are null where w_hh multiplies h itself (Dims::separate_operand is false).
 template <class T, class Cell>
@@ -54,5 +53,4 @@ struct RecurrentOperand {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

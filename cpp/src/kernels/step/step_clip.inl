@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Control of the gradient inside BPTT: clipping of what goes one step back, and cuts.
+// Control of the gradient inside BPTT: clips the gradient that is passed one step back, and cuts
+// it.
 #pragma once
 #include "kernels/step/zoneout_skip.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// Arrays [block][row][part][lane]: of one step.
+// An array [block][row][part][lane] of one step.
 template <class T>
 struct StepGradients {
   T* base;
@@ -24,7 +24,7 @@ struct StepClipper {
   static constexpr Index L = lanes<T>;
   using Wide = typename Simd<T>::Wide;
 
-  // The gradients that step t passed back, of some rows.
+  // Clips and cuts the gradients that rows r of step t passed back.
   void bound_states(Index t, Range r) const {
     const StepClip& step_clip = call.step_clip;
     const int q = step_clip.target == StepClip::c ? 1 : 0;
@@ -33,7 +33,7 @@ struct StepClipper {
     for (Index row = r.begin; row < r.end && call.steps_left; ++row)
       if ((call.steps_left[row] + (call.rows.reverse ? t : -t)) % call.cut == 0) cut_row(row);
   }
-  // Of state q.
+  // The width of state q.
   Index width(int q) const { return q ? call.dims.H : call.dims.P; }
   void cut_row(Index row) const {
     for (int q = 0; q < Cell::states; ++q)
@@ -43,7 +43,7 @@ struct StepClipper {
       for (Index j = 0; j < skips.blocks; ++j) store(skips.at(k, j, row), Native<T>{});
   }
 
-  // `parts` numbers of each of n units, of some rows of step t.
+  // Clips `parts` numbers of each of n units, in rows r of step t.
   void clip(Index t, const StepGradients<T>& g, Index n, Index parts, Range r) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const bool changed = call.step_clip.kind == StepClip::norm ? clip_norm(g, n, parts, row)
@@ -52,7 +52,7 @@ struct StepClipper {
         call.trace.norms[(call.rows.first[t] + row) * (Cell::gates + 4) + Cell::gates + 2] = 1;
     }
   }
-  // These return whether they changed anything.
+  // Both return whether they changed anything.
   bool clip_value(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const T bound = T(call.step_clip.bound);
     bool changed = false;
@@ -66,8 +66,8 @@ struct StepClipper {
     return changed;
   }
 
-  // In double and relative to the largest element: squares of large floats stay finite, and the
-  // padding takes no part. A gradient that is not finite stays as it is.
+  // Computed in double and relative to the largest element, so that squares of large floats stay
+  // finite, and without the padding. A gradient that is not finite stays as it is.
   bool clip_norm(const StepGradients<T>& g, Index n, Index parts, Index row) const {
     const auto each = [&](const auto& f) {
       for (Index j = 0; j < blocks_of<T>(n); ++j)
@@ -91,5 +91,4 @@ struct StepClipper {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

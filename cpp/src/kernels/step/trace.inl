@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the backward pass shows of itself: of each row (a step of a sequence) the norms of the
-// gradients that reach its states and gates, taken from a chunk while it is hot.
+// The trace of a backward pass: for each row (a step of a sequence) the norms of the gradients that
+// reach its states and gates, computed from a chunk while it is in the cache.
 #pragma once
 #include "kernels/time/forward.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 #if defined(BPTT_DUAL)
 
@@ -37,7 +36,7 @@ BPTT_INLINE T sum_of_lanes(Native<T> v) {
     return v[0];
 }
 
-// Of each of lanes<T> vectors the sum of its lanes.
+// Lane i of the result is the sum of the lanes of rows[i].
 template <class T, int w = 1>
 BPTT_INLINE Native<T> sums_of_lanes(Native<T> (&rows)[lanes<T>]) {
   if constexpr (w < int(lanes<T>)) {
@@ -60,8 +59,8 @@ struct RowOf {
   }
   BPTT_INLINE T at(Index i) const { return base[i / lanes<T> * stride + i % lanes<T>]; }
 
-  // Of any size. In double squares of floats neither vanish nor overflow, nor are they subnormal;
-  // of doubles relative to the largest.
+  // The Euclidean norm, for numbers of any size. In double, squares of floats neither vanish nor
+  // overflow nor become subnormal; doubles are taken relative to the largest.
   __attribute__((noinline)) double norm() const {
     if constexpr (sizeof(T) == sizeof(double)) {
       const double largest = largest_size();
@@ -83,7 +82,7 @@ struct RowOf {
       return __builtin_sqrt(sum_of_lanes<double>(sums));
     }
   }
-  // It may miss a NaN, which the sum of squares then shows.
+  // May miss a NaN, which the sum of squares then shows.
   double largest_size() const {
     Native<T> sizes{};
     for (Index j = 0; j < blocks_of<T>(n); ++j) {
@@ -107,7 +106,7 @@ struct RowOf {
   }
 };
 
-// Bounds of a sum of squares in T: between them nothing of weight has vanished or overflowed.
+// Bounds of a sum of squares in T: between them no square that matters has vanished or overflowed.
 template <class T>
 struct Squares;
 template <>
@@ -127,8 +126,8 @@ struct RowsOf {
   static constexpr int L = int(lanes<T>);
 
   BPTT_INLINE RowOf<T> row(Index i) const { return {first.base + i * next, first.stride, first.n}; }
-  // Of n rows, at most as many as a vector has lanes. Sums start just above the subnormal numbers,
-  // which take CPUs a hundred times as long.
+  // Writes the norms of n rows, at most as many as a vector has lanes. Sums start just above the
+  // subnormal numbers, with which CPUs take a hundred times as long.
   BPTT_INLINE void norms(Index n, double* to) const {
     Native<T> sums[L];
     BPTT_UNROLL for (int i = 0; i < L; ++i) sums[i] = broadcast(Squares<T>::start);
@@ -163,10 +162,10 @@ struct Tracer {
   mutable Index chunk_row = 0;
 
   bool on() const { return call.trace.norms; }
-  // Is the state c mixed of that which h was made of and the one before?
+  // Does zoneout mix the state c after h was made of it?
   bool mixes_c() const { return call.extras.zoneout[1] || call.extras.zoneout_of_all[1] != 0; }
 
-  // Of a row of all: what the loop has at hand before and after the equations.
+  // Take the gradients of row `row` of all, before and after the equations.
   BPTT_INLINE void take_h(Index j, Index row, Vec<T> v) const {
     if (on()) store(dh + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
@@ -174,7 +173,8 @@ struct Tracer {
     if (on()) store(dc + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
 
-  // Norms, and the place of the first value that is not finite, of rows `mine` of the chunk.
+  // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
+  // chunk.
   void measure(Range mine) const {
     double* out = call.trace.norms + (chunk_row + mine.begin) * columns;
     for (Index row = mine.begin; row < mine.end; row += L) {
@@ -196,7 +196,7 @@ struct Tracer {
     }
   }
 
-  // The gradients themselves, of rows `mine` of step t.
+  // Copies the gradients themselves, of rows `mine` of step t.
   void copy(Index t, Range mine, const Tape<Backend>& tape, const Forward<Backend>& forward) const {
     const Dims& d = call.dims;
     const StepRows step_rows(rows, d.T, t);
@@ -213,7 +213,7 @@ struct Tracer {
   }
 
  private:
-  // From a row of the chunk on: what column k of the norms is about.
+  // The gradients whose norms are column k, from a row of the chunk on.
   RowsOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;
     if (k == 0) return {{dh + row * L, step, call.dims.P}, L};
@@ -231,10 +231,9 @@ struct Tracer {
   void copy_operands(Index row, Index r, const StepRows& step, const Tape<Backend>& tape,
                      const Forward<Backend>& forward) const {
     const Dims& d = call.dims;
-    const T *after = d.separate_operand ? tape.operand.after : call.y,
-            *before_first = d.separate_operand ? tape.operand.initial : tape.h0;
-    const T* operand = r < step.continuing ? after + (rows.first[step.previous] + r) * d.U
-                                           : before_first + r * d.U;
+    const T* operand = r < step.continuing
+                           ? tape.operand_after(call.y) + (rows.first[step.previous] + r) * d.U
+                           : tape.operand_before() + r * d.U;
     copy_row(operand, d.U, call.trace.operand + row * d.U);
     if constexpr (Cell::second_product)
       copy_row(forward.values.second_operand + (row - forward.states.segment_row) * d.H, d.H,
@@ -244,5 +243,4 @@ struct Tracer {
 
 #endif  // BPTT_DUAL
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

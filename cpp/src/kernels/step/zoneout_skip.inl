@@ -1,40 +1,39 @@
 // SPDX-License-Identifier: MIT
-// What general cells have beside their equations (StepExtras).
+// Zoneout and skips, which the loops add around the equations of general cells (StepExtras).
 #pragma once
 #include "kernels/product/weight_layout.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// States of which a part may stay: not those that are only there for w_hh to see.
+// The number of states with zoneout; a truncated cell's others are only an operand of w_hh.
 template <class Cell>
 constexpr int zoned_states = Cell::truncated ? 2 : Cell::states;
 
-// Is h not yet what the equations put out, but made of that afterwards?
+// Is h made after the equations, of their output?
 template <class Cell>
 constexpr bool later_h = Cell::second_product || Cell::layer_norm_c;
 
-// How much of state q stays as it was, of the units at element `at` of its rows.
+// The share of state q that stays as it was, for the units at element `at` of its rows.
 template <class T>
 BPTT_INLINE Vec<T> zoneout(const StepExtras<T>& extras, int q, Index at, Index used) {
   const int part = q ? 1 : 0;
   if (extras.zoneout[part]) return load(extras.zoneout[part] + at, used);
   return broadcast(extras.zoneout_of_all[part]);
 }
-// The same of a state q beside h, which was s0[q]: a scale of nothing does not stay.
+// The same for a state q beside h, which was s0[q]. A scale does not stay while it means nothing.
 template <class Cell, class T>
 BPTT_INLINE Vec<T> zoneout_beside(const StepExtras<T>& extras, int q, Index at, Index used,
                                   const Vec<T>* s0) {
   const Vec<T> z = zoneout(extras, q, at, used);
   return Cell::scaled && q == 3 ? select_zero(s0[2], Vec<T>(0), z) : z;
 }
-// What becomes of two: the new one alone where z is 0, even if the old one is not finite.
+// z old + (1 - z) fresh; exactly `fresh` where z is 0, even if `old` is not finite.
 template <class T>
 BPTT_INLINE Vec<T> mixed(Vec<T> z, Vec<T> old, Vec<T> fresh) {
   return select_zero(z, fresh, z * old + (Vec<T>(1) - z) * fresh);
 }
 
-// h of `skip` steps before; before the first step, h0 is one step back, and nothing further.
+// h of `skip` steps before. h0 is one step before the first; there is nothing earlier.
 template <class T>
 struct Skips {
   const Dims& d;
@@ -55,8 +54,8 @@ struct Skips {
   }
 };
 
-// The gradients that skips pass back, [t % skip][block][B][lane]: of step t, until the step that it
-// came from.
+// The gradients that skips pass back, [t % skip][block][B][lane]: kept from step t until the step
+// that it skips from.
 template <class T>
 struct SkipGradients {
   T* base;
@@ -66,7 +65,8 @@ struct SkipGradients {
     return base + ((t % skip * blocks + j) * B + row) * lanes<T>;
   }
 
-  // To the gradient of the initial state, [block][B][lane]: that of the step `skip` after it.
+  // Adds to the gradient of the initial state, dh0 [block][B][lane], the one of the step `skip`
+  // after it.
   void add_to(T* dh0, const Rows& rows, Index steps, Range mine) const {
     for (Index r = mine.begin; r < mine.end; ++r) {
       Index length = 0;
@@ -80,7 +80,7 @@ struct SkipGradients {
   }
 };
 
-// What reaches h of step t: dh from the steps that follow, and what y is given.
+// The gradient of h of step t: dh from the steps that follow, plus dy.
 template <class T>
 BPTT_INLINE Vec<T> gradient_of_h(const BackwardCall<T>& call, const T* dh, Index t, Index row,
                                  Index j) {
@@ -90,8 +90,8 @@ BPTT_INLINE Vec<T> gradient_of_h(const BackwardCall<T>& call, const T* dh, Index
   return v;
 }
 
-// Before the equations of a step backward: the gradient that an earlier h takes, and the part of
-// the old h that stays.
+// Before the equations of a backward step: adds the gradient of a later h through its skip, and
+// splits off the share `stays` for the old h.
 template <class T>
 BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& skips, Index t,
                          Index row, Index j, Vec<T>& dh, Vec<T>& stays) {
@@ -106,5 +106,4 @@ BPTT_INLINE void start_h(const BackwardCall<T>& call, const SkipGradients<T>& sk
   dh = dh - stays;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

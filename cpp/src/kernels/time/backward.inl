@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The backward loop, in chunks of steps against the order of processing. Per step: the cell's
 // equations give the gradients of the sums, kept as [block][row in chunk][sum][lane]; their product
-// with w_hh is the gradient passed back. Per chunk: the same array, as it lies, is the right
-// operand of the weight gradients and the left one of dx.
+// with w_hh is the gradient passed back. Per chunk: the same array, without a copy, is the right
+// operand of the weight gradients and the left operand of dx.
 #pragma once
 #include "kernels/step/step_clip.inl"
 #include "kernels/time/layer_norm_backward.inl"
 #include "kernels/time/second_product.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct Backward {
@@ -28,11 +27,11 @@ struct Backward {
   const Tape<Backend> tape;
   const BackwardWorkspace<Backend> scratch;
   const Index blocks, padded;
-  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
-  const bool own_groups;       // each rank takes a group of sequences, and waits for nobody
+  const Range units, outputs;  // this rank's blocks of hidden units, and of h
+  const bool own_groups;       // each rank takes a group of sequences, and waits for no other
   mutable StopPoll poll;
-  // Of the chunk at hand; of this rank's own, where it has its own group: it does not wait, and may
-  // be in another chunk than the others.
+  // Gradients of the current chunk. A rank with its own group has its own copy, since it may be in
+  // another chunk.
   T *const dsums, *const dvalues;
   const Tracer<Backend> tracer;
   const typename Backend::Backward products;
@@ -60,19 +59,19 @@ struct Backward {
         second(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, poll),
         normals(c, tape, scratch, dsums, dvalues, tracer) {}
 
-  // Of an array of each group, [block][row in chunk][lane].
+  // This rank's part of an array with [block][row in chunk][lane] for each group.
   T* of_group(T* base, Index n_blocks) const {
     return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
   }
 
-  // Of `count` sequences, those of this rank.
+  // This rank's sequences among the first `count`.
   Range sequences(Index count) const {
     if (!team.sequences) return {0, count};
     return {smaller(team.sequences[team.rank], count),
             smaller(team.sequences[team.rank + 1], count)};
   }
 
-  // Of n units.
+  // This rank's blocks of n units.
   Range blocks_of_rank(Index n) const {
     const Index all = blocks_of<T>(n);
     return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
@@ -80,7 +79,7 @@ struct Backward {
 
   // --- one step: the cell's equations
 
-  // Before the equations: the parts of the old states that stay, beside that of h.
+  // Before the equations: zoneout of the states beside h.
   BPTT_INLINE void start_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* ds,
                                 Vec<T>* stays) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
@@ -91,20 +90,20 @@ struct Backward {
     }
   }
 
-  // The gradient of h, or of what h is made of afterwards.
+  // The gradient of h, or of the value that h is made of after the equations.
   BPTT_INLINE Vec<T> gradient_of_output(Index t, Index row, Index j) const {
     if constexpr (later_h<Cell>) return load(scratch.doperand + (j * d.B + row) * L);
     return gradient_of_h(call, scratch.dstates[0] + (j * d.B + row) * L, t, row, j);
   }
-  // Where an inner product takes h: the gradient that its operand passes on.
+  // Adds the gradient that the operand of a second product passes to h.
   BPTT_INLINE void add_to_h(Index row, Index j, Index used, Vec<T> dh0) const {
     T* dh = scratch.dstates[0] + (j * d.B + row) * L;
     if (d.separate_operand) dh0 = dh0 * Vec<T>(load(call.extras.h_mask + row * d.P + j * L, used));
     store(dh, load(dh) + dh0.v);
   }
 
-  // Rows `r` of step t in block j, which share where their previous state lies. With an inner
-  // product, h is as that with w_hh sees it, and `which` may leave out some of the results.
+  // The equations for rows `r` of step t in block j, whose previous state is in the same array.
+  // With a second product, h is the operand of w_hh, and `wanted` may leave out some results.
   void step_units(Index t, Index j, Range r, const T* h, const StepState<T> (&before)[max_states],
                   const Forward<Backend>& forward, T* out, Results wanted) const {
     const Index used = used_lanes<T>(j, d.H), first = rows.first[t], column = j * L;
@@ -124,7 +123,7 @@ struct Backward {
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
       if constexpr (!later_h<Cell>)
         tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
-      // Of the state c: by way of h too, unless zoneout mixed c when h was made.
+      // The gradient of c includes the path through h, unless zoneout mixed c after h was made.
       if (mixes_c) tracer.take_c(j, first + row, ds[Cell::states > 1]);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
@@ -144,7 +143,8 @@ struct Backward {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
       }
-      if (used < L) {  // keep what padding made of an infinite or NaN input out of the products
+      if (used < L) {  // keep padding, which an infinite or NaN input may have reached, out of the
+                       // products
         for (int i = 0; i < own_sums; ++i) clear_from<T>(da[i].v, used);
       }
       if constexpr (takes_h) {
@@ -180,8 +180,8 @@ struct Backward {
 
   // --- products with packed weights: dx, and the gradient passed back to h
 
-  // The path of the gradient through w_hh, added to the one that the cell gave.
-  // first: row of the step in the chunk.
+  // Adds the gradient through w_hh to the one through the equations. first: row of the step in the
+  // chunk.
   void pass_back(Index first, Range r) const {
     products.template for_each_tile<HSide<Cell>>(
         {first + r.begin, first + r.end}, tape.w_hh, d.P, outputs,
@@ -208,7 +208,7 @@ struct Backward {
     }
   }
 
-  // Rows r of a chunk that begins with row `start`.
+  // The same for rows r of a chunk that begins with row `start`.
   void input_gradient(Index start, Range r) const {
     products.template for_each_tile<XSide<Cell>>(
         r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
@@ -220,10 +220,11 @@ struct Backward {
         });
   }
 
-  // --- weight gradients of a chunk: for each group of sequences its own, so that the order of the
-  // sums does not depend on whether two ranks take one group each or share the inputs of both
+  // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
+  // does not depend on whether two ranks take one group each or share the inputs of both
 
-  // Inputs n of the weights (those of x, of h, of an inner product) and blocks of the biases.
+  // Adds to inputs n of the weights (counted over x, h and the second product) and to blocks `mine`
+  // of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
                       const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
@@ -246,8 +247,7 @@ struct Backward {
                                                      scratch.dw_ih(group));
           add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
         });
-    const T *after = d.separate_operand ? tape.operand.after : call.y,
-            *before_first = d.separate_operand ? tape.operand.initial : tape.h0;
+    const T *after = tape.operand_after(call.y), *before_first = tape.operand_before();
     for_each_runs<T>(
         d.U,
         [&](const auto& add) {
@@ -268,12 +268,12 @@ struct Backward {
                          scratch.dw_second(group));
   }
 
-  // Of inputs n those of a product that has `size` from the `first` on, counted from there.
+  // The inputs among n of a product that has `size` of them from `first` on, counted from there.
   static Range part_of(Range n, Index first, Index size) {
     return {smaller(larger(n.begin - first, 0), size), smaller(larger(n.end - first, 0), size)};
   }
 
-  // The gradients of all groups into that of the first, inputs of rank's share.
+  // Adds the gradients of all groups to the first; each rank takes a share.
   void add_groups() const {
     const Range mine = share_of(scratch.weights, 16, team);
     for (Index g = 1; g < rows.groups; ++g)
@@ -283,8 +283,8 @@ struct Backward {
 
   // --- the loop
 
-  // f(rows) between two steps that need what all ranks have done: a rank that has all units of its
-  // sequences needs nobody.
+  // Calls f(rows) between two waits for all ranks, as f needs all units of its rows. A rank that
+  // has all units of its sequences does not wait.
   template <class F>
   bool on_whole_rows(Range mine, Index count, const F& f) const {
     if (team.sequences) return f(mine), true;
@@ -329,7 +329,7 @@ struct Backward {
           }))
         return;
       if constexpr (takes_h)
-        if (clips_sums) {  // what goes back to h comes of the clipped gradients
+        if (clips_sums) {  // the gradient passed to h comes from the clipped gradients
           second.pass_back(first, mine);
           step(t, mine, forward, sums, Results::passed);
         }
@@ -380,7 +380,7 @@ struct Backward {
     for (Index k = rows.segments; k-- > 0 && !poll.stopped;) {
       const Index s = in_order(rows, rows.segments, k);
       const bool last = k + 1 == rows.segments;
-      if (!last && !poll.wait()) break;  // the others may still need the values of the last one
+      if (!last && !poll.wait()) break;  // others may still need the values of the previous one
       Forward<Backend> forward(forward_of, team, last ? tape.last : scratch.recomputed, true);
       forward.states.enter(s);
       if (!last) forward.run_steps(segment_span(rows, s));
@@ -405,5 +405,4 @@ struct Backward {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

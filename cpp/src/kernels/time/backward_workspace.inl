@@ -4,10 +4,9 @@
 #include "kernels/step/zoneout_skip.inl"
 #include "kernels/time/forward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// What cells with an inner product need more; see second_product.inl.
+// For cells with a second product only: see second_product.inl.
 template <class Backend, bool = Backend::Cell::second_product>
 struct SecondProductBackward {
   template <class... Args>
@@ -17,10 +16,12 @@ struct SecondProductBackward {
 template <class Backend>
 struct SecondProductBackward<Backend, true>;
 
-// Of a step's results: the gradients of the sums, what is passed back to h by an inner product.
+// The results of a step that are wanted: gradients of the sums, or the gradient that a second
+// product's operand passes to h.
 enum class Results { sums, passed, all };
 
-// Does an inner product take h, and gradients of some sums come before it?
+// Does the operand of a second product depend on h? And how many sums have their gradients from its
+// equations?
 template <class Cell>
 constexpr bool second_takes_h() {
   if constexpr (Cell::second_product)
@@ -35,14 +36,14 @@ constexpr int second_gives() {
   else
     return 0;
 }
-// So many gradients of a unit the equations give in a step.
+// The number of gradients of a unit that the first equations give in a step.
 template <class Cell>
 constexpr int equations_give() {
   using Own = EquationsOf<Cell>;
   return Own::sums + Own::params - second_gives<Cell>();
 }
 
-// And those whose sums are normalised; see layer_norm_backward.inl.
+// For cells whose sums are normalised only: see layer_norm_backward.inl.
 template <class Backend, bool = Backend::Cell::layer_norm>
 struct LayerNormBackward {
   template <class... Args>
@@ -55,17 +56,17 @@ template <class Backend>
 struct BackwardWorkspace {
   using T = typename Backend::T;
   using Cell = typename Backend::Cell;
-  T* dsums;                       // [group]: [block][chunk_rows][gradient][lane], as GradientsOf:
-  T* dvalues;                     // of the products, of all; or the same
-  T* dstates[max_states];         // [block][B][lane]: the gradient that the step before receives
-  T* gradients;                   // [group]: of all weights by unit, and of the biases
-  Index weights, ih, hh, second;  // elements of a group, of w_ih, of w_hh, of an inner product
-  T* dresults;                    // [group]: [block of h][chunk_rows][lane]: of an inner product
-  T* doperand;                    // [block][B][lane]: of its operand, of N(c')
-  T *traced_h, *traced_c;         // [group]: [block][chunk_rows][lane], or null
+  T* dsums;                // [group]: [block][chunk_rows][gradient][lane], see GradientsOf:
+  T* dvalues;              // gradients of the products' sums, and all gradients; or the same array
+  T* dstates[max_states];  // [block][B][lane]: the gradient that the previous step receives
+  T* gradients;            // [group]: gradients of all weights by unit, and of the biases
+  Index weights, ih, hh, second;  // elements of a group, of w_ih, of w_hh, of the second product's
+  T* dresults;  // [group]: [block of h][chunk_rows][lane]: of the second product's results
+  T* doperand;  // [block][B][lane]: of its operand, or of N(c')
+  T *traced_h, *traced_c;  // [group]: [block][chunk_rows][lane], or null
   SkipGradients<T> skips;
   void *products, *second_products;
-  void* forward;  // to compute the values of a segment again
+  void* forward;  // ForwardWorkspace to compute a segment again
   SegmentTape<T, Cell> recomputed;
   std::size_t bytes;
 
@@ -112,7 +113,7 @@ struct BackwardWorkspace {
   }
 };
 
-// What computing a segment again needs of the forward call.
+// The forward call that computes a segment again.
 template <class T>
 ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
   ForwardCall<T> f{};
@@ -123,5 +124,4 @@ ForwardCall<T> forward_call(const BackwardCall<T>& call, void* scratch) {
   return f;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The forward loop: time, then panels of hidden units, then blocks of rows. A tile takes the
-// products with x and h of all sums of its units, and the cell's equations follow while it is hot.
+// The forward loop: over time, then panels of hidden units, then blocks of rows. A tile computes
+// the products with x and h for all sums of its units, and the cell's equations follow while the
+// tile is in the cache.
 #pragma once
 #include "kernels/product/microkernel.inl"
 #include "kernels/step/zoneout_skip.inl"
 #include "kernels/time/forward_workspace.inl"
 #include "kernels/time/layer_norm.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct Forward {
@@ -25,12 +25,12 @@ struct Forward {
   const ForwardWorkspace<Backend> scratch;
   const typename Backend::Forward products;
   const SegmentTape<T, Cell> values;  // of the current segment
-  const bool recompute;               // y is known, and only the values are wanted
+  const bool recompute;               // y is known, and only the saved values are wanted
   T* const h0;                        // [B, P]
   const RecurrentOperand<T, Cell> operand;
   const Skips<T> skips;
   const Index blocks;
-  const Range units, outputs;  // blocks of this rank: of hidden units, and of h
+  const Range units, outputs;  // this rank's blocks of hidden units, and of h
   States<T, Cell> states;
   StopPoll poll;
 
@@ -61,14 +61,14 @@ struct Forward {
     }
   }
 
-  // Of `count` sequences, those of this rank.
+  // This rank's sequences among the first `count`.
   Range sequences(Index count) const {
     if (!team.sequences) return {0, count};
     return {smaller(team.sequences[team.rank], count),
             smaller(team.sequences[team.rank + 1], count)};
   }
 
-  // Of n units.
+  // This rank's blocks of n units.
   Range blocks_of_rank(Index n) const {
     const Index all = blocks_of<T>(n);
     return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
@@ -76,14 +76,14 @@ struct Forward {
 
   // --- one step
 
-  // After the equations: part of the old states stays, beside that of h.
+  // After the equations: zoneout of the states beside h.
   BPTT_INLINE void finish_states(Index t, Index row, Index j, const Vec<T>* s0, Vec<T>* s) const {
     const Index used = used_lanes<T>(j, d.H), at = (rows.first[t] + row) * d.H + j * L;
     BPTT_UNROLL for (int q = 1; q < zoned_states<Cell>; ++q) {
       s[q] = mixed(zoneout_beside<Cell>(call.extras, q, at, used, s0), s0[q], s[q]);
     }
   }
-  // Part of the old h stays, an earlier h is added, and h is masked for the next product.
+  // Zoneout of h, addition of an earlier h, and the operand of the next product.
   BPTT_INLINE void finish_h(Index t, Index row, Index j, Vec<T> h0, Vec<T>& h) const {
     const Index used = used_lanes<T>(j, d.P), at = (rows.first[t] + row) * d.P + j * L;
     const Vec<T> z = zoneout(call.extras, 0, at, used);
@@ -92,7 +92,7 @@ struct Forward {
     if (!recompute) operand.take_h(call, rows.first[t] + row, row, j, used, h);
   }
 
-  // h as the step made it.
+  // Stores the h of a step, or the operand of a second product.
   BPTT_INLINE void finish_h(const ForwardStep<T>& step, Index row, Index j, Index used, Vec<T> h0,
                             Vec<T>& h) const {
     if constexpr (Cell::general && !Cell::second_product) finish_h(step.t, row, j, h0, h);
@@ -102,8 +102,9 @@ struct Forward {
       store(step.y + row * d.P + j * L, h.v, used);
   }
 
-  // The cell's equations for `width` blocks from block j and some rows; sums is that of the first
-  // of them, [row][block][sum][lane], row_size apart. Normalised sums are where the values are.
+  // The cell's equations for rows r and `width` blocks from block j0 on; sums is
+  // [row][block][sum][lane] from the first of these rows on, rows row_size apart. Normalised sums
+  // are read from the saved values instead.
   __attribute__((noinline)) void forward_units(const ForwardStep<T>& step, Range r, Index j0,
                                                Index width, const T* sums, Index row_size) const {
     for (Index j = j0; j < j0 + width; ++j) {
@@ -134,8 +135,7 @@ struct Forward {
     }
   }
 
-  // The lines that forward_units will touch: asked for before the products, they are there after
-  // them.
+  // Prefetch the memory of forward_units while the products are computed.
   BPTT_INLINE void prefetch_units(const ForwardStep<T>& step, Index row, Index n, Index j,
                                   Index width) const {
     const std::size_t vector = BPTT_VECTOR_BYTES, count = static_cast<std::size_t>(n);
@@ -167,7 +167,7 @@ struct Forward {
     else
       forward_units(step, r, j, width, sums, row_size);
   }
-  // Once the sums of rows r are all there.
+  // Finishes rows r once all their sums are computed.
   void layer_norm_rows(const ForwardStep<T>& step, Range r) const {
     normalise_sums<T, Cell>(step, r, d.H);
     forward_units(step, r, 0, blocks, nullptr, 0);
@@ -180,8 +180,8 @@ struct Forward {
       for_each_rows(all, part.rows, [&](Range r) { layer_norm_rows(part, r); });
   }
 
-  // What is left of a step where the equations above gave the operand of another product: h, from
-  // that product and the saved values; sums is that of the first of rows r, [row][block][lane].
+  // The rest of a step with a second product: h from its results, sums [row][block][lane] from the
+  // first of rows r on, and from the saved values.
   BPTT_INLINE void second_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
                                 const T* sums) const {
     using Second = typename Cell::SecondProduct;
@@ -212,7 +212,7 @@ struct Forward {
     }
   }
 
-  // Step t; `sums` holds those of its rows if they were projected, with h as well if y is known.
+  // Step t; `sums` holds the projected sums of its rows, with_h their products with h too; or null.
   void forward_step(Index t, const T* sums, bool with_h) {
     const StepRows step_rows(rows, d.T, t);
     const Range mine = sequences(step_rows.count);
@@ -266,7 +266,7 @@ struct Forward {
 
   // --- many narrow steps
 
-  // How many steps from the n-th of a span, in the order of processing, to project at once; 0:
+  // The number of steps to project at once, from the n-th of a span in the order of processing; 0:
   // none.
   Index projectable(const Span& span, Index n) const {
     Index total = 0, steps = 0;
@@ -284,7 +284,7 @@ struct Forward {
     return rows.reverse ? span.end - 1 - n : span.begin + n;
   }
 
-  // Sums of the rows of `span`, from x and, where y is known, from h.
+  // Computes the sums of the rows of `span`, from x and, where y is known, from h.
   void project(const Span& span) {
     const T *x = call.x + span.row * d.I, *h = nullptr;
     if (recompute)
@@ -315,7 +315,7 @@ struct Forward {
     }
   }
 
-  // --- the whole
+  // --- the whole call
 
   void copy_initial_state() {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
@@ -328,7 +328,7 @@ struct Forward {
     }
   }
 
-  // The values after the last step of the segment before become the start of segment s.
+  // Copies the states after the last step of the previous segment to the start of segment s.
   void enter_segment(Index s) {
     const Span span = segment_span(rows, s);
     const Index last = rows.reverse ? span.end : span.begin - 1;
@@ -343,11 +343,11 @@ struct Forward {
     states.enter(s);
   }
 
-  // The states after the last step of the sequences that end in `span`; nobody's values change
-  // meanwhile.
+  // Collects the states after the last step of the sequences that end in `span`; no rank changes
+  // values meanwhile.
   void collect_final_states(const Span& span) const {
     const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
-    Index length = d.T;  // of sequence b: lengths only fall
+    Index length = d.T;  // of sequence b: lengths never increase
     for (Index b = mine.begin; b < mine.end; ++b) {
       while (length > 0 && rows.count[length - 1] <= b) --length;
       const Index last = rows.reverse ? 0 : length - 1;
@@ -376,9 +376,9 @@ struct Forward {
     for (Index k = 0; k < rows.segments && !poll.stopped; ++k) {
       const Index s = in_order(rows, rows.segments, k);
       enter_segment(s);
-      if (rows.segments > 1 && !poll.wait()) break;  // all have what the last one left
+      if (rows.segments > 1 && !poll.wait()) break;  // all ranks see the states of the previous one
       run_steps(segment_span(rows, s));
-      if (poll.stopped) break;  // while others may still write
+      if (poll.stopped) break;  // while other ranks may still write
       collect_final_states(segment_span(rows, s));
       poll.wait();
     }
@@ -386,5 +386,4 @@ struct Forward {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -3,8 +3,7 @@
 #pragma once
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 bool pack(const ForwardCall<typename Backend::T>& call, const Team& team) {
@@ -25,7 +24,7 @@ bool pack(const ForwardCall<typename Backend::T>& call, const Team& team) {
   return poll.wait();
 }
 
-// Does a step read what it saved, in inference too?
+// Does a step read its saved values, in inference too?
 template <class Cell>
 constexpr bool needs_saved() {
   if constexpr (Cell::second_product && !Cell::layer_norm)
@@ -38,12 +37,12 @@ template <class Backend>
 struct ForwardWorkspace {
   using T = typename Backend::T;
   using Cell = typename Backend::Cell;
-  T* h0;                                // [B, P], for inference
-  T* states[max_states];                // from 1: [block][B][lane], for inference: updated in place
-  T* sums;                              // [row][block][sum][lane] of projected rows
-  RecurrentOperand<T, Cell> operand;    // for inference
-  T *saved, *second_operand, *moments;  // for inference, of one step of the cells that need them:
-                                        // see ForwardStep
+  T* h0;                              // [B, P], for inference
+  T* states[max_states];              // from 1: [block][B][lane], for inference: updated in place
+  T* sums;                            // [row][block][sum][lane] of projected rows
+  RecurrentOperand<T, Cell> operand;  // for inference
+  T *saved, *second_operand,
+      *moments;  // for inference, one step of the cells that need them: see ForwardStep
   void* products;
   std::size_t bytes;
 
@@ -63,5 +62,4 @@ struct ForwardWorkspace {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

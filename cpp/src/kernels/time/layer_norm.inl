@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Layer normalisation in a step (cells/layer_norm.inl), forward: the products of a row are kept as
-// they are until those of all units are there; then they are normalised in place, and the equations
-// follow. One rank takes a row, always in the same order: the sums depend on nothing else.
+// Layer normalisation in a forward step (cells/layer_norm.inl): the products of a row are kept
+// until all its units are computed; then they are normalised in place, and the equations follow.
+// One rank takes a whole row, always in the same order, so the bits do not depend on the ranks.
 #pragma once
 #include "kernels/time/tape.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-constexpr double epsilon = 1e-5;  // beside the variance, as PyTorch has it
+constexpr double epsilon = 1e-5;  // added to the variance, as in PyTorch
 constexpr Index rows_at_once = 8;
 
-// f(rows) for what two ranges share, some rows at a time.
+// Calls f(rows) for the rows in both ranges, some at a time.
 template <class F>
 void for_each_rows(Range a, Range b, const F& f) {
   const Index end = smaller(a.end, b.end);
@@ -26,7 +25,8 @@ BPTT_INLINE T total(Vec<T> v) {
   for (Index l = 0; l < lanes<T>; ++l) sum += lane[l];
   return sum;
 }
-// With zeros in the padding; a vector whose lanes are written goes through memory.
+// v with zeros from lane n on. Not inlined, as writing single lanes takes the vector through
+// memory.
 template <class T>
 __attribute__((noinline)) Vec<T> first_lanes(Vec<T> v, Index n) {
   clear_from<T>(v.v, n);
@@ -37,9 +37,9 @@ BPTT_INLINE Vec<T> padded_with_zeros(Vec<T> v, Index used) {
   return used < lanes<T> ? first_lanes(v, used) : v;
 }
 
-// Of G numbers of each of H units: at(j) gives those of block j, [number][lane]. The mean of large
-// and nearly equal numbers is rounded by more than they differ: `rest` is the mean of what is left
-// of them without it.
+// Moments of G numbers of each of H units; at(j) is the array of block j, [number][lane]. The mean
+// of large and nearly equal numbers has a rounding error larger than their differences: `rest` is
+// the mean of the numbers less `mean`.
 template <class T>
 struct Moments {
   T mean, rest, inverse;  // 1 / deviation
@@ -79,14 +79,14 @@ BPTT_INLINE Vec<T> normalised(const Moments<T>& m, const T* numbers, Index used)
   return padded_with_zeros(m.centred(load(numbers)) * Vec<T>(broadcast(m.inverse)), used);
 }
 
-// Where the values of one row and block are.
+// The saved values of one row and block.
 template <class Cell, class T>
 BPTT_INLINE T* kept_values(const ForwardStep<T>& step, Index j, Index row) {
   return step.saved + (j * step.saved_rows + row) * Cell::saved * lanes<T>;
 }
 
-// The products of rows r and `width` blocks from block j0, [row][window][block][gate][lane], to
-// where their values will be.
+// Copies the products of rows r and `width` blocks from block j0 on,
+// [row][window][block][gate][lane], to the saved values.
 template <class T, class Cell>
 void keep_sums(const ForwardStep<T>& step, Range r, Index j0, Index width, const T* sums,
                Index row_size) {
@@ -118,7 +118,7 @@ void normalise_sums(const ForwardStep<T>& step, Range r, Index H) {
     }
 }
 
-// h of rows r, at most rows_at_once, from N(c').
+// Computes h of rows r, at most rows_at_once of them, from N(c').
 template <class Forward>
 void normalise_states(const Forward& forward, const ForwardStep<typename Forward::T>& step,
                       Range r) {
@@ -150,5 +150,4 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

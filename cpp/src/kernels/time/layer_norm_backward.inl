@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Layer normalisation in a step (cells/layer_norm.inl), backward. Of n = N(a) with the deviation s,
+// Layer normalisation in a backward step (cells/layer_norm.inl). For n = N(a) with the standard
+// deviation s,
 //   da = (dn - mean(dn) - n mean(dn n)) / s,
-// the means over the same numbers of a row as forward.
+// with means over the same numbers of a row as forward.
 #pragma once
 #include "kernels/step/trace.inl"
 #include "kernels/time/backward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// The mean of dn, and of dn n, from their sums.
+// The gradient of a from dn, given the sums of dn and of dn n.
 template <class T>
 struct LayerNormGradient {
   Vec<T> level, along, inverse;
@@ -51,10 +51,10 @@ struct LayerNormBackward<Backend, true> {
         dvalues(values),
         tracer(trace) {}
 
-  // Of one row of step t.
+  // The saved values of one row of step t.
   struct Kept {
     const T *values, *moments;
-    Index stride;  // of blocks
+    Index stride;  // between blocks
     Kept(const Forward<Backend>& forward, Index t, Index row)
         : stride(forward.rows.count[t] * Cell::saved * L) {
       const Index before = forward.rows.first[t] - forward.states.segment_row;
@@ -64,8 +64,8 @@ struct LayerNormBackward<Backend, true> {
     BPTT_INLINE const T* of(Index j) const { return values + j * stride; }
   };
 
-  // Rows r of step t, the first of which is row `first` of the chunk: from the gradient of h, or of
-  // the operand that is made of it, to that of c' by way of N(c'), in scratch.doperand.
+  // For rows r of step t, which begins with row `first` of the chunk: from the gradient of h, or of
+  // the second product's operand, to the gradient of c' through N(c'), in scratch.doperand.
   void states(Index t, Index first, Range r, const Forward<Backend>& forward) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const Kept kept(forward, t, row);
@@ -87,7 +87,7 @@ struct LayerNormBackward<Backend, true> {
   }
   T* doperand(Index j, Index row) const { return scratch.doperand + (j * d.B + row) * L; }
 
-  // Of N(c').
+  // Returns the gradient of N(c').
   BPTT_INLINE Vec<T> output(Index t, Index j, Index row, const T* kept, Vec<T> n,
                             Index first) const {
     const Index used = used_lanes<T>(j, d.H);
@@ -112,7 +112,7 @@ struct LayerNormBackward<Backend, true> {
     return padded_with_zeros(dn, used);
   }
 
-  // From the gradients of the cell's own sums to those of the products, and of the gains.
+  // From the gradients of the cell's own sums to the gradients of the products and of the gains.
   void sums(Index t, Index first, Range r, const Forward<Backend>& forward) const {
     for (Index row = r.begin; row < r.end; ++row) {
       const Kept kept(forward, t, row);
@@ -146,5 +146,4 @@ struct LayerNormBackward<Backend, true> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The backward loop of cells with an inner product (Cell::second_product): h is made of
-//   results = w operand,   operand: what the first equations of a step put out,
-// where w is [P, H]. Backward, the inner equations come first, then the product with w, then the
-// others, which give the gradients of the other sums.
+// The backward step of cells with a second product (Cell::second_product). Forward, the first
+// equations give an operand, and h is made of
+//   results = w operand,
+// where w is [P, H]. Backward, the equations of the second product come first, then the product
+// with w, then the first equations, which give the gradients of the remaining sums.
 #pragma once
 #include "kernels/product/row_runs.inl"
 #include "kernels/step/trace.inl"
 #include "kernels/time/backward_workspace.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 template <class Backend>
 struct SecondProductBackward<Backend, true> {
@@ -25,13 +25,13 @@ struct SecondProductBackward<Backend, true> {
   const Rows& rows;
   const Tape<Backend>& tape;
   const BackwardWorkspace<Backend>& scratch;
-  const Range units, outputs;  // blocks of this rank: of the operand, of the results
+  const Range units, outputs;  // this rank's blocks of the operand, of the results
   T* const dsums;              // [block][row in chunk][S][lane]
   T* const dresults;           // [block of h][row in chunk][lane]
   const Tracer<Backend>& tracer;
   const Products products;
 
-  // The inner product as one with h of a cell of P units.
+  // The second product, seen as the product with h of a cell of P units.
   static Dims as_cell(Dims d) {
     const Index H = d.H;
     d.I = 0, d.H = d.P, d.P = d.U = H;
@@ -57,8 +57,9 @@ struct SecondProductBackward<Backend, true> {
 
   T* dresult(Index j, Index row) const { return dresults + (j * rows.chunk_rows + row) * L; }
 
-  // The inner equations, for rows `mine` of step t, the first of which is row `first` of the chunk:
-  // gradients of the results, of the sums that only they use, and of the old h by way of them.
+  // The equations of the second product, for rows `mine` of step t, which begins with row `first`
+  // of the chunk: gradients of the results, of the sums that only these equations use, and of the
+  // old h through them.
   void step(Index t, Index first, Range mine, const Forward<Backend>& forward) const {
     const StepRows step(rows, d.T, t);
     const Index middle = larger(mine.begin, smaller(mine.end, step.continuing));
@@ -95,7 +96,7 @@ struct SecondProductBackward<Backend, true> {
   }
   T* dsum(Index j, Index row) const { return dsums + (j * rows.chunk_rows + row) * S * L; }
 
-  // The results' gradients, of all units, to that of the operand.
+  // From the gradients of all results to the gradient of the operand.
   void pass_back(Index first, Range r) const {
     products.template for_each_tile<Side>(
         {first + r.begin, first + r.end}, tape.w_second, d.H, units,
@@ -107,14 +108,16 @@ struct SecondProductBackward<Backend, true> {
         });
   }
 
-  // After the sums' gradients were clipped: the last sum is that of the results.
+  // Takes the gradients of the results from the clipped gradients of the sums: they are the last
+  // sum.
   void take_clipped(Index first, Range r) const {
     for (Index j = 0; j < blocks_of<T>(d.P); ++j)
       for (Index row = first + r.begin; row < first + r.end; ++row)
         store(dresult(j, row), load(dsum(j, row) + (S - 1) * L));
   }
 
-  // Inputs n of the gradient of the inner weights; for_each_step as in Backward::group_gradient.
+  // Adds to inputs n of the gradient of the weights; for_each_step is that of
+  // Backward::group_gradient.
   template <class ForEachStep>
   void add_weights(const ForEachStep& for_each_step, const Forward<Backend>& forward, Range n,
                    T* dw) const {
@@ -137,5 +140,4 @@ struct SecondProductBackward<Backend, true> {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

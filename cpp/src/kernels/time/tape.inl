@@ -4,11 +4,10 @@
 #pragma once
 #include "kernels/step/recurrent_operand.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// Results rows of step t continue a sequence from `previous`, the step before it in the order of
-// processing, and which start from the initial state: [0, continuing) and [continuing, count).
+// Rows [0, continuing) of step t continue a sequence from `previous`, the step before it in the
+// order of processing; rows [continuing, count) start from the initial state.
 struct StepRows {
   Index count, continuing, previous;
   StepRows(const Rows& rows, Index steps, Index t) {
@@ -31,7 +30,7 @@ BPTT_INLINE Span segment_span(const Rows& r, Index s) {
 // The k-th of n chunks or segments in the order of processing.
 BPTT_INLINE Index in_order(const Rows& r, Index n, Index k) { return r.reverse ? n - 1 - k : k; }
 
-// 1 / deviation of N(w_ih x), of N(w_hh h), of N(c'), and the mean of c' in two parts.
+// 1 / standard deviation of w_ih x, of w_hh h, of c', and the mean of c' in two parts.
 constexpr int moments_of_row = 5;
 
 // The values of one segment that the backward pass needs.
@@ -116,6 +115,10 @@ struct Tape {
   SegmentTape<T, Cell> last;
   std::size_t bytes;
 
+  // The operand of the product with w_hh: [B, U] before the first step, [R, U] after each.
+  const T* operand_before() const { return operand.initial ? operand.initial : h0; }
+  const T* operand_after(const T* y) const { return operand.after ? operand.after : y; }
+
   Tape(void* buffer, const Dims& d, const Rows& rows)
       : Tape(Arena{static_cast<char*>(buffer)}, d, rows) {}
 
@@ -140,10 +143,9 @@ struct Tape {
   }
 };
 
-// The products with x of narrow steps are computed before, for many steps at once: a single row would
-// wait for the weights to come from the cache.
+// The products with x of narrow steps are computed before, for many steps at once: a single row
+// would wait for the weights to come from the cache.
 constexpr Index narrow_rows = 8;      // fewer are narrow
 constexpr Index projected_rows = 32;  // at once
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Vectors of dual numbers: with them as elements, the loops and the cells give derivatives along a
-// direction as well. Values and tangents take a vector each; in memory they alternate.
+// Vectors of dual numbers: with these, loops and cells compute derivatives along a direction as
+// well. Values and tangents take a vector each; in memory they alternate.
 #pragma once
 #include "kernels/vector/math.inl"
 #include "kernels/vector/transpose.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// Where a result is one of two arguments, so is its tangent. Where they are equal, at a kink, it is
-// that of the limit: what the slopes of cells/activations.inl say too.
+// Where a result is one of two arguments, its tangent belongs to the same argument. At a kink,
+// where they are equal, the tangent is the limit's, as the slopes in cells/activations.inl are.
 struct Duals {
   F64 value, tangent;
   BPTT_INLINE friend Duals operator+(Duals a, Duals b) {
@@ -50,8 +49,8 @@ BPTT_INLINE Duals broadcast(Dual s) {
   return {broadcast(s.value), broadcast(s.tangent)};
 }
 
-// Two vectors of memory exchange every other lane. That leaves the units of a block in an order of
-// their own, which is that of memory again when they are stored: lanes are counted there.
+// Two vectors of memory exchange every other lane. So the lanes of a loaded vector are not in the
+// order of memory; a store restores it. Lane numbers refer to memory.
 template <>
 BPTT_INLINE Duals load(const Dual* p) {
   const double* numbers = &p->value;
@@ -126,5 +125,4 @@ BPTT_INLINE Dual square_root(Dual x) {
   return {root, x.tangent / (2 * root)};
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

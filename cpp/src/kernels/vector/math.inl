@@ -4,10 +4,10 @@
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// 2^n, where adding `magic` has rounded to the integer n and left it in the low bits of `shifted`.
+// power() is 2^n, where adding `magic` has rounded to the integer n and left it in the low bits of
+// `shifted`.
 template <class T>
 struct Exponent;
 template <>
@@ -89,8 +89,8 @@ BPTT_INLINE Vec<T> tanh(Vec<T> x) {
   return e / (e + Vec<T>(2));
 }
 
-// v e^x, wherever it is representable: e^x alone need not be. The relative error grows with |x|, to
-// 1e-5 and 1e-13 at the clipper of the precisions.
+// v e^x wherever the product is representable, even if e^x is not. The relative error grows with
+// |x|, to 1e-5 (float) and 1e-13 (double) at the limits of the precisions.
 template <class T>
 BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
   const Vec<T> magic(Exponent<T>::magic), normal(Exponent<T>::limit), limit = normal + normal;
@@ -101,8 +101,8 @@ BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
   return v * exp2_fraction(split.r) * power * rest;
 }
 
-// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm of a number in 1..2 by the
-// series of atanh.
+// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|); the series of atanh gives the logarithm, of a
+// number in 1..2.
 template <class T>
 BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
@@ -113,5 +113,4 @@ BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   return minimum(zero, x) - Vec<T>(2) * s * p;
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

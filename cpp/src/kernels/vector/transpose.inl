@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Small square transpositions in registers: how weights change between rows and panels.
+// Transposes small squares in registers: weights change between rows and panels this way.
 #pragma once
 #include "kernels/vector/vectors.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
-// Lane l of the result: of a or b, where rows i and i + w of a block exchange the lanes whose
-// number has bit w set.
+// Rows a = i and b = i + w of a block exchange lanes: low() takes lanes of b where bit w of the
+// lane's number is set, high() lanes of a where it is not.
 template <class T, int w>
 struct Exchange {
   static constexpr int n = int(lanes<T>);
@@ -40,7 +39,7 @@ struct Exchange {
 #endif
 };
 
-// A square of lanes x lanes elements: row i becomes lane i of every row.
+// Transposes lanes x lanes elements: row i becomes lane i of every row.
 template <class T, int w = 1>
 BPTT_INLINE void transpose(Native<T> (&rows)[lanes<T>]) {
   if constexpr (w < int(lanes<T>)) {
@@ -53,7 +52,8 @@ BPTT_INLINE void transpose(Native<T> (&rows)[lanes<T>]) {
   }
 }
 
-// The first n elements of the first `used` rows, `stride` apart; zeros for the rest.
+// Loads the first n elements of the first `used` rows, which are `stride` apart; zeros for the
+// rest.
 template <class T>
 BPTT_INLINE void load_rows(const T* from, Index stride, Index used, Index n,
                            Native<T> (&rows)[lanes<T>]) {
@@ -65,5 +65,4 @@ BPTT_INLINE void load_rows(const T* from, Index stride, Index used, Index n,
   }
 }
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

@@ -4,8 +4,7 @@
 #pragma once
 #include "kernels/target.inl"
 
-namespace bptt::core::BPTT_ISA {
-namespace {
+BPTT_KERNELS_BEGIN
 
 using F32 = float __attribute__((vector_size(BPTT_VECTOR_BYTES)));
 using F64 = double __attribute__((vector_size(BPTT_VECTOR_BYTES)));
@@ -33,15 +32,14 @@ using Native = typename Simd<T>::Native;
 template <class T>
 constexpr Index lanes = BPTT_VECTOR_BYTES / Index(sizeof(T));
 
-// s - 0 and not 0 + s: the latter is no identity for -0, so it would cost an addition per
-// broadcast.
+// s - 0 and not 0 + s, which changes -0 to 0 and so would cost an addition per broadcast.
 template <class T>
 BPTT_INLINE Native<T> broadcast(T s) {
   return s - Native<T>{};
 }
 
-// From and to any address: a type with less alignment would lose that property as a template's
-// member.
+// Any address will do. (A vector type with less alignment would lose the attribute as a template's
+// member.)
 template <class T>
 BPTT_INLINE Native<T> load(const T* p) {
   Native<T> v;
@@ -53,9 +51,8 @@ BPTT_INLINE void store(T* p, Native<T> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-// The first n lanes; nothing beyond them is touched, and loading fills the rest with zeros. A loop
-// of n elements would do, but compilers make a string copy of it, which takes tens of cycles to
-// start.
+// The first n lanes; memory beyond them is not touched, and loading fills the rest with zeros. Not
+// a loop of n elements: compilers make a string copy of it, which takes tens of cycles to start.
 #if BPTT_VECTOR_BYTES == 64
 BPTT_INLINE __mmask16 first(Index n) { return static_cast<__mmask16>((1u << n) - 1); }
 BPTT_INLINE F32 load_first(const float* p, Index n) { return _mm512_maskz_loadu_ps(first(n), p); }
@@ -106,7 +103,7 @@ BPTT_INLINE void clear_from(Native<T>& v, Index n) {
 BPTT_INLINE F32 select(I32 first, F32 a, F32 b) { return first ? a : b; }
 BPTT_INLINE F64 select(I64 first, F64 a, F64 b) { return first ? a : b; }
 
-// Smaller or larger of a limit and x; where x is NaN, NaN.
+// The smaller or larger of a limit and x; NaN where x is NaN.
 #if BPTT_VECTOR_BYTES == 64
 BPTT_INLINE F32 minimum(F32 limit, F32 x) { return _mm512_min_ps(limit, x); }
 BPTT_INLINE F32 maximum(F32 limit, F32 x) { return _mm512_max_ps(limit, x); }
@@ -132,7 +129,7 @@ BPTT_INLINE F64 maximum(F64 limit, F64 x) { return limit > x ? limit : x; }
 BPTT_INLINE double value_of(double x) { return x; }
 BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 
-// A vector in the clothes of a number: what cells and elementary functions compute with.
+// Wraps a native vector with scalar-like operators, for cells and elementary functions.
 template <class T>
 struct Vec {
   Native<T> v;
@@ -160,5 +157,4 @@ struct Vec {
   }
 };
 
-}  // namespace
-}  // namespace bptt::core::BPTT_ISA
+BPTT_KERNELS_END

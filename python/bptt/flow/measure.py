@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional
+from .._binding.call import backward
+from .._cells import CELLS
 from .._types import Array
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
@@ -23,7 +24,7 @@ from .entry import Entry, share_by_lag
 
 __all__ = ["CellFlow", "at_ends", "measure", "probe", "unit_vectors"]
 
-RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
+RETAINING = {cell.retains for cell in CELLS.values()}  # gates whose saturation is no fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +147,11 @@ def probe(
     T, B = tape.shape
     reverse = k % (1 + layer.bidirectional) == 1
     dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
-    back = getattr(functional, f"{layer._cell.name}_backward")
-    trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
-    return {state: curve(trace, state) for state in "hc"[: trace.source.states]}
+    grads = backward(
+        layer._cell.name, tape.cells[k], dy.astype(layer.dtype), None, None, trace=True
+    )
+    assert grads.trace is not None
+    return {state: curve(grads.trace, state) for state in "hc"[: grads.trace.source.states]}
 
 
 # --- all numbers of a report ----------------------------------------------------------------------
@@ -207,7 +210,7 @@ def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
 
 
 def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
-    gate = RETAINS.get(layer._cell.name)
-    if gate is None or gate not in tape.names:  # an LSTM may have none of its own
+    gate = CELLS[layer._cell.name].retains
+    if gate is None or gate not in tape.names:  # an LSTM may have no forget gate of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))

@@ -12,7 +12,7 @@ from .. import _core
 from .._cells import CELLS
 from .._dual import as_duals
 from .._grads import Grads
-from .._types import Array, How, Inputs, State, StepClip
+from .._types import Array, BackwardHow, Control, How, Inputs, State, StepClip
 from .._validate import (
     as_arrays,
     as_checkpoint,
@@ -27,9 +27,10 @@ from .._validate import (
 )  # fmt: skip
 from .._words import shown
 from .heads import block_diagonal, blocks_of
-from .options import as_options, zoneout_of
+from .options import as_options
 from .trace import trace_of
 
+PLAIN = Control()
 COMPUTE = (None, "bf16", "bf16_if_available")
 
 
@@ -51,27 +52,18 @@ def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
     return value is not None and dtype == np.float32 and _core.has_bf16()
 
 
-def _spread(run: Any, cell: Any, inputs: Any, options: Any, keep_tape: Any, how: Any) -> Any:
-    options = dict(options or {})
-    activation = options.pop("activation", "tanh")
-    if "zoneout" in options:
-        options |= zoneout_of(options.pop("zoneout"))
-    limit = how[1] if isinstance(how[1], int) else None
-    return run(
-        cell, *inputs, keep_tape, activation, how[0], None if limit is not None else how[1], limit,
-        how[2], options or None,
-    )  # fmt: skip
-
-
 def forward(
     cell: str, inputs: Inputs, options: dict[str, Any] | None, keep_tape: bool, how: How
 ) -> tuple[Array, State, _core.Tape | None]:
     """The forward pass of a cell with options of its row in `CELLS`."""
-    # A step of a small network takes less time than looking at its arguments here: the core does
-    # that, and returns None where something is to be converted or refused.
+    # A step of a small network takes less time than a look at its arguments here: the core looks,
+    # and returns None where something is to be converted or refused.
     threads, checkpoint, compute = how
-    if options is None and threads is None and checkpoint is None and compute is None:
-        result = _spread(_core.forward, cell, inputs, None, keep_tape, (None, None, False))
+    ready = options is None or (
+        len(options) == 1 and isinstance(options.get("activation"), str)  # any name, as for an RNN
+    )
+    if ready and threads is None and checkpoint is None and compute is None:
+        result = _core.forward(cell, inputs, options, keep_tape, None)
         if result is not None:
             return result
     caller = f"{cell}_forward"
@@ -86,7 +78,7 @@ def forward(
     inputs = (
         *arrays, initial if len(initial) > 1 else initial[0], as_lengths(caller, lengths),
         as_flag(caller, "reverse", reverse),
-    )  # type: ignore[assignment]  # fmt: skip
+    )  # fmt: skip
     bf16 = as_bf16(caller, compute, dtype)
     if compute == "bf16_if_available":
         known = CELLS[cell].bf16
@@ -95,7 +87,7 @@ def forward(
         None if threads is None else as_threads(caller, threads), as_checkpoint(caller, checkpoint),
     )  # fmt: skip
     run = _core.forward_dual if dtype == np.complex128 else _core.forward
-    result = _spread(run, cell, inputs, given, keep_tape, (*limits, bf16))
+    result = run(cell, inputs, given, keep_tape, (*limits, bf16))
     assert result is not None
     return as_duals(result) if dtype == np.complex128 else result
 
@@ -105,27 +97,44 @@ def backward(
     tape: _core.Tape | None,
     dy: ArrayLike | None,
     dstate: State,
-    step_clip: StepClip | None = None,
-    cut: int | None = None,
-    trace: bool | str | None = None,
-    threads: int | None = None,
+    control: Control = PLAIN,
 ) -> Grads:
-    """Gradients of any cell of the core."""
+    """The gradients of a cell, from the tape of its forward pass."""
     caller = f"{cell}_backward"
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
-    clip = as_step_clip(caller, step_clip)
-    steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
+    how = as_backward_how(caller, *control)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, CELLS[cell].states, tape.dtype)
+    return pull_back(caller, tape, d, final, how)
+
+
+def as_backward_how(
+    caller: str,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    trace: bool | str | None = None,
+    threads: int | None = None,
+) -> BackwardHow:
+    clip = as_step_clip(caller, step_clip)
+    steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)
-    level = as_trace(caller, trace)
-    results = _core.backward(caller, tape, d, final, *clip, steps, count, level)
-    results = (*results[:5], results[5] if len(final) > 1 else results[5][0], *results[6:])
+    return (*clip, steps, as_trace(caller, trace), count)
+
+
+def pull_back(
+    caller: str, tape: _core.Tape, dy: Array | None, dstate: tuple[Any, ...], how: BackwardHow
+) -> Grads:
+    """The gradients of one call, from arguments that are as the core takes them."""
+    results = _core.backward(caller, tape, dy, dstate, how)
     if tape.dtype == "complex128":
         results = as_duals(results)
-    *grads, traced = results
-    seen = trace_of(tape, traced, (grads[1], grads[2]), steps) if level else None
-    grads[2] = blocks_of(grads[2], (tape.options or {}).get("heads", 1))
-    return Grads(*grads, seen)
+    *arrays, traced = results
+    grads = Grads._make((*arrays, None))
+    *_, cut, level, _ = how
+    if level:
+        seen = trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut)
+        grads = grads._replace(trace=seen)
+    heads = (tape.options or {}).get("heads", 1)
+    return grads if heads == 1 else grads._replace(w_hh=blocks_of(grads.w_hh, heads))

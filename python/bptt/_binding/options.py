@@ -9,17 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._cells import CELLS
-from .._types import Array
 from .._validate import own, prepare
-
-DEFAULTS = {
-    name: {n: option.default for n, option in cell.options.items()} for name, cell in CELLS.items()
-}
-
-
-def given(cell: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
-    """The options whose values, in the order of the table, are not their default objects."""
-    return {n: v for (n, d), v in zip(DEFAULTS[cell].items(), values) if v is not d} or None
 
 
 def is_default(value: Any, default: Any) -> bool:
@@ -55,12 +45,3 @@ def as_options(
         value = placed(option.convert(caller, name, value), keep and option.kept)
         core[name] = value
     return core or None
-
-
-def zoneout_of(amounts: tuple[float | Array | None, float | Array | None]) -> dict[str, Any]:
-    """Numbers and arrays have names of their own in the core."""
-    return {
-        f"zoneout_of_{state}" if isinstance(amount, np.ndarray) else f"zoneout_{state}": amount
-        for state, amount in zip("hc", amounts)
-        if amount is not None
-    }

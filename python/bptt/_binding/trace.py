@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A trace of what the core saw in a backward pass."""
+"""The trace of a backward pass, from the arrays that the core has filled."""
 
 from __future__ import annotations
 
@@ -18,39 +18,35 @@ from ..trace.trace import Bounds, Source, Trace, count_outside
 def trace_of(
     tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array], cut: int
 ) -> Trace:
-    norms, dh, *rest = traced
-    full = None if dh is None else full_trace(tape, dh, *rest)
+    norms, *arrays = traced
+    full = None if arrays[0] is None else full_trace(tape, FullTrace(*arrays))
     ih, hh = weights  # which a clip of the gradients changes in place
     return Trace(lambda: source_of(tape, cut), norms, full, (ih.copy(), hh.copy()))
 
 
 def source_of(tape: _core.Tape, cut: int) -> Source:
-    options = tape.options or {}
+    options, cell = tape.options or {}, CELLS[tape.cell]
     return Source(
-        tape.cell, ranges_of(tape), (tape.h.shape[2], tape.dims[3]), len(CELLS[tape.cell].states),
-        paths_of(tape, cut), options.get("heads", 1) == 1 and options.get("layer_norm") is None,
+        tape.cell, cell.activations(**options), (tape.h.shape[2], tape.dims[3]), len(cell.states),
+        paths_of(tape, cut), "heads" not in options and "layer_norm" not in options,
         lambda bounds: outside(tape, bounds),
     )  # fmt: skip
-
-
-def ranges_of(tape: _core.Tape) -> dict[str, str]:
-    """The activation of each gate."""
-    given = {"activation": tape.arguments["activation"], **(tape.options or {})}
-    return CELLS[tape.cell].activations(**given)
 
 
 def paths_of(tape: _core.Tape, cut: int) -> Paths:
     """Where the gradients of a backward call can go."""
     options, (T, B) = tape.options or {}, tape.dims[:2]
     lengths = np.full(B, T) if tape.lengths is None else tape.lengths
-    kept = "zoneout_of_h" in options or options.get("zoneout_h", 0) > 0
+    kept, _ = options.get("zoneout", (None, None))
+    keeps_h = kept is not None and bool(np.ndim(kept) or kept > 0)
     return Paths(
         T, lengths, tape.arguments["reverse"], options.get("dilation", 1), options.get("skip", 0),
-        options.get("resets"), cut, not CELLS[tape.cell].truncated or kept,
+        options.get("resets"), cut, keeps_h or not CELLS[tape.cell].truncated,
     )  # fmt: skip
 
 
 def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
+    """By gate: how many values of its activation are outside its bounds, (T, B)."""
     gates = CELLS[tape.cell].gates
     if not tape.gates:  # a plain RNN: h is the value of its activation
         return {"h": count_outside(tape.h, bounds["h"])}
@@ -59,9 +55,9 @@ def outside(tape: _core.Tape, bounds: dict[str, Bounds]) -> dict[str, Array]:
     return {name: counts[:, :, k] for k, name in enumerate(gates) if name in bounds}
 
 
-def full_trace(
-    tape: _core.Tape, dh: Any, dc: Any, gates: Any, apart: Any, operand: Any, inner: Any, x: Any
-) -> FullTrace:
-    ranges = ranges_of(tape)
-    by_name = dict(zip(ranges, np.split(gates, len(ranges), -1)))
-    return FullTrace(dh, dc, by_name, x, operand, inner if tape.cell == "gru" else None, apart)
+def full_trace(tape: _core.Tape, arrays: FullTrace) -> FullTrace:
+    """`arrays` with the gates by name, and without the second product of a projection."""
+    names = CELLS[tape.cell].activations(**(tape.options or {}))
+    by_name = dict(zip(names, np.split(np.asarray(arrays.gates), len(names), -1)))
+    second = arrays.second_operand if "reset_after" in CELLS[tape.cell].options else None
+    return arrays._replace(gates=by_name, second_operand=second)

@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
+
+DEFAULTS = CELLS["gru"].defaults
 
 
 def gru_forward(
@@ -105,7 +107,7 @@ def gru_forward(
     Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
     EMNLP; https://arxiv.org/abs/1406.1078.
     """
-    options = given("gru", (
+    options = _core.given(DEFAULTS, (
         reset_after, gate_activation, activation, preact_clip, resets, dilation, skip, zoneout,
         h_mask, layer_norm,
     ))  # fmt: skip
@@ -167,4 +169,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("gru", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("gru", tape, dy, dstate, Control(step_clip, cut, trace, threads))

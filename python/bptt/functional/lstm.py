@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["lstm_backward", "lstm_forward"]
+
+DEFAULTS = CELLS["lstm"].defaults
 
 
 def lstm_forward(
@@ -149,7 +151,7 @@ def lstm_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8);
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
-    options = given("lstm", (
+    options = _core.given(DEFAULTS, (
         peepholes, w_hr, forget_gate, gate_activation, activation, output_activation, cell_clip,
         preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
     ))  # fmt: skip
@@ -211,4 +213,4 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("lstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
+
+DEFAULTS = CELLS["lstm1997"].defaults
 
 
 def lstm1997_forward(
@@ -85,7 +87,7 @@ def lstm1997_forward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    options = given("lstm1997", (resets, dilation, skip, zoneout))
+    options = _core.given(DEFAULTS, (resets, dilation, skip, zoneout))
     return forward(
         "lstm1997", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
         (threads, checkpoint, compute),
@@ -144,4 +146,4 @@ def lstm1997_backward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    return backward("lstm1997", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("lstm1997", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["mgu_backward", "mgu_forward"]
+
+DEFAULTS = CELLS["mgu"].defaults
 
 
 def mgu_forward(
@@ -94,7 +96,9 @@ def mgu_forward(
     Zhou, Wu, Zhang & Zhou (2016), "Minimal gated unit for recurrent neural networks",
     https://arxiv.org/abs/1603.09420.
     """
-    options = given("mgu", (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm))
+    options = _core.given(
+        DEFAULTS, (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
+    )
     return forward(
         "mgu", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
         (threads, checkpoint, compute),
@@ -153,4 +157,4 @@ def mgu_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("mgu", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("mgu", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["rnn_backward", "rnn_forward"]
+
+DEFAULTS = CELLS["rnn"].defaults
 
 
 def rnn_forward(
@@ -99,7 +101,7 @@ def rnn_forward(
     ----------
     Elman (1990), "Finding structure in time", Cognitive Science 14(2).
     """
-    options = given("rnn", (
+    options = _core.given(DEFAULTS, (
         activation, leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
     ))  # fmt: skip
     return forward(
@@ -163,4 +165,4 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("rnn", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("rnn", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["slstm_backward", "slstm_forward"]
+
+DEFAULTS = CELLS["slstm"].defaults
 
 
 def slstm_forward(
@@ -96,7 +98,7 @@ def slstm_forward(
     Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2,
     https://arxiv.org/abs/2405.04517.
     """
-    options = given("slstm", (heads, resets, dilation, skip, zoneout, h_mask, layer_norm))
+    options = _core.given(DEFAULTS, (heads, resets, dilation, skip, zoneout, h_mask, layer_norm))
     return forward(
         "slstm", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
         (threads, checkpoint, compute),
@@ -155,4 +157,4 @@ def slstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("slstm", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("slstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -85,7 +85,7 @@ def by_lag(
     most = steps.T - 1 if max_lag is None else as_count("by_lag", "max_lag", max_lag, 0)
     d = None if dy is None else prepare(as_real("by_lag", "dy", dy), steps.dtype)
     final = as_states("by_lag", "dstate", dstate, CELLS[tape.cell].states, steps.dtype)
-    whole = backward(tape.cell, tape, d, final if len(steps.sizes) > 1 else final[0], None)
+    whole = backward(tape.cell, tape, d, final if len(steps.sizes) > 1 else final[0])
     names = [name for name in NAMES if getattr(whole, name) is not None]
     rows, parts, norms = _losses(steps, d, final), [], []
     for _ in range(min(most + 1, steps.T)):

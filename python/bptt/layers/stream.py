@@ -205,5 +205,4 @@ def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
         arrays["w_hh"] = block_diagonal(caller, arrays["w_hh"], options["heads"])
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    given = as_options(caller, cell.name, options, dtype) or {}
-    return (given.pop("activation", "tanh"), bf16, *weights, given or None)
+    return (bf16, *weights, as_options(caller, cell.name, options, dtype))

@@ -33,7 +33,7 @@ Gradient = tuple[Gates, Gates, States, dict[str, Array]]
 
 # The options of all cells, as attributes; those that a call leaves out have their defaults.
 Options = SimpleNamespace
-DEFAULTS = {name: o.default for cell in KINDS.values() for name, o in cell.options.items()}
+DEFAULTS = {name: default for cell in KINDS.values() for name, default in cell.defaults.items()}
 
 
 def options_of(cell: str, given: dict[str, Any]) -> Options:

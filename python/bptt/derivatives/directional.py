@@ -13,7 +13,7 @@ from typing import Any
 from .._binding.call import backward
 from .._dual import parts
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 from .._words import shown
 from ..functional import FORWARD
 from ..layers.base import LayerGrads
@@ -185,7 +185,7 @@ def hvp(
     dys = cotangent("hvp", "dy", dy, dy_tangent, y, None)
     dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, kind)
     threads = options.get("threads")
-    grads = backward(kind, tape, dys, dstates, step_clip=step_clip, cut=cut, threads=threads)
+    grads = backward(kind, tape, dys, dstates, Control(step_clip, cut, threads=threads))
     values, along = parts(tuple(grads))
     return Grads(*values), Grads(*along)
 
@@ -219,7 +219,7 @@ def layer_hvp(
     state : array_like, or tuple of them, optional
         The initial state; zeros if omitted.
     **options
-        Other arguments of ``layer.forward``: lengths, resets, checkpoint, max_bytes.
+        Other arguments of ``layer.forward``: lengths, resets, checkpoint.
 
     Returns
     -------
@@ -314,7 +314,7 @@ def vjp(
         cut: int | None = None,
         threads: int | None = None,
     ) -> Grads:
-        return backward(kind, tape, dy, dstate, step_clip=step_clip, cut=cut, threads=threads)
+        return backward(kind, tape, dy, dstate, Control(step_clip, cut, threads=threads))
 
     return (y, state), pullback
 

@@ -36,7 +36,7 @@ struct Backward {
   const Tracer<Backend> tracer;
   const typename Backend::Backward products;
   const SecondProductBackward<Backend> second;
-  const LayerNormBackward<Backend> normals;
+  const LayerNormBackward<Backend> layer_norm;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
@@ -57,7 +57,7 @@ struct Backward {
                of_group(scratch.traced_c, blocks)},
         products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, poll),
         second(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, poll),
-        normals(c, tape, scratch, dsums, dvalues, tracer) {}
+        layer_norm(c, tape, scratch, dsums, dvalues, tracer) {}
 
   // This rank's part of an array with [block][row in chunk][lane] for each group.
   T* of_group(T* base, Index n_blocks) const {
@@ -300,10 +300,10 @@ struct Backward {
       if constexpr (Cell::layer_norm) {
         if (!on_whole_rows(mine, rows.count[t], [&](Range all) {
               for_each_rows(all, all, [&](Range r) {
-                if constexpr (Cell::layer_norm_c) normals.states(t, first, r, forward);
+                if constexpr (Cell::layer_norm_c) layer_norm.states(t, first, r, forward);
                 step(t, r, forward, sums);
                 if (clips_sums) clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
-                normals.sums(t, first, r, forward);
+                layer_norm.sums(t, first, r, forward);
               });
             }))
           return;

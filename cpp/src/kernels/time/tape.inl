@@ -74,14 +74,14 @@ struct ForwardStep {
 template <class T, class Cell>
 struct States {
   const Rows& rows;
-  const Index all_steps, B, padded;
+  const Index B, padded;
   const bool kept;
   T *initial[max_states]{}, *starts[max_states]{}, *steps[max_states]{};  // as in Tape
   // The current segment, and its first step in the order of processing.
   Index segment = 0, segment_row = 0, segment_first = 0;
 
   States(const Rows& r, const Dims& d, bool keeps)
-      : rows(r), all_steps(d.T), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
+      : rows(r), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
 
   StepState<T> after(int q, Index t) const {
     if (!kept) return {steps[q], B};

@@ -14,11 +14,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from . import sdk
+from ._core import __version__
 from ._words import printable
+from .config import show_config
 
 __all__ = ["main"]
 
-# All but info are modules with add_arguments(parser) and run(args) -> int, imported when named.
+# Except info, each is a module with add_arguments(parser) and run(args) -> int, imported on use.
 COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
     "demo": "train on four tasks, print the results and draw a picture",
@@ -27,12 +30,12 @@ COMMANDS = {
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
 
-# For programs that embed bptt: functions of the module sdk.
+# Options for programs that embed bptt.
 SDK = {
-    "includes": "print the compiler's option for the C and C++ headers",
-    "libs": "print the library to link, and what it needs",
-    "cmakedir": "print the folder of the package for CMake",
-    "pkgconfigdir": "print the folder of the package for pkg-config",
+    sdk.includes: "print the compiler option for the C and C++ headers",
+    sdk.libs: "print the library to link, and its dependencies",
+    sdk.cmakedir: "print the folder of the package for CMake",
+    sdk.pkgconfigdir: "print the folder of the package for pkg-config",
 }
 
 
@@ -51,10 +54,9 @@ def _main_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    for option, text in SDK.items():
-        parser.add_argument(
-            f"--{option}", action="append_const", const=option, dest="sdk", help=text
-        )
+    for find, text in SDK.items():
+        option = f"--{find.__name__}"
+        parser.add_argument(option, action="append_const", const=find, dest="sdk", help=text)
     parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
     return parser
 
@@ -64,14 +66,10 @@ def _run(argv: Sequence[str]) -> int:
     parser = _main_parser()
     args = parser.parse_args(argv[: first + 1])
     if args.version:
-        from ._core import __version__
-
         print(f"bptt {__version__}")
         return 0
     if args.sdk:
-        from . import sdk
-
-        print(*(getattr(sdk, option)() for option in args.sdk))
+        print(*(find() for find in args.sdk))
         return 0
     if args.command is None:
         parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")
@@ -82,8 +80,6 @@ def _run(argv: Sequence[str]) -> int:
     )
     if args.command == "info":
         options.parse_args(argv[first + 1 :])
-        from .config import show_config
-
         print(show_config())
         return 0
     module = importlib.import_module(f".{args.command}", __package__)
@@ -97,13 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None:
             raise ValueError("standard output is closed, expected a place for what is printed")
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold any bytes
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names may have any bytes
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         _close_output()
         return 0
     except (OSError, ValueError) as error:
@@ -114,14 +110,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    """One line on what went wrong, whatever names of files are in it."""
-    if sys.stderr is not None:  # else print would take standard output
+    """Print an error in one line, and return the exit code."""
+    if sys.stderr is not None:  # print would use standard output instead
         print(printable(f"bptt: {text}"), file=sys.stderr)
     return code
 
 
 def _close_output() -> None:
-    """Write what waits to be printed, or drop it: Python would try once more at its end."""
+    """Flush standard output, or discard its buffer: Python would flush it again at exit."""
     if sys.stdout is None:
         return
     try:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Clipping of finished gradients, in place, between the backward pass and the optimiser.
+"""Clipping of gradients in place, between the backward pass and the optimiser.
 
-(`step_clip` of the backward functions is another thing: it acts inside backpropagation, at every
-time step.)
+(`step_clip` of the backward functions clips inside backpropagation instead, at every time step.)
 """
 
 from __future__ import annotations
@@ -32,28 +31,33 @@ __all__ = ["AutoClip", "clip_grad_norm", "clip_grad_value"]
 
 
 class AutoClip:
-    """A `max_norm` for `clip_grad_norm` that is a running quantile of the gradients' norms.
+    """A `max_norm` for `clip_grad_norm`: a running quantile of the norms of gradients.
 
     Each call of `clip_grad_norm` adds its norm to the history, then clips to the quantile of the
-    history. A share of about 1 - `quantile` of all updates is so scaled down to the size of the
-    smaller ones, whatever that is at this stage of training; the first is not changed.
+    history. About a fraction 1 - `quantile` of all updates is thus scaled down to the norm of
+    smaller updates, whatever that norm is at this stage of training. The first update is not
+    changed.
 
-    Norms that are 0 or not finite do not enter the history: they say nothing about the size of
-    useful gradients.
+    Norms that are 0 or not finite do not enter the history, since they say nothing about the size
+    of useful gradients.
 
     Parameters
     ----------
     quantile : float, optional
-        0..1. The paper recommends 0.1; 1 never clips.
+        The quantile, 0..1. The paper recommends 0.1; 1 never clips.
     window : int, optional
-        Only so many of the newest norms count; all if omitted, as in the paper.
+        Number of most recent norms that count; all if omitted, as in the paper.
     history : iterable of float, optional
-        Norms to start from, the oldest first: those of a run that is continued.
+        Norms to start from, the oldest first, as from an earlier run.
 
     Attributes
     ----------
-    quantile : float
-    window : int or None
+    quantile, window
+        The arguments.
+    history : list of float
+        The norms that count, the oldest first.
+    bound : float
+        Their quantile, to which the next call clips; inf without norms.
 
     Raises
     ------
@@ -87,7 +91,7 @@ class AutoClip:
         self.quantile = as_between("AutoClip", "quantile", quantile, 0, 1)
         self.window = None if window is None else as_count("AutoClip", "window", window, 1)
         self._norms = deque[float]()
-        self._sorted: list[float] = []  # np.quantile would sort all of them at every step
+        self._sorted: list[float] = []  # kept sorted, which np.quantile would do at every step
         for norm in _norms_of(history):
             self._add(norm)
 
@@ -98,7 +102,7 @@ class AutoClip:
 
     @property
     def bound(self) -> float:
-        """Their quantile, interpolated linearly as by `numpy.quantile`; inf if there are none."""
+        """Quantile of the norms, interpolated linearly as in `numpy.quantile`; inf without any."""
         if not self._sorted:
             return math.inf
         below, part = divmod(self.quantile * (len(self._sorted) - 1), 1)
@@ -106,20 +110,25 @@ class AutoClip:
         return low + part * (high - low)
 
     def state_dict(self) -> dict[str, Array]:
-        """All that later clipping depends on besides the constructor's arguments, for `bptt.save`.
+        """Return the state, for `bptt.save`: ``{"history": array}``.
 
-        ``history``, as an array.
+        The arguments of the constructor are not part of it.
         """
         return {"history": np.array(self.history, np.float64)}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Take over what `state_dict` gave: later clipping is then exactly that of the original.
+        """Restore the state from `state_dict`: later clipping is then exactly the same.
+
+        Parameters
+        ----------
+        state : dict of str to array_like
+            The result of `state_dict`.
 
         Raises
         ------
         ValueError, TypeError
-            If the history is missing, anything else is there, or it does not hold norms as they
-            enter a history, at most `window` of them; nothing has changed then.
+            If the history is missing, has other entries beside it, or is no list of at most
+            `window` positive finite norms; nothing has changed then.
         """
         caller = "AutoClip.load_state_dict"
         check_mapping(caller, "state", state)
@@ -150,8 +159,8 @@ class AutoClip:
 def _norms_of(history: Iterable[float]) -> list[float]:
     if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
         raise TypeError(f"AutoClip: history is {shown(history)}, expected norms")
-    given = history if isinstance(history, np.ndarray) else list(history)
-    norms = as_array("AutoClip", "history", given)
+    values = history if isinstance(history, np.ndarray) else list(history)
+    norms = as_array("AutoClip", "history", values)
     if norms.ndim != 1:
         raise ValueError(f"AutoClip: history has shape {norms.shape}, expected one axis")
     return [as_number("AutoClip", f"history[{k}]", norm) for k, norm in enumerate(norms)]
@@ -162,38 +171,38 @@ def clip_grad_norm(
 ) -> float:
     """Scale all gradients by one factor so that their global Euclidean norm is at most `max_norm`.
 
-    The direction of the gradient as a whole stays; `clip_grad_value` turns it.
+    The direction of the whole gradient does not change, unlike with `clip_grad_value`.
 
     Parameters
     ----------
     grads : dict of str to ndarray
-        float32 or float64, changed in place.
+        The gradients, float32 or float64; changed in place.
     max_norm : float or AutoClip
-        More than 0; inf changes no finite gradient and only measures. An `AutoClip` takes in the
-        norm and gives a quantile of all that it has seen.
+        The largest norm, more than 0; inf only measures. An `AutoClip` adds the norm to its
+        history, and provides a quantile of it.
     nonfinite : {"raise", "skip", "zero"}, optional
-        What to do if any value is NaN or infinite:
+        What to do if a value is NaN or infinite:
 
         - "raise": change nothing and raise an error.
-        - "skip": set all gradients to 0, so that this update is skipped, and return the norm, which
-          is not finite. (An optimiser with momentum or weight decay moves even then; to leave out
-          its step, test ``math.isfinite(norm)``.)
-        - "zero": set only these values to 0, then clip what remains.
+        - "skip": set all gradients to 0, to skip this update, and return the norm, which is not
+          finite. (With momentum or weight decay, an optimiser still changes the parameters. To
+          leave out its step, test ``math.isfinite(norm)``.)
+        - "zero": set these values to 0, then clip the others.
 
     Returns
     -------
     norm : float
-        The global norm before clipping, computed without overflow. With "zero", of what remains;
-        with "skip", NaN if any value is NaN, else inf if any is infinite.
+        The global norm before clipping, computed without overflow. With "zero", the norm of the
+        finite values; with "skip", NaN if a value is NaN, else inf if a value is infinite.
 
     Raises
     ------
     FloatingPointError
-        With "raise", if values are not finite: names the first arrays and counts the values.
-        `find_nonfinite` then tells where they come from.
+        With "raise", if values are not finite; the message names the first arrays and counts the
+        values. `find_nonfinite` finds where the values come from.
     ValueError
-        If `max_norm` is not more than 0, or "auto", which needs an object that remembers the
-        norms; if `nonfinite` is none of the above, or an array is read-only.
+        If `max_norm` is not more than 0, or is "auto" instead of an `AutoClip`; if `nonfinite` is
+        none of the above; if an array is read-only.
     TypeError
         If `grads` holds anything but arrays of float32 or float64.
 
@@ -221,13 +230,13 @@ def clip_grad_norm(
     largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
     if largest == 0 or not math.isfinite(largest):
         return largest
-    # All the memory that this takes, so that it never fails half-way.
+    # All temporary memory, so that clipping never fails half-way.
     room = np.empty(max(g.size for g in grads.values()))
 
     def scaled(g: Array) -> Array:
         return np.divide(g, largest, out=room[: g.size].reshape(g.shape), dtype=np.float64)
 
-    # norm = largest * root: sums of squares of values up to 1 neither overflow nor vanish.
+    # norm = largest * root: squares of values up to 1 do not overflow, and the largest remains.
     root = math.sqrt(sum(float(np.vdot(s, s)) for s in map(scaled, grads.values())))
     if auto is not None:
         auto._add(largest * root)
@@ -242,28 +251,29 @@ def clip_grad_norm(
 def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str = "raise") -> float:
     """Limit each element of the gradients to -bound..bound.
 
-    This turns the direction of the gradient as a whole, as large elements lose more than small
-    ones; `clip_grad_norm` keeps it.
+    This changes the direction of the whole gradient, since only large elements are reduced;
+    `clip_grad_norm` preserves it.
 
     Parameters
     ----------
     grads : dict of str to ndarray
-        float32 or float64, changed in place.
+        The gradients, float32 or float64; changed in place.
     bound : float
-        More than 0.
+        The largest absolute value, more than 0.
     nonfinite : {"raise", "skip", "zero"}, optional
-        As in `clip_grad_norm`. An infinite value is not clipped to `bound`: its size means nothing.
+        As in `clip_grad_norm`. Infinite values count as not finite; they are not clipped to
+        `bound`.
 
     Returns
     -------
     largest : float
-        The largest absolute value before clipping. With "zero", of what remains; with "skip", NaN
-        if any value is NaN, else inf if any is infinite.
+        The largest absolute value before clipping. With "zero", of the finite values; with "skip",
+        NaN if a value is NaN, else inf if a value is infinite.
 
     Raises
     ------
     FloatingPointError, ValueError, TypeError
-        As `clip_grad_norm`.
+        As in `clip_grad_norm`.
 
     Examples
     --------
@@ -283,7 +293,7 @@ def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str 
 
 
 def check_writable(caller: str, label: str, arrays: Mapping[str, Array]) -> None:
-    """Refuse what cannot be changed in place in its own precision, and each array once."""
+    """Raise unless all arrays are float32 or float64, writable, and distinct."""
     check_mapping(caller, label, arrays)
     names: dict[int, str] = {}
     for name, a in arrays.items():
@@ -307,12 +317,12 @@ def check_writable(caller: str, label: str, arrays: Mapping[str, Array]) -> None
 def _largest(
     caller: str, grads: Mapping[str, Array], label: str, bound: float, nonfinite: str
 ) -> float:
-    """Check the arguments, deal with non-finite values and return the largest absolute value."""
+    """Check the arguments, handle values that are not finite, return the largest absolute value."""
     if as_bound(caller, label, bound) is None:
         raise TypeError(f"{caller}: {label} is None, expected a number")
     as_choice(caller, "nonfinite", nonfinite, ("raise", "skip", "zero"))
     check_writable(caller, "grads", grads)
-    # NaN and infinity pass through the maximum: finite gradients are read only once.
+    # The maximum of values that are not finite is not finite: one pass suffices if it is.
     largest = _max_abs(grads)
     if math.isfinite(largest):
         return largest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What this installation is and runs."""
+"""The version, the instruction set and the number of threads in use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from . import _core
 from ._binding.call import as_threads
 
-# In a process that multiprocessing started, the others compute as well.
+# In a process that multiprocessing started, its siblings compute too: use one thread.
 _process = sys.modules.get("multiprocessing.process")
 if _process is not None and _process.current_process().name != "MainProcess":
     _core.expect_siblings()
@@ -28,21 +28,31 @@ class Config(dict[str, Any]):
 
 
 def show_config() -> Config:
-    """The version and the kernels in use.
+    """The version, the instruction sets and the number of threads of this installation.
 
     Returns
     -------
     Config
-        A dict that prints as a table: `version`; `isas_compiled`, the instruction sets this build
-        holds kernels for, and `isas`, those that run on this machine, best first; `isa`, the one in
-        use (the environment variable ``BPTT_ISA`` forces another); `threads` that one call computes
-        on, see `get_num_threads`; `bf16`: has it products in bfloat16, for ``compute="bf16"``?
-        `numpy`, its version.
+        A dict that prints as a table:
+
+        - version: the version of bptt;
+        - isas_compiled: the instruction sets of this build;
+        - isas: the instruction sets that run on this machine, best first;
+        - isa: the instruction set in use, which the environment variable ``BPTT_ISA`` can force;
+        - threads: the number of threads of one call, as by `get_num_threads`;
+        - bf16: does it have products in bfloat16, for ``compute="bf16"``?
+        - numpy: the version of NumPy.
 
     Raises
     ------
     ValueError
         If ``BPTT_ISA`` names no instruction set that runs here.
+
+    Examples
+    --------
+    >>> import bptt
+    >>> sorted(bptt.show_config())
+    ['bf16', 'isa', 'isas', 'isas_compiled', 'numpy', 'threads', 'version']
     """
     return Config(
         version=_core.__version__,
@@ -56,32 +66,41 @@ def show_config() -> Config:
 
 
 def get_num_threads() -> int:
-    """How many threads a call computes on that names no number; small ones take fewer.
+    """Number of threads of a call without the argument `threads`; small calls use fewer.
 
-    Results do not depend on it, to the last bit.
+    Results do not depend on it: they are the same to the last bit.
 
     Returns
     -------
     int
-        What `set_num_threads` was given; else the environment variable ``BPTT_NUM_THREADS``; else
-        1 in a process that was forked or that `multiprocessing` started, as its siblings compute
-        too; else the cores that this process may use (its affinity mask and its cgroup's quota, at
-        most ``OMP_NUM_THREADS``).
+        The number set by `set_num_threads`; else the environment variable ``BPTT_NUM_THREADS``;
+        else 1 in a process that was forked or that `multiprocessing` started, because its siblings
+        compute too; else the number of cores that this process may use, by its affinity mask and
+        the quota of its cgroup, and at most ``OMP_NUM_THREADS``.
+
+    Examples
+    --------
+    >>> import bptt
+    >>> threads = bptt.get_num_threads()
+    >>> bptt.set_num_threads(2)
+    >>> bptt.get_num_threads()
+    2
+    >>> bptt.set_num_threads(threads)
     """
     return _core.threads()
 
 
 def set_num_threads(threads: int) -> None:
-    """Set how many threads a call computes on that names no number.
+    """Set the number of threads of calls without the argument `threads`.
 
     Parameters
     ----------
     threads : int
-        1 or more.
+        1 to 1024.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no whole number, or outside 1..1024.
+        If `threads` is no whole number, or outside 1..1024.
     """
     _core.set_threads(as_threads("set_num_threads", threads))

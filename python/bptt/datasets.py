@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Three small real data sets that come with the package: a season, speech, and a text.
+"""Three small real data sets in the package: CO2 measurements, speech, and a text.
 
-Nothing is downloaded. Sources and licences are in ``bptt/data/README.md`` and below; the data
-are not covered by the package's own licence.
+Nothing is downloaded. Sources and licences are in ``bptt/data/README.md`` and below; the licence of
+the package does not cover the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DATA = Path(__file__).with_name("data")
 
 
 class CO2(NamedTuple):
-    """A weekly series without holes.
+    """A weekly series without gaps.
 
     Attributes
     ----------
@@ -43,9 +43,11 @@ class Sequences(NamedTuple):
     Attributes
     ----------
     x : ndarray of float32, shape (T, B, I)
-        Time-major, zero beyond each sequence's length.
+        The sequences, time-major, zero beyond their lengths.
     lengths : ndarray of int64, shape (B,)
+        Length of each sequence.
     labels : ndarray of int64, shape (B,)
+        Label of each sequence.
     """
 
     x: NDArray[np.float32]
@@ -54,7 +56,13 @@ class Sequences(NamedTuple):
 
 
 class JapaneseVowels(NamedTuple):
-    """The two parts of the data set, divided as its authors divided them."""
+    """The two parts of the data set, as its authors divided it.
+
+    Attributes
+    ----------
+    train, test : Sequences
+        For training, and for the test.
+    """
 
     train: Sequences
     test: Sequences
@@ -64,8 +72,8 @@ def load_co2() -> CO2:
     """Weekly atmospheric CO2 at Mauna Loa, Hawaii, 1958 to 2001.
 
     59 of the 2284 weeks were not measured, in 22 gaps (the longest 18 weeks, from January 1964).
-    They are filled by linear interpolation between the neighbouring weeks and marked in
-    `measured`; leave them out of scores.
+    They are filled by linear interpolation between neighbouring weeks and marked in `measured`;
+    leave them out of scores.
 
     Returns
     -------
@@ -102,8 +110,8 @@ def load_japanese_vowels() -> JapaneseVowels:
     JapaneseVowels
         `train`: 270 sequences (30 of each speaker) of 7 to 26 frames, x of shape (26, 270, 12).
         `test`: 370 sequences (24 to 88 of each) of 7 to 29 frames, x of shape (29, 370, 12).
-        A frame holds 12 LPC cepstrum coefficients (no unit) of 25.6 ms of speech; frames follow
-        each other every 6.4 ms.
+        A frame holds 12 LPC cepstrum coefficients (no unit) of 25.6 ms of speech; a new frame
+        starts every 6.4 ms.
 
     Notes
     -----
@@ -127,7 +135,7 @@ def load_japanese_vowels() -> JapaneseVowels:
 
 
 def _frames(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of [3 bytes, frames, channels]: differences in millionths plus 2^23, lowest byte first."""
+    """Decode [3 bytes, frames, channels]: differences in millionths + 2^23, lowest byte first."""
     differences = np.tensordot([1, 1 << 8, 1 << 16], stored.astype(np.int64), 1) - (1 << 23)
     return (differences.cumsum(axis=0) / 1e6).astype(np.float32)
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Initialisers: every function fills the arrays it is given, in place, and returns nothing.
+"""Initialisers: functions that fill arrays in place.
 
-`spectral` and `nearest_orthogonal` change what is there: they come after one that fills.
+`spectral` and `nearest_orthogonal` modify an array that another initialiser has filled.
 
-`rng` is a `numpy.random.Generator`, or an int for a new one of that seed, or None for an arbitrary
-one. `gates` says how many gates are stacked in the rows of a weight (4 in an LSTM, 3 in a GRU):
-each gate's block of rows is then initialised as a matrix of its own.
+`rng` is a `numpy.random.Generator`, a seed for a new one, or None for a random seed. `gates` is the
+number of gates that are stacked in the rows of a weight (4 in an LSTM, 3 in a GRU): the rows of
+each gate are initialised as a matrix of their own.
 
 Examples
 --------
@@ -58,7 +58,7 @@ __all__ = [
 
 
 def _check_weight(caller: str, w: Array, name: str = "w") -> None:
-    """Refuse what cannot be filled in place."""
+    """Raise unless the array can be filled in place."""
     as_array(caller, name, w if isinstance(w, np.ma.MaskedArray) else 0)
     if not isinstance(w, np.ndarray) or w.dtype.kind != "f":
         has = f"dtype {w.dtype}" if isinstance(w, np.ndarray) else f"type {type(w).__name__}"
@@ -68,7 +68,7 @@ def _check_weight(caller: str, w: Array, name: str = "w") -> None:
 
 
 def _blocks(caller: str, w: Array, gates: int) -> list[Array]:
-    """Views of the gates' blocks of rows."""
+    """Views of the rows of each gate."""
     _check_weight(caller, w)
     gates = as_count(caller, "gates", gates, 1)
     if w.ndim != 2 or len(w) % gates:
@@ -80,7 +80,26 @@ def _blocks(caller: str, w: Array, gates: int) -> list[Array]:
 
 
 def normal(w: Array, rng: Seed = None, std: float = 1.0, mean: float = 0.0) -> None:
-    """Fill an array of any shape from N(mean, std^2)."""
+    """Fill an array with random numbers from N(mean, std^2).
+
+    Parameters
+    ----------
+    w : ndarray
+        The array, of any shape.
+    rng : int, numpy.random.Generator or None, optional
+        Source of random numbers.
+    std, mean : float, optional
+        Standard deviation and mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt import init
+    >>> w = np.empty(10_000)
+    >>> init.normal(w, rng=0, std=0.5)
+    >>> round(float(w.std()), 1)
+    0.5
+    """
     caller = "normal"
     _check_weight(caller, w)
     std, mean = as_between(caller, "std", std, 0), as_finite(caller, "mean", mean)
@@ -88,7 +107,18 @@ def normal(w: Array, rng: Seed = None, std: float = 1.0, mean: float = 0.0) -> N
 
 
 def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
-    """Fill from U(-a, a), a = gain sqrt(6 / (rows + columns)), with the rows of one gate.
+    """Fill with random numbers from U(-a, a), a = gain sqrt(6 / (rows + columns)).
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * rows, columns)
+        The weight.
+    rng : int, numpy.random.Generator or None, optional
+        Source of random numbers.
+    gain : float, optional
+        Factor of the bound a.
+    gates : int, optional
+        Number of gates stacked in the rows.
 
     References
     ----------
@@ -102,7 +132,18 @@ def xavier_uniform(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int 
 
 
 def xavier_normal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
-    """Fill from N(0, s^2), s = gain sqrt(2 / (rows + columns)), with the rows of one gate.
+    """Fill with random numbers from N(0, s^2), s = gain sqrt(2 / (rows + columns)).
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * rows, columns)
+        The weight.
+    rng : int, numpy.random.Generator or None, optional
+        Source of random numbers.
+    gain : float, optional
+        Factor of the standard deviation s.
+    gates : int, optional
+        Number of gates stacked in the rows.
 
     References
     ----------
@@ -115,13 +156,34 @@ def xavier_normal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int =
 
 
 def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1) -> None:
-    """Fill each gate's block with `gain` times a random matrix of orthonormal columns (or rows).
+    """Fill the rows of each gate with `gain` times a random matrix of orthonormal columns or rows.
 
-    Uniform over all such matrices: Q of the QR decomposition of a Gaussian one, its signs fixed.
+    The matrix is uniformly distributed: Q of the QR decomposition of a Gaussian matrix, with R's
+    diagonal positive.
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * rows, columns)
+        The weight.
+    rng : int, numpy.random.Generator or None, optional
+        Source of random numbers.
+    gain : float, optional
+        All singular values of the result.
+    gates : int, optional
+        Number of gates stacked in the rows.
 
     References
     ----------
     Saxe, McClelland & Ganguli (2014), arXiv:1312.6120.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt import init
+    >>> w = np.empty((8, 4))
+    >>> init.orthogonal(w, rng=0, gates=2)
+    >>> bool(np.allclose(w[:4] @ w[:4].T, np.eye(4)))
+    True
     """
     rng, gain = as_generator("orthogonal", "rng", rng), as_finite("orthogonal", "gain", gain)
     for block in _blocks("orthogonal", w, gates):
@@ -132,31 +194,43 @@ def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1)
 
 
 def identity(w: Array, scale: float = 1.0, *, gates: int = 1) -> None:
-    """Fill each gate's block with `scale` times the identity (1 on the diagonal, 0 elsewhere)."""
+    """Fill the rows of each gate with `scale` times the identity.
+
+    Parameters
+    ----------
+    w : ndarray, shape (gates * rows, columns)
+        The weight.
+    scale : float, optional
+        The value on the diagonal; elsewhere 0.
+    gates : int, optional
+        Number of gates stacked in the rows.
+    """
     scale = as_finite("identity", "scale", scale)
     for block in _blocks("identity", w, gates):
         block[...] = scale * np.eye(*block.shape)
 
 
 def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
-    """Scale each gate's block so that the largest of its eigenvalues has the modulus `radius`.
+    """Scale the rows of each gate so that the modulus of their largest eigenvalue is `radius`.
 
-    With w_hh of an RNN whose activation has slope 1, gradients shrink over many steps if radius < 1
-    and grow if radius > 1. Over few steps, or in single directions, they may do otherwise;
-    `nearest_orthogonal` keeps the length of all.
+    With such a w_hh in an RNN whose activation has slope 1, gradients shrink over many steps if
+    radius < 1, and grow if radius > 1. Over few steps or in some directions they may behave
+    differently; `nearest_orthogonal` preserves the norm of all gradients.
 
     Parameters
     ----------
     w : ndarray, shape (gates * n, n)
+        The weight, already filled.
     radius : float, optional
-        More than 0.
+        The spectral radius, more than 0.
     gates : int, optional
+        Number of gates stacked in the rows.
 
     Raises
     ------
     ValueError
-        If the blocks are not square or not finite, all eigenvalues of one are 0, or `radius` is not
-        more than 0.
+        If the matrix of a gate is not square or not finite, all its eigenvalues are 0, or `radius`
+        is not more than 0.
 
     References
     ----------
@@ -185,21 +259,24 @@ def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
 
 
 def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
-    """Set all singular values of each gate's block to `gain`, its directions kept.
+    """Set all singular values of each gate's rows to `gain`, and keep the singular vectors.
 
-    With w = U S V^T: w = gain U V^T, the orthogonal polar factor: of all orthogonal matrices (the
-    real unitary ones) the nearest to w in the Frobenius norm.
+    w = U S V^T becomes gain U V^T. U V^T, the orthogonal polar factor, is the orthogonal (real
+    unitary) matrix nearest to w in the Frobenius norm.
 
     Parameters
     ----------
     w : ndarray, shape (gates * n, n)
+        The weight, already filled.
     gain : float, optional
+        All singular values of the result.
     gates : int, optional
+        Number of gates stacked in the rows.
 
     Raises
     ------
     ValueError
-        If the blocks are not square or not finite.
+        If the matrix of a gate is not square or not finite.
 
     References
     ----------
@@ -235,10 +312,10 @@ class _Cell(NamedTuple):
 
 
 def _cells(caller: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
-    """Every layer and direction among the parameters, whose names may have a prefix."""
+    """Each layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
     check_mapping(caller, "layer", params)
-    known = layer._cell.gates if isinstance(layer, Recurrent) else 0
+    known = layer.structure.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(
@@ -262,9 +339,9 @@ def _cells(caller: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
 
 def _gated(caller: str, layer: Layer | Mapping[str, Array], allowed: dict[int, str]) -> list[_Cell]:
     forget_gate = getattr(layer, "forget_gate", "own")
-    if forget_gate != "own":  # as many gates as a GRU
+    if forget_gate != "own":  # such an LSTM has three gates, like a GRU
         raise ValueError(f"{caller}: layer has forget_gate {shown(forget_gate)}, expected 'own'")
-    if isinstance(layer, LSTM1997):  # the same
+    if isinstance(layer, LSTM1997):  # has three gates too
         raise ValueError(f"{caller}: layer is an LSTM1997, expected one with a forget gate")
     cells = list(_cells(caller, layer))
     for cell in cells:
@@ -277,23 +354,24 @@ def _gated(caller: str, layer: Layer | Mapping[str, Array], allowed: dict[int, s
 
 
 def _set(biases: list[Array], value: Array | float) -> None:
-    """Make the sum of b_ih and b_hh `value`: all in the first, 0 in the second."""
+    """Make b_ih + b_hh = value, with b_hh = 0."""
     b_ih, b_hh = biases
     b_ih[...] = value
     b_hh[...] = 0
 
 
 def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
-    """Set the bias of an LSTM's forget gates, so that they start open for a positive `value`.
+    """Set the bias of an LSTM's forget gates; with a positive `value` they start open.
 
-    In every layer and direction b_ih + b_hh = value: all in b_ih, 0 in b_hh. Nothing else changes.
+    In every layer and direction, b_ih becomes `value` and b_hh 0 for the forget gate. Nothing else
+    changes.
 
     Parameters
     ----------
     layer : LSTM or dict of str to ndarray
         The layer, or parameters with PyTorch's names.
     value : float, optional
-        Before the sigmoid: the gate's factor is sig(value) at first, 0.73 for 1.
+        The bias. The gate starts at sig(value): 0.73 for 1.
 
     Raises
     ------
@@ -303,6 +381,14 @@ def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
     References
     ----------
     Gers, Schmidhuber & Cummins (2000); Jozefowicz, Zaremba & Sutskever (2015), PMLR 37.
+
+    Examples
+    --------
+    >>> import bptt
+    >>> lstm = bptt.LSTM(3, 2, seed=0)
+    >>> bptt.init.forget_bias(lstm, 1.0)
+    >>> lstm.parameters["bias_ih_l0"][2:4]  # gates i f g o, two units each
+    array([1., 1.], dtype=float32)
     """
     value = as_finite("forget_bias", "value", value)
     for cell in _gated("forget_bias", layer, {4: "4 (LSTM)"}):
@@ -312,16 +398,19 @@ def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
 def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -> None:
     """Spread the time scales of a gated layer's units over 1 to `t_max` steps.
 
-    LSTM: forget bias f = log U(1, t_max - 1) per unit, input bias -f. GRU: the update gate z, the
-    share of the state that is kept, has the bias log U(1, t_max - 1); 1 - z takes the input. As sum
-    of b_ih and b_hh, in every layer and direction. Nothing else changes.
+    In an LSTM, the forget gate of each unit gets the bias f = log U(1, t_max - 1), the input gate
+    the bias -f. In a GRU, the update gate z, which keeps the state, gets the bias
+    log U(1, t_max - 1). b_ih has the bias, and b_hh is 0, in every layer and direction. Nothing
+    else changes.
 
     Parameters
     ----------
     layer : LSTM, GRU or dict of str to ndarray
         The layer, or parameters with PyTorch's names.
     t_max : float
-        The longest dependency expected, in steps, at least 2.
+        The longest expected dependency, in steps; at least 2.
+    rng : int, numpy.random.Generator or None, optional
+        Source of random numbers.
 
     Raises
     ------
@@ -341,10 +430,10 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
 
 
 def irnn(layer: Layer | Mapping[str, Array]) -> None:
-    """Make an RNN with activation relu an IRNN: w_hh is the identity, biases are 0.
+    """Turn an RNN with activation relu into an IRNN: w_hh becomes the identity, biases 0.
 
-    At first each unit then adds up its inputs, and gradients pass unchanged from step to step. The
-    paper draws the input weights from N(0, 0.001^2): ``normal(w, rng, 0.001)``.
+    Each unit then starts as a sum of its inputs, and gradients pass unchanged from step to step.
+    The paper also draws the input weights from N(0, 0.001^2): ``normal(w, rng, 0.001)``.
 
     Parameters
     ----------

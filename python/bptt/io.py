@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arrays by name in one file: safetensors or NumPy's npz, never pickle, written atomically."""
+"""Files of named arrays: safetensors or NumPy's npz, never pickle; written atomically."""
 
 from __future__ import annotations
 
@@ -28,48 +28,54 @@ MODEL = Own("a safetensors or npz file", is_model)
 def save(
     path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays to a file, whole or not at all.
+    """Write named arrays to a file, whole or not at all.
 
     The file is written under a temporary name in the same folder, flushed to the disk, and renamed:
-    whatever happens meanwhile, `path` holds the old content or the new one. (Only a killed process
-    can leave a temporary file ``.<random>.tmp`` behind.)
+    at any time, `path` has either its old or its new content. (A killed process may leave a
+    temporary file ``.<random>.tmp`` behind.)
 
     Parameters
     ----------
     path : str or path-like
-        Exactly this file is written, also over one in either format. Its name decides the format:
-        safetensors for a name in ``.safetensors``, npz for any other suffix; without a suffix,
-        safetensors where that package is installed, else npz. `load` looks at the content, not at
-        the name.
+        The file: a new one, or an earlier one in either format. The suffix decides the format:
+        safetensors for ``.safetensors``, npz for any other; without a suffix, safetensors if that
+        package is installed, else npz.
     arrays : dict of str to array_like
-        Numbers or booleans of up to 8 bytes; stored in C order and the machine's byte order.
+        Numbers or booleans of up to 8 bytes each, as ``layer.parameters``, the ``state_dict()`` of
+        a layer, optimiser or schedule, or several of these merged by `bptt.optim.join`. Stored in C
+        order and the machine's byte order.
     metadata : dict of str to str, optional
-        For `load_metadata`.
+        Text to store beside the arrays; `load_metadata` reads it.
 
     Raises
     ------
     TypeError
-        If a name or metadata is not text, or an array holds something else; nothing is written.
+        If a name or metadata is not text, or an array does not hold numbers or booleans; nothing is
+        written.
     ValueError
-        If an array is called ``__metadata__`` or its name holds a NUL or is longer than 65,000
-        bytes, or the path leads to something else than a file, as a device, or to a file in another
-        format, which may be anything.
+        If an array is called ``__metadata__``, or its name contains a NUL or is longer than 65,000
+        bytes; if the path leads to a device or another thing that is no file, or to a file in
+        another format, which is not overwritten.
     ImportError
-        If the name asks for safetensors and the package is not installed.
+        If the suffix is ``.safetensors`` and that package is not installed.
     OSError
-        If the file cannot be written, as FileNotFoundError if its folder does not exist.
+        If the file cannot be written; FileNotFoundError if its folder does not exist.
 
     Examples
     --------
+    Save the parameters of a layer, and load them into another:
+
     >>> import os, tempfile
-    >>> import numpy as np
-    >>> from bptt.io import load, load_metadata, save
+    >>> import bptt
+    >>> lstm, other = bptt.LSTM(3, 4, seed=0), bptt.LSTM(3, 4, seed=1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "model.npz")
-    ...     save(path, {"w": np.eye(2)}, {"epoch": "7"})
-    ...     load(path), load_metadata(path)
-    ({'w': array([[1., 0.],
-           [0., 1.]])}, {'epoch': '7'})
+    ...     bptt.save(path, lstm.parameters, {"epoch": "7"})
+    ...     other.load(bptt.load(path))
+    ...     bptt.load_metadata(path)
+    {'epoch': '7'}
+    >>> bool((other.parameters["weight_hh_l0"] == lstm.parameters["weight_hh_l0"]).all())
+    True
     """
     path = as_path("save", path)
     check_mapping("save", "arrays", arrays, tensors=True)
@@ -94,38 +100,66 @@ def save(
 
 
 def load(path: Path) -> dict[str, Array]:
-    """Read the arrays of a file by name: safetensors, npz, or a state dict that PyTorch saved.
+    """Read named arrays from a file: safetensors, npz, or a state dict saved by PyTorch.
 
-    The content tells the format, whatever the name. A file of `torch.save` is read by
-    ``torch.load(weights_only=True)``, which runs no code of the file. Arrays come in the order of
-    the file.
+    The content decides the format, not the name. A file of `torch.save` is read by
+    ``torch.load(weights_only=True)``, which runs no code of the file.
 
     Parameters
     ----------
     path : str or path-like
+        The file.
 
     Returns
     -------
     dict of str to ndarray
-        In new memory. What NumPy has no type for, bfloat16 and floats of 8 bits, becomes float32,
-        which holds each of these numbers exactly.
+        New arrays, in the order of the file. Dtypes that NumPy does not have, bfloat16 and 8-bit
+        floats, become float32, which represents their numbers exactly.
 
     Raises
     ------
     ValueError
-        If the file is in none of these formats, truncated or damaged, or holds pickled objects; if
-        a checkpoint of PyTorch holds more than one dict of tensors (its keys are named); if the
-        path leads to something else than a file, as a device.
+        If the file has none of these formats, is truncated or damaged, or holds pickled objects; if
+        a checkpoint of PyTorch is no dict of tensors (the message names its keys); if the path
+        leads to a device or another thing that is no file.
     ImportError
-        If it is a safetensors file or one of `torch.save`, and that package is not installed.
+        If the file is of safetensors or `torch.save`, and that package is not installed.
     OSError
-        If the file cannot be read, as FileNotFoundError.
+        If the file cannot be read; FileNotFoundError if it does not exist.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import bptt
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "arrays.npz")
+    ...     bptt.save(path, {"w": np.eye(2), "b": np.zeros(2)})
+    ...     bptt.load(path)
+    {'w': array([[1., 0.],
+           [0., 1.]]), 'b': array([0., 0.])}
     """
     return _read("load", path)[0]
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata given to `save`, empty if there was none. Errors are those of `load`."""
+    """Read the metadata that `save` stored in a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    dict of str to str
+        The metadata; empty if there is none.
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As in `load`.
+    """
     return _read("load_metadata", path)[1]
 
 
@@ -133,11 +167,11 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def _plain(name: str, value: ArrayLike) -> Array:
-    if "\0" in name:  # zip archives cut a name there
+    if "\0" in name:  # where zip archives would end the name
         raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == METADATA:
         raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
-    if _utf8("arrays", name) > 65_000:  # zip archives hold a little more
+    if _utf8("arrays", name) > 65_000:  # a little less than zip archives can hold
         raise ValueError(f"save: arrays has the name {shown(name)}, expected up to 65,000 bytes")
     array = as_array("save", f"arrays[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
@@ -159,7 +193,7 @@ def _utf8(label: str, text: str) -> int:
 def _write_safetensors(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
     library = safetensors_for(sum(array.nbytes for array in arrays.values()))
     content = library.numpy.save(arrays)
-    if metadata:  # the package would write it in another order in each process
+    if metadata:  # the package would write it in a random order
         start = 8 + int.from_bytes(content[:8], "little")
         header = {METADATA: metadata} | json.loads(content[8:start])
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -175,7 +209,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
         arrays = {METADATA: np.frombuffer(text, np.uint8)} | arrays
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
-            # A bare ZipInfo has no time stamp: equal arrays give equal files.
+            # A bare ZipInfo has no time stamp, so that equal arrays give equal files.
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
@@ -188,7 +222,7 @@ def _read(caller: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     what = f"{caller}: {printable(path)}"
     with open_file(caller, path) as file:
         kind = kind_of(file, path)
-        if kind in OTHERS and kind not in PARSERS:  # not read to its end first
+        if kind in OTHERS and kind not in PARSERS:  # refuse the file before reading all of it
             raise ValueError(f"{what} {OTHERS[kind]}")
         content = file.read() if kind in PARSERS else b""
     try:
@@ -201,7 +235,7 @@ def _read(caller: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise ValueError(f"{what} {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # whatever the parsers make of a damaged file
+    except Exception as error:  # parsers raise various errors for damaged files
         known = isinstance(error, (ValueError, zipfile.BadZipFile))
         reason = f" ({brief(str(error), 90)})" if known else ""
         raise ValueError(f"{what} is damaged or not a safetensors or npz file{reason}") from error

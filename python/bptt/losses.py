@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Losses: each returns its value, a float, and its gradient with respect to the prediction.
 
-Values are means over all elements (`cross_entropy`: over all that count), as PyTorch's defaults
-are. float32 predictions give float32 gradients, all other real ones float64. The mean of nothing
-is defined: value 0, gradient 0.
+Values are means over all elements (`cross_entropy`: over all positions that count), the default in
+PyTorch. Gradients are float32 for float32 predictions, else float64. The mean over no elements is
+0, with gradient 0.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def mse(prediction: ArrayLike, target: ArrayLike) -> tuple[float, Array]:
     Parameters
     ----------
     prediction, target : array_like
-        Of one shape; there is no broadcasting.
+        Arrays of the same shape; they are not broadcast.
 
     Returns
     -------
     value : float
-        In squared units of the prediction.
+        The loss, in squared units of the prediction.
     grad : ndarray, shape of `prediction`
-        2 (prediction - target) / n, with n the number of elements.
+        The gradient 2 (prediction - target) / n, with n the number of elements.
 
     Raises
     ------
@@ -82,14 +82,15 @@ def cross_entropy(
     target : array_like of int, shape (...)
         The right class, 0..C-1, at each position.
     ignore_index : int, optional
-        Positions with this target do not count: they are not read and have gradient 0.
+        Positions with this target do not count: their logits are not read, and have gradient 0.
 
     Returns
     -------
     value : float
-        In nats; divide by log(2) for bits.
+        The loss in nats; divide by log(2) for bits.
     grad : ndarray, shape (..., C)
-        (softmax(logits) - onehot(target)) / n, with n the number of positions that count.
+        The gradient (softmax(logits) - onehot(target)) / n, with n the number of positions that
+        count.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def cross_entropy(
     if not classes.size:
         return 0.0, grad
     rows, picked = np.arange(classes.size), logits[counts]
-    with np.errstate(over="ignore"):  # a difference beyond the range is -inf, of probability 0
+    with np.errstate(over="ignore"):  # a difference may become -inf, with probability 0
         picked -= picked.max(axis=-1, keepdims=True)
     p = np.exp(picked)
     total = p.sum(axis=-1, keepdims=True)
@@ -147,16 +148,16 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, A
     Parameters
     ----------
     logits : array_like
-        z, the log-odds that the target is 1.
+        The log-odds z that the target is 1.
     target : array_like, shape of `logits`
-        t, a label or probability 0..1; there is no broadcasting.
+        The labels or probabilities t, 0..1; they are not broadcast.
 
     Returns
     -------
     value : float
-        In nats.
+        The loss in nats.
     grad : ndarray, shape of `logits`
-        (sig(z) - t) / n, with n the number of elements.
+        The gradient (sig(z) - t) / n, with n the number of elements.
 
     Raises
     ------
@@ -178,6 +179,6 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, A
         )
     n, e = max(z.size, 1), np.exp(-np.abs(z))
     value = np.sum(np.maximum(z, 0) - z * t + np.log1p(e)) / n
-    # sig(z) - t over the common denominator: no cancellation where the sigmoid saturates.
+    # sig(z) - t over a common denominator, without cancellation where the sigmoid saturates.
     grad = np.where(z >= 0, (1 - t) - t * e, (1 - t) * e - t) / (1 + e)
     return float(value), grad / n

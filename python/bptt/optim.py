@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Optimisers over dicts of arrays, updated in place. Formulas and defaults are PyTorch's."""
+"""Optimisers of dicts of arrays, updated in place, with PyTorch's formulas and defaults."""
 
 from __future__ import annotations
 
@@ -20,10 +20,20 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
 
 
 def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge dicts by name into one, the part's name before each key.
+    """Merge named dicts into one, with the name of its dict before each key.
 
-    Of layers' parameters alone, the result is such a dict again: to assign to it is to copy into
-    the layer's array. ``{**a.parameters, **b.parameters}`` keeps only one of two equal names.
+    (``{**a.parameters, **b.parameters}`` would keep only one of two arrays of the same name.)
+
+    Parameters
+    ----------
+    **parts : dict
+        Dicts of parameters, of gradients, or of anything else.
+
+    Returns
+    -------
+    dict
+        The entries of all parts, as "part.key". If all parts are parameters of layers, assigning to
+        an entry copies into the layer's array, as in ``layer.parameters``.
 
     Examples
     --------
@@ -42,7 +52,18 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Undo `join`: one dict per part (the text before the first dot of each key)."""
+    """Undo `join`.
+
+    Parameters
+    ----------
+    joined : dict
+        Entries with names "part.key".
+
+    Returns
+    -------
+    dict of str to dict
+        A dict for each part, the text before the first dot.
+    """
     check_mapping("split", "joined", joined)
     parts: dict[str, dict[str, Any]] = {}
     for name, value in joined.items():
@@ -53,21 +74,7 @@ def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class Optimizer(ABC):
-    """Moves parameters against their gradients; see `SGD`, `Adam`, `AdamW` and `RMSprop`.
-
-    Parameters
-    ----------
-    params : dict of str to ndarray
-        float32 or float64; kept, and updated in place. `join` makes one dict of several layers'.
-    lr : float
-        Learning rate; may be set at any time.
-    weight_decay : float, optional
-        Added to each gradient, times its parameter (`AdamW`: taken off the parameter directly).
-
-    Attributes
-    ----------
-    state : dict of str to dict of str to ndarray
-        What the optimiser remembers of each parameter, by kind and parameter name.
+    """Base class of `SGD`, `Adam`, `AdamW` and `RMSprop`.
 
     Raises
     ------
@@ -79,12 +86,12 @@ class Optimizer(ABC):
     Warns
     -----
     UserWarning
-        If `params` has all arrays of a layer but not those of another with equal names: a sign that
-        their dicts were merged without `join`.
+        If `params` has all arrays of one layer, but only some of another with the same names: their
+        dicts were probably merged without `join`.
     """
 
     _kinds: ClassVar[tuple[str, ...]]
-    _squares: ClassVar[tuple[str, ...]] = ("square_avg", "exp_avg_sq")  # the kinds that are
+    _squares: ClassVar[tuple[str, ...]] = ("square_avg", "exp_avg_sq")  # kinds without negatives
 
     def __init__(self, params: Mapping[str, Array], lr: float, weight_decay: float) -> None:
         check_writable(type(self).__name__, "params", params)
@@ -97,8 +104,8 @@ class Optimizer(ABC):
         self.state = {
             kind: {name: np.zeros_like(p) for name, p in params.items()} for kind in self._kinds
         }
-        # All the memory that a step takes, so that it never fails half-way: arrays like each
-        # parameter, in the same place for all.
+        # All temporary memory of a step, so that it never fails half-way: three arrays like the
+        # largest parameter, which all parameters share.
         most = max((p.nbytes for p in params.values()), default=0)
         rows = np.empty((3, -(-most // 64) * 64), np.uint8)
         self._room = {
@@ -113,6 +120,7 @@ class Optimizer(ABC):
 
     @property
     def lr(self) -> float:
+        """Learning rate; may be set at any time."""
         return self._lr
 
     @lr.setter
@@ -130,7 +138,7 @@ class Optimizer(ABC):
             raise ValueError(
                 f"{type(self).__name__}: {name} is {shown(value)}, expected 0 <= {name} < {below}"
             )
-        return number  # a NumPy scalar would turn float32 updates into float64
+        return number  # no NumPy scalar, which would turn float32 updates into float64
 
     def step(self, grads: Mapping[str, ArrayLike]) -> None:
         """Update every parameter in place.
@@ -138,13 +146,13 @@ class Optimizer(ABC):
         Parameters
         ----------
         grads : dict of str to array_like
-            Exactly the names and shapes of the parameters; converted to their dtypes.
+            The gradients, with the names and shapes of the parameters; converted to their dtypes.
 
         Raises
         ------
         ValueError
-            If names are missing or unexpected, a shape is wrong, or another array stands in the
-            place of a parameter; nothing has changed then.
+            If names are missing or unexpected, a shape is wrong, or a parameter was replaced by
+            another array; nothing has changed then.
         TypeError
             If a gradient does not hold real numbers.
         """
@@ -169,10 +177,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
-        """Update one parameter and its state, in place, with three arrays to compute in."""
+        """Update one parameter and its state in place, with three temporary arrays."""
 
     def _decayed(self, p: Array, g: Array, out: Array) -> Array:
-        """g + weight_decay p, in `out`."""
+        """g + weight_decay p, in `out`; g itself without weight decay."""
         if not self.weight_decay:
             return g
         np.multiply(p, self.weight_decay, out=out)
@@ -180,47 +188,55 @@ class Optimizer(ABC):
         return out
 
     def _match(
-        self, method: str, label: str, given: Mapping[str, Any], expected: Mapping[str, Array]
+        self, method: str, label: str, arrays: Mapping[str, Any], expected: Mapping[str, Array]
     ) -> dict[str, Array]:
         caller = f"{type(self).__name__}.{method}"
-        check_mapping(caller, label, given)
-        missing = [name for name in expected if name not in given]
-        unexpected = [name for name in given if name not in expected]
+        check_mapping(caller, label, arrays)
+        missing = [name for name in expected if name not in arrays]
+        unexpected = [name for name in arrays if name not in expected]
         if missing or unexpected:
             raise ValueError(
                 f"{caller}: {label} has missing names {listed(missing)} and unexpected names "
                 f"{listed(unexpected)}, expected {listed(expected)}"
             )
-        arrays = {}
+        matched = {}
         for name, like in expected.items():
             place = f"{label}[{shown(name)}]"
-            array = as_array(caller, place, given[name])
+            array = as_array(caller, place, arrays[name])
             if array.shape != like.shape:
                 raise ValueError(
                     f"{caller}: {place} has shape {array.shape}, expected {like.shape}"
                 )
             if array.dtype.kind not in "fiu":
                 raise TypeError(f"{caller}: {place} has dtype {array.dtype}, expected real numbers")
-            arrays[name] = np.asarray(array, like.dtype)
-        return arrays
+            matched[name] = np.asarray(array, like.dtype)
+        return matched
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of all that `step` depends on besides the parameters, for `bptt.save`.
+        """Return a copy of the optimiser's state, for `bptt.save`.
 
-        ``lr``, ``steps``, and ``<kind>.<parameter name>`` for each array in ``state``. The other
-        arguments of the constructor are not in it.
+        Returns
+        -------
+        dict of str to ndarray
+            "lr", "steps", and "<kind>.<parameter name>" for each array in ``state``. The other
+            arguments of the constructor are not part of it.
         """
         flat = {name: array.copy() for name, array in join(**self.state).items()}
         return {"lr": np.array(self.lr), "steps": np.array(self.steps)} | flat
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Take over what `state_dict` gave: the next steps are then exactly those of the original.
+        """Restore the state from `state_dict`: later steps are then exactly the same.
+
+        Parameters
+        ----------
+        state : dict of str to array_like
+            The result of `state_dict`, of an optimiser of the same class and parameters.
 
         Raises
         ------
         ValueError, TypeError
-            If names, shapes or dtypes do not fit, ``steps`` is no count of them or ``lr`` no rate;
-            nothing has changed then.
+            If names, shapes or dtypes do not fit, "steps" is no whole number, or "lr" no valid
+            rate; nothing has changed then.
         """
         caller = f"{type(self).__name__}.load_state_dict"
         check_mapping(caller, "state", state)
@@ -231,7 +247,7 @@ class Optimizer(ABC):
         for name, array in checked.items():
             if name.split(".")[0] in self._squares and np.any(array < 0):
                 raise ValueError(f"{caller}: state[{name!r}] has values below 0, expected squares")
-        self.lr = float(checked["lr"])  # the last that is checked, and the first that changes
+        self.lr = float(checked["lr"])  # checked last, and before anything changes
         self.steps = steps
         for name, array in arrays.items():
             array[...] = checked[name]
@@ -240,6 +256,27 @@ class Optimizer(ABC):
 @final
 class SGD(Optimizer):
     """Gradient descent, with heavy-ball momentum: v = momentum v + g,  p = p - lr v.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        `bptt.optim.join` merges the parameters of several layers.
+    lr : float, optional
+        Learning rate.
+    momentum : float, optional
+        Factor by which v decays from step to step; 0 for plain gradient descent.
+    weight_decay : float, optional
+        Adds weight_decay p to each gradient g.
+
+    Attributes
+    ----------
+    params, lr, momentum, weight_decay
+        The arguments. `lr` may be set at any time.
+    steps : int
+        Number of steps so far.
+    state : dict of str to dict of str to ndarray
+        v by parameter name, in ``state["momentum_buffer"]``.
 
     References
     ----------
@@ -271,7 +308,7 @@ class SGD(Optimizer):
         (v,), (a, _, _) = state, room
         if self.momentum:
             v *= self.momentum
-        else:  # not 0 * v: what was infinite once would be NaN for ever
+        else:  # 0 * v would turn infinite values into NaN
             v.fill(0)
         v += self._decayed(p, g, a)
         p -= np.multiply(v, self.lr, out=a)
@@ -283,9 +320,41 @@ class RMSprop(Optimizer):
 
     s = alpha s + (1 - alpha) g^2,  p = p - lr g / (sqrt(s) + eps).
 
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        `bptt.optim.join` merges the parameters of several layers.
+    lr : float, optional
+        Learning rate.
+    alpha : float, optional
+        Decay of the running mean s, 0 <= alpha < 1.
+    eps : float, optional
+        Keeps the divisor away from 0.
+    weight_decay : float, optional
+        Adds weight_decay p to each gradient g.
+
+    Attributes
+    ----------
+    params, lr, alpha, eps, weight_decay
+        The arguments. `lr` may be set at any time.
+    steps : int
+        Number of steps so far.
+    state : dict of str to dict of str to ndarray
+        s by parameter name, in ``state["square_avg"]``.
+
     References
     ----------
     Tieleman & Hinton (2012), Lecture 6.5 of Neural Networks for Machine Learning.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> bptt.RMSprop(params, lr=0.1).step({"w": np.array([5.0, -5.0])})
+    >>> params["w"].round(3)
+    array([0., 3.])
     """
 
     _kinds = ("square_avg",)
@@ -352,14 +421,56 @@ class _AdamBase(Optimizer):
 
 @final
 class Adam(_AdamBase):
-    """Adam, with weight decay added to the gradient (see `AdamW` for the other kind).
+    """Adam: steps by running means of the gradient and of its square.
 
     m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,
     p = p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), at step t, with betas = (b1, b2).
 
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        `bptt.optim.join` merges the parameters of several layers.
+    lr : float, optional
+        Learning rate.
+    betas : tuple of two floats, optional
+        Decay of the running means m and v, each 0 <= beta < 1.
+    eps : float, optional
+        Keeps the divisor away from 0.
+    weight_decay : float, optional
+        Adds weight_decay p to each gradient g. `AdamW` decays parameters directly instead.
+
+    Attributes
+    ----------
+    params, lr, betas, eps, weight_decay
+        The arguments. `lr` may be set at any time.
+    steps : int
+        Number of steps so far.
+    state : dict of str to dict of str to ndarray
+        m and v by parameter name, in ``state["exp_avg"]`` and ``state["exp_avg_sq"]``.
+
     References
     ----------
     Kingma & Ba (2015), arXiv:1412.6980.
+
+    Examples
+    --------
+    Train a layer to output zeros:
+
+    >>> import numpy as np
+    >>> import bptt
+    >>> gru = bptt.GRU(3, 8, seed=0)
+    >>> adam = bptt.Adam(gru.parameters, lr=0.01)
+    >>> x = np.random.default_rng(0).standard_normal((20, 4, 3))
+    >>> losses = []
+    >>> for step in range(50):
+    ...     y, h, tape = gru.forward(x)
+    ...     loss, dy = bptt.mse(y, np.zeros_like(y))
+    ...     grads = gru.backward(tape, dy)
+    ...     adam.step(grads.params)
+    ...     losses.append(loss)
+    >>> losses[-1] < 0.3 * losses[0]
+    True
     """
 
     _decoupled = False
@@ -379,9 +490,41 @@ class Adam(_AdamBase):
 class AdamW(_AdamBase):
     """Adam with decoupled weight decay: p = (1 - lr weight_decay) p before each step of `Adam`.
 
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        `bptt.optim.join` merges the parameters of several layers.
+    lr : float, optional
+        Learning rate.
+    betas : tuple of two floats, optional
+        Decay of the running means m and v of `Adam`, each 0 <= beta < 1.
+    eps : float, optional
+        Keeps the divisor away from 0.
+    weight_decay : float, optional
+        Rate of decay of the parameters, relative to `lr`.
+
+    Attributes
+    ----------
+    params, lr, betas, eps, weight_decay
+        The arguments. `lr` may be set at any time.
+    steps : int
+        Number of steps so far.
+    state : dict of str to dict of str to ndarray
+        m and v by parameter name, in ``state["exp_avg"]`` and ``state["exp_avg_sq"]``.
+
     References
     ----------
     Loshchilov & Hutter (2019), arXiv:1711.05101.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> bptt.AdamW(params, lr=0.1, weight_decay=0.5).step({"w": np.array([4.0, -4.0])})
+    >>> params["w"].round(3)  # 0.95 w, then steps of 0.1
+    array([0.85, 2.  ])
     """
 
     _decoupled = True

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Learning-rate schedules: each acts on the ``lr`` of one optimiser at every `step` of its own.
+"""Learning-rate schedules: each call of `step` sets the ``lr`` of an optimiser.
 
-All but `ReduceLROnPlateau` are closed formulas of the number of steps t, which start from the rate
-that the optimiser has when the schedule is made and agree with PyTorch's schedulers of these names
-(`WarmUp`: with its LinearLR, followed by another through SequentialLR).
+Except for `ReduceLROnPlateau`, the rate is a function of the number of steps t and of the rate that
+the optimiser has when the schedule is made. Schedules agree with PyTorch's schedulers of the same
+names; `WarmUp` agrees with LinearLR, followed by another scheduler through SequentialLR.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ from .optim import Optimizer, join, split
 __all__ = ["CosineAnnealing", "ReduceLROnPlateau", "Schedule", "StepLR", "WarmUp"]
 
 
-MOST_STEPS = 1 << 53  # what float64 counts
+MOST_STEPS = 1 << 53  # the largest number up to which float64 counts exactly
 
 
 class Schedule(ABC):
-    """Sets the learning rate of an optimiser; see `StepLR`, `CosineAnnealing` and the others.
+    """Base class of `StepLR`, `CosineAnnealing`, `ReduceLROnPlateau` and `WarmUp`.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Its rate when the schedule is made is ``base_lr``.
+        The optimiser whose rate is set.
 
     Attributes
     ----------
+    optimizer : Optimizer
+        The argument.
     base_lr : float
+        The rate of the optimiser when the schedule was made.
     steps : int
-        Calls of `step` so far: t.
+        Number of calls of `step` so far, t.
     """
 
     _fields: ClassVar[tuple[str, ...]] = ("base_lr", "steps")
@@ -61,13 +64,13 @@ class Schedule(ABC):
         self.steps = 0
 
     def step(self, metric: float | None = None) -> None:
-        """Move on to the next step, usually after each epoch, and set the rate.
+        """Advance by one step, usually after each epoch, and set the rate.
 
         Parameters
         ----------
         metric : float, optional
-            What the training achieved, such as the validation loss. Only `ReduceLROnPlateau`
-            needs it, others accept it, so that one loop serves all schedules.
+            A measure of success, such as the validation loss. `ReduceLROnPlateau` needs it; other
+            schedules ignore it, so that one training loop serves all schedules.
         """
         rate = self._lr(self.steps + 1, metric)
         self.optimizer.lr = rate
@@ -78,13 +81,19 @@ class Schedule(ABC):
         """The rate at step t."""
 
     def state_dict(self) -> dict[str, float]:
-        """Return all that later rates depend on besides the constructor's arguments."""
+        """Return the state of the schedule, for `bptt.save`: numbers by name.
+
+        The arguments of the constructor are not part of it.
+        """
         return {"lr": self.optimizer.lr} | {name: getattr(self, name) for name in self._fields}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take over what `state_dict` gave, and set the optimiser's rate to that of then.
+        """Restore the state from `state_dict`, and the rate of the optimiser.
 
-        Numbers may have become arrays of no dimension.
+        Parameters
+        ----------
+        state : dict of str to float
+            The result of `state_dict`; also as arrays without dimensions, as `bptt.load` returns.
 
         Raises
         ------
@@ -106,7 +115,7 @@ class Schedule(ABC):
         return {name: self._loaded(caller, name, state[name]) for name in expected}
 
     def _loaded(self, caller: str, name: str, value: Any) -> float:
-        """A number of a state, which may have become an array of no dimension."""
+        """A number of a state, or an array without dimensions, as a number."""
         label = f"state[{name!r}]"
         array = as_array(caller, label, value)
         if array.ndim:
@@ -129,6 +138,24 @@ class Schedule(ABC):
 @final
 class StepLR(Schedule):
     """Multiply the rate by `gamma` every `step_size` steps: base_lr gamma^floor(t / step_size).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimiser whose rate is set.
+    step_size : int
+        Number of steps between two changes of the rate.
+    gamma : float, optional
+        Factor of each change.
+
+    Attributes
+    ----------
+    optimizer, step_size, gamma
+        The arguments.
+    base_lr : float
+        The rate of the optimiser when the schedule was made.
+    steps : int
+        Number of calls of `step` so far, t.
 
     Examples
     --------
@@ -156,13 +183,44 @@ class StepLR(Schedule):
 
 @final
 class CosineAnnealing(Schedule):
-    """Go down to `eta_min` in `t_max` steps along half a cosine (and up again if steps go on).
+    """Lower the rate to `eta_min` in `t_max` steps, along half a cosine; then it rises again.
 
     eta_min + (base_lr - eta_min) (1 + cos(pi t / t_max)) / 2.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimiser whose rate is set.
+    t_max : int
+        Number of steps to the lowest rate.
+    eta_min : float, optional
+        The lowest rate.
+
+    Attributes
+    ----------
+    optimizer, t_max, eta_min
+        The arguments.
+    base_lr : float
+        The rate of the optimiser when the schedule was made.
+    steps : int
+        Number of calls of `step` so far, t.
 
     References
     ----------
     Loshchilov & Hutter (2017), arXiv:1608.03983, without the restarts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> opt = bptt.SGD({"w": np.zeros(3)}, lr=1.0)
+    >>> schedule = bptt.CosineAnnealing(opt, t_max=4)
+    >>> rates = []
+    >>> for epoch in range(5):
+    ...     rates.append(round(opt.lr, 3))
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.854, 0.5, 0.146, 0.0]
     """
 
     @answering
@@ -178,29 +236,59 @@ class CosineAnnealing(Schedule):
 
 @final
 class ReduceLROnPlateau(Schedule):
-    """Multiply the rate by `factor` when the metric has stopped improving.
+    """Multiply the rate by `factor` when the metric stops improving.
 
     Parameters
     ----------
     optimizer : Optimizer
+        The optimiser whose rate is set.
     mode : {"min", "max"}, optional
-        Whether smaller or larger metrics are better.
+        Are smaller or larger metrics better?
     factor : float, optional
+        Factor of each reduction, 0..1.
     patience : int, optional
-        Steps on end without improvement that are still accepted.
+        Number of successive steps without improvement that do not yet reduce the rate.
     threshold : float, optional
-        An improvement is one by more than this fraction of the size of the best metric so far.
+        The metric improves if it is better than the best so far by more than this fraction of the
+        best.
     cooldown : int, optional
-        Steps after a reduction in which none are counted.
+        Number of steps after a reduction that do not count.
     min_lr : float, optional
+        The lowest rate.
     eps : float, optional
-        The rate stays as it is where it would fall by no more than this.
+        The rate is not reduced by this or less.
+
+    Attributes
+    ----------
+    optimizer, mode, factor, patience, threshold, cooldown, min_lr, eps
+        The arguments.
+    base_lr : float
+        The rate of the optimiser when the schedule was made.
+    steps : int
+        Number of calls of `step` so far.
+    best : float
+        The best metric so far.
+    bad_steps : int
+        Number of successive steps without improvement.
+    cooldown_left : int
+        Number of steps that will not count.
 
     Notes
     -----
-    For positive metrics as PyTorch's of this name. For negative ones PyTorch's threshold counts
-    *no change* as an improvement, and the rate never falls; here it is a fraction of their size.
-    A metric that is not a number is no improvement.
+    For positive metrics, this agrees with PyTorch. For negative metrics, PyTorch's threshold counts
+    *no change* as an improvement, so that the rate never falls; here it is a fraction of their
+    absolute value. NaN is no improvement.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> opt = bptt.SGD({"w": np.zeros(3)}, lr=1.0)
+    >>> schedule = bptt.ReduceLROnPlateau(opt, factor=0.5, patience=1)
+    >>> for loss in [3.0, 2.0, 2.0, 2.0]:
+    ...     schedule.step(loss)
+    >>> opt.lr
+    0.5
     """
 
     _fields = ("base_lr", "steps", "best", "bad_steps", "cooldown_left")
@@ -256,12 +344,23 @@ class WarmUp(Schedule):
     Parameters
     ----------
     optimizer : Optimizer
+        The optimiser whose rate is set.
     warmup_steps : int
+        Number of steps of the warm-up.
     start_factor : float, optional
-        0..1; the rate is set when the schedule is made.
+        Factor of the first rate, 0..1. The rate is set when the schedule is made.
     after : Schedule, optional
-        Takes over at the end of the warm-up: its step t is the schedule's step warmup_steps + t.
-        Its base_lr, which is that of the optimiser when `after` was made, is that of both.
+        A schedule that takes over after the warm-up: its step t is step warmup_steps + t of this
+        schedule. Its base_lr is used for both.
+
+    Attributes
+    ----------
+    optimizer, warmup_steps, start_factor, after
+        The arguments.
+    base_lr : float
+        The rate at the end of the warm-up.
+    steps : int
+        Number of calls of `step` so far, t.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the package keeps its C and C++ headers and library, for compilers.
+"""Paths of the C and C++ headers and of the library, for compilers.
 
 ::
 
@@ -17,7 +17,7 @@ __all__ = ["cmakedir", "includes", "libs", "pkgconfigdir"]
 
 
 def _find(pattern: str) -> Path:
-    """In the package's folders: an editable install has one of sources and one of results."""
+    """Find a file in the folders of the package: an editable install has two."""
     for folder in _folders:
         for found in Path(folder).glob(pattern):
             return found.resolve()
@@ -28,18 +28,18 @@ def _find(pattern: str) -> Path:
 
 
 def includes() -> str:
-    """``-I`` and the folder of bptt.h."""
+    """The compiler option ``-I`` with the folder of bptt.h."""
     return f"-I{_find('include/bptt.h').parent}"
 
 
 def libs() -> str:
-    """The static library, and what it needs: only functions of C's <math.h>."""
+    """The static library, and the math library that it needs."""
     library = _find("lib/*bptt.*")
     return str(library) if os.name == "nt" else f"{library} -lm"
 
 
 def cmakedir() -> str:
-    """The folder of bpttConfig.cmake, for CMake's ``bptt_DIR`` or ``CMAKE_PREFIX_PATH``."""
+    """The folder of bpttConfig.cmake, for ``bptt_DIR`` or ``CMAKE_PREFIX_PATH`` of CMake."""
     return str(_find("lib/cmake/bptt/bpttConfig.cmake").parent)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Synthetic tasks that measure memory, each with the best score that is possible without any.
+"""Synthetic tasks that need memory, each with the best loss that is possible without memory.
 
-All arrays are time-major. A generator passed as `seed` goes on from where it is, so a training
-loop draws fresh examples from one ``numpy.random.default_rng``; an integer always gives the same.
+All arrays are time-major. An integer `seed` always gives the same batch. With a
+`numpy.random.Generator` as `seed`, each call draws a new batch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Task(NamedTuple):
     Attributes
     ----------
     x : ndarray of float32, shape (T, B, I)
-        Input.
+        The input.
     target : ndarray
-        What to predict; its shape and kind are the task's.
+        The right answers, in a shape and dtype that depend on the task.
     baseline : float
         Expected loss of the best prediction without memory of the input; the task names the loss.
     """
@@ -38,13 +38,13 @@ class Task(NamedTuple):
     baseline: float
 
 
-MOST = 2**31  # steps or sequences: arrays of more have more elements than NumPy counts
+MOST = 2**31  # steps or sequences; larger arrays would exceed NumPy's limits
 
 
 def _checked(
     function: str, seed: Seed, T: int, least: int, batch: int = 1
 ) -> tuple[int, int, np.random.Generator]:
-    """T, batch and a generator."""
+    """T, batch and a generator, all checked."""
     T, batch = as_count(function, "T", T, least, MOST), as_count(function, "batch", batch, 1, MOST)
     return T, batch, as_generator(function, "seed", seed)
 
@@ -57,10 +57,10 @@ def three_digits(T: int = 3, seed: Seed = None) -> Task:
 
     Parameters
     ----------
-    T : int
-        Steps, at least 3.
-    seed : int, numpy.random.Generator or None
-        For the digits after the third.
+    T : int, optional
+        Number of steps, at least 3.
+    seed : int, numpy.random.Generator or None, optional
+        Source of the digits after the third.
 
     Returns
     -------
@@ -84,19 +84,20 @@ def three_digits(T: int = 3, seed: Seed = None) -> Task:
 def adding(T: int, batch: int, seed: Seed = None) -> Task:
     """Add two marked numbers among T.
 
-    Each step shows a number from U[0, 1) and a marker; two markers are 1, one in the first half of
-    the sequence and one in the second, all others 0. This is the form of Le, Jaitly and Hinton
-    (2015, arXiv:1504.00941) with the positions of Arjovsky, Shah and Bengio (2016,
-    arXiv:1511.06464); the task is due to Hochreiter and Schmidhuber (1997), who drew from
-    [-1, 1], marked the first of the numbers early and scaled the sum.
+    Each step shows a number from U[0, 1) and a marker. Two markers are 1, one in the first half of
+    the sequence and one in the second; all others are 0. This is the form of Le, Jaitly and Hinton
+    (2015, arXiv:1504.00941), with the positions of Arjovsky, Shah and Bengio (2016,
+    arXiv:1511.06464). The original task of Hochreiter and Schmidhuber (1997) draws from [-1, 1],
+    marks the first number early and scales the sum.
 
     Parameters
     ----------
     T : int
-        Steps, at least 2.
+        Number of steps, at least 2.
     batch : int
-        Sequences B.
-    seed : int, numpy.random.Generator or None
+        Number of sequences B.
+    seed : int, numpy.random.Generator or None, optional
+        Source of random numbers.
 
     Returns
     -------
@@ -135,15 +136,16 @@ def copy_memory(T: int, batch: int, seed: Seed = None) -> Task:
     T : int
         Length of the gap, at least 1; a sequence has T + 20 steps.
     batch : int
-        Sequences B.
-    seed : int, numpy.random.Generator or None
+        Number of sequences B.
+    seed : int, numpy.random.Generator or None, optional
+        Source of random numbers.
 
     Returns
     -------
     Task
         x of shape (T + 20, B, 10), one-hot codes; target of shape (T + 20, B), int64, codes;
-        baseline 10 ln 8 / (T + 20), the cross-entropy in nats a step of blanks followed by
-        guesses.
+        baseline 10 ln 8 / (T + 20), the cross-entropy in nats per step of answering blanks, then
+        guessing.
 
     Examples
     --------
@@ -167,18 +169,19 @@ def copy_memory(T: int, batch: int, seed: Seed = None) -> Task:
 def temporal_order(T: int, batch: int, seed: Seed = None) -> Task:
     """Say in which order two X or Y symbols came (Hochreiter and Schmidhuber, 1997, task 6a).
 
-    A sequence starts with E (code 0) and ends with B (code 1). One of X (code 6) and Y (code 7)
-    stands at a random step of [T/10, T/5), another at one of [T/2, 3T/5); everything else is
-    drawn from a, b, c, d (codes 2 to 5). As in Pascanu, Mikolov and Bengio (2013), T is fixed
-    within a batch (the original drew 100 to 110).
+    A sequence starts with E (code 0) and ends with B (code 1). An X (code 6) or Y (code 7) is at a
+    random step of [T/10, T/5), and another at a random step of [T/2, 3T/5). The other symbols are
+    drawn from a, b, c, d (codes 2 to 5). As in Pascanu, Mikolov and Bengio (2013), all sequences of
+    a batch have T steps; in the original they have 100 to 110.
 
     Parameters
     ----------
     T : int
-        Steps, at least 10.
+        Number of steps, at least 10.
     batch : int
-        Sequences B.
-    seed : int, numpy.random.Generator or None
+        Number of sequences B.
+    seed : int, numpy.random.Generator or None, optional
+        Source of random numbers.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def temporal_order(T: int, batch: int, seed: Seed = None) -> Task:
     return Task(np.eye(8, dtype=np.float32)[codes], target, math.log(4))
 
 
-# State of the Reber grammar: the two choices, as pairs of a symbol's code and the next state.
+# For each state of the Reber grammar, two choices: pairs of a symbol's code and the next state.
 _REBER = [((1, 1), (2, 2)), ((3, 1), (4, 3)), ((1, 2), (5, 4)), ((4, 2), (3, 5)), ((2, 3), (5, 5))]
 
 
@@ -219,10 +222,10 @@ def _reber_string(rng: np.random.Generator) -> list[int]:
 
 
 def embedded_reber(batch: int, seed: Seed = None) -> Task:
-    """Say the next symbol of strings whose last symbol but one repeats the second.
+    """Predict the next symbol of strings whose second-to-last symbol repeats the second.
 
     The codes 0 to 6 stand for B, T, P, S, X, V, E. A string is B T w T E or B P w P E, with w a
-    string of the Reber grammar, whose steps are the two choices of each state::
+    string of the Reber grammar, which has two choices in each state::
 
         B  1: T 2 | P 3    2: S 2 | X 4    3: T 3 | V 5    4: X 3 | S end    5: P 4 | V end    E
 
@@ -231,18 +234,19 @@ def embedded_reber(batch: int, seed: Seed = None) -> Task:
     Parameters
     ----------
     batch : int
-        Strings B.
-    seed : int, numpy.random.Generator or None
+        Number of strings B.
+    seed : int, numpy.random.Generator or None, optional
+        Source of random numbers.
 
     Returns
     -------
     Task
-        x of shape (T, B, 7), one-hot codes of all symbols but the last, zeros after a string that
-        is shorter than the longest of the batch; target of shape (T, B), int64, the symbol after
-        each, -100 (which `bptt.cross_entropy` leaves out) after the string; baseline 8 ln 2 / 11,
-        the cross-entropy in nats a symbol, over many strings, of the best prediction by who knows
-        the grammar but has forgotten the second symbol: eight choices in eleven symbols. With it,
-        seven remain: 7 ln 2 / 11.
+        x of shape (T, B, 7), one-hot codes of all symbols except the last, zeros after the end of a
+        string; target of shape (T, B), int64, the symbol after each, and -100, which
+        `bptt.cross_entropy` ignores, after the end; baseline 8 ln 2 / 11, the cross-entropy in nats
+        per symbol, over many strings, of a model that knows the grammar but forgets the second
+        symbol: eight binary choices in eleven symbols. A model that remembers it reaches
+        7 ln 2 / 11.
 
     References
     ----------

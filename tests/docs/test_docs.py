@@ -115,12 +115,60 @@ def test_setup_section_holds_exactly_two_commands() -> None:
     assert block[1].endswith("pytest -q")
 
 
-# --- add_a_cell.md: what it quotes, and what it counts
+# --- add_a_cell.md, add_an_option.md: what they quote, and what they count
 
-ADD_A_CELL = (ROOT / "docs" / "add_a_cell.md").read_text("utf-8")
-QUOTES = re.findall(r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL, re.DOTALL)
+ADD_A_CELL, ADD_AN_OPTION = (
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("add_a_cell.md", "add_an_option.md")
+)
+QUOTES = re.findall(
+    r"<!-- quote (\S+) -->\n```\w+\n(.*?)\n```", ADD_A_CELL + ADD_AN_OPTION, re.DOTALL
+)
 STRUCTS = re.findall(r"^\|[^|]+\| `(\w+)` \| (\d+) \|", ADD_A_CELL, re.MULTILINE)
 REFERENCES = re.findall(r"\| `(\w+)` \| (\d+) \|$", ADD_A_CELL, re.MULTILINE)
+# Python files with lists of public names, and no other code.
+FACES = {"__init__.py", "functional/__init__.py", "layers/__init__.py"}
+
+
+def code_of(path: Path) -> str:
+    """The text of a file without its comments and docstrings."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return re.sub(r"//.*", "", text)
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def files_that_name(pattern: str) -> set[str]:
+    """Files of the product whose code matches, but the lists of public names."""
+    kinds = {".inl", ".hpp", ".cpp", ".py"}
+    files = [path for room in ("cpp/src", "python") for path in (ROOT / room).rglob("*.*")]
+    faces = {ROOT / "python" / "bptt" / name for name in FACES}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in kinds and path not in faces and re.search(pattern, code_of(path))
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "pattern", "files"),
+    [(ADD_A_CELL, r"(?i)mgu", 7), (ADD_AN_OPTION, r"\bleak\b", 9)],
+    ids=["cell", "option"],
+)
+def test_a_page_lists_the_files_of_its_diff(page: str, pattern: str, files: int) -> None:
+    """One row in the table of cells, and so many files."""
+    listed = re.findall(r"^\| `([\w/.]+)` \|", page.split("## ")[0], re.MULTILINE)
+    assert listed[0] == "python/bptt/_cells.py"
+    assert len(listed) == 1 + files
+    on_page = set(re.findall(r"`((?:cpp|python)/[\w/]+\.\w+)`", page))
+    assert {*listed} <= files_that_name(pattern) <= on_page
+    quoted = set(re.findall(r"<!-- quote (\S+) -->", page))
+    assert {path for path in listed if "__init__" not in path} <= quoted
 
 
 def lines_of_struct(name: str) -> int:
@@ -150,7 +198,7 @@ def test_a_page_quotes_and_counts() -> None:
     assert len(QUOTES) > 5
     assert dict(STRUCTS).keys() > {"Rnn", "LstmGeneral", "Mgu"}
     assert dict(REFERENCES).keys() > {"rnn", "mgu"}
-    assert ADD_A_CELL.count("<!-- quote ") == len(QUOTES)
+    assert (ADD_A_CELL + ADD_AN_OPTION).count("<!-- quote ") == len(QUOTES)
 
 
 @pytest.mark.parametrize(("path", "code"), QUOTES)

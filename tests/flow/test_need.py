@@ -13,6 +13,7 @@ import bptt
 from bptt import init
 from bptt.cli import main
 from bptt.flow import needed_memory
+from bptt.layers.recurrent import make_new
 
 T, B, SIZE, HIDDEN = 60, 5, 4, 12
 RNG = np.random.default_rng(0)
@@ -267,7 +268,7 @@ def test_a_start_is_one_of_a_new_model():
     assert chrono.text == f"Train anew, and start with bptt.init.chrono(layer, t_max={T})"
     said = re.search(r"tried on this batch with new weights: .* to (.*) steps$", chrono.reason)
     new = bptt.LSTM(SIZE, HIDDEN)
-    new._make_parameters(np.random.default_rng(0))
+    make_new(new, np.random.default_rng(0))
     chrono.start(new)
     horizon = bptt.gradient_flow(new, X).cells[0].curve.horizon
     assert said

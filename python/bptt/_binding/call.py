@@ -241,20 +241,46 @@ def backward(
     threads: int | None = None,
 ) -> Grads:
     """Gradients of any cell of the core."""
-    caller, states = f"{cell}_backward", len(CELLS[cell].states)
+    caller = f"{cell}_backward"
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
-    kind, bound, target = as_step_clip(caller, step_clip)
-    steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
+    how = as_how(caller, step_clip, cut, trace, threads)
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, cell, tape.dtype)
+    return pull_back(caller, tape, d, final, how)
+
+
+How = tuple[str, float, str, int, int, int]  # clip, its bound and target, cut, threads, trace
+
+PLAIN: How = ("none", 0.0, "h", 0, 0, 0)
+
+
+def as_how(
+    caller: str,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    trace: bool | str | None = None,
+    threads: int | None = None,
+) -> How:
+    """How to go back, as the core takes it."""
+    if step_clip is None and cut is None and trace is None and threads is None:
+        return PLAIN
+    clip = as_step_clip(caller, step_clip)
+    steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)
-    level = as_trace(caller, trace)
-    results = _core.backward(caller, tape, d, final, kind, bound, target, steps, count, level)
-    if tape.dtype == "complex128":
+    return (*clip, steps, count, as_trace(caller, trace))
+
+
+def pull_back(
+    caller: str, tape: _core.Tape, dy: Array | None, dstate: tuple[Any, ...], how: How
+) -> Grads:
+    """The gradients of one call, from arguments that are as the core takes them."""
+    results = _core.backward(caller, tape, dy, dstate, *how)
+    *_, cut, _, level = how
+    if results[0].dtype.kind == "c":
         results = as_duals(results)
     x, w_ih, w_hh, b_ih, b_hh, initial, peepholes, w_hr, layer_norm, traced = results
-    state = initial if states > 1 else initial[0]
-    seen = trace_of(tape, traced, (w_ih, w_hh), steps) if level else None
+    state = initial if len(initial) > 1 else initial[0]
+    seen = trace_of(tape, traced, (w_ih, w_hh), cut) if level else None
     return Grads(x, w_ih, w_hh, b_ih, b_hh, state, peepholes, w_hr, layer_norm, seen)

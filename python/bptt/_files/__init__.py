@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Files: opened, parsed, written whole; pictures."""
+"""Reading and writing files."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files: read where they are files, and written whole, over nothing that another program made."""
+"""Regular files: read, and written whole, but never over files of other programs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = [
 
 Path = str | os.PathLike[str]
 
-END = 1 << 16  # bytes at either end of a file that show what it is
+END = 1 << 16  # bytes at either end of a file by which it is recognised
 
 
 class Own(NamedTuple):
-    """Files that may be replaced, as the package writes them itself."""
+    """A kind of file that the package writes, and so may replace."""
 
-    what: str  # "a header made by bptt"
-    shows: Callable[[bytes], bool]  # whether the first and last bytes of a file say so
+    what: str  # as "a header made by bptt"
+    shows: Callable[[bytes], bool]  # do the first and last bytes belong to such a file?
 
 
 def mark(what: str, start: bytes, *words: bytes) -> Own:
-    """Files that start with these bytes and have the words in their first or last ones."""
+    """The files that start with these bytes, and have the words in their first or last bytes."""
 
     def shows(ends: bytes) -> bool:
         return ends.startswith(start) and all(word in ends for word in words)
@@ -46,7 +46,7 @@ def mark(what: str, start: bytes, *words: bytes) -> Own:
 
 
 def open_file(caller: str, path: Path) -> BinaryIO:
-    """Open a regular file to read; a device has no end, and a pipe can be waited for for ever."""
+    """Open a regular file for reading. Devices have no end, and pipes may block for ever."""
     name = as_path(caller, path)
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise ValueError(f"{caller}: {printable(name)} is no regular file, expected one")
@@ -55,7 +55,7 @@ def open_file(caller: str, path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the name of a file to errors on what it holds."""
+    """Add the name of a file to errors about its contents."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -69,9 +69,9 @@ def naming(path: Path) -> Iterator[None]:
 def check_target(
     caller: str, path: Path, own: Own, label: str = "path", force: bool | None = None
 ) -> str:
-    """The file that `path` leads to, if it may be written: a new or empty one, or one of its own.
+    """Follow the path to its file, and raise unless the file is new, empty or of the kind `own`.
 
-    `force` is the option of a command, which stands above the last of this; functions have none.
+    `force`, an option of commands but not of functions, allows other files too.
     """
     name = as_path(caller, path, label)
     folder = os.path.dirname(name) or "."
@@ -82,7 +82,7 @@ def check_target(
         )
     try:
         status = os.stat(name)
-    except FileNotFoundError:  # or a link to what is not there yet
+    except FileNotFoundError:  # a new file, or a link to a new file
         return os.path.realpath(name)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{shown}, which is no regular file, expected one or a new name")
@@ -100,34 +100,34 @@ def write_file(
     label: str = "path",
     force: bool | None = None,
 ) -> None:
-    """Write a file whole or not at all, unless `check_target` refuses it."""
+    """Write a file whole or not at all, if `check_target` allows it."""
     target = check_target(caller, path, own, label, force)
     write_atomically(target, content if callable(content) else lambda file: file.write(content))
 
 
 def write_atomically(target: str, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
+    """Write a file under a temporary name and rename it, so that it is never incomplete."""
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
     temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            if mode is not None:  # no more readers than before
+            if mode is not None:  # keep the permissions
                 os.chmod(temporary, mode)
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException as error:  # KeyboardInterrupt as well
+    except BaseException as error:  # including KeyboardInterrupt
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.filename == temporary:
-            error.filename, error.filename2 = target, None  # the name that is known
+            error.filename, error.filename2 = target, None  # the name that the user knows
         raise
     _flush_folder(os.path.dirname(target))
 
 
 def _flush_folder(folder: str) -> None:
-    """Bring the rename itself to the disk, where the folder can be opened: the file is whole."""
+    """Flush the rename to the disk, if the folder can be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a file is, told by its first bytes and its name, and what reads it."""
+"""The kind of a file, from its first bytes and its name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 __all__ = ["OTHERS", "Unreadable", "is_model", "kind_of"]
 
-MOST_HEADER = 100_000_000  # bytes; safetensors sets the same bound
+MOST_HEADER = 100_000_000  # bytes; the bound of safetensors itself
 
-# Signatures at the start of a file. A zip archive has several; npz is one.
+# Signatures at the start of a file. Zip archives, as npz, are recognised by their members.
 SIGNATURES = [
     (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "torch"),  # before PyTorch 1.6
     (b"\x93NUMPY", "npy"),
@@ -21,13 +21,13 @@ SIGNATURES = [
     # A message of ir_version, then producer_name, graph or opset_import.
     *((bytes([8, version, field]), "onnx") for version in range(1, 32) for field in b"\x12:B"),
 ]
-# Names, where the content has no signature.
+# Suffixes of files without a signature.
 SUFFIXES = {
     ".onnx": "onnx", ".pkl": "pickle", ".pickle": "pickle", ".json": "json", ".csv": "table",
     ".tsv": "table",
 }  # fmt: skip
 
-# Other kinds than safetensors and npz.
+# Kinds other than safetensors and npz, with the rest of a sentence on each.
 OTHERS = {
     "npy": "is one array in npy format, which numpy.load reads, expected arrays by name: "
     "bptt.save(new, {'weight_ih_l0': array, ...})",
@@ -49,11 +49,11 @@ OTHERS = {
 
 
 class Unreadable(ValueError):
-    """What a sound file holds that is not read, as the rest of a sentence on it."""
+    """Raised for valid files whose contents cannot be read; its text is the rest of a sentence."""
 
 
 def kind_of(file: BinaryIO, name: str) -> str:
-    """The kind of an open file, which is at its start again then; "unknown" if nothing tells it."""
+    """The kind of an open file, or "unknown". The file is rewound."""
     head = file.read(64)
     try:
         return _kind_of(head, file, name)
@@ -62,7 +62,7 @@ def kind_of(file: BinaryIO, name: str) -> str:
 
 
 def _kind_of(head: bytes, file: BinaryIO, name: str) -> str:
-    # No zip archive has this byte there, whatever the length before it looks like.
+    # Safetensors: the size of a header, and "{". No other format has this byte here.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MOST_HEADER:
         return "safetensors"
     if head[:2] == b"PK":
@@ -76,16 +76,16 @@ def _kind_of(head: bytes, file: BinaryIO, name: str) -> str:
 
 
 def is_model(ends: bytes) -> bool:
-    """Whether a file with such a start is one that `save` may replace."""
+    """May `save` replace a file that starts with these bytes?"""
     return kind_of(BytesIO(ends), "") in ("safetensors", "npz")
 
 
 def _members(file: BinaryIO) -> list[str]:
-    """The names in an archive; the first if the rest is not there."""
+    """The names in an archive, or only the first name if the archive is incomplete."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.namelist()
-    except Exception:  # zipfile has many for what it cannot read
+    except Exception:  # zipfile raises various errors for damaged archives
         file.seek(26)
         size = int.from_bytes(file.read(2), "little")
         file.seek(30)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Arrays out of files that anybody may have made: all is checked, nothing is believed or run.
+"""Arrays from untrusted files: everything is checked, and no code of the file is run.
 
-A parser takes the whole content. It raises Unreadable for what is sound and not for us, and any
-other exception for what is damaged.
+A parser takes the whole content. It raises Unreadable for valid files with other contents, and any
+other exception for damaged files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Parsed = tuple[dict[str, Array], dict[str, str]]
 
 
 def safetensors_for(size: int) -> Any:
-    """The package, for arrays of so many bytes; its module for NumPy is `numpy`."""
-    # It makes two copies, and ends the process where there is no memory for them.
+    """The package safetensors, if there is memory for arrays of this size in bytes."""
+    # The package makes two copies, and aborts the process if there is no memory for them.
     np.empty(2 * size + (1 << 20), np.uint8)
     try:
         importlib.import_module("safetensors.numpy")
@@ -47,14 +47,14 @@ def safetensors_for(size: int) -> Any:
 
 
 def parse_safetensors(content: bytes) -> Parsed:
-    """In the order of the file; what NumPy has no type for becomes float32."""
+    """The arrays in the order of the file; dtypes that NumPy lacks become float32."""
     library = safetensors_for(len(content))
     try:
         entries = dict(library.deserialize(content))
     except library.SafetensorError as error:
         raise ValueError(str(error)) from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.pop(METADATA, {})  # which the package has checked, as all else
+    metadata = header.pop(METADATA, {})  # the package has checked the whole header
     arrays = {}
     for name in sorted(entries, key=lambda name: header[name]["data_offsets"]):
         code, shape, data = (entries[name][key] for key in ("dtype", "shape", "data"))
@@ -77,14 +77,14 @@ def _metadata(value: Any) -> dict[str, str]:
 
 
 def _count(shape: Any) -> int:
-    """The number of elements, of any shape that a file may state."""
+    """The number of elements of a shape, which may be invalid."""
     if not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"it states the shape {brief(str(shape))}")
     return math.prod(shape)
 
 
 def _native(array: Array) -> Array:
-    """New memory, in C order and the machine's byte order."""
+    """A copy in C order and the machine's byte order."""
     return np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
@@ -93,7 +93,7 @@ def _bfloat16(bits: Array) -> Array:
 
 
 def _float8(exponent: int, bias: int, special: str) -> Callable[[Array], Array]:
-    """A decoder of 8 bits, by a table of all 256 numbers."""
+    """A decoder of 8-bit floats, by a table of all 256 numbers."""
     codes, fraction = np.arange(256), 7 - exponent
     e, f = codes >> fraction & (1 << exponent) - 1, codes & (1 << fraction) - 1
     size = np.where(e == 0, np.ldexp(f, 1 - bias - fraction), 0.0)
@@ -102,18 +102,18 @@ def _float8(exponent: int, bias: int, special: str) -> Callable[[Array], Array]:
     if special == "ieee":
         top = e == (1 << exponent) - 1
         table = np.where(top, np.where(f == 0, np.copysign(np.inf, table), np.nan), table)
-    else:  # the one code for NaN, or the same with either sign
+    else:  # NaN has one code, or one for each sign
         table[codes == 0x80 if special == "unsigned zero" else codes & 0x7F == 0x7F] = np.nan
     table = table.astype(np.float32)
     return lambda bits: table[bits]
 
 
 def _powers(bits: Array) -> Array:
-    """E8M0: exponents alone, scales of blocks."""
+    """Decode E8M0, exponents without a mantissa: scales of blocks."""
     return np.where(bits == 255, np.nan, np.ldexp(1.0, bits.astype(int) - 127)).astype(np.float32)
 
 
-# Names of the format, NumPy's type of the bits, and what makes numbers of them.
+# By name in the format: NumPy's dtype of the bits, and a decoder if they are not numbers yet.
 DTYPES: dict[str, tuple[str, Callable[[Array], Array] | None]] = {
     "F64": ("<f8", None), "F32": ("<f4", None), "F16": ("<f2", None), "BF16": ("<u2", _bfloat16),
     "F8_E4M3": ("u1", _float8(4, 7, "nan at the top")),
@@ -130,18 +130,18 @@ DTYPES: dict[str, tuple[str, Callable[[Array], Array] | None]] = {
 
 
 def parse_npy(content: bytes) -> Array:
-    """One array, whose header is held against the bytes that are there before any are taken."""
+    """One array. Its header is compared with the size of the content before memory is taken."""
     file = BytesIO(content)
     version = np.lib.format.read_magic(file)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    if version not in readers:  # (3, 0) is for the names of structures
+    if version not in readers:  # (3, 0) is for structured dtypes
         raise ValueError(f"it has version {version} of the npy format, expected (1, 0) or (2, 0)")
     try:
         shape, fortran, dtype = readers[version](file)
-    except MemoryError:  # of Python's parser, nested too deep
+    except MemoryError:  # raised by Python's parser if nesting is too deep
         raise ValueError("its header is no dict") from None
     if dtype.hasobject:
         raise Unreadable("holds pickled Python objects, which are code, expected numbers")
@@ -161,7 +161,7 @@ def parse_npz(content: bytes) -> Parsed:
     arrays: dict[str, Array] = {}
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = archive.infolist()
-        if sum(m.file_size for m in members) > 1032 * len(content):  # the most that deflate packs
+        if sum(m.file_size for m in members) > 1032 * len(content):  # deflate's largest ratio
             raise ValueError("it states sizes that cannot be packed so small")
         for member in members:
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -169,7 +169,7 @@ def parse_npz(content: bytes) -> Parsed:
             name = member.filename.removesuffix(".npy")
             if name in arrays:
                 raise ValueError(f"{brief(name)} stands twice in it")
-            arrays[name] = parse_npy(archive.read(member))  # whole, which checks the sum
+            arrays[name] = parse_npy(archive.read(member))  # reads to the end: checks the CRC
     metadata = arrays.pop(METADATA, None)
     return arrays, {} if metadata is None else _metadata(json.loads(metadata.tobytes()))
 
@@ -178,7 +178,7 @@ def parse_npz(content: bytes) -> Parsed:
 
 
 def parse_torch(content: bytes) -> Parsed:
-    """A state dict, by PyTorch's own reader of tensors alone."""
+    """A state dict, read by PyTorch with ``weights_only=True``."""
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
@@ -200,12 +200,12 @@ def parse_torch(content: bytes) -> Parsed:
 
 
 def _tensors(value: Any) -> bool:
-    """Whether it is a dict of tensors and nothing else."""
+    """Is it a dict of tensors only?"""
     return isinstance(value, Mapping) and all(hasattr(v, "detach") for v in value.values())
 
 
 def _nested(state: Any) -> str:
-    """What a checkpoint holds, and how the part that is a state dict is taken out of it."""
+    """A message on the contents of a checkpoint, and how to extract its state dict."""
     if not isinstance(state, Mapping):
         return f"holds a {type(state).__name__}, expected a dict of tensors"
     text = f"holds {some([str(k) for k in state])}, expected a dict of tensors"
@@ -227,12 +227,12 @@ def _path(state: Mapping[Any, Any], depth: int = 4) -> list[Any]:
 
 
 def _of_tensor(name: str, tensor: Any, most: int) -> Array:
-    if tensor.numel() * tensor.element_size() > most:  # one number, repeated by its strides
+    if tensor.numel() * tensor.element_size() > most:  # strides of 0 repeat a number
         raise ValueError(f"{brief(name)} states more numbers than there are")
     tensor = tensor.detach()
     try:
         return _native(tensor.numpy())
-    except TypeError:  # of bfloat16 and floats of 8 bits
+    except TypeError:  # bfloat16 or 8-bit floats
         return _native(tensor.float().numpy())
 
 
@@ -240,22 +240,24 @@ def _of_tensor(name: str, tensor: Any, most: int) -> Array:
 
 
 def parse_table(content: bytes) -> Array:
-    """Rows of numbers, (rows, columns), apart by commas, semicolons or tabs; a first row of names
-    is passed over."""
+    """Rows of numbers, (rows, columns), separated by commas, semicolons or tabs.
+
+    A first row of names is skipped.
+    """
     lines = content.decode("utf-8-sig").splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = next((mark for mark in "\t;" if mark in first), ",")
     rows: list[list[float]] = []
-    names = True  # as long as there was no row
+    may_be_names = True  # until the first row
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     for row in reader:
         if not any(map(str.strip, row)):
             continue
         values = [_float(text) for text in row]
-        if not (names and all(value is None for value in values)):
+        if not (may_be_names and all(value is None for value in values)):
             columns = len(rows[0]) if rows else len(row)
             rows.append(_checked(reader.line_num, row, values, columns))
-        names = False
+        may_be_names = False
     if not rows:
         raise Unreadable("has no row of numbers, expected one for each step")
     return np.array(rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures that commands write; they say who made them, as only such may be replaced."""
+"""Pictures of commands, marked as made by bptt, since only such pictures may be replaced."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PICTURE = Own("a picture made by bptt", lambda ends: MARK.encode() in ends)
 
 
 def check_picture(caller: str, label: str, path: Path, force: bool) -> None:
-    """Raise unless a picture of this name can be written: before the work, not after it."""
+    """Raise unless a picture of this name can be written; called before the work."""
     check_format(caller, label, path)
     check_target(caller, path, PICTURE, label, force)
 
 
 def check_format(caller: str, label: str, path: Path) -> None:
-    """Raise unless matplotlib is there and knows the suffix."""
+    """Raise unless matplotlib is installed and knows the suffix."""
     if not importlib.util.find_spec("matplotlib"):
         raise ValueError(f'{caller}: {label} needs matplotlib: pip install "bptt[plot]"')
     known = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase.filetypes
@@ -36,7 +36,7 @@ def check_format(caller: str, label: str, path: Path) -> None:
 def write_picture(
     caller: str, label: str, path: Path, figure: Any, dpi: int | str, force: bool
 ) -> None:
-    """Write a figure in the format of the name, marked where the format has a place for it."""
+    """Write a figure in the format of the name, with a mark if the format has metadata."""
     kind = path.suffix[1:].lower()
     metadata = {KEYS[kind]: MARK} if kind in KEYS else None
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """``bptt bench``: the core beside its NumPy reference and other libraries.
 
-Each library runs in a process of its own (`bptt.bench.worker`), on as many cores as threads. First
-each does the work once and its results are compared with those of bptt. Then the processes are
-asked in turn for one sample each, round after round, so that whatever disturbs the machine meets
-all of them alike, and times are compared within a round.
+Each library runs in its own process (`bptt.bench.worker`), on as many cores as threads. First each
+library does the work once, and its results are compared with those of bptt. Then the processes take
+turns, one sample each per round: a disturbance of the machine affects all of them alike, and times
+are compared within a round.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import as_file, refused, whole
 from .._files.access import check_target, mark, write_file
 from .._files.pictures import PICTURE, check_format
 from ..config import show_config
@@ -44,9 +45,7 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
         names = list(known) if text == "all" else text.split(",")
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(
-                    f"has {name!r}, expected 'all' or some of {','.join(known)}"
-                )
+                raise refused(name, f"'all' or some of {','.join(known)}")
         return [name for name in known if name in names]
 
     return parse
@@ -56,17 +55,9 @@ def _threads(text: str) -> list[int]:
     most = len(allowed_cores() or range(os.cpu_count() or 1))
     known = [str(n + 1) for n in range(most)]
     if not set(text.split(",")) <= set(known):
-        raise argparse.ArgumentTypeError(
-            f"has {text!r}, expected some of {','.join(known)}: this process may use "
-            f"{most} core{'s' if most > 1 else ''}"
-        )
+        cores = f"{most} core{'s' if most > 1 else ''}"
+        raise refused(text, f"some of {','.join(known)}: this process may use {cores}")
     return sorted({int(n) for n in text.split(",")})
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"has {text!r}, expected a whole number from 1 up")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -75,21 +66,14 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"has {text!r}, expected a number of seconds from 0 up")
+        raise refused(text, "a number of seconds from 0 up")
     return value
-
-
-def _file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"has {text!r}, expected a file in an existing folder")
-    return path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt bench`` to a parser."""
     lists = {
-        "points": (list(POINTS), None, "sizes (default: all but large and xl)"),
+        "points": (list(POINTS), None, "problem sizes (default: all but large and xl)"),
         "cells": (list(CELLS), list(CELLS), "(default: all)"),
         "peers": (list(PEERS)[1:], list(PEERS)[1:], "libraries (default: all installed)"),
         "passes": (list(PASSES), list(PASSES), "(default: both)"),
@@ -104,16 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     add = parser.add_argument
     add("--threads", type=_threads, default=[1], metavar="N,N,...", help="of a call (default: 1)")
-    add("--seconds", type=_seconds, help="for each line of the table (default: 1.5)")
-    add("--repeats", type=_at_least_one, default=3, help="samples at least (default: 3)")
-    add("--json", type=_file, metavar="FILE", help="write every sample and the machine's data")
+    add("--seconds", type=_seconds, help="time for each line of the table (default: 1.5)")
+    add("--repeats", type=whole(1), default=3, help="minimum number of samples (default: 3)")
+    add("--json", type=as_file, metavar="FILE", help="write all samples, and data on the machine")
     add(
-        "--plot",
-        type=_file,
-        metavar="FILE",
-        help="draw the speeds relative to torch, FILE-cell for each cell",
+        "--plot", type=as_file, metavar="FILE", help="draw speeds relative to torch, FILE-cell each"
     )
-    add("--force", action="store_true", help="write also over files that bptt did not make")
+    add("--force", action="store_true", help="also overwrite files that bptt did not make")
     add("--quick", action="store_true", help="three small points and 0.2 s for each line")
 
 
@@ -121,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _installed(peers: Sequence[str]) -> list[str]:
-    """Those that can run here; the others are reported with the line that installs them."""
+    """The libraries that can run here. The others are reported with the line that installs them."""
     found = []
     for peer in peers:
         missing = PEERS[peer].missing()
@@ -152,14 +133,14 @@ def _machine() -> dict[str, Any]:
 
 
 def _to_json(report: Mapping[str, Any]) -> str:
-    """Indented, but each result on one line."""
+    """Indented JSON, but with each result on one line."""
     lines = ",\n".join(json.dumps(result) for result in report["results"])
     head = json.dumps({**report, "results": []}, indent=1)
     return head.replace('"results": []', f'"results": [\n{lines}\n]') + "\n"
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """Refuse now what could not be written at the end."""
+    """Raise now if a file cannot be written at the end."""
     if args.json:
         check_target("bench", args.json, JSON, "--json", args.force)
     if args.plot:
@@ -169,12 +150,12 @@ def _check_files(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, and write what the options ask for.
+    """Measure, print the table, and write the files of the options.
 
     Returns
     -------
     int
-        0 when done, 1 if a library's results differ from those of bptt or its process failed.
+        0, or 1 if the results of a library differ from those of bptt, or its process failed.
 
     Raises
     ------

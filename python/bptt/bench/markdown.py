@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Tables of results in documents: ``python -m bptt.bench.markdown PAGE.md ...`` writes them anew.
+"""Tables of results in documents: ``python -m bptt.bench.markdown PAGE.md ...`` updates them.
 
-A page has a pair of comments for each table, and all between them comes from the file that the
-first one names, beside the library and the number of threads::
+A page has a pair of comments around each table. The first names a file, relative to the page, a
+library and a number of threads::
 
     <!-- bench results/0.1.0.json torch 1 -->
     <!-- /bench -->
 
-The table has the ratio of the library's time to that of bptt; with ``fastest`` for the library,
-the smallest ratio of any and whose it is; with ``bptt``, its own milliseconds and share of the
-peak. The file is found from the page.
+The table has the ratio of the library's time to the time of bptt. For ``fastest``, it has the
+smallest ratio and its library; for ``bptt``, milliseconds and the share of the peak.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _TABLE = re.compile(r"(<!-- bench (\S+) (\S+) (\S+) -->\n).*?(<!-- /bench -->)",
 
 
 def update(page: str, folder: Path) -> str:
-    """The page with its tables written anew.
+    """The page with its tables updated.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def update(page: str, folder: Path) -> str:
 
 
 def _table(report: dict[str, Any], peer: str, threads: str) -> str:
-    results = [{"threads": 1, **r} for r in report["results"]]  # early files had no other
+    results = [{"threads": 1, **r} for r in report["results"]]  # early files have one thread
     _check("library", peer, [*report["versions"], "fastest"])
     _check("number of threads", threads, sorted({str(r["threads"]) for r in results}))
     best = peaks(results)[int(threads)]
@@ -86,13 +85,13 @@ def _text(result: dict[str, Any], by_peer: dict[str, Figures], peer: str, best: 
 
 
 def _caption(report: dict[str, Any], peer: str, threads: str) -> str:
-    """What the numbers were measured with."""
+    """The machine and the versions."""
     versions = report["versions"]
     shown = versions if peer == "fastest" else {name: versions[name] for name in ("bptt", peer)}
     machine = report["machine"]
-    many = "thread" if threads == "1" else "threads"
+    count = f"{threads} thread{'s' * (threads != '1')}"
     names = ", ".join(f"{name} {version}" for name, version in shown.items())
-    return f"{machine['cpu']}, {machine['isa']}, {threads} {many}; {names}; {report['date'][:10]}."
+    return f"{machine['cpu']}, {machine['isa']}, {count}; {names}; {report['date'][:10]}."
 
 
 def main(pages: Sequence[str]) -> int:

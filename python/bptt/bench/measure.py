@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The processes that `bptt bench` asks in turn, and what it makes of their answers."""
+"""The processes that `bptt bench` times in turn, and their samples."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import numpy as np
 from .peers import PEERS, TOLERANCE
 from .workloads import POINTS, disagreement, flops
 
-SAMPLES = 20  # rounds that fit into the time of a case, unless single calls take longer
+SAMPLES = 20  # number of rounds in the time of a case, unless single calls take longer
 
 _WORKER = [sys.executable, "-m", "bptt.bench.worker"]
 
 
 def say(text: str) -> None:
-    """Of the progress, apart from the results."""
+    """Report progress on standard error, separate from the results."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -33,12 +33,12 @@ def say(text: str) -> None:
 
 
 def allowed_cores() -> list[int] | None:
-    """Those that this process may run on, where the system can tell and pin."""
+    """The cores that this process may use, or None if the system cannot pin processes."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """What tells each library its number of threads."""
+    """Environment variables that set the number of threads of each library."""
     names = ["BPTT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
     several = str(threads > 1).lower()
     return {
@@ -50,10 +50,10 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 class Worker:
-    """One library in its own process; it ends with the `with` block.
+    """One library in its own process, which ends with the `with` block.
 
-    It is stopped but while it is asked: many libraries' threads spin for a while, or for ever, when
-    they wait for work, and would take the cores of the library that is timed.
+    The process is stopped except during requests: threads of many libraries spin while they wait
+    for work, and would take the cores from the library that is timed.
     """
 
     def __init__(self, peer: str, threads: int) -> None:
@@ -65,8 +65,8 @@ class Worker:
             stdout=subprocess.PIPE,
             encoding="utf-8",
             env={**os.environ, **_environment(threads), **PEERS[peer].environment},
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends this process
-            # Before it loads anything: threads that a library starts keep to these cores.
+            start_new_session=True,  # Ctrl-C reaches the parent only, which then ends this process
+            # Pinned before it loads anything, so that the threads of its library inherit the cores.
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         )
 
@@ -76,7 +76,7 @@ class Worker:
 
     def ask(self, do: str, **request: Any) -> dict[str, float]:
         self._signal("SIGCONT")
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as the next line will show
+        with contextlib.suppress(BrokenPipeError):  # the process has ended: readline returns ""
             print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline() if self.process.stdout else ""
         if line:
@@ -112,11 +112,11 @@ class Case(NamedTuple):
 
 
 def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, float]]:
-    """By library: seconds per call, and the agreement of its results with those of bptt."""
+    """By library: seconds per call, and the relative error of its results to those of bptt."""
     loaded: dict[str, tuple[float, float]] = {}
     expected: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bptt-bench-") as folder:
-        for name, worker in workers.items():  # bptt is the first
+        for name, worker in workers.items():  # bptt comes first
             file = os.path.join(folder, name + ".npz")
             request = {"cell": case.cell, "point": case.point, "pass": case.mode, "file": file}
             seconds = worker.ask("load", **request)["seconds"]
@@ -169,7 +169,7 @@ def measure(
 def measure_all(
     cases: Sequence[Case], peers: Sequence[str], seconds: float, repeats: int
 ) -> list[dict[str, Any]]:
-    """Every case, those of one number of threads together: their processes are the same."""
+    """Measure every case, grouped by number of threads, since a group shares its processes."""
     results: list[dict[str, Any]] = []
     for threads in dict.fromkeys(case.threads for case in cases):
         with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ def measure_all(
                 able = {
                     name: worker
                     for name, worker in workers.items()
-                    if case.mode in PEERS[name].passes and case.cell in PEERS[name].cells
+                    if case.mode in PEERS[name].passes
                 }
                 results.append(measure(case, able, seconds, repeats))
     return results

@@ -24,9 +24,9 @@ def write_plots(report: Mapping[str, Any], file: Path, force: bool) -> None:
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, Any]:
-    """By cell, the speed relative to torch (or to the first other library).
+    """A figure for each cell: speeds relative to torch, or to the first other library.
 
-    There is a panel for each pass and number of threads, and in it a group of bars for each point.
+    There is a panel for each pass and number of threads, with a group of bars for each point.
     """
     figure_module = importlib.import_module("matplotlib.figure")
     names = list(report["versions"])
@@ -59,7 +59,7 @@ def draw(report: Mapping[str, Any]) -> dict[str, Any]:
 def _draw_bars(
     panel: Any, group: dict[str, dict[str, Figures]], base: str, names: list[str]
 ) -> None:
-    """A group of bars for each point, from 1 up or down; those of bptt are labelled."""
+    """Draw a group of bars for each point, from 1 up or down, with numbers on the bars of bptt."""
     ticker = importlib.import_module("matplotlib.ticker")
     shown = [n for n in names if n != base and any(n in by_peer for by_peer in group.values())]
     width = 0.86 / max(1, len(shown))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the samples of `bptt bench` say: medians, minima and ratios, and their table."""
+"""The table of `bptt bench`: medians, minima and ratios of the samples."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from statistics import median
 from typing import Any, NamedTuple
 
 # A sample is calm if its process had this share of the core's time, and the multiply-adds right
-# after it this share of their best rate in the run; so many calm ones stand without the others.
+# after it reached this share of their best rate. From this number of calm samples on, only they
+# count.
 CALM = {"cpu": 0.95, "probe": 0.85, "samples": 3}
 
 
 class Figures(NamedTuple):
-    """Of one library at one point."""
+    """The times of one library at one point."""
 
     median: float  # ms per call
     minimum: float  # ms per call
     ratio: float  # its time / that of bptt, median over the rounds
-    disturbed: bool  # too few of its samples were calm, so all are used
+    disturbed: bool  # were too few samples calm, so that all are used?
 
 
 def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """GFLOP/s of the multiply-add units by number of threads: the best probe of the run."""
+    """GFLOP/s of multiply-adds by number of threads: the best probe of the run."""
     best: dict[int, float] = {}
     for r in results:
         probes = [p for peer in r["peers"].values() for p in peer["probe"]]
@@ -35,7 +36,7 @@ def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
 
 
 def calm(peer: dict[str, Any], best: float) -> list[bool]:
-    """For each sample of a library at one point."""
+    """Is each sample of a library at one point calm?"""
     return [
         cpu >= CALM["cpu"] and probe >= CALM["probe"] * best
         for cpu, probe in zip(peer["cpu"], peer["probe"])
@@ -43,7 +44,7 @@ def calm(peer: dict[str, Any], best: float) -> list[bool]:
 
 
 def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
-    """For each result its figures by library, of calm samples if there are enough of them."""
+    """The figures of each result by library, from calm samples if there are enough."""
     best = peaks(results)
 
     def enough(values: Sequence[Any], good: Sequence[bool]) -> Sequence[Any]:
@@ -69,7 +70,7 @@ def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
 
 
 def short(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Three digits, or all digits before the decimal point."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
 
 
@@ -78,7 +79,7 @@ def _milliseconds(f: Figures) -> str:
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
-    """The table's cells, the heading first."""
+    """The rows of the table, with the heading first."""
     peers = [name for name in report["versions"] if name != "bptt"]
     columns = [text for name in peers for text in (f"{name} ms", "ratio")]
     table = [["cell", "point", "pass", "threads", "bptt ms", "% of peak", *columns]]
@@ -102,21 +103,21 @@ def notes(report: dict[str, Any]) -> str:
     best = [f"{rate:.0f} on {n}" for n, rate in peaks(report["results"]).items()]
     text = (
         f"{machine['cpu']}, {machine['isa']}; {versions}; float32, {pinned}.\n"
-        "ms per call: median (minimum). ratio: the library's time / that of bptt; above 1, bptt is "
-        "faster.\n"
-        "% of peak: of the float32 multiply-adds that the cores can do, measured after each "
-        f"sample;\nat best, in GFLOP/s by threads: {', '.join(best)}.\n"
+        "ms per call: median (minimum). ratio: time of the library / time of bptt; above 1, bptt "
+        "is faster.\n"
+        "% of peak: share of the rate of float32 multiply-adds that the cores reach, measured "
+        f"after each sample;\nthe best rates, in GFLOP/s by threads: {', '.join(best)}.\n"
         f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
         f"below {CALM['probe']:.0%} of the best)\n"
-        f"are left out where at least {CALM['samples']} others remain"
+        f"are left out if at least {CALM['samples']} others remain."
     )
     if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
-        return text + "; * where they do not: all are used, measure again."
-    return text + "."
+        return text + " *: fewer remain, and all are used; measure again."
+    return text
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """With rich where that is installed and the terminal is wide enough, else as plain text."""
+    """Print with rich if it is installed and the terminal is wide enough, else as plain text."""
     heading, *body = rows(report)
     widths = [max(len(row[k]) for row in (heading, *body)) for k in range(len(heading))]
     wide = shutil.get_terminal_size().columns >= sum(widths) + 2 * len(widths)

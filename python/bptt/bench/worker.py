@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The process in which one library is timed: ``python -m bptt.bench.worker PEER``.
 
-It answers each line of JSON on its standard input with one on its standard output, and ends when
-its input does::
+It answers each line of JSON on standard input with a line on standard output, and ends when its
+input ends::
 
     {"do": "load", "cell": ..., "point": ..., "pass": ..., "file": ...}   -> {"seconds": ...}
     {"do": "time", "calls": n}      -> {"seconds": per call, "cpu": share, "probe": GFLOP/s}
 
-"load" prepares the work, runs it until warm, and saves the results of what would be the next call
-to a file (npz): those of a first call could hide what is left over from it. A failure is answered
-by {"error": ...}.
+"load" prepares the work, runs it until warm, and saves the results of the next call to a file
+(npz). The results of a first call would hide whether a call leaves something behind. The answer to
+a failure is {"error": ...}.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .peers import PEERS
 from .peers.job import Job, threads
 from .workloads import POINTS, problem
 
-CHECKED_STEPS = 3  # of a stream, after which the results are saved
-WARM_SECONDS = 0.02  # at least one call beyond the first, which may compile
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>: a stopped process would not see that its input has ended
-PROBES, PROBE_SECONDS = 5, 2e-4  # the first ones may find wide vectors still powering up
+CHECKED_STEPS = 3  # steps of a stream before its results are saved
+WARM_SECONDS = 0.02  # time of warm calls, at least one after the first, which may compile
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>: a stopped process would not notice the end of its input
+PROBES, PROBE_SECONDS = 5, 2e-4  # several, since wide vector units take time to power up
 
 
 def probe(threads: int) -> float:
-    """GFLOP/s of multiply-adds, at best, on as many cores at once."""
+    """The best GFLOP/s of multiply-adds, on as many cores at once as threads."""
     if threads == 1:
         return max(_core.fma_gflops(PROBE_SECONDS) for _ in range(PROBES))
     rates: list[float] = []
@@ -49,7 +49,7 @@ def probe(threads: int) -> float:
 
     def work(k: int) -> None:
         if cores:
-            os.sched_setaffinity(0, {cores[k]})  # of this thread only
+            os.sched_setaffinity(0, {cores[k]})  # affects this thread only
         ready.wait()
         rates.append(probe(1))
 
@@ -62,7 +62,7 @@ def probe(threads: int) -> float:
 
 
 class Bench:
-    """The work loaded, and what can be asked of it."""
+    """The loaded work, and the requests."""
 
     def __init__(self, peer: str) -> None:
         self.prepare = PEERS[peer].prepare
@@ -70,7 +70,7 @@ class Bench:
         self.carry = False
 
     def run(self, calls: int) -> tuple[Any, ...]:
-        """Call by call; a stream carries its state, all else starts from the same one."""
+        """Make several calls. A stream carries its state; others start from the same state."""
         assert self.job is not None
         run, state = self.job.run, self.job.state
         result: tuple[Any, ...] = ()
@@ -84,7 +84,7 @@ class Bench:
         return result
 
     def load(self, request: dict[str, Any]) -> dict[str, float]:
-        self.job = None  # frees the last one before the next is made
+        self.job = None  # frees the last job before the next is made
         gc.collect()
         cell, point = request["cell"], POINTS[request["point"]]
         self.carry = point.stream
@@ -105,12 +105,12 @@ class Bench:
         calls = request["calls"]
         with self.job.context():
             if calls > 1:
-                self.run(1)  # the other libraries have had the caches meanwhile
+                self.run(1)  # refill the caches, which the other libraries used meanwhile
             cpu, start = time.process_time(), time.perf_counter()
             self.run(calls)
             seconds = time.perf_counter() - start
             cpu = time.process_time() - cpu
-        # A core that the host slows down shows in the probe, one that is shared in the CPU time.
+        # The probe shows a core that the host slows down, the CPU time a core that is shared.
         return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe(threads())}
 
 
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
-        os.dup2(2, 1)  # whatever a library prints does not reach the replies
+        os.dup2(2, 1)  # keep the output of a library out of the replies
         gc.disable()
         bench = Bench(argv[0])
         requests: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is timed: the points, their seeded inputs, and their floating-point operations."""
+"""The workloads of `bptt bench`: sizes, inputs, and numbers of floating-point operations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import _core
+from .. import _cells
 from .._types import Array
 
-# Those that other libraries have: name -> (gates, states).
-CELLS = {name: _core.cells()[name] for name in ("rnn", "lstm", "gru")}
+# The cells that other libraries have too.
+CELLS = {kind: _cells.CELLS[kind] for kind in ("rnn", "lstm", "gru")}
 PASSES = ("inference", "training")
 
 
@@ -25,7 +25,7 @@ class Point(NamedTuple):
 
     @property
     def stream(self) -> bool:
-        """One step per call, the state carried from call to call; there is no training pass."""
+        """Is it one step per call, with the state carried on, and without a training pass?"""
         return self.T == 1
 
     @property
@@ -59,8 +59,8 @@ class Problem(NamedTuple):
 
 
 def problem(cell: str, point: Point) -> Problem:
-    """The same numbers in every process: x, state and dy normal, weights uniform as PyTorch's."""
-    gates, states = CELLS[cell]
+    """The same numbers in every process: x, state and dy normal, weights uniform as in PyTorch."""
+    gates = len(CELLS[cell].gates)
     T, B, I, H = point
     rng = np.random.default_rng([gates, *point])
 
@@ -72,19 +72,19 @@ def problem(cell: str, point: Point) -> Problem:
 
     G = gates * H
     weights = uniform(G, I), uniform(G, H), uniform(G), uniform(G)
-    state = tuple(normal(B, H) for _ in range(states))
+    state = tuple(normal(B, H) for _ in CELLS[cell].states)
     return Problem(normal(T, B, I), weights, state, normal(T, B, H))
 
 
 def flops(cell: str, point: Point, mode: str) -> int:
     """Operations of the matrix products: 2 T B G H (I + H) forward, three times that to train."""
     T, B, I, H = point
-    forward = 2 * T * B * CELLS[cell][0] * H * (I + H)
+    forward = 2 * T * B * len(CELLS[cell].gates) * H * (I + H)
     return forward if mode == "inference" else 3 * forward
 
 
 def disagreement(result: dict[str, Array], expected: dict[str, Array]) -> tuple[float, str]:
-    """The largest error of any array, relative to the array's maximum, and that array's name."""
+    """The largest error of an array relative to its maximum, and the name of the array."""
     if result.keys() != expected.keys():
         return float("inf"), f"{sorted(result)} instead of {sorted(expected)}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``bptt demo``: four tasks, a table of results and one picture."""
+"""``bptt demo``: four tasks, a table of results and a picture."""
 
 from .command import add_arguments, run
 

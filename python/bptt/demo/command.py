@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""``bptt demo``: four tasks, a table of results and one picture."""
+"""``bptt demo``: four tasks, a table of results and a picture."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+from .._arguments import as_file, whole
 from .._files.pictures import check_picture, write_picture
 from .console import Console, optional
 from .digits import three_digits
@@ -19,42 +19,33 @@ FULL = {"digits": 2000, "adding": 1500, "speakers": 300, "co2": 800}
 QUICK = {"digits": 500, "adding": 250, "speakers": 100, "co2": 300}
 
 DESCRIPTION = """\
-Train on four tasks and print what came out:
-  1  three binary digits, one neuron: which came first? Every step's term of dL/dw_in
+Train on four tasks and print the results:
+  1  three binary digits, one neuron: which came first? Each step's term of dL/dw_in
   2  the adding problem over 100 steps: RNN against LSTM
-  3  speakers told apart by 7 to 29 frames of speech (JapaneseVowels)
+  3  nine speakers, recognised from 7 to 29 frames of speech (JapaneseVowels)
   4  atmospheric CO2 forecast for 52 weeks, against the same season last year
-The picture shows the terms, the losses, ||dL/dh_t|| step by step, and a forecast."""
+The picture shows the terms, the losses, ||dL/dh_t|| by step, and a forecast."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``bptt demo`` to a parser."""
     parser.description = DESCRIPTION
     parser.epilog = "Exit code 1: a full run missed one of its goals."
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="train less: too short for the goals",
-    )
-    parser.add_argument("--seed", type=_seed, default=0, help="of everything drawn (default 0)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("bptt-demo.png"), help="the picture (default %(default)s)"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="write also over a file that bptt did not make"
-    )
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-_seed.__name__ = "non-negative int"  # argparse names the type in its message
+    add, out = parser.add_argument, Path("bptt-demo.png")
+    add("--quick", action="store_true", help="train less: too short to reach the goals")
+    add("--seed", type=whole(0), default=0, help="seed of all random numbers (default 0)")
+    add("--out", type=as_file, default=out, help="the picture (default %(default)s)")
+    add("--force", action="store_true", help="also overwrite a file that bptt did not make")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Train, print the results, and draw the picture.
+
+    Returns
+    -------
+    int
+        0, or 1 if a full run missed one of its goals.
+    """
     console = Console()
     figure = _figure(args.out, args.force, console)
     steps = QUICK if args.quick else FULL
@@ -75,19 +66,13 @@ def run(args: argparse.Namespace) -> int:
         write_picture("demo", "--out", args.out, figure, 120, args.force)
         console.print(f"Picture: {args.out}")
     if args.quick:
-        console.print("A quick run: the goals are those of the full one, 'bptt demo'.")
+        console.print("A quick run: the goals are for the full run, 'bptt demo'.")
         return 0
     return 0 if all(r.met() for r in results) else 1
 
 
 def _figure(out: Path, force: bool, console: Console) -> Any:
-    """An empty figure, or None without matplotlib; a name that cannot be written is refused now."""
-    if not out.parent.is_dir():
-        raise ValueError(f"demo: --out has folder {out.parent}, expected one that exists")
-    if out.is_dir():
-        raise ValueError(f"demo: --out is the folder {out}, expected a file")
-    if not os.access(out.parent, os.W_OK):
-        raise ValueError(f"demo: --out has folder {out.parent}, expected one that can be written")
+    """An empty figure, or None without matplotlib."""
     if optional("matplotlib.figure") is None:
         console.print('No picture without matplotlib: pip install "bptt[plot]"')
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the demo prints: text, bars (tqdm) and a table (rich); without them, plain text."""
+"""The output of the demo: text, progress bars (tqdm) and a table (rich), or plain text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def optional(module: str) -> Any:
 
 @dataclass(frozen=True)
 class Result:
-    """One score beside the best one possible without learning, and the goal of a full run."""
+    """A score, the best score without learning, and the goal of a full run."""
 
     task: str
     model: str
@@ -50,7 +50,7 @@ HEADER = ("task", "model", "measure", "score", "baseline", "goal")
 
 
 class Console:
-    """Prints with whatever is installed, and says once what is not."""
+    """Prints with the packages that are installed, and names the others once."""
 
     def __init__(self) -> None:
         self._tqdm, self._rich = optional("tqdm"), optional("rich.console")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The demo's first task: three weights, worked through by hand."""
+"""The demo's first task: a network of three weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ INTRODUCTION = """
 1  Three digits, one neuron: which digit came first?
    101 -> 1, 001 -> 0, 000 -> 0, 111 -> 1
    O_t = tanh(x_t w_in + O_{t-1} w_h), answer w_out O_T, mean squared error.
-   Gradient descent, where dL/dw_in is a sum with one term for each time step:"""
+   Gradient descent; dL/dw_in is a sum with one term for each time step:"""
 
 
 def terms(w: dict[str, float], x: Array, target: Array) -> tuple[float, dict[str, float], Array]:
-    """Loss, its gradient, and the term of dL/dw_in that belongs to each step, shape (T,)."""
+    """The loss, its gradient, and the term of dL/dw_in for each step, shape (T,)."""
     _, h, tape = rnn_forward(x, [[w["in"]]], [[w["h"]]])
     error = w["out"] * h[:, 0] - target
     danswer = 2 * error / error.size
     grads = rnn_backward(tape, dstate=danswer[:, None] * w["out"])
-    # grads.x is dL/da_t w_in with a_t the argument of tanh, and step t's term is dL/da_t x_t.
+    # grads.x is dL/da_t w_in, with a_t the argument of tanh; the term of step t is dL/da_t x_t.
     shares = (grads.x * x).sum(axis=(1, 2)) / w["in"]
     gradient = {"in": grads.w_ih.item(), "h": grads.w_hh.item(), "out": float(danswer @ h[:, 0])}
     return float(np.mean(error**2)), gradient, shares
@@ -35,7 +35,7 @@ def terms(w: dict[str, float], x: Array, target: Array) -> tuple[float, dict[str
 def train(
     console: Console, seed: int, T: int, steps: int, shown: list[int]
 ) -> tuple[float, Array, dict[str, float]]:
-    """Train on T digits, print some steps' terms; return final loss, first terms and weights."""
+    """Train on T digits and print terms; return the last loss, the first terms and the weights."""
     x, target, _ = tasks.three_digits(T, seed)
     x, target = x.astype(np.float64), target.astype(np.float64)
     w = dict(zip(("in", "h", "out"), np.random.default_rng(seed).uniform(0.2, 1, 3).tolist()))
@@ -54,13 +54,13 @@ def train(
 
 
 def three_digits(console: Console, seed: int, steps: int) -> tuple[Array, Result]:
-    """Three digits, then a hundred; returns the terms of dL/dw_in over 100 steps, untrained."""
+    """Three digits, then a hundred. Returns the terms of dL/dw_in over 100 steps, untrained."""
     console.print(INTRODUCTION)
     loss, _, w = train(console, seed, 3, steps, [1, 2, 3])
     x = tasks.three_digits().x.astype(np.float64)
     answers = w["out"] * rnn_forward(x, [[w["in"]]], [[w["h"]]])[1][:, 0]
     console.print("   answers: " + "  ".join(f"{a:.2f}" for a in answers))
-    console.print("\n   The same with 100 digits: the sum looks healthy, the first term vanishes.")
+    console.print("\n   With 100 digits, the sum looks healthy, but the first term vanishes.")
     long_loss, shares, _ = train(console, seed, 100, steps, [1, 50, 90, 99, 100])
-    console.print(f"   The loss is {long_loss:.2f}; without learning anything it is 0.25.")
+    console.print(f"   The loss is {long_loss:.2f}; without learning it is 0.25.")
     return shares, Result("three digits", "1 neuron", loss, "MSE", 0.25, goal=0.05)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The model and the training loop that the demo's tasks share."""
+"""The model and the training loop of the demo's tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Reader:
-    """Reads whole sequences with one recurrent layer; a linear map of the final h is the answer."""
+    """One recurrent layer, and a linear layer from its final h to the answer."""
 
     def __init__(self, rnn: Recurrent, outputs: int, seed: int) -> None:
         self.rnn = rnn
@@ -50,12 +50,12 @@ class Reader:
 
 
 def hidden(state: State) -> Array:
-    """h, of a state that is h (RNN, GRU) or (h, c) (LSTM)."""
+    """h, from a state h (RNN, GRU) or (h, c) (LSTM)."""
     return state[0] if isinstance(state, tuple) else state  # type: ignore[no-any-return]
 
 
 def like(state: State, dh: Array) -> State:
-    """The gradient of a final state of one layer that acts on the loss through h alone."""
+    """The gradient of a final state of one layer, if only h affects the loss."""
     return (dh[None], None) if isinstance(state, tuple) else dh[None]
 
 
@@ -83,10 +83,10 @@ def fit(
 
 
 def state_gradient_norms(model: Reader, batch: Batch, loss: Loss) -> Array:
-    """||dL/dh_t|| for t = 1..T, over batch and units, of a loss on the last step alone.
+    """||dL/dh_t|| for t = 1..T, over batch and units, for a loss on the last step.
 
-    Exact: the sequence is run as T sequences of one step, each with its own tape, so that the
-    gradient of each one's initial state is that of the state between two steps.
+    The sequence runs as T sequences of one step, each with its own tape, so that the gradient of
+    each initial state is the gradient of the state between two steps.
     """
     state: Any = None
     tapes = []

@@ -18,7 +18,7 @@ COLOURS = {"RNN": "tab:red", "LSTM": "tab:blue"}
 def draw(figure: Any, digits: Array, sums: Sums, forecast: Forecast) -> None:
     """Fill a matplotlib figure with four panels."""
     (a, b), (c, d) = figure.subplots(2, 2)
-    figure.suptitle("Backpropagation through time: what is learnt, and why or why not")
+    figure.suptitle("Backpropagation through time: what is learnt, and what is not")
 
     steps = np.arange(1, len(digits) + 1)
     a.semilogy(steps, np.where(digits == 0, np.nan, np.abs(digits)), "k.-", lw=0.8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The demo's other tasks: long memory, speech, and a season."""
+"""The demo's other tasks: the adding problem, speakers, and CO2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Forecast", "Sums", "adding", "co2", "speakers"]
 
 
 class Sums(NamedTuple):
-    """Of the adding problem, by model."""
+    """Results of the adding problem, by model."""
 
     losses: dict[str, list[float]]
     norms: dict[str, Array]  # ||dL/dh_t||, shape (T,)
@@ -33,7 +33,7 @@ ADDING_TASK = """
 
 
 def adding(console: Console, seed: int, steps: int) -> tuple[Sums, list[Result]]:
-    """RNN against LSTM on the adding problem: same width, same training."""
+    """Train an RNN and an LSTM of the same width on the adding problem."""
     console.print(ADDING_TASK)
 
     def batch(size: int, rng: np.random.Generator) -> Batch:
@@ -49,8 +49,8 @@ def adding(console: Console, seed: int, steps: int) -> tuple[Sums, list[Result]]
         model = Reader(layer, 1, seed)
         draw = partial(batch, 64, np.random.default_rng([seed, 2]))
         sums.losses[name] = fit(model, draw, mse, steps=steps, lr=1e-2, console=console, name=name)
-        some = Batch(test.x[:, :500], test.target[:500])
-        sums.norms[name] = state_gradient_norms(model, some, mse)
+        first_500 = Batch(test.x[:, :500], test.target[:500])
+        sums.norms[name] = state_gradient_norms(model, first_500, mse)
         score, _ = mse(model(test.x), test.target)
         first, last = sums.norms[name][[0, -1]]
         console.print(
@@ -63,8 +63,8 @@ def adding(console: Console, seed: int, steps: int) -> tuple[Sums, list[Result]]
 
 
 def speakers(console: Console, seed: int, steps: int) -> Result:
-    """A GRU reads 7 to 29 frames of speech and names the speaker."""
-    console.print("\n3  Who speaks? 270 training and 370 test utterances of nine men")
+    """Train a GRU to recognise the speaker from 7 to 29 frames of speech."""
+    console.print("\n3  Who is speaking? 270 training and 370 test utterances of nine men")
     train, test = datasets.load_japanese_vowels()
     inside = np.arange(len(train.x))[:, None] < train.lengths
     mean, scale = train.x[inside].mean(axis=0), train.x[inside].std(axis=0)
@@ -73,7 +73,7 @@ def speakers(console: Console, seed: int, steps: int) -> Result:
     def draw() -> Batch:
         b = rng.integers(0, len(train.labels), 54)
         x = (train.x[:, b] - mean) / scale
-        # Noise regularises; its size is from cross-validation within the training part.
+        # Noise regularises. Its size comes from cross-validation within the training set.
         noise = 0.6 * rng.standard_normal(x.shape, np.float32)
         return Batch(x + noise, train.labels[b], train.lengths[b])
 
@@ -89,24 +89,24 @@ def speakers(console: Console, seed: int, steps: int) -> Result:
 
 
 class Forecast(NamedTuple):
-    """One year, and the two before it."""
+    """One forecast year, and the two years before it."""
 
     dates: Array
-    ppm: Array  # the two years before and the year itself
-    model: Array  # the last 52 weeks, forecast
-    seasonal: Array
+    ppm: Array  # measured, over all three years
+    model: Array  # forecast of the last 52 weeks
+    seasonal: Array  # the baseline
 
 
 HISTORY, AHEAD = 104, 52  # weeks
 CO2_TASK = """
 4  CO2 at Mauna Loa, parts per million: the next 52 weeks from the last 104.
-   Training ends with 1989; then follows a forecast every week up to 2001.
-   Baseline, seasonal naive with growth: the same week of last year, plus the
-   yearly growth of the last ten years."""
+   Training ends with 1989; the test has a forecast for every week up to 2001.
+   The baseline, seasonal naive with growth, is the same week of last year plus
+   the yearly growth of the last ten years."""
 
 
 def co2(console: Console, seed: int, steps: int) -> tuple[Forecast, Result]:
-    """An LSTM reads two years and forecasts the third, all 52 weeks at once."""
+    """Train an LSTM to forecast a year from two years, all 52 weeks at once."""
     console.print(CO2_TASK)
     dates, ppm, _ = datasets.load_co2()
     held_out = int(np.searchsorted(dates, np.datetime64("1990-01-01")))
@@ -115,7 +115,7 @@ def co2(console: Console, seed: int, steps: int) -> tuple[Forecast, Result]:
     future = ppm[origins[:, None] + np.arange(AHEAD)]
     training, test = origins + AHEAD <= held_out, origins >= held_out
 
-    # The network sees the past, and answers, relative to the last week: the level never repeats.
+    # Inputs and answers are relative to the last week, since the level never repeats.
     last = past[:, -1:]
     scale = np.std(past[training] - last[training])
     x = ((past - last) / scale).T[:, :, None].astype(np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives beside the gradient: along a direction, and by differences as a check."""
+"""Derivatives along a direction, and a check of gradients by finite differences."""
 
 from .directional import hvp, jvp, layer_hvp, vjp
 

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives along a direction, forward in time and exact: of the outputs, and of the gradients.
+"""Exact derivatives along a direction: of the outputs, and of the gradients.
 
-The core computes them with dual numbers in place of numbers, in the same loops; see
-docs/derivatives.md.
+The core computes them with dual numbers, in the same loops; see docs/derivatives.md.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from .. import functional
+from .._binding.call import backward
 from .._dual import parts
 from .._grads import Grads
 from .._types import Array, State, StepClip
 from .._words import shown
+from ..functional import FORWARD
 from ..layers.base import LayerGrads
-from ..layers.recurrent import Recurrent
+from ..layers.recurrent import Recurrent, with_arrays
 from .tangents import checked, cotangent, joined, joined_all, joined_state
 
 __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
@@ -27,20 +25,18 @@ __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
 Forward = Callable[..., tuple[Array, State, Any]]
 Primals = Mapping[str, Any] | Sequence[Any]
 
-# The arguments that have a gradient, in their order.
+# The arguments that have a gradient, in the order of the signatures.
 NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "state", "peepholes", "w_hr", "layer_norm")
-LAYER_STATE = 4  # dimensions: a layer's with one dilation has that of the steps as well
-FUNCTIONS = {
-    name: getattr(functional, name) for name in functional.__all__ if "attention" not in name
-}
+LAYER_STATE = 4  # dimensions of a layer's state: with a dilation it has an axis for that
 
 
 def jvp(
     forward: Forward, primals: Primals, tangents: Primals, **options: Any
 ) -> tuple[Array, State, Array, State]:
-    """Derivative of a recurrence's outputs along a direction: its Jacobian times a vector.
+    """Derivative of a recurrence's outputs along a direction: the Jacobian times a vector.
 
-    y and the final state at the primals p, and d/de of both at p + e v, e = 0, for tangents v.
+    Returns y and the final state at the primals p, and for tangents v the derivatives of both at
+    p + e v with respect to e, at e = 0.
 
     Parameters
     ----------
@@ -48,21 +44,22 @@ def jvp(
         `rnn_forward`, `lstm_forward`, `gru_forward`, `mgu_forward`, `slstm_forward` or
         `lstm1997_forward`.
     primals : dict or tuple
-        Its arguments that have a gradient, by name or in this order: x, w_ih, w_hh, b_ih, b_hh,
-        state, peepholes, w_hr, layer_norm.
+        The arguments of `forward` that have a gradient, by name or in this order: x, w_ih, w_hh,
+        b_ih, b_hh, state, peepholes, w_hr, layer_norm.
     tangents : dict or tuple
-        The direction: arrays shaped as the primals of the same names. What is left out, or None,
-        is zero. A state may have a tangent though it is left out of the primals.
+        The direction: arrays shaped as the primals of the same names. Omitted ones, and None, are
+        zero. The state may have a tangent even if it is omitted in the primals.
     **options
         All other arguments of `forward`: lengths, reverse, activation, ...
 
     Returns
     -------
     y : ndarray, shape (T, B, H)
-    state : ndarray, or tuple of them
+        The outputs.
+    state : ndarray, or tuple of ndarray
         The final state, as `forward` returns it.
     y_tangent, state_tangent
-        Their derivatives, shaped as they are.
+        The derivatives of `y` and `state`, in the same shapes.
 
     Raises
     ------
@@ -73,9 +70,9 @@ def jvp(
 
     Notes
     -----
-    Computed in float64, and returned so, whatever the arrays' precision. Where an activation or a
-    clip has a kink, the derivative is that of the side that `backward` takes. For a product with
-    the transpose, see `vjp`.
+    Computed and returned in float64, whatever the precision of the arrays. At a kink of an
+    activation or clip, the derivative is taken from the same side as in `backward`. For a product
+    with the transpose, see `vjp`.
 
     References
     ----------
@@ -114,10 +111,10 @@ def hvp(
     cut: int | None = None,
     **options: Any,
 ) -> tuple[Grads, Grads]:
-    """The gradients of a loss and their derivative along a direction: its Hessian times a vector.
+    """Gradients of a loss, and their derivative along a direction: the Hessian times a vector.
 
-    g(p) = dL/dp of all arguments by backpropagation through time, and d/de g(p + e v) at e = 0,
-    which is H v with the Hessian H of L.
+    Returns g(p) = dL/dp for all arguments, by backpropagation through time, and d/de g(p + e v) at
+    e = 0, which is H v with the Hessian H of L.
 
     Parameters
     ----------
@@ -129,13 +126,13 @@ def hvp(
     dstate : array_like, tuple of them, or callable, optional
         dL/d(final state), or a function of the state and its tangent as for `dy`.
     dy_tangent, dstate_tangent : array_like, optional
-        The derivatives of `dy` and `dstate` along the tangents, where these are arrays; zero if
+        The derivatives of `dy` and `dstate` along the tangents, if these are arrays; zero if
         omitted.
     step_clip, cut
-        As in ``*_backward``: the derivative is then that of the gradients as they are clipped and
-        cut, which no loss has, and no symmetric matrix gives.
+        As in ``*_backward``. The result is then the derivative of the clipped or cut gradients,
+        which are not the gradients of any loss, so that their Jacobian is not symmetric.
     **options
-        All other arguments of `forward`; threads holds for both passes.
+        All other arguments of `forward`; threads applies to both passes.
 
     Returns
     -------
@@ -147,11 +144,13 @@ def hvp(
     Raises
     ------
     TypeError, ValueError
-        As `jvp`, and if `dy` or `dstate` returns no pair, or is a function and has a tangent.
+        As in `jvp`; or if `dy` or `dstate` is a function that returns no pair, or has a tangent
+        too.
 
     Notes
     -----
-    Precision: as in `jvp`. `lstm1997_backward` is truncated, and so is what is derived of it.
+    Precision: as in `jvp`. The gradient of `lstm1997_backward` is truncated; its derivative is the
+    derivative of the truncated gradient.
 
     References
     ----------
@@ -159,7 +158,7 @@ def hvp(
 
     Examples
     --------
-    Of the mean squared error to a target:
+    For the mean squared error to a target:
 
     >>> import numpy as np
     >>> import bptt
@@ -180,12 +179,14 @@ def hvp(
     >>> bool(np.allclose(Hv.w_hh, differences, rtol=1e-6, atol=1e-9))
     True
     """
+    kind = _kind("hvp", forward)
     arguments = _arguments("hvp", forward, primals, tangents)
     y, state, tape = forward(**arguments, **options)
     dys = cotangent("hvp", "dy", dy, dy_tangent, y, None)
-    dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, _cell(forward))
-    how = {"step_clip": step_clip, "cut": cut, "threads": options.get("threads")}
-    values, along = parts(tuple(_backward(forward)(tape, dys, dstates, **how)))
+    dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, kind)
+    threads = options.get("threads")
+    grads = backward(kind, tape, dys, dstates, step_clip=step_clip, cut=cut, threads=threads)
+    values, along = parts(tuple(grads))
     return Grads(*values), Grads(*along)
 
 
@@ -203,15 +204,16 @@ def layer_hvp(
     cut: int | None = None,
     **options: Any,
 ) -> tuple[LayerGrads, LayerGrads]:
-    """`hvp` of a recurrent layer: its gradients, and their derivative along a direction.
+    """`hvp` for a recurrent layer: its gradients, and their derivative along a direction.
 
     Parameters
     ----------
     layer : Recurrent
-        Left as it is. Random masks are those of its next call of `forward`.
+        The layer; it is not changed. Random masks are those of its next call of `forward`.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
+        The input.
     tangents : dict of str to array_like
-        The direction: by the names of ``layer.parameters``, and of "x" and "state".
+        The direction: arrays by the names of ``layer.parameters``, and by "x" and "state".
     dy, dstate, dy_tangent, dstate_tangent, step_clip, cut
         As in `hvp`, in the shapes of the layer's results.
     state : array_like, or tuple of them, optional
@@ -222,12 +224,12 @@ def layer_hvp(
     Returns
     -------
     grads, grads_tangent : LayerGrads
-        The gradients as of ``layer.backward``, and their derivative along the tangents.
+        The gradients, as ``layer.backward`` returns them, and their derivative along the tangents.
 
     Raises
     ------
     TypeError, ValueError
-        As `hvp`, and those of ``layer.forward``.
+        As in `hvp` and ``layer.forward``.
 
     Examples
     --------
@@ -243,13 +245,13 @@ def layer_hvp(
     caller = "layer_hvp"
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
-    cell, known = layer._cell.name, ("x", "state", *layer.parameters)
+    cell, known = layer.structure.kind, ("x", "state", *layer.parameters)
     along = checked(caller, "tangents", tangents, known)
-    twin = copy.copy(layer)
-    twin._parameters = {  # type: ignore[assignment]
+    arrays = {
         name: joined(caller, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
+    twin = with_arrays(layer, arrays)
     y, final, tape = twin.forward(
         joined(caller, "x", x, along.get("x")),
         joined_state(caller, "state", state, along.get("state"), cell, LAYER_STATE),
@@ -264,14 +266,14 @@ def layer_hvp(
 def vjp(
     forward: Forward, primals: Primals, **options: Any
 ) -> tuple[tuple[Array, State], Callable[..., Grads]]:
-    """A recurrence's outputs, and the function that multiplies its transposed Jacobian.
+    """Outputs of a recurrence, and a function that multiplies by its transposed Jacobian.
 
-    A call of `forward` and one of its backward pass, in the form of ``torch.func.vjp``.
+    It calls `forward`, and then its backward pass, in the form of ``torch.func.vjp``.
 
     Parameters
     ----------
     forward, primals, **options
-        As in `jvp`; computed in the arrays' own precision.
+        As in `jvp`, but computed in the precision of the arrays.
 
     Returns
     -------
@@ -283,7 +285,7 @@ def vjp(
     Raises
     ------
     TypeError, ValueError
-        As `jvp`.
+        As in `jvp`.
 
     Examples
     --------
@@ -301,36 +303,45 @@ def vjp(
     >>> float(np.sum(Gv.w_hh * v["w_hh"])) >= 0
     True
     """
+    kind = _kind("vjp", forward)
     y, state, tape = forward(**_named("vjp", forward, "primals", primals), **options)
-    return (y, state), partial(_backward(forward), tape)
+
+    def pullback(
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        step_clip: StepClip | None = None,
+        cut: int | None = None,
+        threads: int | None = None,
+    ) -> Grads:
+        return backward(kind, tape, dy, dstate, step_clip=step_clip, cut=cut, threads=threads)
+
+    return (y, state), pullback
 
 
 # --- arguments
 
 
-def _cell(forward: Forward) -> str:
-    return forward.__name__.removesuffix("_forward")
+def _kind(caller: str, forward: Forward) -> str:
+    """The kind of cell that a function computes."""
+    for kind, function in FORWARD.items():
+        if forward is function:
+            return kind
+    names = ", ".join(sorted(function.__name__ for function in FORWARD.values()))
+    raise TypeError(f"{caller}: forward is {shown(forward)}, expected one of {names}")
 
 
-def _backward(forward: Forward) -> Callable[..., Grads]:
-    function: Callable[..., Grads] = FUNCTIONS[f"{_cell(forward)}_backward"]
-    return function
-
-
-def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[str, Any]:
+def _named(caller: str, forward: Forward, label: str, arrays: Primals) -> dict[str, Any]:
     """The arguments that are not None, by name."""
-    if not any(forward is f for name, f in FUNCTIONS.items() if name.endswith("_forward")):
-        names = ", ".join(name for name in FUNCTIONS if name.endswith("_forward"))
-        raise TypeError(f"{caller}: forward is {shown(forward)}, expected one of {names}")
     known = [name for name in NAMES if name in inspect.signature(forward).parameters]
-    if isinstance(given, (tuple, list)):
-        if len(given) > len(known):
+    if isinstance(arrays, (tuple, list)):
+        if len(arrays) > len(known):
             raise ValueError(
-                f"{caller}: {label} has {len(given)} items, expected at most {len(known)}: "
+                f"{caller}: {label} has {len(arrays)} items, expected at most {len(known)}: "
                 f"{', '.join(known)}"
             )
-        given = dict(zip(known, given))
-    values = checked(caller, label, given, known)
+        arrays = dict(zip(known, arrays))
+    values = checked(caller, label, arrays, known)
     missing = [name for name in NAMES[:3] if label == "primals" and name not in values]
     if missing:
         raise ValueError(f"{caller}: primals has no {missing[0]}, expected x, w_ih and w_hh")
@@ -340,7 +351,8 @@ def _named(caller: str, forward: Forward, label: str, given: Primals) -> dict[st
 def _arguments(
     caller: str, forward: Forward, primals: Primals, tangents: Primals
 ) -> dict[str, Any]:
-    """Values and tangents as dual numbers."""
+    """The values and tangents of all arguments as dual numbers."""
+    kind = _kind(caller, forward)
     values = _named(caller, forward, "primals", primals)
     along = _named(caller, forward, "tangents", tangents)
     for name in along:
@@ -354,5 +366,5 @@ def _arguments(
         if name != "state"
     }
     pair = values.get("state"), along.get("state")
-    state = joined_state(caller, "state", *pair, _cell(forward))
+    state = joined_state(caller, "state", *pair, kind)
     return {**arguments, "state": state}

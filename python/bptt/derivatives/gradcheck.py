@@ -32,37 +32,38 @@ def gradcheck(
 ) -> dict[str, float]:
     """Compare the gradients of a pair of functions with central differences, in float64.
 
-    For random cotangents d of all outputs y, each element v of each input is moved by eps, and
-    sum(d * (y(v + eps) - y(v - eps))) / (2 eps) must be the gradient that `backward` gives for it:
-    with cotangents of size 1, of size 1000 with half of them 0, and of size 0.001. All functions
-    and layers of this package fit as they are; others need a `lambda`.
+    For random cotangents d of all outputs y, the gradient of each element v of each input must be
+    sum(d * (y(v + eps) - y(v - eps))) / (2 eps). There are three sets of cotangents: of size 1, of
+    size 1000 with half of them 0, and of size 0.001. All functions and layers of this package can
+    be passed directly; others may need a `lambda`.
 
-    The functions are also called again: gradients must be those of their own tape, and nothing that
-    belongs to the caller may change. Only the cotangents are backward's own, to work in.
+    The functions are also called again, to check that gradients belong to their own tape and that
+    nothing the caller owns has changed. Only the cotangents may be overwritten by `backward`.
 
     Parameters
     ----------
     forward : callable
-        ``forward(**inputs)`` returns a tuple: the outputs (each an array, or a tuple of them), and
-        last a tape. It must give the same result each time (a layer with dropout does not).
+        ``forward(**inputs)`` returns a tuple of the outputs (each an array, or a tuple of arrays)
+        and a tape. It must return the same outputs each time; a layer with dropout does not.
     backward : callable
-        ``backward(tape, *cotangents)``, with one cotangent per output, returns an object with one
-        attribute per input, or a dict.
+        ``backward(tape, *cotangents)``, with one cotangent for each output, returns an object with
+        an attribute for each input, or a dict.
     inputs : dict of str to ndarray or tuple of ndarray
-        float64. Arguments that are not to be checked go into `forward`, by `functools.partial`.
+        float64 arguments of `forward`. Bind arguments that are not to be checked with
+        `functools.partial`.
     params : dict of str to ndarray, optional
-        float64 arrays that `forward` reads though it is not given them, as ``layer.parameters``;
-        their gradients are in ``params`` of what `backward` returns. They are moved in place, and
-        are at the end as they were.
+        float64 arrays that `forward` reads without being passed them, as ``layer.parameters``. The
+        result of `backward` has their gradients in ``params``. The arrays are changed in place, and
+        restored at the end.
     eps : float, optional
-        Step of the differences, at most 0.01. Elements that are so large that the step would be
-        lost in their rounding are moved further.
+        Step of the differences, at most 0.01. An element so large that rounding would swallow the
+        step is moved further.
     rtol, atol : float, optional
-        Allowed error of each element: atol + rtol times its difference quotient, and the rounding
-        error of that quotient, of which at most rtol times the largest quotient of the array
-        counts. Gradients are first divided by the size of their cotangents.
+        Allowed error of each element: atol + rtol times its difference quotient + the rounding
+        error of the quotient, but at most rtol times the largest quotient of the array. Gradients
+        are first divided by the size of their cotangents.
     seed : int, optional
-        For the cotangents.
+        Seed of the cotangents.
 
     Returns
     -------
@@ -72,9 +73,9 @@ def gradcheck(
     Raises
     ------
     AssertionError
-        If a gradient is wrong (names the worst element), is missing, or is no float64 array of the
-        right shape; if an output is not finite; if `forward` or `backward` gives something else
-        when called again, or changes its arguments, the parameters, or what it returned before.
+        If a gradient is wrong (the message names the worst element), missing, or no float64 array
+        of the right shape; if an output is not finite; if `forward` or `backward` returns another
+        result when called again, or changes its arguments, the parameters, or earlier results.
     TypeError
         If an input, parameter or output is not a float64 array, or `forward` returns no tuple.
     ValueError
@@ -82,8 +83,8 @@ def gradcheck(
 
     Notes
     -----
-    Two calls of `forward` for each number in `inputs` and `params`: keep them small. Differences
-    say nothing at a kink, such as that of relu at 0.
+    `forward` is called twice for each number in `inputs` and `params`: keep them small. Differences
+    are meaningless at a kink, such as relu at 0.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def gradcheck(
         gradients = _run_backward(backward, tape, tests, inputs, params, unchanged)
         weights = [[d for _, d in _leaves("", d)] for d, _ in tests]
         ys = [y for _, y in _leaves("", outputs)]
-        # What rounding of the outputs does to a difference quotient, and some more.
+        # An upper bound of the rounding error of a difference quotient.
         noise = [2**-46 * sum(float(np.sum(np.abs(d * y))) for d, y in zip(w, ys)) for w in weights]
         errors = {}
         for name, array in _arrays(inputs, params):
@@ -150,7 +151,7 @@ def _check_numbers(eps: float, rtol: float, atol: float) -> None:
         as_number("gradcheck", name, value)
     if not eps > 0:
         raise ValueError(f"gradcheck: eps is {eps!r}, expected more than 0")
-    if eps > 0.01:  # no derivative any more
+    if eps > 0.01:  # the quotient would not approximate a derivative
         raise ValueError(f"gradcheck: eps is {eps!r}, expected at most 0.01")
     if not 0 <= rtol < 1:
         raise ValueError(f"gradcheck: rtol is {rtol!r}, expected 0 <= rtol < 1")
@@ -161,7 +162,7 @@ def _check_numbers(eps: float, rtol: float, atol: float) -> None:
 def _check_names(forward: Callable[..., Any], inputs: Mapping[str, Tree]) -> None:
     try:
         signature = inspect.signature(forward)
-    except ValueError:  # of what is not written in Python
+    except ValueError:  # not written in Python
         return
     try:
         signature.bind(**inputs)
@@ -172,20 +173,20 @@ def _check_names(forward: Callable[..., Any], inputs: Mapping[str, Tree]) -> Non
         ) from None
 
 
-# --- the calls, and what they may not do ----------------------------------------------------------
+# --- calls, and checks of their side effects ------------------------------------------------------
 
 
 def _run_forward(
     forward: Callable[..., Any], inputs: Mapping[str, Tree], params: Mapping[str, Array]
 ) -> tuple[Tree, Any, Callable[[str], None]]:
-    """Outputs, tape, and a check that what belongs to the caller is as it was."""
-    given = {name: _copy(name, tree) for name, tree in inputs.items()}
+    """Outputs, tape, and a check that nothing the caller owns has changed."""
+    arguments = {name: _copy(name, tree) for name, tree in inputs.items()}
     before = {name: array.copy() for name, array in params.items()}
-    *results, tape = _call(forward, given)
+    *results, tape = _call(forward, arguments)
     outputs = _copy("output", results)
 
     def unchanged(who: str) -> None:
-        _same(given, inputs, f"{who} changes {{}}, expected it as it was")
+        _same(arguments, inputs, f"{who} changes {{}}, expected it as it was")
         _same(params, before, f"{who} changes {{}}, expected it as it was")
         _same({"output": results}, {"output": outputs}, f"{who} changes {{}} of the call before, "
               "expected memory of its own")  # fmt: skip
@@ -194,10 +195,10 @@ def _run_forward(
     for name, y in _leaves("output", outputs):
         if not np.all(np.isfinite(y)):
             raise AssertionError(f"gradcheck: {name} is not finite, expected finite values")
-    again = _call(forward, {name: _copy(name, tree) for name, tree in inputs.items()})[:-1]
-    _same({"output": again}, {"output": outputs}, "forward gives another {} when it is called "
+    repeated = _call(forward, {name: _copy(name, tree) for name, tree in inputs.items()})[:-1]
+    _same({"output": repeated}, {"output": outputs}, "forward gives another {} when it is called "
           "again, expected the same: is anything random?")  # fmt: skip
-    # Elsewhere, so that it shows if calls share memory: the tape above is used after this one.
+    # A call with other inputs shows whether calls share memory: the tape above is used after it.
     with np.errstate(all="ignore"):
         _call(forward, {k: _scaled(v, 0.875) for k, v in inputs.items()})
     unchanged("another call of forward")
@@ -215,17 +216,17 @@ def _run_backward(
     """The gradients of each test, by name."""
     returned, gradients = [], []
     for cotangents, _ in [*tests, tests[0]]:
-        grads = backward(tape, *_copy("cotangent", cotangents))  # it may work in them
+        grads = backward(tape, *_copy("cotangent", cotangents))  # which it may overwrite
         returned.append(dict(_matched(inputs, params, grads)))
         gradients.append({name: g.copy() for name, g in returned[-1].items()})
         unchanged("backward")
         _same(returned[0], gradients[0], "backward changes the gradient of {} of the call before, "
               "expected memory of its own")  # fmt: skip
-    *gradients, again = gradients
+    *gradients, repeated = gradients
     for name, gradient in gradients[0].items():
         with np.errstate(invalid="ignore"):
-            close = np.abs(again[name] - gradient) <= 1e-9 * np.max(np.abs(gradient), initial=0)
-        if not np.all(close) and not np.array_equal(again[name], gradient, equal_nan=True):
+            close = np.abs(repeated[name] - gradient) <= 1e-9 * np.max(np.abs(gradient), initial=0)
+        if not np.all(close) and not np.array_equal(repeated[name], gradient, equal_nan=True):
             raise AssertionError(
                 f"gradcheck: gradient of {name} is another when backward is called again with the "
                 "same tape, expected the same"
@@ -242,14 +243,14 @@ def _same(found: Mapping[str, Tree], expected: Mapping[str, Tree], message: str)
 
 
 def _cotangents(rng: np.random.Generator, outputs: Tree) -> list[tuple[Tree, float]]:
-    """With their sizes: a right gradient is linear in them, whether large, small or partly 0."""
+    """Cotangents and their size. A right gradient is linear in them: large, small or partly 0."""
 
-    def some(tree: Tree) -> Tree:
+    def half_zero(tree: Tree) -> Tree:
         if isinstance(tree, tuple):
-            return tuple(some(branch) for branch in tree)
+            return tuple(half_zero(branch) for branch in tree)
         return rng.standard_normal(tree.shape) * (rng.random(tree.shape) < 0.5)
 
-    return [(_normal(rng, outputs), 1.0), (_scaled(some(outputs), 1e3), 1e3),
+    return [(_normal(rng, outputs), 1.0), (_scaled(half_zero(outputs), 1e3), 1e3),
             (_scaled(_normal(rng, outputs), 1e-3), 1e-3)]  # fmt: skip
 
 
@@ -264,14 +265,14 @@ def _quotients(
     index: tuple[int, ...],
     eps: float,
 ) -> list[float]:
-    """Of each test, with one element moved by eps: by more where that would be lost in it."""
+    """The difference quotient of each test, for one element."""
     value = array[index]
     step = max(eps, abs(value) * 2**-32) if np.isfinite(value) else eps
 
-    def at(moved: float) -> list[Array]:
-        array[index] = moved
-        given = {name: _copy(name, tree) for name, tree in inputs.items()}
-        return [y for _, y in _leaves("", _copy("output", _call(forward, given)[:-1]))]
+    def at(changed: float) -> list[Array]:
+        array[index] = changed
+        arguments = {name: _copy(name, tree) for name, tree in inputs.items()}
+        return [y for _, y in _leaves("", _copy("output", _call(forward, arguments)[:-1]))]
 
     try:
         above, below = at(value + step), at(value - step)
@@ -281,21 +282,21 @@ def _quotients(
     if shapes[0] != shapes[1] or shapes[0] != shapes[2]:
         raise AssertionError(f"gradcheck: outputs have shapes {shapes[1]}, expected {shapes[0]}")
     width = (value + step) - (value - step) if np.isfinite(value) else 2 * step
-    with np.errstate(invalid="ignore"):  # what is not finite is wrong
+    with np.errstate(invalid="ignore"):  # a quotient that is not finite counts as wrong
         # Outputs are subtracted before they are summed: large sums would hide small differences.
-        moves = [a - b for a, b in zip(above, below)]
-        return [sum(float(np.sum(d * m)) for d, m in zip(w, moves)) / width for w in weights]
+        differences = [a - b for a, b in zip(above, below)]
+        return [sum(float(np.sum(d * e)) for d, e in zip(w, differences)) / width for w in weights]
 
 
 def _largest_error(
     name: str, gradient: Array, numeric: Array, size: float, rtol: float, atol: float, noise: float
 ) -> float:
-    """In units of the cotangents' size."""
+    """The largest error, in units of the cotangents' size."""
     gradient, numeric = gradient / size, numeric / size
     with np.errstate(invalid="ignore"):
         error, largest = np.abs(gradient - numeric), np.max(np.abs(numeric), initial=0)
         allowed = atol + rtol * np.abs(numeric) + min(noise / size, rtol * largest)
-        right = np.isfinite(numeric) & (error <= allowed)  # NaN is an error too
+        right = np.isfinite(numeric) & (error <= allowed)  # False for NaN
     if not np.all(right):
         worst = np.unravel_index(int(np.argmax(np.where(right, -1, error))), error.shape)
         at = tuple(int(i) for i in worst)
@@ -364,12 +365,12 @@ def _arrays(inputs: Mapping[str, Tree], params: Mapping[str, Array]) -> Iterator
 def _matched(
     inputs: Mapping[str, Tree], params: Mapping[str, Array], grads: Any
 ) -> Iterator[tuple[str, Array]]:
-    """Name and gradient of everything that is checked."""
+    """Name and gradient of each array to check."""
     groups: list[tuple[Mapping[str, Tree], Any]] = [(inputs, grads)]
     if params:
         groups.append((params, _get(grads, "params")))
-    for given, found in groups:
-        for key, tree in given.items():
+    for trees, found in groups:
+        for key, tree in trees.items():
             gradients = dict(_leaves(key, _get(found, key)))
             for name, array in _leaves(key, tree):
                 gradient = as_array("gradcheck", f"gradient of {name}", gradients.get(name))

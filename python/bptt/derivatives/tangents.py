@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments and their tangents as dual numbers, or a clear error."""
+"""Arguments and their tangents, checked and joined to dual numbers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from .._validate import as_real
 from .._words import shown
 
 
-def checked(caller: str, label: str, given: Any, known: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{caller}: {label} is {type(given).__name__}, expected a dict or tuple")
-    for name in given:
+def checked(caller: str, label: str, arrays: Any, known: Sequence[str]) -> dict[str, Any]:
+    """The arguments that are not None, all with known names."""
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{caller}: {label} is {type(arrays).__name__}, expected a dict or tuple")
+    for name in arrays:
         if name not in known:
             raise ValueError(
                 f"{caller}: {label} has {shown(name)}, expected names among {', '.join(known)}"
             )
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in arrays.items() if value is not None}
 
 
 def joined(caller: str, name: str, value: Any, tangent: Any, most: int = 3) -> Any:
-    """One array of dual numbers, of at most so many dimensions; of value and tangent, what is None
-    is zero; None if both are."""
+    """One array of dual numbers, with at most `most` dimensions.
+
+    If the value or the tangent is None, it is zero; if both are, so is the result None.
+    """
     v = None if value is None else as_real(caller, name, value, most)
     t = None if tangent is None else as_real(caller, f"the tangent of {name}", tangent, most)
     if v is None:
@@ -43,7 +46,7 @@ def joined(caller: str, name: str, value: Any, tangent: Any, most: int = 3) -> A
 
 
 def joined_all(caller: str, name: str, value: Any, tangent: Any) -> Any:
-    """`joined` of an array, or of each of a tuple, as the gains of a layer normalisation."""
+    """`joined` for an array, or for each array of a tuple, as in `layer_norm`."""
     if not isinstance(value, (tuple, list)):
         return joined(caller, name, value, tangent)
     tangents = (None,) * len(value) if tangent is None else tangent
@@ -59,30 +62,30 @@ def joined_all(caller: str, name: str, value: Any, tangent: Any) -> Any:
 def joined_state(
     caller: str, name: str, value: State, tangent: State, cell: str, most: int = 3
 ) -> State:
-    """The same for a state of one array or a tuple of several."""
+    """`joined` for a state: one array, or a tuple of several."""
     v = as_states(caller, name, value, cell, np.float64, most)
     t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
     states = len(CELLS[cell].states)
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
-    state = tuple(joined(caller, *each, most) for each in zip(labels, v, t))
+    state = tuple(joined(caller, *arrays, most) for arrays in zip(labels, v, t))
     if states == 1:
         return state[0]
     return None if all(part is None for part in state) else state
 
 
 def cotangent(
-    caller: str, name: str, given: Any, tangent: Any, output: Any, cell: str | None, most: int = 3
+    caller: str, name: str, value: Any, tangent: Any, output: Any, cell: str | None, most: int = 3
 ) -> Any:
-    """dL/d(output) as dual numbers; the cell is that of a state, of at most so many dimensions."""
-    if callable(given):
+    """dL/d(output) as dual numbers. For a state, `cell` is its kind, else None."""
+    if callable(value):
         if tangent is not None:
             raise ValueError(
                 f"{caller}: {name} is a function and {name}_tangent is given, expected one"
             )
-        pair = given(*parts(output))
+        pair = value(*parts(output))
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"{caller}: {name} returns {type(pair).__name__}, expected a pair")
-        given, tangent = pair
+        value, tangent = pair
     if cell is None:
-        return joined(caller, name, given, tangent)
-    return joined_state(caller, name, given, tangent, cell, most)
+        return joined(caller, name, value, tangent)
+    return joined_state(caller, name, value, tangent, cell, most)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Trained weights for programs without Python: a C header, and RTNeural's JSON.
 
-`bptt export` is both from the command line.
+``bptt export`` writes both from the command line.
 """
 
 from __future__ import annotations

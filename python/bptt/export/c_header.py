@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._cells import CELLS
 from .._core import __version__
 from .._files.access import Path, mark, write_file
 from .._types import Array
@@ -27,16 +28,9 @@ __all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]
 WHERE = "save_c_header"
 START = "/* Weights of "
 HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
-IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # two underscores are reserved in C++
-LONGEST = 1000  # letters of a prefix: the first line of the file is to be found again
-GATE_ORDER = {
-    ("lstm", 4): "i f g o",
-    ("lstm", 3): "i g o",
-    ("gru", 3): "r z n",
-    ("mgu", 2): "f n",
-    ("slstm", 4): "i f z o",
-    ("lstm1997", 3): "i o g",
-}
+IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # C++ reserves two underscores in a row
+LONGEST = 1000  # letters of a prefix, so that the first line of the file can be recognised
+
 CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
 TEMPLATE = (
     START
@@ -67,31 +61,32 @@ def save_c_header(
     *,
     cell: str | None = None,
 ) -> None:
-    """Write weights as a header of constant arrays, for C89 and C++, in flash rather than RAM.
+    """Write weights as a header of constant arrays, for C89 and C++.
 
-    An array is called after its parameter, ``amp_lstm_weight_ih_l0`` for "lstm.weight_ih_l0" of a
-    model named "amp"; macros give its shape, ``AMP_LSTM_WEIGHT_IH_L0_DIM0``, and the sizes of each
-    recurrent layer, ``AMP_LSTM_HIDDEN_SIZE``. Its numbers are read back to the same bits. The file
+    An array is named after its parameter: ``amp_lstm_weight_ih_l0`` for "lstm.weight_ih_l0" of a
+    model named "amp". Macros have its shape, as ``AMP_LSTM_WEIGHT_IH_L0_DIM0``, and the sizes of
+    each recurrent layer, as ``AMP_LSTM_HIDDEN_SIZE``. A compiler reads the same bits back. The file
     is written whole or not at all.
 
     Parameters
     ----------
     path : str or path-like
+        The header: a new file, or an earlier header.
     model : Layer, torch.nn.Module, dict of str to array_like or to layers, or path
         A layer, arrays by name, layers by name, or a file written by `bptt.save` or safetensors.
     name : str, optional
-        A C identifier, the prefix of all names; if omitted, that of the file without its suffix.
+        The prefix of all names, a C identifier; if omitted, the name of the file without suffix.
     cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
-        Of recurrent weights that are given as arrays; if omitted, told by the number of gates: RNN
-        1, MGU 2, GRU 3, LSTM 4.
+        The kind of cell, if recurrent weights are given as arrays. If omitted, the number of gates
+        determines it: RNN 1, MGU 2, GRU 3, LSTM 4.
 
     Raises
     ------
     ValueError
         If a number is not finite, an array is empty, two names give the same identifier, `name` is
-        none, or `path` is a file that is not known to be a header made here; nothing is written.
+        no identifier, or `path` is a file that bptt did not make; nothing is written.
     TypeError
-        If `model` is something else or holds other than floating-point numbers.
+        If `model` is of another type or holds other than floating-point numbers.
     OSError
         If a file cannot be read or written.
 
@@ -134,7 +129,7 @@ def save_c_header(
 
 
 def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> bytes:
-    """What `save_c_header` writes."""
+    """The content that `save_c_header` writes."""
     path = as_path(WHERE, path)
     arrays, layers = _collect(model)
     if cell is not None:
@@ -144,7 +139,7 @@ def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> byt
     names = _Names(as_prefix(path, name))
     lines = []
     for key, layer in layers.items():
-        if isinstance(layer, Layer):  # what weights do not tell, as an activation
+        if isinstance(layer, Layer):  # its options are not in the weights
             title = ": ".join(filter(None, (_identifier(key), repr(layer).splitlines()[0])))
             lines.append(f"/* {title} */")
     for key, part in recurrent_parts(arrays).items():
@@ -195,7 +190,7 @@ def as_prefix(path: Path, name: str | None) -> str:
 
 
 def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """All arrays by name, and the layers among them by the prefix of their names."""
+    """All arrays by name, and all layers by the prefix of their arrays' names."""
     if isinstance(model, (str, os.PathLike)):
         model = load(as_path(WHERE, model, "model"))
     if hasattr(model, "state_dict"):
@@ -231,17 +226,26 @@ def _checked(key: str, value: Any) -> Array:
 def _part_lines(
     names: _Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
 ) -> list[str]:
-    """Macros of the sizes of a recurrent layer."""
-    sizes = sizes_of(WHERE, part, layer._cell.name if isinstance(layer, Recurrent) else cell)
-    order = GATE_ORDER.get((sizes.cell, sizes.gates))
+    """Macros for the sizes of a recurrent layer."""
+    sizes = sizes_of(WHERE, part, layer.structure.kind if isinstance(layer, Recurrent) else cell)
+    order = _gate_order(sizes.cell, sizes.gates)
     values = {name.upper(): value for name, value in sizes._asdict().items()}
     values["CELL"] = f'"{sizes.cell}"'
     values["GATES"] = f"{sizes.gates} /* {order} */" if order else sizes.gates
     return [f"#define {names.macro(prefix, name)} {value}" for name, value in values.items()]
 
 
+def _gate_order(kind: str, count: int) -> str | None:
+    """The gates in the order of the rows, if there are several."""
+    for forget_gate in ("own", "none"):
+        gates = CELLS[kind].activations(forget_gate=forget_gate)
+        if len(gates) == count > 1:
+            return " ".join(gates)
+    return None
+
+
 def _array_lines(names: _Names, key: str, array: Array) -> list[str]:
-    """An array, and macros of its shape."""
+    """An array, and macros for its shape."""
     ctype, spec, suffix = CTYPES[array.dtype]
     name = names.array(key)
     lines = [f"#define {names.macro(key, f'DIM{k}')} {n}" for k, n in enumerate(array.shape)]

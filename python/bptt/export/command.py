@@ -27,13 +27,13 @@ __all__ = ["add_arguments", "run"]
 
 DESCRIPTION = """\
 Write the weights of a saved model for programs without Python: as constant arrays in a header of
-C89 and C++, or as the JSON that RTNeural's run-time loader reads."""
+C89 and C++, or as JSON for RTNeural's run-time loader."""
 
 EPILOG = """\
 examples:
   bptt export amp.safetensors --c-header amp.h
   bptt export amp.safetensors --json amp.json --layers lstm head:tanh
-  bptt export amp.json --c-header amp.h        # layers are called 0, 1, ..."""
+  bptt export amp.json --c-header amp.h        # layers are named 0, 1, ..."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,27 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...; or .json")
     add("--c-header", metavar="FILE", help="write the arrays as a header")
-    add("--name", help="prefix of its names (default: the name of the header)")
-    add("--cell", choices=tuple(LAYERS), help="default: told by the number of gates")
+    add("--name", help="prefix of all names in the header (default: the name of the file)")
+    add("--cell", choices=tuple(LAYERS), help="default: from the number of gates")
     add("--json", metavar="FILE", help="write RTNeural's JSON")
     add(
         "--layers",
         nargs="+",
         metavar="NAME[:ACTIVATION]",
-        help="for --json: the prefixes of the layers' names in the order of the layers, dense ones "
-        f"with their activation ({', '.join(ACTIVATIONS)}); a file holds neither. Default: the "
-        "one recurrent layer that is all",
+        help="for --json: the prefixes of the layers' names, in order, and the activations of "
+        f"dense layers ({', '.join(ACTIVATIONS)}), which the file does not hold. May be omitted if "
+        "the file has only one recurrent layer",
     )
-    add("--force", action="store_true", help="write also over files that bptt did not make")
+    add("--force", action="store_true", help="also overwrite files that bptt did not make")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write what the options ask for.
+    """Write the files of the options.
 
     Raises
     ------
     ValueError
-        If a file holds something else, or nothing is asked for.
+        If a file has other contents, or no option names a file to write.
     OSError
         If a file cannot be read or written.
     """
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _contents(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, bytes]:
-    """What is to be written, by the option that asks for it."""
+    """The contents to write, by option."""
     contents = {}
     if args.c_header is not None:
         contents["--c-header"] = as_header(args.c_header, model, args.name, args.cell)
@@ -109,10 +109,10 @@ def _numbered(layers: list[Layer]) -> dict[str, Any]:
 
 
 def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
-    """Of the arrays, in the order given as NAME or NAME:ACTIVATION; none is left out."""
+    """The layers of all arrays, in the order of the items NAME or NAME:ACTIVATION."""
     recurrent = recurrent_parts(arrays)
     left = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
-    if order is None:  # one layer has no order
+    if order is None:  # a single layer needs none
         order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
     layers: list[Layer] = []
     for item in order:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Layers to and from the JSON that RTNeural's run-time loader reads.
+"""Layers to and from JSON for RTNeural's run-time loader.
 
-The format is Keras': kernels are (inputs, G*H), the transpose of PyTorch's, and the gates of a GRU
-are z r n in place of r z n. An LSTM has one bias, a GRU the two of Keras' ``reset_after=True``.
+The format follows Keras: kernels are (inputs, G*H), the transpose of PyTorch's weights, and the
+gates of a GRU are z r n instead of r z n. An LSTM has one bias, a GRU two, as in Keras with
+``reset_after=True``.
 """
 
 from __future__ import annotations
@@ -27,36 +28,37 @@ from ..trace.nonfinite import check_finite
 
 __all__ = ["JSON", "as_json", "load_rtneural", "save_rtneural"]
 
-# Theirs in our order, and, as it swaps two, ours in theirs: i f g o and r z n to i f g o and z r n.
+# Positions of RTNeural's gates, i f g o and z r n, in our order. The inverse is the same.
 GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
 START = '{"in_shape": [null, null, '
 JSON = mark("RTNeural's JSON made by bptt", START.encode(), b'"layers": [')
 KINDS = ("lstm", "gru", "dense", "time-distributed-dense", "activation")
-# Options that the file holds, and those that change nothing in a call but the order of its axes.
+# Options that the file holds, and options that change only training or the order of axes.
 WRITTEN = {"num_layers", "bias", "dtype"}
 TRAINING = {"batch_first", "dropout", "recurrent_dropout", "variational_dropout", "seed", "compute"}
 
 
 def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
-    """Write layers, each reading the output of the one before, as RTNeural's JSON.
+    """Write a chain of layers as RTNeural's JSON.
 
-    The format has one bias for an LSTM: the sum of both. Several layers in one `LSTM` or `GRU`
-    become as many entries. The file is written whole or not at all.
+    The one bias of an LSTM in this format is the sum of its two biases. An `LSTM` or `GRU` of
+    several layers becomes several entries. The file is written whole or not at all.
 
     Parameters
     ----------
     path : str or path-like
+        The file: a new one, or an earlier one.
     layers : sequence of LSTM, GRU and Linear
-        With no other options than sizes, `bias`, the activation of `Linear`, and those that act
-        in training alone: RTNeural has the plain cells.
+        Each layer reads the output of the layer before it. RTNeural has only plain cells: layers
+        may have sizes, `bias`, the activation of `Linear`, and options that act in training only.
 
     Raises
     ------
     TypeError
         If `layers` holds something else.
     ValueError
-        If RTNeural has no such layer, the sizes of two neighbours differ, a weight is not finite,
-        or `path` is a file that is not known to be one made here; nothing is written.
+        If RTNeural has no such layer, the sizes of successive layers differ, a weight is not
+        finite, or `path` is a file that bptt did not make; nothing is written.
     OSError
         If the file cannot be written.
 
@@ -83,7 +85,7 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
 
 
 def as_json(layers: Sequence[Layer]) -> bytes:
-    """What `save_rtneural` writes."""
+    """The content that `save_rtneural` writes."""
     caller = "save_rtneural"
     if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
         raise TypeError(f"{caller}: layers is {_brief(layers)}, expected a list of layers")
@@ -107,26 +109,29 @@ def as_json(layers: Sequence[Layer]) -> bytes:
 
 
 def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
-    """Read the layers of RTNeural's JSON, each reading the output of the one before.
+    """Read a chain of layers from RTNeural's JSON.
 
-    A dense layer becomes a `Linear` with its activation; an entry "activation" behind a dense layer
-    without one is that layer's. The bias of an LSTM becomes ``bias_ih``, and ``bias_hh`` is 0.
+    A dense layer becomes a `Linear` with its activation. An entry "activation" is merged into the
+    dense layer before it, if that has none. The bias of an LSTM becomes ``bias_ih``, and
+    ``bias_hh`` is 0.
 
     Parameters
     ----------
     path : str or path-like
+        The file.
     dtype : {"float32", "float64"}, optional
-        Of the layers.
+        The dtype of the layers.
 
     Returns
     -------
     list of LSTM, GRU and Linear
+        Each layer reads the output of the layer before it.
 
     Raises
     ------
     ValueError
-        If the file is not such JSON, has a layer that bptt has not, as a convolution, or weights
-        that do not fit the shapes; the message names the place.
+        If the file is no such JSON, has a layer that bptt does not have, such as a convolution, or
+        weights of wrong shapes; the message names the place.
     OSError
         If the file cannot be read.
     """
@@ -152,7 +157,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
 
 
 def _check_options(place: str, layer: LSTM | GRU) -> None:
-    """Refuse what RTNeural's plain cells have not."""
+    """Raise if an option is one that RTNeural's plain cells do not have."""
     for name, argument in inspect.signature(type(layer)).parameters.items():
         plain, value = argument.default, getattr(layer, name, None)
         if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
@@ -196,7 +201,7 @@ def _recurrent(layer: LSTM | GRU) -> list[dict[str, Any]]:
 
 
 def _reorder(kind: str, array: Array) -> Array:
-    """Rows of gates from our order to theirs, or back."""
+    """Swap the rows of gates between our order and RTNeural's."""
     order = GATES[kind]
     blocks = array.reshape(len(order), -1, *array.shape[1:])
     return blocks[list(order)].reshape(array.shape)
@@ -206,7 +211,7 @@ def _reorder(kind: str, array: Array) -> Array:
 
 
 def _parse(caller: str, content: bytes) -> dict[str, Any]:
-    """All numbers as float, whatever they look like, and no NaN."""
+    """The JSON object, with all numbers as float and without NaN."""
     try:
         model = json.loads(content, parse_int=float, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -223,7 +228,7 @@ def _refuse_constant(name: str) -> None:
 def _append(
     place: str, layers: list[Layer], entry: dict[str, Any], sizes: tuple[int, int], dtype: Any
 ) -> None:
-    """Add the layer of one entry to those before it."""
+    """Append the layer of one entry."""
     kind = _choice(f"{place}.type", entry.get("type"), KINDS)
     weights = _items(f"{place}.weights", entry.get("weights"))
     activation, place = entry.get("activation", ""), f"{place} ({kind})"
@@ -290,7 +295,7 @@ def _arrays(
 
 
 def _check_rows(place: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
-    """Lists of numbers, of `shape`, the last sizes of what `symbols` names."""
+    """Raise unless the value is nested lists of numbers of the given shape."""
     if len(_items(place, value)) != shape[0]:
         raise ValueError(
             f"{place} has length {len(value)}, expected {shape[0]}, as the weights are {symbols}"
@@ -303,7 +308,7 @@ def _check_rows(place: str, value: Any, symbols: str, shape: tuple[int, ...]) ->
 
 
 def _width(place: str, value: Any) -> int:
-    """The last of the sizes; those before it are batch and time."""
+    """The last of the sizes, after batch and time."""
     last = value[-1] if isinstance(value, list) and 0 < len(value) < 4 else None
     if not isinstance(last, float) or not last.is_integer() or last < 1:
         raise ValueError(f"{place} is {_brief(value)}, expected [null, null, size]")

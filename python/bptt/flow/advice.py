@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._cells import CELLS
 from .._types import Array
-from ..layers.cells import RNN, SLSTM
+from ..layers.cells import RNN
 from .curves import Curve
-from .measure import RETAINS, CellFlow
+from .measure import RETAINING, CellFlow
 from .trial_inits import Change, Study, Trial, is_new, try_inits
 from .verdict import number, percent, trend
 
@@ -105,13 +106,12 @@ def _dead(study: Study) -> list[Advice]:
 
 def _saturation(study: Study) -> list[Advice]:
     advice: list[Advice] = []
-    layer = study.layer
-    if isinstance(layer, SLSTM) or getattr(layer, "activation", "") in ("relu", "leaky_relu"):
+    if {"exp", "relu", "leaky_relu"} & set(study.cells[0].ranges.values()):
         return advice  # exponentials have no end; units that are off are no saturated gates
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
             continue
-        means = {g: c.saturation(g) for g in c.saturated if g not in RETAINS.values()}
+        means = {g: c.saturation(g) for g in c.saturated if g not in RETAINING}
         gate = max(means, key=means.__getitem__, default="")
         if gate and means[gate] > SATURATED:
             what, size = _largest_sum(study, k)
@@ -125,7 +125,8 @@ def _saturation(study: Study) -> list[Advice]:
 
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
     """What to scale down: the largest term of the gates' sums; and its size."""
-    c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands(k)
+    c, (x, h) = study.cells[k], study.operands(k)
+    weights = study.layer.structure.weights(study.layer.parameters, k)
     if getattr(study.layer, "layer_norm", False):  # which cancels the scale of x and the weights
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]
@@ -195,7 +196,7 @@ def _why(cell: CellFlow) -> str:
             f"multiplied by more than {number(cell.bound)} a step; "
         )
     if cell.retained is not None:
-        gate = RETAINS[cell.cell]
+        gate = CELLS[cell.cell].retains
         alone = number(math.log(10) / -math.log(cell.retained)) if 0 < cell.retained < 1 else "inf"
         return (
             f"{cell.name}: {gate} is {number(cell.retained)} on average; through the kept state "
@@ -220,9 +221,9 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
                 else f"the horizon is {steps}"
             )
             gated = "an LSTM or GRU started with bptt.init.chrono, or "
-            cell = gated if c.cell == "rnn" else ""
             all_steps = f"for all {number(reach + 1)} steps"
-            text = f"{all_steps}, {cell}a readout of all steps (bptt.Attention)"
+            others_first = gated if len(c.ranges) == 1 else ""
+            text = f"{all_steps}, {others_first}a readout of all steps (bptt.Attention)"
             advice.append(Advice(f"{c.name}: {'or, ' * others}{text}", reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
         near = study.needs is None and len(study.cells) == 1 and abs(far) < 0.01

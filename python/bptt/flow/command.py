@@ -8,11 +8,11 @@ import importlib
 import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arguments import as_file, whole
 from .._files.access import check_target, open_file, write_file
 from .._files.formats import OTHERS, Unreadable, kind_of
 from .._files.parse import parse_npy, parse_table
@@ -36,35 +36,10 @@ Run a saved recurrent model forward and backward over a batch, and report on its
 far back it reaches, whether it vanishes or explodes, and what would help."""
 
 
-def _file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise _refused(text, "a file in an existing folder")
-    return path
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise _refused(text, "a whole number from 0 up")
-    return int(text)
-
-
-def _needs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise _refused(text, "a whole number from 1 up")
-    return int(text)
-
-
-def _refused(text: str, expected: str) -> Exception:
-    from argparse import ArgumentTypeError  # here, as `import bptt` needs no parser
-
-    return ArgumentTypeError(f"has {text!r}, expected {expected}")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt flow`` to a parser."""
     parser.description = DESCRIPTION
-    parser.epilog = "Exit code 0: there is a report, whatever it says."
+    parser.epilog = "Exit code 0: there is a report, whatever its verdict."
     add = parser.add_argument
     add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...")
     add(
@@ -74,20 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="real input, (T, B, I) or (T, I); or a table in .csv, a row for each step",
     )
     add("--lengths", metavar="L.npy", help="length of each sequence, (B,); or .csv")
-    add("--loss", choices=("last", "every"), default="last", help="which steps (default last)")
-    add("--layer", metavar="NAME", help="prefix of its parameters, where there are several")
-    add("--cell", choices=tuple(LAYERS), help="default: told by the number of gates")
-    add("--activation", metavar="NAME", help="of an RNN: tanh (default), relu, ...")
+    add(
+        "--loss", choices=("last", "every"), default="last", help="steps with a loss (default last)"
+    )
+    add("--layer", metavar="NAME", help="prefix of the parameters, if there are several layers")
+    add("--cell", choices=tuple(LAYERS), help="default: from the number of gates")
+    add("--activation", metavar="NAME", help="activation of an RNN: tanh (default), relu, ...")
     add("--batch-first", action="store_true", help="data is (B, T, I)")
-    add("--needs", type=_needs, metavar="N", help="last inputs that an answer depends on")
-    add("--seed", type=_seed, default=0, help="of the probing gradients (default 0)")
-    add("--html", type=_file, metavar="FILE", help="write the report as one page")
-    add("--plot", type=_file, metavar="FILE", help="write its picture")
-    add("--force", action="store_true", help="write also over files that bptt did not make")
+    add("--needs", type=whole(1), metavar="N", help="number of last inputs that an answer needs")
+    add("--seed", type=whole(0), default=0, help="seed of the probe (default 0)")
+    add("--html", type=as_file, metavar="FILE", help="write the report as one page")
+    add("--plot", type=as_file, metavar="FILE", help="write the pictures of the report")
+    add("--force", action="store_true", help="also overwrite files that bptt did not make")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report, and write what the options ask for.
+    """Print the report, and write the files of the options.
 
     Raises
     ------
@@ -130,7 +107,7 @@ def _check_pictures(args: argparse.Namespace) -> None:
 
 
 def _array(path: str) -> Array:
-    """The numbers of a file in npy format, or of a table."""
+    """The array of a file in npy format, or of a table."""
     name = as_path("flow", path)
     shown = f"flow: {printable(name)}"
     with open_file("flow", name) as file:

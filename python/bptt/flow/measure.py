@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional
+from .._binding.call import backward
+from .._cells import CELLS
 from .._types import Array
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
-from ..layers.masks import has_zoneout
 from ..layers.nonfinite import find_nonfinite
 from ..layers.recurrent import Recurrent
 from ..layers.tape import RecurrentTape
@@ -23,7 +23,7 @@ from .entry import Entry, share_by_lag
 
 __all__ = ["CellFlow", "at_ends", "measure", "probe", "unit_vectors"]
 
-RETAINS = {"lstm": "f", "gru": "z"}  # the gate whose mean says how much of the state is kept
+RETAINING = {cell.retains for cell in CELLS.values()}  # gates whose saturation is no fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +145,12 @@ def probe(
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
     reverse = k % (1 + layer.bidirectional) == 1
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
-    back = getattr(functional, f"{layer._cell.name}_backward")
-    trace = back(tape.cells[k], dy.astype(layer.dtype), trace=True).trace
-    return {state: curve(trace, state) for state in "hc"[: trace.source.states]}
+    dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
+    grads = backward(
+        layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, None, trace=True
+    )
+    assert grads.trace is not None
+    return {state: curve(grads.trace, state) for state in "hc"[: grads.trace.source.states]}
 
 
 # --- all numbers of a report ----------------------------------------------------------------------
@@ -160,7 +162,7 @@ def measure(
     """The numbers of each layer and direction, from the full traces of the loss."""
     cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
-        radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
+        radius, bound = _bounds(layer, layer.structure.weights(layer.parameters, k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
@@ -170,7 +172,7 @@ def measure(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
-                cell=layer._cell.name,
+                cell=layer.structure.kind,
                 curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
                 first=_first(trace),
@@ -199,7 +201,7 @@ def _first(trace: Trace) -> float:
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
     if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
         return None, None
-    if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
+    if layer.skip or layer.recurrent_dropout or layer.rates.has_zoneout:
         return None, None  # W_hh is not the only link between two steps
     if not np.isfinite(w_hh).all():
         return None, None
@@ -207,7 +209,7 @@ def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
 
 
 def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
-    gate = RETAINS.get(layer._cell.name)
-    if gate is None or gate not in tape.names:  # an LSTM may have none of its own
+    gate = CELLS[layer.structure.kind].retains
+    if gate is None or gate not in tape.names:  # an LSTM may have no forget gate of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))

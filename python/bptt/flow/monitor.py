@@ -17,7 +17,7 @@ from .._words import shown
 from ..trace.nonfinite import NonFinite, described
 from ..trace.trace import LayerTrace, Trace
 from .curves import curve
-from .measure import RETAINS
+from .measure import RETAINING
 from .plot import draw_records
 from .records import RecordFile
 from .verdict import counted, kind_of, number, percent
@@ -331,6 +331,6 @@ def _where(place: NonFinite) -> str:
 
 
 def _dead(gate: str, fraction: float | None) -> str:
-    if gate in RETAINS.values() or fraction is None or fraction < SATURATED:
+    if gate in RETAINING or fraction is None or fraction < SATURATED:
         return ""
     return f"dead gate {gate}, {percent(fraction)} of its units are saturated"

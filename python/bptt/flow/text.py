@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .._cells import CELLS
 from .curves import Curve
-from .measure import RETAINS
 from .report_data import ReportData
 from .verdict import counted, number, percent
 
@@ -68,7 +68,7 @@ def table(report: ReportData) -> list[tuple[str, list[str]]]:
             name = "units that are off" + f" of gate {gate}" * (len(cells[0].saturated) > 1)
         rows.append((name, [percent(c.saturation(gate)) for c in cells]))
     if any(c.retained is not None for c in cells):
-        name = f"mean of gate {RETAINS[cells[0].cell]}, which keeps the state"
+        name = f"mean of gate {CELLS[cells[0].cell].retains}, which keeps the state"
         rows.append((name, [number(c.retained) for c in cells]))
     if any(c.radius is not None for c in cells):
         rows.append(("spectral radius of W_hh", [number(c.radius) for c in cells]))

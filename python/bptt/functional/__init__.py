@@ -4,6 +4,12 @@
 Every function here has a twin of the same name and signature in `bptt.reference`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._types import Array, State
 from .attention import (
     additive_attention_backward,
     additive_attention_forward,
@@ -16,6 +22,16 @@ from .lstm1997 import lstm1997_backward, lstm1997_forward
 from .mgu import mgu_backward, mgu_forward
 from .rnn import rnn_backward, rnn_forward
 from .slstm import slstm_backward, slstm_forward
+
+# The forward functions of the recurrences, by kind of cell.
+FORWARD: dict[str, Callable[..., tuple[Array, State, Any]]] = {
+    "rnn": rnn_forward,
+    "lstm": lstm_forward,
+    "gru": gru_forward,
+    "mgu": mgu_forward,
+    "slstm": slstm_forward,
+    "lstm1997": lstm1997_forward,
+}
 
 __all__ = [
     "additive_attention_backward",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Jacobians of recurrences: how far, and how fast, gradients vanish or explode."""
+"""Jacobians of recurrences: how fast gradients vanish or explode, and how far they reach."""
 
 from .bounds import decay_bound, memory_horizon, spectral_radius
 from .exact import jacobian, jacobian_norms, singular_values, step_jacobians

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the recurrent matrix alone tells of the decay, and how far back a gradient goes."""
+"""Bounds of the decay from the recurrent matrix alone, and the horizon of a gradient."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SLOPES = {"tanh": 1.0, "relu": 1.0, "leaky_relu": 1.0, "sigmoid": 0.25, "identit
 def spectral_radius(w_hh: ArrayLike) -> float:
     """Largest absolute eigenvalue of a recurrent matrix.
 
-    ||w_hh^k||^(1/k) tends to it: a linear RNN, and any RNN near a state where its units have slope
-    1, forgets if it is below 1. The norm of the first powers can be larger, up to what
-    `decay_bound` gives.
+    It is the limit of ||w_hh^k||^(1/k). If it is below 1, a linear RNN forgets, as does any RNN
+    near a state where its units have slope 1. The norms of the first powers can be larger, up to
+    `decay_bound`.
 
     Parameters
     ----------
     w_hh : array_like, shape (H, H)
-        Of an RNN, or one gate's rows of another cell.
+        The recurrent matrix of an RNN, or the rows of one gate of another cell.
 
     Returns
     -------
@@ -60,22 +60,23 @@ def spectral_radius(w_hh: ArrayLike) -> float:
 def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> Array:
     """Upper bound of ||dh_t / dh_{t-k}|| of an RNN, by lag: (max |phi'| sigma_max(w_hh))^k.
 
-    Each factor diag(phi') w_hh of the product has at most that norm. With a base below 1, gradients
-    must vanish; above 1 they may do either. What they did on given data is `jacobian_norms`.
+    Each factor diag(phi') w_hh of the product has at most this norm for k = 1. If it is below 1,
+    gradients must vanish; if not, they may vanish or explode. `jacobian_norms` measures the norms
+    on data.
 
     Parameters
     ----------
     w_hh : array_like, shape (H, H)
-        Of an RNN without leak.
+        The recurrent matrix of an RNN without leak.
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}
-        Its largest slope is 1, of sigmoid 1/4.
+        The activation phi. Its largest slope is 1/4 for sigmoid, 1 for the others.
     k : array_like
         Lags, in steps.
 
     Returns
     -------
     ndarray, shape of `k`, float64
-        inf where it exceeds float64.
+        The bound; inf if it overflows.
 
     Raises
     ------
@@ -107,23 +108,23 @@ def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> 
 
 
 def memory_horizon(norms: ArrayLike, *, reverse: bool = False) -> Any:
-    """Steps back until a gradient is down to 1 % of its value one step back.
+    """Number of steps back after which a gradient has fallen to 1 % of its norm at lag 1.
 
     Parameters
     ----------
     norms : array_like, shape (T,) or (T, ...)
-        Norm of a gradient by step, in the order of time: of `jacobian_norms`, or of dL/dh_t for a
-        loss at the end. Lag 0 is the last step where it is not 0.
+        Norm of a gradient by step, in the order of time: from `jacobian_norms`, or of dL/dh_t for a
+        loss at the end. Lag 0 is the last step with a nonzero norm.
     reverse : bool
-        Lags count the other way, from the first step on.
+        True: lags count from the first step on.
 
     Returns
     -------
     float, or ndarray of shape (...)
-        The lag in steps where the norm first falls to 0.01 of that at lag 1, between steps by a
-        straight line in its logarithm. inf if it never does in these steps, as when it grows; where
-        it becomes exactly 0, the last lag with another value. 0 if it is 0 at lag 1 already. NaN if
-        there is no lag 1, or the norm is NaN or infinite on the way.
+        The lag where the norm first falls to 0.01 of its value at lag 1, interpolated linearly in
+        its logarithm. inf if it never does; if it drops to exactly 0, the last lag with a nonzero
+        norm; 0 if the norm is 0 at lag 1; NaN if there is no lag 1, or a norm on the way is NaN or
+        infinite.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def _horizon(norms: Array) -> float:
         return 0.0
     if not np.isfinite(norms[1]):
         return float("nan")
-    level = logs(norms[1:]) - logs(0.01 * norms[1])  # positive: not there yet
+    level = logs(norms[1:]) - logs(0.01 * norms[1])  # positive until the horizon
     below = np.flatnonzero(~(level > 0))
     if not below.size:
         return float("inf")

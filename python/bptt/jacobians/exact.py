@@ -17,38 +17,39 @@ __all__ = ["jacobian", "jacobian_norms", "singular_values", "step_jacobians"]
 
 
 def step_jacobians(tape: _core.Tape) -> Array:
-    """Jacobian of every step, of the whole state with respect to the one before it.
+    """Jacobian of every step: of the whole state, with respect to the state before the step.
 
-    J_t = d s_t / d s_{t-1}, where s is h or, for cells with more states, all of them after each
-    other: (h, c) for LSTM, (h, c, n, m) for sLSTM. Of RNN, J_t = diag(phi'(a_t)) w_hh.
+    J_t = d s_t / d s_{t-1}, where s is h or, for cells with more states, their concatenation:
+    (h, c) for LSTM, (h, c, n, m) for sLSTM. For an RNN, J_t = diag(phi'(a_t)) w_hh.
 
     Parameters
     ----------
     tape : Tape
-        From a ``*_forward`` function, or one of ``tape.cells`` of a layer's tape. Not of
-        `lstm1997_forward`, and without dilation or skip. Only an RNN's, GRU's or MGU's may be kept
-        with a checkpoint.
+        The tape of a ``*_forward`` function, or one of ``tape.cells`` of a layer's tape; not of
+        `lstm1997_forward`, and without dilation and skip. With a checkpoint, the tape must be of an
+        RNN, GRU or MGU.
 
     Returns
     -------
     ndarray, shape (T, B, S, S)
-        S = H times the number of states (P + H for a projected LSTM), in the dtype of the tape.
-        At the first step, with respect to the initial state; with ``reverse``, "before" is t + 1.
-        Zero beyond the lengths, and where `resets` starts the sequence again.
+        J_t by t and sequence, in the dtype of the tape. S is H times the number of states (P + H
+        for a projected LSTM). The first step has the Jacobian with respect to the initial state;
+        with ``reverse``, the step before t is t + 1. Zero beyond the lengths, and where `resets`
+        starts the sequence again.
 
     Raises
     ------
     TypeError
-        If `tape` is not such a tape.
+        If `tape` is no such tape.
     ValueError
-        If the tape is of a call that is excluded above, or an argument of that call (a weight, say)
-        has changed since. The tape refers to them, so take Jacobians before the update.
+        If the tape is of an excluded call, or an argument of the call, such as a weight, has
+        changed since. The tape refers to its arguments: compute Jacobians before the update.
 
     Notes
     -----
-    All steps of all sequences run again as a batch of sequences of one step, S copies of each, and
-    the backward pass of that takes the identity as gradient of the state. A change of an argument
-    is noticed where it changes a bit of a state.
+    All steps of all sequences run again as one batch of sequences of length one, S copies of each.
+    Its backward pass has the identity as the gradient of the state. A changed argument is noticed
+    if it changes a bit of a state.
 
     References
     ----------
@@ -76,7 +77,7 @@ def step_jacobians(tape: _core.Tape) -> Array:
 
 
 def jacobian(tape: _core.Tape, t: int, k: int, *, of: str = "h") -> Array:
-    """How the output of step t depends on that of step k: dh_t / dh_k.
+    """Derivative of the output of step t with respect to the output of step k: dh_t / dh_k.
 
     The product J_t J_{t-1} ... J_{k+1} of `step_jacobians`, or its block of h.
 
@@ -85,17 +86,15 @@ def jacobian(tape: _core.Tape, t: int, k: int, *, of: str = "h") -> Array:
     tape : Tape
         As in `step_jacobians`.
     t, k : int
-        Indices of time, negative ones from the end. k is processed before t or is t: k <= t, or
-        k >= t with ``reverse``.
+        Indices of time; negative ones count from the end. k <= t, or k >= t with ``reverse``.
     of : {"h", "state"}
-        "h": of h with respect to h, as the total gradient that reaches h_k in backpropagation; the
-        other states at k are held, the path through them between k and t is not. "state": of the
-        whole state.
+        "h": the derivative of h with respect to h. The other states at step k are held constant;
+        between k and t they change with h. "state": the derivative of the whole state.
 
     Returns
     -------
-    ndarray, shape (B, H, H), or (B, S, S) of the state
-        The identity for k = t, zero where t or k is beyond a sequence's length.
+    ndarray, shape (B, H, H), or (B, S, S) for the state
+        The identity for k = t; zero if t or k is beyond a sequence's length.
 
     Raises
     ------
@@ -125,28 +124,28 @@ def jacobian(tape: _core.Tape, t: int, k: int, *, of: str = "h") -> Array:
 def jacobian_norms(
     tape: _core.Tape, t: int | None = None, *, of: str = "h", log: bool = False
 ) -> Array:
-    """How much of a gradient at step t can reach each step k: the spectral norm of dh_t / dh_k.
+    """The spectral norm of dh_t / dh_k for every step k: how much of a gradient can reach it.
 
-    ||dh_t/dh_k||_2, the largest singular value, is the factor by which the longest of all
-    gradients at h_t arrives at h_k.
+    ||dh_t/dh_k||_2, the largest singular value, is the largest factor by which the norm of a
+    gradient can change on its way from h_t to h_k.
 
     Parameters
     ----------
     tape : Tape
         As in `step_jacobians`.
     t : int, optional
-        Index of time, negative ones from the end; the last processed step of every sequence if
-        omitted.
+        Index of time; a negative one counts from the end. If omitted, the last processed step of
+        every sequence.
     of : {"h", "state"}
         As in `jacobian`.
     log : bool
-        Natural logarithms, which neither vanish nor overflow; -inf for 0.
+        True: return natural logarithms, which neither underflow nor overflow; -inf for 0.
 
     Returns
     -------
     ndarray, shape (T, B), float64
-        By k. 1 for k = t; 0 where k is processed after t, where t or k is beyond a sequence's
-        length, and across `resets`. NaN once a Jacobian is not finite.
+        The norm for each k: 1 for k = t; 0 if k is processed after t, if t or k is beyond a
+        sequence's length, and across `resets`. NaN from the first Jacobian on that is not finite.
 
     Raises
     ------
@@ -155,14 +154,14 @@ def jacobian_norms(
 
     See Also
     --------
-    decay_bound : what it can be at most, of an RNN.
-    memory_horizon : how many steps back it takes to lose 99 %.
+    decay_bound : an upper bound for an RNN.
+    memory_horizon : the number of steps back after which 99 % of the norm is lost.
 
     Notes
     -----
-    The product is brought to size 1 at every step and its size kept as a logarithm, so norms of
-    1e-400 or 1e400 do not disturb those that follow. The norm is exact for any H: the square root
-    of the largest eigenvalue of the product with its transpose.
+    The product is scaled to size 1 at every step and its scale kept as a logarithm, so that the
+    norms may pass 1e-400 or 1e400. The norm is exact for any H: the square root of the largest
+    eigenvalue of the product with its transpose.
 
     Examples
     --------
@@ -190,20 +189,20 @@ def jacobian_norms(
 
 
 def singular_values(tape: _core.Tape, t: int, k: int, *, of: str = "h", log: bool = False) -> Array:
-    """All singular values of dh_t / dh_k, the small ones as exact as the large ones.
+    """All singular values of dh_t / dh_k, small ones as exact as large ones.
 
     Parameters
     ----------
     tape, t, k, of
         As in `jacobian`.
     log : bool
-        Natural logarithms, which neither vanish nor overflow; -inf for 0.
+        True: return natural logarithms, which neither underflow nor overflow; -inf for 0.
 
     Returns
     -------
-    ndarray, shape (B, H), or (B, S) of the state, float64
-        The largest first. 0 where t or k is beyond a sequence's length, NaN where a Jacobian is not
-        finite.
+    ndarray, shape (B, H), or (B, S) for the state, float64
+        The singular values, largest first. 0 if t or k is beyond a sequence's length, NaN if a
+        Jacobian is not finite.
 
     Raises
     ------
@@ -212,11 +211,11 @@ def singular_values(tape: _core.Tape, t: int, k: int, *, of: str = "h", log: boo
 
     Notes
     -----
-    In a product of many matrices, all columns soon lie along the leading direction, and what is
-    left of the others is rounding error. So the product is kept as an orthogonal matrix times
-    triangular ones, by a QR decomposition at every step (Benettin et al., 1980), and these with
-    the sizes of their rows as logarithms. One-sided Jacobi rotations then give the singular values
-    with an error relative to each (Demmel & Veselic, 1992).
+    In a product of many matrices, all columns soon align with the leading direction, and the other
+    directions drown in rounding error. Therefore a QR decomposition at every step keeps the product
+    as an orthogonal matrix times triangular ones (Benettin et al., 1980), whose row sizes are kept
+    as logarithms. One-sided Jacobi rotations then compute each singular value with a small relative
+    error (Demmel & Veselic, 1992).
 
     References
     ----------
@@ -254,12 +253,12 @@ def singular_values(tape: _core.Tape, t: int, k: int, *, of: str = "h", log: boo
 
 
 def _exp(a: Array) -> Array:
-    with np.errstate(over="ignore"):  # to inf, which it is in float64
+    with np.errstate(over="ignore"):  # becomes inf
         return np.exp(a)
 
 
 def _rows(steps: Steps, of: Any) -> tuple[Array, int]:
-    """The rows of the identity that belong to what is differentiated, and their number."""
+    """The rows of the identity for the differentiated states, and their number."""
     as_choice(steps.caller, "of", of, ("h", "state"))
     width = steps.sizes[0] if of == "h" else sum(steps.sizes)
     return np.eye(sum(steps.sizes))[:width], width

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gradient by lag: how many steps lie between the loss and what a weight did."""
+"""The gradients of the weights, split by the lag between a loss and a step."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ NAMES = ("w_ih", "w_hh", "b_ih")
 
 
 class Lags(NamedTuple):
-    """What each lag gave to the gradients, and how much of the gradient is left after it.
+    """The contribution of each lag to the gradients.
 
     Attributes
     ----------
     dh : ndarray, shape (L,)
-        Euclidean norm, over steps, sequences and units, of the gradients that the losses of all
-        steps send to the h of k steps before them: ||(dL_{t+k}/dh_t) for all t||.
+        Norm of the gradients of h that come from losses k steps later: the Euclidean norm of
+        dL_{t+k}/dh_t over all t, sequences and units.
     w_ih, w_hh, b_ih : Share
-        Of the part dW_k of a gradient that losses have from the step k steps before them: `norm`
-        ||dW_k|| and `share` <dW_k, dW> / ||dW||^2, (L,) each. Over all lags the shares sum to 1.
-        `b_ih` is None where the call had no bias.
+        For the term dW_k of each lag k, `norm` ||dW_k|| and `share` <dW_k, dW> / ||dW||^2, (L,)
+        each. Over all lags the shares sum to 1. `b_ih` is None if the call had no bias.
     """
 
     dh: Array
@@ -42,30 +41,29 @@ def by_lag(
 ) -> Lags:
     """Split the gradients of the weights by the lag from the loss to the step.
 
-    With a loss at many steps, L = sum_s L_s(h_s), the weights at step t serve the losses of all
-    later steps. Here dL/dW = sum_k dW_k, where dW_k = sum_t dL_{t+k}/dW at t: what a loss has from
-    k steps before it. (`Trace.shares` splits by step instead; for a loss on the last step only,
-    both say the same.)
+    With a loss at many steps, L = sum_s L_s(h_s), the weights at step t affect the losses of all
+    later steps. Then dL/dW = sum_k dW_k, where dW_k is the sum over t of dL_{t+k}/dW through the
+    weights at step t, k steps before the loss. (`Trace.shares` splits by step instead. For a loss
+    on the last step only, the two agree.)
 
     Parameters
     ----------
     tape : Tape
-        From a ``*_forward`` function, or one of ``tape.cells`` of a layer's tape; as for
-        `step_jacobians`.
+        As in `step_jacobians`.
     dy, dstate
-        As of the ``*_backward`` function; `dstate` counts as a loss of the last step.
+        As in the ``*_backward`` function; `dstate` counts as a loss on the last step.
     max_lag : int, optional
         The largest lag k; T - 1 if omitted.
 
     Returns
     -------
     Lags
-        Of lags 0..max_lag.
+        The contributions of the lags 0..max_lag.
 
     Raises
     ------
     TypeError, ValueError
-        As `step_jacobians` does, and for sLSTM with heads.
+        As in `step_jacobians`, and for an sLSTM with heads.
 
     Notes
     -----
@@ -103,7 +101,7 @@ def by_lag(
 
 
 def _losses(steps: Steps, dy: Array | None, final: Any) -> tuple[Array, Array, Array]:
-    """All steps, and the gradients that enter there: of the whole state."""
+    """All steps, as times and sequences, and the gradients of the whole state that enter there."""
     D = np.zeros((steps.T, steps.B, sum(steps.sizes)), steps.dtype)
     if dy is not None:
         D[:, :, : steps.sizes[0]] = dy
@@ -120,21 +118,21 @@ def _losses(steps: Steps, dy: Array | None, final: Any) -> tuple[Array, Array, A
 def _one_back(
     steps: Steps, t: Array, b: Array, D: Array, like: dict[str, Array]
 ) -> tuple[dict[str, Array], Array]:
-    """What the steps give to the weights, and what they pass back."""
+    """Gradients of the weights from these steps, and of the state before each step."""
     part = {name: np.zeros(a.shape) for name, a in like.items()}
     before, most = np.empty_like(D), steps.rows(1)
-    for at in range(0, len(t), most):
-        some = slice(at, at + most)
-        grads = steps.backward(t[some], b[some], D[some, None])
+    for first in range(0, len(t), most):
+        rows = slice(first, first + most)
+        grads = steps.backward(t[rows], b[rows], D[rows, None])
         for name, total in part.items():
             total += getattr(grads, name)
         states = grads.state if len(steps.sizes) > 1 else (grads.state,)
-        before[some] = np.concatenate(states, axis=1)
+        before[rows] = np.concatenate(states, axis=1)
     return part, before
 
 
 def _share(parts: list[Array], whole: Array) -> Share:
-    """Relative to the largest: squares of small gradients are there too."""
+    """Norms and shares of the parts; the scale keeps squares of small gradients from underflow."""
     scale = float(np.abs(whole).max(initial=0)) or 1.0
     unit = whole.astype(np.float64) / scale
     square = float((unit**2).sum()) or 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lyapunov exponents of a recurrence along the sequences that it was given."""
+"""Lyapunov exponents of a recurrence along given sequences."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ def lyapunov_spectrum(tape: _core.Tape, n: int | None = None, *, warmup: int = 0
     """Lyapunov exponents: the mean rates at which a step stretches or shrinks small differences.
 
     With s_1 >= s_2 >= ... the singular values of the product of all Jacobians of a sequence of T
-    steps (`step_jacobians`), lambda_i is the limit of log(s_i) / T. lambda_1 > 0 is chaos, and
-    gradients that explode; lambda_1 < 0 a memory, and a gradient, that fades e-fold every
-    -1 / lambda_1 steps.
+    steps (`step_jacobians`), lambda_i is the limit of log(s_i) / T. If lambda_1 > 0, the dynamics
+    are chaotic and gradients explode. If lambda_1 < 0, memory and gradients fade by a factor of e
+    every -1 / lambda_1 steps.
 
     Parameters
     ----------
     tape : Tape
         As in `step_jacobians`.
     n : int, optional
-        The n largest, all S of them if omitted. Few are much cheaper.
+        Number of exponents, the largest ones; all S if omitted. A small n is much cheaper.
     warmup : int
-        Steps over which directions turn but do not count, fewer than the shortest sequence has.
-        Without it, the exponents have an error of order 1/T from the directions at the start.
+        Number of steps that turn the directions before exponents are measured; fewer than the
+        shortest sequence has. Without a warm-up, the initial directions cause an error of order
+        1/T.
 
     Returns
     -------
     ndarray, shape (B, n), float64
-        Nats per step, of each sequence, the largest first. Of directions that are lost altogether,
-        as by units of a ReLU that are off: -inf, or what rounding leaves of them, about -36 where
-        every step loses them. -inf across `resets`.
+        The exponents of each sequence in nats per step, largest first. A direction that is lost
+        entirely, as through units of a ReLU that are off, has -inf, or about -36 if rounding errors
+        remain of it at every step. -inf across `resets`.
 
     Raises
     ------
@@ -48,14 +49,14 @@ def lyapunov_spectrum(tape: _core.Tape, n: int | None = None, *, warmup: int = 0
 
     Notes
     -----
-    n orthogonal directions are taken through one step after the other and made orthogonal again by
-    a QR decomposition, Q' R = J^T Q; lambda_i is the mean of log |R_ii| (Benettin et al., 1980).
-    They go back in time, by the transposed Jacobians, since that is what the core's backward pass
-    multiplies with: the singular values of the product, and so the exponents, are the same. The
-    warm-up is therefore at the end of the sequence. A network that is still settling at its start
-    is best run beforehand, and its final state given as `state`.
+    n orthogonal directions pass through one step after the other, and a QR decomposition makes them
+    orthogonal again, Q' R = J^T Q; lambda_i is the mean of log |R_ii| (Benettin et al., 1980). They
+    go back in time, through the transposed Jacobians by which the backward pass multiplies: the
+    singular values of the product, and so the exponents, are the same. The warm-up is therefore at
+    the end of the sequence. If a network is still settling at its start, run it beforehand and pass
+    its final state as `state`.
 
-    The first directions are random, of a fixed seed.
+    The initial directions are random, from a fixed seed.
 
     References
     ----------

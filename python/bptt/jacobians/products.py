@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Long products of matrices whose sizes no floating-point number holds: singular values as logs."""
+"""Singular values, as logarithms, of long products of matrices that would under- or overflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Graded:
         self.size = np.zeros((count, n))
 
     def multiply(self, a: Array, at: Array) -> None:
-        """Multiply the matrices ``at`` by those of ``a`` from the left."""
+        """Multiply the matrices number ``at`` by the matrices ``a`` from the left."""
         terms = logs(np.abs(a)) + self.size[at][:, None, :]
         most = terms.max(axis=2)
         scale = np.where(np.isfinite(most), most, 0)
@@ -38,10 +38,10 @@ class Graded:
         self.size[at] += logs(norms)
 
     def log_singular_values(self) -> Array:
-        """Sorted, the largest first; NaN where the matrix is not finite.
+        """Logarithms of the singular values, largest first; NaN if the matrix is not finite.
 
-        One-sided Jacobi rotations between rows, which are accurate relative to each row however
-        their sizes differ (Demmel & Veselic, 1992), here with the sizes as logarithms.
+        One-sided Jacobi rotations between rows have an error relative to each row, however much the
+        sizes of rows differ (Demmel & Veselic, 1992); here the sizes are logarithms.
         """
         good = np.isfinite(self.rows).all(axis=(1, 2)) & ~np.isnan(self.size).any(axis=1)
         result = np.full(self.size.shape, np.nan)
@@ -56,7 +56,7 @@ class Graded:
 
 
 def _rounds(n: int) -> list[tuple[Array, Array]]:
-    """All pairs of n players in rounds where everyone plays at most once."""
+    """All pairs of n rows, in rounds in which each row appears at most once."""
     players = np.arange(n + n % 2)
     rounds = []
     for _ in range(len(players) - 1):
@@ -69,7 +69,7 @@ def _rounds(n: int) -> list[tuple[Array, Array]]:
 
 
 def _rotate(rows: Array, size: Array, i: Array, j: Array) -> float:
-    """Make rows i and j orthogonal, and return the largest cosine that there was."""
+    """Make rows i and j orthogonal, and return the largest cosine before."""
     if not size.size or not i.size:
         return 0.0
     k = np.arange(len(size))[:, None]
@@ -78,9 +78,9 @@ def _rotate(rows: Array, size: Array, i: Array, j: Array) -> float:
     u, v = rows[k, i], rows[k, j]
     cosine = (u * v).sum(axis=2)
     smaller = size[k, j] - np.where(np.isfinite(size[k, i]), size[k, i], 0)
-    ratio = np.exp(smaller)  # of v's size to u's, at most 1
-    # The rotation of (u, ratio v) by an angle of tangent `tangent`, with v's part over the ratio:
-    # a ratio of 0 leaves u as it is and takes its direction out of v.
+    ratio = np.exp(smaller)  # size of v relative to u, at most 1
+    # Rotates (u, ratio v) by the angle atan(tangent), with the second row divided by the ratio. If
+    # the ratio is 0, u stays the same and v becomes orthogonal to it.
     gap = 1 - ratio * ratio
     below = gap + np.sqrt(gap * gap + (2 * cosine * ratio) ** 2)
     tangent = -2 * cosine / np.where(below == 0, 1, below)

@@ -22,7 +22,7 @@ from .._validate import (
 )
 from .._words import listed
 from ..trace.trace import LayerTrace
-from .masks import MaskCount, as_mask_count, is_mask_count
+from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
 
 __all__ = ["Layer", "LayerGrads"]
@@ -65,12 +65,12 @@ class Layer:
     """
 
     _parameters: Parameters
-    _mask_count: MaskCount
+    mask_counter: MaskCounter | None  # None: nothing is random
     dtype: np.dtype[Any]
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
         caller = type(self).__name__
-        self.dtype = as_dtype(caller, dtype)
+        self.dtype, self.mask_counter = as_dtype(caller, dtype), None
         for name, size in sizes.items():
             most = MOST_LAYERS if name == "num_layers" else sys.maxsize
             setattr(self, name, as_count(caller, name, size, 1, most))
@@ -146,7 +146,8 @@ class Layer:
         with random masks, ``"masks"``: integers, their seed and how many calls have drawn them.
         """
         arrays = {name: array.copy() for name, array in self.parameters.items()}
-        return arrays | {"masks": self._mask_count.as_array()} if self._is_random() else arrays
+        counter = self.mask_counter
+        return arrays | {"masks": counter.count.as_array()} if counter else arrays
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Take over what `state_dict` gave: the next calls are then exactly those of the original.
@@ -158,24 +159,19 @@ class Layer:
         ValueError, TypeError
             As `load`, and if the masks' numbers are none; nothing has changed then.
         """
-        caller = f"{type(self).__name__}.load_state_dict"
+        caller, counter = f"{type(self).__name__}.load_state_dict", self.mask_counter
         check_mapping(caller, "state", state, tensors=True)
-        arrays, count = dict(state), None
-        if ("masks" in state) != self._is_random():
-            has, expected = ("no", "one") if self._is_random() else ("a", "none")
+        arrays = dict(state)
+        if ("masks" in state) != (counter is not None):
+            has, expected = ("no", "one") if counter else ("a", "none")
             raise ValueError(
                 f"{caller}: state has {has} count of random masks, expected {expected}: "
                 "load takes the parameters alone"
             )
-        if "masks" in state:
-            count = as_mask_count(caller, arrays.pop("masks"))
+        count = as_mask_count(caller, arrays.pop("masks")) if counter else None
         self.load(arrays)
-        if count:
-            self._mask_count = count
-
-    def _is_random(self) -> bool:
-        """Does `forward` draw masks?"""
-        return False
+        if counter and count:
+            counter.count = count
 
     def __repr__(self) -> str:
         options = []

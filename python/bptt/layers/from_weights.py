@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import io
-from .._cells import NAMES
+from .._cells import CELLS, NAMES
 from .._files.access import naming
 from .._guesses import numbered
 from .._types import Array
@@ -31,8 +31,8 @@ LAYERS: dict[str, type[Any]] = {
     "slstm": SLSTM,
     "lstm1997": LSTM1997,
 }
-OWN_WIDTH = {"slstm": 4, "lstm1997": 3}  # gates, where the width of W_hh is not that of h
-BY_GATES = {1: "rnn", 2: "mgu", 3: "gru", 4: "lstm"}
+OWN_WIDTH = {kind: len(cell.gates) for kind, cell in CELLS.items() if not cell.wide_as_h}
+BY_GATES = {len(cell.gates): kind for kind, cell in CELLS.items() if cell.wide_as_h}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
 SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # what a layer of another program may have

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._types import Array
 from .._words import shown
-
-if TYPE_CHECKING:
-    from .recurrent import Recurrent
 
 
 class RecurrentTape(NamedTuple):
@@ -47,7 +44,7 @@ class RecurrentTape(NamedTuple):
     lengths : ndarray, shape (B,), or None
     """
 
-    layer: Recurrent
+    layer: Any
     shape: tuple[int, int]
     cells: list[Any]
     masks: list[Array]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike
 from .._types import Array, State, StepClip
 from .._validate import as_count, as_float, check_shape
 from .base import LayerGrads
-from .masks import several_calls
 from .recurrent import Recurrent
 from .sequences import as_lengths, as_resets, split_state, time_major
 from .tape import RecurrentTape
@@ -198,13 +198,14 @@ def tbptt(
                 f"{dilation}: a state has no steps before these"
             )
     # All of it now: a message about a piece would name shapes that the caller never saw.
-    steps = time_major(layer, "x", x, layer.input_size, "input_size")
+    steps = time_major(layer.structure, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
-    split_state(layer, "state", state, B)
-    lengths, resets = as_lengths(caller, lengths, T, B), as_resets(layer, resets, T, B)
-    if layer.batch_first:
-        steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
-    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
+    split_state(layer.structure, "state", state, B)
+    lengths = as_lengths(caller, lengths, T, B)
+    if resets is not None:
+        resets = as_resets(layer.structure, resets, T, B).copy()  # chunks are drawn later
+        resets = resets.swapaxes(0, 1) if layer.batch_first else resets
+    steps = steps.swapaxes(0, 1) if layer.batch_first else steps
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 
@@ -220,6 +221,7 @@ def _chunks(
 ) -> Iterator[Chunk]:
     ends = [*range(k1, T, k1), T]
     starts = {end - k2 for end in ends}  # of windows: pieces are cut there, too
+    together = layer.mask_counter.all_or_none if layer.mask_counter else nullcontext
     begin, first, tapes = 0, 0, list[RecurrentTape]()
     for end in ends:
         # The caller still has the chunk before: what only that one needs is freed before more
@@ -229,7 +231,7 @@ def _chunks(
         while first < end - k2:
             first += tapes.pop(0).shape[0]
         ys = list[Array]()
-        with several_calls(layer, ys):
+        with together(ys):
             for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
                 inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
                 borders = None if resets is None else _cut(layer, resets, slice(a, b))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Gradient flossing: Lyapunov exponents drawn towards zero."""
+"""Gradient flossing: a penalty that draws Lyapunov exponents towards zero."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional
+from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array, Seed, State
 from .._validate import as_count, as_generator
 from .._words import shown
 from ..derivatives.directional import hvp
+from ..functional import FORWARD
 from ..jacobians import step_jacobians
 from ..jacobians.steps import Steps
-from ..layers.options import by_parameter
+from ..layers.cells import GRU, LSTM, MGU, RNN
 from ..layers.sequences import join_state
+from ..layers.structure import by_parameter
 from ..layers.tape import RecurrentTape
 from .omega_term import Penalty
 
@@ -27,50 +29,52 @@ WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr", "layer_norm")
 
 
 def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
-    """Penalty on Lyapunov exponents away from 0: sum of the squares of the first n, exact gradient.
+    """Penalty on Lyapunov exponents other than 0: the sum of squares of the first n.
 
-    n orthonormal directions Q go through the Jacobians J_t = ds_t/ds_{t-1} of the whole state (h,
-    or (h, c) of an LSTM), made orthonormal again at each step: J_t Q_{t-1} = Q_t R_t. With lambda_i
-    the mean of log R_t,ii over the T steps of a sequence, in nats a step:
+    n orthonormal directions Q pass through the Jacobians J_t = ds_t/ds_{t-1} of the whole state (h,
+    or (h, c) of an LSTM), and are made orthonormal again at each step: J_t Q_{t-1} = Q_t R_t. With
+    lambda_i the mean of log R_t,ii over the T steps of a sequence, in nats per step:
 
         flossing = mean over sequences of sum_i lambda_i^2
 
-    A direction with lambda > 0 explodes, one with lambda < 0 vanishes, at the rate exp(lambda) a
-    step. The paper lowers this before the training, and again at times during it.
+    A gradient along a direction with lambda > 0 explodes, and with lambda < 0 it vanishes, by a
+    factor exp(lambda) per step. The paper minimises this penalty before training, and again now and
+    then during training.
 
     Parameters
     ----------
     tape : RecurrentTape
-        Third result of a layer's `forward`: of `RNN`, `LSTM`, `GRU` or `MGU`, one layer, one
-        direction, without resets, zoneout, dilation or skip, its parameters as they were then.
+        Third result of the `forward` of an `RNN`, `LSTM`, `GRU` or `MGU` with one layer and one
+        direction, without resets, zoneout, dilation and skip. Its parameters must not have changed
+        since.
     n : int
-        How many exponents, 1..S with S the size of the state; the time grows with it. The first are
-        the largest.
+        Number of exponents, the largest ones: 1..S with S the size of the state. The time grows
+        with it.
     rng : int or numpy.random.Generator, optional
-        Draws Q_0. From step to step it turns towards the directions that grow most.
+        Draws the initial directions Q_0, which then turn towards the directions that grow most.
 
     Returns
     -------
     Penalty
-        Without ``dy`` and ``dstate``: it does not depend on the loss. Sequences of length 0 do not
-        count; without any other, all is 0.
+        The penalty and its exact gradient, without ``dy`` and ``dstate``: it does not depend on the
+        loss. Sequences of length 0 do not count; if there are no others, all is 0.
 
     Raises
     ------
     ValueError
         If the layer is another, `n` is out of range, or a parameter or `x` has changed since.
     TypeError
-        If `tape` is not that of a layer, or `n` is no whole number.
+        If `tape` is not the tape of a layer, or `n` is no whole number.
     FloatingPointError
-        If a Jacobian has no n directions left, as with ReLU where most units are off: their
-        exponent is -inf.
+        If a Jacobian loses one of n directions, as with a ReLU whose units are mostly off. Its
+        exponent would be -inf.
 
     Notes
     -----
-    With A_t the gradient of the J_t Q_{t-1}, that of J_t is A_t Q_{t-1}^T. So what is sought is the
-    gradient of sum_i a_i^T J_t q_i, for constant columns a_i and q_i: that of a_i^T s_t changes by
-    it along a shift of s_{t-1} by q_i, which is one `hvp` of all steps at once. Its part with
-    respect to s_{t-1} then goes back through the steps before.
+    If A_t is the gradient with respect to J_t Q_{t-1}, then A_t Q_{t-1}^T is the gradient with
+    respect to J_t. It remains to differentiate sum_i a_i^T J_t q_i for constant columns a_i and
+    q_i: this is the derivative of a_i^T s_t along the direction q_i of s_{t-1}, so its gradient is
+    one `hvp` of all steps at once. The gradient of s_{t-1} then goes back through the steps before.
 
     The Jacobians of all steps take T B S^2 numbers.
 
@@ -115,18 +119,20 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     sequences = max(int(np.sum(steps.lengths > 0)), 1)
     value = float(np.sum(exponents**2) / sequences)
 
-    A = _of_products(J, Q, R, 2 * exponents / lengths / sequences, steps.active)
+    A = _products_backward(J, Q, R, 2 * exponents / lengths / sequences, steps.active)
     params = {name: np.zeros(p.shape) for name, p in layer.parameters.items()}
 
-    def add(of_steps: Grads) -> None:
-        for name, part in by_parameter(of_steps, layer._names[0]).items():
+    def add(grads: Grads) -> None:
+        for name, part in by_parameter(grads, layer.structure.names(0)).items():
             params[name] += part
 
-    dx, dstate = _of_steps(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
+    dx, dstate = _steps_backward(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
     grads = {name: total.astype(layer.dtype) for name, total in params.items()}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
-    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
+    return Penalty(
+        value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B)
+    )
 
 
 def _single_cell(caller: str, tape: Any) -> Any:
@@ -134,7 +140,7 @@ def _single_cell(caller: str, tape: Any) -> Any:
         raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     cell = tape.cells[0]
     others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
-    if len(tape.cells) > 1 or cell.cell not in ("rnn", "lstm", "gru", "mgu") or others:
+    if len(tape.cells) > 1 or not isinstance(tape.layer, (RNN, LSTM, GRU, MGU)) or others:
         raise ValueError(
             f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an RNN, LSTM, "
             "GRU or MGU of one layer and direction without resets and zoneout"
@@ -146,8 +152,7 @@ def _single_cell(caller: str, tape: Any) -> Any:
 
 
 def _through_time(start: Array, J: Array, inside: Array) -> tuple[Array, Array]:
-    """Q_0, Q_1, ... and R_1, R_2, ... of directions that go through all Jacobians; in the padding
-    they stay as they are."""
+    """Q_0, Q_1, ... and R_1, R_2, ... of directions through all Jacobians; constant in padding."""
     (T, B), n = inside.shape, start.shape[1]
     Q, R = np.empty((T + 1, B, *start.shape)), np.empty((T, B, n, n))
     Q[0] = start
@@ -158,14 +163,14 @@ def _through_time(start: Array, J: Array, inside: Array) -> tuple[Array, Array]:
 
 
 def _positive_qr(a: Array) -> tuple[Array, Array]:
-    """Of stacks of matrices, with a positive diagonal of R."""
+    """The QR decomposition of a stack of matrices, with a positive diagonal of R."""
     q, r = np.linalg.qr(a)
     sign = np.copysign(1, np.diagonal(r, axis1=1, axis2=2))
     return q * sign[:, None, :], r * sign[:, :, None]
 
 
-def _of_products(J: Array, Q: Array, R: Array, rate: Array, inside: Array) -> Array:
-    """Gradient of every J_t Q_{t-1}, of what has gradient `rate` by log R_t,ii; 0 in padding."""
+def _products_backward(J: Array, Q: Array, R: Array, rate: Array, inside: Array) -> Array:
+    """Gradient of every J_t Q_{t-1}, from the gradient `rate` of log R_t,ii; 0 in padding."""
     A = np.zeros(Q[1:].shape)
     to_q = np.zeros(Q[0].shape)
     for t in reversed(range(len(J))):
@@ -176,60 +181,64 @@ def _of_products(J: Array, Q: Array, R: Array, rate: Array, inside: Array) -> Ar
 
 
 def _qr_backward(q: Array, r: Array, to_q: Array, to_log: Array) -> Array:
-    """Gradient of a = q r from that of q and of the logarithms of r's diagonal."""
+    """Gradient of a = q r, from the gradients of q and of the logarithms of r's diagonal."""
     m = np.tril(to_log[:, :, None] * np.eye(r.shape[1]) - to_q.swapaxes(1, 2) @ q)
-    inner = to_q + q @ (m + np.tril(m, -1).swapaxes(1, 2))
-    return np.asarray(np.linalg.solve(r, inner.swapaxes(1, 2)).swapaxes(1, 2))
+    to_qr = to_q + q @ (m + np.tril(m, -1).swapaxes(1, 2))
+    return np.asarray(np.linalg.solve(r, to_qr.swapaxes(1, 2)).swapaxes(1, 2))
 
 
 # --- through the Jacobians
 
 
-def _of_steps(
+def _steps_backward(
     steps: Steps, q: Array, a: Array, add: Callable[[Grads], None]
 ) -> tuple[Array, Array]:
-    """Gradient of the sum of a J_t q, for rows a and q, (T, B, n, S), of all steps: of x and of the
-    initial state; those of the weights go to ``add``."""
+    """Gradients of x and of the initial state, for the sum of a J_t q over all steps.
+
+    a and q are rows, (T, B, n, S). The gradients of the weights go to ``add``.
+    """
     n, S = q.shape[2:]
-    dx = np.zeros(steps.given["x"].shape)
-    direct = np.zeros((steps.T, steps.B, S))  # by the state before each step
+    dx = np.zeros(steps.arguments["x"].shape)
+    direct = np.zeros((steps.T, steps.B, S))  # gradient of the state before each step
     t, b = np.nonzero(steps.active)
     most = steps.rows(n)
-    for at in range(0, len(t), most):
-        part = t[at : at + most], b[at : at + most]
-        forward, primals, options = _rows(steps, *part, n)
-        along = {"state": _state(steps, q[part])}
-        _, grads = hvp(forward, primals, along, None, _state(steps, a[part]), **options)
+    for first in range(0, len(t), most):
+        rows = t[first : first + most], b[first : first + most]
+        primals, options = _rows(steps, *rows, n)
+        along = {"state": _state(steps, q[rows])}
+        dstate = _state(steps, a[rows])
+        _, grads = hvp(FORWARD[steps.kind], primals, along, None, dstate, **options)
         add(grads)
-        dx[part] = grads.x.reshape(len(part[0]), n, -1).sum(axis=1)
-        direct[part] = _joined(grads.state).reshape(-1, n, S).sum(axis=1)
+        dx[rows] = grads.x.reshape(len(rows[0]), n, -1).sum(axis=1)
+        direct[rows] = _joined(grads.state).reshape(-1, n, S).sum(axis=1)
     d = np.zeros((steps.B, S))
-    for step, rows in steps.back(steps.last()):
-        grads = steps.backward(np.full(len(rows), step), rows, d[rows][:, None])
+    for step, sequences in steps.back(steps.last()):
+        times = np.full(len(sequences), step)
+        grads = steps.backward(times, sequences, d[sequences][:, None])
         add(grads)
-        dx[step, rows] += grads.x[0]
-        d[rows] = direct[step, rows] + _joined(grads.state)
+        dx[step, sequences] += grads.x[0]
+        d[sequences] = direct[step, sequences] + _joined(grads.state)
     return dx, d
 
 
-def _rows(steps: Steps, t: Array, b: Array, n: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Function, arrays with a gradient and options of the steps (t, b), n copies of each."""
-    options = {**(steps.given["options"] or {}), "threads": steps.given["threads"]}
-    given = {**steps.given, **options}
-    primals = {name: given[name] for name in WEIGHTS if given.get(name) is not None}
-    primals["x"] = np.repeat(given["x"][t, b], n, axis=0)[None]
+def _rows(steps: Steps, t: Array, b: Array, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays with a gradient and options of the steps (t, b), n copies of each."""
+    options = {**(steps.arguments["options"] or {}), "threads": steps.arguments["threads"]}
+    arguments = {**steps.arguments, **options}
+    primals = {name: arguments[name] for name in WEIGHTS if arguments.get(name) is not None}
+    primals["x"] = np.repeat(arguments["x"][t, b], n, axis=0)[None]
     before = np.concatenate([s[t, b] for s in steps.before], axis=1)
     primals["state"] = _state(steps, np.repeat(before[:, None], n, axis=1))
     options = {name: value for name, value in options.items() if name not in WEIGHTS}
     if "h_mask" in options:
         options["h_mask"] = np.repeat(options["h_mask"][b], n, axis=0)
-    if steps.cell != "mgu":
-        options["activation"] = given["activation"]
-    return getattr(functional, f"{steps.cell}_forward"), primals, options
+    if "activation" in CELLS[steps.kind].options:
+        options["activation"] = arguments["activation"]
+    return primals, options
 
 
 def _state(steps: Steps, rows: Array) -> State:
-    """(N, n, S) as the state of N n rows."""
+    """Rows (N, n, S) as the state of a batch of N n sequences."""
     parts = steps.split(rows.reshape(-1, rows.shape[-1]))
     return parts if len(parts) > 1 else parts[0]
 

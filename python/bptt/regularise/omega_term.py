@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The regulariser of Pascanu, Mikolov and Bengio, and what all regularisers return."""
+"""The regulariser of Pascanu, Mikolov and Bengio, and the result of all regularisers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ LEAST = 1e-20  # squared norm
 
 
 class Penalty(NamedTuple):
-    """A regulariser's value, and its gradient with respect to all that it depends on.
+    """A penalty, and its gradients.
 
     Attributes
     ----------
     value : float
+        The penalty.
     params : dict of str to ndarray
-        By parameter name: what to add, times a factor, to the loss's gradient.
+        Gradient with respect to each parameter. Add it, times a factor, to the gradient of the
+        loss.
     x, state : ndarray
-        With respect to the layer's input and initial state.
+        Gradients with respect to the layer's input and initial state.
     dy, dstate : ndarray or None
-        With respect to the `dy` and `dstate` that were given; None if there are none.
+        Gradients with respect to the arguments `dy` and `dstate`; None if there are none.
     """
 
     value: float
@@ -53,49 +55,49 @@ def omega(
 ) -> Penalty:
     """Penalty on a gradient that shrinks or grows on its way back through an RNN.
 
-    With d_t = dL/dh_t, all that reaches h_t, and p_{t-1} = d_t dh_t/dh_{t-1}, what step t passes
-    back:
+    With the total gradient d_t = dL/dh_t, and p_{t-1} = d_t dh_t/dh_{t-1}, its part that step t
+    passes back:
 
         Omega = mean of (|p_{t-1}|^2 / |d_t|^2 - 1)^2
 
-    over steps and sequences. It is 0 where every step keeps the length of the gradient of L. Steps
-    with |d_t| < 1e-10, such as those before a gradient that has vanished, do not count.
+    over steps and sequences. It is 0 if every step preserves the norm of the gradient of L. Steps
+    with |d_t| < 1e-10, where the gradient has vanished, do not count.
 
     Parameters
     ----------
     tape : RecurrentTape
-        Third result of an `RNN`'s `forward`: one layer, one direction, its parameters as they were
-        then.
+        Third result of the `forward` of an `RNN` with one layer and one direction. Its parameters
+        must not have changed since.
     dy, dstate : array_like, optional
-        Those of the layer's `backward`: the gradient of L with respect to the output (T, B, H), or
+        As in the layer's `backward`: the gradients of L with respect to the output (T, B, H), or
         (B, T, H) with `batch_first`, and to the final state (1, B, H); zeros if omitted.
     immediate : bool, optional
-        The gradient of the paper: d_t and h_t are taken as constants, so that Omega depends on
-        nothing but the w_hh in dh_t/dh_{t-1}; all gradients but that are 0. False: the exact one.
+        True: the gradient of the paper, in which d_t and h_t are constants, so that Omega depends
+        only on the w_hh in dh_t/dh_{t-1}; all other gradients are 0. False: the exact gradient.
 
     Returns
     -------
     Penalty
-        The exact gradient holds `dy` and `dstate` constant. Where they depend on the parameters, as
-        with every loss that is not linear in y, its part by way of them is that of a loss with
-        gradient ``.dy`` with respect to `dy`.
+        The exact gradient treats `dy` and `dstate` as constants. If they depend on the parameters,
+        as for every loss that is not linear in y, continue the chain rule from ``.dy``, the
+        gradient with respect to `dy`.
 
     Raises
     ------
     ValueError
-        If the layer is another than a plain RNN, a shape disagrees with its results, or a parameter
-        or `x` has changed since.
+        If the layer is no plain RNN, a shape disagrees with its results, or a parameter or `x` has
+        changed since.
     TypeError
-        If `tape` is not that of a layer.
+        If `tape` is not the tape of a layer.
 
     Notes
     -----
-    Squared norms and the mean are those of the authors' program, to which their factor of 4
-    belongs; the paper writes a sum over t, of norms that are not squared in its equation (9).
+    The squared norms, the mean and the factor of 4 follow the authors' program. Equation (9) of the
+    paper has a sum over t, and norms that are not squared.
 
-    Exact gradient: with u_t = dOmega/dd_t + dOmega/dp_t it is the derivative of dL/d(w) along a
-    shift of all h_t by u_t: one pass forward in time for the tangent of that shift, and one
-    ordinary backward pass for what the slopes of the activation change.
+    With u_t = dOmega/dd_t + dOmega/dp_t, the exact gradient is the derivative of dL/dw along a
+    shift of all h_t by u_t: one pass forward in time for the tangent of the shift, and one ordinary
+    backward pass for the change of the activation's slopes.
 
     References
     ----------
@@ -118,7 +120,7 @@ def omega(
     """
     layer, immediate = _plain_rnn("omega", tape), as_flag("omega", "immediate", immediate)
     Steps("omega", tape.cells[0]).check()
-    # The tangents of the exact gradient add up over the steps; else nothing does.
+    # Only the exact gradient sums tangents over the steps, which needs float64.
     dtype = layer.dtype if immediate else np.float64
     w = layer.parameters["weight_hh_l0"].astype(dtype)
     grads = layer.backward(tape, dy, dstate, trace="full")
@@ -133,7 +135,7 @@ def omega(
     ratio = np.divide(kept, norm, out=np.ones_like(norm), where=counts)
     value = float(((ratio - 1) ** 2).sum() / terms)
 
-    # dOmega/dp_{t-1}, and the part of dOmega/dd_t that is not by way of p.
+    # dOmega/dp_{t-1}, and the part of dOmega/dd_t that does not go through p.
     factor = np.divide(4 * (ratio - 1) / terms, norm, out=np.zeros_like(norm), where=counts)
     to_passed = factor[:, :, None].astype(dtype) * passed
     if immediate:
@@ -157,7 +159,7 @@ def omega(
 def _add_tangents(
     layer: RNN, tape: RecurrentTape, w: Array, d: Array, to_passed: Array, to_d: Array
 ) -> Array:
-    """What comes by way of d_t, added to both in a pass forward in time; the gradient by h_t."""
+    """Add the gradients through d_t to both, forward in time; return the gradient of h_t."""
     slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
     to_delta, tangent = np.empty_like(d), np.zeros(d.shape[1:])
     for t in range(len(d)):
@@ -169,7 +171,7 @@ def _add_tangents(
 
 
 def _swapped(layer: RNN, a: Array) -> Array:
-    """Between the layer's order of axes and (T, B, H)."""
+    """The array in the layer's order of axes, from (T, B, H); or back."""
     return a.swapaxes(0, 1) if layer.batch_first else a
 
 
@@ -187,7 +189,7 @@ def _plain_rnn(caller: str, tape: RecurrentTape) -> RNN:
     return layer
 
 
-# phi' and phi''/phi' from h: a gradient g of phi' is one of phi''/phi' g with respect to h.
+# phi' and phi''/phi' from h. A gradient g of phi' is the gradient phi''/phi' g of h.
 SLOPES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "tanh": lambda h: (1 - h * h, -2 * h),
     "sigmoid": lambda h: (h * (1 - h), 1 - 2 * h),

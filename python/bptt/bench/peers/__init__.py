@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The libraries that `bptt bench` times, each doing the same work on the same numbers.
+"""The libraries that `bptt bench` times, on the same work and the same numbers.
 
-Inference gives y and the final state; training gives these and, for dL/dy, the gradients of x, the
-weights, the biases and the initial state. What can be prepared once (layouts, compiling) is.
-A library is imported when it is given work, which is in its own process only.
+Inference computes y and the final state. Training also computes, from dL/dy, the gradients of x,
+the weights, the biases and the initial state. Layouts and compilation are prepared once, outside
+the times. A library is imported in its own process only.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..workloads import CELLS, PASSES, Problem
+from ..workloads import PASSES, Problem
 from . import bptt_peer, jax, onednn, onnxruntime, openvino, tensorflow, torch
 from .job import Job
 
 __all__ = ["PEERS", "TOLERANCE", "Peer"]
 
-TOLERANCE = 2e-4  # of a result's maximum: float32 sums of thousands of steps in another order
+TOLERANCE = 2e-4  # relative to a result's maximum: float32 sums of thousands of steps
 
 
 class Peer(NamedTuple):
     prepare: Callable[[str, bool, Problem], Job]  # cell, training?, problem
     version: Callable[[], str]
-    missing: Callable[[], str] = str  # what is not installed, and the line that installs it; or ""
+    missing: Callable[[], str] = str  # what is not installed and the line to install it, or ""
     passes: tuple[str, ...] = PASSES
-    cells: tuple[str, ...] = ("rnn", "lstm", "gru")  # that libraries other than bptt know
     environment: Mapping[str, str] = {}  # of its process
 
 
@@ -46,17 +45,14 @@ def _package(
     return Peer(prepare, lambda: importlib.metadata.version(modules[0]), missing, **others)
 
 
-# Keep the memory of large results for the next ones, as bptt does on its own: else PyTorch gives it
-# back to the system and gets it anew, page by page.
+# Keeps the memory of large results for the next ones, as bptt does: without it, PyTorch returns the
+# memory to the system and allocates it again, page by page.
 _KEEP_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296"
 
-_ALL = tuple(CELLS)
 _INFERENCE = PASSES[:1]
 PEERS = {
-    "bptt": Peer(bptt_peer.core, lambda: importlib.metadata.version("bptt"), cells=_ALL),
-    "reference": Peer(
-        bptt_peer.functional("bptt.reference"), lambda: f"NumPy {np.__version__}", cells=_ALL
-    ),
+    "bptt": Peer(bptt_peer.core, lambda: importlib.metadata.version("bptt")),
+    "reference": Peer(bptt_peer.reference, lambda: f"NumPy {np.__version__}"),
     "torch": _package(torch.prepare, "torch", "torch"),
     "torch_tuned": _package(
         torch.prepare, "torch", "torch", environment={"GLIBC_TUNABLES": _KEEP_MEMORY}

@@ -3,23 +3,35 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
+from ... import functional
+from ... import reference as numpy_reference
 from ..._types import Array
-from ...layers.cells import GRU, LSTM, RNN, Recurrent
+from ...layers.from_weights import LAYERS
 from ..workloads import Problem
 from .job import Job, as_tuple, named
+
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
+
+CORE: dict[str, Pair] = {
+    "rnn": (functional.rnn_forward, functional.rnn_backward),
+    "lstm": (functional.lstm_forward, functional.lstm_backward),
+    "gru": (functional.gru_forward, functional.gru_backward),
+}
+REFERENCE: dict[str, Pair] = {
+    "rnn": (numpy_reference.rnn_forward, numpy_reference.rnn_backward),
+    "lstm": (numpy_reference.lstm_forward, numpy_reference.lstm_backward),
+    "gru": (numpy_reference.gru_forward, numpy_reference.gru_backward),
+}
 
 
 def core(cell: str, train: bool, p: Problem) -> Job:
     """A stream for a single step, else the functions."""
     if train or len(p.x) > 1:
-        return functional("bptt")(cell, train, p)
-    layer: Recurrent = {"rnn": RNN, "lstm": LSTM, "gru": GRU}[cell](
-        *p.weights[0].shape[1:], len(p.state[0][0])
-    )
+        return _functions(*CORE[cell], train, p)
+    layer = LAYERS[cell](*p.weights[0].shape[1:], len(p.state[0][0]))
     layer.load(dict(zip(layer.parameters, p.weights)))
     stream, x = layer.stream(), p.x[0]
     start = tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]
@@ -35,27 +47,28 @@ def core(cell: str, train: bool, p: Problem) -> Job:
     return Job(run, start, arrays)
 
 
-def functional(module_name: str) -> Callable[[str, bool, Problem], Job]:
-    def prepare(cell: str, train: bool, p: Problem) -> Job:
-        module = importlib.import_module(module_name)
-        forward = getattr(module, f"{cell}_forward")
-        backward = getattr(module, f"{cell}_backward")
-        x, weights, dy = p.x, p.weights, p.dy
+def reference(cell: str, train: bool, p: Problem) -> Job:
+    """The NumPy reference."""
+    return _functions(*REFERENCE[cell], train, p)
 
-        def infer(state: Any) -> tuple[Any, ...]:
-            y, state, _ = forward(x, *weights, state, keep_tape=False)
-            return y, state
 
-        def step(state: Any) -> tuple[Any, ...]:
-            y, state, tape = forward(x, *weights, state)
-            return y, state, backward(tape, dy)
+def _functions(
+    forward: Callable[..., Any], backward: Callable[..., Any], train: bool, p: Problem
+) -> Job:
+    x, weights, dy = p.x, p.weights, p.dy
 
-        def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
-            y, state, *rest = result
-            grads = [g for grads in rest for g in (*grads[:5], *as_tuple(grads[5]))]
-            return named(y, as_tuple(state), grads)
+    def infer(state: Any) -> tuple[Any, ...]:
+        y, state, _ = forward(x, *weights, state, keep_tape=False)
+        return y, state
 
-        state = p.state if len(p.state) > 1 else p.state[0]
-        return Job(step if train else infer, state, arrays)
+    def step(state: Any) -> tuple[Any, ...]:
+        y, state, tape = forward(x, *weights, state)
+        return y, state, backward(tape, dy)
 
-    return prepare
+    def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
+        y, state, *rest = result
+        grads = [g for grads in rest for g in (*grads[:5], *as_tuple(grads[5]))]
+        return named(y, as_tuple(state), grads)
+
+    state = p.state if len(p.state) > 1 else p.state[0]
+    return Job(step if train else infer, state, arrays)

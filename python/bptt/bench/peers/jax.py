@@ -44,7 +44,7 @@ def prepare(cell: str, train: bool, p: Problem) -> Job:
         y, pullback, final = jax.vjp(forward, *arguments, has_aux=True)
         return y, final, pullback(dy)
 
-    # Weights as (I, G*H) and (H, G*H): XLA takes up to six times as long with their transposes.
+    # Weights are (I, G*H) and (H, G*H): XLA takes up to six times as long with their transposes.
     w_ih, w_hh, *biases = p.weights
     weights = np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), *biases
     x, weights, state, dy = jax.tree.map(jax.numpy.asarray, (p.x, weights, p.state, p.dy))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every library does with a problem."""
+"""The work of a library on a problem."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..._types import Array
 
 
 class Job(NamedTuple):
-    """One piece of work of one library, in its own types."""
+    """A call of a library, in its own types."""
 
     run: Callable[[Any], tuple[Any, ...]]  # initial state -> (y, final state[, gradients])
     state: Any
-    arrays: Callable[[tuple[Any, ...]], dict[str, Array]]  # what `run` gave, as NumPy arrays
+    arrays: Callable[[tuple[Any, ...]], dict[str, Array]]  # the results of `run`, as NumPy arrays
     context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
 
 
 def threads() -> int:
-    """On which each call may compute; libraries that read it from the environment are not told."""
+    """Number of threads of a call, for libraries that do not read it from the environment."""
     return int(os.environ.get("BPTT_NUM_THREADS", "1"))
 
 
 def named(y: Any, states: Sequence[Any], grads: Sequence[Any] = ()) -> dict[str, Array]:
-    """One dict of arrays for all; `grads` are in the order of the arguments."""
+    """One dict of all arrays; `grads` are in the order of the arguments."""
     values = (y, *states, *grads)
     names = ["y", "final h", "final c"][: 1 + len(states)]
     if grads:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""oneDNN, by a small library that `benchmarks/onednn` builds; BPTT_ONEDNN names its file."""
+"""oneDNN, through a small library built in `benchmarks/onednn`; BPTT_ONEDNN names its file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..._types import Array
 from ..workloads import CELLS, Problem
 from .job import Job, named
 
-# Positions of PyTorch's gates in oneDNN's order: i f c o, and u r o; the other way it is the same.
+# Positions of PyTorch's gates in oneDNN's order, i f c o and u r o. The inverse is the same.
 _GATES = {"rnn": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}
 _Pointer = ctypes.POINTER(ctypes.c_float)
 
 
 class _Problem(ctypes.Structure):
-    """As in onednn_rnn.cpp."""
+    """The struct of onednn_rnn.cpp."""
 
     _fields_ = [(name, ctypes.c_int64) for name in "TBIH"] + [
         (name, _Pointer) for name in "x w_ih w_hh bias y dy dx dw_ih dw_hh dbias dh0 dc0".split()
@@ -49,7 +49,7 @@ def version() -> str:
 
 
 class _Layer:
-    """A layer of the library, with the arrays that it reads and writes."""
+    """A layer of the library, and the arrays that it reads and writes."""
 
     def __init__(self, cell: str, train: bool, repack: bool, arrays: dict[str, Array]) -> None:
         self.arrays = arrays
@@ -72,7 +72,7 @@ class _Layer:
 
 
 class _State:
-    """Arrays, and their addresses as the library wants them."""
+    """Arrays, and their addresses in the library's form."""
 
     def __init__(self, arrays: tuple[Array, ...]) -> None:
         self.arrays = [a.copy() for a in arrays]
@@ -80,7 +80,7 @@ class _State:
 
 
 def _reorder(cell: str, a: Array) -> Array:
-    """(gates * H, ...) to (gates, H, ...), in the library's order of gates."""
+    """From (gates * H, ...) to (gates, H, ...), in the library's order of gates."""
     gates = a.reshape(len(_GATES[cell]), -1, *a.shape[1:])
     return np.ascontiguousarray(gates[_GATES[cell]])
 
@@ -116,8 +116,8 @@ def preparer(repack: bool) -> Callable[[str, bool, Problem], Job]:
         def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
             grads: list[Array] = []
             if train:
-                a, (gates, _) = layer.arrays, CELLS[cell]
-                b_ih = a["dbias"][:gates]
+                a = layer.arrays
+                b_ih = a["dbias"][: len(CELLS[cell].gates)]
                 b_hh = np.concatenate([b_ih[:2], a["dbias"][3:]]) if cell == "gru" else b_ih
                 weights = [g[_GATES[cell]] for g in (a["dw_ih"], a["dw_hh"], b_ih, b_hh)]
                 weights = [g.reshape(-1, *g.shape[2:]) for g in weights]

@@ -12,7 +12,7 @@ from ..._types import Array
 from ..workloads import Problem
 from .job import Job, named, threads
 
-# Positions of PyTorch's gates in ONNX's order: i o f c, and z r h.
+# Positions of PyTorch's gates in ONNX's order, i o f c and z r h.
 _GATES = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""OpenVINO: one node of its own recurrent operators, batch first as these want it."""
+"""OpenVINO: one node of its own recurrent operators, which are batch first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..._types import Array
 from ..workloads import Problem
 from .job import Job, named, threads
 
-# Positions of PyTorch's gates in OpenVINO's order: f i c o, and z r h.
+# Positions of PyTorch's gates in OpenVINO's order, f i c o and z r h.
 _GATES = {"rnn": (0,), "lstm": (1, 0, 2, 3), "gru": (1, 0, 2)}
-# The same arithmetic as all others (it would use bfloat16 where the CPU has it), and each call on
-# its own. The process is pinned already.
+# float32 as in all others, instead of bfloat16 on CPUs that have it, and one call at a time. The
+# process is pinned already.
 _OPTIONS = {
     "INFERENCE_PRECISION_HINT": "f32",
     "PERFORMANCE_HINT": "LATENCY",
@@ -25,7 +25,7 @@ _OPTIONS = {
 
 
 def _constants(cell: str, p: Problem) -> list[Array]:
-    """W, R and B: one bias for both products, but for the last gate of a GRU."""
+    """W, R and B: one bias for both products, except for the last gate of a GRU."""
 
     def reorder(a: Array) -> list[Array]:
         gates = np.split(a, len(_GATES[cell]))
@@ -63,7 +63,7 @@ def prepare(cell: str, train: bool, p: Problem) -> Job:
     request = openvino.compile_model(_model(cell, p), "CPU", options).create_infer_request()
     x = openvino.Tensor(np.ascontiguousarray(p.x.swapaxes(0, 1)))
     request.set_input_tensor(0, x)
-    # Two sets of states: it overwrites the final one while it still reads the initial one.
+    # Two sets of states, since the final state is written while the initial state is still read.
     first, *finals = ([openvino.Tensor(s[:, None].copy()) for s in p.state] for _ in range(3))
     bound: Any = None
 

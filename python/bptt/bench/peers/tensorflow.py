@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TensorFlow: the layers of Keras, compiled by `tf.function`, batch first as these want it."""
+"""TensorFlow: the layers of Keras, which are batch first, compiled by `tf.function`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._types import Array
 from ..workloads import Problem
 from .job import Job, named, threads
 
-# Of its process: without a search for other devices, and without most of its messages.
+# Environment of its process: no search for other devices, and few messages.
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -20,12 +20,12 @@ ENVIRONMENT = {
 }
 
 _LAYERS = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
-# Positions of PyTorch's gates in the order of Keras (i f c o, and z r h), and the other way round.
+# Positions of PyTorch's gates in the order of Keras, i f c o and z r h. The inverse is the same.
 _GATES = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
 
 
 def _reorder(cell: str, a: Array) -> Array:
-    """The gates of the first axis; the order of Keras and that of PyTorch swap by the same step."""
+    """The gates on the first axis, from PyTorch's order to Keras' or back."""
     gates = np.split(a, len(_GATES[cell]))
     return np.concatenate([gates[k] for k in _GATES[cell]])
 
@@ -78,7 +78,7 @@ def prepare(cell: str, train: bool, p: Problem) -> Job:
         grads = [g.numpy() for grads in rest for g in grads]
         if grads:
             dx, dw_ih, dw_hh, db, *dstate = grads
-            both = db if cell == "gru" else (db, db)  # one bias has the gradient of each of two
+            both = db if cell == "gru" else (db, db)  # b_ih and b_hh have the same gradient
             weights = [_reorder(cell, a) for a in (dw_ih.T, dw_hh.T, *both)]
             grads = [dx.swapaxes(0, 1), *weights, *dstate]
         return named(y.numpy().swapaxes(0, 1), [s.numpy() for s in final], grads)

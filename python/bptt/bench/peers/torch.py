@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch: `torch.nn.LSTM` and its kind."""
+"""PyTorch: `torch.nn.RNN`, `LSTM` and `GRU`."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import pytest
 from support.imports import FILES, Import, circles, imports_of
 
 EVERY = [found for name in FILES for found in imports_of(name)]
-# Modules that import each other, one of them for annotations alone.
+# Groups whose modules name each other's classes in annotations alone.
 CIRCLES_OF_TYPES = [["bptt.reference.loop", "bptt.reference.products", "bptt.reference.trace"]]
-# `sdk` asks where the package is.
+# These ask the package itself: sdk for its folder.
 FACE = {"bptt.sdk", "bptt.__main__"}
 
 

@@ -169,7 +169,7 @@ def files_that_name(pattern: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("page", "pattern", "files"),
+    ("page", "pattern"),
     [(ADD_A_CELL, r"(?i)mgu"), (ADD_AN_OPTION, r"\bleak\b")],
     ids=["cell", "option"],
 )

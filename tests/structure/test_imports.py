@@ -11,19 +11,7 @@ from support.imports import FILES, Import, circles, imports_of
 
 EVERY = [found for name in FILES for found in imports_of(name)]
 # Groups whose modules name each other's classes in annotations alone.
-CIRCLES_OF_TYPES = [
-    ["bptt.trace.shares", "bptt.trace.trace"],
-    [
-        "bptt.layers.base",
-        "bptt.layers.masks",
-        "bptt.layers.recurrent",
-        "bptt.layers.sequences",
-        "bptt.layers.stream",
-        "bptt.layers.tape",
-    ],
-    ["bptt.flow.html", "bptt.flow.plot", "bptt.flow.report", "bptt.flow.text"],
-    ["bptt.reference.loop", "bptt.reference.products", "bptt.reference.trace"],
-]
+CIRCLES_OF_TYPES = [["bptt.reference.loop", "bptt.reference.products", "bptt.reference.trace"]]
 # These ask the package itself: sdk for its folder.
 FACE = {"bptt.sdk", "bptt.__main__"}
 

@@ -11,8 +11,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.regularise import gradient_flossing as flossing
-from bptt.regularise import omega_term as omega
+from bptt.regularise import flossing, omega
 
 STEP = 1e-30
 ACTIVATIONS = ["tanh", "sigmoid", "relu", "leaky_relu", "identity"]
@@ -32,7 +31,7 @@ def case(activation="tanh", lengths=None, batch_first=False):
 
 
 def twin_tape(rnn, given, lengths):
-    """Of arrays by name, real or complex."""
+    """The value for arrays by name, real or complex."""
     weights = [given.get(name, rnn.parameters[name]) for name in NAMES]
     return reference.rnn_forward(
         given["x"], *weights, given["state"][0], activation=rnn.activation, lengths=lengths

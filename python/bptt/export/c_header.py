@@ -18,7 +18,8 @@ from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
 from .._words import brief, shown
 from ..io import load
 from ..layers.base import Layer
-from ..layers.from_weights import LAYERS, recurrent_parts, sizes_of
+from ..layers.cells import LAYERS
+from ..layers.from_weights import recurrent_parts, sizes_of
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
 from ..trace.nonfinite import check_finite

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from .._guesses import answering
 from .._types import Seed
 from .._validate import as_count
+from .recurrent import LAYERS as LAYERS
 from .recurrent import Recurrent
 from .tape import RecurrentTape
 

@@ -1,43 +1,53 @@
 # SPDX-License-Identifier: MIT
-"""Docstrings of classes that share arguments: each argument is described once, and shown in all."""
+"""Docstrings of classes that share arguments: described once in the base, shown in every class."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import cache
+from types import CodeType
+from typing import Any
 
-Entries = dict[str, str]  # "input_size : int", and the indented lines below it
-RULE = re.compile(r"^(\w+)\n-{3,}\n", re.MULTILINE)
+TITLE = re.compile(r"^(\w+)\n-{3,}\n", re.MULTILINE)
+ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
 
 
-def composed(doc: str | None, base: str | None, init: Callable[..., None]) -> str | None:
-    """`doc` with the arguments of `init` that only `base` describes, in the order of `init`."""
+def arguments_of(init: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a constructor's arguments; faster than `inspect.signature`."""
+    code: CodeType = inspect.unwrap(init).__code__
+    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+
+def composed(doc: str | None, base: str | None, init: Callable[..., Any]) -> str | None:
+    """`doc` with the entries that it has not and `base` has; arguments in the order of `init`."""
     if doc is None or base is None:  # python -OO
         return None
-    sections, common = _sections(doc), _sections(base)
-    known = _entries(sections.get("Parameters", "")) | _entries(common["Parameters"])
-    known |= _entries(sections.get("Parameters", ""))
-    own = _ordered(known, list(inspect.signature(init).parameters)[1:])
-    attributes = _entries(common["Attributes"]) | _entries(sections.pop("Attributes", ""))
-    head = sections.pop("")
-    sections.pop("Parameters", None)
-    parts = {"Parameters": own, "Attributes": "".join(attributes.values())} | sections
-    return head + "\n".join(f"{n}\n{'-' * len(n)}\n{text}" for n, text in parts.items())
+    sections, (shared, kept) = _sections(doc), _shared(base)
+    parameters = shared | _entries(sections.pop("Parameters", ""))
+    attributes = kept | _entries(sections.pop("Attributes", ""))
+    parts = {
+        "Parameters": "".join(parameters[n] for n in arguments_of(init) if n in parameters),
+        "Attributes": "".join(attributes.values()),
+    }
+    head, parts = sections.pop(""), parts | sections
+    return head + "\n".join(f"{name}\n{'-' * len(name)}\n{text}" for name, text in parts.items())
 
 
 def _sections(doc: str) -> dict[str, str]:
-    """The text of each section by its title; of the head by ""."""
-    head, *rest = RULE.split(inspect.cleandoc(doc) + "\n")
+    """The text of each section by its title; the head has the title ""."""
+    head, *rest = TITLE.split(inspect.cleandoc(doc) + "\n")
     return {"": head} | {name: f"{text.rstrip()}\n" for name, text in zip(rest[::2], rest[1::2])}
 
 
-def _entries(section: str) -> Entries:
-    """The entries of a section by their names; "a, b" where an entry describes two."""
-    return {e.split(" : ")[0]: e for e in re.split(r"^(?=\S)", section, flags=re.MULTILINE) if e}
+@cache
+def _shared(base: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The parameters and attributes of the base."""
+    sections = _sections(base)
+    return _entries(sections["Parameters"]), _entries(sections["Attributes"])
 
 
-def _ordered(entries: Entries, names: Iterable[str]) -> str:
-    place = {name: number for number, name in enumerate(names)}
-    found = {key: place[key.split(", ")[0]] for key in entries if key.split(", ")[0] in place}
-    return "".join(entries[key] for key in sorted(found, key=found.__getitem__))
+def _entries(section: str) -> dict[str, str]:
+    """The entries of a section by name, as "input_size : int" and the indented lines below it."""
+    return {entry.split(" : ")[0]: entry for entry in ENTRY.split(section) if entry}

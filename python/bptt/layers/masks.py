@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The random masks that a recurrent layer draws for one call in training, and their count."""
+"""The random masks that a recurrent layer draws for each call in training, and their count."""
 
 from __future__ import annotations
 

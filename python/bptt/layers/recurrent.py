@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._binding.call import as_bf16, as_how
+from .._binding.call import as_backward_how, as_bf16
 from .._cells import CELLS, LAYER_NORM
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
@@ -22,7 +21,7 @@ from .._words import shown
 from ..trace.trace import LayerTrace
 from .base import Layer, LayerGrads
 from .bound import BoundCell
-from .docstrings import composed
+from .docstrings import arguments_of, composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
     as_lengths,
@@ -37,8 +36,7 @@ from .stream import Stream
 from .structure import LEARNT, Structure, as_dilations, as_skip, by_parameter, own_options
 from .tape import RecurrentTape
 
-LAYERS: dict[str, type[Recurrent]] = {}  # by the names of their cells
-NOTHING: dict[str, Any] = {}
+LAYERS: dict[str, type[Any]] = {}  # by the names of their cells
 
 
 class Recurrent(Layer, ABC):
@@ -159,10 +157,11 @@ class Recurrent(Layer, ABC):
         self.structure = self._structure()
         make_new(self, as_generator(caller, "seed", seed))
 
-    def __init_subclass__(cls, kind: str) -> None:
-        cls._kind = kind
-        LAYERS[kind] = cls
-        cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        if kind is not None:
+            cls._kind = kind
+            LAYERS[kind] = cls
+            cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
 
     def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
         """Check and keep the options of the cell among `locals()`; return those of `Recurrent`."""
@@ -200,8 +199,9 @@ class Recurrent(Layer, ABC):
         self._no_options: list[dict[str, Any]] = [{}] * s.cells
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_cells"}
-        return state | {"mask_counter": copy.copy(self.mask_counter)}
+        bound = ("_cells", "_layers", "_no_options")
+        state = {name: value for name, value in self.__dict__.items() if name not in bound}
+        return state | {"mask_counter": copy.copy(self.mask_counter)}  # a copy counts for itself
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -211,7 +211,7 @@ class Recurrent(Layer, ABC):
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Refuse to change an option: cells are bound to the options at construction."""
-            if name in self.__dict__ and name in inspect.signature(type(self)).parameters:
+            if name in self.__dict__ and name in arguments_of(type(self).__init__):
                 caller = type(self).__name__
                 raise AttributeError(
                     f"{caller}: {name} is fixed at construction, expected a new layer: "
@@ -220,19 +220,19 @@ class Recurrent(Layer, ABC):
             super().__setattr__(name, value)
 
     def stream(self, batch: int = 1, state: State = None) -> Stream:
-        """A copy that runs step by step, its state kept from call to call.
+        """Make a copy that runs step by step and keeps its state from call to call.
 
         Parameters
         ----------
         batch : int, optional
-            B, of all calls.
+            B, the number of sequences in every call.
         state : array_like, shape (num_layers, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
+            Initial state, zeros if omitted; for `LSTM` a tuple (h, c).
 
         Returns
         -------
         Stream
-            With the parameters as they are now. Nothing is random in it, as in a call.
+            It has the current parameters. Nothing in it is random, as in a call of the layer.
 
         Raises
         ------
@@ -250,28 +250,31 @@ class Recurrent(Layer, ABC):
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
     ) -> tuple[Array, State]:
-        """Run the layer for inference: nothing random, and nothing kept for a backward pass.
+        """Run the layer for inference: nothing is random, nothing is kept for a backward pass.
 
         Parameters
         ----------
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
+            T steps of B sequences.
         state : array_like, shape (num_layers * directions, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two, for `SLSTM`
-            (h, c, n, m), for `LSTM1997` (h, c, i, o). With a dilation k of all layers (num_layers *
-            directions, k, B, H), the oldest first; with several, these rows of all layers one after
-            the other, (directions * sum of dilations, B, H).
+            Initial state, zeros if omitted; for `LSTM` a tuple (h, c), for `SLSTM` (h, c, n, m),
+            for `LSTM1997` (h, c, i, o). With one dilation k for all layers the shape is
+            (num_layers * directions, k, B, H), the oldest step first. With several dilations the
+            rows of all layers follow each other: (directions * sum of dilations, B, H).
         lengths : array_like of int, shape (B,), optional
-            Steps 0..T of each sequence, in any order. What follows is not read, and 0 in `y`; the
-            final state is that after each sequence's own last step.
+            The number of steps of each sequence, 0..T, in any order. Later steps of `x` are not
+            read and are 0 in `y`; the final state is the state after the last step of each
+            sequence.
         resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
-            True at a step where another sequence begins: no state crosses from the steps before to
-            it, nor, in the reverse direction, from it to them. Not with a dilation.
+            True at a step where another sequence begins: no state passes from the steps before it
+            to this step, nor the other way in the reverse direction. Not with a dilation.
 
         Returns
         -------
         y : ndarray, shape (T, B, directions * H), or (B, T, directions * H) with `batch_first`
+            h of the top layer after each step.
         state : ndarray or tuple of ndarray
-            Final state, shaped as the initial one.
+            Final state, in the shape of the initial state.
 
         Raises
         ------
@@ -291,20 +294,37 @@ class Recurrent(Layer, ABC):
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         *,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        checkpoint: str | int | None = None,
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
-        Three results, y, state and tape, where a call has two; otherwise arguments, errors and
-        results are those of a call. `y` is read-only: change a copy. The tape refers to `x`, which
-        must not change (see `lstm_forward`); all else may. ``checkpoint="sqrt"`` or `max_bytes`, of
-        each layer and direction, make it smaller and `backward` slower, as in `lstm_forward`.
+        Parameters
+        ----------
+        x, state, lengths, resets
+            As in a call of the layer. The tape refers to `x`, which must not change before
+            `backward`; see `lstm_forward`.
+        checkpoint : "sqrt" or int, optional
+            Keep a smaller tape for each layer and direction, of about sqrt(T) segments or of a
+            number of bytes; `backward` computes the missing values again, as in `lstm_forward`.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, directions * H), or (B, T, directions * H) with `batch_first`
+            h of the top layer after each step. Read-only: change a copy.
+        state : ndarray or tuple of ndarray
+            Final state, in the shape of the initial state.
+        tape : RecurrentTape
+            For `backward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of the layer; also if `checkpoint` is wrong.
         """
         if self.mask_counter is None:
-            return self._run(x, state, lengths, resets, True, None, checkpoint, max_bytes)
+            return self._run(x, state, lengths, resets, True, None, checkpoint)
         with self.mask_counter.next_call() as rng:
-            return self._run(x, state, lengths, resets, True, rng, checkpoint, max_bytes)
+            return self._run(x, state, lengths, resets, True, rng, checkpoint)
 
     def _run(
         self,
@@ -314,8 +334,7 @@ class Recurrent(Layer, ABC):
         given_resets: ArrayLike | None,
         training: bool,
         rng: np.random.Generator | None = None,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        checkpoint: str | int | None = None,
     ) -> tuple[Array, State, Any]:
         s = self.structure
         x = time_major(s, "x", x, s.input_size, "input_size")
@@ -336,9 +355,7 @@ class Recurrent(Layer, ABC):
                 x = x * masks.dropout[layer - 1]
             for cell in cells:
                 k = cell.number
-                y, last, tape = cell.forward(
-                    x, initial[k], lengths, training, more[k], checkpoint, max_bytes
-                )
+                y, last, tape = cell.forward(x, initial[k], lengths, training, more[k], checkpoint)
                 outputs.append(y)
                 final.append(last)
                 tapes.append(tape)
@@ -362,33 +379,33 @@ class Recurrent(Layer, ABC):
         cut: int | None = None,
         trace: bool | str | None = None,
     ) -> LayerGrads:
-        """Backpropagate through time: gradients of a loss from those of the layer's results.
+        """Backpropagate through time: gradients of a loss from its gradients at the outputs.
 
         Parameters
         ----------
         tape : RecurrentTape
             The third result of `forward`; not modified.
         dy : array_like, shape of `y`, optional
-            Gradient with respect to the output, zeros if omitted. Padding is not read.
+            Gradient of the loss with respect to `y`; zeros if omitted. Padding is not read.
         dstate : array_like, shape of the final state, optional
-            Gradient with respect to the final state, zeros if omitted; for `LSTM` a tuple
-            (dh, dc), of which one may be None.
+            Gradient of the loss with respect to the final state; zeros if omitted. For `LSTM` a
+            tuple (dh, dc), one of which may be None.
         step_clip : (kind, bound) or (kind, bound, target), optional
-            Limit the gradient of the hidden state that each step passes back to the one before:
-            ``("value", bound)`` each element, ``("norm", bound)`` each sequence's Euclidean norm.
-            Of another `target`: "c", that of the state c, with what zoneout kept of it; "gates",
-            that of the gates' sums.
+            Limit the gradient of h that each step passes back to the step before:
+            ``("value", bound)`` limits each element, ``("norm", bound)`` the Euclidean norm of each
+            sequence. A `target` limits another gradient instead: "c", of the state c, with the part
+            that zoneout kept; "gates", of the gates' sums.
         cut : int, optional
-            No gradient goes back after every so many steps, counted from the end of each sequence's
+            Stop the gradient after every `cut` steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.
         trace : bool or "full", optional
-            Show how the gradient went: `LayerGrads.trace`, a `LayerTrace`. "full" keeps all
-            gradients of states and gates, and needs the memory.
+            Record how the gradient flows, in `LayerGrads.trace`, a `LayerTrace`. "full" also keeps
+            all gradients of states and gates, which takes memory.
 
         Returns
         -------
         LayerGrads
-            The fields ``params`` (dict by parameter name), ``x`` and ``state``.
+            The fields ``params`` (dict by parameter name), ``x``, ``state`` and ``trace``.
 
         Raises
         ------
@@ -408,7 +425,7 @@ class Recurrent(Layer, ABC):
             symbol = "directions * P" if "w_hr" in s.learnt else "directions * H"
             d = time_major(s, "dy", dy, D * P, symbol, tape.shape)
         final = split_state(s, "dstate", dstate, B)
-        how = as_how(f"{s.kind}_backward", step_clip, cut, trace)
+        how = as_backward_how(f"{s.kind}_backward", step_clip, cut, trace)
         grads: list[Any] = [None] * s.cells
         for layer in reversed(range(s.num_layers)):
             above, first = d, layer * D

@@ -15,7 +15,7 @@ from .structure import Structure
 
 
 def contiguous(array: Array) -> Array:
-    """The array itself if it is C-contiguous, else a copy; of a subclass, as `Dual`, one of it."""
+    """The array itself if it is C-contiguous, else a copy of the same class, such as `Dual`."""
     return array if array.flags.c_contiguous else array.copy()
 
 
@@ -124,17 +124,18 @@ def split_state(structure: Structure, name: str, state: State, B: int) -> list[S
 
 def join_state(structure: Structure, states: list[State], B: int) -> State:
     """The inverse of `split_state`."""
-    several = isinstance(states[0], tuple)
+    by_state = zip(*states) if isinstance(states[0], tuple) else [states]
     if len(states) == 1:
-        return tuple([part[None] for part in states[0]]) if several else states[0][None]
-    if not several:
-        return _joined(structure, 0, states, B)
-    return tuple([_joined(structure, q, parts, B) for q, parts in enumerate(zip(*states))])
+        joined = [part[None] for (part,) in by_state]
+    elif max(structure.dilations) == 1:
+        joined = [np.array(parts) for parts in by_state]
+    else:
+        joined = [_rows(structure, q, parts, B) for q, parts in enumerate(by_state)]
+    return tuple(joined) if len(joined) > 1 else joined[0]
 
 
-def _joined(structure: Structure, q: int, parts: Any, B: int) -> Array:
-    if max(structure.dilations) == 1:
-        return np.array(parts)
+def _rows(structure: Structure, q: int, parts: Any, B: int) -> Array:
+    """State number q of all cells, with as many rows for each cell as its dilation."""
     shape = state_shape(structure, B, q)[1]
     steps = np.repeat(structure.dilations, structure.directions)
     rows = [p.reshape(n, *shape[-2:]) for n, p in zip(steps, parts)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recurrent layers that run step by step."""
+"""A recurrent layer that runs step by step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """A layer that keeps its packed weights and its state from call to call; see `LSTM.stream`.
+    """A layer that keeps packed weights and its state from call to call; made by `LSTM.stream`.
 
-    Gives the bits that one call over the whole sequence gives, however that is cut. It has a copy
-    of the parameters: after training them further, make another. Not for several threads at once.
-    It can be neither pickled nor copied: keep the layer and `state`.
+    Its results have the same bits as one call over the whole sequence, however the sequence is cut.
+    A stream has a copy of the parameters: after further training, make another one. Use it in one
+    thread at a time. It cannot be pickled or copied: keep the layer and `state`.
 
     Examples
     --------
@@ -54,17 +54,13 @@ class Stream:
         bf16 = as_bf16(caller, s.compute, s.dtype)
         sizes = (s.input_size, *[s.width] * (s.num_layers - 1))
         layers = [
-            (np.empty((0, B, size), s.dtype), (c.activation, bf16, *c.weights(), c.checked))
+            (np.empty((0, B, size), s.dtype), (bf16, *c.weights(), c.checked))
             for size, c in zip(sizes, cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
         self._core = _core.stream(caller, s.kind, layers, added)
-        self._shape, self._batch_first, self._names = (
-            (B, s.input_size),
-            s.batch_first,
-            CELLS[s.kind].states,
-        )
-        self.dtype = s.dtype
+        self._shape, self._batch_first = (B, s.input_size), s.batch_first
+        self._names, self.dtype = CELLS[s.kind].states, s.dtype
         if state is not None:
             self.state = state
 
@@ -79,7 +75,7 @@ class Stream:
         )
 
     def step(self, x: ArrayLike) -> Any:
-        """One step.
+        """Run one step.
 
         Parameters
         ----------
@@ -92,7 +88,7 @@ class Stream:
         Raises
         ------
         ValueError, TypeError
-            If x has another shape, or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers.
         """
         y = self._core.step(x)
         return self._step_of_any(x) if y is None else y  # to be converted, or refused
@@ -109,7 +105,7 @@ class Stream:
         return self.step(np.array(array))
 
     def process(self, x: ArrayLike) -> Any:
-        """Many steps.
+        """Run several steps.
 
         Parameters
         ----------
@@ -122,7 +118,7 @@ class Stream:
         Raises
         ------
         ValueError, TypeError
-            If x has another shape, or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers.
         """
         array = as_float("stream.process", "x", x, self.dtype)
         B, I = self._shape
@@ -138,17 +134,17 @@ class Stream:
         return y.swapaxes(0, 1) if self._batch_first else y
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Zero the state, as if another sequence began.
+        """Set the state to zero, as if another sequence began.
 
         Parameters
         ----------
         mask : array_like of bool, shape (B,), optional
-            True for the sequences that begin again; all if omitted.
+            True for the sequences to reset; all if omitted.
 
         Raises
         ------
         ValueError, TypeError
-            If the mask has another shape, or does not hold booleans.
+            If the mask has another shape or does not hold booleans.
         """
         mask = np.ones(self._shape[:1], bool) if mask is None else mask
         chosen = as_bools("stream.reset", "mask", mask)
@@ -160,9 +156,9 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c) and so on.
+        """A copy of the current state, (num_layers, B, H); for `LSTM` a tuple (h, c), and so on.
 
-        Can be assigned.
+        A state can be assigned.
         """
         parts = self._core.get_state()
         return parts if len(parts) > 1 else parts[0]

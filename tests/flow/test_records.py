@@ -149,7 +149,7 @@ def test_a_reversed_call_has_its_name():
 def test_a_tape_with_a_checkpoint(cell):
     layer, long = cell(SIZE, HIDDEN, seed=0), np.concatenate([X] * 20).astype(np.float32)
     monitor = bptt.FlowMonitor(1, on_alert=lambda a: None)
-    for how in ({"checkpoint": "sqrt"}, {"max_bytes": 400_000}, {}):
+    for how in ({"checkpoint": "sqrt"}, {"checkpoint": 400_000}, {}):
         y, _, tape = layer.forward(long, **how)
         monitor.update(0, layer.backward(tape, last(y), trace=True).trace)
     first, second, whole = (record["cells"][0] for record in monitor.records)

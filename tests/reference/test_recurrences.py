@@ -26,7 +26,7 @@ from support.problems import (
     state_of,
 )
 
-EXACT = [c for c in CASES if not reference.CELLS[c.cell].truncated]
+EXACT = [c for c in CASES if not reference.CELLS[c.cell].kind.truncated]
 
 
 @pytest.mark.parametrize("case", EXACT, ids=lambda c: c.id)

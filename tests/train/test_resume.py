@@ -206,7 +206,7 @@ def test_a_call_that_fails_leaves_its_masks_to_the_next(
             patch.setattr(BoundCell, "forward", failing(number, error))
             with pytest.raises(type(error)):
                 layer.forward(X)
-    for wrong, how in ((X, {"max_bytes": 10}), (X[:, :, :2], {}), (X, {"state": np.ones(3)})):
+    for wrong, how in ((X, {"checkpoint": 10}), (X[:, :, :2], {}), (X, {"state": np.ones(3)})):
         with pytest.raises((ValueError, TypeError)):
             layer.forward(wrong, **how)
     assert [layer.forward(X)[0].tobytes() for _ in range(2)] == want[1:]

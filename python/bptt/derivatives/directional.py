@@ -218,7 +218,7 @@ def layer_hvp(
     state : array_like, or tuple of them, optional
         The initial state; zeros if omitted.
     **options
-        Other arguments of ``layer.forward``: lengths, resets, checkpoint, max_bytes.
+        Other arguments of ``layer.forward``: lengths, resets, checkpoint.
 
     Returns
     -------
@@ -244,8 +244,8 @@ def layer_hvp(
     caller = "layer_hvp"
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
-    cell, known = layer.structure.kind, ("x", "state", *layer.parameters)
-    along = checked(caller, "tangents", tangents, known)
+    cell, allowed = layer.structure.kind, ("x", "state", *layer.parameters)
+    along = checked(caller, "tangents", tangents, allowed)
     arrays = {
         name: joined(caller, name, value, along.get(name))
         for name, value in layer.parameters.items()
@@ -321,15 +321,15 @@ def _kind(caller: str, forward: Forward) -> str:
 
 def _named(caller: str, forward: Forward, label: str, arrays: Primals) -> dict[str, Any]:
     """The arguments that are not None, by name."""
-    known = [name for name in NAMES if name in inspect.signature(forward).parameters]
+    allowed = [name for name in NAMES if name in inspect.signature(forward).parameters]
     if isinstance(arrays, (tuple, list)):
-        if len(arrays) > len(known):
+        if len(arrays) > len(allowed):
             raise ValueError(
-                f"{caller}: {label} has {len(arrays)} items, expected at most {len(known)}: "
-                f"{', '.join(known)}"
+                f"{caller}: {label} has {len(arrays)} items, expected at most {len(allowed)}: "
+                f"{', '.join(allowed)}"
             )
-        arrays = dict(zip(known, arrays))
-    values = checked(caller, label, arrays, known)
+        arrays = dict(zip(allowed, arrays))
+    values = checked(caller, label, arrays, allowed)
     missing = [name for name in NAMES[:3] if label == "primals" and name not in values]
     if missing:
         raise ValueError(f"{caller}: primals has no {missing[0]}, expected x, w_ih and w_hh")

@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from .._binding.call import as_states
 from .._cells import CELLS
 from .._dual import dual, parts
 from .._types import State
-from .._validate import as_real
+from .._validate import as_real, as_states
 from .._words import shown
 
 
-def checked(caller: str, label: str, arrays: Any, known: Sequence[str]) -> dict[str, Any]:
-    """The arguments that are not None, all with known names."""
+def checked(caller: str, label: str, arrays: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """The arguments that are not None, all with allowed names."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{caller}: {label} is {type(arrays).__name__}, expected a dict or tuple")
     for name in arrays:
-        if name not in known:
+        if name not in allowed:
             raise ValueError(
-                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(known)}"
+                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(allowed)}"
             )
     return {name: value for name, value in arrays.items() if value is not None}
 
@@ -63,12 +62,12 @@ def joined_state(
     caller: str, name: str, value: State, tangent: State, cell: str, most: int = 3
 ) -> State:
     """`joined` for a state: one array, or a tuple of several."""
-    v = as_states(caller, name, value, cell, np.float64, most)
-    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
-    states = len(CELLS[cell].states)
-    labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
+    names = CELLS[cell].states
+    v = as_states(caller, name, value, names, np.float64, most)
+    t = as_states(caller, f"the tangent of {name}", tangent, names, np.float64, most)
+    labels = [name] if len(names) == 1 else [f"{name}[{q}]" for q in range(len(names))]
     state = tuple(joined(caller, *arrays, most) for arrays in zip(labels, v, t))
-    if states == 1:
+    if len(names) == 1:
         return state[0]
     return None if all(part is None for part in state) else state
 

@@ -58,7 +58,7 @@ def way_back(n: int, reverse: bool) -> list[int]:
 
 
 def borders(way: dict[str, Any], b: int, back: list[int]) -> list[bool]:
-    """By steps on the way back: does nothing go on from there?"""
+    """For each step on the way back: whether the gradient ends there."""
     resets, cut = way.get("resets"), way.get("cut")
     return [
         bool((resets is not None and resets[t, b]) or (cut and (j + 1) % cut == 0))
@@ -334,7 +334,7 @@ def test_a_skip_that_is_longer_than_the_sequences_is_none():
     assert with_skip.verdicts == without.verdicts
     few = bptt.gradient_flow(linear(0.5, skip=28), x)
     assert few.verdict == "too short"
-    assert "cannot be measured over 30 steps with a skip of 28" in few.verdicts[0]
+    assert "over 30 steps with a skip of 28 no decay can be measured" in few.verdicts[0]
 
 
 def test_the_state_h_of_lstm1997_goes_by_skips_alone():

@@ -11,9 +11,7 @@ from support.imports import FILES, Import, circles, imports_of
 
 EVERY = [found for name in FILES for found in imports_of(name)]
 # Groups whose modules name each other's classes in annotations alone.
-CIRCLES_OF_TYPES = [
-    ["bptt.reference.loop", "bptt.reference.products", "bptt.reference.trace"],
-]
+CIRCLES_OF_TYPES = [["bptt.reference.loop", "bptt.reference.products", "bptt.reference.trace"]]
 # These ask the package itself: sdk for its folder.
 FACE = {"bptt.sdk", "bptt.__main__"}
 

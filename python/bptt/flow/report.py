@@ -161,7 +161,7 @@ def gradient_flow(
         measures it. A gradient that fades further back is healthy.
     seed : int, optional
         Seed of the random vectors, and of the dropout masks of a PyTorch module in training mode. A
-        layer of bptt draws the masks of its next call.
+        layer of bptt uses the masks of its next call.
 
     Returns
     -------

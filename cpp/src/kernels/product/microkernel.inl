@@ -23,8 +23,8 @@ BPTT_INLINE void static_int(Index n, const F& f) {
   f(Int<Max>());
 }
 
-// Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
-// f(rows, row).
+// Splits [begin, end) into as few blocks of at most max_rows as needed, as equal as possible, and
+// calls f(rows, row).
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {

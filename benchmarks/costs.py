@@ -360,7 +360,7 @@ def memory() -> None:
         )
     long = ARRAYS.format(shape=(100_000, 1, 16, 128)) + STEP
     times = "t = time.perf_counter(); step({0}); t = time.perf_counter() - t; print(peak() - start)"
-    for option in ("", "checkpoint='sqrt'", "max_bytes=1 << 24"):
+    for option in ("", "checkpoint='sqrt'", "checkpoint=1 << 24"):
         again = "; best = 9.0\nfor _ in range(5):\n  t = time.perf_counter(); step({0})"
         again += "; best = min(best, time.perf_counter() - t)\nprint(best)"
         mb, seconds = child("import bptt", long + (times + again).format(option))

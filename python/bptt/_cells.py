@@ -91,10 +91,15 @@ class Cell(NamedTuple):
         """The activation of each gate that there is with these options, in the order of rows."""
         absent = "f" if options.get("forget_gate", "own") != "own" else ""
         return {
-            gate: options.get(name, self.options[name].default) if name in self.options else name
+            gate: {**self.defaults, **options}.get(name, name)
             for gate, name in self.gates.items()
             if gate != absent
         }
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options' defaults, in the order of the function's signature."""
+        return {name: option.default for name, option in self.options.items()}
 
     @property
     def wide_as_h(self) -> bool:

@@ -1,5 +1,7 @@
 from typing import Any
 
+from ._types import BackwardHow, ForwardHow, Inputs
+
 __version__: str
 
 class Tape:
@@ -8,7 +10,7 @@ class Tape:
     @property
     def dtype(self) -> str: ...
     @property
-    def arguments(self) -> dict[str, Any]: ...  # of forward, the arrays as they were given
+    def arguments(self) -> dict[str, Any]: ...  # of forward by name, arrays as they were given
     @property
     def options(self) -> dict[str, Any] | None: ...
     @property
@@ -30,21 +32,40 @@ class Stream:
     def get_state(self) -> tuple[Any, ...]: ...
     def set_state(self, state: tuple[Any, ...]) -> None: ...
 
-# layers: of each any array (T, B, I), and activation, bf16, w_ih, w_hh, b_ih, b_hh, options;
-# residual: of each, is its input added?
+# layers: for each an array (T, B, I) of any T, and bf16, w_ih, w_hh, b_ih, b_hh, options; residual:
+# for each, is its input added?
 def stream(
     caller: str, cell: str, layers: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
 ) -> Stream: ...
 
-# cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation, threads,
-# checkpoint, max_bytes, bf16, options -> y, state, tape; None where an argument is not as the core
-# needs it
-def forward(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
-def forward_dual(*arguments: Any) -> tuple[Any, Any, Tape | None] | None: ...
+Options = dict[str, Any] | None
+Results = tuple[Any, Any, Tape | None]  # y, state, tape
+
+# None where an argument is not as the core needs it.
+def forward(
+    cell: str,
+    inputs: Inputs,
+    options: dict[str, Any] | None,
+    keep_tape: bool,
+    how: ForwardHow | None,
+) -> Results | None: ...
+def forward_dual(
+    cell: str,
+    inputs: Inputs,
+    options: dict[str, Any] | None,
+    keep_tape: bool,
+    how: ForwardHow | None,
+) -> Results | None: ...
+
+# The values, in the order of the defaults, that are not their default objects.
+def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> Options: ...
+
+# The fields of `Grads`, but the last: the norms of a trace, and the fields of `FullTrace`.
+Gradients = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, tuple[Any, ...]]
+
 def backward(
-    caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], clip: str, bound: float,
-    target: str, cut: int, threads: int, trace: int,
-) -> tuple[Any, ...]: ...  # fmt: skip
+    caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], how: BackwardHow
+) -> Gradients: ...
 def fingerprint(array: Any) -> int: ...  # of a C-contiguous one
 
 MOST_THREADS: int

@@ -3,12 +3,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 State = Any  # h for cells with no other, the tuple (h, c) for LSTM, (h, c, n, m) for sLSTM
 Seed = int | np.random.Generator | None
 StepClip = tuple[str, float] | tuple[str, float, str]
+
+Maybe = ArrayLike | None
+# Of a forward call: x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse.
+Inputs = tuple[ArrayLike, ArrayLike, ArrayLike, Maybe, Maybe, State, Maybe, bool]
+# How it is computed: threads, checkpoint, compute; and as the core takes it, with bf16 at the end.
+How = tuple[int | None, int | str | None, str | None]
+ForwardHow = tuple[int | None, int | str | None, bool]
+
+
+class Control(NamedTuple):
+    """How the gradient goes back."""
+
+    step_clip: StepClip | None = None
+    cut: int | None = None
+    trace: bool | str | None = None
+    threads: int | None = None
+
+
+# The same as the core takes it: kind, bound and target of the clip, cut, trace, threads; 0: none.
+BackwardHow = tuple[str, float, str, int, int, int]

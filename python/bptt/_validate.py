@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ._dual import Dual
-from ._types import Array
+from ._types import Array, State, StepClip
 from ._words import MOST_SHOWN, shown
 
 MOST_LETTERS = 4096  # of a path: Linux takes no more
@@ -116,6 +116,24 @@ def check_shape(caller: str, name: str, array: Array, symbols: str, expected: An
         )
 
 
+def as_arrays(caller: str, required: dict[str, Any], optional: dict[str, Any]) -> list[Any]:
+    """Return arrays of one dtype; omitted ones stay None.
+
+    The dtype is float64 if one of them is float64, else float32; or dual numbers if one is dual.
+    """
+    for name, value in required.items():
+        if value is None:
+            raise TypeError(f"{caller}: {name} is None, expected an array")
+    given = {**required, **optional}
+    arrays = {k: v if v is None else as_real(caller, k, v) for k, v in given.items()}
+    dtypes = [a.dtype for a in arrays.values() if a is not None]
+    wide = any(d.kind == "f" and d.itemsize >= 8 for d in dtypes)
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    if any(isinstance(a, Dual) for a in arrays.values()):
+        dtype = np.dtype(np.complex128)
+    return [None if a is None else prepare(a, dtype) for a in arrays.values()]
+
+
 # --- numbers --------------------------------------------------------------------------------------
 
 
@@ -194,7 +212,80 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-# --- options of recurrences -----------------------------------------------------------------------
+# --- calls of recurrences -----------------------------------------------------------------------
+
+
+def as_states(
+    caller: str, name: str, value: State, names: tuple[str, ...], dtype: DTypeLike, most: int = 3
+) -> tuple[Array | None, ...]:
+    """Return the states `names`, each of at most `most` dimensions, in a tuple."""
+    if value is None:
+        return (None,) * len(names)
+    if len(names) == 1:
+        return (prepare(as_real(caller, name, value, most), dtype),)
+    if not isinstance(value, (tuple, list)) or len(value) != len(names):
+        has = f"{len(value)} items" if isinstance(value, (tuple, list)) else type(value).__name__
+        raise TypeError(f"{caller}: {name} is {has}, expected a tuple ({', '.join(names)})")
+    return tuple(
+        None if v is None else prepare(as_real(caller, f"{name}[{i}]", v, most), dtype)
+        for i, v in enumerate(value)
+    )
+
+
+def as_lengths(caller: str, value: Any) -> Array | None:
+    """Return lengths as the core takes them, which checks their range."""
+    if value is None:
+        return None
+    array = as_integers(caller, "lengths", value, 3)
+    if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
+        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
+    return prepare(array, np.int64)
+
+
+def as_lengths_within(caller: str, value: Any, T: int, B: int) -> Array:
+    """Return a copy of B lengths, all in 0..T."""
+    lengths = as_indices(caller, "lengths", value, "0..T", T)
+    check_shape(caller, "lengths", lengths, "(B,)", (B,))
+    return lengths.copy()
+
+
+def as_checkpoint(caller: str, value: Any) -> str | int | None:
+    if value is None or (isinstance(value, str) and value == "sqrt"):
+        return value
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 0:
+        raise ValueError(
+            f"{caller}: checkpoint is {shown(value)}, expected None, 'sqrt' or a number of bytes"
+        )
+    return min(int(value), sys.maxsize)
+
+
+def as_step_clip(caller: str, value: StepClip | None) -> tuple[str, float, str]:
+    if value is None:
+        return ("none", 0.0, "h")
+    parts = value if isinstance(value, (tuple, list)) and len(value) in (2, 3) else (None, None)
+    kind, bound, *rest = parts
+    target = rest[0] if rest else "h"
+    known = isinstance(kind, str) and isinstance(target, str)
+    if not known or kind not in ("value", "norm") or target not in ("h", "c", "gates"):
+        raise ValueError(
+            f"{caller}: step_clip is {shown(value)}, expected ('value', bound) or ('norm', bound), "
+            "and 'h', 'c' or 'gates' as a third item or none"
+        )
+    if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{caller}: step_clip has bound {shown(bound)}, expected a number")
+    if not 0 < bound <= np.inf:
+        raise ValueError(f"{caller}: step_clip has bound {shown(bound)}, expected more than 0")
+    return (str(kind), float(min(bound, sys.float_info.max)), str(target))
+
+
+def as_trace(caller: str, value: bool | str | None) -> int:
+    """Return 0 for no trace, 1 for norms, 2 for the gradients as well."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return int(bool(value))
+    if isinstance(value, str) and value == "full":
+        return 2
+    raise ValueError(f"{caller}: trace is {shown(value)}, expected True, False or 'full'")
 
 
 def as_zoneout_of_h(caller: str, name: str, value: Any) -> tuple[Any, None]:

@@ -48,40 +48,31 @@ py::tuple forward(const core::Spec& spec, const Arrays& arrays, py::tuple given)
   return py::make_tuple(std::move(y), std::move(state), std::move(tape));
 }
 
-// --- forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-// threads, checkpoint, max_bytes, bf16, options): returns None where an argument is not as the
+// --- forward(cell, inputs, options, keep_tape, how): returns None where an argument is not as the
 // core needs it, which Python then converts. forward_dual is the same for dual numbers, in complex
 // arrays. Both use the fast calling convention, since pybind11 takes longer to sort arguments than
 // a small network takes for a step.
 
-enum Argument {
-  cell,
-  x,
-  w_ih,
-  w_hh,
-  b_ih,
-  b_hh,
-  state,
-  lengths,
-  reverse,
-  keep_tape,
-  activation,
-  threads,
-  checkpoint,
-  max_bytes,
-  bf16,
-  options,
-  arguments
-};
+enum Argument { cell, inputs, options, keep_tape, how, arguments };
+// The tuple `inputs`, and the tuple `how`; None in place of `how` has its defaults.
+enum Input { x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, input_count };
+enum How { threads, checkpoint, bf16, how_count };
 
-inline const char* const argument_names[arguments] = {
-    "cell",    "x",         "w_ih",       "w_hh",    "b_ih",       "b_hh",      "state", "lengths",
-    "reverse", "keep_tape", "activation", "threads", "checkpoint", "max_bytes", "bf16",  "options"};
+inline const char* const input_names[input_count] = {"x",    "w_ih",  "w_hh",    "b_ih",
+                                                     "b_hh", "state", "lengths", "reverse"};
+inline const char* const how_names[how_count] = {"threads", "checkpoint", "bf16"};
 
-inline py::tuple tuple_of(PyObject* const* a) {
-  py::tuple all(static_cast<std::size_t>(arguments));
-  for (std::size_t i = 0; i < arguments; ++i) all[i] = py::handle(a[i]);
-  return all;
+// The arguments of a forward call, by name.
+inline py::dict named(const py::tuple& given) {
+  py::dict by_name;
+  by_name["cell"] = given[cell];
+  const auto in = py::reinterpret_borrow<py::tuple>(given[inputs]);
+  for (std::size_t i = 0; i < input_count; ++i) by_name[input_names[i]] = in[i];
+  by_name["options"] = given[options], by_name["keep_tape"] = given[keep_tape];
+  py::tuple limits = py::make_tuple(py::none(), py::none(), false);
+  if (!given[how].is_none()) limits = py::reinterpret_borrow<py::tuple>(given[how]);
+  for (std::size_t i = 0; i < how_count; ++i) by_name[how_names[i]] = limits[i];
+  return by_name;
 }
 
 // given: one array for a cell of one state, else a tuple. False: neither.
@@ -100,32 +91,37 @@ inline bool read_state(py::handle given, const std::string& name, Arrays& arrays
   return tuple.size() >= static_cast<std::size_t>(states) && states > 1;
 }
 
-inline bool read_spec(PyObject* const* a, core::Spec& spec) {
-  if (!PyBool_Check(a[reverse]) || !PyBool_Check(a[keep_tape])) return false;
-  const char *name = PyUnicode_Check(a[cell]) ? PyUnicode_AsUTF8(a[cell]) : nullptr,
-             *function = PyUnicode_Check(a[activation]) ? PyUnicode_AsUTF8(a[activation]) : nullptr;
-  if (!name || !function) return false;
-  spec.cell = name, spec.activation = function;
-  spec.caller = spec.cell + "_forward";
-  spec.reverse = a[reverse] == Py_True, spec.train = a[keep_tape] == Py_True;
-  spec.bf16 = a[bf16] == Py_True;
-  if (a[threads] != Py_None) spec.threads = py::cast<int>(py::handle(a[threads]));
-  if (a[checkpoint] != Py_None) spec.checkpoint = core::Spec::sqrt;
-  if (a[max_bytes] != Py_None) {
-    spec.checkpoint = core::Spec::bytes;
-    spec.max_bytes = py::cast<std::size_t>(py::handle(a[max_bytes]));
-  }
-  return true;
+inline void read_how(py::handle given, core::Spec& spec) {
+  if (given.is_none()) return;
+  const auto limits = py::reinterpret_borrow<py::tuple>(given);
+  if (!limits[threads].is_none()) spec.threads = py::cast<int>(limits[threads]);
+  spec.bf16 = py::cast<bool>(limits[bf16]);
+  const py::object segments = limits[checkpoint];
+  if (segments.is_none()) return;
+  spec.checkpoint = PyUnicode_Check(segments.ptr()) ? core::Spec::sqrt : core::Spec::bytes;
+  if (spec.checkpoint == core::Spec::bytes) spec.max_bytes = py::cast<std::size_t>(segments);
 }
 
 template <class... T>
 py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
+  if (count != arguments || !PyUnicode_Check(a[cell]) || !PyTuple_Check(a[inputs]) ||
+      PyTuple_GET_SIZE(a[inputs]) != input_count)
+    throw py::type_error("forward: expected (cell, inputs, options, keep_tape, how)");
+  const auto input = [&](Input i) { return py::handle(PyTuple_GET_ITEM(a[inputs], i)); };
+  const bool train = a[keep_tape] == Py_True, backwards = input(reverse).ptr() == Py_True;
+  if (!(train || a[keep_tape] == Py_False) || !(backwards || input(reverse).ptr() == Py_False))
+    return py::none();
   core::Spec spec;
-  if (count != arguments) throw py::type_error("forward: wrong number of arguments");
-  Arrays arrays{a[x], a[w_ih], a[w_hh], a[b_ih], a[b_hh], a[lengths]};
-  if (!read_spec(a, spec) || !read_state(a[state], spec.cell, arrays)) return py::none();
+  spec.cell = PyUnicode_AsUTF8(a[cell]), spec.caller = spec.cell + "_forward";
+  spec.train = train, spec.reverse = backwards;
+  Arrays arrays{input(x), input(w_ih), input(w_hh), input(b_ih), input(b_hh), input(lengths)};
+  if (!read_state(input(state), spec.cell, arrays)) return py::none();
   read_options(a[options], spec, arrays);
-  py::tuple kept = spec.train ? tuple_of(a) : py::tuple();
+  read_how(a[how], spec);
+  py::tuple kept;
+  if (train)
+    kept = py::make_tuple(py::handle(a[cell]), py::handle(a[inputs]), py::handle(a[options]),
+                          py::handle(a[keep_tape]), py::handle(a[how]));
   py::object result = py::none();
   const auto run = [&](auto type) {
     using Element = decltype(type);

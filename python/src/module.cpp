@@ -26,10 +26,14 @@ PyObject* fingerprint(PyObject*, PyObject* given) {
   }
 }
 
-py::object fingerprint_function() {
-  static PyMethodDef definition = {"fingerprint", fingerprint, METH_O, nullptr};
+// A function that is not bound by pybind11.
+py::object function(PyMethodDef& definition) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
+PyMethodDef fingerprint_definition = {"fingerprint", fingerprint, METH_O, nullptr};
+PyMethodDef given_definition = {"given",
+                                reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(options_given)),
+                                METH_FASTCALL, nullptr};
 
 // kind and target: their names; an empty kind: no clipping.
 core::StepClip step_clipping(const std::string& kind, double bound, const std::string& target) {
@@ -55,13 +59,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Tape>(m, "Tape")
       .def_readonly("cell", &Tape::cell)
       .def_readonly("dtype", &Tape::dtype)
-      .def_property_readonly("arguments",
-                             [](const Tape& t) {
-                               py::dict named;
-                               for (std::size_t i = 0; i < arguments; ++i)
-                                 named[argument_names[i]] = t.arguments[i];
-                               return named;
-                             })
+      .def_property_readonly("arguments", [](const Tape& t) { return named(t.arguments); })
       .def_property_readonly("options",
                              [](const Tape& t) { return py::object(t.arguments[options]); })
       .def_property_readonly("lengths", &Tape::lengths)
@@ -95,13 +93,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       });
   m.attr("forward") = forward_function<float, double>("forward");
   m.attr("forward_dual") = forward_function<core::Dual>("forward_dual");
+  // how: kind, bound and target of the step clip, cut, trace, threads
+  using How = std::tuple<std::string, double, std::string, py::ssize_t, int, int>;
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
-                       const py::tuple& dstate, const std::string& clip, double bound,
-                       const std::string& target, py::ssize_t cut, int threads, int trace) {
-    return tape.backward({step_clipping(clip, bound, target), cut, threads, caller}, dy, dstate,
+                       const py::tuple& dstate, const How& how) {
+    const auto& [kind, bound, target, cut, trace, threads] = how;
+    return tape.backward({step_clipping(kind, bound, target), cut, threads, caller}, dy, dstate,
                          trace);
   });
-  m.attr("fingerprint") = fingerprint_function();
+  m.attr("fingerprint") = function(fingerprint_definition);
+  m.attr("given") = function(given_definition);
   m.attr("MOST_THREADS") = core::most_threads;
   m.def("threads", &core::threads);
   m.def("expect_siblings", &core::expect_siblings);

@@ -59,17 +59,19 @@ template <auto member>
 void set_spec(py::handle value, core::Spec& spec, Arrays&) {
   spec.*member = py::cast<std::decay_t<decltype(spec.*member)>>(value);
 }
-template <int q>
-void set_zoneout(py::handle value, core::Spec& spec, Arrays&) {
-  spec.zoneout[q] = py::cast<double>(value);
+// value: a pair for h and for the other states, each None, a number or an array.
+inline void set_zoneout(py::handle value, core::Spec& spec, Arrays& arrays) {
+  for (int q = 0; q < 2; ++q) {
+    const py::handle amount = PyTuple_GET_ITEM(value.ptr(), q);
+    if (py::isinstance<py::array>(amount))
+      arrays.zoneout[q] = amount;
+    else if (!amount.is_none())
+      spec.zoneout[q] = py::cast<double>(amount);
+  }
 }
 template <auto member>
 void set_array(py::handle value, core::Spec&, Arrays& arrays) {
   arrays.*member = value;
-}
-template <int q>
-void set_zoneout_array(py::handle value, core::Spec&, Arrays& arrays) {
-  arrays.zoneout[q] = value;
 }
 inline void set_layer_norm(py::handle value, core::Spec&, Arrays& arrays) {
   std::copy_n(py::cast<py::tuple>(value).begin(),
@@ -77,6 +79,7 @@ inline void set_layer_norm(py::handle value, core::Spec&, Arrays& arrays) {
 }
 
 inline constexpr Option option_table[] = {
+    {"activation", set_spec<&core::Spec::activation>},
     {"gate_activation", set_spec<&core::Spec::gate_activation>},
     {"output_activation", set_spec<&core::Spec::output_activation>},
     {"forget_gate", set_spec<&core::Spec::forget_gate>},
@@ -86,10 +89,7 @@ inline constexpr Option option_table[] = {
     {"preact_clip", set_spec<&core::Spec::preact_clip>},
     {"dilation", set_spec<&core::Spec::dilation>},
     {"skip", set_spec<&core::Spec::skip>},
-    {"zoneout_h", set_zoneout<0>},
-    {"zoneout_c", set_zoneout<1>},
-    {"zoneout_of_h", set_zoneout_array<0>},
-    {"zoneout_of_c", set_zoneout_array<1>},
+    {"zoneout", set_zoneout},
     {"layer_norm", set_layer_norm},
     {"peepholes", set_array<&Arrays::peepholes>},
     {"w_hr", set_array<&Arrays::w_hr>},
@@ -111,4 +111,26 @@ inline void read_options(py::handle given, core::Spec& spec, Arrays& arrays) {
       throw py::type_error("forward: unknown option " + py::cast<std::string>(key));
     found->set(value, spec, arrays);
   }
+}
+
+// given(defaults, values): a dict of the options among `values`, a tuple in the order of the dict
+// `defaults`, that are not their default objects; None where there are none. By identity, since an
+// argument of a wrong kind may equal the default or have no truth.
+inline PyObject* options_given(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (count != 2 || !PyDict_Check(args[0]) || !PyTuple_Check(args[1]) ||
+      PyDict_GET_SIZE(args[0]) != PyTuple_GET_SIZE(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "given: expected a dict, and a tuple of as many values");
+    return nullptr;
+  }
+  PyObject *name = nullptr, *initial = nullptr, *others = nullptr;
+  for (Py_ssize_t at = 0, i = 0; PyDict_Next(args[0], &at, &name, &initial); ++i) {
+    PyObject* value = PyTuple_GET_ITEM(args[1], i);
+    if (value == initial) continue;
+    if (!others) others = PyDict_New();
+    if (!others || PyDict_SetItem(others, name, value)) {
+      Py_XDECREF(others);
+      return nullptr;
+    }
+  }
+  return others ? others : Py_NewRef(Py_None);
 }

@@ -27,6 +27,7 @@ constexpr const char* name_of<double> = "float64";
 struct Tape {
   virtual ~Tape() = default;
   // trace: 0 none, 1 norms, 2 the gradients as well
+  // Returns the fields of Python's Grads, in their order, with the arrays of the trace as the last.
   virtual py::tuple backward(const core::BackwardSpec& spec, const py::object& dy,
                              const py::tuple& dstate, int trace) const = 0;
   virtual py::object value(const std::string& name) const = 0;
@@ -152,12 +153,14 @@ struct TapeOf : Tape {
     run_interruptibly([&](core::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
+    py::object dinitial = dstate0;
+    if (dstate0.size() == 1) dinitial = dstate0[0];
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
-                          std::move(db_hh), std::move(dstate0), std::move(dpeepholes),
+                          std::move(db_hh), std::move(dinitial), std::move(dpeepholes),
                           std::move(dw_hr), std::move(dlayer_norm), std::move(traced));
   }
 
-  // New arrays for a trace, in the order of core::Trace; None for what is not there.
+  // New arrays for a trace: norms, then the fields of Python's FullTrace; None for absent ones.
   py::tuple trace_arrays(int level, core::Trace<T>& trace) const {
     py::list arrays;
     const auto add = [&](auto*& pointer, bool wanted, py::ssize_t width) {
@@ -172,10 +175,10 @@ struct TapeOf : Tape {
     add(trace.dh, full, plan.dims().P);
     add(trace.dc, full && plan.cell().states > 1, H);
     add(trace.gates, full, G * H);
-    add(trace.candidate_hh, full && plan.cell().split_gate, H);
+    add(trace.x, full, dims[2]);
     add(trace.operand, full, plan.dims().U);
     add(trace.second_operand, full && plan.cell().second_product, H);
-    add(trace.x, full, dims[2]);
+    add(trace.candidate_hh, full && plan.cell().split_gate, H);
     return py::tuple(arrays);
   }
 };

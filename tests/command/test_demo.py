@@ -190,7 +190,7 @@ def reader(layer) -> tuple[Reader, Batch]:
 
 @pytest.mark.parametrize("layer", [RNN, LSTM, GRU])
 def test_state_gradient_norms(layer):
-    """Against another way: the gradient of the initial state of each rest of the sequence."""
+    """Another way: the initial state's gradient, of the rest of the sequence from each step."""
     model, batch = reader(layer)
     norms = state_gradient_norms(model, batch, mse)
     assert norms.shape == (8,)

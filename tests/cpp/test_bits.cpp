@@ -167,7 +167,7 @@ TEST(with_checkpoints) {
       const Arrays<double> want = everything(p);
       p.spec.checkpoint = core::Spec::bytes, p.spec.max_bytes = 0;
       const std::string said = check::refusal(tape_bytes),
-                        start = "forward: max_bytes is 0, expected at least ";
+                        start = "forward: checkpoint is 0, expected at least ";
       CHECK_EQUAL(said.substr(0, start.size()), start);
       if (said.size() <= start.size()) return;
       p.spec.max_bytes = std::stoul(said.substr(start.size()));

@@ -33,8 +33,8 @@ ENOUGH = 2**40  # bytes
 
 
 def least_bytes(p: Problem) -> int:
-    with pytest.raises(ValueError, match="max_bytes is 0, expected at least ") as refused:
-        forward(bptt, p, max_bytes=0)
+    with pytest.raises(ValueError, match="checkpoint is 0, expected at least ") as refused:
+        forward(bptt, p, checkpoint=0)
     return int(str(refused.value).split()[-1])
 
 
@@ -45,10 +45,10 @@ def tape_bytes(p: Problem, **how: Any) -> int:
 
 
 def ways(p: Problem) -> list[dict[str, Any]]:
-    """All the same, but for memory and time."""
+    """Ways to compute the same with less memory and more time."""
     least, plain = least_bytes(p), tape_bytes(p)
     between = [least, least + (plain - least) // 4, least + plain // 2, ENOUGH]
-    return [{"checkpoint": "sqrt"}, *({"max_bytes": n} for n in between if n >= least)]
+    return [{"checkpoint": "sqrt"}, *({"checkpoint": n} for n in between if n >= least)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,7 +71,7 @@ def test_the_same_bits_on_several_threads(isa: str, cell: Case, option: str, dty
         want = core_results(p, threads=1)
         for threads in (2, 3):
             same_bits(core_results(p, checkpoint="sqrt", threads=threads), want)
-        same_bits(core_results(p, max_bytes=least_bytes(p), threads=2), want)
+        same_bits(core_results(p, checkpoint=least_bytes(p), threads=2), want)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -153,12 +153,12 @@ def test_the_least_that_is_asked_for_is_enough(cell: Case, option: str, dtype: s
         p = problem(cell, (T, B, 5, 19), BY_ID[option], dtype, seed)
         least, plain = least_bytes(p), tape_bytes(p)
         for limit in (least - 1, least // 2, 1):
-            text = f"{cell.cell}_forward: max_bytes is {limit}, expected at least {least}"
+            text = f"{cell.cell}_forward: checkpoint is {limit}, expected at least {least}"
             with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-                forward(bptt, p, max_bytes=limit)
+                forward(bptt, p, checkpoint=limit)
         for limit in (least, least + 1, least + plain // 3, 2 * least, ENOUGH):
-            assert tape_bytes(p, max_bytes=limit) <= limit
-        assert tape_bytes(p, max_bytes=ENOUGH) == plain
+            assert tape_bytes(p, checkpoint=limit) <= limit
+        assert tape_bytes(p, checkpoint=ENOUGH) == plain
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,7 +175,7 @@ def test_a_tape_grows_as_the_root_of_the_steps(cell: Case, dtype: str) -> None:
     assert size(64_000) > 12 * size(4000)
     assert short < 0.5 * size(4000)
     assert long < 0.1 * size(64_000)
-    assert size(64_000, max_bytes=3 * long) <= 3 * long
+    assert size(64_000, checkpoint=3 * long) <= 3 * long
 
 
 def test_with_less_memory_segments_get_shorter() -> None:
@@ -183,7 +183,7 @@ def test_with_less_memory_segments_get_shorter() -> None:
     p = problem(lstm, (6000, 1, 2, 8))
     least, plain = least_bytes(p), tape_bytes(p)
     limits = np.linspace(least, 2 * plain, 8).astype(int)
-    sizes = [tape_bytes(p, max_bytes=int(n)) for n in limits]
+    sizes = [tape_bytes(p, checkpoint=int(n)) for n in limits]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > 2
     assert sizes[0] < least < plain / 2
@@ -194,7 +194,7 @@ def test_with_less_memory_segments_get_shorter() -> None:
 def test_inference_has_no_tape_to_save(cell: Case) -> None:
     p = problem(cell, (300, 3, 5, 19), BY_ID["lengths"])
     y, state, none = forward(bptt, p, keep_tape=False)
-    for how in ({"checkpoint": "sqrt"}, {"max_bytes": 0}, {"max_bytes": ENOUGH}):
+    for how in ({"checkpoint": "sqrt"}, {"checkpoint": 0}, {"checkpoint": ENOUGH}):
         y2, state2, none2 = forward(bptt, p, keep_tape=False, **how)
         assert none is none2 is None
         same_bits({"y": y, **states(state)}, {"y": y2, **states(state2)})
@@ -204,11 +204,11 @@ def states(state: Any) -> dict[str, Any]:
     return {f"state[{i}]": s for i, s in enumerate(flat(state))}
 
 
-def test_max_bytes_may_be_of_any_kind_of_integer() -> None:
+def test_a_number_of_bytes_may_be_of_any_kind_of_integer() -> None:
     x, w = np.ones((300, 1, 1)), np.ones((4, 1))
     limits: list[Any] = [np.int64(10**6), np.uint32(10**6), 10**18]
     for limit in limits:
-        tape = bptt.lstm_forward(x, w, w, max_bytes=limit)[2]
+        tape = bptt.lstm_forward(x, w, w, checkpoint=limit)[2]
         assert tape is not None
         assert tape.nbytes <= limit
 
@@ -254,6 +254,6 @@ def test_a_hundred_thousand_steps_train_in_little_memory() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size of Linux")
-def test_tape_and_workspace_take_no_more_than_max_bytes() -> None:
-    peak = int(child.output(PROGRAM.format(T=40_000, how={"max_bytes": 40_000_000})))
+def test_tape_and_workspace_take_no_more_than_the_bytes_of_a_checkpoint() -> None:
+    peak = int(child.output(PROGRAM.format(T=40_000, how={"checkpoint": 40_000_000})))
     assert 10e6 < peak < 40e6 + 3e6, "memory comes in pages, some of 2 MiB"

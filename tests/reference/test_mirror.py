@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The functions and the reference's: same names, same signatures, documented."""
+"""The functions and the reference: same names, same arguments, documented."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bptt
 from bptt import functional, reference
+from bptt._cells import CELLS
 
 NAMES = sorted(functional.__all__)
 
@@ -36,9 +38,34 @@ def test_the_same_names() -> None:
     assert [f"{kind}_{d}" for kind in kinds for d in directions] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+RECURRENCES = [name for name in NAMES if "attention" not in name]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(RECURRENCES)))
 def test_the_same_signature(name: str) -> None:
     assert shape_of(getattr(bptt, name)) == shape_of(getattr(reference, name))
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_the_same_arguments(name: str) -> None:
+    """The reference takes every argument of its twin, in the same order, and refuses others."""
+    parameters = list(inspect.signature(getattr(bptt, name)).parameters.values())
+    given = {p.name: p.default for p in parameters if p.default is not p.empty}
+    cell, direction = name.split("_")
+    rows = len(CELLS[cell].gates) * 2
+    columns = len(CELLS[cell].operand) * 2
+    arrays = (np.ones((3, 1, 2)), np.ones((rows, 2)), np.ones((rows, columns)))
+    forward, call = getattr(reference, f"{cell}_forward"), getattr(reference, name)
+    required: tuple[Any, ...] = arrays if direction == "forward" else (forward(*arrays)[2],)
+    assert len(required) == len(parameters) - len(given)
+    positional = [p.default for p in parameters if p.kind is not p.KEYWORD_ONLY][len(required) :]
+    by_name = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    call(*required, **given)
+    call(*required, *positional, **by_name)
+    with pytest.raises(TypeError):
+        call(*required, *positional, None, **by_name)
+    with pytest.raises(TypeError, match=rf"{direction}.* unexpected keyword argument 'other'"):
+        call(*required, other=None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What can be kept can be pickled and copied, and is the same after it; the rest says why not."""
+"""Objects that can be kept are equal after pickling and copying; the others say why they cannot."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def problem(
             parts[2][..., 0] = 0  # or of none
         return state_of(parts)
 
-    columns = H // given.get("heads", 1) if len(row.operand) == 1 else 3 * H
+    columns = H // given.get("heads", 1) if len(row.kind.operand) == 1 else 3 * H
     arrays = {
         "x": normal(T, B, I),
         "w_ih": normal(gates * H, I, by=I**-0.5),
@@ -372,7 +372,7 @@ def named(y: Any, state: Any, grads: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-FORWARD_ONLY = ("checkpoint", "max_bytes")
+FORWARD_ONLY = ("checkpoint",)
 
 
 def results(module: Any, p: Problem, **how: Any) -> dict[str, Any]:

@@ -182,7 +182,7 @@ X = np.random.default_rng(0).standard_normal((6, 3, 4)).astype("f4")
 
 
 def failing(number: int, error: BaseException) -> Any:
-    """The call of one cell, but the call of that number raises."""
+    """Make the n-th call of one cell raise."""
     real, calls = BoundCell.forward, iter(range(number + 1))
 
     def forward(*args: Any, **options: Any) -> Any:
@@ -206,7 +206,7 @@ def test_a_call_that_fails_leaves_its_masks_to_the_next(
             patch.setattr(BoundCell, "forward", failing(number, error))
             with pytest.raises(type(error)):
                 layer.forward(X)
-    for wrong, how in ((X, {"max_bytes": 10}), (X[:, :, :2], {}), (X, {"state": np.ones(3)})):
+    for wrong, how in ((X, {"checkpoint": 10}), (X[:, :, :2], {}), (X, {"state": np.ones(3)})):
         with pytest.raises((ValueError, TypeError)):
             layer.forward(wrong, **how)
     assert [layer.forward(X)[0].tobytes() for _ in range(2)] == want[1:]

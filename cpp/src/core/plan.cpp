@@ -68,7 +68,7 @@ void Plan<T>::place_checkpoints() {
     least = least ? std::min(least, needed) : needed;
   }
   if (!best)
-    refuse(spec_.caller, "max_bytes is " + std::to_string(spec_.max_bytes) +
+    refuse(spec_.caller, "checkpoint is " + std::to_string(spec_.max_bytes) +
                              ", expected at least " + std::to_string(least));
   schedule.cut(best);
 }

@@ -9,28 +9,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._cells import CELLS
-from .._types import Array
 from .._validate import own, prepare
 
-DEFAULTS = {
-    name: {n: option.default for n, option in cell.options.items() if n != "activation"}
-    for name, cell in CELLS.items()
-}
-# Defaults as objects: arguments are compared by identity first, as an argument of a wrong kind may
-# be equal to its default, as True is, or have no truth, as an array of comparisons.
-ONE, ZERO, OWN, SIGMOID, TANH = 1, 0, "own", "sigmoid", "tanh"
 
+def is_default(value: Any, default: Any) -> bool:
+    """Is `value` the default, or equal to it and of its kind?
 
-def given(cell: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
-    """The options whose values, in the order of the table, differ from their defaults."""
-
-    def same(value: Any, default: Any) -> bool:
-        plain = isinstance(value, (str, int, np.integer)) and isinstance(default, (str, int))
-        flag = isinstance(value, bool) or isinstance(default, bool)
-        return value is default or bool(plain and not flag and value == default)
-
-    pairs = zip(DEFAULTS[cell].items(), values)
-    return {n: v for (n, d), v in pairs if not same(v, d)} or None
+    True equals 1, and a comparison of arrays has no truth: those are for the option's check.
+    """
+    plain = isinstance(value, (str, int, np.integer)) and isinstance(default, (str, int))
+    flag = isinstance(value, bool) or isinstance(default, bool)
+    return value is default or bool(plain and not flag and value == default)
 
 
 def as_options(
@@ -51,17 +40,8 @@ def as_options(
     core: dict[str, Any] = {}
     for name, value in options.items():
         option = CELLS[cell].options[name]
-        if value is None and option.default is None:
+        if is_default(value, option.default):
             continue
         value = placed(option.convert(caller, name, value), keep and option.kept)
-        core |= zoneout_of(value) if name == "zoneout" else {name: value}
-    return core
-
-
-def zoneout_of(amounts: tuple[float | Array | None, float | Array | None]) -> dict[str, Any]:
-    """Numbers and arrays have names of their own in the core."""
-    return {
-        f"zoneout_of_{state}" if isinstance(amount, np.ndarray) else f"zoneout_{state}": amount
-        for state, amount in zip("hc", amounts)
-        if amount is not None
-    }
+        core[name] = value
+    return core or None

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .._binding.call import as_states
 from .._cells import CELLS
 from .._dual import dual, parts
 from .._types import State
-from .._validate import as_real
+from .._validate import as_real, as_states
 from .._words import shown
 
 
@@ -63,12 +62,12 @@ def joined_state(
     caller: str, name: str, value: State, tangent: State, cell: str, most: int = 3
 ) -> State:
     """`joined` for a state: one array, or a tuple of several."""
-    v = as_states(caller, name, value, cell, np.float64, most)
-    t = as_states(caller, f"the tangent of {name}", tangent, cell, np.float64, most)
-    states = len(CELLS[cell].states)
-    labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
+    names = CELLS[cell].states
+    v = as_states(caller, name, value, names, np.float64, most)
+    t = as_states(caller, f"the tangent of {name}", tangent, names, np.float64, most)
+    labels = [name] if len(names) == 1 else [f"{name}[{q}]" for q in range(len(names))]
     state = tuple(joined(caller, *arrays, most) for arrays in zip(labels, v, t))
-    if states == 1:
+    if len(names) == 1:
         return state[0]
     return None if all(part is None for part in state) else state
 

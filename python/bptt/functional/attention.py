@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._binding.call import as_arrays
 from .._binding.marks import check_marks, marks
 from .._grads import AttentionGrads
 from .._types import Array
-from .._validate import as_finite, as_indices, as_real, check_shape, prepare
+from .._validate import as_arrays, as_finite, as_lengths_within, as_real, check_shape, prepare
 
 __all__ = [
     "additive_attention_backward",
@@ -37,9 +36,7 @@ def check_attention(caller: str, x: Array, query: Array | None, lengths: ArrayLi
         raise ValueError(f"{caller}: query has shape {query.shape}, expected (B, Q) = ({B}, Q)")
     if lengths is None:
         return np.ones((T, B), bool)
-    lengths = as_indices(caller, "lengths", lengths, "0..T", T)
-    check_shape(caller, "lengths", lengths, "(B,)", (B,))
-    return np.asarray(np.arange(T)[:, None] < lengths)
+    return np.asarray(np.arange(T)[:, None] < as_lengths_within(caller, lengths, T, B))
 
 
 def _zero_unless(on: Array, array: Array) -> Array:

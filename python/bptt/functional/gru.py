@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, SIGMOID, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
+
+DEFAULTS = CELLS["gru"].defaults
 
 
 def gru_forward(
@@ -36,8 +38,7 @@ def gru_forward(
     layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """GRU over whole sequences, reset gate applied after the recurrent product, or before.
@@ -76,7 +77,7 @@ def gru_forward(
         `reset_after`.
     keep_tape : bool
         Keep what `gru_backward` needs; inference without it takes less time and memory.
-    threads, checkpoint, max_bytes, compute
+    threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
     Returns
@@ -106,23 +107,13 @@ def gru_forward(
     Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder",
     EMNLP; https://arxiv.org/abs/1406.1078.
     """
-    options = None
-    if not (
-        preact_clip is resets is zoneout is h_mask is None
-        and layer_norm is None
-        and reset_after is True
-        and gate_activation is SIGMOID
-        and dilation is ONE
-        and skip is ZERO
-    ):
-        options = given("gru", (
-            reset_after, gate_activation, preact_clip, resets, dilation, skip, zoneout, h_mask,
-            layer_norm,
-        ))  # fmt: skip
+    options = _core.given(DEFAULTS, (
+        reset_after, gate_activation, activation, preact_clip, resets, dilation, skip, zoneout,
+        h_mask, layer_norm,
+    ))  # fmt: skip
     return forward(
-        "gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-        threads, checkpoint, max_bytes, compute,
-        options,
+        "gru", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -146,9 +137,9 @@ def gru_backward(
     tape : Tape
         From `gru_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
@@ -178,4 +169,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("gru", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("gru", tape, dy, dstate, Control(step_clip, cut, trace, threads))

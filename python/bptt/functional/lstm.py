@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, OWN, SIGMOID, TANH, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["lstm_backward", "lstm_forward"]
+
+DEFAULTS = CELLS["lstm"].defaults
 
 
 def lstm_forward(
@@ -40,8 +42,7 @@ def lstm_forward(
     layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """LSTM with forget gate over whole sequences.
@@ -107,12 +108,11 @@ def lstm_forward(
     threads : int, optional
         At most so many; `bptt.get_num_threads()` if omitted. Small calls take fewer. Results do
         not depend on it.
-    checkpoint : {"sqrt"}, optional
-        Keep the values of one of about sqrt(T) segments of steps; `lstm_backward` computes the
-        others again: the same gradients to the last bit in about a third more time.
-    max_bytes : int, optional
-        As `checkpoint`, with segments so long that the tape and the workspace of `lstm_backward`
-        take at most so many bytes.
+    checkpoint : "sqrt" or int, optional
+        Keep the values of one segment of steps; `lstm_backward` computes the other segments again,
+        with the same gradients to the last bit in about a third more time. "sqrt": about sqrt(T)
+        segments. A number of bytes: the longest segments with which the tape and the workspace of
+        `lstm_backward` fit into it.
     compute : {"bf16", "bf16_if_available"}, optional
         Take the products of float32 arrays in bfloat16 (8 significant bits), with sums, gates,
         states and gradients in float32: errors of about 5e-3 of the largest value with weights of
@@ -137,7 +137,7 @@ def lstm_forward(
     ------
     ValueError
         If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible,
-        such as `max_bytes` too few.
+        such as a `checkpoint` of too few bytes.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -151,19 +151,13 @@ def lstm_forward(
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8);
     Gers, Schmidhuber & Cummins (2000), "Learning to forget", Neural Computation 12(10).
     """
-    options = None
-    if not (
-        peepholes is w_hr is cell_clip is preact_clip is resets is zoneout is h_mask is None
-        and layer_norm is None and forget_gate is OWN and gate_activation is SIGMOID
-        and output_activation is TANH and dilation is ONE and skip is ZERO
-    ):  # fmt: skip
-        options = given("lstm", (
-            peepholes, w_hr, forget_gate, gate_activation, output_activation, cell_clip,
-            preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
-        ))  # fmt: skip
+    options = _core.given(DEFAULTS, (
+        peepholes, w_hr, forget_gate, gate_activation, activation, output_activation, cell_clip,
+        preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
+    ))  # fmt: skip
     return forward(
-        "lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-        threads, checkpoint, max_bytes, compute, options,
+        "lstm", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -187,9 +181,9 @@ def lstm_backward(
     tape : Tape
         From `lstm_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c) of array_like, shape (B, H) each, optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
@@ -219,4 +213,4 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("lstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))

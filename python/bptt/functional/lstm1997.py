@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
+
+DEFAULTS = CELLS["lstm1997"].defaults
 
 
 def lstm1997_forward(
@@ -30,8 +32,7 @@ def lstm1997_forward(
     zoneout: ArrayLike | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """The LSTM as it was published, without a forget gate, over whole sequences.
@@ -57,7 +58,7 @@ def lstm1997_forward(
         As in `lstm_forward`; i and o take no part in zoneout.
     keep_tape : bool
         Keep what `lstm1997_backward` needs; inference without it takes less time and memory.
-    threads, checkpoint, max_bytes, compute
+    threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
     Returns
@@ -86,13 +87,10 @@ def lstm1997_forward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    options = None
-    if not (resets is zoneout is None and dilation is ONE and skip is ZERO):
-        options = given("lstm1997", (resets, dilation, skip, zoneout))
+    options = _core.given(DEFAULTS, (resets, dilation, skip, zoneout))
     return forward(
-        "lstm1997", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
-        threads, checkpoint, max_bytes, compute,
-        options,
+        "lstm1997", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -116,9 +114,9 @@ def lstm1997_backward(
     tape : Tape
         From `lstm1997_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c, i, o) of array_like, shape (B, H) each, optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
@@ -148,4 +146,4 @@ def lstm1997_backward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    return backward("lstm1997", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("lstm1997", tape, dy, dstate, Control(step_clip, cut, trace, threads))

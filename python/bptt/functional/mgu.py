@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["mgu_backward", "mgu_forward"]
+
+DEFAULTS = CELLS["mgu"].defaults
 
 
 def mgu_forward(
@@ -33,8 +35,7 @@ def mgu_forward(
     layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """MGU, the minimal gated unit, over whole sequences; one gate both resets and updates.
@@ -65,7 +66,7 @@ def mgu_forward(
         Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `mgu_backward` needs; inference without it takes less time and memory.
-    threads, checkpoint, max_bytes, compute
+    threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
     Returns
@@ -95,17 +96,12 @@ def mgu_forward(
     Zhou, Wu, Zhang & Zhou (2016), "Minimal gated unit for recurrent neural networks",
     https://arxiv.org/abs/1603.09420.
     """
-    options = None
-    if not (
-        preact_clip is resets is zoneout is h_mask is None and layer_norm is None
-        and dilation is ONE and skip is ZERO
-    ):  # fmt: skip
-        values = (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given("mgu", values)
+    options = _core.given(
+        DEFAULTS, (preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
+    )
     return forward(
-        "mgu", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
-        threads, checkpoint, max_bytes, compute,
-        options,
+        "mgu", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -129,9 +125,9 @@ def mgu_backward(
     tape : Tape
         From `mgu_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
@@ -161,4 +157,4 @@ def mgu_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("mgu", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("mgu", tape, dy, dstate, Control(step_clip, cut, trace, threads))

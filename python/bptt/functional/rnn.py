@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["rnn_backward", "rnn_forward"]
+
+DEFAULTS = CELLS["rnn"].defaults
 
 
 def rnn_forward(
@@ -35,8 +37,7 @@ def rnn_forward(
     layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """Elman RNN over whole sequences.
@@ -71,7 +72,7 @@ def rnn_forward(
         Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `rnn_backward` needs; inference without it takes less time and memory.
-    threads, checkpoint, max_bytes, compute
+    threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
     Returns
@@ -100,19 +101,12 @@ def rnn_forward(
     ----------
     Elman (1990), "Finding structure in time", Cognitive Science 14(2).
     """
-    options = None
-    if not (
-        leak is preact_clip is resets is zoneout is h_mask is None
-        and layer_norm is None
-        and dilation is ONE
-        and skip is ZERO
-    ):
-        values = (leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given("rnn", values)
+    options = _core.given(DEFAULTS, (
+        activation, leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
+    ))  # fmt: skip
     return forward(
-        "rnn", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, activation,
-        threads, checkpoint, max_bytes, compute,
-        options,
+        "rnn", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -136,9 +130,9 @@ def rnn_backward(
     tape : Tape
         From `rnn_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, to the initial state as well: "value"
         limits every element to [-bound, bound], which turns the gradient's direction; "norm" scales
@@ -171,4 +165,4 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("rnn", tape, dy, dstate, step_clip, cut, trace, threads)
+    return backward("rnn", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -3,42 +3,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import backward, forward
-from .._binding.options import ONE, ZERO, given
+from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip
-from .._validate import as_count, as_real
+from .._types import Array, Control, State, StepClip
 
 __all__ = ["slstm_backward", "slstm_forward"]
 
-
-def block_diagonal(w_hh: ArrayLike, heads: int) -> Array:
-    """(4*H, H/heads) as (4*H, H), zero where a unit does not see another."""
-    heads = as_count("slstm_forward", "heads", heads, 1)
-    w = as_real("slstm_forward", "w_hh", w_hh)
-    rows, size = w.shape if w.ndim == 2 else (0, 0)
-    if rows != 4 * heads * size:
-        raise ValueError(
-            f"slstm_forward: w_hh has shape {w.shape}, expected (4*H, H/heads) with heads = {heads}"
-        )
-    dense = np.zeros_like(w, shape=(4, heads, size, heads, size))
-    k = np.arange(heads)
-    dense[:, k, :, k] = w.reshape(4, heads, size, size).swapaxes(0, 1)
-    return dense.reshape(rows, heads * size)
-
-
-def blocks_of(dense: Array, heads: int) -> Array:
-    """The inverse of `block_diagonal`."""
-    if heads == 1:
-        return dense
-    rows, H = dense.shape
-    k = np.arange(heads)
-    blocks = dense.reshape(4, heads, H // heads, heads, H // heads)[:, k, :, k]
-    return np.ascontiguousarray(blocks.swapaxes(0, 1)).reshape(rows, H // heads)
+DEFAULTS = CELLS["slstm"].defaults
 
 
 def slstm_forward(
@@ -60,8 +35,7 @@ def slstm_forward(
     layer_norm: tuple[ArrayLike, ...] | None = None,
     keep_tape: bool = True,
     threads: int | None = None,
-    checkpoint: str | None = None,
-    max_bytes: int | None = None,
+    checkpoint: str | int | None = None,
     compute: str | None = None,
 ) -> tuple[Array, State, _core.Tape | None]:
     """sLSTM over whole sequences: an LSTM with an exponential input gate, normalised.
@@ -93,7 +67,7 @@ def slstm_forward(
         Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
         Keep what `slstm_backward` needs; inference without it takes less time and memory.
-    threads, checkpoint, max_bytes, compute
+    threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
     Returns
@@ -124,19 +98,10 @@ def slstm_forward(
     Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2,
     https://arxiv.org/abs/2405.04517.
     """
-    if heads is not ONE:
-        w_hh = block_diagonal(w_hh, heads)
-    options = None
-    if not (
-        resets is zoneout is h_mask is None and layer_norm is None
-        and heads is ONE and dilation is ONE and skip is ZERO
-    ):  # fmt: skip
-        values = (heads, resets, dilation, skip, zoneout, h_mask, layer_norm)
-        options = given("slstm", values)
+    options = _core.given(DEFAULTS, (heads, resets, dilation, skip, zoneout, h_mask, layer_norm))
     return forward(
-        "slstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, keep_tape, "tanh",
-        threads, checkpoint, max_bytes, compute,
-        options,
+        "slstm", (x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse), options, keep_tape,
+        (threads, checkpoint, compute),
     )  # fmt: skip
 
 
@@ -160,9 +125,9 @@ def slstm_backward(
     tape : Tape
         From `slstm_forward`; not changed, so it can serve again.
     dy : array_like, shape (T, B, H), optional
-        Loss per unit of each output; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c, n, m) of array_like, shape (B, H) each, optional
-        Loss per unit of the final state; zeros if omitted.
+        Gradient of the loss with respect to the final state; zeros if omitted.
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
@@ -192,6 +157,4 @@ def slstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    grads = backward("slstm", tape, dy, dstate, step_clip, cut, trace, threads)
-    heads = 1 if tape is None or tape.options is None else tape.options.get("heads", 1)
-    return grads._replace(w_hh=blocks_of(grads.w_hh, heads))
+    return backward("slstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from .._binding.call import as_states, backward
+from .._binding.call import backward
+from .._cells import CELLS
 from .._types import Array, State
-from .._validate import as_count, as_real, prepare
+from .._validate import as_count, as_real, as_states, prepare
 from ..trace.shares import Share
 from .steps import Steps
 
@@ -83,8 +84,8 @@ def by_lag(
         raise ValueError("by_lag: tape has heads, expected an sLSTM without")
     most = steps.T - 1 if max_lag is None else as_count("by_lag", "max_lag", max_lag, 0)
     d = None if dy is None else prepare(as_real("by_lag", "dy", dy), steps.dtype)
-    final = as_states("by_lag", "dstate", dstate, tape.cell, steps.dtype)
-    whole = backward(tape.cell, tape, d, final if len(steps.sizes) > 1 else final[0], None)
+    final = as_states("by_lag", "dstate", dstate, CELLS[tape.cell].states, steps.dtype)
+    whole = backward(tape.cell, tape, d, final if len(steps.sizes) > 1 else final[0])
     names = [name for name in NAMES if getattr(whole, name) is not None]
     rows, parts, norms = _losses(steps, d, final), [], []
     for _ in range(min(most + 1, steps.T)):

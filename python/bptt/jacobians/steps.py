@@ -12,7 +12,7 @@ from .. import _core
 from .._binding.call import backward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array
+from .._types import Array, Control
 from .._validate import as_count
 
 MOST_VALUES = 1 << 22  # of gates in one call of the core, which takes about 100 MB
@@ -101,7 +101,7 @@ class Steps:
         flat = d.reshape(N * n, S).astype(self.dtype, copy=False)
         parts = self.split(flat)
         final = parts if len(parts) > 1 else flat
-        return backward(self.kind, tape, None, final, None, threads=self.arguments["threads"])
+        return backward(self.kind, tape, None, final, Control(threads=self.arguments["threads"]))
 
     def check(self) -> None:
         """Raise if an argument of the forward call has changed since."""
@@ -125,11 +125,12 @@ class Steps:
         options = None
         if g["options"] is not None:
             options = {k: _of_rows(k, v, t, b, rows) for k, v in g["options"].items()}
-        result = _core.forward(
-            self.kind, rows(g["x"][t, b])[None], g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"],
-            tuple(state) if len(state) > 1 else state[0], None, False, True, g["activation"],
-            g["threads"], None, None, g["bf16"], options,
+        inputs = (
+            rows(g["x"][t, b])[None], g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"],
+            tuple(state) if len(state) > 1 else state[0], None, False,
         )  # fmt: skip
+        how = (g["threads"], None, g["bf16"])
+        result = _core.forward(self.kind, inputs, options, True, how)
         assert result is not None
         _, final, tape = result
         assert tape is not None
@@ -145,7 +146,9 @@ class Steps:
 
 def _of_rows(name: str, value: Any, t: Array, b: Array, rows: Any) -> Any:
     """An option of the whole call, for the rows of one step."""
-    if name == "resets" or name.startswith("zoneout_of"):
+    if name == "zoneout":
+        return tuple(rows(z[t, b])[None] if isinstance(z, np.ndarray) else z for z in value)
+    if name == "resets":
         return rows(value[t, b])[None]
     return rows(value[b]) if name == "h_mask" else value
 

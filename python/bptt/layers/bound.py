@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import _core
 from .._binding.call import forward, pull_back
+from .._binding.heads import block_diagonal
 from .._binding.options import as_options
 from .._grads import Grads
-from .._types import Array, State
+from .._types import Array, BackwardHow, Inputs, State
 from .._validate import prepare
-from ..functional.slstm import block_diagonal, blocks_of
 from .masks import Rates
 from .structure import Structure
 
@@ -42,17 +42,16 @@ class BoundCell:
             options["skip"] = structure.skip
         if rates.has_zoneout:  # the mean of the masks
             options["zoneout"] = rates.zoneout
-        self.activation = options.pop("activation", "tanh")
         self.options = options
-        # As the core takes them, for a call that adds none.
+        # The options as the core takes them, for a call that adds none.
         self.checked = as_options(f"{self.kind}_forward", self.kind, options or None, self.dtype)
 
-    def weights(self) -> list[Any]:
-        """w_ih, w_hh, b_ih and b_hh as the core takes them; None for a bias that is not there."""
+    def weights(self) -> Sequence[Any]:
+        """w_ih, w_hh, b_ih and b_hh as the core takes them; None for a missing bias."""
         if self.heads == 1:
             return self.arrays
         w_ih, w_hh, *biases = self.arrays
-        return [w_ih, block_diagonal(w_hh, self.heads), *biases]
+        return [w_ih, block_diagonal(self.caller, w_hh, self.heads), *biases]
 
     def forward(
         self,
@@ -61,32 +60,24 @@ class BoundCell:
         lengths: Array | None,
         keep_tape: bool,
         more: dict[str, Any],
-        checkpoint: str | None,
-        max_bytes: int | None,
+        checkpoint: str | int | None,
     ) -> tuple[Array, State, _core.Tape | None]:
         """The function of the cell; `more` has the options of this call alone."""
-        w_ih, w_hh, b_ih, b_hh = self.weights()
-        plain = self.compute is None and checkpoint is None and max_bytes is None
-        if plain and not more:
-            result = _core.forward(
-                self.kind, x, w_ih, w_hh, b_ih, b_hh, state, lengths, self.reverse, keep_tape,
-                self.activation, None, None, None, False, self.checked,
-            )  # fmt: skip
+        if checkpoint is None and self.compute is None and not more:
+            inputs: Inputs = (x, *self.weights(), state, lengths, self.reverse)
+            result = _core.forward(self.kind, inputs, self.checked, keep_tape, None)
             if result is not None:
                 return result
         # Something is to be converted or checked first.
-        return forward(
-            self.kind, x, w_ih, w_hh, b_ih, b_hh, state, lengths, self.reverse, keep_tape,
-            self.activation, None, checkpoint, max_bytes, self.compute,
-            {**self.options, **more} or None,
-        )  # fmt: skip
+        inputs = (x, *self.arrays, state, lengths, self.reverse)
+        options = {**self.options, **more} or None
+        return forward(self.kind, inputs, options, keep_tape, (None, checkpoint, self.compute))
 
-    def backward(self, tape: _core.Tape, dy: Array | None, dstate: State, how: Any) -> Grads:
-        """The gradients of one cell; `how` as from `_binding.call.as_how`."""
+    def backward(
+        self, tape: _core.Tape, dy: Array | None, dstate: State, how: BackwardHow
+    ) -> Grads:
+        """The gradients of one cell; `how` as from `as_backward_how`."""
         parts = dstate if isinstance(dstate, tuple) else (dstate, None)
-        final = [d if d is None else prepare(d, self.dtype) for d in parts]
+        final = tuple([d if d is None else prepare(d, self.dtype) for d in parts])
         dy = dy if dy is None else prepare(dy, self.dtype)
-        grads = pull_back(self.caller, tape, dy, tuple(final), how)
-        if self.heads == 1:
-            return grads
-        return grads._replace(w_hh=blocks_of(grads.w_hh, self.heads))
+        return pull_back(self.caller, tape, dy, final, how)

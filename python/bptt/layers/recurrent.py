@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._binding.call import as_bf16, as_how
+from .._binding.call import as_backward_how, as_bf16
 from .._cells import CELLS, LAYER_NORM
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
@@ -294,8 +294,7 @@ class Recurrent(Layer, ABC):
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         *,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        checkpoint: str | int | None = None,
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
@@ -304,11 +303,9 @@ class Recurrent(Layer, ABC):
         x, state, lengths, resets
             As in a call of the layer. The tape refers to `x`, which must not change before
             `backward`; see `lstm_forward`.
-        checkpoint : {"sqrt"}, optional
-            Keep a smaller tape for each layer and direction; `backward` computes the missing values
-            again, as in `lstm_forward`.
-        max_bytes : int, optional
-            The same, with a limit on the memory of each layer and direction.
+        checkpoint : "sqrt" or int, optional
+            Keep a smaller tape for each layer and direction, of about sqrt(T) segments or of a
+            number of bytes; `backward` computes the missing values again, as in `lstm_forward`.
 
         Returns
         -------
@@ -322,12 +319,12 @@ class Recurrent(Layer, ABC):
         Raises
         ------
         ValueError, TypeError
-            As a call of the layer; also if `checkpoint` or `max_bytes` is wrong.
+            As a call of the layer; also if `checkpoint` is wrong.
         """
         if self.mask_counter is None:
-            return self._run(x, state, lengths, resets, True, None, checkpoint, max_bytes)
+            return self._run(x, state, lengths, resets, True, None, checkpoint)
         with self.mask_counter.next_call() as rng:
-            return self._run(x, state, lengths, resets, True, rng, checkpoint, max_bytes)
+            return self._run(x, state, lengths, resets, True, rng, checkpoint)
 
     def _run(
         self,
@@ -337,8 +334,7 @@ class Recurrent(Layer, ABC):
         given_resets: ArrayLike | None,
         training: bool,
         rng: np.random.Generator | None = None,
-        checkpoint: str | None = None,
-        max_bytes: int | None = None,
+        checkpoint: str | int | None = None,
     ) -> tuple[Array, State, Any]:
         s = self.structure
         x = time_major(s, "x", x, s.input_size, "input_size")
@@ -359,9 +355,7 @@ class Recurrent(Layer, ABC):
                 x = x * masks.dropout[layer - 1]
             for cell in cells:
                 k = cell.number
-                y, last, tape = cell.forward(
-                    x, initial[k], lengths, training, more[k], checkpoint, max_bytes
-                )
+                y, last, tape = cell.forward(x, initial[k], lengths, training, more[k], checkpoint)
                 outputs.append(y)
                 final.append(last)
                 tapes.append(tape)
@@ -431,7 +425,7 @@ class Recurrent(Layer, ABC):
             symbol = "directions * P" if "w_hr" in s.learnt else "directions * H"
             d = time_major(s, "dy", dy, D * P, symbol, tape.shape)
         final = split_state(s, "dstate", dstate, B)
-        how = as_how(f"{s.kind}_backward", step_clip, cut, trace)
+        how = as_backward_how(f"{s.kind}_backward", step_clip, cut, trace)
         grads: list[Any] = [None] * s.cells
         for layer in reversed(range(s.num_layers)):
             above, first = d, layer * D

@@ -54,7 +54,7 @@ class Stream:
         bf16 = as_bf16(caller, s.compute, s.dtype)
         sizes = (s.input_size, *[s.width] * (s.num_layers - 1))
         layers = [
-            (np.empty((0, B, size), s.dtype), (c.activation, bf16, *c.weights(), c.checked))
+            (np.empty((0, B, size), s.dtype), (bf16, *c.weights(), c.checked))
             for size, c in zip(sizes, cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]

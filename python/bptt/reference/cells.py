@@ -16,10 +16,12 @@ projection) is the business of `products`, time that of `loop`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._cells import CELLS as KINDS
 from .._types import Array
 
 Gates = list[Array]
@@ -29,26 +31,16 @@ Step = tuple[States, Saved]
 Gradient = tuple[Gates, Gates, States, dict[str, Array]]
 
 
-class Options(NamedTuple):
-    """The keyword arguments of all ``*_forward`` functions that change the equations."""
+# The options of all cells, as attributes; those that a call leaves out have their defaults.
+Options = SimpleNamespace
+DEFAULTS = {name: default for cell in KINDS.values() for name, default in cell.defaults.items()}
 
-    activation: str = "tanh"
-    gate_activation: str = "sigmoid"
-    output_activation: str = "tanh"
-    leak: float | None = None
-    reset_after: bool = True
-    forget_gate: str = "own"
-    peepholes: Any = None
-    w_hr: Any = None
-    heads: int = 1
-    cell_clip: float | None = None
-    preact_clip: float | None = None
-    layer_norm: tuple[Any, ...] | None = None
-    h_mask: Any = None
-    zoneout: Any = None
-    resets: Any = None
-    skip: int = 0
-    dilation: int = 1
+
+def options_of(cell: str, given: dict[str, Any]) -> Options:
+    for name in given:
+        if name not in KINDS[cell].options:
+            raise TypeError(f"{cell}_forward() got an unexpected keyword argument {name!r}")
+    return Options(**DEFAULTS | given)
 
 
 # --- activations: value from the pre-activation, derivative from the value
@@ -174,7 +166,7 @@ def gru_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
     dz = ds[0] * (s[0] - n.value) * z.slope
     passed = ds[0] * z.value
     if not o.reset_after:
-        dr = np.zeros_like(dn)  # reset_grad adds it
+        dr = np.zeros_like(dn)  # `products.step_grad` adds it
         return [dr, dz, dn], [dr, dz, dn], (passed,), {}
     dr = dn * k["h_n"] * r.slope
     return [dr, dz, dn], [dr, dz, dn * r.value], (passed,), {}

@@ -88,8 +88,8 @@ def hvp(
         tape,
         moved(dy, dy_tangent),
         moved(dstate, dstate_tangent),
-        step_clip,
-        cut,
+        step_clip=step_clip,
+        cut=cut,
     )
     values, along = parts(tuple(grads))
     return Grads(*values), Grads(*along)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._grads import Grads
 from .._types import Array, State
-from .cells import Options, Saved, States
+from .cells import Saved, States, options_of
 from .lstms import CELLS
 from .products import Network, StepClip, clip_of, clip_step, step, step_grad
 from .trace import changed, trace_of
@@ -76,7 +76,7 @@ def zones(net: Network, t: int, old: States) -> list[Any]:
     pair = z if isinstance(z, tuple) else (z, None)
     at = [None if zone is None else pair[zone] for zone in net.cell.zones]
     at = [z if z is None or np.ndim(z) == 0 else z[t] for z in at]
-    if "m" in net.cell.names and at[3] is not None:
+    if "m" in net.cell.kind.states and at[3] is not None:
         n = old[2].real
         at[3] = np.where(n == 0, 0, at[3]).astype(n.dtype)  # a scale of nothing does not stay
     return at
@@ -122,15 +122,20 @@ def forward(
     x: Array,
     w_ih: Array,
     w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    state: State,
-    lengths: Any,
-    reverse: bool,
-    keep_tape: bool,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    state: State = None,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    keep_tape: bool = True,
+    threads: int | None = None,
+    checkpoint: str | int | None = None,
+    compute: str | None = None,
     **options: Any,
 ) -> tuple[Array, State, Tape | None]:
-    o = Options(**{name: own(value) for name, value in options.items()})
+    """The arguments of the cell's ``*_forward``; threads, checkpoint and compute mean nothing."""
+    o = options_of(cell, {name: own(value) for name, value in options.items()})
     given = [None if a is None else np.array(a) for a in (w_ih, w_hh, b_ih, b_hh)]
     net, x = Network(CELLS[cell], o, *given), np.array(x)  # type: ignore[arg-type]
     T, B, _ = x.shape
@@ -203,12 +208,15 @@ def retreat(
 def backward(
     cell: str,
     tape: Tape,
-    dy: Array | None,
-    dstate: State,
-    step_clip: StepClip,
+    dy: Array | None = None,
+    dstate: State = None,
+    *,
+    step_clip: StepClip = None,
     cut: int | None = None,
     trace: bool | str | None = None,
+    threads: int | None = None,
 ) -> Grads:
+    """The arguments of the cell's ``*_backward``; threads mean nothing."""
     net, (*_, final) = tape.net, tape.queues
     K, B, _ = final[0].shape
     dqueues = filled(net, dstate, K, B, final[0].dtype)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._cells import CELLS as KINDS
+from .._cells import Cell as Kind
 from .._types import Array
 from .cells import (
     Gate,
@@ -172,34 +174,34 @@ def lstm1997_grad(ds: Gates, k: Saved, s: States, o: Options) -> Gradient:
 
 
 class Cell(NamedTuple):
+    """A cell and its equations."""
+
+    kind: Kind
     step: Callable[..., Step]
     grad: Callable[..., Gradient]
-    gates: int
-    names: tuple[str, ...]  # of the states; the first is h
-    zones: tuple[int | None, ...] = (0,)  # which part of `zoneout` each state has
-    operand: tuple[int, ...] = (0,)  # the states that w_hh multiplies, side by side
-    truncated: bool = False  # does the gradient end at the product? With more than h it must.
-    apart: int | None = None  # the gate whose two halves are sums of their own
+    zones: tuple[int | None, ...] = (0,)  # the part of `zoneout` that each state has
+
+    @property
+    def gates(self) -> int:
+        return len(self.kind.gates)
 
     @property
     def states(self) -> int:
-        return len(self.names)
+        return len(self.kind.states)
+
+    @property
+    def split_gate(self) -> int | None:
+        """The number of the gate whose halves are sums of their own."""
+        name = self.kind.split_gate
+        return None if name is None else [*self.kind.gates].index(name)
 
 
 CELLS = {
-    "rnn": Cell(rnn_step, rnn_grad, 1, ("h",)),
-    "lstm": Cell(lstm_step, lstm_grad, 4, ("h", "c"), zones=(0, 1)),
-    "gru": Cell(gru_step, gru_grad, 3, ("h",), apart=2),
-    "mgu": Cell(mgu_step, mgu_grad, 2, ("h",), apart=1),
+    "rnn": Cell(KINDS["rnn"], rnn_step, rnn_grad),
+    "lstm": Cell(KINDS["lstm"], lstm_step, lstm_grad, zones=(0, 1)),
+    "gru": Cell(KINDS["gru"], gru_step, gru_grad),
+    "mgu": Cell(KINDS["mgu"], mgu_step, mgu_grad),
     # c, n and m are one memory: they are kept together or not at all.
-    "slstm": Cell(slstm_step, slstm_grad, 4, ("h", "c", "n", "m"), zones=(0, 1, 1, 1)),
-    "lstm1997": Cell(
-        lstm1997_step,
-        lstm1997_grad,
-        3,
-        ("h", "c", "i", "o"),
-        zones=(0, 1, None, None),
-        operand=(0, 2, 3),
-        truncated=True,
-    ),
+    "slstm": Cell(KINDS["slstm"], slstm_step, slstm_grad, zones=(0, 1, 1, 1)),
+    "lstm1997": Cell(KINDS["lstm1997"], lstm1997_step, lstm1997_grad, zones=(0, 1, None, None)),
 }

@@ -29,7 +29,7 @@ class Network(NamedTuple):
 
     @property
     def gates(self) -> int:
-        return self.cell.gates - (self.o.forget_gate != "own")
+        return len(self.cell.kind.activations(forget_gate=self.o.forget_gate))
 
     @property
     def units(self) -> int:
@@ -141,11 +141,11 @@ def clip_sums(
     """The same for all sums of a step together; one that x and h share counts once."""
     if step_clip is None:
         return gx, gh
-    apart = net.cell.apart if net.o.reset_after else None
-    sums = gx if apart is None else [*gx, gh[apart]]
+    split = net.cell.split_gate if net.o.reset_after else None
+    sums = gx if split is None else [*gx, gh[split]]
     sums = np.split(clip_step(np.concatenate(sums, -1), step_clip), len(sums), -1)
     gx = sums[: net.gates]
-    return gx, [sums[-1] if k == apart else d for k, d in enumerate(gx)]
+    return gx, [sums[-1] if k == split else d for k, d in enumerate(gx)]
 
 
 # --- one step
@@ -154,7 +154,8 @@ def clip_sums(
 def step(net: Network, x: Array, s: States) -> tuple[States, Saved]:
     """The states after a step from those before it."""
     cell, o = net.cell, net.o
-    u = np.concatenate([s[k] for k in cell.operand], -1)
+    named = dict(zip(cell.kind.states, s))
+    u = np.concatenate([named[name] for name in cell.kind.operand], -1)
     u = u if o.h_mask is None else u * o.h_mask
     gain_ih, gain_hh = net.gains
     ax, normal_x = product(x, net.w_ih, net.b_ih, gain_ih)
@@ -206,6 +207,6 @@ def step_grad(
     grads["w_hh"] = blocks(dw, o.heads)
     du = du if o.h_mask is None else du * o.h_mask
     passed = list(direct)
-    if not cell.truncated:
+    if not cell.kind.truncated:
         passed[0] = passed[0] + du
     return passed, grads

@@ -76,15 +76,13 @@ def rtrl(
     arguments are those of the cell's ``*_forward`` and ``*_backward``.
     """
     B = x.shape[1]
-    if "activation" in options or cell == "rnn":
-        options.setdefault("activation", "tanh")
     total: dict[str, Any] = {}
     dx, dinitial = np.zeros_like(x), []
     for b in range(B):
         n = None if lengths is None else np.asarray(lengths)[b : b + 1]
         _, _, tape = forward(
-            cell, x[:, b : b + 1], w_ih, w_hh, b_ih, b_hh, of_sequence(state, b), n, reverse, True,
-            **options,
+            cell, x[:, b : b + 1], w_ih, w_hh, b_ih, b_hh, of_sequence(state, b), lengths=n,
+            reverse=reverse, **options,
         )  # fmt: skip
         assert tape is not None
         first = tape.queues[0]

@@ -51,7 +51,7 @@ def paths_of(cell: str, tape: Tape, cut: int | None) -> Paths:
     return Paths(
         len(tape.times), tape.active.sum(0), tape.reverse, o.dilation, o.skip,
         None if o.resets is None else np.asarray(o.resets, bool), cut or 0,
-        cell != "lstm1997" or kept,
+        not CELLS[cell].truncated or kept,
     )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def trace_of(
             whole[t] = np.where(tape.active[t][:, None], step[name], 0)
         return whole
 
-    names = CELLS[cell].activations(**net.o._asdict())
-    apart = net.cell.apart is not None and net.o.reset_after
+    names = CELLS[cell].activations(**vars(net.o))
+    split = net.cell.split_gate is not None and net.o.reset_after
     full = FullTrace(
         dh=over_time("dh", net.sizes[0]),
         dc=over_time("dc", H) if len(net.sizes) > 1 else None,
@@ -77,7 +77,7 @@ def trace_of(
         x=tape.x,
         operand=over_time("operand", net.w_blocks.shape[1]),
         second_operand=over_time("inner", H) if not net.o.reset_after else None,
-        split_gate=over_time("gates_h", G * H)[:, :, -H:] if apart else None,
+        split_gate=over_time("gates_h", G * H)[:, :, -H:] if split else None,
     )
 
     def outside(bounds: dict[str, Any]) -> dict[str, Array]:

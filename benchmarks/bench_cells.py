@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Time the core and its NumPy reference, in one group for each cell, size and pass.
 
-pytest benchmarks --benchmark-only
-pytest benchmarks --benchmark-only -k "lstm and medium-training"
+pytest -n 0 benchmarks --benchmark-only
+pytest -n 0 benchmarks --benchmark-only -k "lstm and medium-training"
 """
 
 import pytest

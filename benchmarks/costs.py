@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,56 @@ def calls() -> None:
     table("One call with T = B = 1, I = H", "cell | H | without a tape | with a tape", rows)
 
 
+def layers() -> None:
+    """Compare the calls of a layer, of one direction and of two, with those of the function."""
+    size = {"T": 8, "B": 1, "H": 16}
+    T, B, H = size.values()
+    rows = []
+    for cell in GATES:
+        kind = {"rnn": bptt.RNN, "lstm": bptt.LSTM, "gru": bptt.GRU}[cell]
+        one, two = kind(H, H, seed=0), kind(H, H, bidirectional=True, seed=0)
+        inputs, dy = arrays(cell, T, B, H, H, "float32")
+        x, both = inputs[0], np.concatenate([dy, dy], axis=-1)
+        stream = one.stream(B)
+        forward, backward = (getattr(bptt, f"{cell}_{way}") for way in ("forward", "backward"))
+        calls: dict[str, dict[str, Run]] = {
+            "call": {
+                "function": partial(forward, *inputs, keep_tape=False),
+                "layer": partial(one, x),
+                "bidirectional": partial(two, x),
+                "stream": partial(stream.process, x),
+            },
+            "forward": {
+                "function": partial(forward, *inputs),
+                "layer": partial(one.forward, x),
+                "bidirectional": partial(two.forward, x),
+            },
+            "backward": {
+                "function": partial(backward, forward(*inputs)[2], dy),
+                "layer": partial(one.backward, one.forward(x)[2], dy),
+                "bidirectional": partial(two.backward, two.forward(x)[2], both),
+            },
+        }
+        for what, runs in calls.items():
+            best = minima({name: repeated(run, 100) for name, run in runs.items()}, 0.5)
+            rows.append([cell, what] + [f"{seconds * 1e4:.1f} us" for seconds in best.values()])
+            rows[-1] += [""] * (6 - len(rows[-1]))
+    title = ", ".join(f"{name} = {value}" for name, value in size.items())
+    table(
+        f"Calls of a layer with {title} and I = H",
+        "cell | what | function | layer | bidirectional | stream",
+        rows,
+    )
+
+
+def repeated(run: Run, times: int) -> Run:
+    def many() -> None:
+        for _ in range(times):
+            run()
+
+    return many
+
+
 def tracing() -> None:
     """Compare `trace=True`, and a sample of `FlowMonitor` from it, with a plain training step."""
     rows = []
@@ -358,7 +409,8 @@ def imports() -> None:
 
 
 TABLES = {
-    f.__name__: f for f in (ragged, widths, float64, threads, calls, tracing, memory, imports)
+    f.__name__: f
+    for f in (ragged, widths, float64, threads, calls, layers, tracing, memory, imports)
 }
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name
 import bptt, pytest
 if not bptt.__file__.startswith(sys.argv[1]):
     sys.exit(3)
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/functional/test_core.py"]))
+options = ["-q", "-x", "-n0", "-p", "no:cacheprovider"]
+sys.exit(pytest.main([*options, "tests/functional/test_core.py"]))
 """
 
 

@@ -23,6 +23,13 @@ ISAS = _ALL if len(_ALL) == 1 else [isa for isa in _ALL if isa not in ("amx", "a
 BF16_ISAS = [isa for isa in _ALL if isa in ("amx", "avx512bf16")]
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"isa", "bf16_isa"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("every_isa")
+
+
 @pytest.fixture(params=BF16_ISAS)
 def bf16_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.isa()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Arrays of dual numbers, value + e tangent with e * e = 0: what derivatives along a direction
-are computed with. The functions take them where they take arrays, and give them where they do."""
+"""Arrays of dual numbers, value + e tangent with e * e = 0, for derivatives along a direction.
+
+The functions of the core accept them in place of arrays, and then return them too.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from ._types import Array
 
 
 class Dual(np.ndarray):
-    """complex128, the tangent in place of the imaginary part: NumPy has no other pairs.
+    """complex128, with the tangent as the imaginary part, since NumPy has no other pairs.
 
-    Linear operations with real numbers are right as they are; products of two duals are not.
+    Linear operations with real numbers are correct; products of two duals are not.
     """
 
-    __array_priority__ = 1.0  # joined arrays are duals too
+    __array_priority__ = 1.0  # concatenated arrays are duals too
 
 
 def dual(value: Array, tangent: Array | None = None) -> Dual:
@@ -29,7 +31,7 @@ def dual(value: Array, tangent: Array | None = None) -> Dual:
 
 
 def as_duals(tree: Any) -> Any:
-    """What the core returns, marked as what it is."""
+    """The results of the core, as duals."""
     if isinstance(tree, tuple):
         return tuple(map(as_duals, tree))
     return tree.view(Dual) if isinstance(tree, np.ndarray) else tree

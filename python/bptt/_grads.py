@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gradients that one backward pass returns, and dicts of arrays."""
+"""The results of backward functions."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from .trace.trace import Trace
 
 
 class Grads(NamedTuple):
-    """Gradients of a scalar loss with respect to every input of a ``*_forward`` call.
+    """Gradients of a scalar loss with respect to all arguments of a ``*_forward`` call.
 
-    Each field has the shape of the argument it is named after.
+    Each field has the name and shape of an argument.
 
     Attributes
     ----------
     x : ndarray, shape (T, B, I)
-    w_ih : ndarray, shape (G*H, I)
-    w_hh : ndarray, shape (G*H, H)
-    b_ih, b_hh : ndarray, shape (G*H,), or None where the forward call had no bias
-    state : ndarray, shape (B, H), or a tuple of them for cells with several, as (h, c) for LSTM
-        Gradient with respect to the initial state (given also when the forward call used zeros).
+        Gradient of the input.
+    w_ih, w_hh : ndarray, shapes (G*H, I) and (G*H, H)
+        Gradients of the weights.
+    b_ih, b_hh : ndarray, shape (G*H,), or None
+        Gradients of the biases; None if the call had none.
+    state : ndarray, shape (B, H), or tuple of ndarray, as (h, c) for LSTM
+        Gradient of the initial state, even if it was omitted.
     peepholes : ndarray, shape (3, H) or (2, H), or None
+        Gradient of the peephole weights.
     w_hr : ndarray, shape (P, H), or None
-    layer_norm : tuple of ndarrays, or None
-    trace : Trace, or None
-        How the gradient went, if the call had ``trace=True`` or ``trace="full"``.
+        Gradient of the projection.
+    layer_norm : tuple of ndarray, or None
+        Gradients of the gains and offsets.
+    trace : Trace or None
+        The gradient at each step, if the call had ``trace=True`` or ``trace="full"``.
     """
 
     x: Array
@@ -50,20 +55,24 @@ class Grads(NamedTuple):
                 return "(" + ", ".join(shape(v) for v in value) + ")"
             return str(np.shape(value)) if isinstance(value, np.ndarray) else repr(value)
 
-        given = {k: v for k, v in self._asdict().items() if k in Grads._fields[:6] or v is not None}
-        return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in given.items()) + ")"
+        always = Grads._fields[:6]
+        fields = {k: v for k, v in self._asdict().items() if k in always or v is not None}
+        return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in fields.items()) + ")"
 
 
 class AttentionGrads(NamedTuple):
-    """Gradients of a scalar loss with respect to every input of a ``*_attention_forward`` call.
+    """Gradients of a scalar loss with respect to all arguments of a ``*_attention_forward`` call.
 
-    Each field has the shape of the argument it is named after, or is None where there was none.
+    Each field has the name and shape of an argument, or is None if the call had none.
 
     Attributes
     ----------
     x : ndarray, shape (T, B, H)
+        Gradient of the input.
     query : ndarray, shape (B, H), or (B, Q) for additive attention
+        Gradient of the query.
     w_key, w_score, w_query, b : ndarray, shapes (A, H), (A,), (A, Q) and (A,)
+        Gradients of the parameters of additive attention.
     """
 
     x: Array

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Answers to who guesses a name from PyTorch or Keras: what to write here instead."""
+"""Hints for names guessed from PyTorch or Keras: what to write here instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOTHING = "nothing in its place"
 _MODE = "forward(x) for training, and a call of the layer, layer(x), for inference"
 _DTYPE = "dtype='float32' or 'float64' of the constructor"
 
-# What an object of theirs has and ours has not.
+# Attributes of objects of PyTorch and Keras that bptt does not have.
 ATTRIBUTES = {
     **dict.fromkeys(("train", "eval", "training"), _MODE),
     **dict.fromkeys(("cuda", "cpu", "device"), _CPU),
@@ -31,7 +31,7 @@ ATTRIBUTES = {
     "requires_grad_": "an optimiser of some of the parameters",
     "nonlinearity": "activation",
 }
-# What their functions take and ours do not.
+# Arguments of functions of PyTorch and Keras that bptt does not have.
 ARGUMENTS = {
     "nonlinearity": "activation, its name here",
     "training": _MODE,
@@ -44,11 +44,12 @@ ARGUMENTS = {
     "return_sequences": f"{_NOTHING}: the results are all outputs and the last state",
     "return_state": f"{_NOTHING}: the results are all outputs and the last state",
 }
-CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of PyTorch's RNNCell, LSTMCell, GRUCell
+# The parameters of PyTorch's RNNCell, LSTMCell and GRUCell.
+CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def attribute_error(caller: str, name: str, parameters: Container[str]) -> str:
-    """The message for an attribute that is not there."""
+    """The message for an unknown attribute."""
     if name in parameters:
         return f"{caller} has no attribute {name}, expected parameters[{name!r}]"
     answer = f", expected {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
@@ -56,7 +57,7 @@ def attribute_error(caller: str, name: str, parameters: Container[str]) -> str:
 
 
 def answering(function: Callable[P, R]) -> Callable[P, R]:
-    """A constructor or method that says which argument is meant by a name of theirs."""
+    """Add a hint to errors about unknown arguments of a constructor or method."""
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
@@ -77,6 +78,6 @@ def answering(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def numbered(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of one of PyTorch's cells by the names of a layer."""
-    known = arrays and all(name in CELL for name in arrays)
-    return {f"{name}_l0": array for name, array in arrays.items()} if known else arrays
+    """Rename the parameters of one of PyTorch's cells to the names of a layer."""
+    of_cell = arrays and all(name in CELL for name in arrays)
+    return {f"{name}_l0": array for name, array in arrays.items()} if of_cell else arrays

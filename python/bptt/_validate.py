@@ -101,7 +101,7 @@ def own(array: Array, dtype: DTypeLike) -> Array:
 
 def as_float(caller: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an array of `dtype`; real numbers of any kind convert."""
-    if isinstance(value, Dual):
+    if (type(value) is np.ndarray and value.dtype == dtype) or isinstance(value, Dual):
         return value
     array = as_array(caller, name, value)
     if array.dtype.kind not in "fiub":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names and texts that come from files, as messages show them: on one line, and short."""
+"""Names and texts in messages: on one line, and short."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["MOST_SHOWN", "brief", "listed", "printable", "shown", "some"]
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what a terminal would obey, or could not show."""
+    """The text, with escapes for characters that are not printable."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def brief(text: str, most: int = 40) -> str:
-    """The text, printable, and cut where it is longer than `most`."""
+    """The text, printable, and cut to `most` characters."""
     text = printable(text[: most + 1])
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def some(names: Collection[str], none: str = "none", most: int = 4) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     shown = ", ".join(brief(name) for name in islice(names, most)) or none
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
@@ -31,10 +31,10 @@ MOST_SHOWN = 80  # letters of a value in a message
 
 
 def shown(value: object) -> str:
-    """A value in a message: its repr, on one line and cut."""
+    """The repr of a value, on one line and cut."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # of an int with more digits than Python prints, and what users define
+    except Exception:  # an int with too many digits for Python, or a faulty __repr__
         text = f"of type {type(value).__name__}"
     if len(text) <= MOST_SHOWN:
         return text
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:
-    """Names for a message: the first of them."""
+    """A list of the first names, and the number of the others."""
     every = list(names)
     more = f", ... {len(every) - most} more" if len(every) > most else ""
     return "[" + ", ".join(map(shown, every[:most])) + more + "]"

@@ -96,10 +96,10 @@ def load_co2() -> CO2:
     with open(_DATA / "co2.csv", encoding="ascii", newline="") as file:
         rows = list(csv.DictReader(file))
     dates = np.array([row["date"] for row in rows], "datetime64[D]")
-    given = np.array([float(row["ppm"] or "nan") for row in rows])
-    measured = ~np.isnan(given)
-    week = np.arange(len(given))
-    return CO2(dates, np.interp(week, week[measured], given[measured]), measured)
+    ppm = np.array([float(row["ppm"] or "nan") for row in rows])
+    measured = ~np.isnan(ppm)
+    week = np.arange(len(ppm))
+    return CO2(dates, np.interp(week, week[measured], ppm[measured]), measured)
 
 
 def load_japanese_vowels() -> JapaneseVowels:

@@ -315,7 +315,7 @@ def _cells(caller: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     """Each layer and direction among the parameters, whose names may have a prefix."""
     params = layer.parameters if isinstance(layer, Layer) else layer
     check_mapping(caller, "layer", params)
-    known = layer._cell.gates if isinstance(layer, Recurrent) else 0
+    known = layer.structure.gates if isinstance(layer, Recurrent) else 0
     names = [m for m in map(re.compile(r"(.*)weight(_hh_l\d+(_reverse)?)").fullmatch, params) if m]
     if not names:
         raise ValueError(

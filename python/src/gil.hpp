@@ -9,6 +9,7 @@
 
 #include "threads/pool.hpp"
 
+namespace core = bptt::core;
 namespace py = pybind11;
 
 // The thread that Python delivers signals to; set when the module is loaded.

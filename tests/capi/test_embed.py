@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from support import toolchain
-from support.compare import TOLERANCE, assert_close, same_bits
+from support.compare import DTYPES, TOLERANCE, assert_close, same_bits
 from support.embedded import Call, Cotangents, Gradients, How, address
 from support.problems import (
+    BY_ID,
     CELLS,
     LONG_SHAPES,
     OPTIONS,
@@ -28,7 +29,6 @@ from support.problems import (
     take,
 )
 
-DTYPES = list(TOLERANCE)
 CLIPS = [
     Options(f"clip-{kind}-{target}", step_clip=(kind, bound, target))
     for target in ("h", "c", "gates")
@@ -97,9 +97,8 @@ def test_the_final_state_over_the_initial_one(library: Any, cell: Case, dtype: s
 @pytest.mark.parametrize("shape", [*LONG_SHAPES, (1, 1, 300, 170), (8, 1, 5, 300)], ids=str)
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
 def test_many_chunks_and_few_rows(library: Any, cell: Case, shape: Any) -> None:
-    by_id = {o.id: o for o in OPTIONS}
     for name in ("plain", "lengths-reverse"):
-        p = problem(cell, shape, by_id[name], "float32")
+        p = problem(cell, shape, BY_ID[name], "float32")
         same_bits(Call(library, p, How(packed=True)).results(), core_results(p))
 
 
@@ -164,7 +163,7 @@ def test_threads_are_started_for_large_calls_only(library: Any) -> None:
 @pytest.mark.parametrize("id", ["plain", "lengths-reverse"])
 def test_what_may_be_left_out(library: Any, id: str, names: tuple[str, ...]) -> None:
     """Null cotangents are zeros, null gradients are not wanted."""
-    p = problem(CELLS[-2], (5, 3, 4, 9), {o.id: o for o in OPTIONS}[id])
+    p = problem(CELLS[-2], (5, 3, 4, 9), BY_ID[id])
     call = Call(library, p)
     call.forward()
     all_of_them = call.backward()

@@ -11,10 +11,8 @@ import pytest
 
 import bptt
 from support import toolchain
-from support.compare import TOLERANCE
+from support.compare import DTYPES
 from support.embedded import INVALID_ARGUMENT, OK, array
-
-DTYPES = list(TOLERANCE)
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
+@pytest.mark.slow
 def test_full_run_meets_its_goals(tmp_path):
     pytest.importorskip("matplotlib")
     done = demo(tmp_path)

@@ -17,7 +17,12 @@ control = importlib.util.module_from_spec(SPEC)
 sys.modules["control"] = control  # dataclasses look their module up
 SPEC.loader.exec_module(control)
 RESULTS = json.loads(control.RESULTS.read_text("utf-8"))
-RUNS = [(table, run) for table in control.TABLES for run in table.runs]
+RUNS = [
+    # The regulariser takes longer than all other rows.
+    pytest.param(table, run, marks=pytest.mark.slow if "flossing" in run.name else ())
+    for table in control.TABLES
+    for run in table.runs
+]
 
 
 def test_the_page_has_the_tables_of_the_results():

@@ -65,6 +65,19 @@ def test_the_page_of_names_is_that_of_the_docstrings() -> None:
     assert "|  |" not in api_page.page()
 
 
+def test_the_layout_has_fifteen_rooms_which_exist() -> None:
+    table = (ROOT / "docs" / "layout.md").read_text("utf-8").split("\n\n")[3]
+    rooms = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert len(rooms) == 15
+    package, found = ROOT / "python" / "bptt", set()
+    for path in (path for room in rooms for path in re.findall(r"`(.*?)`", room)):
+        places = [*ROOT.glob(path), *package.glob(path)]
+        assert places, path
+        found |= {place if place.is_dir() else place.parent for place in places}
+    homes = [p for p in (*package.iterdir(), *(ROOT / "cpp" / "src").iterdir()) if p.is_dir()]
+    assert {p for p in homes if p.name not in ("data", "__pycache__")} <= found
+
+
 def test_the_page_of_pages_lists_each_once() -> None:
     text = (ROOT / "docs" / "README.md").read_text("utf-8")
     pages = [path.name for path in PAGES[1:] if path.name != "README.md"]

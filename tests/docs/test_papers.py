@@ -26,12 +26,14 @@ def quick(tmp_path_factory):
     return {p.stem: json.loads(p.read_text())["runs"] for p in folder.glob("*.json")}
 
 
+@pytest.mark.slow
 def test_every_script_has_a_quick_version(quick):
     scripts = {p.stem for p in (ROOT / "benchmarks" / "papers").glob("*_[12]*.py")}
     assert quick.keys() == scripts
     assert all(run["seconds"] < 60 for runs in quick.values() for run in runs)
 
 
+@pytest.mark.slow
 def test_temporal_order_1997(quick):
     (run,) = quick["temporal_order_1997"]
     assert run["solved"]
@@ -39,11 +41,13 @@ def test_temporal_order_1997(quick):
     assert run["wrong_of_2560"] < 26
 
 
+@pytest.mark.slow
 def test_adding_1997(quick):
     (run,) = quick["adding_1997"]
     assert run["test_mse"] < 0.1 / 24  # 1/24 is the variance of (X1 + X2) / 4
 
 
+@pytest.mark.slow
 def test_reber_1997(quick):
     (run,) = quick["reber_1997"]
     assert run["solved"]
@@ -51,6 +55,7 @@ def test_reber_1997(quick):
     assert run["wrong_late"] == run["wrong_early"] == 0
 
 
+@pytest.mark.slow
 def test_temporal_order_2013(quick):
     runs = {run["settings"]["method"]: run for run in quick["temporal_order_2013"]}
     assert runs.keys() == {"clip", "omega"}
@@ -59,12 +64,14 @@ def test_temporal_order_2013(quick):
         assert run["errors"][0] < 0.02  # 0.75 by guessing
 
 
+@pytest.mark.slow
 def test_adding_2015(quick):
     (run,) = quick["adding_2015"]
     assert run["test_mse"] < 0.1 / 6
     assert run["curve"][-1] == [run["updates"], run["test_mse"]]
 
 
+@pytest.mark.slow
 def test_copy_2018(quick):
     (run,) = quick["copy_2018"]
     assert run["baseline"] == pytest.approx(10 * math.log(8) / 25, abs=1e-6)
@@ -72,6 +79,7 @@ def test_copy_2018(quick):
     assert run["symbols_right"] > 0.4  # 0.125 by guessing
 
 
+@pytest.mark.slow
 def test_an_interrupted_start_goes_on_where_it_was(quick, tmp_path):
     """What has a result is not run again, and stays as it is."""
     kept = quick["temporal_order_1997"]

@@ -146,7 +146,7 @@ def test_any_cell_tells_its_sizes(name, tmp_path):
     assert macros["CELL"] == f'"{"lstm" if name == "coupled" else name}"'
     assert (macros["GATES"], macros["HIDDEN_SIZE"]) == (str(gates), str(layer.hidden_size))
     assert {f"{key.upper()}_DIM0" for key in layer.parameters} <= set(macros)
-    bptt.save_c_header(tmp_path / "arrays.h", layer.parameters, "model", cell=layer._cell.name)
+    bptt.save_c_header(tmp_path / "arrays.h", layer.parameters, "model", cell=layer.structure.kind)
     again = re.findall(r"#define MODEL_(\w+) (\S+)", (tmp_path / "arrays.h").read_text())
     assert dict(again) == macros
 

@@ -104,7 +104,7 @@ def test_no_gradient_arrives():
     report = bptt.gradient_flow(bptt.GRU(SIZE, HIDDEN, seed=0), X, np.zeros((T, B, HIDDEN)))
     assert report.verdict == "dead"
     assert "at every step" in report.verdicts[0]
-    assert "none of the loss arrives" in report.advice[0].reason
+    assert "the gradient of the loss does not reach it" in report.advice[0].reason
 
 
 @pytest.mark.parametrize("kind", TORCH)

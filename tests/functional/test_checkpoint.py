@@ -12,10 +12,10 @@ import pytest
 
 import bptt
 from support import child
-from support.compare import TOLERANCE, same_bits
+from support.compare import DTYPES, same_bits
 from support.problems import (
+    BY_ID,
     CELLS,
-    OPTIONS,
     Case,
     Problem,
     backward,
@@ -26,8 +26,6 @@ from support.problems import (
     problem,
 )
 
-DTYPES = list(TOLERANCE)
-BY_ID = {o.id: o for o in OPTIONS}
 ORDERS = ["plain", "lengths", "clip-norm-reverse", "clip-value-lengths-reverse"]
 # T, B: one chunk of steps, a little more, many; a chunk is some 128 rows.
 SIZES = [(1, 1), (2, 3), (129, 1), (400, 1), (700, 1), (300, 3), (3, 40), (47, 40)]

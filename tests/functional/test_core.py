@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.compare import TOLERANCE, assert_close, same_bits_per_sequence
+from support.compare import DTYPES, TOLERANCE, assert_close, same_bits_per_sequence
 from support.problems import (
+    BY_ID,
     CELLS,
     LONG_SHAPES,
     OPTIONS,
@@ -18,8 +19,6 @@ from support.problems import (
     reference_results,
     take,
 )
-
-DTYPES = list(TOLERANCE)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -41,9 +40,8 @@ MANY_SUMS = [(c, d) for c in CELLS for d in DTYPES if not (c.kink and d == "floa
 def test_core_equals_reference_over_many_chunks(
     isa: str, cell: Case, shape: tuple[int, int, int, int], dtype: str
 ) -> None:
-    by_id = {o.id: o for o in OPTIONS}
     for seed, name in enumerate(("plain", "lengths", "lengths-reverse", "clip-norm-reverse")):
-        p = problem(cell, shape, by_id[name], dtype, seed)
+        p = problem(cell, shape, BY_ID[name], dtype, seed)
         assert_close(core_results(p), reference_results(p), TOLERANCE[dtype])
 
 
@@ -51,21 +49,19 @@ def test_core_equals_reference_over_many_chunks(
 def test_few_rows_take_weights_as_they_lie_and_get_the_same_bits(
     isa: str, cell: Case, dtype: str
 ) -> None:
-    by_id = {o.id: o for o in OPTIONS}
     for shape in [(1, 1, 300, 170), (1, 8, 150, 40), (2, 3, 300, 33), (8, 1, 5, 300)]:
         for name in ("plain", "lengths-reverse"):
-            p = problem(cell, shape, by_id[name], dtype)
+            p = problem(cell, shape, BY_ID[name], dtype)
             assert_close(core_results(p), reference_results(p), TOLERANCE[dtype])
         T, B, *_ = shape
-        p = problem(cell, (T, 5 * B, *shape[2:]), by_id["plain"], dtype)
+        p = problem(cell, (T, 5 * B, *shape[2:]), BY_ID["plain"], dtype)
         some = list(range(B))
         same_bits_per_sequence(core_results(take(p, some)), core_results(p), some)
 
 
 def test_core_equals_reference_with_weights_larger_than_a_cache(isa: str) -> None:
-    by_id = {o.id: o for o in OPTIONS}
     for cell, name in ((CELLS[0], "plain"), (CELLS[0], "lengths-reverse")):
-        p = problem(cell, (15, 36, 1024, 530), by_id[name], "float64")
+        p = problem(cell, (15, 36, 1024, 530), BY_ID[name], "float64")
         assert_close(core_results(p), reference_results(p), TOLERANCE["float64"])
 
 

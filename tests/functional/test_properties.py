@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bptt
-from support.compare import PER_SEQUENCE, TOLERANCE, assert_close, same_bits, same_bits_per_sequence
+from support.compare import (
+    DTYPES,
+    PER_SEQUENCE,
+    TOLERANCE,
+    assert_close,
+    same_bits,
+    same_bits_per_sequence,
+)
 from support.problems import (
+    BY_ID,
     CELLS,
     OPTIONS,
     Case,
@@ -26,9 +34,7 @@ from support.problems import (
     take,
 )
 
-DTYPES = list(TOLERANCE)
 SHAPE = (7, 5, 6, 19)
-BY_ID = {o.id: o for o in OPTIONS}
 
 
 @pytest.fixture(params=CELLS, ids=lambda c: c.id)

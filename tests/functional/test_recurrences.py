@@ -10,7 +10,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from support.compare import TOLERANCE, assert_close, same_bits
+from support.compare import DTYPES, TOLERANCE, assert_close, same_bits
 from support.problems import (
     BACKWARD,
     CORE,
@@ -27,7 +27,7 @@ from support.problems import (
 )
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
     for seed, shape in enumerate(shapes_of(case, dtype)):

@@ -146,9 +146,7 @@ def test_a_memory_of_nothing_has_no_scale(
             np.where(empty, 0, n),
             np.where(empty, scale, start),
         )
-        found = results(
-            reference, c._replace(arrays={**c.arrays, "state": state}).cast(dtype), module
-        )
+        found = results(module, c._replace(arrays={**c.arrays, "state": state}).cast(dtype))
         for part in ("d state[1]", "d state[2]"):  # there e^m times what they were
             found[part][empty] = 0
         return found

@@ -9,6 +9,8 @@ import pytest
 from bptt import functional
 from bptt.derivatives.gradcheck import gradcheck
 from bptt.layers import GRU, LSTM, RNN
+from support.compare import DTYPES, TOLERANCE, TOLERANCE_OF_TORCH, error
+from support.problems import flat
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
@@ -21,16 +23,6 @@ def random_state(layer, B, rng, dtype="float64"):
     shape = (layer.num_layers * (1 + layer.bidirectional), B, layer.hidden_size)
     drawn = tuple(normal(rng, *shape).astype(dtype) for _ in range(2))
     return drawn if type(layer) is LSTM else drawn[0]
-
-
-def parts(state):
-    return list(state) if isinstance(state, tuple) else [state]
-
-
-def assert_close(actual, expected, tolerance, name=""):
-    assert actual.shape == expected.shape, name
-    scale = np.max(np.abs(expected), initial=0)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
 # --- PyTorch ----------------------------------------------------------------------------------
@@ -50,7 +42,7 @@ def torch_results(torch, layer, x, state, lengths, dy, dstate, batch_first):
         return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 
     tx = tensor(x)
-    tstate = None if state is None else tuple(map(tensor, parts(state)))
+    tstate = None if state is None else tuple(map(tensor, flat(state)))
     given = tstate if tstate is None or type(layer) is LSTM else tstate[0]
     if lengths is None:
         ty, final = net(tx, given)
@@ -61,10 +53,10 @@ def torch_results(torch, layer, x, state, lengths, dy, dstate, batch_first):
         T = x.shape[1 if batch_first else 0]
         ty, _ = pack.pad_packed_sequence(packed, batch_first, total_length=T)
     loss = (ty * torch.tensor(dy)).sum()
-    loss = loss + sum((f * torch.tensor(d)).sum() for f, d in zip(parts(final), parts(dstate)))
+    loss = loss + sum((f * torch.tensor(d)).sum() for f, d in zip(flat(final), flat(dstate)))
     loss.backward()
     results = {"y": ty, "x": tx.grad} | {k: p.grad for k, p in net.named_parameters()}
-    results |= {f"final{i}": part for i, part in enumerate(parts(final))}
+    results |= {f"final{i}": part for i, part in enumerate(flat(final))}
     results |= {f"state{i}": part.grad for i, part in enumerate(tstate or ())}
     return {k: v.detach().numpy() for k, v in results.items()}
 
@@ -84,7 +76,7 @@ def random_case(cell, seed):
     return rng, int(T), int(B), int(I), int(H), options, lengths
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("cell", CELLS)
 def test_layers_give_torchs_numbers(cell, seed, dtype):
@@ -100,14 +92,14 @@ def test_layers_give_torchs_numbers(cell, seed, dtype):
     y, final, tape = layer.forward(x, state, lengths)
     grads = layer.backward(tape, dy, dstate)
     ours = {"y": y, "x": grads.x} | grads.params
-    ours |= {f"final{i}": part for i, part in enumerate(parts(final))}
-    ours |= {f"state{i}": part for i, part in enumerate(parts(grads.state))}
+    ours |= {f"final{i}": part for i, part in enumerate(flat(final))}
+    ours |= {f"state{i}": part for i, part in enumerate(flat(grads.state))}
 
     theirs = torch_results(torch, layer, x, state, lengths, dy, dstate, swap)
     assert theirs.keys() - ours.keys() == set()
     for name, expected in theirs.items():
         assert ours[name].dtype == dtype, name
-        assert_close(ours[name], expected, {"float64": 1e-10, "float32": 2e-5}[dtype], name)
+        assert error(ours[name], expected) <= TOLERANCE_OF_TORCH[dtype], name
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
@@ -123,7 +115,7 @@ def test_torch_state_dict_loads_and_init_has_torchs_names_shapes_and_range(name)
     layer.load(theirs)
     x = np.random.default_rng(1).standard_normal((5, 2, 3), np.float32)
     expected = net(torch.tensor(x))[0].detach().numpy()
-    assert_close(layer(x)[0], expected, 2e-5)
+    assert error(layer(x)[0], expected) <= TOLERANCE["float32"]
 
 
 # --- gradients of what PyTorch has not --------------------------------------------------------
@@ -174,7 +166,7 @@ def test_step_clip_acts_in_every_layer_and_direction():
     tape = layer.forward(x)[2]
     clipped, free = (layer.backward(tape, dy, step_clip=c).params for c in (clip, None))
     for name, value in expected.items():
-        assert_close(clipped[name], value, 1e-13, name)
+        assert error(clipped[name], value) <= 1e-13, name
         assert not np.allclose(clipped[name], free[name], rtol=1e-3)
 
 
@@ -194,7 +186,7 @@ def test_a_sequence_does_not_depend_on_its_batch(cell):
     grads = layer.backward(tape, dy, dstate)
     total = dict.fromkeys(grads.params, 0)
     for b, n in enumerate(lengths):
-        pick = [tuple(p[:, b : b + 1] for p in parts(s)) for s in (state, dstate)]
+        pick = [tuple(p[:, b : b + 1] for p in flat(s)) for s in (state, dstate)]
         one_state, one_dstate = pick if cell == "lstm" else (s[0] for s in pick)
         one_y, one_final, one_tape = layer.forward(x[:n, b : b + 1], one_state)
         one = layer.backward(one_tape, dy[:n, b : b + 1], one_dstate)
@@ -202,11 +194,11 @@ def test_a_sequence_does_not_depend_on_its_batch(cell):
         assert np.all(grads.x[n:, b] == 0)
         np.testing.assert_allclose(y[:n, b], one_y[:, 0], atol=1e-13)
         np.testing.assert_allclose(grads.x[:n, b], one.x[:, 0], atol=1e-13)
-        for a, e in zip(parts(final) + parts(grads.state), parts(one_final) + parts(one.state)):
+        for a, e in zip(flat(final) + flat(grads.state), flat(one_final) + flat(one.state)):
             np.testing.assert_allclose(a[:, b], e[:, 0], atol=1e-13)
         total = {k: total[k] + v for k, v in one.params.items()}
     for name, value in total.items():
-        assert_close(grads.params[name], value, 1e-12, name)
+        assert error(grads.params[name], value) <= TOLERANCE["float64"], name
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -218,7 +210,7 @@ def test_pieces_of_a_sequence_give_the_whole(cell):
     first, state = layer(x[:3])
     second, state = layer(x[3:], state)
     np.testing.assert_allclose(np.concatenate([first, second]), y, atol=1e-14)
-    for a, b in zip(parts(state), parts(final)):
+    for a, b in zip(flat(state), flat(final)):
         np.testing.assert_allclose(a, b, atol=1e-14)
 
 
@@ -232,7 +224,7 @@ def test_nothing_in_nothing_out(cell, T, B):
     assert y.shape == (T, B, 10)
     assert grads.x.shape == (T, B, 3)
     assert all(np.all(g == 0) for g in grads.params.values())
-    for a, b, c in zip(parts(state), parts(final), parts(grads.state)):
+    for a, b, c in zip(flat(state), flat(final), flat(grads.state)):
         np.testing.assert_array_equal(a.astype(np.float32), b)
         np.testing.assert_array_equal(b, c)
 

@@ -198,7 +198,7 @@ def test_a_layer_is_its_functions(
     rng = np.random.default_rng(3)
     swap = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else (lambda a: a)
     x = rng.standard_normal((T, B, layer.input_size)).astype(dtype)
-    dy = rng.standard_normal((T, B, layer._width * (1 + bidirectional))).astype(dtype)
+    dy = rng.standard_normal((T, B, layer.structure.width * (1 + bidirectional))).astype(dtype)
     state, dstate = random_state(layer, rng), random_state(layer, rng)
     resets = None if max(layer.dilations) > 1 else rng.random((T, B)) < 0.3
     for lengths in (None, np.array([4, 7, 0])):

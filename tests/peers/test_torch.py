@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.compare import assert_close
+from support.compare import DTYPES, TOLERANCE_OF_TORCH, assert_close
 from support.problems import CELLS, Case, Problem, core_results, flat, problem
 
 torch = pytest.importorskip("torch")
@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch")
 CELLS_OF_TORCH = [
     c for c in CELLS if c.options.get("activation") not in ("leaky_relu", "sigmoid", "identity")
 ]
-TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 
 
 def torch_results(p: Problem) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def torch_results(p: Problem) -> dict[str, Any]:
     return {name: value.detach().numpy() for name, value in named.items()}
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("cell", CELLS_OF_TORCH, ids=lambda c: c.id)
 def test_functions_equal_torch(isa: str, cell: Case, ragged: bool, dtype: str) -> None:
@@ -62,4 +61,4 @@ def test_functions_equal_torch(isa: str, cell: Case, ragged: bool, dtype: str) -
         p = problem(cell, shape, dtype=dtype, seed=seed)
         if ragged:
             p = p.given(lengths=rng.integers(1, T + 1, B))
-        assert_close(core_results(p), torch_results(p.cast("float64")), TOLERANCE[dtype])
+        assert_close(core_results(p), torch_results(p.cast("float64")), TOLERANCE_OF_TORCH[dtype])

@@ -11,7 +11,7 @@ import pytest
 
 import bptt
 from bptt import functional, reference
-from bptt.regularise import omega_term as omega
+from bptt.regularise import omega
 from support import toolchain
 from support.changed import REFERS, B, H, I, T, arguments, flat, own, refused, same, spoil
 from support.embedded import MISMATCH, OK, Prepared

@@ -123,7 +123,7 @@ class Layered:
     def plain(self) -> list[Any]:
         """The tapes of which each step depends on the one before alone."""
         of_steps = max(self.layer.dilations) == 1 and not self.layer.skip
-        return self.tape.cells if of_steps and self.layer._cell.name != "lstm1997" else []
+        return self.tape.cells if of_steps and self.layer.structure.kind != "lstm1997" else []
 
 
 def same(got: Any, want: Any) -> bool:

@@ -16,10 +16,10 @@ import pytest
 import bptt
 from bptt import _core
 from support import child
-from support.compare import TOLERANCE, same_bits, same_bits_per_sequence
+from support.compare import DTYPES, same_bits, same_bits_per_sequence
 from support.problems import (
+    BY_ID,
     CELLS,
-    OPTIONS,
     THREAD_SHAPES,
     Case,
     backward,
@@ -31,8 +31,6 @@ from support.problems import (
     take,
 )
 
-DTYPES = list(TOLERANCE)
-BY_ID = {o.id: o for o in OPTIONS}
 ORDERS = ["plain", "clip-norm-reverse", "clip-norm-lengths", "clip-value-lengths-reverse"]
 
 

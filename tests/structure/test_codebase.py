@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
@@ -84,46 +83,54 @@ def test_public_headers_stand_alone(header: Path, tmp_path: Path) -> None:
 
 TARGETS = (ROOT / "cpp" / "src" / "targets" / "targets.inc").read_text()
 KERNELS = [
-    kernels
+    pytest.param(*kernels, marks=pytest.mark.slow if kernels[1] in ("others", "duals") else ())
     for kernels in re.findall(r"^BPTT_KERNELS\((\w+), (\w+),", TARGETS, re.MULTILINE)
     if kernels[0] in _core.compiled_isas()
 ]
-
-
 DEFINES = {"others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"]}
 
 
 def flags_of(isa: str) -> list[str]:
     """The flags of CMake for an instruction set, but for the optimisation."""
     cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
-    march = re.search(rf"bptt_add_(?:isa|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
+    march = re.search(rf"bptt_add_(?:plain|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
     assert march
     return [option for option in march[1].split() if not option.startswith("-O")]
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_every_cpp_file_can_be_opened_alone(bf16: bool) -> None:
+HEADERS = [path for path in SOURCES if path.suffix in {".hpp", ".inl", ".h"}]
+BF16 = [path for path in HEADERS if path.name.startswith("bf16_")]
+OTHERS = [path for path in HEADERS if path not in CPP]
+ALONE = {
+    "core": [path for path in HEADERS if path in CPP and path not in BF16],
+    "bf16": BF16 if "avx512bf16" in _core.compiled_isas() else [],
+    "binding": [path for path in OTHERS if path.parent.name == "src"],
+    "tests": [path for path in OTHERS if path.parent == ROOT / "tests" / "cpp"],
+}
+
+
+@pytest.mark.parametrize(
+    "group", [pytest.param(g, marks=pytest.mark.slow if g == "binding" else ()) for g in ALONE]
+)
+def test_every_cpp_file_can_be_opened_alone(group: str) -> None:
     """An editor that runs clang shows no error in those that are not compiled alone either."""
     needs("clang++")
-    if bf16 and "avx512bf16" not in _core.compiled_isas():
-        pytest.skip("instructions for bfloat16 are of x86-64")
-    files = [
-        path
-        for path in SOURCES
-        if path.suffix in {".hpp", ".inl", ".h"} and path.name.startswith("bf16_") == bf16
-    ]
+    if not ALONE[group]:
+        pytest.skip("no instructions for bfloat16 here")
     command = ["clang++", "-std=c++17", "-fsyntax-only", "-x", "c++-header"]
-    command += flags_of("avx512bf16") if bf16 else []
+    command += flags_of("avx512bf16") if group == "bf16" else []
     for folder in ("cpp/src", "cpp/include", "tests/cpp"):
         command += ["-I", str(ROOT / folder)]
-    for name in ("pybind11", "numpy"):
-        command += ["-I", importlib.import_module(name).get_include()]
-    command += ["-I", sysconfig.get_path("include"), *map(str, files)]
+    if group == "binding":
+        for name in ("pybind11", "numpy"):
+            command += ["-I", pytest.importorskip(name).get_include()]
+        command += ["-I", sysconfig.get_path("include")]
+    command += map(str, ALONE[group])
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(("isa", "part"), KERNELS, ids=map("-".join, KERNELS))
+@pytest.mark.parametrize(("isa", "part"), KERNELS)
 def test_a_kernel_object_exports_one_symbol_and_runs_nothing_at_load(
     isa: str, part: str, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from support.compare import TOLERANCE, assert_close
 from support.complex_step import gradients
 from support.mutants import mutants
 from support.problems import (
+    BY_ID,
     CASES,
     CELLS,
     OPTIONS,
@@ -34,7 +35,6 @@ from support.problems import (
     results,
 )
 
-BY_ID = {o.id: o for o in OPTIONS}
 Check = Callable[[], None]  # raises if something is wrong
 
 

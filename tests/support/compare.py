@@ -11,6 +11,8 @@ import numpy as np
 # the same of 6e-8, and the elementary functions' 2e-7 (kernels/vector/math.inl).
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 DTYPES = list(TOLERANCE)
+# Against PyTorch, whose own results have roundings as well.
+TOLERANCE_OF_TORCH = {"float64": 1e-10, "float32": 2e-5}
 
 
 def error(got: Any, want: Any) -> float:

@@ -11,7 +11,7 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.reference.loop import filled, is_reset, retreat
-from support.compare import TOLERANCE, same_bits
+from support.compare import DTYPES, TOLERANCE, same_bits
 from support.problems import (
     BACKWARD,
     CORE,
@@ -55,7 +55,7 @@ def assert_equal(got: Any, want: Any, tolerance: float) -> None:
         assert np.abs(got[name] - b).max(initial=0) <= tolerance * largest, name
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
 def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
     shape = shapes_of(case, dtype)[0]

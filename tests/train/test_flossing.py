@@ -10,7 +10,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.regularise import gradient_flossing as flossing
+from bptt.regularise import flossing
 
 STEP = 1e-30
 T, B, I, H = 6, 3, 2, 3
@@ -91,7 +91,7 @@ def test_value_and_gradient_are_those_of_the_complex_step(name: str, n: int, len
     got, want = flossing(tape, n), by_complex_step(tape.cells[0], n)
     assert got.value == pytest.approx(want.pop("value"), rel=1e-12)
     parts = got.state if isinstance(got.state, tuple) else (got.state,)
-    found = {argument: got.params[p] for argument, p in layer._names[0].items()}
+    found = {argument: got.params[p] for argument, p in layer.structure.names(0).items()}
     found |= {"x": got.x, **{f"state{q}": part[0] for q, part in enumerate(parts)}}
     assert found.keys() == want.keys()
     largest = max(np.abs(w).max() for w in want.values())

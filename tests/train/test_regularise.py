@@ -11,8 +11,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.regularise import gradient_flossing as flossing
-from bptt.regularise import omega_term as omega
+from bptt.regularise import flossing, omega
 
 STEP = 1e-30
 ACTIVATIONS = ["tanh", "sigmoid", "relu", "leaky_relu", "identity"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import functional
 from bptt.cli import main
+from bptt.layers.bound import BoundCell
 from support import child
 
 TRAINING = """
@@ -182,8 +182,8 @@ X = np.random.default_rng(0).standard_normal((6, 3, 4)).astype("f4")
 
 
 def failing(number: int, error: BaseException) -> Any:
-    """`lstm_forward`, but the call of that number raises."""
-    real, calls = functional.lstm_forward, iter(range(number + 1))
+    """The call of one cell, but the call of that number raises."""
+    real, calls = BoundCell.forward, iter(range(number + 1))
 
     def forward(*args: Any, **options: Any) -> Any:
         if next(calls, None) == number:
@@ -203,7 +203,7 @@ def test_a_call_that_fails_leaves_its_masks_to_the_next(
     assert layer.forward(X)[0].tobytes() == want[0]
     for number, error in enumerate((MemoryError(), KeyboardInterrupt())):
         with monkeypatch.context() as patch:
-            patch.setattr(functional, "lstm_forward", failing(number, error))
+            patch.setattr(BoundCell, "forward", failing(number, error))
             with pytest.raises(type(error)):
                 layer.forward(X)
     for wrong, how in ((X, {"checkpoint": 10}), (X[:, :, :2], {}), (X, {"state": np.ones(3)})):
@@ -217,7 +217,7 @@ def test_a_chunk_that_fails_leaves_its_masks_to_the_next(monkeypatch: pytest.Mon
     lstm, twin = (bptt.LSTM(4, 8, zoneout=0.5, seed=0) for _ in range(2))
     want = [chunk.y.tobytes() for chunk in bptt.tbptt(twin, X, 4, 5)]  # the first in two pieces
     with monkeypatch.context() as patch:
-        patch.setattr(functional, "lstm_forward", failing(1, MemoryError()))
+        patch.setattr(BoundCell, "forward", failing(1, MemoryError()))
         with pytest.raises(MemoryError):
             next(bptt.tbptt(lstm, X, 4, 5))
     assert [chunk.y.tobytes() for chunk in bptt.tbptt(lstm, X, 4, 5)] == want
@@ -229,14 +229,14 @@ def test_calls_at_the_same_time_draw_different_masks_though_one_fails(
     layer, twin = (bptt.LSTM(4, 8, zoneout=0.5, seed=0) for _ in range(2))
     want = [twin.forward(X)[0].tobytes() for _ in range(4)]
     begun, go = threading.Event(), threading.Event()
-    real, errors = functional.lstm_forward, list[BaseException]()
+    real, errors = BoundCell.forward, list[BaseException]()
 
-    def forward(x: Any, *args: Any, **options: Any) -> Any:
+    def forward(cell: Any, x: Any, *args: Any, **options: Any) -> Any:
         if len(x) == 1:  # that of the other thread
             begun.set()
             assert go.wait(60)
             raise MemoryError
-        return real(x, *args, **options)
+        return real(cell, x, *args, **options)
 
     def fail() -> None:
         try:
@@ -244,7 +244,7 @@ def test_calls_at_the_same_time_draw_different_masks_though_one_fails(
         except MemoryError as error:
             errors.append(error)
 
-    monkeypatch.setattr(functional, "lstm_forward", forward)
+    monkeypatch.setattr(BoundCell, "forward", forward)
     other = threading.Thread(target=fail)
     other.start()
     assert begun.wait(60)

@@ -148,7 +148,7 @@ struct Step {
     T* y;
     std::size_t bytes;
     Work(const CellKernels<T>& cell, const Dims& d, void* workspace) {
-      Arena arena{static_cast<char*>(workspace)};
+      Arena arena{workspace};
       kernel = arena.take<char>(static_cast<Index>(cell.forward_scratch_bytes(d, d.B)));
       weights = arena.take<char>(static_cast<Index>(cell.weights_bytes(d)));
       y = arena.take<T>(d.B * d.H);

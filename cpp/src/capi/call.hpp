@@ -42,7 +42,7 @@ struct Call {
   T *dh0, *dc0;  // where the caller wants none
 
   Call(const bptt_desc& desc, const CellKernels<T>& kernels, void* workspace)
-      : d(desc), cell(kernels), arena{static_cast<char*>(workspace)} {
+      : d(desc), cell(kernels), arena{workspace} {
     given.dims = dims_of(d);
     given.train = d.train, given.reverse = d.reverse;
     if (ragged(d)) {
@@ -85,7 +85,7 @@ struct Call {
         Schedule(split, given.lengths, given.reverse, Engine<T>::group_count(cell, split, false),
                  Engine<T>::chunk_rows(cell, split))};
   }
-  void* rest() const { return arena.base + arena.used; }
+  void* rest() const { return static_cast<char*>(arena.base) + arena.used; }
 
   // work(team) for every rank.
   template <class F>

@@ -56,7 +56,7 @@ Stream<T>::Stream(const Spec& spec, const Inputs<T>& in)
 
 template <class T>
 std::size_t Stream<T>::place(void* buffer) {
-  Arena arena{static_cast<char*>(buffer)};
+  Arena arena{buffer};
   call_.weights = arena.take<char>(static_cast<Index>(cell_.weights_bytes(dims_)));
   call_.scratch =
       arena.take<char>(static_cast<Index>(cell_.forward_scratch_bytes(dims_, dims_.T * dims_.B)));

@@ -162,7 +162,7 @@ struct Engine {
     Marks* marks;
     std::size_t bytes;
     TapeLayout(const Engine& p, void* buffer) {
-      Arena arena{static_cast<char*>(buffer)};
+      Arena arena{buffer};
       kernel = arena.take<char>(static_cast<Index>(p.cell.tape_bytes(p.dims, p.rows())));
       if (p.rows().segments > 1)
         weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
@@ -181,7 +181,7 @@ struct Engine {
     T *state0[max_states], *state_n[max_states];
     std::size_t bytes;
     ForwardLayout(const Engine& p, void* buffer) {
-      Arena arena{static_cast<char*>(buffer)};
+      Arena arena{buffer};
       kernel =
           arena.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
       weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
@@ -206,7 +206,7 @@ struct Engine {
     Trace<T> trace{};
     std::size_t bytes;
     BackwardLayout(const Engine& p, void* buffer, const Trace<T>& traced = {}) {
-      Arena arena{static_cast<char*>(buffer)};
+      Arena arena{buffer};
       kernel = arena.take<char>(static_cast<Index>(
           p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, traced.norms)));
       dparams = arena.take<T>(p.cell.params * p.dims.H);

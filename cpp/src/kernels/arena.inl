@@ -12,11 +12,11 @@ namespace bptt::core {
 
 // Hands out 64-byte aligned arrays from one buffer; without a buffer it only adds up their bytes.
 struct Arena {
-  char* base;
+  void* base;
   std::size_t used = 0;
   template <class T>
   T* take(Index n) {
-    T* p = base ? reinterpret_cast<T*>(base + used) : nullptr;
+    T* p = base ? reinterpret_cast<T*>(static_cast<char*>(base) + used) : nullptr;
     used += (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64;
     return p;
   }

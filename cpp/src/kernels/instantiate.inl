@@ -19,24 +19,8 @@ namespace bptt::core::BPTT_ISA {
 namespace {
 
 template <class Backend>
-std::size_t weights_bytes(const Dims& d) {
-  return typename Backend::Weights(nullptr, d).bytes;
-}
-template <class Backend>
-std::size_t tape_bytes(const Dims& d, const Rows& rows) {
-  return Tape<Backend>(nullptr, d, rows).bytes;
-}
-template <class Backend>
-std::size_t forward_scratch_bytes(const Dims& d, Index rows) {
-  return ForwardWorkspace<Backend>(nullptr, d, rows).bytes;
-}
-template <class Backend>
-std::size_t backward_scratch_bytes(const Dims& d, const Rows& rows, Index skip, bool traced) {
-  return BackwardWorkspace<Backend>(nullptr, d, rows, skip, traced).bytes;
-}
-template <class Backend>
 bool forward(const ForwardCall<typename Backend::T>& call, const Team& team) {
-  const Tape<Backend> tape(call.tape, call.dims, call.rows);
+  const Tape<Backend> tape({call.tape}, call.dims, call.rows);
   return Forward<Backend>(call, team, tape.last, false).run();
 }
 template <class Backend>
@@ -68,9 +52,16 @@ constexpr CellKernels<typename Backend::T> kernels_of() {
   k.operands = Cell::truncated ? Cell::states - 1 : 1;
   k.split_gate = Equations::sums > Cell::gates, k.second_product = Cell::second_product;
   k.layer_norms = Cell::layer_norm_c ? 4 : Cell::layer_norm ? 2 : 0;
-  k.weights_bytes = weights_bytes<Backend>, k.tape_bytes = tape_bytes<Backend>;
-  k.forward_scratch_bytes = forward_scratch_bytes<Backend>;
-  k.backward_scratch_bytes = backward_scratch_bytes<Backend>;
+  k.weights_bytes = [](const Dims& d) { return typename Backend::Weights(nullptr, d).bytes; };
+  k.tape_bytes = [](const Dims& d, const Rows& rows) {
+    return Tape<Backend>({nullptr}, d, rows).bytes;
+  };
+  k.forward_scratch_bytes = [](const Dims& d, Index rows) {
+    return ForwardWorkspace<Backend>(nullptr, d, rows).bytes;
+  };
+  k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, bool traced) {
+    return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, traced).bytes;
+  };
   k.pack = pack<Backend>;
   k.forward = Cell::general ? small_forward<Backend> : forward<Backend>;
   k.backward = Cell::general ? small_backward<Backend> : backward<Backend>;

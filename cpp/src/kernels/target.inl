@@ -40,6 +40,12 @@
   }
 
 #define BPTT_INLINE inline __attribute__((always_inline))
+// For a function that many cells share: compiled once, where the objects have many cells.
+#if defined(BPTT_OTHERS) || defined(BPTT_DUAL)
+#define BPTT_SHARED __attribute__((noinline))
+#else
+#define BPTT_SHARED inline
+#endif
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")
 #define BPTT_NO_UNROLL _Pragma("clang loop unroll(disable)")

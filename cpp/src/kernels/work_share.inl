@@ -10,7 +10,7 @@ struct Range {
 };
 
 // The share of team.rank in n things, cut at multiples of `unit`.
-BPTT_INLINE Range share_of(Index n, Index unit, const Team& team) {
+BPTT_SHARED Range share_of(Index n, Index unit, const Team& team) {
   const Index parts = (n + unit - 1) / unit;
   const Index begin = parts * team.rank / team.size, end = parts * (team.rank + 1) / team.size;
   return {begin * unit, end * unit < n ? end * unit : n};

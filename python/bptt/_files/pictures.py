@@ -27,9 +27,9 @@ def check_format(caller: str, label: str, path: Path) -> None:
     """Raise unless matplotlib is installed and knows the suffix."""
     if not importlib.util.find_spec("matplotlib"):
         raise ValueError(f'{caller}: {label} needs matplotlib: pip install "bptt[plot]"')
-    known = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase.filetypes
-    if path.suffix[1:].lower() not in known:
-        kinds = ", .".join(sorted(known))
+    suffixes = importlib.import_module("matplotlib.backend_bases").FigureCanvasBase.filetypes
+    if path.suffix[1:].lower() not in suffixes:
+        kinds = ", .".join(sorted(suffixes))
         raise ValueError(f"{caller}: {label} has {str(path)!r}, expected a name in .{kinds}")
 
 

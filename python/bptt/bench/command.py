@@ -2,7 +2,7 @@
 """``bptt bench``: the core beside its NumPy reference and other libraries.
 
 Each library runs in its own process (`bptt.bench.worker`), on as many cores as threads. First each
-library does the work once, and its results are compared with those of bptt. Then the processes take
+library does the work once, and its results are compared with bptt's. Then the processes take
 turns, one sample each per round: a disturbance of the machine affects all of them alike, and times
 are compared within a round.
 """
@@ -40,23 +40,23 @@ POINTS_QUICK = ["tiny", "small", "stream128"]
 # --- arguments ------------------------------------------------------------------------------------
 
 
-def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
+def _names(choices: Sequence[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
-        names = list(known) if text == "all" else text.split(",")
+        names = list(choices) if text == "all" else text.split(",")
         for name in names:
-            if name not in known:
-                raise refused(name, f"'all' or some of {','.join(known)}")
-        return [name for name in known if name in names]
+            if name not in choices:
+                raise refused(name, f"'all' or some of {','.join(choices)}")
+        return [name for name in choices if name in names]
 
     return parse
 
 
 def _threads(text: str) -> list[int]:
     most = len(allowed_cores() or range(os.cpu_count() or 1))
-    known = [str(n + 1) for n in range(most)]
-    if not set(text.split(",")) <= set(known):
+    choices = [str(n + 1) for n in range(most)]
+    if not set(text.split(",")) <= set(choices):
         cores = f"{most} core{'s' if most > 1 else ''}"
-        raise refused(text, f"some of {','.join(known)}: this process may use {cores}")
+        raise refused(text, f"some of {','.join(choices)}: this process may use {cores}")
     return sorted({int(n) for n in text.split(",")})
 
 
@@ -78,13 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "peers": (list(PEERS)[1:], list(PEERS)[1:], "libraries (default: all installed)"),
         "passes": (list(PASSES), list(PASSES), "(default: both)"),
     }
-    for name, (known, default, text) in lists.items():
+    for name, (choices, default, text) in lists.items():
         parser.add_argument(
             f"--{name}",
-            type=_names(known),
+            type=_names(choices),
             default=default,
             metavar="A,B,...",
-            help=f"{text}; of: {', '.join(known)}",
+            help=f"{text}; of: {', '.join(choices)}",
         )
     add = parser.add_argument
     add("--threads", type=_threads, default=[1], metavar="N,N,...", help="of a call (default: 1)")
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0, or 1 if the results of a library differ from those of bptt, or its process failed.
+        0, or 1 if the results of a library differ from bptt's, or its process failed.
 
     Raises
     ------

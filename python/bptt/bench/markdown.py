@@ -62,9 +62,9 @@ def _table(report: dict[str, Any], peer: str, threads: str) -> str:
     return f"{text}\n{_caption(report, peer, threads)}\n"
 
 
-def _check(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise ValueError(f"bench comment: {what} has {name!r}, expected one of {', '.join(known)}")
+def _check(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise ValueError(f"bench comment: {what} has {name!r}, expected one of {', '.join(names)}")
 
 
 def _text(result: dict[str, Any], by_peer: dict[str, Figures], peer: str, best: float) -> str:

@@ -112,7 +112,7 @@ class Case(NamedTuple):
 
 
 def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, float]]:
-    """By library: seconds per call, and the relative error of its results to those of bptt."""
+    """By library: seconds per call, and the error of its results relative to bptt's."""
     loaded: dict[str, tuple[float, float]] = {}
     expected: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bptt-bench-") as folder:

@@ -22,7 +22,7 @@ class Figures(NamedTuple):
 
     median: float  # ms per call
     minimum: float  # ms per call
-    ratio: float  # its time / that of bptt, median over the rounds
+    ratio: float  # time of the library / time of bptt, median over the rounds
     disturbed: bool  # were too few samples calm, so that all are used?
 
 

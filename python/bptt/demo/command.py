@@ -13,6 +13,7 @@ from .._arguments import as_file, whole
 from .._files.pictures import check_picture, write_picture
 from .console import Console, optional
 from .digits import three_digits
+from .plot import draw
 from .tasks import adding, co2, speakers
 
 FULL = {"digits": 2000, "adding": 1500, "speakers": 300, "co2": 800}
@@ -60,8 +61,6 @@ def run(args: argparse.Namespace) -> int:
     console.table(results, judged=not args.quick)
     console.print(f"{time.perf_counter() - started:.0f} s.")
     if figure is not None:
-        from .plot import draw
-
         draw(figure, digits, sums, forecast)
         write_picture("demo", "--out", args.out, figure, 120, args.force)
         console.print(f"Picture: {args.out}")

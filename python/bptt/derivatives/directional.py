@@ -6,19 +6,18 @@ The core computes them with dual numbers, in the same loops; see docs/derivative
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .._binding.call import backward
 from .._dual import parts
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 from .._words import shown
-from ..functional import FORWARD
+from ..functional import BACKWARD, FORWARD
 from ..layers.base import LayerGrads
-from ..layers.recurrent import Recurrent
+from ..layers.recurrent import Recurrent, with_arrays
 from .tangents import checked, cotangent, joined, joined_all, joined_state
 
 __all__ = ["hvp", "jvp", "layer_hvp", "vjp"]
@@ -67,7 +66,7 @@ def jvp(
     TypeError
         If `forward` is another function, or an argument has a wrong type.
     ValueError
-        If a name is unknown, or a shape is not that of the primal.
+        If a name is unknown, or the shape of a tangent differs from its primal.
 
     Notes
     -----
@@ -185,9 +184,8 @@ def hvp(
     y, state, tape = forward(**arguments, **options)
     dys = cotangent("hvp", "dy", dy, dy_tangent, y, None)
     dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, kind)
-    threads = options.get("threads")
-    grads = backward(kind, tape, dys, dstates, Control(step_clip, cut, threads=threads))
-    values, along = parts(tuple(grads))
+    changes = {"step_clip": step_clip, "cut": cut, "threads": options.get("threads")}
+    values, along = parts(tuple(BACKWARD[kind](tape, dys, dstates, **changes)))
     return Grads(*values), Grads(*along)
 
 
@@ -210,7 +208,7 @@ def layer_hvp(
     Parameters
     ----------
     layer : Recurrent
-        The layer; it is not changed. Random masks are those of its next call of `forward`.
+        The layer; it is not changed. Random masks are drawn as in its next call of `forward`.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
         The input.
     tangents : dict of str to array_like
@@ -220,7 +218,7 @@ def layer_hvp(
     state : array_like, or tuple of them, optional
         The initial state; zeros if omitted.
     **options
-        Other arguments of ``layer.forward``: lengths, resets, checkpoint.
+        Other arguments of ``layer.forward``: lengths, resets, checkpoint, max_bytes.
 
     Returns
     -------
@@ -246,13 +244,13 @@ def layer_hvp(
     caller = "layer_hvp"
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
-    cell, known = layer._cell.name, ("x", "state", *layer.parameters)
-    along = checked(caller, "tangents", tangents, known)
-    twin = copy.copy(layer)
-    twin._parameters = {  # type: ignore[assignment]
+    cell, allowed = layer.structure.kind, ("x", "state", *layer.parameters)
+    along = checked(caller, "tangents", tangents, allowed)
+    arrays = {
         name: joined(caller, name, value, along.get(name))
         for name, value in layer.parameters.items()
     }
+    twin = with_arrays(layer, arrays)
     y, final, tape = twin.forward(
         joined(caller, "x", x, along.get("x")),
         joined_state(caller, "state", state, along.get("state"), cell, LAYER_STATE),
@@ -306,18 +304,7 @@ def vjp(
     """
     kind = _kind("vjp", forward)
     y, state, tape = forward(**_named("vjp", forward, "primals", primals), **options)
-
-    def pullback(
-        dy: Any = None,
-        dstate: Any = None,
-        *,
-        step_clip: StepClip | None = None,
-        cut: int | None = None,
-        threads: int | None = None,
-    ) -> Grads:
-        return backward(kind, tape, dy, dstate, Control(step_clip, cut, threads=threads))
-
-    return (y, state), pullback
+    return (y, state), partial(BACKWARD[kind], tape)
 
 
 # --- arguments
@@ -334,15 +321,15 @@ def _kind(caller: str, forward: Forward) -> str:
 
 def _named(caller: str, forward: Forward, label: str, arrays: Primals) -> dict[str, Any]:
     """The arguments that are not None, by name."""
-    known = [name for name in NAMES if name in inspect.signature(forward).parameters]
+    allowed = [name for name in NAMES if name in inspect.signature(forward).parameters]
     if isinstance(arrays, (tuple, list)):
-        if len(arrays) > len(known):
+        if len(arrays) > len(allowed):
             raise ValueError(
-                f"{caller}: {label} has {len(arrays)} items, expected at most {len(known)}: "
-                f"{', '.join(known)}"
+                f"{caller}: {label} has {len(arrays)} items, expected at most {len(allowed)}: "
+                f"{', '.join(allowed)}"
             )
-        arrays = dict(zip(known, arrays))
-    values = checked(caller, label, arrays, known)
+        arrays = dict(zip(allowed, arrays))
+    values = checked(caller, label, arrays, allowed)
     missing = [name for name in NAMES[:3] if label == "primals" and name not in values]
     if missing:
         raise ValueError(f"{caller}: primals has no {missing[0]}, expected x, w_ih and w_hh")

@@ -15,14 +15,14 @@ from .._validate import as_real, as_states
 from .._words import shown
 
 
-def checked(caller: str, label: str, arrays: Any, known: Sequence[str]) -> dict[str, Any]:
-    """The arguments that are not None, all with known names."""
+def checked(caller: str, label: str, arrays: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """The arguments that are not None, all with allowed names."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{caller}: {label} is {type(arrays).__name__}, expected a dict or tuple")
     for name in arrays:
-        if name not in known:
+        if name not in allowed:
             raise ValueError(
-                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(known)}"
+                f"{caller}: {label} has {shown(name)}, expected names among {', '.join(allowed)}"
             )
     return {name: value for name, value in arrays.items() if value is not None}
 

@@ -18,7 +18,8 @@ from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
 from .._words import brief, shown
 from ..io import load
 from ..layers.base import Layer
-from ..layers.from_weights import LAYERS, recurrent_parts, sizes_of
+from ..layers.cells import LAYERS
+from ..layers.from_weights import recurrent_parts, sizes_of
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
 from ..trace.nonfinite import check_finite
@@ -227,7 +228,7 @@ def _part_lines(
     names: _Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
 ) -> list[str]:
     """Macros for the sizes of a recurrent layer."""
-    sizes = sizes_of(WHERE, part, layer._cell.name if isinstance(layer, Recurrent) else cell)
+    sizes = sizes_of(WHERE, part, layer.structure.kind if isinstance(layer, Recurrent) else cell)
     order = _gate_order(sizes.cell, sizes.gates)
     values = {name.upper(): value for name, value in sizes._asdict().items()}
     values["CELL"] = f'"{sizes.cell}"'

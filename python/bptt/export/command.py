@@ -14,7 +14,8 @@ from .._words import some
 from ..io import load
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
-from ..layers.from_weights import LAYERS, layer_of, recurrent_parts
+from ..layers.cells import LAYERS
+from ..layers.from_weights import layer_of, recurrent_parts
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
 from .c_header import HEADER, as_header, as_prefix

@@ -125,7 +125,8 @@ def _saturation(study: Study) -> list[Advice]:
 
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
     """What to scale down: the largest term of the gates' sums; and its size."""
-    c, weights, (x, h) = study.cells[k], study.layer._weights(k), study.operands(k)
+    c, (x, h) = study.cells[k], study.operands(k)
+    weights = study.layer.structure.weights(study.layer.parameters, k)
     if getattr(study.layer, "layer_norm", False):  # which cancels the scale of x and the weights
         gains = (c.parameter("gain_ih"), c.parameter("gain_hh"))
         sizes = [number(_rms(study.layer.parameters[name])) for name in gains]

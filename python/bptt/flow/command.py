@@ -20,7 +20,8 @@ from .._files.pictures import check_picture, write_picture
 from .._types import Array
 from .._validate import as_path
 from .._words import brief, printable
-from ..layers.from_weights import LAYERS, layer_of
+from ..layers.cells import LAYERS
+from ..layers.from_weights import layer_of
 from .html import PAGE
 from .report import FlowReport, gradient_flow, how_read
 

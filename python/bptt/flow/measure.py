@@ -14,7 +14,6 @@ from .._cells import CELLS
 from .._types import Array, Control
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
-from ..layers.masks import has_zoneout
 from ..layers.nonfinite import find_nonfinite
 from ..layers.recurrent import Recurrent
 from ..layers.tape import RecurrentTape
@@ -146,9 +145,9 @@ def probe(
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
     reverse = k % (1 + layer.bidirectional) == 1
-    dy = at_ends(unit_vectors(B, layer._width, seed, k), lengths, T, reverse)
+    dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
     grads = backward(
-        layer._cell.name, tape.cells[k], dy.astype(layer.dtype), None, Control(trace=True)
+        layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, Control(trace=True)
     )
     assert grads.trace is not None
     return {state: curve(grads.trace, state) for state in "hc"[: grads.trace.source.states]}
@@ -163,7 +162,7 @@ def measure(
     """The numbers of each layer and direction, from the full traces of the loss."""
     cells, lengths = [], entry.lengths
     for k, trace in enumerate(traces):
-        radius, bound = _bounds(layer, layer._weights(k)["w_hh"])
+        radius, bound = _bounds(layer, layer.structure.weights(layer.parameters, k)["w_hh"])
         number, reverse = divmod(k, 1 + layer.bidirectional)
         curves = probe(layer, tape, lengths, k, seed)
         horizon = curves["c" if "c" in curves else "h"].horizon
@@ -173,7 +172,7 @@ def measure(
             CellFlow(
                 layer=number,
                 reverse=bool(reverse),
-                cell=layer._cell.name,
+                cell=layer.structure.kind,
                 curves=curves,
                 dh=np.asarray(trace.dh, np.float64),
                 first=_first(trace),
@@ -202,7 +201,7 @@ def _first(trace: Trace) -> float:
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
     if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
         return None, None
-    if layer.skip or layer.recurrent_dropout or has_zoneout(layer):
+    if layer.skip or layer.recurrent_dropout or layer.rates.has_zoneout:
         return None, None  # W_hh is not the only link between two steps
     if not np.isfinite(w_hh).all():
         return None, None
@@ -210,7 +209,7 @@ def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
 
 
 def _retained(layer: Recurrent, tape: Any, inside: Array) -> float | None:
-    gate = CELLS[layer._cell.name].retains
+    gate = CELLS[layer.structure.kind].retains
     if gate is None or gate not in tape.names:  # an LSTM may have no forget gate of its own
         return None
     return float(getattr(tape, gate)[inside].mean(dtype=np.float64))

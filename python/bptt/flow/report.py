@@ -161,7 +161,7 @@ def gradient_flow(
         measures it. A gradient that fades further back is healthy.
     seed : int, optional
         Seed of the random vectors, and of the dropout masks of a PyTorch module in training mode. A
-        layer of bptt draws the masks of its next call.
+        layer of bptt uses the masks of its next call.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def gradient_flow(
     needs = None if needs is None else as_count(caller, "needs", needs, 1)
     layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
     batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
-    T, B, _ = time_major(layer, "x", batch, layer.input_size, "input_size").shape
+    T, B, _ = time_major(layer.structure, "x", batch, layer.input_size, "input_size").shape
     reading = how_read(layer, x)
     if lengths is not None:
         lengths = as_array(caller, "lengths", to_numpy(lengths))
@@ -285,7 +285,7 @@ def _loss(
     parts = []
     for reverse in range(directions):
         k = (layer.num_layers - 1) * directions + reverse
-        u = unit_vectors(B, layer._width, seed, k)
+        u = unit_vectors(B, layer.structure.width, seed, k)
         inside = (np.arange(T)[:, None] < lengths)[..., None]
         parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)

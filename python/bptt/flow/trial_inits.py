@@ -14,7 +14,7 @@ import numpy as np
 from .. import init
 from .._types import Array
 from ..layers.cells import GRU, LSTM, RNN
-from ..layers.recurrent import Recurrent
+from ..layers.recurrent import Recurrent, make_new
 from ..trace.full import FullTrace
 from .curves import Curve
 from .measure import CellFlow, probe
@@ -82,7 +82,7 @@ def try_inits(study: Study) -> list[Trial]:
         with np.errstate(all="ignore"):
             layer = copy.deepcopy(study.layer)
             if not new:
-                layer._make_parameters(np.random.default_rng(study.seed))
+                make_new(layer, np.random.default_rng(study.seed))
             change(layer)
             tape = layer.forward(study.x, lengths=study.lengths)[2]
             curves = [

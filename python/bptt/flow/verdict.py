@@ -57,7 +57,7 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
     if kind == "too short":
         skip = f" with a skip of {curve.period * curve.every}" if curve.period > 1 else ""
         steps = f"{counted(curve.reach + 1, 'step')}{skip}"
-        return "too short", f"too short: a decay cannot be measured over {steps}"
+        return "too short", f"too short: over {steps} no decay can be measured"
     if kind == "dead":
         assert curve.zero_from is not None
         caller = _before(cell, curve.zero_from - 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._grads import Grads
 from .._types import Array, State
 from .attention import (
     additive_attention_backward,
@@ -23,7 +24,7 @@ from .mgu import mgu_backward, mgu_forward
 from .rnn import rnn_backward, rnn_forward
 from .slstm import slstm_backward, slstm_forward
 
-# The forward functions of the recurrences, by kind of cell.
+# The functions of the recurrences, by kind of cell.
 FORWARD: dict[str, Callable[..., tuple[Array, State, Any]]] = {
     "rnn": rnn_forward,
     "lstm": lstm_forward,
@@ -31,6 +32,14 @@ FORWARD: dict[str, Callable[..., tuple[Array, State, Any]]] = {
     "mgu": mgu_forward,
     "slstm": slstm_forward,
     "lstm1997": lstm1997_forward,
+}
+BACKWARD: dict[str, Callable[..., Grads]] = {
+    "rnn": rnn_backward,
+    "lstm": lstm_backward,
+    "gru": gru_backward,
+    "mgu": mgu_backward,
+    "slstm": slstm_backward,
+    "lstm1997": lstm1997_backward,
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Activations of `Linear`: the value y, and the gradient before it from y and the one behind it."""
+"""Activations of `Linear`: the value y, and the gradient of its argument from y and dy."""
 
 from __future__ import annotations
 

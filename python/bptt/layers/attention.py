@@ -31,7 +31,7 @@ __all__ = ["Attention", "AttentionLayerGrads"]
 
 
 class AttentionLayerGrads(NamedTuple):
-    """Gradients of a scalar loss with respect to all that the layer was given.
+    """Gradients of a scalar loss with respect to the layer's parameters and inputs.
 
     Attributes
     ----------
@@ -49,27 +49,28 @@ class AttentionLayerGrads(NamedTuple):
 
 @final
 class Attention(Layer):
-    """Pool the steps of each sequence: their mean, weighted by how well they fit a query.
+    """Pool the steps of each sequence: a mean, weighted by how well each step fits a query.
 
     Parameters
     ----------
     hidden_size : int
-        H, of the steps and of the query.
+        H, the size of the steps and of the query.
     kind : {"additive", "dot"}, optional
-        "additive": scores weight_score . tanh(weight_key x_t + weight_query query + bias), also
-        without a query; "dot": scores scale query . x_t, no parameters.
+        "additive": the scores are weight_score . tanh(weight_key x_t + weight_query query + bias);
+        the query can be left out. "dot": the scores are scale query . x_t, without parameters.
     scale : float, optional
-        Of "dot": 1 / sqrt(H) if omitted.
+        The scale of the "dot" scores; 1 / sqrt(H) if omitted.
     dtype : {"float32", "float64"}, optional
-        Of parameters, computation and results; other real input is converted.
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), as those of `Linear`.
+        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), as in `Linear`; a random seed if
+        omitted.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        ``weight_query`` and ``weight_key`` (H, H), ``bias`` and ``weight_score`` (H,); of "dot"
-        none.
+        ``weight_query`` and ``weight_key`` (H, H), ``bias`` and ``weight_score`` (H,); empty for
+        "dot".
 
     References
     ----------
@@ -132,21 +133,22 @@ class Attention(Layer):
         Parameters
         ----------
         x : array_like, shape (T, B, hidden_size)
-            Such as the output of a recurrent layer.
+            For instance the output of a recurrent layer.
         query : array_like, shape (B, hidden_size), optional
-            Such as its final state; "dot" needs one. Without it, weight_score is a learnt query.
+            For instance the layer's final state; "dot" needs a query. Without a query,
+            ``weight_score`` is a learnt query.
         lengths : array_like of int, shape (B,), optional
-            Steps 0..T of each sequence, in any order. What follows is never read.
+            The number of steps of each sequence, 0..T, in any order. Later steps are not read.
 
         Returns
         -------
         context : ndarray, shape (B, hidden_size)
             0 where the length is 0.
         weights : ndarray, shape (T, B)
-            Their sum over the steps of a sequence is 1; 0 beyond its length. Read-only.
+            They sum to 1 over the steps of a sequence and are 0 beyond its length. Read-only.
         tape : AdditiveTape or DotTape
-            For `backward`: it refers to `x`, which must stay as it is, and has copies of `query`
-            and the parameters.
+            For `backward`. It refers to `x`, which must not change, and has copies of `query` and
+            of the parameters.
 
         Raises
         ------
@@ -180,7 +182,7 @@ class Attention(Layer):
         dcontext: ArrayLike | None = None,
         dweights: ArrayLike | None = None,
     ) -> AttentionLayerGrads:
-        """Return the gradients of a loss from those of the layer's results.
+        """Return the gradients of a loss from its gradients at the layer's results.
 
         Parameters
         ----------
@@ -200,8 +202,8 @@ class Attention(Layer):
         Raises
         ------
         ValueError
-            If a shape disagrees with the results of `forward`; or if `x` has changed since, where
-            that is seen (as in `lstm_backward`).
+            If a shape disagrees with the results of `forward`, or `x` has changed since and the
+            change is seen (see `lstm_forward`).
         TypeError
             If `tape` is not from `forward`, or a gradient does not hold real numbers.
         """

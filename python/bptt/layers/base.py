@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every layer has (named parameters), and the two layers without time: Linear, Embedding."""
+"""The base of every layer: named parameters, loading, printing."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from .._validate import (
 )
 from .._words import listed
 from ..trace.trace import LayerTrace
-from .masks import MaskCount, as_mask_count, is_mask_count
+from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
 
 __all__ = ["Layer", "LayerGrads"]
 
 
-MOST_LAYERS = 1 << 16  # whose names alone take seconds
+MOST_LAYERS = 1 << 16  # the names alone of more layers take seconds
 
 
 class LayerGrads(NamedTuple):
-    """Gradients of a scalar loss with respect to all that a layer was given.
+    """Gradients of a scalar loss with respect to a layer's parameters and inputs.
 
     Attributes
     ----------
     params : dict of str to ndarray
         By parameter name, in the order and with the shapes of ``layer.parameters``.
     x : ndarray
-        With the shape of the layer's input; None for `Embedding`, whose input is indices.
+        In the shape of the layer's input; None for `Embedding`, whose input is indices.
     state : ndarray or tuple of ndarray
-        With the shape of the initial state; None for layers without one.
+        In the shape of the initial state; None for layers without a state.
     trace : LayerTrace or None
-        Of recurrent layers, if it was asked for.
+        For recurrent layers, if `backward` was called with `trace`.
     """
 
     params: dict[str, Array]
@@ -53,24 +53,24 @@ class LayerGrads(NamedTuple):
 
 
 class Layer:
-    """Parameters by name, loaded and printed; every layer derives from it.
+    """Parameters by name; the base of every layer.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        ``layer.parameters[name] = value`` copies into the array, which stays the same one, as with
-        the optimisers' steps. Names and shapes are fixed.
+        ``layer.parameters[name] = value`` copies into the array that is there, as the steps of
+        optimisers do. Names and shapes are fixed.
     dtype : numpy.dtype
-        Of parameters, computation and results.
+        The type of parameters, computation and results.
     """
 
     _parameters: Parameters
-    _mask_count: MaskCount
+    mask_counter: MaskCounter | None  # None: nothing is random
     dtype: np.dtype[Any]
 
     def __init__(self, dtype: DTypeLike, **sizes: int) -> None:
         caller = type(self).__name__
-        self.dtype = as_dtype(caller, dtype)
+        self.dtype, self.mask_counter = as_dtype(caller, dtype), None
         for name, size in sizes.items():
             most = MOST_LAYERS if name == "num_layers" else sys.maxsize
             setattr(self, name, as_count(caller, name, size, 1, most))
@@ -86,7 +86,7 @@ class Layer:
                     f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
                     "addressed"
                 )
-        # Drawn in float64, so that one seed means the same weights in both precisions.
+        # Draw in float64, so that a seed gives the same weights in both precisions.
         arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
         self._parameters = Parameters(type(self).__name__, arrays)
 
@@ -106,10 +106,10 @@ class Layer:
         Parameters
         ----------
         arrays : mapping of str to array_like
-            Exactly the names and shapes of ``layer.parameters``. The ``state_dict()`` of PyTorch's
-            layer of the same name is one, of any floating-point type and device; for a recurrent
-            layer of one direction, also that of a cell, as ``LSTMCell``. The count of random masks
-            in that of this package is left out.
+            Exactly the names and shapes of ``layer.parameters``: for instance the ``state_dict()``
+            of PyTorch's layer of the same name, of any floating-point type and device; for a
+            recurrent layer of one direction also the ``state_dict()`` of a cell such as
+            ``LSTMCell``. The count of random masks in a `state_dict` of this package is ignored.
 
         Raises
         ------
@@ -134,48 +134,44 @@ class Layer:
     if not TYPE_CHECKING:  # to a type checker, an attribute that is not there stays an error
 
         def __getattr__(self, name: str) -> Any:
-            """Say what to write instead; called only where there is no such attribute."""
+            """Say what to write instead; called only for an attribute that does not exist."""
             names = self.__dict__.get("_parameters", ())
             message = attribute_error(type(self).__name__, name, names)
             raise AttributeError(message, name=name, obj=self)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all that later calls depend on besides the constructor's arguments.
+        """Copies of everything that later calls depend on, except the constructor's arguments.
 
-        The parameters by name, under the name that PyTorch has for it; and, of a recurrent layer
-        with random masks, ``"masks"``: integers, their seed and how many calls have drawn them.
+        They are the parameters by name; and for a recurrent layer with random masks also
+        ``"masks"``: the seed of the masks and the number of calls that have drawn masks.
         """
         arrays = {name: array.copy() for name, array in self.parameters.items()}
-        return arrays | {"masks": self._mask_count.as_array()} if self._is_random() else arrays
+        counter = self.mask_counter
+        return arrays | {"masks": counter.count.as_array()} if counter else arrays
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Take over what `state_dict` gave: the next calls are then exactly those of the original.
+        """Load a result of `state_dict`: the next calls then equal those of the original.
 
-        The parameters alone, as of PyTorch's layer, are for `load`.
+        Use `load` for parameters alone, such as those of PyTorch's layer.
 
         Raises
         ------
         ValueError, TypeError
-            As `load`, and if the masks' numbers are none; nothing has changed then.
+            As `load`, and if ``"masks"`` is no count; nothing has changed then.
         """
-        caller = f"{type(self).__name__}.load_state_dict"
+        caller, counter = f"{type(self).__name__}.load_state_dict", self.mask_counter
         check_mapping(caller, "state", state, tensors=True)
-        arrays, count = dict(state), None
-        if ("masks" in state) != self._is_random():
-            has, expected = ("no", "one") if self._is_random() else ("a", "none")
+        arrays = dict(state)
+        if ("masks" in state) != (counter is not None):
+            has, expected = ("no", "one") if counter else ("a", "none")
             raise ValueError(
                 f"{caller}: state has {has} count of random masks, expected {expected}: "
                 "load takes the parameters alone"
             )
-        if "masks" in state:
-            count = as_mask_count(caller, arrays.pop("masks"))
+        count = as_mask_count(caller, arrays.pop("masks")) if counter else None
         self.load(arrays)
-        if count:
-            self._mask_count = count
-
-    def _is_random(self) -> bool:
-        """Does `forward` draw masks?"""
-        return False
+        if counter and count:
+            counter.count = count
 
     def __repr__(self) -> str:
         options = []

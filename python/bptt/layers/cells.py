@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The recurrent layers: PyTorch's arguments, parameter names and shapes, NumPy arrays inside."""
+"""The recurrent layers: PyTorch's arguments, parameter names and shapes, NumPy arrays inside.
+
+The docstrings describe the arguments that a layer alone has; the others are those of `Recurrent`,
+which adds them to each docstring.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,10 @@ from typing import final
 
 from numpy.typing import DTypeLike
 
-from .._cells import ACTIVATIONS, CANDIDATE_ACTIVATIONS, FORGET_GATES, GATE_ACTIVATIONS
 from .._guesses import answering
 from .._types import Seed
-from .._validate import as_bound, as_choice, as_count, as_flag
-from .options import Cell, layer_norm_shapes
+from .._validate import as_count
+from .recurrent import LAYERS as LAYERS
 from .recurrent import Recurrent
 from .tape import RecurrentTape
 
@@ -20,21 +23,27 @@ __all__ = ["GRU", "LSTM", "LSTM1997", "MGU", "RNN", "SLSTM", "Recurrent", "Recur
 
 
 @final
-class RNN(Recurrent):
-    """RNN layers: h_t = activation(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh)  (Elman, 1990).
+class RNN(Recurrent, kind="rnn"):
+    """RNN layers: h_t = activation(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh).
+
+    There is one gate, the new h itself (G = 1).
 
     Parameters
     ----------
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}, optional
-        Keyword only, as all that follow.
+        Keyword only, as are all arguments after it.
     leak : float, optional
-        a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
+        a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), a leaky integrator (Jaeger et al.,
         2007).
     preact_clip : float, optional
-        Bound of the argument of the activation.
+        The argument of the activation is clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
-        True: layer normalisation with learnt gains, as in `LSTM`. All others are those of
-        `Recurrent`; G = 1.
+        True: both products are normalised to mean 0 and variance 1 over all units, then multiplied
+        by learnt gains, as in `LSTM`.
+
+    References
+    ----------
+    Elman (1990), "Finding structure in time", Cognitive Science 14(2).
 
     Examples
     --------
@@ -54,6 +63,11 @@ class RNN(Recurrent):
     ((5, 2, 3), (1, 2, 3), (5, 2, 4), (3,))
     """
 
+    activation: str
+    leak: float | None
+    preact_clip: float | None
+    layer_norm: bool
+
     @answering
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
@@ -65,29 +79,12 @@ class RNN(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.activation = as_choice("RNN", "activation", activation, ACTIVATIONS)
-        self.leak = as_bound("RNN", "leak", leak, most=1)
-        self.preact_clip = as_bound("RNN", "preact_clip", preact_clip)
-        self.layer_norm = as_flag("RNN", "layer_norm", layer_norm)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
-            dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        options = {
-            "activation": self.activation,
-            "leak": self.leak,
-            "preact_clip": self.preact_clip,
-        }
-        return Cell("rnn", 1, 1, options, layer_norm_shapes(self, 1, 1))
+        super().__init__(**self._take_options(locals()))
 
 
 @final
-class LSTM(Recurrent):
-    """LSTM layers with a forget gate; arguments of `Recurrent` and these; gates i f g o (G = 4).
+class LSTM(Recurrent, kind="lstm"):
+    """LSTM layers with a forget gate, in the gate order i f g o (G = 4).
 
     With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
     c_t = sig(f) c_{t-1} + sig(i) tanh(g),   h_t = sig(o) tanh(c_t).
@@ -95,31 +92,67 @@ class LSTM(Recurrent):
     Parameters
     ----------
     proj_size : int, optional
-        P, less than H: h_t is projected by a learnt ``weight_hr_l0`` (P, H), and so in each layer
-        and direction (Sak et al., 2014); outputs and h are P wide. 0: as it is.
+        P, less than H: h_t is projected by a learnt matrix (P, H), and `y` and h are P wide (Sak et
+        al., 2014, arXiv:1402.1128). 0: no projection.
     peepholes : bool, optional
-        True: the gates see c through a learnt ``peephole_l0`` (3, H), with rows for i, f and o, and
-        so in each layer and direction (Gers & Schmidhuber, 2000). (2, H), for i and o, without an
-        own forget gate.
+        True: the gates see c through learnt weights (3, H), with rows for i, f and o (Gers &
+        Schmidhuber, 2000). Without an own forget gate they are (2, H), for i and o.
     forget_gate : {"own", "coupled", "none"}, optional
-        "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i g o (G = 3).
+        "coupled": f = 1 - i (Greff et al., 2017, arXiv:1503.04069); "none": f = 1. The gates are
+        then i g o (G = 3).
     gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        Of i, f and o.
-    activation, output_activation : {"tanh", "relu", "identity"}, optional
-        In place of the tanh of g, and of that of c_t.
-    cell_clip, preact_clip : float, optional
-        Bounds of c_t, and of the arguments of all gates.
+        The activation of i, f and o.
+    activation : {"tanh", "relu", "identity"}, optional
+        Replaces the tanh of g.
+    output_activation : {"tanh", "relu", "identity"}, optional
+        Replaces the tanh of c_t.
+    cell_clip : float, optional
+        c_t is clipped to -cell_clip..cell_clip.
+    preact_clip : float, optional
+        The arguments of all gates are clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
         True: w_ih x_t, w_hh h_{t-1} and the c_t in tanh(c_t) are normalised to mean 0 and variance
-        1 over all units and gates (Ba, Kiros & Hinton, 2016, arXiv:1607.06450), then multiplied by
-        learnt gains ``gain_ih_l0`` and ``gain_hh_l0`` (G*H,), ``gain_c_l0`` (H,), 1 at first;
-        ``bias_c_l0`` (H,), 0 at first, is added to the last. The biases are added afterwards.
+        1 over all units and gates, then multiplied by learnt gains; a learnt offset is added to the
+        last (Ba, Kiros & Hinton, 2016, arXiv:1607.06450). The biases are added afterwards.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        Of layer 0 ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
+        ``bias_hh_l0`` (G*H,), as in PyTorch. Layers above count up and have directions * H columns
+        in ``weight_ih``; the names of the reverse direction end with ``_reverse``.
+        With `peepholes` also ``peephole_l0`` (3, H); with `proj_size` ``weight_hr_l0`` (P, H),
+        and P takes the place of H in the columns; with `layer_norm` ``gain_ih_l0``, ``gain_hh_l0``
+        (G*H,) and ``gain_c_l0`` (H,), 1 at first, and ``bias_c_l0`` (H,), 0 at first.
 
     References
     ----------
     Hochreiter & Schmidhuber (1997), Neural Computation 9(8); Gers, Schmidhuber & Cummins (2000),
     Neural Computation 12(10), for the forget gate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> lstm = bptt.LSTM(3, 4, num_layers=2, seed=0)
+    >>> x = np.ones((10, 2, 3), np.float32)  # 10 steps of 2 sequences
+    >>> y, (h, c), tape = lstm.forward(x)  # for training
+    >>> grads = lstm.backward(tape, dy=y)  # of the loss 0.5 * sum(y**2)
+    >>> bptt.Adam(lstm.parameters).step(grads.params)
+    >>> y, (h, c) = lstm(x)  # for inference
+    >>> y.shape, h.shape, c.shape
+    ((10, 2, 4), (2, 2, 4), (2, 2, 4))
     """
+
+    proj_size: int
+    peepholes: bool
+    forget_gate: str
+    gate_activation: str
+    activation: str
+    output_activation: str
+    cell_clip: float | None
+    preact_clip: float | None
+    layer_norm: bool
 
     @answering
     def __init__(
@@ -133,68 +166,57 @@ class LSTM(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.proj_size = as_count("LSTM", "proj_size", proj_size, 0)
-        self.peepholes = as_flag("LSTM", "peepholes", peepholes)
-        self.forget_gate = as_choice("LSTM", "forget_gate", forget_gate, FORGET_GATES)
-        self.gate_activation = as_choice(
-            "LSTM", "gate_activation", gate_activation, GATE_ACTIVATIONS
-        )
-        self.activation = as_choice("LSTM", "activation", activation, CANDIDATE_ACTIVATIONS)
-        self.output_activation = as_choice(
-            "LSTM", "output_activation", output_activation, CANDIDATE_ACTIVATIONS
-        )
-        self.cell_clip = as_bound("LSTM", "cell_clip", cell_clip)
-        self.preact_clip = as_bound("LSTM", "preact_clip", preact_clip)
-        self.layer_norm = as_flag("LSTM", "layer_norm", layer_norm)
+        common = self._take_options(locals())
         if self.proj_size >= as_count("LSTM", "hidden_size", hidden_size, 1):
             raise ValueError(
                 f"LSTM: proj_size is {proj_size}, expected less than hidden_size = {hidden_size}"
             )
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
-            dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        gates, H = 4 if self.forget_gate == "own" else 3, self.hidden_size
-        options = {
-            "forget_gate": self.forget_gate,
-            "gate_activation": self.gate_activation,
-            "activation": self.activation,
-            "output_activation": self.output_activation,
-            "cell_clip": self.cell_clip,
-            "preact_clip": self.preact_clip,
-        }
-        shapes: dict[str, tuple[int, ...]] = {"peepholes": (gates - 1, H)} if self.peepholes else {}
-        if self.proj_size:
-            shapes["w_hr"] = (self.proj_size, H)
-        return Cell("lstm", gates, 2, options, shapes | layer_norm_shapes(self, gates, 2))
+        super().__init__(**common)
 
 
 @final
-class GRU(Recurrent):
-    """GRU layers; arguments of `Recurrent` and these; gates r z n (G = 3).
+class GRU(Recurrent, kind="gru"):
+    """GRU layers, in the gate order r z n (G = 3).
 
-    The reset gate acts after the recurrent product, as in PyTorch and cuDNN:
+    As in PyTorch and cuDNN, the reset gate acts after the recurrent product:
     n_t = tanh(w_in x_t + b_in + sig(r) (w_hn h_{t-1} + b_hn)),
-    h_t = (1 - sig(z)) n_t + sig(z) h_{t-1}   (Cho et al., 2014, arXiv:1406.1078).
+    h_t = (1 - sig(z)) n_t + sig(z) h_{t-1}.
 
     Parameters
     ----------
     reset_after : bool, optional
-        False: the reset gate acts before the product, n_t = tanh(w_in x_t + b_in + w_hn (sig(r)
-        h_{t-1}) + b_hn), as in the paper, ONNX's default and Keras 1.
+        False: the reset gate acts before the product, w_hn (sig(r) h_{t-1}), as in the paper.
     gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        Of r and z.
+        The activation of r and z.
     activation : {"tanh", "relu", "identity"}, optional
-        In place of the tanh of n.
+        Replaces the tanh of n.
     preact_clip : float, optional
-        Bound of the arguments of all gates.
+        The arguments of all gates are clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
-        True: layer normalisation with learnt gains, as in `LSTM`. Not with reset_after=False.
+        True: both products are normalised to mean 0 and variance 1 over all units and gates, then
+        multiplied by learnt gains, as in `LSTM`. Not with ``reset_after=False``.
+
+    References
+    ----------
+    Cho et al. (2014), "Learning phrase representations using RNN encoder-decoder", EMNLP,
+    arXiv:1406.1078.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> gru = bptt.GRU(3, 4, bidirectional=True, seed=0)
+    >>> x = np.ones((10, 2, 3), np.float32)
+    >>> y, h = gru(x, lengths=[10, 6])
+    >>> y.shape, h.shape, bool(y[6:, 1].any())
+    ((10, 2, 8), (2, 2, 4), False)
     """
+
+    reset_after: bool
+    gate_activation: str
+    activation: str
+    preact_clip: float | None
+    layer_norm: bool
 
     @answering
     def __init__(
@@ -207,47 +229,45 @@ class GRU(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.reset_after = as_flag("GRU", "reset_after", reset_after)
-        self.gate_activation = as_choice(
-            "GRU", "gate_activation", gate_activation, GATE_ACTIVATIONS
-        )
-        self.activation = as_choice("GRU", "activation", activation, CANDIDATE_ACTIVATIONS)
-        self.preact_clip = as_bound("GRU", "preact_clip", preact_clip)
-        self.layer_norm = as_flag("GRU", "layer_norm", layer_norm)
-        if layer_norm and not reset_after:
+        common = self._take_options(locals())
+        if self.layer_norm and not self.reset_after:
             raise ValueError("GRU: layer_norm is given with reset_after=False, expected True")
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
-            dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        options = {
-            "reset_after": self.reset_after,
-            "gate_activation": self.gate_activation,
-            "activation": self.activation,
-            "preact_clip": self.preact_clip,
-        }
-        return Cell("gru", 3, 1, options, layer_norm_shapes(self, 3, 1))
+        super().__init__(**common)
 
 
 @final
-class MGU(Recurrent):
-    """Minimal gated unit layers; arguments of `Recurrent` and this; gates f n (G = 2).
+class MGU(Recurrent, kind="mgu"):
+    """Minimal gated unit layers, in the gate order f n (G = 2).
 
     The one gate acts after the recurrent product, as the reset gate of `GRU` does:
     n_t = tanh(w_in x_t + b_in + sig(f) (w_hn h_{t-1} + b_hn)),
-    h_t = (1 - sig(f)) n_t + sig(f) h_{t-1}   (Zhou et al., 2016, arXiv:1603.09420).
+    h_t = (1 - sig(f)) n_t + sig(f) h_{t-1}.
 
     Parameters
     ----------
     preact_clip : float, optional
-        Bound of the arguments of both gates.
+        The arguments of both gates are clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
-        True: layer normalisation with learnt gains, as in `LSTM`.
+        True: both products are normalised to mean 0 and variance 1 over all units and gates, then
+        multiplied by learnt gains, as in `LSTM`.
+
+    References
+    ----------
+    Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> mgu = bptt.MGU(3, 4, seed=0)
+    >>> y, h, tape = mgu.forward(np.ones((10, 2, 3)))
+    >>> grads = mgu.backward(tape, dy=y)
+    >>> y.shape, h.shape, grads.params["weight_hh_l0"].shape
+    ((10, 2, 4), (1, 2, 4), (8, 4))
     """
+
+    preact_clip: float | None
+    layer_norm: bool
 
     @answering
     def __init__(
@@ -259,39 +279,44 @@ class MGU(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.preact_clip = as_bound("MGU", "preact_clip", preact_clip)
-        self.layer_norm = as_flag("MGU", "layer_norm", layer_norm)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
-            dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        options = {"preact_clip": self.preact_clip}
-        return Cell("mgu", 2, 1, options, layer_norm_shapes(self, 2, 1))
+        super().__init__(**self._take_options(locals()))
 
 
 @final
-class SLSTM(Recurrent):
-    """sLSTM layers: arguments of `Recurrent` and this; gates i f z o (G = 4).
+class SLSTM(Recurrent, kind="slstm"):
+    """sLSTM layers, in the gate order i f z o (G = 4).
 
-    An LSTM with an exponential input gate, normalised by n and kept in range by m; the state is the
+    An LSTM with an exponential input gate, normalised by n and kept in range by m. The state is the
     tuple (h, c, n, m). With the gates from w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
     c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t;
-    m_t = i where n_{t-1} = 0, as in the state of zeros
-    (Beck et al., 2024, arXiv:2405.04517, section 2.2).
+    m_t = i where n_{t-1} = 0, as in a state of zeros.
 
     Parameters
     ----------
     heads : int, optional
-        The units are in so many equal groups, each of which sees only its own h: ``weight_hh_l0``
-        is (4*H, H/heads).
+        The units form this many equal groups; a unit sees only the h of its own group.
+        ``weight_hh_l0`` is then (4*H, H/heads).
     layer_norm : bool, optional
-        True: layer normalisation of the sums with learnt gains, as in `LSTM`; c stays as it is.
+        True: both products are normalised to mean 0 and variance 1 over all units and gates, then
+        multiplied by learnt gains, as in `LSTM`; c is not normalised.
+
+    References
+    ----------
+    Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2, arXiv:2405.04517.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> slstm = bptt.SLSTM(3, 4, heads=2, seed=0)
+    >>> y, (h, c, n, m) = slstm(np.ones((10, 2, 3)))
+    >>> y.shape, m.shape, slstm.parameters["weight_hh_l0"].shape
+    ((10, 2, 4), (1, 2, 4), (16, 2))
     """
+
+    heads: int
+    layer_norm: bool
 
     @answering
     def __init__(
@@ -303,43 +328,42 @@ class SLSTM(Recurrent):
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        self.heads = as_count("SLSTM", "heads", heads, 1)
-        self.layer_norm = as_flag("SLSTM", "layer_norm", layer_norm)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, variational_dropout=variational_dropout,
-            dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        H = self.hidden_size
+        common = self._take_options(locals())
+        H = as_count("SLSTM", "hidden_size", hidden_size, 1)
         if H % self.heads:
             raise ValueError(
                 f"SLSTM: hidden_size is {H}, expected a multiple of heads = {self.heads}"
             )
-        shapes = {"w_hh": (4 * H, H // self.heads), **layer_norm_shapes(self, 4, 4)}
-        return Cell("slstm", 4, 4, {"heads": self.heads}, shapes)
+        super().__init__(**common)
 
 
 @final
-class LSTM1997(Recurrent):
-    """LSTM layers as first published: arguments of `Recurrent`; gates i o g (G = 3).
+class LSTM1997(Recurrent, kind="lstm1997"):
+    """LSTM layers as first published, in the gate order i o g (G = 3).
 
-    Without a forget gate, with gates that see gates, and with functions of other ranges; the state
-    is the tuple (h, c, i, o). With the gates from w_ih x_t + b_ih + w_hh (h, i, o)_{t-1} + b_hh:
+    There is no forget gate, gates see gates, and the activations have other ranges. The state is
+    the tuple (h, c, i, o). With the gates from w_ih x_t + b_ih + w_hh (h, i, o)_{t-1} + b_hh:
     c_t = c_{t-1} + sig(i) (4 sig(g) - 2),   h_t = sig(o) (2 sig(c_t) - 1).
 
-    The gradient is the paper's truncated one: nothing passes back through w_hh, so that from step
-    to step only c carries it, undiminished (and h, by way of skips and zoneout). `LSTM` is the cell
-    of today, with the exact gradient.
+    The gradient is the paper's truncated one: nothing passes back through w_hh. From step to step
+    only c carries the gradient, undiminished (and h, by way of skips and zoneout). Use `LSTM` for
+    the modern cell with the exact gradient.
 
-    ``weight_hh_l0`` is (3*H, 3*H): columns for h, i and o. `recurrent_dropout` there is none of,
-    and zoneout leaves i and o alone.
+    ``weight_hh_l0`` is (3*H, 3*H): columns for h, i and o. zoneout does not apply to i and o;
+    `recurrent_dropout` is not supported.
 
     References
     ----------
-    Hochreiter & Schmidhuber (1997), Neural Computation 9(8).
+    Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bptt
+    >>> layer = bptt.LSTM1997(3, 4, seed=0)
+    >>> y, (h, c, i, o) = layer(np.ones((10, 2, 3)))
+    >>> y.shape, c.shape, layer.parameters["weight_hh_l0"].shape
+    ((10, 2, 4), (1, 2, 4), (12, 12))
     """
 
     @answering
@@ -350,12 +374,4 @@ class LSTM1997(Recurrent):
         zoneout: float | tuple[float, float] = 0.0, variational_dropout: bool = False,
         dtype: DTypeLike = "float32", seed: Seed = None, compute: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dilation=dilation, skip=skip, residual=residual, zoneout=zoneout,
-            variational_dropout=variational_dropout, dtype=dtype, seed=seed, compute=compute,
-        )  # fmt: skip
-
-    def _describe(self) -> Cell:
-        H = self.hidden_size
-        return Cell("lstm1997", 3, 4, {}, {"w_hh": (3 * H, 3 * H)})
+        super().__init__(**self._take_options(locals()))

@@ -27,15 +27,31 @@ class Embedding(Layer):
 
     Parameters
     ----------
-    num_embeddings, embedding_dim : int
+    num_embeddings : int
+        The number of vectors: indices are 0..num_embeddings - 1.
+    embedding_dim : int
+        The size of a vector.
     dtype : {"float32", "float64"}, optional
+        The type of the vectors and of their gradient.
     seed : int or numpy.random.Generator, optional
-        For the initial weight, N(0, 1), as in PyTorch.
+        For the initial weight, N(0, 1), as in PyTorch; a random seed if omitted.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
         ``weight`` (num_embeddings, embedding_dim).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bptt import Embedding
+    >>> embedding = Embedding(10, 4, seed=0)
+    >>> y, tape = embedding.forward([[1, 2], [1, 9]])
+    >>> y.shape
+    (2, 2, 4)
+    >>> grads = embedding.backward(tape, np.ones_like(y))
+    >>> grads.params["weight"][[1, 2, 3], 0]  # index 1 occurs twice, index 3 never
+    array([2., 1., 0.], dtype=float32)
     """
 
     num_embeddings: int
@@ -55,7 +71,7 @@ class Embedding(Layer):
         self._fill({"weight": shape}, as_generator("Embedding", "seed", seed).standard_normal)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return y, shape (..., embedding_dim), of the indices `x`, any shape."""
+        """Return y, shape (..., embedding_dim), for the indices `x` in any shape."""
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
@@ -90,7 +106,7 @@ class Embedding(Layer):
         dy = as_float("Embedding", "dy", dy, self.dtype)
         expected = (*tape.shape, self.embedding_dim)
         check_shape("Embedding", "dy", dy, "the shape of y", expected)
-        # Sorted, so that equal indices are neighbours: many times faster than np.add.at.
+        # Sort, so that equal indices are neighbours: many times faster than np.add.at.
         order = np.argsort(tape, axis=None, kind="stable")
         used, first = np.unique(tape.reshape(-1)[order], return_index=True)
         dweight = np.zeros_like(self.parameters["weight"])

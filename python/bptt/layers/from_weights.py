@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Any recurrent model as a layer of bptt."""
+"""Makes a layer of any recurrent model: a module of PyTorch, a dict of arrays, a file."""
 
 from __future__ import annotations
 
@@ -18,25 +18,22 @@ from .._guesses import numbered
 from .._types import Array
 from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
 from .._words import listed, shown
-from .cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .cells import LAYERS
 from .recurrent import Recurrent
 
-__all__ = ["layer_of", "to_numpy"]
+__all__ = ["layer_of"]
 
-LAYERS: dict[str, type[Any]] = {
-    "rnn": RNN,
-    "lstm": LSTM,
-    "gru": GRU,
-    "mgu": MGU,
-    "slstm": SLSTM,
-    "lstm1997": LSTM1997,
-}
-OWN_WIDTH = {kind: len(cell.gates) for kind, cell in CELLS.items() if not cell.wide_as_h}
-BY_GATES = {len(cell.gates): kind for kind, cell in CELLS.items() if cell.wide_as_h}
+# The number of gates identifies a cell, unless its W_hh has another width than h.
+BY_GATES = {len(cell.gates): name for name, cell in CELLS.items() if cell.wide_as_h}
+OWN_WIDTH = {name: len(cell.gates) for name, cell in CELLS.items() if not cell.wide_as_h}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
-SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # what a layer of another program may have
-LSTM_ONLY = ("peephole", "weight_hr", "gain_c", "bias_c")
+SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # names that another program's layer may have
+LSTM_ONLY = [
+    name
+    for argument, name in NAMES.items()
+    if [n for n, c in CELLS.items() if argument in (*c.options, *c.layer_norm)] == ["lstm"]
+]
 
 
 class Sizes(NamedTuple):
@@ -57,32 +54,32 @@ def layer_of(
     Parameters
     ----------
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        A layer is returned as it is. Of a module, weights and arguments are taken (its weights are
-        copied; PyTorch itself is not needed here). Of a dict, or of a file written by `bptt.save`
-        or by safetensors, names and shapes tell the sizes, the number of layers, directions, heads,
-        biases, projection, peepholes and layer normalisation; a prefix of the names, as of
-        ``lstm.weight_hh_l0``, is left out.
+        A layer is returned unchanged. A module gives its arguments and copies of its weights;
+        PyTorch itself is not imported. In a dict, or in a file written by `bptt.save` or by
+        safetensors, names and shapes tell the sizes, the number of layers, directions, heads,
+        biases, projection, peepholes and layer normalisation. The names may have a prefix, as in
+        ``lstm.weight_hh_l0``.
     name : str, optional
-        The prefix, where there are several layers, as "lstm".
+        The prefix, such as "lstm"; needed if there are several layers.
     cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
-        If omitted, told by the number of gates: RNN 1, MGU 2, GRU 3, LSTM 4.
+        If omitted, the number of gates tells the cell: RNN 1, MGU 2, GRU 3, LSTM 4.
     **options
-        For the layer's constructor, what shapes do not tell: ``activation="relu"``,
-        ``batch_first=True``, ``dilation=2``, ...; needed is `forget_gate`, "coupled" or "none", of
-        an LSTM with three gates.
+        Arguments of the layer's constructor that shapes do not tell: ``activation="relu"``,
+        ``batch_first=True``, ``dilation=2``, ... An LSTM with three gates needs `forget_gate`,
+        "coupled" or "none".
 
     Returns
     -------
     Recurrent
-        In float64 if all weights are, else in float32.
+        In float64 if all weights are float64, else in float32.
 
     Raises
     ------
     ValueError
-        If names and shapes are not those of one such layer: each of its arrays is used, or named in
+        If names and shapes do not fit one such layer. Each array of the layer is used or named in
         the error.
     TypeError
-        If `model` is something else, or `cell` or options are given for what states its own.
+        If `model` is something else, or `cell` or options are given for a model that has its own.
     OSError
         If the file cannot be read.
 
@@ -122,14 +119,14 @@ def layer_of(
 
 
 def as_layer(model: Any, seed: int = 0) -> Recurrent:
-    """As `layer_of`, with the seed of the masks of a module of PyTorch that is in training."""
+    """As `layer_of`; `seed` is for the masks of a PyTorch module in training mode."""
     if isinstance(model, Recurrent) or getattr(model, "mode", None) not in TORCH_MODES:
         return model if isinstance(model, Recurrent) else layer_of(model)
     return _of_torch("layer_of", model, seed)
 
 
 def _inside(model: Any) -> str:
-    """Where the recurrent layers of a module are, for a message."""
+    """Name the recurrent layers of a module, for a message."""
     if not hasattr(model, "named_modules"):
         return ""
     found = [n for n, m in model.named_modules() if getattr(m, "mode", None) in TORCH_MODES]
@@ -163,7 +160,7 @@ def _of_arrays(
 ) -> Recurrent:
     own = _one_layer(caller, numbered(arrays), name)
     found = {k: _array(caller, k, v) for k, v in own.items()}
-    if cell is None and "forget_gate" in given:  # an LSTM alone has one to choose
+    if cell is None and "forget_gate" in given:  # only an LSTM has this option
         cell = "lstm"
     sizes = sizes_of(caller, found, cell)
     options: dict[str, Any] = {
@@ -193,7 +190,7 @@ def _of_arrays(
 
 
 def sizes_of(caller: str, arrays: Mapping[str, Array], cell: str | None = None) -> Sizes:
-    """What the parameters of one layer tell by their names and shapes."""
+    """Read the sizes of one layer from the names and shapes of its parameters."""
     if cell is not None:
         as_choice(caller, "cell", cell, tuple(LAYERS))
     for needed in ("weight_ih_l0", "weight_hh_l0"):
@@ -228,13 +225,13 @@ def sizes_of(caller: str, arrays: Mapping[str, Array], cell: str | None = None) 
 
 
 def _some(arrays: Mapping[str, Array], *kinds: str) -> Array | None:
-    """One of these kinds, of any layer: those that are missing are named when all are loaded."""
+    """Find a parameter of these kinds in any layer; `load` names those that are missing."""
     found = ((PARAMETER.search(name), array) for name, array in arrays.items())
     return next((array for at, array in found if at and at[1] in kinds), None)
 
 
 def _num_layers(caller: str, arrays: Mapping[str, Array], directions: int) -> int:
-    """As many as have a W_hh: no more memory is taken than the arrays have."""
+    """Count the layers, each with a W_hh, so that no more memory is taken than the arrays have."""
     shape = arrays["weight_hh_l0"].shape
     numbers = {int(found[2]) for found in map(PARAMETER.search, arrays) if found}
     for k in range(max(numbers) + 1):

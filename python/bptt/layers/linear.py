@@ -26,7 +26,7 @@ __all__ = ["Linear"]
 
 
 class LinearTape(NamedTuple):
-    """What `Linear.backward` needs of one forward call; y where there is an activation."""
+    """The values that `Linear.backward` needs from `forward`; y only if there is an activation."""
 
     x: Array
     weight: Array
@@ -36,18 +36,24 @@ class LinearTape(NamedTuple):
 
 @final
 class Linear(Layer):
-    """Affine map of the last axis, at every position alike: y = activation(x weight^T + bias).
+    """The same affine map at every position, over the last axis: y = activation(x weight^T + bias).
 
     Parameters
     ----------
-    in_features, out_features : int
+    in_features : int
+        The length of the last axis of x.
+    out_features : int
+        The length of the last axis of y.
     bias : bool, optional
+        False: the layer has no ``bias``.
     activation : {"identity", "tanh", "relu", "sigmoid", "elu", "softmax"}, optional
-        elu(a) = a if a > 0 else exp(a) - 1; softmax over the last axis. For a loss of logits, as
-        `cross_entropy`, keep "identity".
+        elu(a) = a if a > 0 else exp(a) - 1; softmax is over the last axis. Keep "identity" for a
+        loss that takes logits, such as `cross_entropy`.
     dtype : {"float32", "float64"}, optional
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch.
+        For the initial parameters, U(-1/sqrt(in_features), 1/sqrt(in_features)), as in PyTorch; a
+        random seed if omitted.
 
     Attributes
     ----------
@@ -89,14 +95,14 @@ class Linear(Layer):
         self._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return y, shape (..., out_features), of `x`, shape (..., in_features)."""
+        """Return y, shape (..., out_features), for `x`, shape (..., in_features)."""
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, LinearTape]:
-        """Return y and the tape for `backward`: it refers to `x`, and has a copy of the weight.
+        """Return y and the tape for `backward`.
 
-        `x` must stay as it is until then. With an activation the tape refers to y as well, which is
-        then read-only: change a copy.
+        The tape has a copy of the weight and refers to `x`, which must not change before
+        `backward`. With an activation it also refers to y, which is then read-only: change a copy.
 
         Raises
         ------
@@ -128,8 +134,8 @@ class Linear(Layer):
         Raises
         ------
         ValueError
-            If `dy` does not have the shape of y; or if `x` or y has changed since the forward
-            call, where that is seen (as in `lstm_backward`).
+            If `dy` does not have the shape of y, or `x` or y has changed since `forward` and the
+            change is seen (see `lstm_forward`).
         TypeError
             If `dy` does not hold real numbers.
         """
@@ -146,6 +152,6 @@ class Linear(Layer):
         rows = dy.reshape(-1, self.out_features)
         params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
         if self.bias:
-            # In float64: a float32 sum over many rows loses one digit after the other.
+            # Sum in float64: a float32 sum over many rows loses one digit after the other.
             params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
         return LayerGrads(params, dy @ weight)

@@ -1,32 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The random masks that a recurrent layer draws for one call in training, and their count."""
+"""The random masks that a recurrent layer draws for each call in training, and their count."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array
 from .._validate import as_integers
-
-if TYPE_CHECKING:
-    from .recurrent import Recurrent
+from .structure import Structure
 
 # Held only to count; a lock inside each layer would keep it from being copied and pickled.
 _COUNTING = threading.Lock()
 
 
+# --- which masks ----------------------------------------------------------------------------------
+
+
 class MaskCount(NamedTuple):
-    """The masks that a layer has drawn: those of the calls 0..calls - 1 that are not `free`."""
+    """The masks that a layer has drawn: for calls 0..calls - 1 except those in `free`."""
 
     seed: int
     calls: int
-    free: tuple[int, ...] = ()  # of calls that failed after others had begun, in order
+    free: tuple[int, ...] = ()  # calls that failed after others had begun, in order
 
     def take(self) -> tuple[int, MaskCount]:
         if self.free:
@@ -58,65 +59,89 @@ def as_mask_count(caller: str, value: ArrayLike) -> MaskCount:
 
 
 def is_mask_count(name: str, value: Any) -> bool:
-    """Is it the one array of a layer's `state_dict` that is no parameter?"""
+    """Is it the one array of a layer's `state_dict` that is not a parameter?"""
     dtype = getattr(value, "dtype", None)
     return str(name).split(".")[-1] == "masks" and dtype == np.int64 and np.ndim(value) == 1
 
 
-@contextmanager
-def next_call(layer: Recurrent) -> Iterator[np.random.Generator]:
-    """What the next call draws its masks from; a call that fails leaves them to the one after it.
+class MaskCounter:
+    """Gives each call of a layer its own masks."""
 
-    Calls at the same time draw different ones.
-    """
-    with _COUNTING:
-        call, layer._mask_count = layer._mask_count.take()
-    try:
-        yield np.random.default_rng((layer._mask_count.seed, call))
-    except BaseException:  # KeyboardInterrupt as well
+    def __init__(self, count: MaskCount) -> None:
+        self.count = count
+
+    @contextmanager
+    def next_call(self) -> Iterator[np.random.Generator]:
+        """The generator of the next call's masks; if the call fails, the one after it has them.
+
+        Simultaneous calls draw different masks.
+        """
         with _COUNTING:
-            layer._mask_count = layer._mask_count.give_back(call)
-        raise
+            call, self.count = self.count.take()
+        try:
+            yield np.random.default_rng((self.count.seed, call))
+        except BaseException:  # KeyboardInterrupt as well
+            with _COUNTING:
+                self.count = self.count.give_back(call)
+            raise
+
+    @contextmanager
+    def all_or_none(self, done: Sized) -> Iterator[None]:
+        """If one of several calls fails, none counts, unless another thread drew masks meanwhile.
+
+        `done` has an item for each call that has succeeded.
+        """
+        before = self.count
+        try:
+            yield
+        except BaseException:
+            with _COUNTING:
+                if self.count == before._replace(calls=before.calls + len(done)):
+                    self.count = before
+            raise
 
 
-@contextmanager
-def several_calls(layer: Recurrent, done: Sized) -> Iterator[None]:
-    """Calls of which none counts if one fails, unless another thread drew masks meanwhile."""
-    before = layer._mask_count
-    try:
-        yield
-    except BaseException:
-        with _COUNTING:
-            if layer._mask_count == before._replace(calls=before.calls + len(done)):
-                layer._mask_count = before
-        raise
+# --- the masks ------------------------------------------------------------------------------------
+
+
+class Rates(NamedTuple):
+    """The probabilities of a layer's random masks."""
+
+    dropout: float  # between layers
+    zoneout: float | tuple[float, float]  # of h, or of h and of the other states
+    recurrent_dropout: float
+    variational_dropout: bool
+
+    @property
+    def has_zoneout(self) -> bool:
+        return self.zoneout not in (0, (0, 0))
 
 
 class Masks(NamedTuple):
-    """Empty lists where nothing is random."""
+    """The masks of one call; empty lists where nothing is random."""
 
     dropout: list[Array]  # of the input of layer k + 1: (T or 1, B, directions * H)
-    zoneout: list[Any]  # of each layer and direction: (T, B, H), or a pair of it and a pair's other
-    hidden: list[Array]  # of each layer and direction, of h in the product with w_hh: (B, H)
+    zoneout: list[Any]  # of each cell: (T, B, H), or a pair, for h and for the other states
+    hidden: list[Array]  # of each cell, of h in the product with w_hh: (B, H)
 
     def options(self, k: int) -> dict[str, Any]:
-        """Arguments of the functions, of one layer and direction."""
+        """The functions' arguments for cell k."""
         options = {"zoneout": self.zoneout[k]} if self.zoneout else {}
         return options | {"h_mask": self.hidden[k]} if self.hidden else options
 
 
-def has_zoneout(layer: Recurrent) -> bool:
-    return layer.zoneout not in (0, (0, 0))
+NO_MASKS = Masks([], [], [])
 
 
-def is_random(layer: Recurrent) -> bool:
-    between = layer.dropout and layer.num_layers > 1
-    return bool(between or layer.recurrent_dropout) or has_zoneout(layer)
+def is_random(structure: Structure, rates: Rates) -> bool:
+    """Does `forward` draw masks?"""
+    between = rates.dropout and structure.num_layers > 1
+    return bool(between or rates.recurrent_dropout) or rates.has_zoneout
 
 
-def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
-    directions, P, dtype = 1 + layer.bidirectional, layer._width, layer.dtype
-    cells, above = layer.num_layers * directions, layer.num_layers - 1
+def draw(structure: Structure, rates: Rates, rng: np.random.Generator, T: int, B: int) -> Masks:
+    P, dtype = structure.width, structure.dtype
+    cells, above = structure.cells, structure.num_layers - 1
 
     def read_only(mask: Array) -> Array:
         mask.flags.writeable = False  # the tape refers to it
@@ -131,16 +156,15 @@ def draw(layer: Recurrent, rng: np.random.Generator, T: int, B: int) -> Masks:
 
     def zones_of(z: Any) -> Any:
         if isinstance(z, tuple):
-            return zones(z[0], P), zones(z[1], layer.hidden_size)
+            return zones(z[0], P), zones(z[1], structure.hidden_size)
         return zones(z, P)
 
     dropout, zoneout, hidden = list[Array](), list[Any](), list[Array]()
-    if layer.dropout and above:
-        dropout = kept(
-            (above, 1 if layer.variational_dropout else T, B, directions * P), layer.dropout
-        )
-    if has_zoneout(layer):
-        zoneout = [zones_of(layer.zoneout) for _ in range(cells)]
-    if layer.recurrent_dropout:
-        hidden = kept((cells, B, P), layer.recurrent_dropout)
+    if rates.dropout and above:
+        steps = 1 if rates.variational_dropout else T
+        dropout = kept((above, steps, B, structure.directions * P), rates.dropout)
+    if rates.has_zoneout:
+        zoneout = [zones_of(rates.zoneout) for _ in range(cells)]
+    if rates.recurrent_dropout:
+        hidden = kept((cells, B, P), rates.recurrent_dropout)
     return Masks(dropout, zoneout, hidden)

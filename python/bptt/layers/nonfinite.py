@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finds where a forward pass first left the finite numbers."""
+"""Finds the first value of a forward pass that is not finite."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ __all__ = ["find_nonfinite"]
 
 
 def find_nonfinite(tape: _core.Tape | RecurrentTape | None) -> NonFinite | None:
-    """The first value of a forward pass that is NaN or infinite.
+    """Find the first value of a forward pass that is NaN or infinite.
 
-    First are parameters and the initial state, then the steps in the order of their processing; in
-    a step x, then the gates and states in the order of ``tape.names``, but o, which may see c, and
-    h last; then sequences and units. Lower layers come before higher ones.
+    The search goes through the parameters and the initial state, then through the steps in the
+    order of their processing. Within a step it looks at x, then at the gates and states in the
+    order of ``tape.names``, but at o (which may see c) and h last; for each of them at the
+    sequences, then at the units. Lower layers come before higher layers.
 
     Parameters
     ----------
     tape : Tape or RecurrentTape
-        Of a function, as `lstm_forward`, or of a layer's `forward`. With a checkpoint it has no
-        gates: h alone is searched.
+        The tape of a function such as `lstm_forward`, or of a layer's `forward`. With a checkpoint
+        it has no gates, and only h is searched.
 
     Returns
     -------
     NonFinite or None
-        None if all is finite. The ``gate`` may also be the name of an argument of the function:
-        "x", "w_hh", ...; that of an initial state is "state", or "state[1]" for the second of
-        several.
+        None if everything is finite. The ``gate`` may also be the name of an argument of the
+        function, such as "x" or "w_hh"; an initial state is called "state", the second of several
+        "state[1]".
 
     Raises
     ------
     TypeError
-        If `tape` is none of these.
+        If `tape` is not such a tape.
 
     Notes
     -----
-    The tape holds values after their activations. A gate's sum that overflows to infinity is not
-    among them: tanh and sigmoid make finite values of it. x and the parameters it refers to, as
-    they are now: look before an optimiser has put what is not finite into them.
+    The tape holds values after their activations. It does not hold a gate's sum that overflows to
+    infinity, which tanh and sigmoid make finite. It refers to x and to the parameters as they are
+    now: search before an optimiser writes values into them that are not finite.
 
     Examples
     --------
@@ -92,13 +93,13 @@ def _first_place(tape: _core.Tape, layer: int) -> NonFinite | None:
 
 
 def _series(tape: _core.Tape) -> list[tuple[str, Array]]:
-    """What has a value at each step."""
+    """The names and values that every step has."""
     series = [("x", without_padding(tape.arguments["x"], tape.lengths))]
     for name in sorted(tape.names, key=lambda name: name in ("o", "h")):
         try:
             series.append((name, getattr(tape, name)))
         except ValueError:
-            continue  # kept in segments by a checkpoint: only h is whole
+            continue  # a checkpoint keeps h alone for all steps
     return series
 
 

@@ -22,24 +22,24 @@ _ALIVE: WeakValueDictionary[int, Parameters] = WeakValueDictionary()
 
 
 class Parameters(dict[str, Array]):
-    """Arrays by name; to assign one is to copy into the array that is there.
+    """Arrays by name. Assigning to a name copies into the array that is there.
 
-    So everybody who has the array, as an optimiser or a joined dict, has the one that the layer
-    computes with. Names and shapes are fixed.
+    So an optimiser or a joined dict keeps sharing its arrays with the layer. Names and shapes are
+    fixed.
 
     Raises
     ------
     ValueError
-        If an assigned name is unknown or a shape is another; nothing has changed then.
+        If an assigned name is unknown or a shape is wrong; nothing has changed then.
     TypeError
         If a value does not hold real numbers, or a name is to be removed.
     """
 
-    _where = ""
+    _caller = ""
 
     def __init__(self, caller: str, arrays: Mapping[str, Array]) -> None:
         super().__init__(arrays)
-        self._where = caller
+        self._caller = caller
         _ALIVE[id(self)] = self
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
@@ -51,18 +51,18 @@ class Parameters(dict[str, Array]):
             given = dict(*arrays, **more)
         except (TypeError, ValueError):
             has = shown(arrays[0] if len(arrays) == 1 else arrays)
-            raise TypeError(f"{self._where}: parameters has {has}, expected a dict") from None
+            raise TypeError(f"{self._caller}: parameters has {has}, expected a dict") from None
         unexpected = [name for name in given if name not in self]
         if unexpected:
             raise ValueError(
-                f"{self._where}: parameters has no {listed(unexpected)}, expected names of "
+                f"{self._caller}: parameters has no {listed(unexpected)}, expected names of "
                 f"{listed(self)}"
             )
         changed = {name: value for name, value in given.items() if value is not self[name]}
-        # Copies, as a value may share memory with an array that changes before its turn.
-        new = {k: as_float(self._where, k, v, self[k].dtype).copy() for k, v in changed.items()}
+        # A value may share memory with an array that changes before its turn: copy all first.
+        new = {k: as_float(self._caller, k, v, self[k].dtype).copy() for k, v in changed.items()}
         for name, array in new.items():
-            check_shape(self._where, name, array, "the parameter's shape", self[name].shape)
+            check_shape(self._caller, name, array, "the parameter's shape", self[name].shape)
         for name, array in new.items():
             self[name][...] = array
 
@@ -71,44 +71,44 @@ class Parameters(dict[str, Array]):
         return self
 
     def setdefault(self, name: str, default: Any = None) -> Array:
-        """The array of that name; no other can be added."""
+        """The array called `name`; no name can be added."""
         if name not in self:
             self.update({name: default})
         return self[name]
 
     def __reduce__(self) -> tuple[type[Parameters], tuple[str, dict[str, Array]]]:
-        return Parameters, (self._where, dict(self))
+        return Parameters, (self._caller, dict(self))
 
     def _keep(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError(f"{self._where}: parameters has fixed names: none can be removed")
+        raise TypeError(f"{self._caller}: parameters has fixed names: none can be removed")
 
     __delitem__ = pop = popitem = clear = _keep
 
     def __missing__(self, name: str) -> NoReturn:
         raise KeyError(
-            f"{self._where}: parameters has no {shown(name)}, expected one of {listed(self)}"
+            f"{self._caller}: parameters has no {shown(name)}, expected one of {listed(self)}"
         )
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
-            f"{self._where}: parameters is a dict, expected no call: bptt.Adam(layer.parameters), "
+            f"{self._caller}: parameters is a dict, expected no call: bptt.Adam(layer.parameters), "
             "and layer.parameters.values() for the arrays alone"
         )
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = f": layer.parameters[{name!r}]" if name in self else ""
         raise AttributeError(
-            f"{self._where}: parameters has no attribute {shown(name)}, expected those of a "
+            f"{self._caller}: parameters has no attribute {shown(name)}, expected those of a "
             f"dict{hint}"
         )
 
 
 def warn_of_lost_layers(caller: str, label: str, arrays: Mapping[str, Any]) -> None:
-    """Warn where a dict seems to be merged from those of layers with equal names.
+    """Warn if a dict seems to be merged from the parameters of layers with equal names.
 
-    ``{**a.parameters, **b.parameters}`` is to Python what ``dict(b.parameters)`` is. So the sign is
-    all the arrays of one layer, in a dict that is not its own, while there is another layer with
-    one of these names.
+    ``{**a.parameters, **b.parameters}`` equals ``dict(b.parameters)``. So the sign is a dict that
+    has all arrays of one layer, but is not the layer's own, while another layer has one of the
+    names.
     """
     if isinstance(arrays, Parameters):
         return
@@ -120,8 +120,8 @@ def warn_of_lost_layers(caller: str, label: str, arrays: Mapping[str, Any]) -> N
     for found, lost in product(whole, rest):
         if name := next(filter(lost.__contains__, found), None):
             warnings.warn(
-                f"{caller}: {label} has {name!r} of one layer, {found._where}, and not that of "
-                f"another, {lost._where}: if both are to be in it, bptt.optim.join(a=..., b=...) "
+                f"{caller}: {label} has {name!r} of one layer, {found._caller}, and not that of "
+                f"another, {lost._caller}: if both are to be in it, bptt.optim.join(a=..., b=...) "
                 "keeps all, where merged dicts keep only the last of equal names",
                 stacklevel=_levels_to_the_caller(),
             )
@@ -129,7 +129,7 @@ def warn_of_lost_layers(caller: str, label: str, arrays: Mapping[str, Any]) -> N
 
 
 def _levels_to_the_caller() -> int:
-    """Of `warnings.warn` in the function above: the first frame outside the package."""
+    """The stack level of the first frame outside the package, for `warnings.warn` above."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "bptt":
         frame, level = frame.f_back, level + 1

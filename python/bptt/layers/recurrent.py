@@ -1,35 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""What the recurrent layers have in common."""
+"""Everything that recurrent layers share: construction, calls, gradients."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import functional
-from .._binding.call import as_bf16
-from .._cells import NAMES
+from .._binding.call import as_backward_how, as_bf16
+from .._cells import CELLS, LAYER_NORM
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
 from .._validate import as_flag, as_generator, as_probability
 from .._words import shown
-from ..trace.trace import LayerTrace, Trace
+from ..trace.trace import LayerTrace
 from .base import Layer, LayerGrads
-from .masks import MaskCount, Masks, draw, has_zoneout, is_random, next_call
-from .options import (
-    Cell,
-    as_arguments,
-    as_dilations,
-    as_skip,
-    as_zoneout,
-    by_parameter,
-    start_layer_norm,
-)
+from .bound import BoundCell
+from .docstrings import arguments_of, composed
+from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
     as_lengths,
     as_resets,
@@ -39,67 +32,86 @@ from .sequences import (
     time_major,
     without_padding,
 )
-from .stream import Stream, stream_of
+from .stream import Stream
+from .structure import LEARNT, Structure, as_dilations, as_skip, by_parameter, own_options
 from .tape import RecurrentTape
+
+LAYERS: dict[str, type[Any]] = {}  # by the names of their cells
 
 
 class Recurrent(Layer, ABC):
-    """Layers of one recurrent cell, in one or both directions; see `bptt.layers`.
+    """Layers of one recurrent cell, in one or both directions.
 
-    Calls leave the parameters alone and may run in several threads at once. The n-th call of
-    `forward` draws the n-th random masks of the seed; one that fails does not count.
+    The base of `RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM` and `LSTM1997`. Every argument except `seed` is
+    also an attribute, fixed at construction.
+
+    Calls do not change the parameters and may run in several threads at once. The n-th call of
+    `forward` draws the n-th random masks of the seed; a call that fails does not count.
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
+    input_size : int
+        I, the features of a step.
+    hidden_size : int
+        H, the units of each layer and direction.
     num_layers : int, optional
-        Layers on top of each other, each reading the output of the one below.
+        Layers on top of each other; each reads the output of the layer below.
     bias : bool, optional
+        False: the layer has no ``bias_ih`` and ``bias_hh``.
     batch_first : bool, optional
         True: `x` and `y` are (B, T, ...) instead of (T, B, ...). States are not affected.
     dropout : float, optional
-        Probability, 0..1, that `forward` zeroes an element of the input of each layer but the
-        first (the others are divided by 1 - dropout). Calling the layer drops nothing.
+        Probability, 0..1, that `forward` zeroes an element of the input of a layer other than the
+        first; the remaining elements are divided by 1 - dropout. A call of the layer drops nothing.
     bidirectional : bool, optional
-        True: a second cell reads each sequence from its end; outputs are joined on the last axis.
+        True: a second cell reads each sequence from its end; the outputs of both are joined on the
+        last axis.
     dilation : int or sequence of int, optional
-        k > 1: the state of k steps before takes the place of that of one step before (Chang et al.,
-        2017); a sequence has one for each layer.
+        k > 1: the state of k steps before replaces the state of one step before (Chang et al.,
+        2017, arXiv:1710.02224). A sequence of int has one k for each layer.
     skip : int, optional
-        k > 0: h of k steps before is added to h; a multiple of each dilation.
+        k > 0: h of k steps before is added to h. k must be a multiple of each dilation.
     residual : bool, optional
-        True: each layer adds its input to its output, where both are equally wide: every layer but
+        True: each layer adds its input to its output where both are equally wide: every layer but
         the first always, the first if `input_size` is directions * H.
     zoneout : float or pair of float, optional
-        Probability, 0..1, that `forward` keeps an element of h as it was the step before; calling
-        the layer takes the mean (Krueger et al., 2017). Of a pair, the second is that of the other
-        states of the cell, as c.
+        Probability, 0..1, that `forward` keeps an element of h from the step before; a call of the
+        layer takes the mean instead (Krueger et al., 2017, arXiv:1606.01305). A pair has one
+        probability for h and one for the other states of the cell, such as c.
     recurrent_dropout : float, optional
-        Probability, 0..1, that `forward` zeroes an element of h in the product with weight_hh, the
-        same ones in all steps of a sequence (Gal & Ghahramani, 2016); the others are divided by
-        1 - recurrent_dropout.
+        Probability, 0..1, that `forward` zeroes an element of h in the product with ``weight_hh``,
+        the same elements in all steps of a sequence (Gal & Ghahramani, 2016, arXiv:1512.05287); the
+        remaining elements are divided by 1 - recurrent_dropout.
     variational_dropout : bool, optional
         True: `dropout` zeroes the same elements in all steps of a sequence.
     dtype : {"float32", "float64"}, optional
-        Of parameters, computation and results; other real input is converted.
+        The type of parameters, computation and results; other real input is converted.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and the random masks.
+        For the initial parameters, U(-1/sqrt(H), 1/sqrt(H)), and for the random masks; a random
+        seed if omitted.
     compute : {"bf16", "bf16_if_available"}, optional
-        Products in bfloat16, all else in float32, as in `lstm_forward`.
+        "bf16": products in bfloat16, everything else in float32, as in `lstm_forward`;
+        "bf16_if_available": the same where the CPU supports it, else all in float32.
 
     Attributes
     ----------
     parameters : dict of str to ndarray
-        ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and ``bias_hh_l0``
-        (G*H,) with G gates; further layers count up and have directions * H columns in
-        ``weight_ih``; the backward direction adds ``_reverse``. All as in PyTorch.
+        Of layer 0 ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
+        ``bias_hh_l0`` (G*H,), where G is the number of gates, as in PyTorch. Layers above count up
+        and have directions * H columns in ``weight_ih``; the names of the reverse direction end
+        with ``_reverse``. With `layer_norm` also ``gain_ih_l0`` and ``gain_hh_l0`` (G*H,), 1 at
+        first.
+    dilations : tuple of int
+        The dilation of each layer.
     """
 
+    _kind: ClassVar[str]  # of the cell, in the table of cells
+    _cells: list[BoundCell]
     input_size: int
     hidden_size: int
     num_layers: int
 
+    @abstractmethod
     def __init__(
         self,
         input_size: int,
@@ -123,7 +135,7 @@ class Recurrent(Layer, ABC):
         super().__init__(
             dtype, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )
-        caller = type(self).__name__
+        caller, cell = type(self).__name__, CELLS[self._kind]
         self.bias = as_flag(caller, "bias", bias)  # PyTorch's RNN has the activation in its place
         self.batch_first = as_flag(caller, "batch_first", batch_first)
         self.bidirectional = as_flag(caller, "bidirectional", bidirectional)
@@ -133,75 +145,94 @@ class Recurrent(Layer, ABC):
         self.recurrent_dropout = as_probability(caller, "recurrent_dropout", recurrent_dropout)
         if dropout and num_layers == 1:
             warnings.warn(f"{caller}: dropout acts between layers, num_layers is 1", stacklevel=4)
-        self._cell = self._describe()
-        self.zoneout = as_zoneout(caller, zoneout, self._cell.states)
+        self.zoneout = cell.options["zoneout"].check(caller, "zoneout", zoneout)
         self.dilations = as_dilations(caller, dilation, self.num_layers)
         self.dilation = self.dilations if isinstance(dilation, Sequence) else self.dilations[0]
         self.skip = as_skip(caller, skip, self.dilations)
         as_bf16(caller, compute, self.dtype)
         self.compute = compute
-        self._make_parameters(as_generator(caller, "seed", seed))
+        self.rates = Rates(
+            self.dropout, self.zoneout, self.recurrent_dropout, self.variational_dropout
+        )
+        self.structure = self._structure()
+        make_new(self, as_generator(caller, "seed", seed))
 
-    def _make_parameters(self, rng: np.random.Generator) -> None:
-        bound, everything = 1 / np.sqrt(self.hidden_size), dict[str, tuple[int, ...]]()
-        self._directions = D = 1 + self.bidirectional
-        self._names: list[dict[str, str]] = []  # of each layer and direction: those of NAMES
-        for k in range(self.num_layers * D):
-            layer, reverse = divmod(k, D)
-            shapes, suffix = self._shapes(layer), f"_l{layer}" + "_reverse" * reverse
-            self._names.append({argument: NAMES[argument] + suffix for argument in shapes})
-            everything |= {self._names[k][a]: shape for a, shape in shapes.items()}
-        self._fill(everything, lambda shape: rng.uniform(-bound, bound, shape))
-        start_layer_norm(self.parameters, self._names)
-        self._mask_count = MaskCount(int(rng.integers(2**63)), 0)
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        if kind is not None:
+            cls._kind = kind
+            LAYERS[kind] = cls
+            cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
 
-    @abstractmethod
-    def _describe(self) -> Cell:
-        """The cell's name, counts and options: what a final class gives."""
+    def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Check and keep the options of the cell among `locals()`; return those of `Recurrent`."""
+        own = own_options(self._kind)
+        for name, option in own.items():
+            setattr(self, name, option.check(type(self).__name__, name, given[name]))
+        return {n: v for n, v in given.items() if n not in own and n not in ("self", "__class__")}
 
-    @property
-    def _width(self) -> int:
-        """Of h: P with a projection, else H."""
-        return self._cell.shapes.get("w_hr", (self.hidden_size,))[0]
+    def _structure(self) -> Structure:
+        options = CELLS[self._kind].options
+        own = {n: getattr(self, n) for n in own_options(self._kind) if n in options}
+        return Structure(
+            caller=type(self).__name__,
+            kind=self._kind,
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            width=getattr(self, "proj_size", 0) or self.hidden_size,
+            num_layers=self.num_layers,
+            directions=1 + self.bidirectional,
+            bias=self.bias,
+            batch_first=self.batch_first,
+            dilations=self.dilations,
+            skip=self.skip,
+            residual=self.residual,
+            dtype=self.dtype,
+            compute=self.compute,
+            options={n: v for n, v in own.items() if n not in LEARNT and v != options[n].default},
+            learnt=tuple(n for n, of in LEARNT.items() if n in options and getattr(self, of.name)),
+        )
 
-    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Of the parameters of one layer and direction."""
-        H, cell = self.hidden_size, self._cell
-        wide = self._directions * self._width
-        rows, columns = cell.gates * H, wide if layer else self.input_size
-        shapes: dict[str, tuple[int, ...]] = {"w_ih": (rows, columns), "w_hh": (rows, self._width)}
-        if self.bias:
-            shapes |= {"b_ih": (rows,), "b_hh": (rows,)}
-        return shapes | cell.shapes
+    def _bind(self) -> None:
+        s, arrays = self.structure, self.parameters
+        self._cells = [BoundCell(s, self.rates, arrays, k) for k in range(s.cells)]
+        self._layers = [self._cells[k : k + s.directions] for k in range(0, s.cells, s.directions)]
+        self._no_options: list[dict[str, Any]] = [{}] * s.cells
 
-    def _weights(self, k: int) -> dict[str, Any]:
-        """Of one layer and direction, as the functions take them."""
-        return as_arguments({a: self.parameters[name] for a, name in self._names[k].items()})
+    def __getstate__(self) -> dict[str, Any]:
+        bound = ("_cells", "_layers", "_no_options")
+        state = {name: value for name, value in self.__dict__.items() if name not in bound}
+        return state | {"mask_counter": copy.copy(self.mask_counter)}  # a copy counts for itself
 
-    def _adds_input(self, layer: int) -> bool:
-        return self.residual and (layer > 0 or self.input_size == self._directions * self._width)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
 
-    def _is_random(self) -> bool:
-        return is_random(self)
+    if not TYPE_CHECKING:  # to a type checker, an unknown attribute stays an error
 
-    def _without_masks(self) -> dict[str, Any]:
-        """Arguments of the functions where nothing is random."""
-        return {"zoneout": self.zoneout} if has_zoneout(self) else {}
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse to change an option: cells are bound to the options at construction."""
+            if name in self.__dict__ and name in arguments_of(type(self).__init__):
+                caller = type(self).__name__
+                raise AttributeError(
+                    f"{caller}: {name} is fixed at construction, expected a new layer: "
+                    f"{caller}(..., {name}={shown(value)}) and load(parameters)"
+                )
+            super().__setattr__(name, value)
 
     def stream(self, batch: int = 1, state: State = None) -> Stream:
-        """A copy that runs step by step, its state kept from call to call.
+        """Make a copy that runs step by step and keeps its state from call to call.
 
         Parameters
         ----------
         batch : int, optional
-            B, of all calls.
+            B, the number of sequences in every call.
         state : array_like, shape (num_layers, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
+            Initial state, zeros if omitted; for `LSTM` a tuple (h, c).
 
         Returns
         -------
         Stream
-            With the parameters as they are now. Nothing is random in it, as in a call.
+            It has the current parameters. Nothing in it is random, as in a call of the layer.
 
         Raises
         ------
@@ -209,7 +240,7 @@ class Recurrent(Layer, ABC):
             If the layer is bidirectional (it would need the end of the sequence first), has a
             dilation or skip (it would need more than one state), or a value or shape is wrong.
         """
-        return stream_of(self, batch, state)
+        return Stream(self.structure, self._cells, batch, state)
 
     @answering
     def __call__(
@@ -219,28 +250,31 @@ class Recurrent(Layer, ABC):
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
     ) -> tuple[Array, State]:
-        """Run the layer for inference: nothing random, and nothing kept for a backward pass.
+        """Run the layer for inference: nothing is random, nothing is kept for a backward pass.
 
         Parameters
         ----------
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
+            T steps of B sequences.
         state : array_like, shape (num_layers * directions, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two, for `SLSTM`
-            (h, c, n, m), for `LSTM1997` (h, c, i, o). With a dilation k of all layers (num_layers *
-            directions, k, B, H), the oldest first; with several, these rows of all layers one after
-            the other, (directions * sum of dilations, B, H).
+            Initial state, zeros if omitted; for `LSTM` a tuple (h, c), for `SLSTM` (h, c, n, m),
+            for `LSTM1997` (h, c, i, o). With one dilation k for all layers the shape is
+            (num_layers * directions, k, B, H), the oldest step first. With several dilations the
+            rows of all layers follow each other: (directions * sum of dilations, B, H).
         lengths : array_like of int, shape (B,), optional
-            Steps 0..T of each sequence, in any order. What follows is not read, and 0 in `y`; the
-            final state is that after each sequence's own last step.
+            The number of steps of each sequence, 0..T, in any order. Later steps of `x` are not
+            read and are 0 in `y`; the final state is the state after the last step of each
+            sequence.
         resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
-            True at a step where another sequence begins: no state crosses from the steps before to
-            it, nor, in the reverse direction, from it to them. Not with a dilation.
+            True at a step where another sequence begins: no state passes from the steps before it
+            to this step, nor the other way in the reverse direction. Not with a dilation.
 
         Returns
         -------
         y : ndarray, shape (T, B, directions * H), or (B, T, directions * H) with `batch_first`
+            h of the top layer after each step.
         state : ndarray or tuple of ndarray
-            Final state, shaped as the initial one.
+            Final state, in the shape of the initial state.
 
         Raises
         ------
@@ -249,7 +283,8 @@ class Recurrent(Layer, ABC):
         TypeError
             If `x` or `state` does not hold real numbers, `lengths` integers, or `resets` booleans.
         """
-        return self._run(x, state, lengths, resets, False)[:2]
+        y, final, _ = self._run(x, state, lengths, resets, False)
+        return y, final
 
     @answering
     def forward(
@@ -263,16 +298,33 @@ class Recurrent(Layer, ABC):
     ) -> tuple[Array, State, RecurrentTape]:
         """Run the layer for training: with random masks, and with a tape for `backward`.
 
-        Three results, y, state and tape, where a call has two; otherwise arguments, errors and
-        results are those of a call. `y` is read-only: change a copy. The tape refers to `x`, which
-        must not change (see `lstm_forward`); all else may. A `checkpoint` for each layer and
-        direction makes it smaller and `backward` slower, as in `lstm_forward`.
+        Parameters
+        ----------
+        x, state, lengths, resets
+            As in a call of the layer. The tape refers to `x`, which must not change before
+            `backward`; see `lstm_forward`.
+        checkpoint : "sqrt" or int, optional
+            Keep a smaller tape for each layer and direction; `backward` computes the missing values
+            again, as in `lstm_forward`. A number of bytes limits the memory of each.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, directions * H), or (B, T, directions * H) with `batch_first`
+            h of the top layer after each step. Read-only: change a copy.
+        state : ndarray or tuple of ndarray
+            Final state, in the shape of the initial state.
+        tape : RecurrentTape
+            For `backward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of the layer; also if `checkpoint` is wrong.
         """
-        how: dict[str, Any] = {"checkpoint": checkpoint}
-        if not is_random(self):
-            return self._run(x, state, lengths, resets, True, **how)
-        with next_call(self) as rng:
-            return self._run(x, state, lengths, resets, True, rng, **how)
+        if self.mask_counter is None:
+            return self._run(x, state, lengths, resets, True, None, checkpoint)
+        with self.mask_counter.next_call() as rng:
+            return self._run(x, state, lengths, resets, True, rng, checkpoint)
 
     def _run(
         self,
@@ -282,41 +334,40 @@ class Recurrent(Layer, ABC):
         given_resets: ArrayLike | None,
         training: bool,
         rng: np.random.Generator | None = None,
-        **how: Any,
-    ) -> tuple[Array, State, RecurrentTape]:
-        y = time_major(self, "x", x, self.input_size, "input_size")
-        T, B, _ = y.shape
-        lengths = as_lengths(type(self).__name__, given_lengths, T, B)
-        resets = as_resets(self, given_resets, T, B)
-        both = (resets, resets_of_reverse(resets, lengths) if self.bidirectional else None)
-        initial = split_state(self, "state", state, B)
-        masks = draw(self, rng, T, B) if rng else Masks([], [], [])
-        cell, cells, final = self._cell, list[Any](), list[State]()
-        run = getattr(functional, f"{cell.name}_forward")
-        how |= {"lengths": lengths, "keep_tape": training, "compute": self.compute, **cell.options}
-        means = {} if training else self._without_masks()
-        for layer, dilation in enumerate(self.dilations):
-            below, outputs = y, []
+        checkpoint: str | int | None = None,
+    ) -> tuple[Array, State, Any]:
+        s = self.structure
+        x = time_major(s, "x", x, s.input_size, "input_size")
+        T, B, _ = x.shape
+        lengths = as_lengths(s.caller, given_lengths, T, B)
+        initial = split_state(s, "state", state, B)
+        masks = draw(s, self.rates, rng, T, B) if rng else NO_MASKS
+        more = [masks.options(k) for k in range(s.cells)] if rng else self._no_options
+        if given_resets is not None:
+            resets = as_resets(s, given_resets, T, B)
+            both = (resets, resets_of_reverse(resets, lengths))
+            more = [options | {"resets": both[k % s.directions]} for k, options in enumerate(more)]
+        final: list[State] = []
+        tapes: list[Any] = []
+        for layer, cells in enumerate(self._layers):
+            below, outputs = x, []
             if layer and masks.dropout:
-                y = y * masks.dropout[layer - 1]
-            for reverse in range(self._directions):
-                k = len(cells)
-                out, last, tape = run(
-                    y, **self._weights(k), state=initial[k], resets=both[reverse],
-                    reverse=reverse == 1, dilation=dilation, skip=self.skip,
-                    **(masks.options(k) if training else means), **how,
-                )  # fmt: skip
-                outputs.append(out)
+                x = x * masks.dropout[layer - 1]
+            for cell in cells:
+                k = cell.number
+                y, last, tape = cell.forward(x, initial[k], lengths, training, more[k], checkpoint)
+                outputs.append(y)
                 final.append(last)
-                cells.append(tape)
-            y = np.concatenate(outputs, axis=-1) if reverse else outputs[0]
-            if self._adds_input(layer):
-                y = y + without_padding(below, lengths)
-        y = y.swapaxes(0, 1) if self.batch_first else y
-        if training:  # with one direction, the tape refers to it
-            y.flags.writeable = False
-        tape = RecurrentTape(self, (T, B), cells, *masks, lengths)
-        return y, join_state(self, final, B), tape
+                tapes.append(tape)
+            x = y if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+            if s.residual and s.adds_input(layer):
+                x = x + without_padding(below, lengths)
+        y = x.swapaxes(0, 1) if s.batch_first else x
+        last = join_state(s, final, B)
+        if not training:
+            return y, last, None
+        y.flags.writeable = False  # with one direction, the tape refers to it
+        return y, last, RecurrentTape(self, (T, B), tapes, *masks, lengths)
 
     def backward(
         self,
@@ -328,33 +379,33 @@ class Recurrent(Layer, ABC):
         cut: int | None = None,
         trace: bool | str | None = None,
     ) -> LayerGrads:
-        """Backpropagate through time: gradients of a loss from those of the layer's results.
+        """Backpropagate through time: gradients of a loss from its gradients at the outputs.
 
         Parameters
         ----------
         tape : RecurrentTape
             The third result of `forward`; not modified.
         dy : array_like, shape of `y`, optional
-            Gradient with respect to the output, zeros if omitted. Padding is not read.
+            Gradient of the loss with respect to `y`; zeros if omitted. Padding is not read.
         dstate : array_like, shape of the final state, optional
-            Gradient with respect to the final state, zeros if omitted; for `LSTM` a tuple
-            (dh, dc), of which one may be None.
+            Gradient of the loss with respect to the final state; zeros if omitted. For `LSTM` a
+            tuple (dh, dc), one of which may be None.
         step_clip : (kind, bound) or (kind, bound, target), optional
-            Limit the gradient of the hidden state that each step passes back to the one before:
-            ``("value", bound)`` each element, ``("norm", bound)`` each sequence's Euclidean norm.
-            Of another `target`: "c", that of the state c, with what zoneout kept of it; "gates",
-            that of the gates' sums.
+            Limit the gradient of h that each step passes back to the step before:
+            ``("value", bound)`` limits each element, ``("norm", bound)`` the Euclidean norm of each
+            sequence. A `target` limits another gradient instead: "c", of the state c, with the part
+            that zoneout kept; "gates", of the gates' sums.
         cut : int, optional
-            No gradient goes back after every so many steps, counted from the end of each sequence's
+            Stop the gradient after every `cut` steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.
         trace : bool or "full", optional
-            Show how the gradient went: `LayerGrads.trace`, a `LayerTrace`. "full" keeps all
-            gradients of states and gates, and needs the memory.
+            Record how the gradient flows, in `LayerGrads.trace`, a `LayerTrace`. "full" also keeps
+            all gradients of states and gates, which takes memory.
 
         Returns
         -------
         LayerGrads
-            The fields ``params`` (dict by parameter name), ``x`` and ``state``.
+            The fields ``params`` (dict by parameter name), ``x``, ``state`` and ``trace``.
 
         Raises
         ------
@@ -363,35 +414,58 @@ class Recurrent(Layer, ABC):
         TypeError
             If `tape` is not from this layer's `forward`, or a gradient does not hold real numbers.
         """
-        caller, D = type(self).__name__, self._directions
+        s = self.structure
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
-            raise TypeError(f"{caller}: tape is not the third result of this layer's forward")
-        if cut is not None and max(self.dilations) > 1:
-            raise ValueError(f"{caller}: cut is {shown(cut)}, expected None with a dilation")
+            raise TypeError(f"{s.caller}: tape is not the third result of this layer's forward")
+        if cut is not None and max(s.dilations) > 1:
+            raise ValueError(f"{s.caller}: cut is {shown(cut)}, expected None with a dilation")
+        D, P, B = s.directions, s.width, tape.shape[1]
         d: Any = None
         if dy is not None:
-            symbol = "directions * P" if "w_hr" in self._cell.shapes else "directions * H"
-            d = time_major(self, "dy", dy, D * self._width, symbol, tape.shape)
-        dfinal = split_state(self, "dstate", dstate, tape.shape[1])
-        back = getattr(functional, f"{self._cell.name}_backward")
-        params: dict[str, Array] = {}
-        dinitial: list[State] = [None] * len(tape.cells)
-        traces: list[Trace | None] = [None] * len(tape.cells)
-        for layer in reversed(range(self.num_layers)):
-            dys = [None] * D if d is None else np.split(d, D, axis=-1)
-            dxs, above = [], d
-            for k, dy_k in enumerate(dys, layer * D):
-                g = back(tape.cells[k], dy_k, dfinal[k], step_clip=step_clip, cut=cut, trace=trace)
-                traces[k] = g.trace
-                params |= by_parameter(g, self._names[k])
-                dinitial[k] = g.state
-                dxs.append(g.x)
-            d = dxs[0] + dxs[1] if D == 2 else dxs[0]
+            symbol = "directions * P" if "w_hr" in s.learnt else "directions * H"
+            d = time_major(s, "dy", dy, D * P, symbol, tape.shape)
+        final = split_state(s, "dstate", dstate, B)
+        how = as_backward_how(f"{s.kind}_backward", step_clip, cut, trace)
+        grads: list[Any] = [None] * s.cells
+        for layer in reversed(range(s.num_layers)):
+            above, first = d, layer * D
+            for k in range(first, first + D):
+                part = d if d is None or D == 1 else d[..., (k - first) * P : (k - first + 1) * P]
+                grads[k] = self._cells[k].backward(tape.cells[k], part, final[k], how)
+            d = grads[first].x if D == 1 else grads[first].x + grads[first + 1].x
             if layer and tape.masks:
                 d = d * tape.masks[layer - 1]
-            if above is not None and self._adds_input(layer):
+            if above is not None and s.residual and s.adds_input(layer):
                 d = d + without_padding(above, tape.lengths)
-        dx = d.swapaxes(0, 1) if self.batch_first else d
-        dstate = join_state(self, dinitial, tape.shape[1])
-        seen = LayerTrace([t for t in traces if t]) if trace else None
-        return LayerGrads({k: params[k] for k in self.parameters}, dx, dstate, seen)
+        params: dict[str, Array] = {}
+        for cell, g in zip(self._cells, grads):
+            params |= by_parameter(g, cell.names)
+        dx = d.swapaxes(0, 1) if s.batch_first else d
+        seen = LayerTrace([g.trace for g in grads]) if trace else None
+        return LayerGrads(params, dx, join_state(s, [g.state for g in grads], B), seen)
+
+
+def make_new(layer: Recurrent, rng: np.random.Generator) -> None:
+    """Give `layer` the parameters and random masks of a new one."""
+    s, bound = layer.structure, 1 / np.sqrt(layer.hidden_size)
+    names = [s.names(k) for k in range(s.cells)]
+    shapes = {
+        names[k][argument]: shape
+        for k in range(s.cells)
+        for argument, shape in s.shapes(k // s.directions).items()
+    }
+    layer._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
+    for of_one in names:
+        for argument in LAYER_NORM.keys() & of_one:
+            layer.parameters[of_one[argument]][...] = LAYER_NORM[argument]
+    count = MaskCount(int(rng.integers(2**63)), 0)
+    layer.mask_counter = MaskCounter(count) if is_random(s, layer.rates) else None
+    layer._bind()
+
+
+def with_arrays(layer: Recurrent, arrays: Mapping[str, Array]) -> Recurrent:
+    """A copy of `layer` that computes with `arrays`, of any type, in place of its parameters."""
+    twin = copy.copy(layer)
+    twin._parameters = arrays  # type: ignore[assignment]
+    twin._bind()
+    return twin

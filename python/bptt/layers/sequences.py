@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._cells import CELLS
 from .._types import Array, State
-from .._validate import as_array, as_float, as_indices, check_shape
+from .._validate import as_bools, as_float, as_indices, check_shape
+from .structure import Structure
 
-if TYPE_CHECKING:
-    from .recurrent import Recurrent
+
+def contiguous(array: Array) -> Array:
+    """The array itself if it is C-contiguous, else a copy of the same class, such as `Dual`."""
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def time_major(
-    layer: Recurrent,
+    structure: Structure,
     name: str,
     value: ArrayLike,
     size: int,
@@ -26,18 +28,19 @@ def time_major(
     TB: tuple[int, int] | None = None,
 ) -> Array:
     """Check a sequence argument and return it as (T, B, size)."""
-    caller, swap = type(layer).__name__, layer.batch_first
-    array = as_float(caller, name, value, layer.dtype)
-    axes = ("B", "T") if swap else ("T", "B")
-    sizes = array.shape[:2] if TB is None else TB[::-1] if swap else TB
-    if array.shape != (*sizes, size) or array.ndim != 3:
-        expected = ", ".join(map(str, (*(sizes if TB else axes), size)))
+    swap = structure.batch_first
+    array = as_float(structure.caller, name, value, structure.dtype)
+    shape = array.shape
+    if len(shape) != 3 or shape[2] != size or (TB and shape[:2] != (TB[::-1] if swap else TB)):
+        axes = ("B", "T") if swap else ("T", "B")
+        sizes = TB[::-1] if TB and swap else TB or axes
+        expected = ", ".join(map(str, (*sizes, size)))
         symbols = ", ".join((*axes, symbol))
         raise ValueError(
-            f"{caller}: {name} has shape {array.shape}, expected ({symbols}) = ({expected})"
+            f"{structure.caller}: {name} has shape {shape}, expected ({symbols}) = ({expected})"
             + hint_on_ids(name, np.asarray(value))
         )
-    return array.swapaxes(0, 1) if swap else array
+    return contiguous(array.swapaxes(0, 1)) if swap else array
 
 
 def hint_on_ids(name: str, array: Array) -> str:
@@ -55,28 +58,22 @@ def as_lengths(caller: str, value: ArrayLike | None, T: int, B: int) -> Array | 
     return lengths.copy()  # the tape's own
 
 
-def as_resets(layer: Recurrent, value: ArrayLike | None, T: int, B: int) -> Array | None:
+def as_resets(structure: Structure, value: ArrayLike, T: int, B: int) -> Array:
     """Check resets and return them as (T, B)."""
-    if value is None:
-        return None
-    caller = type(layer).__name__
-    resets = as_array(caller, "resets", value)
-    if resets.dtype != np.bool_:
-        raise TypeError(f"{caller}: resets has dtype {resets.dtype}, expected bool")
-    axes, shape = ("(B, T)", (B, T)) if layer.batch_first else ("(T, B)", (T, B))
+    caller, swap = structure.caller, structure.batch_first
+    resets = as_bools(caller, "resets", value, 64)
+    axes, shape = ("(B, T)", (B, T)) if swap else ("(T, B)", (T, B))
     check_shape(caller, "resets", resets, axes, shape)
-    if max(layer.dilations) > 1:
+    if max(structure.dilations) > 1:
         raise ValueError(f"{caller}: resets are given, expected none with a dilation")
-    return resets.swapaxes(0, 1) if layer.batch_first else resets
+    return resets.swapaxes(0, 1) if swap else resets
 
 
-def resets_of_reverse(resets: Array | None, lengths: Array | None) -> Array | None:
+def resets_of_reverse(resets: Array, lengths: Array | None) -> Array:
     """The same borders between sequences, met from the other side."""
-    if resets is None:
-        return None
     mirrored = np.zeros_like(resets)
     mirrored[:-1] = resets[1:]
-    if lengths is not None:  # a border at or after the end is none
+    if lengths is not None:  # there is no border at or after the end
         mirrored &= np.arange(1, len(resets) + 1)[:, None] < lengths
     return mirrored
 
@@ -88,55 +85,58 @@ def without_padding(array: Array, lengths: Array | None) -> Array:
     return np.where(inside[..., None], array, array.dtype.type(0))
 
 
-# --- states: of the layer one array, of the functions one for each layer and direction
+# --- states: a layer has one array for all its cells, a function has one for each -----------------
 
 
-def state_shape(layer: Recurrent, B: int, q: int) -> tuple[str, tuple[int, ...]]:
-    """Of state number q, in symbols and numbers."""
-    D, dilations = 1 + layer.bidirectional, layer.dilations
-    H = layer.hidden_size if q else layer._width
+def state_shape(structure: Structure, B: int, q: int) -> tuple[str, tuple[int, ...]]:
+    """The shape of state number q, in symbols and numbers."""
+    D, dilations = structure.directions, structure.dilations
+    H = structure.hidden_size if q else structure.width
     if max(dilations) == 1:
-        return "(num_layers * directions, B, H)", (layer.num_layers * D, B, H)
+        return "(num_layers * directions, B, H)", (structure.cells, B, H)
     if len(set(dilations)) == 1:
         symbols = "(num_layers * directions, dilation, B, H)"
-        return symbols, (layer.num_layers * D, dilations[0], B, H)
+        return symbols, (structure.cells, dilations[0], B, H)
     return "(sum of dilations * directions, B, H)", (sum(dilations) * D, B, H)
 
 
-def split_state(layer: Recurrent, name: str, state: State, B: int) -> list[State]:
-    """Check a state and return it as one functional state per layer and direction."""
-    caller, states = type(layer).__name__, layer._cell.states
-    D, dilations = 1 + layer.bidirectional, layer.dilations
+def split_state(structure: Structure, name: str, state: State, B: int) -> list[State]:
+    """Check a state and return it as one functional state for each cell."""
     if state is None:
-        return [None] * (layer.num_layers * D)
+        return [None] * structure.cells
+    caller, states, dilations = structure.caller, structure.states, structure.dilations
     if states > 1 and (not isinstance(state, (tuple, list)) or len(state) != states):
-        names = ", ".join(CELLS[layer._cell.name].states)
+        names = ", ".join(CELLS[structure.kind].states)
         raise TypeError(f"{caller}: {name} is {type(state).__name__}, expected a tuple ({names})")
     labels = [name] if states == 1 else [f"{name}[{q}]" for q in range(states)]
-    parts = []
+    parts: list[Any] = []
     for q, (label, part) in enumerate(zip(labels, state if states > 1 else [state])):
-        symbols, shape = state_shape(layer, B, q)
-        part = as_float(caller, label, np.zeros(shape) if part is None else part, layer.dtype)
+        symbols, shape = state_shape(structure, B, q)
+        part = as_float(caller, label, np.zeros(shape) if part is None else part, structure.dtype)
         check_shape(caller, label, part, symbols, shape)
         if max(dilations) > 1:
-            ends = np.cumsum(np.repeat(dilations, D))
+            ends = np.cumsum(np.repeat(dilations, structure.directions))
             pieces = np.split(part.reshape(ends[-1], *shape[-2:]), ends[:-1])
             part = [p if len(p) > 1 else p[0] for p in pieces]
         parts.append(part)
     return list(zip(*parts)) if states > 1 else list(parts[0])
 
 
-def join_state(layer: Recurrent, states: list[State], B: int) -> State:
+def join_state(structure: Structure, states: list[State], B: int) -> State:
     """The inverse of `split_state`."""
+    by_state = zip(*states) if isinstance(states[0], tuple) else [states]
+    if len(states) == 1:
+        joined = [part[None] for (part,) in by_state]
+    elif max(structure.dilations) == 1:
+        joined = [np.array(parts) for parts in by_state]
+    else:
+        joined = [_rows(structure, q, parts, B) for q, parts in enumerate(by_state)]
+    return tuple(joined) if len(joined) > 1 else joined[0]
 
-    def join(q: int, parts: Sequence[Array]) -> Array:
-        if max(layer.dilations) == 1:
-            return np.array(parts)
-        shape = state_shape(layer, B, q)[1]
-        steps = np.repeat(layer.dilations, 1 + layer.bidirectional)
-        rows = [p.reshape(n, *shape[-2:]) for n, p in zip(steps, parts)]
-        return np.concatenate(rows).reshape(shape)
 
-    if layer._cell.states == 1:
-        return join(0, states)
-    return tuple(join(q, parts) for q, parts in enumerate(zip(*states)))
+def _rows(structure: Structure, q: int, parts: Any, B: int) -> Array:
+    """State number q of all cells, with as many rows for each cell as its dilation."""
+    shape = state_shape(structure, B, q)[1]
+    steps = np.repeat(structure.dilations, structure.directions)
+    rows = [p.reshape(n, *shape[-2:]) for n, p in zip(steps, parts)]
+    return np.concatenate(rows).reshape(shape)

@@ -1,34 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Recurrent layers that run step by step."""
+"""A recurrent layer that runs step by step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from .. import _core
 from .._binding.call import as_bf16
-from .._binding.heads import block_diagonal
-from .._binding.options import as_options
 from .._cells import CELLS
 from .._types import State
-from .._validate import as_array, as_count, as_float, check_shape, prepare
+from .._validate import as_bools, as_count, as_float, check_shape
+from .bound import BoundCell
 from .sequences import hint_on_ids
-
-if TYPE_CHECKING:
-    from .recurrent import Recurrent
+from .structure import Structure
 
 __all__ = ["Stream"]
 
 
 class Stream:
-    """A layer that keeps its packed weights and its state from call to call; see `LSTM.stream`.
+    """A layer that keeps packed weights and its state from call to call; made by `LSTM.stream`.
 
-    Gives the bits that one call over the whole sequence gives, however that is cut. It has a copy
-    of the parameters: after training them further, make another. Not for several threads at once.
-    It can be neither pickled nor copied: keep the layer and `state`.
+    Its results have the same bits as one call over the whole sequence, however the sequence is cut.
+    A stream has a copy of the parameters: after further training, make another one. Use it in one
+    thread at a time. It cannot be pickled or copied: keep the layer and `state`.
 
     Examples
     --------
@@ -43,15 +40,29 @@ class Stream:
     """
 
     def __init__(
-        self,
-        core: _core.Stream,
-        shape: tuple[int, int],
-        dtype: DTypeLike,
-        batch_first: bool,
-        states: tuple[str, ...],
+        self, structure: Structure, cells: list[BoundCell], batch: int, state: State
     ) -> None:
-        self._core, self._shape, self._batch_first, self._names = core, shape, batch_first, states
-        self.dtype = np.dtype(dtype)
+        s, caller = structure, f"{structure.caller}.stream"
+        if s.directions > 1:
+            raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+        if max(s.dilations) > 1:
+            dilation = s.dilations[0] if len(set(s.dilations)) == 1 else s.dilations
+            raise ValueError(f"{caller}: the layer has dilation {dilation}, expected 1")
+        if s.skip:
+            raise ValueError(f"{caller}: the layer has skip {s.skip}, expected 0")
+        B = as_count(caller, "batch", batch, 1, 1 << 31)
+        bf16 = as_bf16(caller, s.compute, s.dtype)
+        sizes = (s.input_size, *[s.width] * (s.num_layers - 1))
+        layers = [
+            (np.empty((0, B, size), s.dtype), (bf16, *c.weights(), c.checked))
+            for size, c in zip(sizes, cells)
+        ]
+        added = [s.adds_input(k) for k in range(s.num_layers)]
+        self._core = _core.stream(caller, s.kind, layers, added)
+        self._shape, self._batch_first = (B, s.input_size), s.batch_first
+        self._names, self.dtype = CELLS[s.kind].states, s.dtype
+        if state is not None:
+            self.state = state
 
     def __repr__(self) -> str:
         (B, I), layers = self._shape, len(self._core.get_state()[0])
@@ -64,7 +75,7 @@ class Stream:
         )
 
     def step(self, x: ArrayLike) -> Any:
-        """One step.
+        """Run one step.
 
         Parameters
         ----------
@@ -77,7 +88,7 @@ class Stream:
         Raises
         ------
         ValueError, TypeError
-            If x has another shape, or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers.
         """
         y = self._core.step(x)
         return self._step_of_any(x) if y is None else y  # to be converted, or refused
@@ -94,7 +105,7 @@ class Stream:
         return self.step(np.array(array))
 
     def process(self, x: ArrayLike) -> Any:
-        """Many steps.
+        """Run several steps.
 
         Parameters
         ----------
@@ -107,7 +118,7 @@ class Stream:
         Raises
         ------
         ValueError, TypeError
-            If x has another shape, or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers.
         """
         array = as_float("stream.process", "x", x, self.dtype)
         B, I = self._shape
@@ -123,22 +134,20 @@ class Stream:
         return y.swapaxes(0, 1) if self._batch_first else y
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Zero the state, as if another sequence began.
+        """Set the state to zero, as if another sequence began.
 
         Parameters
         ----------
         mask : array_like of bool, shape (B,), optional
-            True for the sequences that begin again; all if omitted.
+            True for the sequences to reset; all if omitted.
 
         Raises
         ------
         ValueError, TypeError
-            If the mask has another shape, or does not hold booleans.
+            If the mask has another shape or does not hold booleans.
         """
         mask = np.ones(self._shape[:1], bool) if mask is None else mask
-        chosen = as_array("stream.reset", "mask", mask)
-        if chosen.dtype != np.bool_:
-            raise TypeError(f"stream.reset: mask has dtype {chosen.dtype}, expected bool")
+        chosen = as_bools("stream.reset", "mask", mask)
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
         state = self._core.get_state()
         for part in state:
@@ -147,9 +156,9 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state now, a copy: (num_layers, B, H), of `LSTM` a tuple (h, c) and so on.
+        """A copy of the current state, (num_layers, B, H); for `LSTM` a tuple (h, c), and so on.
 
-        Can be assigned.
+        A state can be assigned.
         """
         parts = self._core.get_state()
         return parts if len(parts) > 1 else parts[0]
@@ -168,41 +177,3 @@ class Stream:
             check_shape("stream", "state", part, f"(num_layers, B, {width})", old.shape)
             parts.append(np.array(part, order="C"))
         self._core.set_state(tuple(parts))
-
-
-def stream_of(layer: Recurrent, batch: int, state: State) -> Stream:
-    """See `Recurrent.stream`."""
-    caller = f"{type(layer).__name__}.stream"
-    if layer.bidirectional:
-        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
-    if max(layer.dilations) > 1:
-        raise ValueError(f"{caller}: the layer has dilation {layer.dilation}, expected 1")
-    if layer.skip:
-        raise ValueError(f"{caller}: the layer has skip {layer.skip}, expected 0")
-    B = as_count(caller, "batch", batch, 1, 1 << 31)
-    x = np.empty((0, B, layer.input_size), layer.dtype)
-    above = np.empty((0, B, layer._width), layer.dtype)
-    core = _core.stream(
-        caller, layer._cell.name,
-        [(above if k else x, _arguments(caller, layer, k)) for k in range(layer.num_layers)],
-        [layer._adds_input(k) for k in range(layer.num_layers)],
-    )  # fmt: skip
-    names = CELLS[layer._cell.name].states
-    stream = Stream(core, (B, layer.input_size), layer.dtype, layer.batch_first, names)
-    if state is not None:
-        stream.state = state
-    return stream
-
-
-def _arguments(caller: str, layer: Recurrent, k: int) -> tuple[Any, ...]:
-    """What the core takes of layer k."""
-    cell, dtype = layer._cell, layer.dtype
-    bf16 = as_bf16(caller, layer.compute, dtype)
-    arrays = layer._weights(k)
-    options = {**cell.options, **layer._without_masks()}
-    options |= {n: arrays.pop(n) for n in ("peepholes", "w_hr", "layer_norm") if n in arrays}
-    if options.get("heads", 1) > 1:
-        arrays["w_hh"] = block_diagonal(caller, arrays["w_hh"], options["heads"])
-    names = ("w_ih", "w_hh", "b_ih", "b_hh")
-    weights = [prepare(arrays[name], dtype) if name in arrays else None for name in names]
-    return (bf16, *weights, as_options(caller, cell.name, options, dtype))

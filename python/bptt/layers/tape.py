@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""What tapes have in common, and the tape of the recurrent layers."""
+"""The tape of the recurrent layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._types import Array
 from .._words import shown
 
-if TYPE_CHECKING:
-    from .recurrent import Recurrent
-
 
 class RecurrentTape(NamedTuple):
-    """What `Recurrent.backward` needs of one `Recurrent.forward`.
+    """The values that the layer's `backward` needs from one `forward`.
 
-    The gates, after their activations, and the states after every step go by their names, as
-    ``tape.i`` and ``tape.c``: (num_layers * directions, T, B, H), h with a projection P wide, in
-    the order of the state, 0 beyond the lengths; not with a checkpoint. By layer:
+    The gates, after their activations, and the states after every step are attributes, such as
+    ``tape.i`` and ``tape.c``. Their shape is (num_layers * directions, T, B, H), in the order of
+    the state, with 0 beyond the lengths; h is P wide with a projection. With a checkpoint there are
+    none but h. The names are:
 
     - `RNN`: h;  `LSTM`: i f g o c h, with any forget gate;  `GRU`: r z n h;  `MGU`: f n h;
     - `SLSTM`: i f z o c n m h, where i and f are i' and f';  `LSTM1997`: i o g c h.
 
-    h is that of the cells, before `residual` adds to it; with one layer and direction it is a
-    read-only view of what the tape holds. The others are copies: ``tape.cells[k].i`` makes that of
-    one layer and direction alone.
+    h is the output of the cells, before `residual` adds to it. With one layer and direction it is a
+    read-only view of the tape's memory. All others are copies; ``tape.cells[k].i`` copies the
+    values of one layer and direction alone.
 
     Attributes
     ----------
@@ -37,17 +35,18 @@ class RecurrentTape(NamedTuple):
     cells : list
         A functional tape for each layer and direction, in the order of the state.
     masks : list of ndarray, shape (T, B, directions * H), or (1, B, directions * H)
-        Dropout: number k was multiplied into the input of layer k + 1. Empty without dropout.
+        The masks of dropout; mask k multiplied the input of layer k + 1. Empty without dropout.
     zoneout : list of ndarray, shape (T, B, H), or of pairs of them
-        For each layer and direction, 1 where the state stayed as it was; of a pair, the number 0
-        in place of what has probability 0. Empty without zoneout.
+        For each layer and direction, 1 where the state stayed as it was. A pair has the number 0
+        in place of an array whose probability is 0. Empty without zoneout.
     h_masks : list of ndarray, shape (B, H)
-        Recurrent dropout: for each layer and direction, what h was multiplied by in the product
-        with weight_hh. Empty without it.
+        The masks of recurrent dropout: for each layer and direction, the factors of h in the
+        product with weight_hh. Empty without recurrent dropout.
     lengths : ndarray, shape (B,), or None
+        The number of steps of each sequence; None if all have T.
     """
 
-    layer: Recurrent
+    layer: Any
     shape: tuple[int, int]
     cells: list[Any]
     masks: list[Array]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike
 from .._types import Array, State, StepClip
 from .._validate import as_count, as_float, check_shape
 from .base import LayerGrads
-from .masks import several_calls
 from .recurrent import Recurrent
 from .sequences import as_lengths, as_resets, split_state, time_major
 from .tape import RecurrentTape
@@ -22,20 +22,20 @@ __all__ = ["Chunk", "tbptt"]
 
 
 class Chunk(NamedTuple):
-    """The newest k1 steps of `tbptt`, and the way back over k2.
+    """The newest k1 steps of `tbptt`, and the way back over k2 steps.
 
     Attributes
     ----------
     steps : slice
-        Of time: the newest steps, at most k1.
+        The newest steps in time, at most k1.
     window : slice
-        Of time: the steps that the gradient reaches, at most k2, `steps` the last of them.
+        The steps in time that the gradient reaches, at most k2; the last of them are `steps`.
     y : ndarray, shape (k1, B, H), or (B, k1, H) with `batch_first`
-        Output of `steps`, read-only.
+        The layer's output at `steps`, read-only.
     state : ndarray or tuple of ndarray
-        After `steps`, as the layer gives it: the next chunk starts from it.
+        The layer's state after `steps`: the next chunk starts from it.
     tapes : list of RecurrentTape
-        Of the pieces of `window`, oldest first; emptied when the next chunk is drawn.
+        The tapes of the pieces of `window`, oldest first; emptied when the next chunk is drawn.
     """
 
     steps: slice
@@ -57,28 +57,30 @@ class Chunk(NamedTuple):
     ) -> LayerGrads:
         """Backpropagate from `steps` through `window`.
 
-        The exact gradient of a loss of `y` and `state`, where the state before `window` is a
-        constant. If parameters changed since, each step counts with those that it was run with.
+        The result is the exact gradient of a loss of `y` and `state` with the state before `window`
+        as a constant. If parameters have changed since, each step counts with the parameters that
+        it was run with.
 
         Parameters
         ----------
         dy : array_like, shape of `y`, optional
-            Gradient with respect to `y`, zeros if omitted. Padding is not read.
+            Gradient of the loss with respect to `y`; zeros if omitted. Padding is not read.
         dstate : array_like, shape of `state`, optional
-            Gradient with respect to `state`, zeros if omitted; for `LSTM` a tuple (dh, dc).
+            Gradient of the loss with respect to `state`; zeros if omitted. For `LSTM` a tuple
+            (dh, dc).
         step_clip : (kind, bound) or (kind, bound, target), optional
             As in the layer's `backward`.
 
         Returns
         -------
         LayerGrads
-            ``params``; ``x`` of all steps of `window`; ``state``, of the state before `window`.
+            ``params``; ``x`` for all steps of `window`; ``state`` for the state before `window`.
 
         Raises
         ------
         ValueError
-            If the next chunk was drawn (this one's tapes are gone then), a shape is wrong, or `x`
-            has changed since, where that is seen (see `lstm_forward`).
+            If the next chunk was drawn (which frees the tapes of this one), a shape is wrong, or
+            `x` has changed since and the change is seen (see `lstm_forward`).
         TypeError
             If a gradient does not hold real numbers.
         """
@@ -93,7 +95,7 @@ class Chunk(NamedTuple):
         dxs = []
         for tape in reversed(self.tapes):
             begin = end - tape.shape[0]
-            # A piece ends where `steps` begin, so that each has all of its dy or none.
+            # A piece ends where `steps` begin: each piece has all of its dy or none.
             d = None if dy is None or begin < 0 else _cut(layer, dy, slice(begin, end))
             g = layer.backward(tape, d, dstate, step_clip=step_clip)
             params = {k: params[k] + v for k, v in g.params.items()} if params else g.params
@@ -121,49 +123,49 @@ def tbptt(
 ) -> Iterator[Chunk]:
     """Truncated backpropagation through time: every k1 steps, a gradient over the last k2.
 
-    Runs `layer` over `x` in chunks of k1 steps, with the state carried from each to the next; no
-    step is run twice, and the tapes of the last k2 steps are all that is kept. The loss of a chunk
-    is one of its own outputs; its gradient goes back k2 steps from the chunk's end and stops there.
-    With k1 and k2 of T or more, there is one chunk with the exact gradient, to the last bit.
+    Runs `layer` over `x` in chunks of k1 steps and carries the state from chunk to chunk. No step
+    runs twice, and only the tapes of the last k2 steps are kept. The loss of a chunk depends on its
+    own outputs; its gradient goes back k2 steps from the end of the chunk and stops there. If k1
+    and k2 are T or more, there is one chunk, with the exact gradient to the last bit.
 
     Parameters
     ----------
     layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
-        Of one direction. Its parameters may change between chunks; see Notes.
+        A layer of one direction. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
-        Must stay as it is until the last `backward`, which refuses one that it finds changed.
+        It must not change before the last `backward`, which raises an error if it sees a change.
     k1, k2 : int
-        Steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1 does
-        not divide T.
+        The steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1
+        does not divide T.
     state : array_like, shape (num_layers, B, H), optional
-        Initial state, zeros if omitted; for `LSTM` a tuple (h, c) of two.
+        Initial state, zeros if omitted; for `LSTM` a tuple (h, c).
     lengths : array_like of int, shape (B,), optional
-        Steps 0..T of each sequence, in any order; as in a call of the layer.
+        The number of steps of each sequence, as in a call of the layer.
     resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
         True where another sequence begins; as in a call of the layer.
 
     Yields
     ------
     Chunk
-        One at least: with T = 0, an empty one. The state of the last is the final state.
+        At least one; with T = 0 an empty chunk. The state of the last chunk is the final state.
 
     Raises
     ------
     ValueError
         If the layer is bidirectional (its second direction would need the end of the sequence
-        first) or a skip of more steps than its state holds, k1 or k2 is out of range, or a shape
-        disagrees with the layer or with `x`.
+        first) or has a skip of more steps than its state holds, k1 or k2 is out of range, or a
+        shape disagrees with the layer or with `x`.
     TypeError
-        If `layer` is no such layer, or an argument does not hold numbers of its kind.
+        If `layer` is not such a layer, or an argument does not hold numbers of its kind.
 
     Notes
     -----
-    If parameters change between chunks and k1 < k2, earlier steps of the window are not run again:
-    the gradient goes back through the values, the weights and the dropout masks that they were run
-    with. It is the exact derivative of the outputs as they were computed, with respect to one shift
-    of the parameters common to all steps of the window.
+    If parameters change between chunks and k1 < k2, earlier steps of the window do not run again:
+    the gradient goes back through the values, weights and dropout masks of their own run. It is the
+    exact derivative of the outputs as they were computed, with respect to a shift of the parameters
+    that is the same in all steps of the window.
 
-    k2 < k1 is refused: the first k1 - k2 outputs of a chunk would have no gradient at all.
+    k2 < k1 is an error: the first k1 - k2 outputs of a chunk would have no gradient.
 
     References
     ----------
@@ -197,14 +199,15 @@ def tbptt(
                 f"{caller}: the layer has skip {layer.skip}, expected at most its dilation = "
                 f"{dilation}: a state has no steps before these"
             )
-    # All of it now: a message about a piece would name shapes that the caller never saw.
-    steps = time_major(layer, "x", x, layer.input_size, "input_size")
+    # Check everything now: a message about a piece would name shapes that the caller never saw.
+    steps = time_major(layer.structure, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
-    split_state(layer, "state", state, B)
-    lengths, resets = as_lengths(caller, lengths, T, B), as_resets(layer, resets, T, B)
-    if layer.batch_first:
-        steps, resets = steps.swapaxes(0, 1), None if resets is None else resets.swapaxes(0, 1)
-    resets = None if resets is None else resets.copy()  # what follows runs when the caller likes
+    split_state(layer.structure, "state", state, B)
+    lengths = as_lengths(caller, lengths, T, B)
+    if resets is not None:
+        resets = as_resets(layer.structure, resets, T, B).copy()  # chunks are drawn later
+        resets = resets.swapaxes(0, 1) if layer.batch_first else resets
+    steps = steps.swapaxes(0, 1) if layer.batch_first else steps
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 
@@ -219,17 +222,18 @@ def _chunks(
     resets: Array | None,
 ) -> Iterator[Chunk]:
     ends = [*range(k1, T, k1), T]
-    starts = {end - k2 for end in ends}  # of windows: pieces are cut there, too
+    starts = {end - k2 for end in ends}  # of windows: pieces end there too
+    together = layer.mask_counter.all_or_none if layer.mask_counter else nullcontext
     begin, first, tapes = 0, 0, list[RecurrentTape]()
     for end in ends:
-        # The caller still has the chunk before: what only that one needs is freed before more
-        # memory is taken.
+        # The caller still has the previous chunk. Free the tapes that only this chunk needs before
+        # taking more memory.
         held, tapes = tapes, tapes[:]
         held.clear()
         while first < end - k2:
             first += tapes.pop(0).shape[0]
         ys = list[Array]()
-        with several_calls(layer, ys):
+        with together(ys):
             for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
                 inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
                 borders = None if resets is None else _cut(layer, resets, slice(a, b))

@@ -18,8 +18,8 @@ from ..functional import FORWARD
 from ..jacobians import step_jacobians
 from ..jacobians.steps import Steps
 from ..layers.cells import GRU, LSTM, MGU, RNN
-from ..layers.options import by_parameter
 from ..layers.sequences import join_state
+from ..layers.structure import by_parameter
 from ..layers.tape import RecurrentTape
 from .omega_term import Penalty
 
@@ -123,14 +123,16 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     params = {name: np.zeros(p.shape) for name, p in layer.parameters.items()}
 
     def add(grads: Grads) -> None:
-        for name, part in by_parameter(grads, layer._names[0]).items():
+        for name, part in by_parameter(grads, layer.structure.names(0)).items():
             params[name] += part
 
     dx, dstate = _steps_backward(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
     grads = {name: total.astype(layer.dtype) for name, total in params.items()}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
-    return Penalty(value, grads, dx.astype(layer.dtype), join_state(layer, [state], steps.B))
+    return Penalty(
+        value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B)
+    )
 
 
 def _single_cell(caller: str, tape: Any) -> Any:

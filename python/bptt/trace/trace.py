@@ -72,7 +72,7 @@ class Source:
 
     @property
     def ends(self) -> dict[str, Bounds]:
-        """Bounds of what is not saturated, for each gate whose range has an end."""
+        """Bounds of values that are not saturated, for each gate whose range has an end."""
         return {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
 
     def count_saturated(self) -> dict[str, Array]:

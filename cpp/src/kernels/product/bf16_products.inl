@@ -17,7 +17,7 @@ struct Bf16Weights {
   std::size_t bytes;
 
   Bf16Weights(void* buffer, const Dims& d) {
-    Arena arena{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     const Index columns = blocks_of<float>(d.H) * G * L;
     ih = arena.take<Bf16>(columns * padded_to(depth, d.I));
     hh = arena.take<Bf16>(columns * padded_to(depth, d.H));

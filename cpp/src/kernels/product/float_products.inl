@@ -17,7 +17,7 @@ struct FloatWeights {
   std::size_t bytes;
 
   FloatWeights(void* buffer, const Dims& d) {
-    Arena arena{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     ih = arena.take<T>(unit_packed_size<T, XSide<Cell>>(d.H, d.I));
     hh = arena.take<T>(unit_packed_size<T, HSide<Cell>>(d.H, d.U));
     bias = arena.take<T>(blocks_of<T>(d.H) * Cell::sums * lanes<T>);
@@ -30,15 +30,18 @@ struct FloatWeights {
   void pack(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     const Dims& d = call.dims;
     if (call.packs == Packs::all)
-      pack_by_unit<T, Cell, XSide<Cell>>(call.w_ih, d.H, d.I, blocks, ih, poll);
+      pack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, call.w_ih, d.H,
+                                                             d.I, blocks, ih, poll);
     if (call.packs != Packs::none)
-      pack_by_unit<T, Cell, HSide<Cell>>(call.w_hh, d.H, d.U, blocks, hh, poll);
+      pack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, call.w_hh, d.H,
+                                                             d.U, blocks, hh, poll);
   }
   // Packs the weights of the second product, for these blocks of its results.
   void pack_second(const ForwardCall<T>& call, Range blocks, StopPoll& poll) const {
     using Second = typename Cell::SecondProduct;
-    pack_by_unit<T, Second, HSide<Second>>(second_weights<Cell>(call), call.dims.P, call.dims.H,
-                                           blocks, second, poll);
+    pack_by_unit<T, HSide<Second>::count, unit_blocks<Second>>(
+        HSide<Second>::gates, second_weights<Cell>(call), call.dims.P, call.dims.H, blocks, second,
+        poll);
   }
 };
 
@@ -72,12 +75,63 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
 }
 
+// The tiles of all cells with the same sums, in panels of NB blocks. A row of sums has one window,
+// or two where the products are normalised separately, each a tile of its own:
+// [row][window][block][sum][lane].
+template <class T, class Sums, int NB, int windows>
+struct ForwardTiles {
+  // Computes the sums of n rows, at most max_rows, and `width` blocks.
+  BPTT_SHARED static void add(Index n, Index width, const Operands<T>& x, const Operands<T>& h,
+                              const T* start, Index start_row, T* sums, Index row_size) {
+    static_int<max_rows>(n, [&](auto mr) {
+      if constexpr (windows == 1) {
+        window<mr.value>(width, x, h, start, start_row, sums, row_size);
+      } else {
+        window<mr.value>(width, x, {h.rows, 0, h.w, 0}, start, start_row, sums, row_size);
+        window<mr.value>(width, {x.rows, 0, x.w, 0}, h, start + start_row / 2, start_row,
+                         sums + row_size / 2, row_size);
+      }
+    });
+  }
+  template <int MR>
+  BPTT_INLINE static void window(Index width, const Operands<T>& x, const Operands<T>& h,
+                                 const T* start, Index start_row, T* sums, Index row_size) {
+    if constexpr (MR <= few_rows) {
+      if (width == 2 * NB)
+        return forward_tile<T, Sums, MR, 2, NB>(x, h, start, start_row, sums, row_size);
+    }
+    static_int<NB>(width, [&](auto nb) {
+      forward_tile<T, Sums, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
+    });
+  }
+
+  // Adds to the sums of n rows their products with weights [gates*H, K] that are not packed before:
+  // each piece of a panel is packed, used and dropped, in the first-level cache.
+  template <int operand>
+  __attribute__((noinline)) static void add_unpacked(const int* gates, const T* rows, Index n,
+                                                     const T* w, Index H, Index K, Index j,
+                                                     Index width, T* sums, Index row_size) {
+    constexpr int G = operand == 0 ? Sums::gates : Sums::h_gates;
+    constexpr Index most = 128;
+    alignas(64) T piece[most * NB * G * lanes<T>];
+    for (Index k = 0; k < K; k += most) {
+      const Index end = smaller(k + most, K);
+      pack_panel<T, G>(gates, w, H, K, j, width, k, end, piece);
+      for_each_row_block(0, n, [&](Index some_rows, Index row) {
+        const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
+        T* out = sums + row * row_size;
+        const bool x = operand == 0;
+        add(some_rows, width, x ? some : nothing, x ? nothing : some, out, row_size, out, row_size);
+      });
+    }
+  }
+};
+
 template <class T, class Cell>
 struct FloatForward {
-  // A row of sums has one window, or two where the products are normalised separately, each a tile
-  // of its own: [row][window][block][sum][lane].
   static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
+  using Tiles = ForwardTiles<T, SumsOf<Cell>, unit_blocks<Cell>, windows>;
   const ForwardCall<T>& call;
   const Dims& d;
   const FloatWeights<T, Cell>& weights;
@@ -104,43 +158,6 @@ struct FloatForward {
     return {h, d.U, weights.hh + j * d.U * HSide<Cell>::count * L, d.U};
   }
 
-  // The sums of MR rows and `width` blocks: one tile, or, normalised, one for each window.
-  template <int MR>
-  void tile(const Operands<T>& x, const Operands<T>& h, const T* start, Index start_row, T* sums,
-            Index row_size, Index width) const {
-    const auto window = [&](const Operands<T>& x, const Operands<T>& h, const T* start, T* sums) {
-      if constexpr (MR <= few_rows) {
-        if (width == 2 * unit_blocks<Cell>)
-          return forward_tile<T, SumsOf<Cell>, MR, 2, unit_blocks<Cell>>(x, h, start, start_row,
-                                                                         sums, row_size);
-      }
-      static_int<unit_blocks<Cell>>(width, [&](auto nb) {
-        forward_tile<T, SumsOf<Cell>, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
-      });
-    };
-    if constexpr (windows == 1) return window(x, h, start, sums);
-    window(x, {h.rows, 0, h.w, 0}, start, sums);
-    window({x.rows, 0, x.w, 0}, h, start + start_row / 2, sums + row_size / 2);
-  }
-
-  // Adds to the sums of n rows their products with weights that are not packed before: each piece
-  // of a panel is packed, used and dropped, in the first-level cache.
-  template <class Side>
-  void add_unpacked(const T* rows, Index n, const T* w, Index K, Index j, Index width, T* sums,
-                    Index row_size) const {
-    constexpr Index most = 128;
-    alignas(64) T piece[most * unit_blocks<Cell> * G * L];
-    for (Index k = 0; k < K; k += most) {
-      const Index end = smaller(k + most, K);
-      pack_panel<T, Side>(w, d.H, K, j, width, k, end, piece);
-      for_each_row_block(0, n, [&](auto mr, Index row) {
-        const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
-        T* out = sums + row * row_size;
-        const bool x = Side::operand == 0;
-        tile<mr.value>(x ? some : nothing, x ? nothing : some, out, row_size, out, row_size, width);
-      });
-    }
-  }
   void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
     for (Index i = 0; i < n * windows; ++i)
       __builtin_memcpy(sums + i * row_size / windows, weights.bias + j * V * L,
@@ -157,19 +174,20 @@ struct FloatForward {
     if (call.packs == Packs::none) {
       const Index row = step.rows.begin, n = step.rows.end - row;
       start_from_bias(n, j, width, sums, row_size);
-      add_unpacked<XSide<Cell>>(step.x + row * d.I, n, call.w_ih, d.I, j, width, sums, row_size);
-      add_unpacked<HSide<Cell>>(step.operand + row * d.U, n, call.w_hh, d.U, j, width, sums,
-                                row_size);
+      Tiles::template add_unpacked<0>(XSide<Cell>::gates, step.x + row * d.I, n, call.w_ih, d.H,
+                                      d.I, j, width, sums, row_size);
+      Tiles::template add_unpacked<1>(HSide<Cell>::gates, step.operand + row * d.U, n, call.w_hh,
+                                      d.H, d.U, j, width, sums, row_size);
       return f(step.rows, sums);
     }
-    for_each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
-      const Range r{row, row + mr.value};
+    for_each_row_block(step.rows.begin, step.rows.end, [&](Index n, Index row) {
+      const Range r{row, row + n};
       before(r);
       const T* start = step.sums ? step.sums + row * all + j * V * L : weights.bias + j * V * L;
       Operands<T> x = x_operands(step.x + row * d.I, j);
       if (step.sums) x.K = 0;
-      tile<mr.value>(x, h_operands(step.operand + row * d.U, j), start, step.sums ? all : 0, sums,
-                     row_size, width);
+      Tiles::add(n, width, x, h_operands(step.operand + row * d.U, j), start, step.sums ? all : 0,
+                 sums, row_size);
       f(r, sums);
     });
   }
@@ -181,14 +199,12 @@ struct FloatForward {
     alignas(64) T sums[max_rows * unit_blocks<Second> * L];
     alignas(64) const T zeros[unit_blocks<Second> * L] = {};
     const T* w = weights.second + j * d.H * L;
-    for_each_row_block(step.rows.begin, step.rows.end, [&](auto mr, Index row) {
+    for_each_row_block(step.rows.begin, step.rows.end, [&](Index n, Index row) {
       const Operands<T> nothing{step.second_operand, 0, w, 0},
           some{step.second_operand + row * d.H, d.H, w, d.H};
-      static_int<unit_blocks<Second>>(width, [&](auto nb) {
-        forward_tile<T, SumsOf<Second>, mr.value, 1, nb.value>(nothing, some, zeros, 0, sums,
-                                                               width * L);
-      });
-      f(Range{row, row + mr.value}, sums);
+      ForwardTiles<T, SumsOf<Second>, unit_blocks<Second>, 1>::add(n, width, nothing, some, zeros,
+                                                                   0, sums, width * L);
+      f(Range{row, row + n}, sums);
     });
   }
 
@@ -202,23 +218,24 @@ struct FloatForward {
     if (call.packs == Packs::recurrent) {
       T* sums = out + j * V * L;
       start_from_bias(n, j, width, sums, all);
-      return add_unpacked<XSide<Cell>>(x, n, call.w_ih, d.I, j, width, sums, all);
+      return Tiles::template add_unpacked<0>(XSide<Cell>::gates, x, n, call.w_ih, d.H, d.I, j,
+                                             width, sums, all);
     }
-    for_each_row_block(0, n, [&](auto mr, Index row) {
+    for_each_row_block(0, n, [&](Index rows, Index row) {
       Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
       if (!h) with_h.K = 0;
-      tile<mr.value>(x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
-                     out + row * all + j * V * L, all, width);
+      Tiles::add(rows, width, x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
+                 out + row * all + j * V * L, all);
     });
   }
 };
 
-// out[MR][Panels*NV][lane] = gradients of G sums out of S, times `Panels` panels of NV column
-// blocks. A narrow panel is summed in several chains, so that enough sums do not depend on each
-// other.
-template <class T, int G, int S, int MR, int Panels, int NV>
-__attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, Index blocks,
-                                            const T* w, T* out) {
+// out[MR][Panels*NV][lane] = gradients of G sums, in rows `dsums_row` apart, times `Panels` panels
+// of NV column blocks. A narrow panel is summed in several chains, so that enough sums do not
+// depend on each other.
+template <class T, int G, int MR, int Panels, int NV>
+__attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Index block_stride,
+                                            Index blocks, const T* w, T* out) {
   constexpr Index L = lanes<T>;
   constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
   constexpr Index row = NV * L;
@@ -227,7 +244,7 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, 
   clear<T, MR, Panels * chains * NV>(acc);
   for (Index j = 0; j < blocks; ++j)
     multiply_add<T, MR, Panels * chains, NV, 1, 0, 1>(
-        acc, dsums + j * block_stride, S * L, chains > 1 ? 1 : 0, chains, w + j * G * L * row,
+        acc, dsums + j * block_stride, dsums_row, chains > 1 ? 1 : 0, chains, w + j * G * L * row,
         panel, chains * row, G * L / chains);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v) {
     Native<T> sum = acc[r][v];
@@ -238,18 +255,35 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index block_stride, 
   }
 }
 
+// The same for n rows, at most max_rows, and `width` column blocks of one panel or two.
+template <class T, int G>
+BPTT_SHARED void product_of_rows(Index n, Index width, const T* dsums, Index dsums_row,
+                                 Index block_stride, Index blocks, const T* w, T* out) {
+  static_int<max_rows>(n, [&](auto mr) {
+    if constexpr (mr.value <= few_rows) {
+      if (width > column_blocks)
+        return product_tile<T, G, mr.value, 2, column_blocks>(dsums, dsums_row, block_stride,
+                                                              blocks, w, out);
+    }
+    static_int<column_blocks>(width, [&](auto nv) {
+      product_tile<T, G, mr.value, 1, nv.value>(dsums, dsums_row, block_stride, blocks, w, out);
+    });
+  });
+}
+
 // dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
-template <class T, int G, int S, int MR, int NB>
+template <class T, int G, int MR, int NB>
 __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_row, Index n,
-                                            const T* dsums, Index block_stride, T* dw) {
+                                            const T* dsums, Index dsums_row, Index block_stride,
+                                            T* dw) {
   constexpr Index L = lanes<T>;
   prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
   Tile<T, MR, NB * G> acc;
   clear<T, MR, NB * G>(acc);
   for (int i = 0; i < runs.count; ++i)
     multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
-                                        dsums + runs.run[i].row * S * L, block_stride, S * L,
-                                        runs.run[i].rows);
+                                        dsums + runs.run[i].row * dsums_row, block_stride,
+                                        dsums_row, runs.run[i].rows);
   // Added at the end, not loaded as the start, where the sums would wait for memory.
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
     T* p = dw + (r * NB * G + v) * L;
@@ -257,13 +291,14 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
   }
 }
 
-template <class T, class Cell>
-struct FloatBackward {
-  static constexpr int S = GradientsOf<Cell>::products;
+// Sums the gradients of weights, for cells with any number of sums.
+template <class T>
+struct FloatWeightGradients {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
-  const T* dsums;  // [block][chunk_rows][S][lane]
-  T* copies[2];    // of x and of h, in this rank's group: see copy_rows
+  const T* dsums;         // [block][chunk_rows][sum][lane]
+  const Index dsums_row;  // elements of [sum][lane]
+  T* copies[2];           // of x and of h, in this rank's group: see copy_rows
   const Index blocks;
   StopPoll& poll;
 
@@ -275,46 +310,15 @@ struct FloatBackward {
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
-  FloatBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, StopPoll& p)
+  FloatWeightGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
+                       int group, StopPoll& p)
       : rows(r),
         dsums(sums),
+        dsums_row(sums_row),
         copies{static_cast<T*>(scratch) + group * copies_size(d),
                static_cast<T*>(scratch) + group * copies_size(d) + copy_size(d.I)},
         blocks(blocks_of<T>(d.H)),
         poll(p) {}
-
-  // Called when rows r of dsums are written.
-  void prepare(Range) const {}
-
-  // Calls f(row, rows, column, blocks, tile) for every tile of rows r of dsums times column blocks
-  // c of w, which is [gates*H, K] packed by column.
-  template <class Side, class F>
-  void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
-    constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[max_rows * wide * L];
-    const Index stride = rows.chunk_rows * S * L;
-    const bool few = r.end - r.begin <= few_rows;
-    for (Index j = c.begin, width; j < c.end; j += width) {
-      const Index full = K / (column_blocks * L) * column_blocks;
-      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
-      const T* panel = w + j * L * blocks * L * Side::count;
-      if (poll.stops(r.end - r.begin, blocks * L * Side::count, width * L)) return;
-      for_each_row_block(r.begin, r.end, [&](auto mr, Index row) {
-        const T* left = dsums + (row * S + Side::first) * L;
-        if constexpr (mr.value <= few_rows) {
-          if (width == wide)
-            product_tile<T, Side::count, S, mr.value, 2, column_blocks>(left, stride, blocks, panel,
-                                                                        tile);
-        }
-        if (width < wide)
-          static_int<column_blocks>(width, [&](auto nv) {
-            product_tile<T, Side::count, S, mr.value, 1, nv.value>(left, stride, blocks, panel,
-                                                                   tile);
-          });
-        f(row, Index(mr.value), j * L, width, tile);
-      });
-    }
-  }
 
   // The number of inputs for which the rows of the left operand stay in the second-level cache.
   static constexpr Index cached_inputs = 2048 / Index(sizeof(T));
@@ -326,10 +330,9 @@ struct FloatBackward {
 
   // Copies inputs n of the rows of all runs; n lies within one group of cached_inputs. Ranks that
   // share the inputs share the copy too.
-  template <class Side>
-  RowRuns<T> copy_rows(const RowRuns<T>& runs, Index N, Range n) const {
+  RowRuns<T> copy_rows(int operand, const RowRuns<T>& runs, Index N, Range n) const {
     RowRuns<T> result = runs;
-    T* to = copies[Side::operand] + n.begin / cached_inputs * sum_rows * copy_row;
+    T* to = copies[operand] + n.begin / cached_inputs * sum_rows * copy_row;
     for (int i = 0; i < runs.count; ++i) {
       result.run[i].left = to;
       for (Index r = 0; r < runs.run[i].rows; ++r, to += copy_row)
@@ -339,38 +342,80 @@ struct FloatBackward {
     return result;
   }
 
-  // Adds to inputs n of dw (by unit, N inputs).
-  template <class Side>
-  void add_weights(const RowRuns<T>& runs, Index N, Range n, T* dw) const {
-    if (!copied(N)) return add_inputs<Side>(runs, N, n.begin, N, n, dw);
+  // Inputs n of dw (by unit, N inputs, panels of NB blocks), from the G sums from the `sum`-th on.
+  template <int G, int NB>
+  BPTT_SHARED void add(int operand, Index sum, const RowRuns<T>& runs, Index N, Range n,
+                       T* dw) const {
+    if (!copied(N)) return add_inputs<G, NB>(sum, runs, N, n.begin, N, n, dw);
     for (Range some = n; some.begin < n.end; some.begin = some.end) {
       const Index first = some.begin % cached_inputs;
       some.end = smaller(some.begin - first + cached_inputs, n.end);
-      add_inputs<Side>(copy_rows<Side>(runs, N, some), copy_row, first, N, some, dw);
+      add_inputs<G, NB>(sum, copy_rows(operand, runs, N, some), copy_row, first, N, some, dw);
     }
   }
-  // The same from a left operand whose input `first` is the first of n; some rows at a time, whose
-  // dsums stay in the first-level cache.
-  template <class Side>
-  void add_inputs(const RowRuns<T>& runs, Index left_row, Index first, Index N, Range n,
+  // Inputs n, the first of which is number `first` of the left operand; some rows at a time, whose
+  // dsums stay in the first cache.
+  template <int G, int NB>
+  void add_inputs(Index sum, const RowRuns<T>& runs, Index left_row, Index first, Index N, Range n,
                   T* dw) const {
-    constexpr int G = Side::count;
-    const Index block_stride = rows.chunk_rows * S * L;
-    for (Index j = 0; j < blocks; j += unit_blocks<Cell>) {
-      const Index width = smaller(unit_blocks<Cell>, blocks - j);
+    const Index block_stride = rows.chunk_rows * dsums_row;
+    for (Index j = 0; j < blocks; j += NB) {
+      const Index width = smaller(NB, blocks - j);
       if (poll.stops(runs.rows, n.end - n.begin, width * G * L)) return;
       T* panel = dw + j * N * G * L;
       for (Index row = 0; row < runs.rows; row += cached_rows) {
         const RowRuns<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
-        for_each_row_block(n.begin, n.end, [&](auto mr, Index i) {
-          static_int<unit_blocks<Cell>>(width, [&](auto nb) {
-            weights_tile<T, G, S, mr.value, nb.value>(some, left_row, first + i - n.begin,
-                                                      dsums + j * block_stride + Side::first * L,
-                                                      block_stride, panel + i * width * G * L);
+        for_each_row_block(n.begin, n.end, [&](Index inputs, Index i) {
+          static_int<max_rows>(inputs, [&](auto mr) {
+            static_int<NB>(width, [&](auto nb) {
+              weights_tile<T, G, mr.value, nb.value>(some, left_row, first + i - n.begin,
+                                                     dsums + j * block_stride + sum * L, dsums_row,
+                                                     block_stride, panel + i * width * G * L);
+            });
           });
         });
       }
     }
+  }
+};
+
+template <class T, class Cell>
+struct FloatBackward : FloatWeightGradients<T> {
+  static constexpr Index L = lanes<T>;
+  using FloatWeightGradients<T>::rows, FloatWeightGradients<T>::dsums,
+      FloatWeightGradients<T>::dsums_row, FloatWeightGradients<T>::blocks,
+      FloatWeightGradients<T>::poll;
+
+  FloatBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, StopPoll& p)
+      : FloatWeightGradients<T>(d, r, sums, GradientsOf<Cell>::products * L, scratch, group, p) {}
+
+  // After rows r of dsums were written.
+  void prepare(Range) const {}
+
+  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
+  // being [gates*H, K] packed by column.
+  template <class Side, class F>
+  void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
+    constexpr Index wide = 2 * column_blocks;
+    alignas(64) T tile[max_rows * wide * L];
+    const bool few = r.end - r.begin <= few_rows;
+    for (Index j = c.begin, width; j < c.end; j += width) {
+      const Index full = K / (column_blocks * L) * column_blocks;
+      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+      const T* panel = w + j * L * blocks * L * Side::count;
+      if (poll.stops(r.end - r.begin, blocks * L * Side::count, width * L)) return;
+      for_each_row_block(r.begin, r.end, [&](Index n, Index row) {
+        product_of_rows<T, Side::count>(n, width, dsums + row * dsums_row + Side::first * L,
+                                        dsums_row, rows.chunk_rows * dsums_row, blocks, panel,
+                                        tile);
+        f(row, n, j * L, width, tile);
+      });
+    }
+  }
+
+  template <class Side>
+  void add_weights(const RowRuns<T>& runs, Index N, Range n, T* dw) const {
+    this->template add<Side::count, unit_blocks<Cell>>(Side::operand, Side::first, runs, N, n, dw);
   }
 };
 
@@ -394,9 +439,11 @@ struct FloatProducts {
   static void pack_columns(const ForwardCall<T>& call, const Tape& tape, Range xs, Range hs,
                            StopPoll& poll) {
     const Dims& d = call.dims;
-    pack_by_column<T, XSide<Cell>>(call.w_ih, d.H, d.I, xs, tape.w_ih, poll);
+    pack_by_column<T, XSide<Cell>::count>(XSide<Cell>::gates, call.w_ih, d.H, d.I, xs, tape.w_ih,
+                                          poll);
     if constexpr (!Cell::truncated)
-      pack_by_column<T, HSide<Cell>>(call.w_hh, d.H, d.P, hs, tape.w_hh, poll);
+      pack_by_column<T, HSide<Cell>::count>(HSide<Cell>::gates, call.w_hh, d.H, d.P, hs, tape.w_hh,
+                                            poll);
   }
 };
 

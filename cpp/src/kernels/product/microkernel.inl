@@ -23,13 +23,13 @@ BPTT_INLINE void static_int(Index n, const F& f) {
   f(Int<Max>());
 }
 
-// Splits [begin, end) into the fewest blocks of at most max_rows rows, as equal as possible, and
-// calls f(Int<rows>(), first row) for each.
+// Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
+// f(rows, row).
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
     const Index rows = (end - begin + blocks - 1) / blocks;
-    static_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
+    f(rows, begin);
     begin += rows;
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The rows of a chunk over which gradients of weights and biases are summed.
 #pragma once
+#include "kernels/callback.inl"
 #include "kernels/product/weight_layout.inl"
 
 BPTT_KERNELS_BEGIN
@@ -52,8 +53,8 @@ struct RowRuns {
 
 // Calls f(runs) for the rows that `rows` adds by add(left, row, number of rows), its argument;
 // several times if they are too many for one RowRuns.
-template <class T, class Rows, class F>
-void for_each_runs(Index width, const Rows& rows, const F& f) {
+template <class T, class Rows>
+void for_each_runs(Index width, const Rows& rows, const Callback<const RowRuns<T>&>& f) {
   RowRuns<T> runs;
   rows([&](const T* left, Index row, Index n) {
     while (n > 0) {

@@ -7,7 +7,10 @@
 
 BPTT_KERNELS_BEGIN
 
-BPTT_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+// For numbers that are not negative: the division takes less code without signs.
+BPTT_INLINE constexpr Index ceil_div(Index a, Index b) {
+  return static_cast<Index>(static_cast<std::size_t>(a + b - 1) / static_cast<std::size_t>(b));
+}
 BPTT_INLINE constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 BPTT_INLINE constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
@@ -41,6 +44,17 @@ constexpr int tile_sums = Cell::layer_norm ? Cell::gates : Cell::sums;
 template <class Cell>
 constexpr int unit_blocks = tile_sums<Cell> >= 3 ? 1 : 4 / tile_sums<Cell>;
 constexpr int column_blocks = 4;
+
+// A rank's sequences among the first `count`, and its blocks of n units.
+BPTT_INLINE Range sequences_of(const Team& team, Index count) {
+  if (!team.sequences) return {0, count};
+  return {smaller(team.sequences[team.rank], count), smaller(team.sequences[team.rank + 1], count)};
+}
+template <class T>
+BPTT_INLINE Range units_of(const Team& team, Index n) {
+  const Index all = blocks_of<T>(n);
+  return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
+}
 
 // Gradients of each unit in the backward pass: of sums and params, one after the other. The
 // gradients of the products' sums are the same array, or another one where the sums are normalised.
@@ -97,46 +111,48 @@ BPTT_INLINE Index unit_packed_size(Index H, Index K) {
   return blocks_of<T>(H) * K * Side::count * lanes<T>;
 }
 
+// These functions know only the places of a cell's G gates in w, so that cells share them.
+
 // Packs inputs [begin, end) of the `width` blocks from block j on.
-template <class T, class Side>
-void pack_panel(const T* w, Index H, Index K, Index j, Index width, Index begin, Index end,
-                T* packed) {
+template <class T, int G>
+void pack_panel(const int* gates, const T* w, Index H, Index K, Index j, Index width, Index begin,
+                Index end, T* packed) {
   for (Index b = 0; b < width; ++b)
-    for (Index g = 0; g < Side::count; ++g) {
+    for (Index g = 0; g < G; ++g) {
       const Index units = used_lanes<T>(j + b, H);
-      const T* rows = w + (Side::gates[g] * H + (j + b) * lanes<T>)*K;
-      T* out = packed + (b * Side::count + g) * lanes<T>;
+      const T* rows = w + (gates[g] * H + (j + b) * lanes<T>)*K;
+      T* out = packed + (b * G + g) * lanes<T>;
       for (Index k = begin; k < end; k += lanes<T>) {
         Native<T> block[lanes<T>];
         load_rows<T>(rows + k, K, units, smaller(lanes<T>, end - k), block);
         transpose<T>(block);
         for (Index i = 0; i < smaller(lanes<T>, end - k); ++i)
-          store(out + (k - begin + i) * width * Side::count * lanes<T>, block[i]);
+          store(out + (k - begin + i) * width * G * lanes<T>, block[i]);
       }
     }
 }
 
-// Packs the panels that hold blocks [blocks.begin, blocks.end).
-template <class T, class Cell, class Side>
-void pack_by_unit(const T* w, Index H, Index K, Range blocks, T* packed, StopPoll& poll) {
-  for (Index j = blocks.begin; j < blocks.end; j += unit_blocks<Cell>) {
-    const Index width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - j);
-    if (poll.stops(16, K, width * Side::count * lanes<T>)) return;
-    pack_panel<T, Side>(w, H, K, j, width, 0, K, packed + j * K * Side::count * lanes<T>);
+// Packs the panels of NB blocks that hold blocks [blocks.begin, blocks.end).
+template <class T, int G, int NB>
+BPTT_SHARED void pack_by_unit(const int* gates, const T* w, Index H, Index K, Range blocks,
+                              T* packed, StopPoll& poll) {
+  for (Index j = blocks.begin; j < blocks.end; j += NB) {
+    const Index width = smaller(NB, blocks_of<T>(H) - j);
+    if (poll.stops(16, K, width * G * lanes<T>)) return;
+    pack_panel<T, G>(gates, w, H, K, j, width, 0, K, packed + j * K * G * lanes<T>);
   }
 }
 
-// Each panel has padded_K inputs, of which K are used.
-template <class T, class Cell, class Side>
-void unpack_by_unit(const T* packed, Index H, Index K, Index padded_K, Range blocks, T* w) {
+// Each panel has padded_K inputs, of which K are real.
+template <class T, int G, int NB>
+BPTT_SHARED void unpack_by_unit(const int* gates, const T* packed, Index H, Index K, Index padded_K,
+                                Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
-    for (Index g = 0; g < Side::count; ++g) {
-      const Index panel = j / unit_blocks<Cell> * unit_blocks<Cell>,
-                  width = smaller(unit_blocks<Cell>, blocks_of<T>(H) - panel),
-                  step = width * Side::count * lanes<T>;
-      const T* from = packed + panel * padded_K * Side::count * lanes<T> +
-                      ((j - panel) * Side::count + g) * lanes<T>;
-      T* rows = w + (Side::gates[g] * H + j * lanes<T>)*K;
+    for (Index g = 0; g < G; ++g) {
+      const Index panel = j / NB * NB, width = smaller(NB, blocks_of<T>(H) - panel),
+                  step = width * G * lanes<T>;
+      const T* from = packed + panel * padded_K * G * lanes<T> + ((j - panel) * G + g) * lanes<T>;
+      T* rows = w + (gates[g] * H + j * lanes<T>)*K;
       for (Index k = 0; k < K; k += lanes<T>) {
         const Index n = smaller(lanes<T>, K - k);
         Native<T> block[lanes<T>];
@@ -155,18 +171,19 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
 }
 
 // Packs the panels that hold column blocks [columns.begin, columns.end).
-template <class T, class Side>
-void pack_by_column(const T* w, Index H, Index K, Range columns, T* packed, StopPoll& poll) {
-  const Index rows = blocks_of<T>(H) * Side::count * lanes<T>;
+template <class T, int G>
+BPTT_SHARED void pack_by_column(const int* gates, const T* w, Index H, Index K, Range columns,
+                                T* packed, StopPoll& poll) {
+  const Index rows = blocks_of<T>(H) * G * lanes<T>;
   for (Index c = columns.begin; c < columns.end; c += column_blocks) {
     const Index width = smaller(column_blocks, blocks_of<T>(K) - c);
     if (poll.stops(16, width * lanes<T>, rows)) return;
     T* out = packed + c * lanes<T> * rows;
     for (Index j = 0; j < blocks_of<T>(H); ++j)
-      for (Index g = 0; g < Side::count; ++g)
+      for (Index g = 0; g < G; ++g)
         for (Index l = 0; l < lanes<T>; ++l, out += width * lanes<T>) {
           const bool real = l < used_lanes<T>(j, H);
-          const T* row = w + (Side::gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;
+          const T* row = w + (gates[g] * H + j * lanes<T> + (real ? l : 0)) * K;
           for (Index b = 0; b < width; ++b)
             store(out + b * lanes<T>,
                   real ? load(row + (c + b) * lanes<T>, used_lanes<T>(c + b, K)) : Native<T>{});

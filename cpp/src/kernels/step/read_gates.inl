@@ -2,21 +2,28 @@
 // Reads the gates and states of a forward pass from its tape.
 #pragma once
 #include "cells/activations.inl"
+#include "kernels/callback.inl"
 #include "kernels/step/trace.inl"
 
 BPTT_KERNELS_BEGIN
 
+template <class T>
+using GatesOf = void (*)(const Options&, const Vec<T>* p, const Vec<T>* k, const Vec<T>* s0,
+                         Vec<T>* v);
+
 // Calls f(row, block, values) for all rows; values are the gates from `gates`, then the states
 // beside h. The tape holds all steps in one segment.
-template <class Backend, class Gates, class F>
-void for_each_value(const BackwardCall<typename Backend::T>& call, const Gates& gates, const F& f) {
+template <class Backend>
+void for_each_value(const BackwardCall<typename Backend::T>& call,
+                    GatesOf<typename Backend::T> gates,
+                    const Callback<Index, Index, const Vec<typename Backend::T>*>& f) {
   using T = typename Backend::T;
   using Cell = typename Backend::Cell;
   constexpr Index L = lanes<T>;
   const Dims& d = call.dims;
   const Rows& rows = call.rows;
   const Index blocks = blocks_of<T>(d.H);
-  const Tape<Backend> tape(const_cast<void*>(call.tape), d, rows);
+  const Tape<Backend> tape({const_cast<void*>(call.tape)}, d, rows);
   States<T, Cell> states(rows, d, true);
   for (int q = 1; q < Cell::states; ++q)
     states.initial[q] = tape.state0[q], states.steps[q] = tape.last.states[q];
@@ -57,6 +64,20 @@ void read(const BackwardCall<typename Backend::T>& call, int index, typename Bac
 }
 
 #if !defined(BPTT_DUAL)
+// Adds to the count of each gate how many of the used lanes are not between its bounds.
+template <class T>
+BPTT_SHARED void add_outside(const Vec<T>* v, int gates, Index used, const double* low,
+                             const double* high, double* counts) {
+  const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
+  for (int k = 0; k < gates; ++k) {
+    const Native<T> value = v[k].v, least = broadcast(T(low[k])), most = broadcast(T(high[k]));
+    const auto outside = (value < least) | (value > most);  // NaN is not
+    T lane[lanes<T>];
+    store(lane, outside ? one : zero);
+    counts[k] += static_cast<double>(sum_of_lanes<T>(load(lane, used)));
+  }
+}
+
 // Adds to counts [R, gates] how many values of a row's activations are not between their bounds, by
 // gate.
 template <class Backend>
@@ -64,19 +85,11 @@ void count_outside(const BackwardCall<typename Backend::T>& call, const double* 
                    const double* high, double* counts) {
   using T = typename Backend::T;
   constexpr int gates = Backend::Cell::values;
-  const auto& activated = read_activations<typename Backend::Cell, Vec<T>>;
-  for_each_value<Backend>(call, activated, [&](Index row, Index j, const Vec<T>* v) {
-    const Index used = used_lanes<T>(j, call.dims.H);
-    const Native<T> zero = broadcast(T(0)), one = broadcast(T(1));
-    BPTT_UNROLL for (int k = 0; k < gates; ++k) {
-      const Native<T> value = v[k].v, least = broadcast(T(low[k])), most = broadcast(T(high[k]));
-      const auto outside = (value < least) | (value > most);  // NaN is not
-      T lane[lanes<T>];
-      store(lane, outside ? one : zero);
-      const T sum = sum_of_lanes<T>(load(lane, used));
-      counts[row * gates + k] += static_cast<double>(sum);
-    }
-  });
+  for_each_value<Backend>(call, read_activations<typename Backend::Cell, Vec<T>>,
+                          [&](Index row, Index j, const Vec<T>* v) {
+                            add_outside<T>(v, gates, used_lanes<T>(j, call.dims.H), low, high,
+                                           counts + row * gates);
+                          });
 }
 #endif
 

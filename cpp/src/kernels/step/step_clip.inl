@@ -16,11 +16,13 @@ struct StepGradients {
   }
 };
 
-template <class T, class Cell>
+// Of any cell with so many states and gates.
+template <class T>
 struct StepClipper {
   const BackwardCall<T>& call;
   T* const (&dstates)[max_states];  // [block][B][lane]
   const SkipGradients<T>& skips;
+  int states, gates;
   static constexpr Index L = lanes<T>;
   using Wide = typename Simd<T>::Wide;
 
@@ -36,7 +38,7 @@ struct StepClipper {
   // The width of state q.
   Index width(int q) const { return q ? call.dims.H : call.dims.P; }
   void cut_row(Index row) const {
-    for (int q = 0; q < Cell::states; ++q)
+    for (int q = 0; q < states; ++q)
       for (Index j = 0; j < blocks_of<T>(width(q)); ++j)
         store(dstates[q] + (j * call.dims.B + row) * L, Native<T>{});
     for (Index k = 0; k < skips.skip; ++k)
@@ -49,7 +51,7 @@ struct StepClipper {
       const bool changed = call.step_clip.kind == StepClip::norm ? clip_norm(g, n, parts, row)
                                                                  : clip_value(g, n, parts, row);
       if (changed && call.trace.norms)
-        call.trace.norms[(call.rows.first[t] + row) * (Cell::gates + 4) + Cell::gates + 2] = 1;
+        call.trace.norms[(call.rows.first[t] + row) * (gates + 4) + gates + 2] = 1;
     }
   }
   // Both return whether they changed anything.

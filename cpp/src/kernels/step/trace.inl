@@ -148,13 +148,14 @@ struct RowsOf {
   }
 };
 
-template <class Backend>
-struct Tracer {
-  using T = typename Backend::T;
-  using Cell = typename Backend::Cell;
+// The rows of any cell with G gates and S gradients of a unit, of its sums first; `x_first` is the
+// number of the first sum with x.
+template <class T>
+struct TracedRows {
   static constexpr Index L = lanes<T>;
-  using Own = EquationsOf<Cell>;
-  static constexpr int S = GradientsOf<Cell>::all, G = Cell::gates, columns = G + 4;
+  const int G, S, sums, x_first;
+  const int* x_gates;
+  const bool has_c;
   const BackwardCall<T>& call;
   const Rows& rows;
   const T* dvalues;  // of the chunk, [block][row][gradient][lane]
@@ -176,6 +177,7 @@ struct Tracer {
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.
   void measure(Range mine) const {
+    const Index columns = G + 4;
     double* out = call.trace.norms + (chunk_row + mine.begin) * columns;
     for (Index row = mine.begin; row < mine.end; row += L) {
       const Index n = smaller(L, mine.end - row);
@@ -196,19 +198,24 @@ struct Tracer {
     }
   }
 
-  // Copies the gradients themselves, of rows `mine` of step t.
-  void copy(Index t, Range mine, const Tape<Backend>& tape, const Forward<Backend>& forward) const {
+  // Copies the gradients themselves, of rows `mine` of step t, and the operands of w_hh, [R, U]
+  // after each step and [B, U] before the first, and of the second product, [row of the step, H] or
+  // null.
+  void copy(Index t, Range mine, const T* after, const T* before_first, const T* second) const {
     const Dims& d = call.dims;
     const StepRows step_rows(rows, d.T, t);
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
       of_column(0, in_chunk).first.copy(call.trace.dh + row * d.P);
-      if (Cell::states > 1) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
+      if (has_c) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k)
         of_column(2 + k, in_chunk).first.copy(call.trace.gates + (row * G + k) * d.H);
-      if (Own::sums > G)
-        of_sum(Own::sums - 1, in_chunk).first.copy(call.trace.candidate_hh + row * d.H);
-      copy_operands(row, r, step_rows, tape, forward);
+      if (sums > G) of_sum(sums - 1, in_chunk).first.copy(call.trace.candidate_hh + row * d.H);
+      const T* operand = r < step_rows.continuing
+                             ? after + (rows.first[step_rows.previous] + r) * d.U
+                             : before_first + r * d.U;
+      copy_row(operand, d.U, call.trace.operand + row * d.U);
+      if (second) copy_row(second + r * d.H, d.H, call.trace.second_operand + row * d.H);
     }
   }
 
@@ -217,10 +224,10 @@ struct Tracer {
   RowsOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;
     if (k == 0) return {{dh + row * L, step, call.dims.P}, L};
-    if (k == 1) return {{dc + row * L, step, Cell::states > 1 ? call.dims.H : 0}, L};
+    if (k == 1) return {{dc + row * L, step, has_c ? call.dims.H : 0}, L};
     int gate = 0;
-    while (Cell::x_gates[gate] != k - 2) ++gate;
-    return of_sum(Own::x_first + gate, row);
+    while (x_gates[gate] != k - 2) ++gate;
+    return of_sum(x_first + gate, row);
   }
   RowsOf<T> of_sum(int k, Index row) const {
     return {{dvalues + (row * S + k) * L, rows.chunk_rows * S * L, call.dims.H}, S * L};
@@ -228,17 +235,25 @@ struct Tracer {
   static void copy_row(const T* from, Index n, T* to) {
     __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
   }
-  void copy_operands(Index row, Index r, const StepRows& step, const Tape<Backend>& tape,
-                     const Forward<Backend>& forward) const {
-    const Dims& d = call.dims;
-    const T* operand = r < step.continuing
-                           ? tape.operand_after(call.y) + (rows.first[step.previous] + r) * d.U
-                           : tape.operand_before() + r * d.U;
-    copy_row(operand, d.U, call.trace.operand + row * d.U);
-    if constexpr (Cell::second_product)
-      copy_row(forward.values.second_operand + (row - forward.states.segment_row) * d.H, d.H,
-               call.trace.second_operand + row * d.H);
-  }
+};
+
+template <class Backend>
+struct Tracer : TracedRows<typename Backend::T> {
+  using T = typename Backend::T;
+  using Cell = typename Backend::Cell;
+  using Own = EquationsOf<Cell>;
+  Tracer(const BackwardCall<T>& c, const Rows& r, const T* dvalues, T* dh, T* dc)
+      : TracedRows<T>{Cell::gates,
+                      GradientsOf<Cell>::all,
+                      Own::sums,
+                      Own::x_first,
+                      Cell::x_gates,
+                      (Cell::states > 1),
+                      c,
+                      r,
+                      dvalues,
+                      dh,
+                      dc} {}
 };
 
 #endif  // BPTT_DUAL

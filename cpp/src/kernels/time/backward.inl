@@ -36,19 +36,19 @@ struct Backward {
   const Tracer<Backend> tracer;
   const typename Backend::Backward products;
   const SecondProductBackward<Backend> second;
-  const LayerNormBackward<Backend> normals;
+  const LayerNormBackward<Backend> layer_norm;
 
   Backward(const BackwardCall<T>& c, const Team& t)
       : call(c),
         d(c.dims),
         rows(c.rows),
         team(t),
-        tape(const_cast<void*>(c.tape), c.dims, c.rows),
-        scratch(c.scratch, c.dims, c.rows, c.extras.skip, c.trace.norms),
+        tape({const_cast<void*>(c.tape)}, c.dims, c.rows),
+        scratch({c.scratch}, c.dims, c.rows, c.extras.skip, c.trace.norms),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
-        units(blocks_of_rank(d.H)),
-        outputs(blocks_of_rank(d.P)),
+        units(units_of<T>(team, d.H)),
+        outputs(units_of<T>(team, d.P)),
         own_groups(t.sequences && t.size == c.rows.groups),
         poll{t},
         dsums(scratch.dsums + (own_groups ? t.rank : 0) * padded * S * c.rows.chunk_rows),
@@ -57,24 +57,11 @@ struct Backward {
                of_group(scratch.traced_c, blocks)},
         products(d, rows, dsums, scratch.products, own_groups ? t.rank : 0, poll),
         second(c, tape, scratch, units, outputs, dsums, own_groups ? t.rank : 0, tracer, poll),
-        normals(c, tape, scratch, dsums, dvalues, tracer) {}
+        layer_norm(c, tape, scratch, dsums, dvalues, tracer) {}
 
   // This rank's part of an array with [block][row in chunk][lane] for each group.
   T* of_group(T* base, Index n_blocks) const {
     return base + (own_groups && base ? team.rank * n_blocks * L * rows.chunk_rows : 0);
-  }
-
-  // This rank's sequences among the first `count`.
-  Range sequences(Index count) const {
-    if (!team.sequences) return {0, count};
-    return {smaller(team.sequences[team.rank], count),
-            smaller(team.sequences[team.rank + 1], count)};
-  }
-
-  // This rank's blocks of n units.
-  Range blocks_of_rank(Index n) const {
-    const Index all = blocks_of<T>(n);
-    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
   }
 
   // --- one step: the cell's equations
@@ -202,7 +189,7 @@ struct Backward {
     if (!call.dx) return;
     if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
     for (Index t = chunk.begin; t < chunk.end; ++t) {
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       input_gradient(chunk.row, {first + mine.begin, first + mine.end});
     }
@@ -297,11 +284,11 @@ struct Backward {
 
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
-    const StepClipper<T, Cell> clipper{call, scratch.dstates, scratch.skips};
+    const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
-      const Range mine = sequences(rows.count[t]);
+      const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
       T* sums = dvalues + first * D * L;
       const bool clips_sums = clip.kind != StepClip::none && clip.target == StepClip::gates;
@@ -313,10 +300,10 @@ struct Backward {
       if constexpr (Cell::layer_norm) {
         if (!on_whole_rows(mine, rows.count[t], [&](Range all) {
               for_each_rows(all, all, [&](Range r) {
-                if constexpr (Cell::layer_norm_c) normals.states(t, first, r, forward);
+                if constexpr (Cell::layer_norm_c) layer_norm.states(t, first, r, forward);
                 step(t, r, forward, sums);
                 if (clips_sums) clipper.clip(t, own_gradients(sums), d.H, Own::sums, r);
-                normals.sums(t, first, r, forward);
+                layer_norm.sums(t, first, r, forward);
               });
             }))
           return;
@@ -359,9 +346,14 @@ struct Backward {
     if (!own_groups) tracer.measure(share);
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
-      const Range mine = own_groups ? sequences(count) : part_of(share, first, count);
+      const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);
       if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
-      if (call.trace.dh) tracer.copy(t, mine, tape, forward);
+      if (!call.trace.dh) continue;
+      const T* second_operand = nullptr;
+      if constexpr (Cell::second_product)
+        second_operand =
+            forward.values.second_operand + (rows.first[t] - forward.states.segment_row) * d.H;
+      tracer.copy(t, mine, tape.operand_after(call.y), tape.operand_before(), second_operand);
     }
   }
 
@@ -370,7 +362,7 @@ struct Backward {
     const Range zeros = share_of(rows.groups * scratch.weights, 16, team);
     __builtin_memset(scratch.gradients + zeros.begin, 0,
                      static_cast<std::size_t>(zeros.end - zeros.begin) * sizeof(T));
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     for (int q = 0; q < Cell::states; ++q)
       to_blocks(call.dstate_n[q], q ? d.H : d.P, mine, StepState<T>{scratch.dstates[q], d.B});
     for (Index i = 0; i < SkipGradients<T>::size(call.extras.skip, scratch.skips.blocks, d.B); ++i)
@@ -392,10 +384,12 @@ struct Backward {
     if (!poll.wait()) return false;
     add_groups();
     if (!poll.wait()) return false;
-    unpack_by_unit<T, Cell, XSide<Cell>>(scratch.dw_ih(0), d.H, d.I, Backend::padded_inputs(d.I),
-                                         panels, call.dw_ih);
-    unpack_by_unit<T, Cell, HSide<Cell>>(scratch.dw_hh(0), d.H, d.U, Backend::padded_inputs(d.U),
-                                         panels, call.dw_hh);
+    unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, scratch.dw_ih(0),
+                                                             d.H, d.I, Backend::padded_inputs(d.I),
+                                                             panels, call.dw_ih);
+    unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, scratch.dw_hh(0),
+                                                             d.H, d.U, Backend::padded_inputs(d.U),
+                                                             panels, call.dw_hh);
     if constexpr (Cell::second_product) second.unpack(team);
     if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);

@@ -56,6 +56,7 @@ template <class Backend>
 struct BackwardWorkspace {
   using T = typename Backend::T;
   using Cell = typename Backend::Cell;
+  static constexpr Index S = GradientsOf<Cell>::products, all = GradientsOf<Cell>::all;
   T* dsums;                // [group]: [block][chunk_rows][gradient][lane], see GradientsOf:
   T* dvalues;              // gradients of the products' sums, and all gradients; or the same array
   T* dstates[max_states];  // [block][B][lane]: the gradient that the previous step receives
@@ -70,15 +71,10 @@ struct BackwardWorkspace {
   SegmentTape<T, Cell> recomputed;
   std::size_t bytes;
 
-  BackwardWorkspace(void* buffer, const Dims& d, const Rows& rows, Index skip, bool traced)
-      : BackwardWorkspace(Arena{static_cast<char*>(buffer)}, d, rows, skip, traced) {}
   T* dw_ih(Index group) const { return gradients + group * weights; }
   T* dw_hh(Index group) const { return dw_ih(group) + ih; }
   T* dw_second(Index group) const { return dw_hh(group) + hh; }
   T* db(Index group) const { return dw_second(group) + second; }  // [block][gradient][lane]
-
- private:
-  static constexpr Index S = GradientsOf<Cell>::products, all = GradientsOf<Cell>::all;
 
   BackwardWorkspace(Arena arena, const Dims& d, const Rows& rows, Index skip, bool traced)
       : recomputed(arena, d, rows.segments > 1 ? rows.segment_rows : 0) {

@@ -41,7 +41,7 @@ struct Forward {
         rows(c.rows),
         team(t),
         weights(c.weights, c.dims),
-        tape(c.tape, c.dims, c.rows),
+        tape({c.tape}, c.dims, c.rows),
         scratch(c.scratch, c.dims, c.rows.total),
         products(c, weights, scratch.products),
         values(segment_values),
@@ -50,8 +50,8 @@ struct Forward {
         operand(c.tape ? tape.operand : scratch.operand),
         skips{c.dims, c.rows, c.y, h0, c.extras.skip},
         blocks(blocks_of<T>(d.H)),
-        units(blocks_of_rank(d.H)),
-        outputs(blocks_of_rank(d.P)),
+        units(units_of<T>(team, d.H)),
+        outputs(units_of<T>(team, d.P)),
         states(rows, d, c.tape != nullptr),
         poll{t} {
     for (int q = 1; q < Cell::states; ++q) {
@@ -59,19 +59,6 @@ struct Forward {
       states.starts[q] = tape.starts[q];
       states.steps[q] = c.tape ? values.states[q] : scratch.states[q];
     }
-  }
-
-  // This rank's sequences among the first `count`.
-  Range sequences(Index count) const {
-    if (!team.sequences) return {0, count};
-    return {smaller(team.sequences[team.rank], count),
-            smaller(team.sequences[team.rank + 1], count)};
-  }
-
-  // This rank's blocks of n units.
-  Range blocks_of_rank(Index n) const {
-    const Index all = blocks_of<T>(n);
-    return team.sequences ? Range{0, all} : share_of(all, column_blocks, team);
   }
 
   // --- one step
@@ -215,7 +202,7 @@ struct Forward {
   // Step t; `sums` holds the projected sums of its rows, with_h their products with h too; or null.
   void forward_step(Index t, const T* sums, bool with_h) {
     const StepRows step_rows(rows, d.T, t);
-    const Range mine = sequences(step_rows.count);
+    const Range mine = sequences_of(team, step_rows.count);
     ForwardStep<T> parts[2]{};  // continuing, starting
     for (int i = 0; i < 2; ++i) {
       ForwardStep<T>& p = parts[i];
@@ -318,7 +305,7 @@ struct Forward {
   // --- the whole call
 
   void copy_initial_state() {
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     for (Index i = mine.begin * d.P; i < mine.end * d.P; ++i)
       call.state_n[0][i] = h0[i] = call.state0[0] ? call.state0[0][i] : T(0);
     operand.start(call, h0, mine);
@@ -336,7 +323,7 @@ struct Forward {
       for (int q = 1; q < Cell::states; ++q) {
         const StepState<T> from = states.after(q, last);
         const StepState<T> to{states.starts[q] + s * d.B * states.padded, d.B};
-        const Range mine = sequences(rows.count[last]);
+        const Range mine = sequences_of(team, rows.count[last]);
         for (Index j = units.begin; j < units.end; ++j)
           for (Index b = mine.begin; b < mine.end; ++b) store(to.at(j, b), load(from.at(j, b)));
       }
@@ -346,7 +333,7 @@ struct Forward {
   // Collects the states after the last step of the sequences that end in `span`; no rank changes
   // values meanwhile.
   void collect_final_states(const Span& span) const {
-    const Range mine = team.sequences ? sequences(d.B) : share_of(d.B, 1, team);
+    const Range mine = team.sequences ? sequences_of(team, d.B) : share_of(d.B, 1, team);
     Index length = d.T;  // of sequence b: lengths never increase
     for (Index b = mine.begin; b < mine.end; ++b) {
       while (length > 0 && rows.count[length - 1] <= b) --length;
@@ -367,9 +354,9 @@ struct Forward {
                             share_of(blocks_of<T>(d.P), column_blocks, team), poll);
       if constexpr (Cell::second_product) {
         using Second = typename Cell::SecondProduct;
-        pack_by_column<T, HSide<Second>>(second_weights<Cell>(call), d.P, d.H,
-                                         share_of(blocks, column_blocks, team), tape.w_second,
-                                         poll);
+        pack_by_column<T, HSide<Second>::count>(HSide<Second>::gates, second_weights<Cell>(call),
+                                                d.P, d.H, share_of(blocks, column_blocks, team),
+                                                tape.w_second, poll);
       }
     }
     if (!poll.wait()) return false;

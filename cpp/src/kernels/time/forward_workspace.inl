@@ -48,7 +48,7 @@ struct ForwardWorkspace {
 
   // rows: of all steps.
   ForwardWorkspace(void* buffer, const Dims& d, Index rows) {
-    Arena arena{static_cast<char*>(buffer)};
+    Arena arena{buffer};
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     h0 = arena.take<T>(d.B * d.P);
     for (int q = 1; q < Cell::states; ++q) states[q] = arena.take<T>(d.B * padded);

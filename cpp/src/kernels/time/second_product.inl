@@ -134,9 +134,10 @@ struct SecondProductBackward<Backend, true> {
   }
 
   void unpack(const Team& team) const {
-    unpack_by_unit<T, Second, Side>(scratch.dw_second(0), d.P, d.H, d.H,
-                                    share_of(blocks_of<T>(d.P), unit_blocks<Second>, team),
-                                    Second::projects ? call.dw_hr : call.dw_hh);
+    unpack_by_unit<T, Side::count, unit_blocks<Second>>(
+        Side::gates, scratch.dw_second(0), d.P, d.H, d.H,
+        share_of(blocks_of<T>(d.P), unit_blocks<Second>, team),
+        Second::projects ? call.dw_hr : call.dw_hh);
   }
 };
 

@@ -74,14 +74,14 @@ struct ForwardStep {
 template <class T, class Cell>
 struct States {
   const Rows& rows;
-  const Index all_steps, B, padded;
+  const Index B, padded;
   const bool kept;
   T *initial[max_states]{}, *starts[max_states]{}, *steps[max_states]{};  // as in Tape
   // The current segment, and its first step in the order of processing.
   Index segment = 0, segment_row = 0, segment_first = 0;
 
   States(const Rows& r, const Dims& d, bool keeps)
-      : rows(r), all_steps(d.T), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
+      : rows(r), B(d.B), padded(blocks_of<T>(d.H) * lanes<T>), kept(keeps) {}
 
   StepState<T> after(int q, Index t) const {
     if (!kept) return {steps[q], B};
@@ -119,10 +119,6 @@ struct Tape {
   const T* operand_before() const { return operand.initial ? operand.initial : h0; }
   const T* operand_after(const T* y) const { return operand.after ? operand.after : y; }
 
-  Tape(void* buffer, const Dims& d, const Rows& rows)
-      : Tape(Arena{static_cast<char*>(buffer)}, d, rows) {}
-
- private:
   Tape(Arena arena, const Dims& d, const Rows& rows) : last(arena, d, rows.segment_rows) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     w_ih =

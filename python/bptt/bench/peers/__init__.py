@@ -27,7 +27,7 @@ TOLERANCE = 2e-4  # relative to a result's maximum: float32 sums of thousands of
 class Peer(NamedTuple):
     prepare: Callable[[str, bool, Problem], Job]  # cell, training?, problem
     version: Callable[[], str]
-    missing: Callable[[], str] = str  # what is not installed and the line to install it, or ""
+    missing: Callable[[], str] = str  # missing packages and the line to install them, or ""
     passes: tuple[str, ...] = PASSES
     environment: Mapping[str, str] = {}  # of its process
 

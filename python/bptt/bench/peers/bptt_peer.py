@@ -9,7 +9,7 @@ from typing import Any
 from ... import functional
 from ... import reference as numpy_reference
 from ..._types import Array
-from ...layers.from_weights import LAYERS
+from ...layers.cells import LAYERS
 from ..workloads import Problem
 from .job import Job, as_tuple, named
 

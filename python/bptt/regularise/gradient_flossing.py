@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array, Seed, State
 from .._validate import as_count, as_generator
@@ -232,8 +231,7 @@ def _rows(steps: Steps, t: Array, b: Array, n: int) -> tuple[dict[str, Any], dic
     options = {name: value for name, value in options.items() if name not in WEIGHTS}
     if "h_mask" in options:
         options["h_mask"] = np.repeat(options["h_mask"][b], n, axis=0)
-    if "activation" in CELLS[steps.kind].options:
-        options["activation"] = arguments["activation"]
+
     return primals, options
 
 

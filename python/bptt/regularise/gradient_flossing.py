@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array, Seed, State
 from .._validate import as_count, as_generator

@@ -31,9 +31,9 @@ py::object function(PyMethodDef& definition) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
 PyMethodDef fingerprint_definition = {"fingerprint", fingerprint, METH_O, nullptr};
-PyMethodDef given_definition = {"given",
-                                reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(options_given)),
-                                METH_FASTCALL, nullptr};
+PyMethodDef given_definition = {
+    "given", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(options_given)),
+    METH_FASTCALL, nullptr};
 
 // kind and target: their names; an empty kind: no clipping.
 core::StepClip step_clipping(const std::string& kind, double bound, const std::string& target) {

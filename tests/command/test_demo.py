@@ -68,7 +68,7 @@ def test_quick_run(tmp_path):
     pytest.importorskip("matplotlib")
     done = demo(tmp_path, "--quick", "--seed", "1", "--out", "a picture.PNG")
     assert (done.returncode, done.stderr) == (0, ""), done
-    for text in ("three digits", "adding, T=100", "speaker of 9", "CO2, 52 weeks", "full one"):
+    for text in ("three digits", "adding, T=100", "speaker of 9", "CO2, 52 weeks", "full run"):
         assert text in done.stdout
     assert " met" not in done.stdout
     png_size(tmp_path / "a picture.PNG")

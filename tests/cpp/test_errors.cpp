@@ -72,7 +72,7 @@ TEST(options) {
   using core::Spec;
   CHECK_EQUAL(said([](Spec&) {}), "");
   CHECK_EQUAL(said([](Spec& s) { s.cell = "lstn"; }),
-              "here: cell is 'lstn', expected one of rnn, lstm, gru, mgu, slstm, lstm1997");
+              "here: cell is 'lstn', expected one of rnn, lstm, gru, slstm, mgu, lstm1997");
   CHECK_EQUAL(said([](Spec& s) { s.activation = "tan"; }),
               "here: activation is 'tan', expected one of tanh, relu, leaky_relu, sigmoid, "
               "identity, hard_sigmoid");

@@ -57,8 +57,6 @@ def by_complex_step(cell: Any, n: int) -> dict[str, Any]:
     norm = dict(zip(NORM, given.get("layer_norm", ())))
     how = {k: v for k, v in (cell.options or {}).items() if k not in (*names, "layer_norm")}
     how["lengths"] = given.get("lengths")
-    if cell.cell != "mgu":
-        how["activation"] = given["activation"]
     state = given["state"] if cell.cell == "lstm" else (given["state"],)
     arrays = {name: given[name] for name in names} | norm
     arrays |= {f"state{q}": part for q, part in enumerate(state)}

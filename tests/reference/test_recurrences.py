@@ -312,17 +312,15 @@ def test_the_truncated_gradient_is_that_of_the_paper_of_1997() -> None:
     assert not np.concatenate([grads.state[0], *grads.state[2:]]).any()
 
 
-DISTINCT = {"rnn": 1, "lstm": 4, "gru": 4, "mgu": 3, "slstm": 4, "lstm1997": 3}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_clipping_the_gates_bounds_all_sums_of_a_sequence_together(name: str) -> None:
     c = problem(Case("", name, {}), (1, 1, 3, 4))
     grads = results(reference, c, step_clip=("norm", 1e-3, "gates"))
     b_ih, b_hh = grads["d b_ih"], grads["d b_hh"]
-    apart = [b_hh[-4:]] if name in ("gru", "mgu") else []
+    cell = reference.CELLS[name]
+    apart = [] if cell.split_gate is None else [b_hh[4 * cell.split_gate :][:4]]
     sums = np.concatenate([b_ih, *apart])
-    assert len(sums) == 4 * DISTINCT[name]
+    assert len(sums) == 4 * (cell.gates + len(apart))
     assert np.sqrt((sums * sums).sum()) == pytest.approx(1e-3, rel=1e-12)
     free = results(reference, c)["d b_ih"]
     assert_close({"": b_ih / np.abs(b_ih).max()}, {"": free / np.abs(free).max()}, 1e-12)

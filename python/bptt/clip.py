@@ -329,8 +329,8 @@ def _largest(
     if nonfinite == "raise":
         raise FloatingPointError(
             f"{caller}: grads has {_nonfinite(grads)}, expected finite values; "
-            "bptt.find_nonfinite(tape) tells where the forward pass got its first, "
-            "backward(..., trace=True).trace.nonfinite where the backward pass did"
+            "bptt.find_nonfinite(tape) finds the first one of the forward pass, "
+            "backward(..., trace=True).trace.nonfinite the first one of the backward pass"
         )
     for g in grads.values():
         g[... if nonfinite == "skip" else ~np.isfinite(g)] = 0

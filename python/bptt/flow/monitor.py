@@ -20,7 +20,7 @@ from .curves import curve
 from .measure import RETAINING
 from .plot import draw_records
 from .records import RecordFile
-from .verdict import counted, kind_of, number, percent
+from .verdict import counted, gate_name, kind_of, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
@@ -229,7 +229,7 @@ class FlowMonitor:
                 del self._active[name, verdict]
                 wrong[verdict] += f", less than half of the {number(before)} before"
         elif verdict == "dead":
-            wrong[verdict] = "dead, its gradient is exactly zero and did not fade before"
+            wrong[verdict] = "dead, its gradient is exactly zero, without fading first"
         wrong |= {gate: _dead(gate, part) for gate, part in cell["saturated"].items()}
         for what, text in wrong.items():
             kind = what if what in ("exploding", "vanishing") else "dead"
@@ -239,8 +239,8 @@ class FlowMonitor:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
         bound = np.quantile([v for v in lasts if v] or [1.0], 0.95)
         return (
-            f"step_clip=('norm', {bound:.3g}) would bound it, with the 95 % quantile of the "
-            "gradient at the last step that has one"
+            f"step_clip=('norm', {bound:.3g}) would bound it, with the 95th percentile of the "
+            "gradient's norm at the last step that has one"
         )
 
     def _alert(
@@ -333,4 +333,4 @@ def _where(place: NonFinite) -> str:
 def _dead(gate: str, fraction: float | None) -> str:
     if gate in RETAINING or fraction is None or fraction < SATURATED:
         return ""
-    return f"dead gate {gate}, {percent(fraction)} of its units are saturated"
+    return f"dead {gate_name(gate)}: {percent(fraction)} of its units are saturated"

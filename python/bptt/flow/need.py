@@ -33,7 +33,7 @@ class NeededMemory:
     Attributes
     ----------
     steps : int
-        The smallest number of last inputs with which the loss is as good as with all inputs, up to
+        The smallest number of last inputs whose loss exceeds the loss with all inputs by at most
         1 % of the largest of `losses`. Pass it as ``gradient_flow(..., needs=steps)``.
     inputs, losses : ndarray
         Numbers of last inputs that were tried, in rising order, and the loss with each.
@@ -73,9 +73,9 @@ def needed_memory(
     """Measure how many of the last inputs a trained model needs for its answers.
 
     For k = 1, 2, 4, ... and then by bisection, the model answers from the last k inputs alone: it
-    starts from its zero state k steps before the answer. If its loss is then as good as with all
-    inputs, the model does not use inputs further back. The result holds for this model, not for the
-    task: a model that has learnt nothing needs no memory.
+    starts from its zero state k steps before the answer. If its loss then exceeds the loss with all
+    inputs by at most 1 % of the largest loss, the model does not use inputs further back. The
+    result holds for this model, not for the task: a model that has learnt nothing needs no memory.
 
     Parameters
     ----------

@@ -306,7 +306,7 @@ def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
 
 
 def _entering(entry: Entry) -> float:
-    """The 95 % quantile of the nonzero norms of dL/dy over steps and sequences."""
+    """The 95th percentile of the nonzero norms of dL/dy over steps and sequences."""
     dys = np.stack(entry.dys).astype(np.float64)
     largest = float(np.abs(dys).max(initial=0))
     scale = largest if 0 < largest < np.inf else 1.0  # so that squares stay in range

@@ -11,7 +11,17 @@ from ..trace.nonfinite import NonFinite, described
 from .curves import Curve
 from .measure import CellFlow
 
-__all__ = ["KINDS", "counted", "judge", "kind_of", "number", "percent", "place", "trend"]
+__all__ = [
+    "KINDS",
+    "counted",
+    "gate_name",
+    "judge",
+    "kind_of",
+    "number",
+    "percent",
+    "place",
+    "trend",
+]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1; the horizon is where 1/100 of that norm is left
@@ -39,6 +49,11 @@ def percent(share: float) -> str:
     return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{100 * share:.3g} %"
 
 
+def gate_name(gate: str) -> str:
+    """The name of a gate in words; "h" is the one activation of an RNN, which has no gates."""
+    return gate if gate == "h" else f"gate {gate}"
+
+
 def place(nonfinite: NonFinite, cell: CellFlow) -> str:
     """The place in words, with its layer and pass."""
     return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
@@ -61,7 +76,7 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
     if kind == "dead":
         assert curve.zero_from is not None
         caller = _before(cell, curve.zero_from - 1)
-        return kind, f"dead: the gradient is exactly zero {caller}, and did not fade before"
+        return kind, f"dead: the gradient is exactly zero {caller}, without fading first"
     if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return kind, f"exploding: {_speed(curve)}, {size}"
@@ -112,7 +127,7 @@ def _beyond(curve: Curve, needs: int | None) -> str:
     if needs is None:
         return ""
     if needs > curve.reach + 1:
-        return f"; the task needs {needs}, which takes a batch of longer sequences to see"
+        return f"; the task needs {needs}; use a batch of longer sequences to see that"
     return f"; the task needs {needs}" if curve.horizon < curve.reach else ""
 
 

@@ -183,7 +183,7 @@ def test_what_needed_memory_refuses(how, error, words):
 
 def test_a_target_that_can_be_read_in_two_ways_is_refused():
     square = RNG.standard_normal((1, 1, 1))
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="fits only one of"):
         needed_memory(lambda x: x, square, square)
 
 

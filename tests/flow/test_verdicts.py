@@ -116,7 +116,7 @@ def test_a_value_that_is_not_finite_is_found(kind):
     report = bptt.gradient_flow(TORCH[kind](SIZE, HIDDEN), x)
     assert report.verdict == "non-finite"
     assert "layer 0, step 37, sequence 2" in report.verdicts[0]
-    assert report.advice[0].reason.startswith("x[37, 2, 1] is nan, 1 of")
+    assert report.advice[0].reason.startswith("x[37, 2, 1] is nan; not finite: 1 of")
     layer = layer_of(TORCH[kind](SIZE, HIDDEN))
     layer.parameters["weight_hh_l0"][3, 4] = np.inf
     report = bptt.gradient_flow(layer, X)

@@ -106,7 +106,7 @@ def test_parameters_of_a_cell_by_its_own_names() -> None:
 
 
 def test_names_of_any_length_are_cut_in_messages() -> None:
-    with pytest.raises(ValueError, match=re.escape("(70002 letters)")) as info:
+    with pytest.raises(ValueError, match=re.escape("(70002 characters)")) as info:
         LSTM.load({"n" * 70_000: np.ones(3)})
     assert len(str(info.value)) < 500
 

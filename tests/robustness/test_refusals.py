@@ -77,7 +77,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: bptt.load("a\0b"),
         ValueError,
-        "load: path is 'a\\x00b', expected 1..4096 letters, non",
+        "load: path is 'a\\x00b', expected 1..4096 characters, ",
     ),
     (
         lambda: bptt.save("a.npz", {"\ud800": X}),

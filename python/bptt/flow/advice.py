@@ -46,7 +46,7 @@ class Advice:
 
 
 def advise(study: Study) -> tuple[Advice, ...]:
-    """Advice from the measurements; none if they call for no change."""
+    """Derive advice from the measurements; none if they call for no change."""
     if "non-finite" in study.kinds:
         return tuple(_nonfinite(study))
     ill = {"vanishing", "exploding"} & set(study.kinds)
@@ -69,9 +69,10 @@ def _nonfinite(study: Study) -> list[Advice]:
     for name, array in {"x": study.x, **study.layer.parameters}.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            caller = ", ".join(map(str, bad[0]))
+            index = ", ".join(map(str, bad[0]))
             reason = (
-                f"{name}[{caller}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+                f"{name}[{index}] is {array[tuple(bad[0])]}; not finite: {len(bad)} of "
+                f"{array.size} values"
             )
             what = "Clean the data" if name == "x" else "Go back to parameters that were finite"
             advice.append(Advice(what, reason))
@@ -83,9 +84,9 @@ def _nonfinite(study: Study) -> list[Advice]:
     if radii:
         overflow += f"; the spectral radius of W_hh is above 1 ({', '.join(radii)})"
     if any(c.nonfinite is not None and c.nonfinite.phase == "forward" for c in study.cells):
-        return [Advice("Scale W_hh or x down: the states overflow on the way forward", overflow)]
+        return [Advice("Scale W_hh or x down: the states overflow in the forward pass", overflow)]
     clip = 'Clip inside BPTT, step_clip=("norm", bound): clipping afterwards is too late'
-    return [Advice(clip, f"the gradient overflows on the way back; {overflow}")]
+    return [Advice(clip, f"the gradient overflows in the backward pass; {overflow}")]
 
 
 def _dead(study: Study) -> list[Advice]:
@@ -98,7 +99,7 @@ def _dead(study: Study) -> list[Advice]:
             reason = f"{percent(off)} of the units are off, {percent(worst)} at the worst step"
             advice.append(Advice(f"{c.name}: {change}", reason))
         elif c.curve.norms.any():
-            text = f"{c.name}: check the path between this layer and the loss"
+            text = f"{c.name}: check the path from this layer to the loss"
             reason = "it passes gradients back, but the gradient of the loss does not reach it"
             advice.append(Advice(text, reason))
     return advice
@@ -107,7 +108,7 @@ def _dead(study: Study) -> list[Advice]:
 def _saturation(study: Study) -> list[Advice]:
     advice: list[Advice] = []
     if {"exp", "relu", "leaky_relu"} & set(study.cells[0].ranges.values()):
-        return advice  # exponentials have no end; units that are off are no saturated gates
+        return advice  # exponentials have no end, and units that are off are not saturated
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
             continue
@@ -173,7 +174,7 @@ def _inits(study: Study, trials: Sequence[Trial]) -> list[Advice]:
 
 
 def _if_needed(study: Study, which: Sequence[int]) -> str:
-    """The condition for advice against vanishing, if it is not known what the task needs."""
+    """State the condition for advice against vanishing if the need of the task is unknown."""
     horizons = [study.cells[k].curve.horizon for k in which if study.kinds[k] == "vanishing"]
     if study.needs is not None or len(horizons) < len(which):
         return ""
@@ -190,7 +191,7 @@ def _effect(cell: CellFlow, after: Curve) -> str:
 
 
 def _why(cell: CellFlow) -> str:
-    """How the weights explain the decay."""
+    """Explain the decay by the weights."""
     if cell.radius is not None and cell.bound is not None:
         return (
             f"{cell.name}: the spectral radius of W_hh is {number(cell.radius)}, and one step "
@@ -201,13 +202,13 @@ def _why(cell: CellFlow) -> str:
         alone = number(math.log(10) / -math.log(cell.retained)) if 0 < cell.retained < 1 else "inf"
         return (
             f"{cell.name}: {gate} is {number(cell.retained)} on average; through the kept state "
-            f"alone the gradient loses 10x every {alone} steps; "
+            f"alone the gradient shrinks 10x every {alone} steps; "
         )
     return ""
 
 
 def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
-    """Advice if no initialisation extends the gradient as far as needed, and on truncation."""
+    """Advise if no initialisation extends the gradient as far as needed, and on truncation."""
     advice = []
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
@@ -248,7 +249,8 @@ def _explosion(study: Study, others: bool) -> list[Advice]:
         Advice(
             f'{clip} inside BPTT: step_clip=("norm", {bound}){unit}',
             f"{bound} is the 95th percentile of ||dL/dh|| per sequence, where the loss enters; "
-            f"on its way back through {worst.name} it grows {number(worst.curve.growth)} times",
+            f"on the way back through {worst.name} the gradient grows "
+            f"{number(worst.curve.growth)} times",
         )
     ]
     if study.own_loss:
@@ -256,7 +258,7 @@ def _explosion(study: Study, others: bool) -> list[Advice]:
             name = c.parameter("weight_hh")
             weight, gradient = study.layer.parameters[name], study.params[name]
             ratio = float(np.linalg.norm(weight) / np.linalg.norm(gradient))
-            text = f"Or, without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
+            text = f"Or, without clipping, use a learning rate of SGD below {0.01 * ratio:.3g}"
             reason = f"||W|| / ||dL/dW|| of {name} is {number(ratio)}"
-            advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % a step"))
+            advice.append(Advice(text, f"{reason}: a higher rate changes W by over 1 % per step"))
     return advice

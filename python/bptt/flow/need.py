@@ -19,9 +19,9 @@ from .verdict import number
 
 __all__ = ["NeededMemory", "needed_memory"]
 
-MOST_ANSWERS = 2000  # that are evaluated, if there is one at every step
-MOST_VALUES = 1 << 22  # of x, in one call of the model
-SHARE = 0.01  # of the largest loss, by which cutting inputs off may raise it
+MOST_ANSWERS = 2000  # number of answers evaluated, if there is one at every step
+MOST_VALUES = 1 << 22  # number of values of x in one call of the model
+SHARE = 0.01  # share of the largest loss by which cutting inputs off may raise the loss
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 
@@ -106,7 +106,7 @@ def needed_memory(
     ValueError
         If shapes disagree, or both readings of `target` fit.
     TypeError
-        If an array has a wrong dtype, or `model` or `loss` is no function.
+        If an array has a wrong dtype, or `model` or `loss` is not a function.
 
     Examples
     --------
@@ -179,13 +179,14 @@ class _Model:
         one = answers.shape[:1] == (1,) and target.shape[:1] == (B,)
         if every and one:
             raise ValueError(
-                f"{self.caller}: target has shape {target.shape}, expected one that is not both "
-                "(T, B, ...) and (B, ...)"
+                f"{self.caller}: target has shape {target.shape}, expected one that fits only one "
+                "of (T, B, ...) and (B, ...)"
             )
         if not every and not one:
             raise ValueError(
                 f"{self.caller}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
-                f"with (T, B) = {(T, B)}, as the answers of model to one sequence: {answers.shape}"
+                f"with (T, B) = {(T, B)}, like the answers of model to one sequence: "
+                f"{answers.shape}"
             )
         self.every = every
         return every
@@ -195,9 +196,9 @@ class _Model:
         if isinstance(answers, (tuple, list)):
             raise TypeError(
                 f"{self.caller}: model returns {len(answers)} results, expected its answers alone: "
-                "of a layer, lambda x: layer(x)[0]"
+                "for a layer, lambda x: layer(x)[0]"
             )
-        return as_array(self.caller, "what model returns", to_numpy(answers))
+        return as_array(self.caller, "the result of model", to_numpy(answers))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
         """The answers after step t of sequence b."""

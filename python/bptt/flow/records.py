@@ -87,7 +87,7 @@ def _resume(path: str) -> list[Record]:
             file.truncate(sum(len(line) + 1 for line in lines))
             return records
         if not _is_record(whole):
-            raise refused(path, "it has other JSON than samples")
+            raise refused(path, "it has JSON that is not a sample")
         file.write(b"\n")  # only the end of the line was missing
         return [*records, whole]
 
@@ -98,7 +98,7 @@ def _parsed(path: str, line: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise refused(path, error) from None
     if not _is_record(record):
-        raise refused(path, "it has other JSON than samples")
+        raise refused(path, "it has JSON that is not a sample")
     return dict(record)
 
 

@@ -142,18 +142,18 @@ def gradient_flow(
     Parameters
     ----------
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        As in `layer_of`, which also takes options that a file does not hold, as the activation of
-        an RNN.
+        As in `layer_of`, which also takes options that a file does not hold, such as the activation
+        of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
-        random noise in place of data gives another report.
+        random noise instead of data gives another report.
     dy : array_like, shape of the model's output, optional
         Gradient of your loss with respect to the output.
     loss : {"last", "every"} or callable, optional
         The loss, if there is no `dy`. "last": L = sum over sequences b of <u_b, h_b>, with h_b the
         last output of b in each direction of the top layer and u_b a random vector of norm 1.
         "every": the same sum over all outputs of b. A function of the output y returns the loss and
-        its gradient, as ``lambda y: bptt.mse(y, target)``.
+        its gradient, such as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
         Length of each sequence; T if omitted.
     needs : int, optional

@@ -25,7 +25,7 @@ __all__ = ["main"]
 COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
     "demo": "train on four tasks, print the results and draw a picture",
-    "bench": "time the core beside its NumPy reference and other libraries",
+    "bench": "time the core against its NumPy reference and other libraries",
     "export": "write a saved model as a C header or as RTNeural's JSON",
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
@@ -73,9 +73,10 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     if args.command is None:
         parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")
+    text = COMMANDS[args.command]
     options = _Parser(
         prog=f"bptt {args.command}",
-        description=COMMANDS[args.command],
+        description=f"{text[0].upper()}{text[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if args.command == "info":

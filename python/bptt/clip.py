@@ -111,7 +111,7 @@ class AutoClip:
     def state_dict(self) -> dict[str, Array]:
         """Return the state, for `bptt.save`: ``{"history": array}``.
 
-        The arguments of the constructor are not part of it.
+        The arguments of the constructor are not included.
         """
         return {"history": np.array(self.history, np.float64)}
 

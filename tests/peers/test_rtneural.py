@@ -128,7 +128,7 @@ REFUSED = [
     (
         [bptt.GRU(1, 2), bptt.Linear(3, 1)],
         ValueError,
-        "layers[1] has 3 inputs, expected 2, those before it",
+        "layers[1] has 3 inputs, expected 2, the outputs before it",
     ),
     ([with_nan()], ValueError, "layers[0]: weight is nan at (2, 1), expected finite numbers"),
 ]

@@ -101,7 +101,9 @@ def as_json(layers: Sequence[Layer]) -> bytes:
             check_finite(f"{place}: {name}", array)
         inputs, outputs = _sizes(layer)
         if width is not None and inputs != width:
-            raise ValueError(f"{place} has {inputs} inputs, expected {width}, those before it")
+            raise ValueError(
+                f"{place} has {inputs} inputs, expected {width}, the outputs before it"
+            )
         first, width = first or inputs, outputs
         entries += _dense(layer) if isinstance(layer, Linear) else _recurrent(layer)
     model = {"in_shape": [None, None, first], "layers": entries}
@@ -112,7 +114,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     """Read a chain of layers from RTNeural's JSON.
 
     A dense layer becomes a `Linear` with its activation. An entry "activation" is merged into the
-    dense layer before it, if that has none. The bias of an LSTM becomes ``bias_ih``, and
+    dense layer before it if this has none. The bias of an LSTM becomes ``bias_ih``, and
     ``bias_hh`` is 0.
 
     Parameters
@@ -162,7 +164,7 @@ def _check_options(place: str, layer: LSTM | GRU) -> None:
         plain, value = argument.default, getattr(layer, name, None)
         if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
             raise ValueError(
-                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural has no other"
+                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural supports no other"
             )
 
 
@@ -244,7 +246,9 @@ def _append(
     if not isinstance(before, Linear) or before.activation != "identity":
         raise ValueError(f"{place} has no dense layer without activation before it, expected one")
     if sizes[0] != sizes[1]:
-        raise ValueError(f"{place}.shape has size {sizes[1]}, expected that before it, {sizes[0]}")
+        raise ValueError(
+            f"{place}.shape has size {sizes[1]}, expected {sizes[0]}, the size before it"
+        )
     before.activation = name
 
 

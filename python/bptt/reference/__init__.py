@@ -72,7 +72,7 @@ def _twins(cell: str) -> tuple[Callable[..., Any], Callable[..., Grads]]:
 
     for direction, function in (("forward", cell_forward), ("backward", cell_backward)):
         function.__name__ = function.__qualname__ = f"{cell}_{direction}"
-        function.__doc__ = f"`bptt.{cell}_{direction}` in plain NumPy, with the same arguments."
+        function.__doc__ = f"The equations of `bptt.{cell}_{direction}`, with its arguments."
     return cell_forward, cell_backward
 
 

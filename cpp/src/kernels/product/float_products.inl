@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
+#include "kernels/callback.inl"
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
@@ -294,9 +295,12 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
   }
 }
 
-// Sums the gradients of weights, for cells with any number of sums.
 template <class T>
-struct FloatWeightGradients {
+using TileCallback = Callback<Index, Index, Index, Index, const T*>;
+
+// The products of the backward pass, for cells with any number of sums.
+template <class T>
+struct FloatGradients {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;         // [block][chunk_rows][sum][lane]
@@ -313,8 +317,8 @@ struct FloatWeightGradients {
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
-  FloatWeightGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
-                       int group, StopPoll& p)
+  FloatGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
+                 int group, StopPoll& p)
       : rows(r),
         dsums(sums),
         dsums_row(sums_row),
@@ -345,7 +349,27 @@ struct FloatWeightGradients {
     return result;
   }
 
-  // Inputs n of dw (by unit, N inputs, panels of NB blocks), from the G sums from the `sum`-th on.
+  // See FloatBackward::for_each_tile; of the G sums from number `sum` on.
+  template <int G, int S, class F>
+  void for_each_product(Index sum, Range r, const T* w, Index K, Range c, const F& f) const {
+    constexpr Index wide = 2 * column_blocks;
+    alignas(64) T tile[max_rows * wide * L];
+    const bool few = r.end - r.begin <= few_rows;
+    for (Index j = c.begin, width; j < c.end; j += width) {
+      const Index full = K / (column_blocks * L) * column_blocks;
+      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+      const T* panel = w + j * L * blocks * L * G;
+      if (poll.stops(r.end - r.begin, blocks * L * G, width * L)) return;
+      for_each_row_block(r.begin, r.end, [&](auto n, Index row) {
+        product_of_rows<T, G, S>(n, width, dsums + row * dsums_row + sum * L, dsums_row,
+                                 rows.chunk_rows * dsums_row, blocks, panel, tile);
+        f(row, n, j * L, width, tile);
+      });
+    }
+  }
+
+  // Adds to inputs n of dw (by unit, N inputs, panels of NB blocks) the gradients from the G sums
+  // from number `sum` on.
   template <int G, int S, int NB>
   BPTT_SHARED void add(int operand, Index sum, const RowRuns<T>& runs, Index N, Range n,
                        T* dw) const {
@@ -383,38 +407,23 @@ struct FloatWeightGradients {
 };
 
 template <class T, class Cell>
-struct FloatBackward : FloatWeightGradients<T> {
-  static constexpr Index L = lanes<T>;
+struct FloatBackward : FloatGradients<T> {
   static constexpr int S = BPTT_MANY_CELLS ? 0 : GradientsOf<Cell>::products;  // see product_tile
-  using FloatWeightGradients<T>::rows, FloatWeightGradients<T>::dsums,
-      FloatWeightGradients<T>::dsums_row, FloatWeightGradients<T>::blocks,
-      FloatWeightGradients<T>::poll;
 
   FloatBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, StopPoll& p)
-      : FloatWeightGradients<T>(d, r, sums, GradientsOf<Cell>::products * L, scratch, group, p) {}
+      : FloatGradients<T>(d, r, sums, GradientsOf<Cell>::products * lanes<T>, scratch, group, p) {}
 
   // After rows r of dsums were written.
   void prepare(Range) const {}
 
-  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
-  // being [gates*H, K] packed by column.
+  // Calls f(row, rows, column, blocks, tile) for every tile of rows r of dsums times column blocks
+  // c of w, which is [gates*H, K] packed by column.
   template <class Side, class F>
   void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
-    constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[max_rows * wide * L];
-    const bool few = r.end - r.begin <= few_rows;
-    for (Index j = c.begin, width; j < c.end; j += width) {
-      const Index full = K / (column_blocks * L) * column_blocks;
-      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
-      const T* panel = w + j * L * blocks * L * Side::count;
-      if (poll.stops(r.end - r.begin, blocks * L * Side::count, width * L)) return;
-      for_each_row_block(r.begin, r.end, [&](auto n, Index row) {
-        product_of_rows<T, Side::count, S>(n, width, dsums + row * dsums_row + Side::first * L,
-                                           dsums_row, rows.chunk_rows * dsums_row, blocks, panel,
-                                           tile);
-        f(row, n, j * L, width, tile);
-      });
-    }
+    if constexpr (BPTT_MANY_CELLS)
+      this->template for_each_product<Side::count, S, TileCallback<T>>(Side::first, r, w, K, c, f);
+    else
+      this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
   }
 
   template <class Side>

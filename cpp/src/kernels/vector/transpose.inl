@@ -27,12 +27,12 @@ struct Exchange {
   BPTT_INLINE static Native<T> high(Native<T> a, Native<T> b) { return All::high(a, b); }
 #else
   BPTT_INLINE static Native<T> low(Native<T> a, Native<T> b) {
-    typename Simd<T>::Mask m{};
+    typename Simd<T>::Mask m;
     BPTT_UNROLL for (int l = 0; l < n; ++l) m[l] = l & w ? n + l - w : l;
     return __builtin_shuffle(a, b, m);
   }
   BPTT_INLINE static Native<T> high(Native<T> a, Native<T> b) {
-    typename Simd<T>::Mask m{};
+    typename Simd<T>::Mask m;
     BPTT_UNROLL for (int l = 0; l < n; ++l) m[l] = l & w ? n + l : l + w;
     return __builtin_shuffle(a, b, m);
   }

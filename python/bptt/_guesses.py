@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hints for names guessed from PyTorch or Keras: what to write here instead."""
+"""Hints for names guessed from PyTorch or Keras: what to write in bptt instead."""
 
 from __future__ import annotations
 

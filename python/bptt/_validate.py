@@ -32,7 +32,7 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
         raise
     except Exception as error:  # ragged lists, tensors that need .detach(), and others
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{caller}: {name} is no array: {str(error)[:200]}") from None
+        raise kind(f"{caller}: {name} is not an array: {str(error)[:200]}") from None
     if array.ndim > most:
         raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most {most}")
     return array

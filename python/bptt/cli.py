@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (``sys.argv[1:]`` if omitted) and return the exit code."""
     try:
         if sys.stdout is None:
-            raise ValueError("standard output is closed, expected a place for what is printed")
+            raise ValueError("standard output is closed, expected an open file or terminal")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # file names may have any bytes
         code = _run(sys.argv[1:] if argv is None else argv)

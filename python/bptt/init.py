@@ -376,7 +376,7 @@ def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
     Raises
     ------
     ValueError
-        If there is no LSTM, or it has no bias.
+        If `layer` holds another cell than an LSTM, or no bias.
 
     References
     ----------
@@ -415,7 +415,7 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
     Raises
     ------
     ValueError
-        If `t_max` is less than 2, or there is no gated layer, or it has no bias.
+        If `t_max` is less than 2, or `layer` holds another cell than an LSTM or GRU, or no bias.
 
     References
     ----------
@@ -443,7 +443,7 @@ def irnn(layer: Layer | Mapping[str, Array]) -> None:
     Raises
     ------
     ValueError
-        If there is no RNN among the parameters.
+        If `layer` holds another cell than an RNN.
 
     References
     ----------

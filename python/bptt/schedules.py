@@ -115,7 +115,7 @@ class Schedule(ABC):
         return {name: self._loaded(caller, name, state[name]) for name in expected}
 
     def _loaded(self, caller: str, name: str, value: Any) -> float:
-        """A number of a state, or an array without dimensions, as a number."""
+        """Return a number of a state, which may be an array without dimensions."""
         label = f"state[{name!r}]"
         array = as_array(caller, label, value)
         if array.ndim:

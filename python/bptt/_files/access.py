@@ -49,7 +49,7 @@ def open_file(caller: str, path: Path) -> BinaryIO:
     """Open a regular file for reading. Devices have no end, and pipes may block for ever."""
     name = as_path(caller, path)
     if not stat.S_ISREG(os.stat(name).st_mode):
-        raise ValueError(f"{caller}: {printable(name)} is no regular file, expected one")
+        raise ValueError(f"{caller}: {printable(name)} is not a regular file, expected one")
     return open(name, "rb")
 
 
@@ -86,7 +86,7 @@ def check_target(
         return os.path.realpath(name)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(
-            f"{shown}, which is no regular file, expected a regular file or a new name"
+            f"{shown}, which is not a regular file, expected a regular file or a new name"
         )
     if status.st_size and not force and not own.shows(_ends(name)):
         option = "" if force is None else ", or --force"

@@ -142,7 +142,7 @@ def parse_npy(content: bytes) -> Array:
     try:
         shape, fortran, dtype = readers[version](file)
     except MemoryError:  # raised by Python's parser if nesting is too deep
-        raise ValueError("its header is no dict") from None
+        raise ValueError("its header is not a dict") from None
     if dtype.hasobject:
         raise Unreadable("holds pickled Python objects, which are code, expected numbers")
     if dtype.kind == "V" or not dtype.itemsize:

@@ -132,8 +132,8 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     Raises
     ------
     ValueError
-        If the file is no such JSON, has a layer that bptt does not have, such as a convolution, or
-        weights of wrong shapes; the message names the place.
+        If the file is not such JSON, has a layer that bptt lacks, such as a convolution, or weights
+        of wrong shapes; the message names the place.
     OSError
         If the file cannot be read.
     """
@@ -159,7 +159,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
 
 
 def _check_options(place: str, layer: LSTM | GRU) -> None:
-    """Raise if an option is one that RTNeural's plain cells do not have."""
+    """Raise if an option is set that RTNeural's plain cells lack."""
     for name, argument in inspect.signature(type(layer)).parameters.items():
         plain, value = argument.default, getattr(layer, name, None)
         if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
@@ -224,7 +224,7 @@ def _parse(caller: str, content: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _append(
@@ -302,7 +302,7 @@ def _check_rows(place: str, value: Any, symbols: str, shape: tuple[int, ...]) ->
     """Raise unless the value is nested lists of numbers of the given shape."""
     if len(_items(place, value)) != shape[0]:
         raise ValueError(
-            f"{place} has length {len(value)}, expected {shape[0]}, as the weights are {symbols}"
+            f"{place} has length {len(value)}, expected {shape[0]}, for weights of shape {symbols}"
         )
     for k, item in enumerate(value):
         if len(shape) > 1:

@@ -117,7 +117,7 @@ def _array(path: str) -> Array:
     with open_file("flow", name) as file:
         kind = kind_of(file, name)
         if kind not in ARRAYS:
-            what = "is no array in npy format"
+            what = "is not an array in npy format"
             if kind in OTHERS:
                 what = OTHERS[kind].split(", ")[0]
             elif kind != "unknown":

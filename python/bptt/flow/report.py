@@ -31,7 +31,7 @@ from .verdict import judge
 
 __all__ = ["FlowReport", "gradient_flow"]
 
-OWN = "your own"  # the name of a loss that is not built in
+OWN = "your own"  # the name of a loss that the user gives
 
 Loss = str | Callable[[Array], tuple[float, ArrayLike]]
 
@@ -137,7 +137,8 @@ def gradient_flow(
 
     - the gradient of the loss: ||dL/dh_t||, each step's share of dL/dW_hh, and saturated gates;
     - a probe: a gradient of norm 1 that enters each layer and direction at its last step, and grows
-      or fades on its way back, whatever the loss and other layers do. The verdict rests on it.
+      or fades on its way back, independently of the loss and of other layers. The verdict rests on
+      this probe.
 
     Parameters
     ----------

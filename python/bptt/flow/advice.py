@@ -140,7 +140,7 @@ def _largest_sum(study: Study, k: int) -> tuple[str, str]:
     name, rms = max(sums, key=sums.__getitem__), _rms(x)
     reason = f"most of the pre-activations come from {name}: {number(sums[name])} rms"
     if name == of_x and c.layer == 0 and rms > NORMAL:
-        return f"scale x or {name} down", f"{reason}, from an x of {number(rms)} rms"
+        return f"scale x or {name} down", f"{reason}; x is {number(rms)} rms"
     return f"scale {name} down", reason
 
 

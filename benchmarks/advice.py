@@ -312,8 +312,8 @@ def solved(problem: Problem, loss: float) -> bool:
 def markdown(results: dict[str, Any]) -> str:
     """Make one row per task: medians over the seeds, and the number of seeds that solve it."""
     lines = [
-        "| task | needs, inputs | horizon after plain training | advice "
-        "| held-out loss, plain start | as advised | solved |",
+        "| task | inputs needed | horizon after plain training | advice "
+        "| held-out loss, plain start | held-out loss, as advised | solved: plain, advised |",
         "|---|---|---|---|---|---|---|",
     ]
     for problem in PROBLEMS:
@@ -322,11 +322,11 @@ def markdown(results: dict[str, Any]) -> str:
         needs += "" if problem.needs else ", measured"
         horizons = sorted(math.inf if r["horizon"] is None else r["horizon"] for r in runs)
         middle = statistics.median(horizons)
-        horizon = "over the sequence" if math.isinf(middle) else f"{middle:.0f}"
+        horizon = "longer than the sequence" if math.isinf(middle) else f"{middle:.0f}"
         names = sorted({f"`{r['advice']}`" if r["advice"] else "none" for r in runs})
         before, after = (statistics.median(r[key] for r in runs) for key in ("loss", "advised"))
         done = [sum(solved(problem, r[key]) for r in runs) for key in ("loss", "advised")]
-        of = f"{done[0]}, then {done[1]} of {len(runs)}" if problem.baseline else ""
+        of = f"{done[0]}, {done[1]} of {len(runs)}" if problem.baseline else ""
         cells = [
             problem.name,
             needs,

@@ -118,7 +118,7 @@ def ragged() -> None:
                 + [f"{packed / times['ragged']:.0f}x"]
             )
     table(
-        "Training with lengths uniform in 1..T",
+        "Training with lengths uniform in 1..T; a valid step is one outside the padding",
         "T, B, I, H | cell | bptt | valid step / step at equal lengths | PyTorch packed | ratio",
         rows,
     )
@@ -295,7 +295,7 @@ def tracing() -> None:
             )
     table(
         "Traces and samples of `FlowMonitor`",
-        "cell | T, B, I, H | one step | trace | a sample | every 50 steps",
+        "cell | T, B, I, H | training step | trace | sample | share of 50 steps",
         rows,
     )
 

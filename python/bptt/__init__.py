@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """bptt: exact backpropagation through time on CPUs.
 
-Layers have parameters, and call functions, which take arrays and return arrays. `bptt.reference`
-has the same functions as plain equations.
+Layers hold parameters. Below them are functions that take and return arrays. `bptt.reference` has
+the same functions as plain equations in NumPy.
 
 Recurrent layers
     RNN LSTM GRU MGU SLSTM LSTM1997

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hints for names guessed from PyTorch or Keras: what to write here instead."""
+"""Hints for names guessed from PyTorch or Keras: what to write in bptt instead."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from ._words import shown
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CPU = "nothing in its place: all is computed on the CPU"
-_NOTHING = "nothing in its place"
-_MODE = "forward(x) for training, and a call of the layer, layer(x), for inference"
-_DTYPE = "dtype='float32' or 'float64' of the constructor"
+_NO_ARGUMENT = "no such argument"
+_CPU = "everything is computed on the CPU"
+_MODE = "forward(x) for training, and layer(x) for inference"
+_DTYPE = "dtype='float32' or 'float64' in the constructor"
+_RESULTS = "the results are all outputs and the last state"
 
 # Attributes of objects of PyTorch and Keras that bptt does not have.
 ATTRIBUTES = {
     **dict.fromkeys(("train", "eval", "training"), _MODE),
-    **dict.fromkeys(("cuda", "cpu", "device"), _CPU),
+    **dict.fromkeys(("cuda", "cpu", "device"), f"none: {_CPU}"),
     **dict.fromkeys(("to", "float", "double", "half", "bfloat16"), _DTYPE),
-    "zero_grad": f"{_NOTHING}: backward returns new gradients",
-    "grad": "grads.params of grads = layer.backward(tape, dy)",
+    "zero_grad": "none: backward returns new gradients",
+    "grad": "grads.params, with grads = layer.backward(tape, dy)",
     "named_parameters": "parameters.items()",
     "all_weights": "parameters.values()",
-    "flatten_parameters": f"{_NOTHING}: parameters are NumPy arrays",
+    "flatten_parameters": "none: parameters are NumPy arrays",
     "reset_parameters": "a new layer, or the functions of bptt.init",
-    "requires_grad_": "an optimiser of some of the parameters",
+    "requires_grad_": "an optimiser with only the other parameters",
     "nonlinearity": "activation",
 }
 # Arguments of functions of PyTorch and Keras that bptt does not have.
 ARGUMENTS = {
-    "nonlinearity": "activation, its name here",
+    "nonlinearity": "activation, its name in bptt",
     "training": _MODE,
-    "device": _CPU,
-    "hx": "state, its name here",
-    "initial_state": "state, its name here",
-    "input": "x, its name here",
-    "units": "hidden_size, its name here",
-    "T_max": "t_max, its name here",
-    "return_sequences": f"{_NOTHING}: the results are all outputs and the last state",
-    "return_state": f"{_NOTHING}: the results are all outputs and the last state",
+    "device": f"{_NO_ARGUMENT}: {_CPU}",
+    "hx": "state, its name in bptt",
+    "initial_state": "state, its name in bptt",
+    "input": "x, its name in bptt",
+    "units": "hidden_size, its name in bptt",
+    "T_max": "t_max, its name in bptt",
+    "return_sequences": f"{_NO_ARGUMENT}: {_RESULTS}",
+    "return_state": f"{_NO_ARGUMENT}: {_RESULTS}",
 }
 # The parameters of PyTorch's RNNCell, LSTMCell and GRUCell.
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

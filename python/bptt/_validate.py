@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments to what the core takes, or a clear error: "function: argument has X, expected Y"."""
+"""Converts arguments for the core, or raises an error: "function: argument has X, expected Y"."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from ._dual import Dual
 from ._types import Array, State, StepClip
 from ._words import MOST_SHOWN, shown
 
-MOST_LETTERS = 4096  # of a path: Linux takes no more
+MOST_CHARACTERS = 4096  # of a path: the most that Linux takes
 
 
 # --- arrays ---------------------------------------------------------------------------------------
 
 
 def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of at most `most` dimensions."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
         array: Array = np.asarray(value)
     except MemoryError:
         raise
-    except Exception as error:  # ragged lists, tensors that need .detach(), whatever converts badly
+    except Exception as error:  # ragged lists, tensors that need .detach(), and others
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{caller}: {name} is no array: {str(error)[:200]}") from None
+        raise kind(f"{caller}: {name} is not an array: {str(error)[:200]}") from None
     if array.ndim > most:
         raise ValueError(f"{caller}: {name} has {array.ndim} dimensions, expected at most {most}")
     return array
 
 
 def to_numpy(value: Any) -> Any:
-    """A tensor's numbers, those that NumPy has no type for as float32; anything else as it is."""
+    """Return a tensor as an array, of float32 if NumPy lacks its dtype; other values unchanged."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()
@@ -48,7 +48,7 @@ def to_numpy(value: Any) -> Any:
 
 
 def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of integers, of at most `most` dimensions."""
     array = as_array(caller, name, value, most)
     if not array.size:  # an empty list has no integer type
         return np.zeros(array.shape, np.int64)
@@ -67,7 +67,7 @@ def as_indices(caller: str, name: str, value: ArrayLike, symbols: str, last: int
 
 
 def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of real numbers, of at most `most` dimensions."""
     array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, most)
     if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
         raise TypeError(
@@ -78,7 +78,7 @@ def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
 
 
 def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
-    """Return `value` as an array of at most `most` dimensions."""
+    """Return `value` as an array of bool, of at most `most` dimensions."""
     array = as_array(caller, name, value, most)
     if array.dtype != np.bool_:
         raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected bool")
@@ -86,14 +86,14 @@ def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
 
 
 def prepare(array: Array, dtype: DTypeLike) -> Array:
-    """The array itself where the core can use it as it lies, else a copy."""
+    """Return the array itself if the core can use its memory, else a copy."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return np.asarray(array)
     return np.array(array, dtype, order="C")
 
 
 def own(array: Array, dtype: DTypeLike) -> Array:
-    """As `prepare`, but never an array that somebody may write into."""
+    """Return what `prepare` returns, but never an array that a caller may write to."""
     if array.flags.owndata and not array.flags.writeable:
         return prepare(array, dtype)
     return np.array(array, dtype, order="C")
@@ -147,7 +147,7 @@ def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.max
 
 
 def as_number(caller: str, name: str, value: Any) -> float:
-    """Any number, also infinite or none."""
+    """Return any number, also infinity and NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
     try:
@@ -157,7 +157,7 @@ def as_number(caller: str, name: str, value: Any) -> float:
 
 
 def as_scalar(caller: str, name: str, value: Any) -> float:
-    """Any number, or an array or tensor of no dimension."""
+    """Return any number, also from an array or tensor without dimensions."""
     array = as_array(caller, name, to_numpy(value))
     if array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
@@ -172,7 +172,7 @@ def as_finite(caller: str, name: str, value: Any) -> float:
 
 
 def as_between(caller: str, name: str, value: Any, least: float, most: float = math.inf) -> float:
-    """A finite number in the range, with its ends."""
+    """Return a finite number in least..most, ends included."""
     number = as_number(caller, name, value)
     if not (least <= number <= most and math.isfinite(number)):
         limits = f"{least:g} or more, and finite" if most == math.inf else f"{least:g}..{most:g}"
@@ -181,7 +181,7 @@ def as_between(caller: str, name: str, value: Any, least: float, most: float = m
 
 
 def as_positive(caller: str, name: str, value: Any) -> float:
-    """More than 0, and finite."""
+    """Return a finite number above 0."""
     number = as_number(caller, name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{caller}: {name} is {shown(value)}, expected more than 0, and finite")
@@ -196,7 +196,7 @@ def as_probability(caller: str, name: str, value: Any) -> float:
 
 
 def as_bound(caller: str, name: str, value: Any, most: float = math.inf) -> float | None:
-    """More than 0, or None."""
+    """Return a number above 0 and at most `most`, or None."""
     if value is None:
         return None
     number = as_number(caller, name, value)
@@ -218,7 +218,7 @@ def as_flag(caller: str, name: str, value: Any) -> bool:
 def as_states(
     caller: str, name: str, value: State, names: tuple[str, ...], dtype: DTypeLike, most: int = 3
 ) -> tuple[Array | None, ...]:
-    """Return the states `names`, each of at most `most` dimensions, in a tuple."""
+    """Return the states `names` in a tuple, each of at most `most` dimensions."""
     if value is None:
         return (None,) * len(names)
     if len(names) == 1:
@@ -233,11 +233,11 @@ def as_states(
 
 
 def as_lengths(caller: str, value: Any) -> Array | None:
-    """Return lengths as the core takes them, which checks their range."""
+    """Return lengths in the type of the core, which checks their range."""
     if value is None:
         return None
     array = as_integers(caller, "lengths", value, 3)
-    if array.dtype == np.uint64:  # what int64 cannot hold is too long all the same
+    if array.dtype == np.uint64:  # values beyond int64 are too long in any case
         array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
     return prepare(array, np.int64)
 
@@ -289,7 +289,7 @@ def as_trace(caller: str, value: bool | str | None) -> int:
 
 
 def as_zoneout_of_h(caller: str, name: str, value: Any) -> tuple[Any, None]:
-    """For a cell with no state but h."""
+    """Return the amount for h of a cell without other states, and None."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
         raise ValueError(
             f"{caller}: {name} is a pair, expected one for h: the cell has no other state"
@@ -314,7 +314,7 @@ def _as_amounts(caller: str, name: str, value: Any) -> float | Array | None:
 
 
 def as_zoneout_rate(caller: str, name: str, value: Any) -> float:
-    """For a layer whose cell has no state but h."""
+    """Return the rate of a layer whose cell has no state but h."""
     if isinstance(value, (tuple, list)):
         raise ValueError(
             f"{caller}: {name} has {len(value)} items, expected one probability: the cell has no "
@@ -324,7 +324,7 @@ def as_zoneout_rate(caller: str, name: str, value: Any) -> float:
 
 
 def as_zoneout_rates(caller: str, name: str, value: Any) -> float | tuple[float, float]:
-    """One for h, or a pair for h and the other states."""
+    """Return one rate, or a pair for h and for the other states."""
     if not isinstance(value, (tuple, list)):
         return as_probability(caller, name, value)
     if len(value) != 2:
@@ -334,7 +334,7 @@ def as_zoneout_rates(caller: str, name: str, value: Any) -> float | tuple[float,
 
 
 def as_layer_norm(caller: str, name: str, value: Any) -> tuple[Array, ...]:
-    """The gains of both products; for an LSTM also gain and offset of c."""
+    """Return the gains of both products; for an LSTM also the gain and offset of c."""
     names = "(g_ih, g_hh), and for lstm g_c and b_c after them"
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{caller}: {name} is {type(value).__name__}, expected a tuple {names}")
@@ -363,10 +363,10 @@ def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> s
 def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
     """float32 or float64."""
     has = shown(value)
-    if value is not None:  # which NumPy takes for float64
+    if value is not None:  # NumPy would read None as float64
         try:
             dtype: np.dtype[Any] = np.dtype(value).newbyteorder("=")
-        except Exception:  # whatever NumPy makes of what is no dtype
+        except Exception:  # NumPy raises various errors for other values
             pass
         else:
             if dtype in (np.float32, np.float64):
@@ -376,7 +376,7 @@ def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
 
 
 def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:
-    """The generator itself, or a new one of a seed, of None an arbitrary one."""
+    """Return the generator itself, or a new one from a seed; None draws a seed."""
     if value is None or isinstance(value, np.random.Generator):
         return np.random.default_rng(value)
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -391,14 +391,14 @@ def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:
 
 
 def as_path(caller: str, value: Any, name: str = "path") -> str:
-    """Of a file; an int would be taken for a descriptor."""
+    """Return the path of a file; `open` would take an int for a descriptor."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(path, str):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a path")
-    if not 0 < len(path) <= MOST_LETTERS or "\0" in path:
+    if not 0 < len(path) <= MOST_CHARACTERS or "\0" in path:
         raise ValueError(
-            f"{caller}: {name} is {shown(path)}, expected 1..{MOST_LETTERS} letters, none of them "
-            "NUL"
+            f"{caller}: {name} is {shown(path)}, expected 1..{MOST_CHARACTERS} characters, none "
+            "of them NUL"
         )
     return path
 
@@ -410,9 +410,10 @@ def as_callable(caller: str, name: str, value: Any) -> Callable[..., Any]:
 
 
 def check_mapping(caller: str, label: str, value: object, tensors: bool = False) -> None:
-    """Refuse what holds the arrays instead of them, and names that are no text.
+    """Raise unless `value` is a dict whose names are text.
 
-    Where tensors are taken too, a module of PyTorch is told what to give.
+    The message for an object that holds such a dict, such as a layer, names the attribute; with
+    `tensors` it says how to pass a module of PyTorch.
     """
     if isinstance(value, Mapping):
         for name in value:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names and texts in messages: on one line, and short."""
+"""Formats names and values for messages: on one line, and short."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def some(names: Collection[str], none: str = "none", most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-MOST_SHOWN = 80  # letters of a value in a message
+MOST_SHOWN = 80  # characters of a value in a message
 
 
 def shown(value: object) -> str:
-    """The repr of a value, on one line and cut."""
+    """The repr of a value, on one line and cut to `MOST_SHOWN` characters."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # an int with too many digits for Python, or a faulty __repr__
         text = f"of type {type(value).__name__}"
     if len(text) <= MOST_SHOWN:
         return text
-    return f"{text[:MOST_SHOWN]}... ({len(text)} letters)"
+    return f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:

@@ -25,7 +25,7 @@ __all__ = ["main"]
 COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
     "demo": "train on four tasks, print the results and draw a picture",
-    "bench": "time the core beside its NumPy reference and other libraries",
+    "bench": "time the core against its NumPy reference and other libraries",
     "export": "write a saved model as a C header or as RTNeural's JSON",
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
@@ -73,9 +73,10 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     if args.command is None:
         parser.error(f"no command given, expected one of {', '.join(COMMANDS)}")
+    text = COMMANDS[args.command]
     options = _Parser(
         prog=f"bptt {args.command}",
-        description=COMMANDS[args.command],
+        description=f"{text[0].upper()}{text[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if args.command == "info":
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (``sys.argv[1:]`` if omitted) and return the exit code."""
     try:
         if sys.stdout is None:
-            raise ValueError("standard output is closed, expected a place for what is printed")
+            raise ValueError("standard output is closed, expected an open file or terminal")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # file names may have any bytes
         code = _run(sys.argv[1:] if argv is None else argv)

@@ -34,9 +34,8 @@ class AutoClip:
     """A `max_norm` for `clip_grad_norm`: a running quantile of the norms of gradients.
 
     Each call of `clip_grad_norm` adds its norm to the history, then clips to the quantile of the
-    history. About a fraction 1 - `quantile` of all updates is thus scaled down to the norm of
-    smaller updates, whatever that norm is at this stage of training. The first update is not
-    changed.
+    history. So a fraction of about 1 - `quantile` of the updates is scaled down, to a norm that is
+    usual at this stage of training. The first update is not changed.
 
     Norms that are 0 or not finite do not enter the history, since they say nothing about the size
     of useful gradients.
@@ -48,7 +47,7 @@ class AutoClip:
     window : int, optional
         Number of most recent norms that count; all if omitted, as in the paper.
     history : iterable of float, optional
-        Norms to start from, the oldest first, as from an earlier run.
+        Norms to start from, the oldest first, for example of an earlier run.
 
     Attributes
     ----------
@@ -64,7 +63,7 @@ class AutoClip:
     ValueError
         If a number is out of its range.
     TypeError
-        If `quantile` is no number, or `window` no whole one.
+        If `quantile` is not a number, or `window` not a whole number.
 
     References
     ----------
@@ -112,7 +111,7 @@ class AutoClip:
     def state_dict(self) -> dict[str, Array]:
         """Return the state, for `bptt.save`: ``{"history": array}``.
 
-        The arguments of the constructor are not part of it.
+        The arguments of the constructor are not included.
         """
         return {"history": np.array(self.history, np.float64)}
 
@@ -127,8 +126,8 @@ class AutoClip:
         Raises
         ------
         ValueError, TypeError
-            If the history is missing, has other entries beside it, or is no list of at most
-            `window` positive finite norms; nothing has changed then.
+            If the state has other names than "history", or the history is not a list of at most
+            `window` positive finite norms. Nothing has changed then.
         """
         caller = "AutoClip.load_state_dict"
         check_mapping(caller, "state", state)
@@ -136,7 +135,9 @@ class AutoClip:
             raise ValueError(f"{caller}: state has names {listed(state)}, expected ['history']")
         norms = as_float(caller, "history", state["history"], np.dtype(np.float64))
         if norms.ndim != 1 or not np.all((norms > 0) & (norms < math.inf)):
-            raise ValueError(f"{caller}: history is {norms}, expected positive norms in one row")
+            raise ValueError(
+                f"{caller}: history is {norms}, expected positive finite norms on one axis"
+            )
         if self.window is not None and len(norms) > self.window:
             raise ValueError(
                 f"{caller}: history has {len(norms)} norms, expected at most window = {self.window}"
@@ -145,7 +146,10 @@ class AutoClip:
 
     def __repr__(self) -> str:
         window = "" if self.window is None else f", window={self.window}"
-        return f"AutoClip(quantile={self.quantile}{window}): {self.bound:.3g} of {len(self._norms)}"
+        return (
+            f"AutoClip(quantile={self.quantile}{window}): bound {self.bound:.3g} from "
+            f"{len(self._norms)} norms"
+        )
 
     def _add(self, norm: float) -> None:
         if not 0 < norm < math.inf:
@@ -158,7 +162,7 @@ class AutoClip:
 
 def _norms_of(history: Iterable[float]) -> list[float]:
     if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
-        raise TypeError(f"AutoClip: history is {shown(history)}, expected norms")
+        raise TypeError(f"AutoClip: history is {shown(history)}, expected a list of norms")
     values = history if isinstance(history, np.ndarray) else list(history)
     norms = as_array("AutoClip", "history", values)
     if norms.ndim != 1:
@@ -223,14 +227,14 @@ def clip_grad_norm(
     if isinstance(max_norm, str) and max_norm == "auto":
         raise ValueError(
             "clip_grad_norm: max_norm is 'auto', expected a number, or an AutoClip, which remembers"
-            " the norms: auto = bptt.AutoClip() before the loop, and max_norm=auto in it"
+            " the norms: make auto = bptt.AutoClip() before the loop, and pass max_norm=auto in it"
         )
     auto = max_norm if isinstance(max_norm, AutoClip) else None
     bound = math.inf if isinstance(max_norm, AutoClip) else max_norm
     largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
     if largest == 0 or not math.isfinite(largest):
         return largest
-    # All temporary memory, so that clipping never fails half-way.
+    # Allocate all temporary memory now, so that clipping never fails half-way.
     room = np.empty(max(g.size for g in grads.values()))
 
     def scaled(g: Array) -> Array:
@@ -322,15 +326,15 @@ def _largest(
         raise TypeError(f"{caller}: {label} is None, expected a number")
     as_choice(caller, "nonfinite", nonfinite, ("raise", "skip", "zero"))
     check_writable(caller, "grads", grads)
-    # The maximum of values that are not finite is not finite: one pass suffices if it is.
+    # If any value is not finite, neither is the maximum: one pass suffices if it is finite.
     largest = _max_abs(grads)
     if math.isfinite(largest):
         return largest
     if nonfinite == "raise":
         raise FloatingPointError(
             f"{caller}: grads has {_nonfinite(grads)}, expected finite values; "
-            "bptt.find_nonfinite(tape) tells where the forward pass got its first, "
-            "backward(..., trace=True).trace.nonfinite where the backward pass did"
+            "bptt.find_nonfinite(tape) finds the first one of the forward pass, "
+            "backward(..., trace=True).trace.nonfinite the first one of the backward pass"
         )
     for g in grads.values():
         g[... if nonfinite == "skip" else ~np.isfinite(g)] = 0

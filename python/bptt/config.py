@@ -101,6 +101,6 @@ def set_num_threads(threads: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `threads` is no whole number, or outside 1..1024.
+        If `threads` is not a whole number, or outside 1..1024.
     """
     _core.set_threads(as_threads("set_num_threads", threads))

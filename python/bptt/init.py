@@ -168,7 +168,7 @@ def orthogonal(w: Array, rng: Seed = None, gain: float = 1.0, *, gates: int = 1)
     rng : int, numpy.random.Generator or None, optional
         Source of random numbers.
     gain : float, optional
-        All singular values of the result.
+        The one value of all singular values of the result.
     gates : int, optional
         Number of gates stacked in the rows.
 
@@ -201,7 +201,7 @@ def identity(w: Array, scale: float = 1.0, *, gates: int = 1) -> None:
     w : ndarray, shape (gates * rows, columns)
         The weight.
     scale : float, optional
-        The value on the diagonal; elsewhere 0.
+        The value on the diagonal; all others are 0.
     gates : int, optional
         Number of gates stacked in the rows.
     """
@@ -235,8 +235,8 @@ def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
     References
     ----------
     Jaeger (2001), GMD report 148, for echo state networks; Sutskever, Martens, Dahl & Hinton
-    (2013), PMLR 28, and Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063, who took 0.95, for
-    training by gradients.
+    (2013), PMLR 28, and Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063, with 0.95, for training
+    by gradients.
 
     Examples
     --------
@@ -253,7 +253,7 @@ def spectral(w: Array, radius: float = 1.0, *, gates: int = 1) -> None:
     check_finite("spectral: w", w)
     largest = [np.max(np.abs(np.linalg.eigvals(block)), initial=0) for block in blocks]
     if min(largest) == 0:
-        raise ValueError("spectral: w has only the eigenvalue 0, expected one to scale")
+        raise ValueError("spectral: w has only the eigenvalue 0, expected a nonzero one to scale")
     for block, modulus in zip(blocks, largest):
         block *= radius / modulus
 
@@ -269,7 +269,7 @@ def nearest_orthogonal(w: Array, gain: float = 1.0, *, gates: int = 1) -> None:
     w : ndarray, shape (gates * n, n)
         The weight, already filled.
     gain : float, optional
-        All singular values of the result.
+        The one value of all singular values of the result.
     gates : int, optional
         Number of gates stacked in the rows.
 
@@ -320,7 +320,7 @@ def _cells(caller: str, layer: Layer | Mapping[str, Array]) -> Iterator[_Cell]:
     if not names:
         raise ValueError(
             f"{caller}: layer has the names {listed(params)}, expected a recurrent weight among "
-            "them, as weight_hh_l0"
+            "them, such as weight_hh_l0"
         )
     for name in names:
         w_hh = params[name[0]]
@@ -341,7 +341,7 @@ def _gated(caller: str, layer: Layer | Mapping[str, Array], allowed: dict[int, s
     forget_gate = getattr(layer, "forget_gate", "own")
     if forget_gate != "own":  # such an LSTM has three gates, like a GRU
         raise ValueError(f"{caller}: layer has forget_gate {shown(forget_gate)}, expected 'own'")
-    if isinstance(layer, LSTM1997):  # has three gates too
+    if isinstance(layer, LSTM1997):  # which has three gates too
         raise ValueError(f"{caller}: layer is an LSTM1997, expected one with a forget gate")
     cells = list(_cells(caller, layer))
     for cell in cells:
@@ -376,7 +376,7 @@ def forget_bias(layer: Layer | Mapping[str, Array], value: float = 1.0) -> None:
     Raises
     ------
     ValueError
-        If there is no LSTM, or it has no bias.
+        If `layer` holds another cell than an LSTM, or no bias.
 
     References
     ----------
@@ -400,8 +400,8 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
 
     In an LSTM, the forget gate of each unit gets the bias f = log U(1, t_max - 1), the input gate
     the bias -f. In a GRU, the update gate z, which keeps the state, gets the bias
-    log U(1, t_max - 1). b_ih has the bias, and b_hh is 0, in every layer and direction. Nothing
-    else changes.
+    log U(1, t_max - 1). In every layer and direction, b_ih gets the bias, and b_hh becomes 0.
+    Nothing else changes.
 
     Parameters
     ----------
@@ -415,7 +415,7 @@ def chrono(layer: Layer | Mapping[str, Array], t_max: float, rng: Seed = None) -
     Raises
     ------
     ValueError
-        If `t_max` is less than 2, or there is no gated layer, or it has no bias.
+        If `t_max` is less than 2, or `layer` holds another cell than an LSTM or GRU, or no bias.
 
     References
     ----------
@@ -443,7 +443,7 @@ def irnn(layer: Layer | Mapping[str, Array]) -> None:
     Raises
     ------
     ValueError
-        If there is no RNN among the parameters.
+        If `layer` holds another cell than an RNN.
 
     References
     ----------

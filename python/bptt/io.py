@@ -41,7 +41,7 @@ def save(
         safetensors for ``.safetensors``, npz for any other; without a suffix, safetensors if that
         package is installed, else npz.
     arrays : dict of str to array_like
-        Numbers or booleans of up to 8 bytes each, as ``layer.parameters``, the ``state_dict()`` of
+        Numbers or booleans of up to 8 bytes each: ``layer.parameters``, the ``state_dict()`` of
         a layer, optimiser or schedule, or several of these merged by `bptt.optim.join`. Stored in C
         order and the machine's byte order.
     metadata : dict of str to str, optional
@@ -54,8 +54,8 @@ def save(
         written.
     ValueError
         If an array is called ``__metadata__``, or its name contains a NUL or is longer than 65,000
-        bytes; if the path leads to a device or another thing that is no file, or to a file in
-        another format, which is not overwritten.
+        bytes; if the path leads to a device or anything else that is not a regular file, or
+        to a file in another format, which is not overwritten.
     ImportError
         If the suffix is ``.safetensors`` and that package is not installed.
     OSError
@@ -86,7 +86,7 @@ def save(
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             has = f"{shown(key)}: {shown(value)}"
-            raise TypeError(f"save: metadata has {has}, expected text for text")
+            raise TypeError(f"save: metadata has {has}, expected text as name and value")
         _utf8("metadata", key), _utf8("metadata", value)
     metadata = dict(metadata)
     target = check_target("save", path, MODEL)
@@ -120,10 +120,10 @@ def load(path: Path) -> dict[str, Array]:
     ------
     ValueError
         If the file has none of these formats, is truncated or damaged, or holds pickled objects; if
-        a checkpoint of PyTorch is no dict of tensors (the message names its keys); if the path
-        leads to a device or another thing that is no file.
+        a checkpoint of PyTorch is not a dict of tensors (the message names its keys); if the path
+        leads to a device or anything else that is not a regular file.
     ImportError
-        If the file is of safetensors or `torch.save`, and that package is not installed.
+        If the file needs safetensors or PyTorch, and that package is not installed.
     OSError
         If the file cannot be read; FileNotFoundError if it does not exist.
 
@@ -170,7 +170,9 @@ def _plain(name: str, value: ArrayLike) -> Array:
     if "\0" in name:  # where zip archives would end the name
         raise ValueError(f"save: arrays has the name {shown(name)}, expected one without a NUL")
     if name == METADATA:
-        raise ValueError(f"save: arrays has the name {name!r}, expected another: it is reserved")
+        raise ValueError(
+            f"save: arrays has the name {name!r}, expected another name: this one is reserved"
+        )
     if _utf8("arrays", name) > 65_000:  # a little less than zip archives can hold
         raise ValueError(f"save: arrays has the name {shown(name)}, expected up to 65,000 bytes")
     array = as_array("save", f"arrays[{shown(name)}]", to_numpy(value))

@@ -97,7 +97,7 @@ def cross_entropy(
     ValueError
         If the shapes disagree, or a target is neither a class nor `ignore_index`.
     TypeError
-        If `logits` does not hold real numbers or has a mask, or `target` or `ignore_index` are no
+        If `logits` does not hold real numbers or has a mask, or `target` or `ignore_index` are not
         integers.
 
     Examples
@@ -116,7 +116,7 @@ def cross_entropy(
     if logits.ndim == 0 or target.shape != logits.shape[:-1]:
         raise ValueError(
             f"cross_entropy: target has shape {target.shape}, "
-            f"expected that of logits {logits.shape} without the last axis"
+            f"expected the shape {logits.shape} of logits without the last axis"
         )
     if target.dtype.kind not in "iu" and target.size:
         raise TypeError(f"cross_entropy: target has dtype {target.dtype}, expected integers")

@@ -37,7 +37,10 @@ class Optimizer(ABC):
     """
 
     _kinds: ClassVar[tuple[str, ...]]
-    _squares: ClassVar[tuple[str, ...]] = ("square_avg", "exp_avg_sq")  # kinds without negatives
+    _squares: ClassVar[tuple[str, ...]] = (
+        "square_avg",
+        "exp_avg_sq",
+    )  # kinds whose values are never negative
 
     def __init__(self, params: Mapping[str, Array], lr: float, weight_decay: float) -> None:
         check_writable(type(self).__name__, "params", params)
@@ -50,8 +53,8 @@ class Optimizer(ABC):
         self.state = {
             kind: {name: np.zeros_like(p) for name, p in params.items()} for kind in self._kinds
         }
-        # All temporary memory of a step, so that it never fails half-way: three arrays like the
-        # largest parameter, which all parameters share.
+        # Allocate the temporary memory of all steps now, so that none fails half-way: three arrays
+        # of the largest parameter's size, which all parameters share.
         most = max((p.nbytes for p in params.values()), default=0)
         rows = np.empty((3, -(-most // 64) * 64), np.uint8)
         self._room = {
@@ -98,7 +101,7 @@ class Optimizer(ABC):
         ------
         ValueError
             If names are missing or unexpected, a shape is wrong, or a parameter was replaced by
-            another array; nothing has changed then.
+            another array. Nothing has changed then.
         TypeError
             If a gradient does not hold real numbers.
         """
@@ -165,7 +168,7 @@ class Optimizer(ABC):
         -------
         dict of str to ndarray
             "lr", "steps", and "<kind>.<parameter name>" for each array in ``state``. The other
-            arguments of the constructor are not part of it.
+            arguments of the constructor are not included.
         """
         flat = {name: array.copy() for name, array in join(**self.state).items()}
         return {"lr": np.array(self.lr), "steps": np.array(self.steps)} | flat
@@ -181,8 +184,8 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError, TypeError
-            If names, shapes or dtypes do not fit, "steps" is no whole number, or "lr" no valid
-            rate; nothing has changed then.
+            If names, shapes or dtypes do not fit, "steps" is not a whole number, or "lr" is not a
+            valid rate. Nothing has changed then.
         """
         caller = f"{type(self).__name__}.load_state_dict"
         check_mapping(caller, "state", state)
@@ -206,7 +209,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : dict of str to ndarray
-        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        The parameters, float32 or float64, such as ``layer.parameters``; updated in place.
     lr : float, optional
         Learning rate.
     momentum : float, optional
@@ -268,7 +271,7 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     params : dict of str to ndarray
-        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        The parameters, float32 or float64, such as ``layer.parameters``; updated in place.
     lr : float, optional
         Learning rate.
     alpha : float, optional
@@ -336,7 +339,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : dict of str to ndarray
-        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        The parameters, float32 or float64, such as ``layer.parameters``; updated in place.
     lr : float, optional
         Learning rate.
     betas : tuple of two floats, optional
@@ -421,7 +424,7 @@ class AdamW(Adam):
     Parameters
     ----------
     params : dict of str to ndarray
-        The parameters, float32 or float64, as ``layer.parameters``; updated in place.
+        The parameters, float32 or float64, such as ``layer.parameters``; updated in place.
     lr : float, optional
         Learning rate.
     betas : tuple of two floats, optional

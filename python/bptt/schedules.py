@@ -56,8 +56,8 @@ class Schedule(ABC):
         if not isinstance(optimizer, Optimizer):
             has = f"of type {type(optimizer).__name__}"
             raise TypeError(
-                f"{type(self).__name__}: optimizer is {has}, expected an optimiser: "
-                "bptt.Adam(layer.parameters), for one"
+                f"{type(self).__name__}: optimizer is {has}, expected an optimiser, "
+                "such as bptt.Adam(layer.parameters)"
             )
         self.optimizer = optimizer
         self.base_lr = optimizer.lr
@@ -83,7 +83,7 @@ class Schedule(ABC):
     def state_dict(self) -> dict[str, float]:
         """Return the state of the schedule, for `bptt.save`: numbers by name.
 
-        The arguments of the constructor are not part of it.
+        The arguments of the constructor are not included.
         """
         return {"lr": self.optimizer.lr} | {name: getattr(self, name) for name in self._fields}
 
@@ -93,13 +93,13 @@ class Schedule(ABC):
         Parameters
         ----------
         state : dict of str to float
-            The result of `state_dict`; also as arrays without dimensions, as `bptt.load` returns.
+            The result of `state_dict`; numbers, or arrays without dimensions as from `bptt.load`.
 
         Raises
         ------
         ValueError, TypeError
-            If names are missing or unexpected, or a value is no number or out of its range;
-            nothing has changed then.
+            If names are missing or unexpected, or a value is not a number or out of its range.
+            Nothing has changed then.
         """
         self._restore(self._checked(state))
 
@@ -115,7 +115,7 @@ class Schedule(ABC):
         return {name: self._loaded(caller, name, state[name]) for name in expected}
 
     def _loaded(self, caller: str, name: str, value: Any) -> float:
-        """A number of a state, or an array without dimensions, as a number."""
+        """Return a number of a state, which may be an array without dimensions."""
         label = f"state[{name!r}]"
         array = as_array(caller, label, value)
         if array.ndim:
@@ -256,7 +256,7 @@ class ReduceLROnPlateau(Schedule):
     min_lr : float, optional
         The lowest rate.
     eps : float, optional
-        The rate is not reduced by this or less.
+        A reduction by this much or less is not made.
 
     Attributes
     ----------
@@ -271,7 +271,7 @@ class ReduceLROnPlateau(Schedule):
     bad_steps : int
         Number of successive steps without improvement.
     cooldown_left : int
-        Number of steps that will not count.
+        Number of next steps that will not count.
 
     Notes
     -----
@@ -390,7 +390,7 @@ class WarmUp(Schedule):
         if not isinstance(after, (Schedule, type(None))):
             raise TypeError(f"WarmUp: after is {shown(after)}, expected a schedule or None")
         if after is not None and after.optimizer is not optimizer:
-            raise ValueError("WarmUp: after has another optimiser, expected a schedule of the same")
+            raise ValueError("WarmUp: after has another optimiser, expected a schedule of this one")
         if after is not None:
             self.base_lr = after.base_lr
         self.warmup_steps, self.start_factor, self.after = warmup_steps, start_factor, after
@@ -417,7 +417,7 @@ class WarmUp(Schedule):
         if self.after is not None:
             return own | join(after=self.after._checked(split(after).get("after", {})))
         if after:
-            raise ValueError(f"{caller}: state has names of a schedule after it, expected none")
+            raise ValueError(f"{caller}: state has names that start with 'after.', expected none")
         return own
 
     def _restore(self, numbers: Mapping[str, float]) -> None:

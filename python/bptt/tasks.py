@@ -52,8 +52,8 @@ def _checked(
 def three_digits(T: int = 3, seed: Seed = None) -> Task:
     """Say which digit came first: the four sequences 101, 001, 000, 111.
 
-    The smallest task with a long lag. With ``T > 3`` random binary digits follow the first three,
-    so that the label is T - 1 steps away from the last step.
+    The smallest task with a long lag. With ``T > 3``, random binary digits follow the first three,
+    so that the answer is T - 1 steps before the last step.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def test_table_shows_the_report(finished):
     report, lines = finished
     heading, *body = rows(report)
     assert heading == [
-        *("cell", "point", "pass", "threads", "bptt ms", "% of peak", "reference ms", "ratio")
+        *("cell", "size", "pass", "threads", "bptt ms", "% of peak", "reference ms", "ratio")
     ]
     assert len(body) == len(report["results"])
     assert [line.split() for line in lines[: 1 + len(body)]] == [
@@ -179,7 +179,10 @@ def test_figures_use_and_mark_samples_of_which_fewer_than_three_are_calm():
         (["--json", "/nowhere/b.json"], "argument --json: has '/nowhere/b.json', expected a file"),
         (["--plot", "."], "argument --plot: has '.', expected a file in an existing folder"),
         (["--plot", "b.xyz"], "bench: --plot has 'b.xyz', expected a name in ."),
-        (["--points", "stream32", "--passes", "training"], "bench: points has stream32, expected"),
+        (
+            ["--points", "stream32", "--passes", "training"],
+            "bench: --points has stream32, expected",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, message, monkeypatch, capsys):

@@ -98,12 +98,12 @@ def test_missing_libraries_are_reported_and_left_out(monkeypatch, capsys):
     few = ["--points", "stream32", "--cells", "rnn", "--peers", "all"]
     assert main(["bench", *few, *FAST]) == 0
     out, err = capsys.readouterr()
-    assert 'onnx not installed (pip install "bptt[onnx]")' in err
+    assert 'it needs onnx (pip install "bptt[onnx]")' in err
     for name in ("jax", "torch", "openvino", "tensorflow"):
-        assert f'{name} is left out: {name} not installed (pip install "bptt[{name}]")' in err
+        assert f'{name} is left out: it needs {name} (pip install "bptt[{name}]")' in err
     for name in ("onednn", "onednn_packed"):
         assert f"{name} is left out: BPTT_ONEDNN is '/no/such.so', expected the library" in err
-    assert 'torch_tuned is left out: torch not installed (pip install "bptt[torch]")' in err
+    assert 'torch_tuned is left out: it needs torch (pip install "bptt[torch]")' in err
     assert "reference" in out
     assert "jax" not in out
     assert main(["bench", *few, "--plot", "b.png"]) == 2

@@ -121,7 +121,7 @@ def test_errors_are_one_line(monkeypatch, capsys, error, code, stderr):
 
 
 BROKEN = {  # what happens to the streams, the exit code, and what standard error and output say
-    ">&-": (2, "bptt: standard output is closed, expected a place for what is printed\n", ""),
+    ">&-": (2, "bptt: standard output is closed, expected an open file or terminal\n", ""),
     "2>&-": (0, "", "isa"),
     ">&- 2>&-": (2, "", ""),
     "> /dev/full": (2, "bptt: [Errno 28] No space left on device\n", ""),

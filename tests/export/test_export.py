@@ -172,7 +172,12 @@ ERRORS = [
     ({"A": W, "a": W}, {}, ValueError, "model has 'a' and 'A', which both become"),
     ({"const": W}, {"name": "M"}, None, ""),
     ({"CONST": W}, {"name": "M"}, ValueError, "model has 'CONST' and 'CONST', which both"),
-    ({"w": W}, {"name": "2nd"}, ValueError, "name is '2nd', expected a C identifier, as 'amp'"),
+    (
+        {"w": W},
+        {"name": "2nd"},
+        ValueError,
+        "name is '2nd', expected a C identifier, such as 'amp'",
+    ),
     ({"w": W}, {"name": "a__b"}, ValueError, "name is 'a__b', expected a C identifier"),
     ({"w": W}, {"name": ""}, ValueError, "name is '', expected a C identifier"),
     (
@@ -271,7 +276,7 @@ MISUSE = [
     ),
     (["gru.npz", "--json", "a.json", "--cell", "mgu"], "expected"),
     (["bad.json", "--c-header", "a.h"], "is not JSON"),
-    (["bad.json", "--json", "a.json"], "bad.json is RTNeural's already, expected no --json"),
+    (["bad.json", "--json", "a.json"], "bad.json is RTNeural's JSON already, expected no --json"),
 ]
 
 

@@ -321,7 +321,7 @@ def test_safetensors(files):
         (("no.npz", "--data", "x.npy"), "No such file"),
         (("x.npy", "--data", "x.npy"), "is one array in npy format, which numpy.load"),
         (("model.npz", "--data", "no.npy"), "No such file"),
-        (("model.npz", "--data", "text"), "text is no array in npy format"),
+        (("model.npz", "--data", "text"), "text is not an array in npy format"),
         (("model.npz", "--data", "model.npz"), "is an archive of arrays, expected one array"),
         (("model.npz", "--data", "wide.npy"), "x has shape (30, 3, 5)"),
         (("model.npz", "--data", "words.npy"), "expected real numbers"),

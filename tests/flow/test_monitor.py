@@ -97,7 +97,7 @@ def test_dead_units_and_dead_gradients():
     monitor.update(7, trace_of(rnn))
     assert [a.kind for a in seen] == ["dead", "dead"]
     assert "its gradient is exactly zero" in seen[0].text
-    assert "dead gate h, 100 % of its units" in seen[1].text
+    assert "dead h: 100 % of its units" in seen[1].text
     monitor.update(8, trace_of(linear(1.0)))
     monitor.update(9, trace_of(linear(1.0), dstate=0 * DH))
     assert [a.step for a in seen] == [7, 7, 9]

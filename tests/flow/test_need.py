@@ -183,7 +183,7 @@ def test_what_needed_memory_refuses(how, error, words):
 
 def test_a_target_that_can_be_read_in_two_ways_is_refused():
     square = RNG.standard_normal((1, 1, 1))
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="fits only one of"):
         needed_memory(lambda x: x, square, square)
 
 
@@ -197,7 +197,7 @@ def test_a_verdict_depends_on_the_need():
     assert 9 < horizon - 1 < 10
     assert report.verdict == "vanishing"
     assert report.verdicts[0].endswith("; a fault if the task needs more than 11 steps")
-    assert report.advice[0].text.startswith("Train anew, and start with") is False
+    assert report.advice[0].text.startswith("Train again, starting with") is False
     assert "f the task needs more than 11 steps, " in report.advice[0].text
     for needs in (1, 2, 11):
         fine = bptt.gradient_flow(linear(0.6), X, needs=needs)
@@ -211,7 +211,7 @@ def test_a_verdict_depends_on_the_need():
         assert "if the task" not in " ".join(a.text.lower() for a in ill.advice)
     longer = bptt.gradient_flow(linear(1.0), X, needs=3 * T)
     assert longer.verdict == "healthy"
-    assert "needs 180, which takes a batch of longer sequences to see" in longer.verdicts[0]
+    assert "needs 180; use a batch of longer sequences to see that" in longer.verdicts[0]
     assert "needs" not in bptt.gradient_flow(linear(1.0), X, needs=T).verdicts[0]
 
 
@@ -245,12 +245,12 @@ def test_alternatives_are_alternatives_and_starts_can_be_called():
         assert horizon >= 39
     rest = bptt.gradient_flow(bptt.RNN(SIZE, HIDDEN, seed=0), X).advice[1:]
     assert rest
-    assert all(re.match(r"(layer 0: o|O)r[, ]", a.text) for a in rest)
+    assert all(re.match("Or[, ]", a.text) for a in rest)
 
 
 def test_a_clip_is_an_alternative_to_a_start():
     texts = [a.text for a in bptt.gradient_flow(linear(1.3), X).advice]
-    assert texts[0] == "Train anew, and start with bptt.init.orthogonal(w) for each weight_hh"
+    assert texts[0] == "Train again, starting with bptt.init.orthogonal(w) for each weight_hh"
     assert texts[1].startswith("Or keep the weights, and clip inside BPTT: step_clip=(")
     assert bptt.gradient_flow(linear(1.3), X, needs=2).verdict == "exploding"
 
@@ -263,7 +263,7 @@ def test_a_start_is_one_of_a_new_model():
     assert bptt.gradient_flow(lstm, X, needs=T).advice[0].text.startswith("Start with ")
     lstm.parameters["weight_ih_l0"][0, 0] = 2
     (chrono, *_) = bptt.gradient_flow(lstm, X, needs=T).advice
-    assert chrono.text == f"Train anew, and start with bptt.init.chrono(layer, t_max={T})"
+    assert chrono.text == f"Train again, starting with bptt.init.chrono(layer, t_max={T})"
     said = re.search(r"tried on this batch with new weights: .* to (.*) steps$", chrono.reason)
     new = bptt.LSTM(SIZE, HIDDEN)
     make_new(new, np.random.default_rng(0))
@@ -278,7 +278,7 @@ def saturated(layer, x) -> str:
 
 
 def test_what_saturates_is_scaled():
-    """For large x the first layer's x, otherwise the other terms of the gates' sums."""
+    """For large x the first layer's x, otherwise the other terms of the pre-activations."""
     assert saturated(bptt.LSTM(SIZE, HIDDEN, seed=0), 30 * X) == (
         "layer 0: scale x or weight_ih_l0 down"
     )

@@ -209,7 +209,7 @@ def test_another_file_is_refused_and_stays_as_it_is(tmp_path, content):
 def test_no_special_file_is_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/null"):
-        with pytest.raises(ValueError, match="it is no regular file"):
+        with pytest.raises(ValueError, match="it is not a regular file"):
             bptt.FlowMonitor(path=path)
     with pytest.raises(IsADirectoryError):
         bptt.FlowMonitor(path=tmp_path)

@@ -98,7 +98,7 @@ def test_fresh_torch_layers_against_autograd_by_hand(kind):
         assert curve.factor == pytest.approx(math.exp(slope), rel=0.03)
         assert curve.tenfold == pytest.approx(-math.log(10) / math.log(curve.factor))
     assert report.verdict == "vanishing"
-    said = re.search(r"loses 10x every ([\d.]+) steps", report.verdicts[0])
+    said = re.search(r"shrinks 10x every ([\d.]+) steps", report.verdicts[0])
     assert said
     assert float(said[1]) == pytest.approx(cell.curve.tenfold, rel=0.005)
 

@@ -24,12 +24,13 @@ X = np.ones((4, 1, 2))
     ("name", "text"),
     [
         ("weight_ih_l0", "LSTM has no attribute weight_ih_l0, expected parameters['weight_ih_l0']"),
-        ("train", "expected forward(x) for training, and a call of the layer"),
-        ("eval", "expected forward(x) for training, and a call of the layer"),
-        ("zero_grad", "expected nothing in its place: backward returns new gradients"),
+        ("train", "expected forward(x) for training, and layer(x) for inference"),
+        ("eval", "expected forward(x) for training, and layer(x) for inference"),
+        ("cuda", "expected none: everything is computed on the CPU"),
+        ("zero_grad", "expected none: backward returns new gradients"),
         ("named_parameters", "expected parameters.items()"),
-        ("to", "expected dtype='float32' or 'float64' of the constructor"),
-        ("flatten_parameters", "expected nothing in its place: parameters are NumPy arrays"),
+        ("to", "expected dtype='float32' or 'float64' in the constructor"),
+        ("flatten_parameters", "expected none: parameters are NumPy arrays"),
         ("no_such_name", "LSTM has no attribute 'no_such_name'"),
     ],
 )
@@ -54,12 +55,15 @@ GUESSES: list[tuple[Callable[..., Any], str]] = [
         lambda: bptt.RNN(3, 4, nonlinearity="relu"),
         "RNN: nonlinearity is given, expected activation",
     ),
-    (lambda: bptt.GRU(3, 4, device="cuda"), "GRU: device is given, expected nothing in its place"),
-    (lambda: bptt.Linear(3, 4, device="cpu"), "Linear: device is given, expected nothing in its"),
+    (
+        lambda: bptt.GRU(3, 4, device="cuda"),
+        "GRU: device is given, expected no such argument: everything",
+    ),
+    (lambda: bptt.Linear(3, 4, device="cpu"), "Linear: device is given, expected no such argument"),
     (lambda: bptt.LSTM(input_size=3, units=4), "LSTM: units is given, expected hidden_size"),
     (lambda: LSTM.forward(X, training=False), "LSTM: training is given, expected forward(x) for"),
     (lambda: LSTM(X, training=False), "LSTM: training is given, expected forward(x) for training"),
-    (lambda: LSTM(X, hx=None), "LSTM: hx is given, expected state"),
+    (lambda: LSTM(X, hx=None), "LSTM: hx is given, expected state, its name in bptt"),
     (
         lambda: bptt.CosineAnnealing(LSTM, 10),
         "CosineAnnealing: optimizer is of type LSTM, expected",
@@ -102,7 +106,7 @@ def test_parameters_of_a_cell_by_its_own_names() -> None:
 
 
 def test_names_of_any_length_are_cut_in_messages() -> None:
-    with pytest.raises(ValueError, match=re.escape("(70002 letters)")) as info:
+    with pytest.raises(ValueError, match=re.escape("(70002 characters)")) as info:
         LSTM.load({"n" * 70_000: np.ones(3)})
     assert len(str(info.value)) < 500
 

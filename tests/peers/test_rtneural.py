@@ -128,7 +128,7 @@ REFUSED = [
     (
         [bptt.GRU(1, 2), bptt.Linear(3, 1)],
         ValueError,
-        "layers[1] has 3 inputs, expected 2, those before it",
+        "layers[1] has 3 inputs, expected 2, the outputs before it",
     ),
     ([with_nan()], ValueError, "layers[0]: weight is nan at (2, 1), expected finite numbers"),
 ]
@@ -168,7 +168,7 @@ FAULTS = [
     (b"\xff\xfe\x00", "is not JSON"),
     (b"[" * 100_000, "is not JSON"),
     (b"[" * 500 + b"]" * 500, "is a list of length 1, expected an object"),
-    (b'{"in_shape": [NaN]}', "is not JSON: NaN is no number"),
+    (b'{"in_shape": [NaN]}', "is not JSON: NaN is not a number"),
     ({}, "in_shape is missing, expected [null, null, size]"),
     ({"lstm.weight_ih_l0": [[1.0]]}, "in_shape is missing"),
     (changed("in_shape", to=[]), "in_shape is a list of length 0, expected [null, null, size]"),
@@ -176,7 +176,7 @@ FAULTS = [
     (changed("in_shape", to=[True]), "in_shape is a list of length 1, expected [null, null, size]"),
     (changed("in_shape", to=[1.5]), "in_shape is a list of length 1"),
     (changed("in_shape", to=[0]), "in_shape is a list of length 1"),
-    (changed("in_shape", to=[1e400]), "Infinity is no number"),
+    (changed("in_shape", to=[1e400]), "Infinity is not a number"),
     (b'{"in_shape": [' + b"1" * 5000 + b"]}", "in_shape is a list of length 1"),
     (changed("in_shape", to=[10**18]), "layers[0] (dense).weights[0] has length 2, expected 10000"),
     (changed("layers", to={}), "layers is an object, expected a list"),

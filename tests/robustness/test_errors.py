@@ -57,7 +57,11 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({"reverse": "yes"}, TypeError, "lstm_forward: reverse is 'yes', expected True or False"),
     ({"keep_tape": None}, TypeError, "lstm_forward: keep_tape is None, expected True or False"),
-    ({"x": [[[1.0], [1.0, 2.0]]]}, ValueError, "lstm_forward: x is no array: setting an array el"),
+    (
+        {"x": [[[1.0], [1.0, 2.0]]]},
+        ValueError,
+        "lstm_forward: x is not an array: setting an array el",
+    ),
     ({"x": OBJECTS}, TypeError, "lstm_forward: x has dtype object, expected real numbers"),
     ({"x": "text"}, TypeError, "lstm_forward: x has dtype <U4, expected real numbers"),
     (
@@ -97,10 +101,18 @@ FORWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
         "lengths[2] is 9223372036854775807, expected 0..T = 0..5",
     ),
     ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths has dtype float64, expected integers"),
-    ({"lengths": [1, [2, 3]]}, ValueError, "lstm_forward: lengths is no array: setting an array"),
+    (
+        {"lengths": [1, [2, 3]]},
+        ValueError,
+        "lstm_forward: lengths is not an array: setting an array",
+    ),
     ({"lengths": np.ma.masked_array([1, 2, 3])}, TypeError, "lstm_forward: lengths is a masked"),
     ({"lengths": np.zeros((1, 1, 1, 3), int)}, ValueError, "lengths has 4 dimensions, expected at"),
-    ({"resets": [[True], [False, True]]}, ValueError, "lstm_forward: resets is no array: setting"),
+    (
+        {"resets": [[True], [False, True]]},
+        ValueError,
+        "lstm_forward: resets is not an array: setting",
+    ),
     *THREADS,
     ({"checkpoint": "log"}, ValueError, "checkpoint is 'log', expected None, 'sqrt' or a number"),
     (

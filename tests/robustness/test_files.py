@@ -222,7 +222,7 @@ def test_a_name_twice_in_an_archive(tmp_path):
         file.writestr("w.npy", npy(np.ones(2)))
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("w.npy", npy(np.zeros(2)))
-    with pytest.raises(ValueError, match="w stands twice in it"):
+    with pytest.raises(ValueError, match="it has w twice"):
         load(path)
 
 
@@ -289,10 +289,10 @@ def test_a_checkpoint_names_its_keys_and_how_to_take_one(torch, tmp_path, monkey
 def test_what_torch_saved_and_is_no_state_dict(torch, tmp_path):
     path = tmp_path / "m.pt"
     cases = {
-        "holds more than tensors, which reading could run as code": torch.nn.Linear(2, 2),
+        "holds objects that could run code when they are read": torch.nn.Linear(2, 2),
         "holds a Tensor, expected a dict of tensors": torch.ones(2),
         "holds a list, expected a dict of tensors": [1],
-        "states more numbers than there are": {"w": torch.ones(1).expand(2**40)},
+        "states more numbers than the file holds": {"w": torch.ones(1).expand(2**40)},
     }
     for message, value in cases.items():
         torch.save(value, path)
@@ -314,7 +314,7 @@ def test_without_torch_the_two_lines_that_convert(torch, tmp_path, monkeypatch):
         patch.setitem(sys.modules, "torch", None)
         with pytest.raises(ImportError, match=r"load: m\.pth is a file of torch") as caught:
             load("m.pth")
-    lines = str(caught.value).rpartition("where PyTorch is: ")[2].split("; ")
+    lines = str(caught.value).rpartition("where PyTorch is installed: ")[2].split("; ")
     assert len(lines) == 2
     names = {"torch": torch, "numpy": np, "path": "m.pth", "new": "new.npz"}
     for line in lines:
@@ -348,7 +348,7 @@ def torchscript():
 
 
 OTHERS = {
-    "m.h5": (hdf5, "is an HDF5 file, as Keras writes them, which h5py and keras"),
+    "m.h5": (hdf5, "is an HDF5 file, such as Keras writes, which h5py and keras"),
     "m.weights": (hdf5, "is an HDF5 file"),
     "m.keras": (
         lambda: archive(metadata__json="{}", config__json="{}"),
@@ -387,6 +387,6 @@ def test_what_is_no_path(path, tmp_path):
         lambda: bptt.save_c_header(path, LSTM, "m"),
     ):  # fmt: skip
         with pytest.raises(
-            (TypeError, ValueError), match=r": path is .*, expected (a path|1..4096 letters)"
+            (TypeError, ValueError), match=r": path is .*, expected (a path|1..4096 characters)"
         ):
             call()

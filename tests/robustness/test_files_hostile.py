@@ -227,7 +227,7 @@ def test_what_has_no_end_is_not_read(command, name, child):
     if name == "pipe" and not (child.folder / name).exists():
         os.mkfifo(child.folder / name)
     args = [name if arg == "FILE" else arg for arg in command]
-    assert "is no regular file, expected one" in ends_in_one_line(child, args, name)
+    assert "is not a regular file, expected one" in ends_in_one_line(child, args, name)
 
 
 @pytest.mark.parametrize("command", [FLOW, DATA, EXPORT, ["export", "m.npz", "--c-header", "FILE"]])

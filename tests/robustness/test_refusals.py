@@ -77,7 +77,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: bptt.load("a\0b"),
         ValueError,
-        "load: path is 'a\\x00b', expected 1..4096 letters, non",
+        "load: path is 'a\\x00b', expected 1..4096 characters, ",
     ),
     (
         lambda: bptt.save("a.npz", {"\ud800": X}),
@@ -87,7 +87,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: bptt.save_c_header("a.h", LSTM, cell="gru"),
         ValueError,
-        "save_c_header: cell is 'gru', expected None: the layer states its own",
+        "save_c_header: cell is 'gru', expected None: the layer has its own",
     ),
     (
         lambda: bptt.gradient_flow(LSTM, X, loss=lambda y: y.sum()),

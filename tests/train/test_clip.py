@@ -227,7 +227,7 @@ ERRORS = [
         lambda: clip_grad_norm({}, "auto"),
         ValueError,
         "clip_grad_norm: max_norm is 'auto', expected a number, or an AutoClip, which remembers the"
-        " norms: auto = bptt.AutoClip() before the loop, and max_norm=auto in it",
+        " norms: make auto = bptt.AutoClip() before the loop, and pass max_norm=auto in it",
     ),
     (lambda: AutoClip(1.5), ValueError, "AutoClip: quantile is 1.5, expected 0..1"),
     (lambda: AutoClip(math.nan), ValueError, "AutoClip: quantile is nan, expected 0..1"),

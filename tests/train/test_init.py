@@ -246,7 +246,7 @@ ERRORS = [
     (
         lambda: init.spectral(np.triu(np.ones((3, 3)), 1)),
         ValueError,
-        "spectral: w has only the eigenvalue 0, expected one to scale",
+        "spectral: w has only the eigenvalue 0, expected a nonzero one to scale",
     ),
     (
         lambda: init.nearest_orthogonal(np.ones((3, 2))),

@@ -239,7 +239,7 @@ ERRORS = [
     ({"w": np.ones(2, complex)}, None, TypeError, "save: arrays['w'] has dtype complex128"),
     ({1: np.ones(2)}, None, TypeError, "save: arrays has the name 1, expected text"),
     ({"__metadata__": np.ones(2)}, None, ValueError, "save: arrays has the name '__metadata__'"),
-    ({}, {"a": 1}, TypeError, "save: metadata has 'a': 1, expected text for text"),
+    ({}, {"a": 1}, TypeError, "save: metadata has 'a': 1, expected text as name and value"),
 ]
 
 

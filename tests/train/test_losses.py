@@ -159,7 +159,7 @@ ERRORS = [
     (
         lambda: cross_entropy(np.zeros((3, 4)), [[0, 1, 2]]),
         ValueError,
-        "cross_entropy: target has shape (1, 3), expected that of logits (3, 4) without the last",
+        "cross_entropy: target has shape (1, 3), expected the shape (3, 4) of logits without the l",
     ),
     (lambda: cross_entropy(1.0, 0), ValueError, "cross_entropy: target has shape ()"),
     (

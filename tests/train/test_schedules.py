@@ -163,7 +163,7 @@ ERRORS = [
     (
         lambda: WarmUp(optimizer(), 1, after=StepLR(optimizer(), 1)),
         ValueError,
-        "WarmUp: after has another optimiser, expected a schedule of the same",
+        "WarmUp: after has another optimiser, expected a schedule of this one",
     ),
     (
         lambda: ReduceLROnPlateau(optimizer(), "low"),

@@ -117,7 +117,7 @@ def test_a_value_that_is_none_of_its_field(kind: str, field: str, values: list[A
         with pytest.raises((ValueError, TypeError)) as error:
             made.load_state_dict({**state, field: value})
         assert re.match(rf"{where}\b|ReduceLROnPlateau|LSTM", str(error.value)), str(error.value)
-        assert "expected" in str(error.value) or "is no array" in str(error.value), error.value
+        assert "expected" in str(error.value) or "is not an array" in str(error.value), error.value
         assert everything(made) == before, value
     made.load_state_dict(state)
     assert everything(made) != before

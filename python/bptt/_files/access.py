@@ -37,7 +37,7 @@ class Own(NamedTuple):
 
 
 def mark(what: str, start: bytes, *words: bytes) -> Own:
-    """The files that start with these bytes, and have the words in their first or last bytes."""
+    """Describe files that start with these bytes, with the words in their first or last bytes."""
 
     def shows(ends: bytes) -> bool:
         return ends.startswith(start) and all(word in ends for word in words)
@@ -49,7 +49,7 @@ def open_file(caller: str, path: Path) -> BinaryIO:
     """Open a regular file for reading. Devices have no end, and pipes may block for ever."""
     name = as_path(caller, path)
     if not stat.S_ISREG(os.stat(name).st_mode):
-        raise ValueError(f"{caller}: {printable(name)} is no regular file, expected one")
+        raise ValueError(f"{caller}: {printable(name)} is not a regular file, expected one")
     return open(name, "rb")
 
 
@@ -85,7 +85,9 @@ def check_target(
     except FileNotFoundError:  # a new file, or a link to a new file
         return os.path.realpath(name)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{shown}, which is no regular file, expected one or a new name")
+        raise ValueError(
+            f"{shown}, which is not a regular file, expected a regular file or a new name"
+        )
     if status.st_size and not force and not own.shows(_ends(name)):
         option = "" if force is None else ", or --force"
         raise ValueError(f"{shown}, not known to be {own.what}, expected one or a new name{option}")

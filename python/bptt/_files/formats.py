@@ -12,7 +12,7 @@ __all__ = ["OTHERS", "Unreadable", "is_model", "kind_of"]
 
 MOST_HEADER = 100_000_000  # bytes; the bound of safetensors itself
 
-# Signatures at the start of a file. Zip archives, as npz, are recognised by their members.
+# Signatures at the start of a file. Zip archives, such as npz, are recognised by their members.
 SIGNATURES = [
     (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "torch"),  # before PyTorch 1.6
     (b"\x93NUMPY", "npy"),
@@ -35,15 +35,15 @@ OTHERS = {
     "torch": "is a file of torch.save, which bptt.load and torch.load(weights_only=True) read",
     "torchscript": "is a TorchScript program, which torch.jit.load reads, expected arrays by name: "
     "bptt.save(new, program.state_dict())",
-    "hdf5": "is an HDF5 file, as Keras writes them, which h5py and keras.saving.load_model read, "
+    "hdf5": "is an HDF5 file, such as Keras writes, which h5py and keras.saving.load_model read, "
     "expected safetensors or npz: bptt.save(new, arrays)",
     "keras": "is a model of Keras, which keras.saving.load_model reads, expected safetensors or "
     "npz: bptt.save(new, arrays)",
     "onnx": "is an ONNX graph, which onnx.load reads (onnx.numpy_helper.to_array gives each "
     "weight), expected safetensors or npz: bptt.save(new, arrays)",
-    "pickle": "is a pickle, which runs code as Python reads it, expected safetensors or npz: where "
-    "it was made, bptt.save(new, arrays)",
-    "json": "is JSON, expected safetensors or npz; bptt.load_rtneural reads that of RTNeural",
+    "pickle": "is a pickle, which runs code when it is read, expected safetensors or npz: call "
+    "bptt.save(new, arrays) where it was made",
+    "json": "is JSON, expected safetensors or npz; bptt.load_rtneural reads RTNeural's JSON",
     "zip": "is a zip archive of other files, expected safetensors or npz",
 }
 

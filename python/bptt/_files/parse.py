@@ -72,7 +72,7 @@ def parse_safetensors(content: bytes) -> Parsed:
 def _metadata(value: Any) -> dict[str, str]:
     texts = [*value.keys(), *value.values()] if isinstance(value, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("its metadata is not text for text")
+        raise ValueError("its metadata has a name or value that is not text")
     return dict(value)
 
 
@@ -142,7 +142,7 @@ def parse_npy(content: bytes) -> Array:
     try:
         shape, fortran, dtype = readers[version](file)
     except MemoryError:  # raised by Python's parser if nesting is too deep
-        raise ValueError("its header is no dict") from None
+        raise ValueError("its header is not a dict") from None
     if dtype.hasobject:
         raise Unreadable("holds pickled Python objects, which are code, expected numbers")
     if dtype.kind == "V" or not dtype.itemsize:
@@ -150,8 +150,8 @@ def parse_npy(content: bytes) -> Array:
     count, start = _count(shape), file.tell()
     if count * dtype.itemsize != len(content) - start:
         raise ValueError(
-            f"it states {count} numbers of {dtype.itemsize} bytes, and has {len(content) - start} "
-            "bytes"
+            f"it states {count} numbers of {dtype.itemsize} bytes, but holds "
+            f"{len(content) - start} bytes"
         )
     values = np.frombuffer(content, dtype, count, start)
     return _native(values.reshape(shape[::-1]).T if fortran else values.reshape(shape))
@@ -162,13 +162,13 @@ def parse_npz(content: bytes) -> Parsed:
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = archive.infolist()
         if sum(m.file_size for m in members) > 1032 * len(content):  # deflate's largest ratio
-            raise ValueError("it states sizes that cannot be packed so small")
+            raise ValueError("it states larger sizes than it can hold compressed")
         for member in members:
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("it is packed otherwise than NumPy does")
+                raise ValueError("it is compressed by another method than NumPy's")
             name = member.filename.removesuffix(".npy")
             if name in arrays:
-                raise ValueError(f"{brief(name)} stands twice in it")
+                raise ValueError(f"it has {brief(name)} twice")
             arrays[name] = parse_npy(archive.read(member))  # reads to the end: checks the CRC
     metadata = arrays.pop(METADATA, None)
     return arrays, {} if metadata is None else _metadata(json.loads(metadata.tobytes()))
@@ -184,15 +184,15 @@ def parse_torch(content: bytes) -> Parsed:
     except ImportError as error:
         raise ImportError(
             "is a file of torch.save, expected PyTorch to be installed, or safetensors or npz; "
-            "where PyTorch is: state = torch.load(path, 'cpu', weights_only=True); "
+            "where PyTorch is installed: state = torch.load(path, 'cpu', weights_only=True); "
             "numpy.savez(new, **{k: v.float().numpy() for k, v in state.items()})"
         ) from error
     try:
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise Unreadable(
-            "holds more than tensors, which reading could run as code, expected a state dict: "
-            "where it was made, torch.save(model.state_dict(), new)"
+            "holds objects that could run code when they are read, expected a state dict: call "
+            "torch.save(model.state_dict(), new) where it was made"
         ) from None
     if not _tensors(state):
         raise Unreadable(_nested(state))
@@ -228,7 +228,7 @@ def _path(state: Mapping[Any, Any], depth: int = 4) -> list[Any]:
 
 def _of_tensor(name: str, tensor: Any, most: int) -> Array:
     if tensor.numel() * tensor.element_size() > most:  # strides of 0 repeat a number
-        raise ValueError(f"{brief(name)} states more numbers than there are")
+        raise ValueError(f"{brief(name)} states more numbers than the file holds")
     tensor = tensor.detach()
     try:
         return _native(tensor.numpy())

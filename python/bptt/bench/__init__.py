@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``bptt bench``: the core beside its NumPy reference and other libraries."""
+"""``bptt bench``: the core against its NumPy reference and other libraries."""
 
 from .command import add_arguments, run
 

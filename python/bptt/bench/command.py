@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``bptt bench``: the core beside its NumPy reference and other libraries.
+"""``bptt bench``: the core against its NumPy reference and other libraries.
 
 Each library runs in its own process (`bptt.bench.worker`), on as many cores as threads. First each
 library does the work once, and its results are compared with bptt's. Then the processes take
@@ -73,36 +73,50 @@ def _seconds(text: str) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt bench`` to a parser."""
     lists = {
-        "points": (list(POINTS), None, "problem sizes (default: all but large and xl)"),
-        "cells": (list(CELLS), list(CELLS), "(default: all)"),
-        "peers": (list(PEERS)[1:], list(PEERS)[1:], "libraries (default: all installed)"),
-        "passes": (list(PASSES), list(PASSES), "(default: both)"),
+        "points": (list(POINTS), None, "problem sizes", "all but large and xl"),
+        "cells": (list(CELLS), list(CELLS), "kinds of cells", "all"),
+        "peers": (list(PEERS)[1:], list(PEERS)[1:], "other libraries", "all that are installed"),
+        "passes": (list(PASSES), list(PASSES), "kinds of calls", "both"),
     }
-    for name, (choices, default, text) in lists.items():
+    for name, (choices, default, text, words) in lists.items():
         parser.add_argument(
             f"--{name}",
             type=_names(choices),
             default=default,
             metavar="A,B,...",
-            help=f"{text}; of: {', '.join(choices)}",
+            help=f"{text}: {', '.join(choices)} (default: {words})",
         )
     add = parser.add_argument
-    add("--threads", type=_threads, default=[1], metavar="N,N,...", help="of a call (default: 1)")
-    add("--seconds", type=_seconds, help="time for each line of the table (default: 1.5)")
-    add("--repeats", type=whole(1), default=3, help="minimum number of samples (default: 3)")
-    add("--json", type=as_file, metavar="FILE", help="write all samples, and data on the machine")
     add(
-        "--plot", type=as_file, metavar="FILE", help="draw speeds relative to torch, FILE-cell each"
+        "--threads",
+        type=_threads,
+        default=[1],
+        metavar="N,N,...",
+        help="numbers of threads of a call (default: 1)",
+    )
+    add("--seconds", type=_seconds, help="time for each row of the table (default: 1.5)")
+    add("--repeats", type=whole(1), default=3, help="minimum number of samples (default: 3)")
+    add(
+        "--json",
+        type=as_file,
+        metavar="FILE",
+        help="write all samples and a description of the machine",
+    )
+    add(
+        "--plot",
+        type=as_file,
+        metavar="FILE",
+        help="draw speeds relative to torch, in one picture per cell, FILE-cell",
     )
     add("--force", action="store_true", help="also overwrite files that bptt did not make")
-    add("--quick", action="store_true", help="three small points and 0.2 s for each line")
+    add("--quick", action="store_true", help="three small sizes, and 0.2 s for each row")
 
 
 # --- the command ----------------------------------------------------------------------------------
 
 
 def _installed(peers: Sequence[str]) -> list[str]:
-    """The libraries that can run here. The others are reported with the line that installs them."""
+    """Find the libraries that can run here; report the others, with the line that installs them."""
     found = []
     for peer in peers:
         missing = PEERS[peer].missing()
@@ -173,7 +187,9 @@ def run(args: argparse.Namespace) -> int:
         if mode in POINTS[point].passes
     ]
     if not cases:
-        raise ValueError(f"bench: points has {','.join(points)}, expected one with a training pass")
+        raise ValueError(
+            f"bench: --points has {','.join(points)}, expected one with a training pass"
+        )
     _check_files(args)
     peers = _installed(args.peers)
     try:

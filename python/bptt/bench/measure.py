@@ -126,8 +126,8 @@ def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, f
             error, array = disagreement(result, expected)
             if error > TOLERANCE:
                 raise RuntimeError(
-                    f"bench: {case}: {name} disagrees with bptt: {array} has the relative error "
-                    f"{error:.1e}, expected at most {TOLERANCE:.0e}"
+                    f"bench: {case}: {name} disagrees with bptt: {array} has a relative error "
+                    f"of {error:.1e}, expected at most {TOLERANCE:.0e}"
                 )
             loaded[name] = seconds, error
     return loaded

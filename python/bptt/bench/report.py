@@ -82,7 +82,7 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
     """The rows of the table, with the heading first."""
     peers = [name for name in report["versions"] if name != "bptt"]
     columns = [text for name in peers for text in (f"{name} ms", "ratio")]
-    table = [["cell", "point", "pass", "threads", "bptt ms", "% of peak", *columns]]
+    table = [["cell", "size", "pass", "threads", "bptt ms", "% of peak", *columns]]
     best = peaks(report["results"])
     for result, by_peer in zip(report["results"], figures(report["results"])):
         own = by_peer["bptt"]
@@ -105,14 +105,14 @@ def notes(report: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['isa']}; {versions}; float32, {pinned}.\n"
         "ms per call: median (minimum). ratio: time of the library / time of bptt; above 1, bptt "
         "is faster.\n"
-        "% of peak: share of the rate of float32 multiply-adds that the cores reach, measured "
+        "% of peak: speed relative to the best rate of float32 multiply-adds, which is measured "
         f"after each sample;\nthe best rates, in GFLOP/s by threads: {', '.join(best)}.\n"
         f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
         f"below {CALM['probe']:.0%} of the best)\n"
         f"are left out if at least {CALM['samples']} others remain."
     )
     if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
-        return text + " *: fewer remain, and all are used; measure again."
+        return text + " *: fewer remain, so all are used; measure again."
     return text
 
 

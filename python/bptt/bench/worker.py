@@ -110,7 +110,7 @@ class Bench:
             self.run(calls)
             seconds = time.perf_counter() - start
             cpu = time.process_time() - cpu
-        # The probe shows a core that the host slows down, the CPU time a core that is shared.
+        # The probe shows if the host slows the core down, the CPU time if other processes share it.
         return {"seconds": seconds / calls, "cpu": cpu / seconds, "probe": probe(threads())}
 
 

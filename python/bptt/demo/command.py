@@ -21,11 +21,11 @@ QUICK = {"digits": 500, "adding": 250, "speakers": 100, "co2": 300}
 
 DESCRIPTION = """\
 Train on four tasks and print the results:
-  1  three binary digits, one neuron: which came first? Each step's term of dL/dw_in
+  1  three binary digits, one neuron: which digit came first? Shows each step's term of dL/dw_in
   2  the adding problem over 100 steps: RNN against LSTM
   3  nine speakers, recognised from 7 to 29 frames of speech (JapaneseVowels)
-  4  atmospheric CO2 forecast for 52 weeks, against the same season last year
-The picture shows the terms, the losses, ||dL/dh_t|| by step, and a forecast."""
+  4  atmospheric CO2: a forecast for 52 weeks, against the same season last year
+The picture shows the terms of dL/dw_in, the losses, ||dL/dh_t|| by step, and the forecast."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add, out = parser.add_argument, Path("bptt-demo.png")
     add("--quick", action="store_true", help="train less: too short to reach the goals")
     add("--seed", type=whole(0), default=0, help="seed of all random numbers (default 0)")
-    add("--out", type=as_file, default=out, help="the picture (default %(default)s)")
+    add("--out", type=as_file, default=out, help="file of the picture (default %(default)s)")
     add("--force", action="store_true", help="also overwrite a file that bptt did not make")
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         write_picture("demo", "--out", args.out, figure, 120, args.force)
         console.print(f"Picture: {args.out}")
     if args.quick:
-        console.print("A quick run: the goals are for the full run, 'bptt demo'.")
+        console.print("This was a quick run; the goals apply to a full run, 'bptt demo'.")
         return 0
     return 0 if all(r.met() for r in results) else 1
 

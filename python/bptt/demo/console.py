@@ -50,7 +50,7 @@ HEADER = ("task", "model", "measure", "score", "baseline", "goal")
 
 
 class Console:
-    """Prints with the packages that are installed, and names the others once."""
+    """Prints with tqdm and rich if they are installed; else says so once."""
 
     def __init__(self) -> None:
         self._tqdm, self._rich = optional("tqdm"), optional("rich.console")

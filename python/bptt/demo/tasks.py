@@ -82,7 +82,9 @@ def speakers(console: Console, seed: int, steps: int) -> Result:
     answers = model((test.x - mean) / scale, test.lengths).argmax(axis=1)
     accuracy = float(np.mean(answers == test.labels))
     baseline = float(np.bincount(test.labels).max() / len(test.labels))
-    console.print(f"   GRU  accuracy {accuracy:.4f}, the most frequent speaker: {baseline:.4f}")
+    console.print(
+        f"   GRU  accuracy {accuracy:.4f}, always the most frequent speaker: {baseline:.4f}"
+    )
     return Result(
         "speaker of 9", "GRU", accuracy, "accuracy", baseline, goal=0.95, higher_is_better=True
     )
@@ -100,9 +102,9 @@ class Forecast(NamedTuple):
 HISTORY, AHEAD = 104, 52  # weeks
 CO2_TASK = """
 4  CO2 at Mauna Loa, parts per million: the next 52 weeks from the last 104.
-   Training ends with 1989; the test has a forecast for every week up to 2001.
+   Training uses the years up to 1989, the test every later week up to 2001.
    The baseline, seasonal naive with growth, is the same week of last year plus
-   the yearly growth of the last ten years."""
+   the mean yearly growth of the last ten years."""
 
 
 def co2(console: Console, seed: int, steps: int) -> tuple[Forecast, Result]:
@@ -138,7 +140,7 @@ def co2(console: Console, seed: int, steps: int) -> tuple[Forecast, Result]:
     )
     console.print(
         f"   LSTM RMSE {score:.3f} ppm, seasonal naive with growth {baseline:.3f}, "
-        f"without {plain:.3f}"
+        f"without growth {plain:.3f}"
     )
     shown = slice(first[-1] - HISTORY, first[-1] + AHEAD)
     picture = Forecast(dates[shown], ppm[shown], forecast[-1], seasonal[-1])

@@ -30,7 +30,7 @@ WHERE = "save_c_header"
 START = "/* Weights of "
 HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
 IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # C++ reserves two underscores in a row
-LONGEST = 1000  # letters of a prefix, so that the first line of the file can be recognised
+LONGEST = 1000  # characters of a prefix, so that the first line of the file can be recognised
 
 CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
 TEMPLATE = (
@@ -65,8 +65,8 @@ def save_c_header(
     """Write weights as a header of constant arrays, for C89 and C++.
 
     An array is named after its parameter: ``amp_lstm_weight_ih_l0`` for "lstm.weight_ih_l0" of a
-    model named "amp". Macros have its shape, as ``AMP_LSTM_WEIGHT_IH_L0_DIM0``, and the sizes of
-    each recurrent layer, as ``AMP_LSTM_HIDDEN_SIZE``. A compiler reads the same bits back. The file
+    model named "amp". Macros hold its shape (``AMP_LSTM_WEIGHT_IH_L0_DIM0``) and the sizes of
+    each recurrent layer (``AMP_LSTM_HIDDEN_SIZE``). A compiler reads the same bits back. The file
     is written whole or not at all.
 
     Parameters
@@ -87,7 +87,7 @@ def save_c_header(
         If a number is not finite, an array is empty, two names give the same identifier, `name` is
         no identifier, or `path` is a file that bptt did not make; nothing is written.
     TypeError
-        If `model` is of another type or holds other than floating-point numbers.
+        If `model` is of another type or holds anything but floating-point numbers.
     OSError
         If a file cannot be read or written.
 
@@ -136,7 +136,7 @@ def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> byt
     if cell is not None:
         as_choice(WHERE, "cell", cell, tuple(LAYERS))
         if any(isinstance(layer, Layer) for layer in layers.values()):
-            raise ValueError(f"{WHERE}: cell is {cell!r}, expected None: the layer states its own")
+            raise ValueError(f"{WHERE}: cell is {cell!r}, expected None: the layer has its own")
     names = _Names(as_prefix(path, name))
     lines = []
     for key, layer in layers.items():
@@ -186,7 +186,7 @@ def as_prefix(path: Path, name: str | None) -> str:
     if name is None:
         name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name) or len(name) > LONGEST:
-        raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, as 'amp'")
+        raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, such as 'amp'")
     return name
 
 

@@ -28,7 +28,7 @@ __all__ = ["add_arguments", "run"]
 
 DESCRIPTION = """\
 Write the weights of a saved model for programs without Python: as constant arrays in a header of
-C89 and C++, or as JSON for RTNeural's run-time loader."""
+C89 and C++, or as JSON for RTNeural."""
 
 EPILOG = """\
 examples:
@@ -45,15 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...; or .json")
     add("--c-header", metavar="FILE", help="write the arrays as a header")
     add("--name", help="prefix of all names in the header (default: the name of the file)")
-    add("--cell", choices=tuple(LAYERS), help="default: from the number of gates")
+    add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")
     add("--json", metavar="FILE", help="write RTNeural's JSON")
     add(
         "--layers",
         nargs="+",
         metavar="NAME[:ACTIVATION]",
-        help="for --json: the prefixes of the layers' names, in order, and the activations of "
-        f"dense layers ({', '.join(ACTIVATIONS)}), which the file does not hold. May be omitted if "
-        "the file has only one recurrent layer",
+        help="for --json: the layers by the prefix of their names, in order. A dense layer needs "
+        f"its activation ({', '.join(ACTIVATIONS)}) too, which the file does not hold. Not needed "
+        "if the file has only one recurrent layer",
     )
     add("--force", action="store_true", help="also overwrite files that bptt did not make")
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("export: nothing to write, expected --c-header FILE or --json FILE")
     from_json = args.model.lower().endswith(".json")
     if from_json and args.json is not None:
-        raise ValueError(f"export: {args.model} is RTNeural's already, expected no --json")
+        raise ValueError(f"export: {args.model} is RTNeural's JSON already, expected no --json")
     outputs = {"--c-header": (args.c_header, HEADER), "--json": (args.json, JSON)}
     targets = [
         check_target("export", path, own, label, args.force)

@@ -101,7 +101,9 @@ def as_json(layers: Sequence[Layer]) -> bytes:
             check_finite(f"{place}: {name}", array)
         inputs, outputs = _sizes(layer)
         if width is not None and inputs != width:
-            raise ValueError(f"{place} has {inputs} inputs, expected {width}, those before it")
+            raise ValueError(
+                f"{place} has {inputs} inputs, expected {width}, the outputs before it"
+            )
         first, width = first or inputs, outputs
         entries += _dense(layer) if isinstance(layer, Linear) else _recurrent(layer)
     model = {"in_shape": [None, None, first], "layers": entries}
@@ -112,7 +114,7 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     """Read a chain of layers from RTNeural's JSON.
 
     A dense layer becomes a `Linear` with its activation. An entry "activation" is merged into the
-    dense layer before it, if that has none. The bias of an LSTM becomes ``bias_ih``, and
+    dense layer before it if this has none. The bias of an LSTM becomes ``bias_ih``, and
     ``bias_hh`` is 0.
 
     Parameters
@@ -130,8 +132,8 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     Raises
     ------
     ValueError
-        If the file is no such JSON, has a layer that bptt does not have, such as a convolution, or
-        weights of wrong shapes; the message names the place.
+        If the file is not such JSON, has a layer that bptt lacks, such as a convolution, or weights
+        of wrong shapes; the message names the place.
     OSError
         If the file cannot be read.
     """
@@ -157,12 +159,12 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
 
 
 def _check_options(place: str, layer: LSTM | GRU) -> None:
-    """Raise if an option is one that RTNeural's plain cells do not have."""
+    """Raise if an option is set that RTNeural's plain cells lack."""
     for name, argument in inspect.signature(type(layer)).parameters.items():
         plain, value = argument.default, getattr(layer, name, None)
         if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
             raise ValueError(
-                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural has no other"
+                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural supports no other"
             )
 
 
@@ -222,7 +224,7 @@ def _parse(caller: str, content: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _append(
@@ -244,7 +246,9 @@ def _append(
     if not isinstance(before, Linear) or before.activation != "identity":
         raise ValueError(f"{place} has no dense layer without activation before it, expected one")
     if sizes[0] != sizes[1]:
-        raise ValueError(f"{place}.shape has size {sizes[1]}, expected that before it, {sizes[0]}")
+        raise ValueError(
+            f"{place}.shape has size {sizes[1]}, expected {sizes[0]}, the size before it"
+        )
     before.activation = name
 
 
@@ -298,7 +302,7 @@ def _check_rows(place: str, value: Any, symbols: str, shape: tuple[int, ...]) ->
     """Raise unless the value is nested lists of numbers of the given shape."""
     if len(_items(place, value)) != shape[0]:
         raise ValueError(
-            f"{place} has length {len(value)}, expected {shape[0]}, as the weights are {symbols}"
+            f"{place} has length {len(value)}, expected {shape[0]}, for weights of shape {symbols}"
         )
     for k, item in enumerate(value):
         if len(shape) > 1:

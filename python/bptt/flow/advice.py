@@ -15,7 +15,7 @@ from ..layers.cells import RNN
 from .curves import Curve
 from .measure import RETAINING, CellFlow
 from .trial_inits import Change, Study, Trial, is_new, try_inits
-from .verdict import number, percent, trend
+from .verdict import gate_name, number, percent, trend
 
 __all__ = ["Advice", "advise"]
 
@@ -46,7 +46,7 @@ class Advice:
 
 
 def advise(study: Study) -> tuple[Advice, ...]:
-    """Advice from the measurements; none if they call for no change."""
+    """Derive advice from the measurements; none if they call for no change."""
     if "non-finite" in study.kinds:
         return tuple(_nonfinite(study))
     ill = {"vanishing", "exploding"} & set(study.kinds)
@@ -69,23 +69,24 @@ def _nonfinite(study: Study) -> list[Advice]:
     for name, array in {"x": study.x, **study.layer.parameters}.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            caller = ", ".join(map(str, bad[0]))
+            index = ", ".join(map(str, bad[0]))
             reason = (
-                f"{name}[{caller}] is {array[tuple(bad[0])]}, {len(bad)} of {array.size} values"
+                f"{name}[{index}] is {array[tuple(bad[0])]}; not finite: {len(bad)} of "
+                f"{array.size} values"
             )
             what = "Clean the data" if name == "x" else "Go back to parameters that were finite"
             advice.append(Advice(what, reason))
     if advice:
         return advice
     largest = max(float(np.abs(a).max()) for a in study.layer.parameters.values())
-    overflow = f"all of x and of the parameters is finite, the largest parameter {largest:.3g}"
+    overflow = f"x and all parameters are finite; the largest parameter is {largest:.3g}"
     radii = [f"{c.name}: {number(c.radius)}" for c in study.cells if c.radius and c.radius > 1]
     if radii:
-        overflow += f", spectral radius of W_hh above 1 ({', '.join(radii)})"
+        overflow += f"; the spectral radius of W_hh is above 1 ({', '.join(radii)})"
     if any(c.nonfinite is not None and c.nonfinite.phase == "forward" for c in study.cells):
-        return [Advice("Scale W_hh or x down: the states overflow on the way forward", overflow)]
-    clip = 'Clip inside BPTT, step_clip=("norm", bound): clipping after it comes too late'
-    return [Advice(clip, f"the gradient overflows on the way back; {overflow}")]
+        return [Advice("Scale W_hh or x down: the states overflow in the forward pass", overflow)]
+    clip = 'Clip inside BPTT, step_clip=("norm", bound): clipping afterwards is too late'
+    return [Advice(clip, f"the gradient overflows in the backward pass; {overflow}")]
 
 
 def _dead(study: Study) -> list[Advice]:
@@ -93,12 +94,12 @@ def _dead(study: Study) -> list[Advice]:
     for c in study.of("dead"):
         off = c.saturation("h") if "h" in c.saturated else 0.0
         if isinstance(study.layer, RNN) and study.layer.activation == "relu" and off > 0:
-            text = f"{c.name}: leaky_relu for relu, or higher biases and a lower learning rate"
+            change = "replace relu by leaky_relu, or raise the biases and lower the learning rate"
             worst = float(np.nanmax(c.saturated["h"]))
             reason = f"{percent(off)} of the units are off, {percent(worst)} at the worst step"
-            advice.append(Advice(text, reason))
+            advice.append(Advice(f"{c.name}: {change}", reason))
         elif c.curve.norms.any():
-            text = f"{c.name}: check the path between this layer and the loss"
+            text = f"{c.name}: check the path from this layer to the loss"
             reason = "it passes gradients back, but the gradient of the loss does not reach it"
             advice.append(Advice(text, reason))
     return advice
@@ -107,7 +108,7 @@ def _dead(study: Study) -> list[Advice]:
 def _saturation(study: Study) -> list[Advice]:
     advice: list[Advice] = []
     if {"exp", "relu", "leaky_relu"} & set(study.cells[0].ranges.values()):
-        return advice  # exponentials have no end; units that are off are no saturated gates
+        return advice  # exponentials have no end, and units that are off are not saturated
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
             continue
@@ -116,15 +117,15 @@ def _saturation(study: Study) -> list[Advice]:
         if gate and means[gate] > SATURATED:
             what, size = _largest_sum(study, k)
             reason = (
-                f"gate {gate} is within 0.01 of an end of its range in {percent(means[gate])} of "
-                f"units and steps, where its slope is below 0.02; {size}"
+                f"{gate_name(gate)} is within 0.01 of an end of its range in "
+                f"{percent(means[gate])} of units and steps, where its slope is below 0.02; {size}"
             )
             advice.append(Advice(f"{c.name}: {what}", reason))
     return advice
 
 
 def _largest_sum(study: Study, k: int) -> tuple[str, str]:
-    """What to scale down: the largest term of the gates' sums; and its size."""
+    """Name the largest term of the pre-activations, which to scale down, and its size."""
     c, (x, h) = study.cells[k], study.operands(k)
     weights = study.layer.structure.weights(study.layer.parameters, k)
     if getattr(study.layer, "layer_norm", False):  # which cancels the scale of x and the weights
@@ -137,9 +138,9 @@ def _largest_sum(study: Study, k: int) -> tuple[str, str]:
         both = f"{c.parameter('bias_ih')} and {c.parameter('bias_hh')}"
         sums[both] = _rms(weights["b_ih"] + weights["b_hh"])
     name, rms = max(sums, key=sums.__getitem__), _rms(x)
-    reason = f"most of the gates' sums comes from {name}: {number(sums[name])} rms"
+    reason = f"most of the pre-activations come from {name}: {number(sums[name])} rms"
     if name == of_x and c.layer == 0 and rms > NORMAL:
-        return f"scale x or {name} down", f"{reason}, from an x of {number(rms)} rms"
+        return f"scale x or {name} down", f"{reason}; x is {number(rms)} rms"
     return f"scale {name} down", reason
 
 
@@ -151,10 +152,10 @@ def _rms(array: Array) -> float:
 
 
 def _inits(study: Study, trials: Sequence[Trial]) -> list[Advice]:
-    """The initialisations that help; all after the first are alternatives."""
+    """List the initialisations that help; those after the first are alternatives."""
     advice: list[Advice] = []
     new = is_new(study.layer)
-    first = "start with" if new else "train anew, and start with"
+    first = "start with" if new else "train again, starting with"
     tried = "tried on this batch" if new else "tried on this batch with new weights"
     for trial in trials:
         better = [
@@ -173,7 +174,7 @@ def _inits(study: Study, trials: Sequence[Trial]) -> list[Advice]:
 
 
 def _if_needed(study: Study, which: Sequence[int]) -> str:
-    """The condition for advice against vanishing, if it is not known what the task needs."""
+    """State the condition for advice against vanishing if the need of the task is unknown."""
     horizons = [study.cells[k].curve.horizon for k in which if study.kinds[k] == "vanishing"]
     if study.needs is not None or len(horizons) < len(which):
         return ""
@@ -183,30 +184,31 @@ def _if_needed(study: Study, which: Sequence[int]) -> str:
 def _effect(cell: CellFlow, after: Curve) -> str:
     before = cell.curve
     if trend(before) == "exploding":
-        return f"growth of {cell.name} from {number(before.growth)} to {number(after.growth)} times"
+        change = f"from {number(before.growth)} to {number(after.growth)}"
+        return f"the growth factor of {cell.name} falls {change}"
     far = number(after.horizon) if after.horizon < after.reach else f"over {after.reach}"
-    return f"horizon of {cell.name} from {number(before.horizon)} to {far} steps"
+    return f"the horizon of {cell.name} grows from {number(before.horizon)} to {far} steps"
 
 
 def _why(cell: CellFlow) -> str:
-    """How the weights explain the decay."""
+    """Explain the decay by the weights."""
     if cell.radius is not None and cell.bound is not None:
         return (
-            f"{cell.name}: spectral radius of W_hh {number(cell.radius)}, and no gradient is "
-            f"multiplied by more than {number(cell.bound)} a step; "
+            f"{cell.name}: the spectral radius of W_hh is {number(cell.radius)}, and one step "
+            f"multiplies a gradient by at most {number(cell.bound)}; "
         )
     if cell.retained is not None:
         gate = CELLS[cell.cell].retains
         alone = number(math.log(10) / -math.log(cell.retained)) if 0 < cell.retained < 1 else "inf"
         return (
             f"{cell.name}: {gate} is {number(cell.retained)} on average; through the kept state "
-            f"alone the gradient loses 10x every {alone} steps; "
+            f"alone the gradient shrinks 10x every {alone} steps; "
         )
     return ""
 
 
 def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
-    """Advice if no initialisation extends the gradient as far as needed, and on truncation."""
+    """Advise if no initialisation extends the gradient as far as needed, and on truncation."""
     advice = []
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":
@@ -216,21 +218,20 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
         if best < reach:
             steps = f"{number(best)} of {number(reach)} steps"
             reason = (
-                f"the longest horizon of all that was tried is {steps}"
+                f"the longest horizon of the starts tried is {steps}"
                 if trials
                 else f"the horizon is {steps}"
             )
-            gated = "an LSTM or GRU started with bptt.init.chrono, or "
-            all_steps = f"for all {number(reach + 1)} steps"
-            others_first = gated if len(c.ranges) == 1 else ""
-            text = f"{all_steps}, {others_first}a readout of all steps (bptt.Attention)"
-            advice.append(Advice(f"{c.name}: {'or, ' * others}{text}", reason))
+            aim = f"{'Or, to' if others else 'To'} reach all {number(reach + 1)} steps in {c.name}"
+            gated = "use an LSTM or GRU started with bptt.init.chrono, or "
+            text = f"{aim}, {gated * (len(c.ranges) == 1)}read all steps (bptt.Attention)"
+            advice.append(Advice(text, reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
         near = study.needs is None and len(study.cells) == 1 and abs(far) < 0.01
         if near and 2 * horizon < c.curve.reach:
             same = f"bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
             text = f"Or leave it as it is: {same}"
-            advice.append(Advice(text, f"lags above {horizon} make {percent(far)} of dL/dW_hh"))
+            advice.append(Advice(text, f"lags above {horizon} make up {percent(far)} of dL/dW_hh"))
     return advice
 
 
@@ -247,8 +248,9 @@ def _explosion(study: Study, others: bool) -> list[Advice]:
     advice = [
         Advice(
             f'{clip} inside BPTT: step_clip=("norm", {bound}){unit}',
-            f"{bound} is the 95 % quantile of ||dL/dh|| of a sequence where the loss enters; "
-            f"on its way back through {worst.name} it grows {number(worst.curve.growth)} times",
+            f"{bound} is the 95th percentile of ||dL/dh|| per sequence, where the loss enters; "
+            f"on the way back through {worst.name} the gradient grows "
+            f"{number(worst.curve.growth)} times",
         )
     ]
     if study.own_loss:
@@ -256,7 +258,7 @@ def _explosion(study: Study, others: bool) -> list[Advice]:
             name = c.parameter("weight_hh")
             weight, gradient = study.layer.parameters[name], study.params[name]
             ratio = float(np.linalg.norm(weight) / np.linalg.norm(gradient))
-            text = f"Or, without clipping, a learning rate of SGD below {0.01 * ratio:.3g}"
+            text = f"Or, without clipping, use a learning rate of SGD below {0.01 * ratio:.3g}"
             reason = f"||W|| / ||dL/dW|| of {name} is {number(ratio)}"
-            advice.append(Advice(text, f"{reason}: a higher one changes it by over 1 % a step"))
+            advice.append(Advice(text, f"{reason}: a higher rate changes W by over 1 % per step"))
     return advice

@@ -40,21 +40,24 @@ far back it reaches, whether it vanishes or explodes, and what would help."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt flow`` to a parser."""
     parser.description = DESCRIPTION
-    parser.epilog = "Exit code 0: there is a report, whatever its verdict."
+    parser.epilog = "Exit code 0: a report was made, whatever its verdict."
     add = parser.add_argument
     add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...")
     add(
         "--data",
         required=True,
         metavar="X.npy",
-        help="real input, (T, B, I) or (T, I); or a table in .csv, a row for each step",
+        help="real input, (T, B, I) or (T, I), or a table in .csv with one row per step",
     )
-    add("--lengths", metavar="L.npy", help="length of each sequence, (B,); or .csv")
+    add("--lengths", metavar="L.npy", help="length of each sequence, (B,), or a table in .csv")
     add(
-        "--loss", choices=("last", "every"), default="last", help="steps with a loss (default last)"
+        "--loss",
+        choices=("last", "every"),
+        default="last",
+        help="steps that have a loss (default last)",
     )
     add("--layer", metavar="NAME", help="prefix of the parameters, if there are several layers")
-    add("--cell", choices=tuple(LAYERS), help="default: from the number of gates")
+    add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")
     add("--activation", metavar="NAME", help="activation of an RNN: tanh (default), relu, ...")
     add("--batch-first", action="store_true", help="data is (B, T, I)")
     add("--needs", type=whole(1), metavar="N", help="number of last inputs that an answer needs")
@@ -114,7 +117,7 @@ def _array(path: str) -> Array:
     with open_file("flow", name) as file:
         kind = kind_of(file, name)
         if kind not in ARRAYS:
-            what = "is no array in npy format"
+            what = "is not an array in npy format"
             if kind in OTHERS:
                 what = OTHERS[kind].split(", ")[0]
             elif kind != "unknown":
@@ -135,7 +138,7 @@ def _array(path: str) -> Array:
 
 
 def _whole(lengths: Array) -> Array:
-    """Lengths as integers on one axis: a table has neither."""
+    """Convert lengths to integers on one axis; a table has floats on two."""
     if lengths.dtype.kind == "f" and (lengths == np.rint(lengths)).all():
         lengths = lengths.astype(np.int64)
     return lengths.reshape(-1) if lengths.ndim == 2 and 1 in lengths.shape else lengths

@@ -74,9 +74,9 @@ class Curve:
     def factor(self) -> float:
         """The factor by which one step back multiplies the norm: exp of the slope of log norms.
 
-        The slope is the median over pairs of `tops` half the range apart (Theil, 1950, the
-        incomplete method; whole periods), from lag 1 on as far as norms are above `safe`. NaN if
-        these are fewer than 4.
+        The slope is the median over pairs of `tops` that are half the range of lags apart (Theil,
+        1950, the incomplete method), rounded to whole periods. The range goes from lag 1 as far as
+        norms are above `safe`. NaN if it has fewer than 4 norms.
         """
         usable = np.isfinite(self.tops) & (self.tops > self.safe)
         usable[:1] = True  # lag 0 is not used
@@ -133,7 +133,7 @@ def curve(trace: Trace, state: str) -> Curve:
     """The norms of a state's gradient along the chains of steps that it can take.
 
     In each chain, lags count from the step where a gradient first enters. Chains without a gradient
-    are left out; if there are no others, the curve is empty.
+    are left out; if no chain has one, the curve is empty.
     """
     paths, h = trace.source.paths, trace.dh_by_sequence
     norms = h if state == "h" or trace.dc_by_sequence is None else trace.dc_by_sequence
@@ -153,9 +153,9 @@ def curve(trace: Trace, state: str) -> Curve:
 def rms_by_lag(values: Array, lags: Array, chains: Array) -> Array:
     """Root mean square over the chains by lag, of values with their lags and chains.
 
-    Where a chain ends, the mean of the others is rescaled to continue the mean before: the end of a
-    chain is no change of the gradient. In each chain lags count up from 0, in the order of the
-    values.
+    Where a chain ends, the mean of the others is rescaled to continue the mean before, since the
+    end of a chain does not change the gradient. In each chain lags count up from 0, in the order of
+    the values.
     """
     if not len(values):
         return np.zeros(0)

@@ -29,7 +29,7 @@ class Entry:
     lengths : ndarray, shape (B,)
         Length of each sequence.
     at_end : bool
-        Does it enter at the last processed step of each sequence only?
+        Does the gradient enter at the last processed step of each sequence only?
     """
 
     def __init__(self, dys: Sequence[Array], lengths: Array) -> None:

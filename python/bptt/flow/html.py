@@ -41,7 +41,7 @@ METHOD = """
 underflow in training are zero here too. The verdicts rest on a probe: for each sequence, a gradient
 of norm 1 enters a layer and direction at its last step. The <b>horizon</b> is the lag at which the
 probe has fallen to 1 % of its norm at lag 1 (interpolated in the logarithm). <b>Vanishing</b> means
-a horizon shorter than the sequence, and shorter than the task needs if that is known;
+a horizon shorter than the sequence, and shorter than the task needs, if the need is known;
 <b>exploding</b> means a norm over 100 times the norm at lag 1. With a dilation k, norms are
 measured at multiples of k, and lag 1 is k. With a skip of s steps, the largest norm of s successive
 lags counts, because a skip restores a gradient that has faded in between. The factor of one step

@@ -23,7 +23,7 @@ from .entry import Entry, share_by_lag
 
 __all__ = ["CellFlow", "at_ends", "measure", "probe", "unit_vectors"]
 
-RETAINING = {cell.retains for cell in CELLS.values()}  # gates whose saturation is no fault
+RETAINING = {cell.retains for cell in CELLS.values()}  # gates that may saturate without harm
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class CellFlow:
         return self.curves[self.state]
 
     def turns_off(self, gate: str) -> bool:
-        """Is the gate off at the one end of its range?"""
+        """Does a unit of the gate turn off at one end of its range?"""
         return self.ranges[gate] in ("relu", "leaky_relu")
 
     def saturation(self, gate: str) -> float:

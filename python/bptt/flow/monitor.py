@@ -20,12 +20,12 @@ from .curves import curve
 from .measure import RETAINING
 from .plot import draw_records
 from .records import RecordFile
-from .verdict import counted, kind_of, number, percent
+from .verdict import counted, gate_name, kind_of, number, percent
 
 __all__ = ["Alert", "FlowMonitor", "FlowWarning"]
 
 RESERVED = {"step", "cells", "nonfinite"}  # names in a sample
-SATURATED = 0.95  # fraction of saturated units from which on a gate is called dead
+SATURATED = 0.95  # a gate is called dead from this fraction of saturated units on
 
 
 class FlowWarning(UserWarning):
@@ -59,9 +59,9 @@ class FlowMonitor:
 
     A sample is computed from the trace of a backward pass; nothing runs again. It measures
     ||dL/dc||, or ||dL/dh|| for cells without c, from the last step where the training loss enters,
-    along the steps that a gradient can take: they are the dilation apart, and end at a reset or
-    `cut`. With a loss at every step, gradients enter everywhere and horizons mean nothing; use
-    `gradient_flow` from time to time instead.
+    along the steps that a gradient can take: one dilation apart, up to a reset or `cut`. With a
+    loss at every step, gradients enter everywhere and horizons mean nothing; use `gradient_flow`
+    from time to time instead.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class FlowMonitor:
         Number of last inputs on which an answer depends, as in `gradient_flow`: a gradient that
         fades further back is healthy.
     on_alert : callable, optional
-        Called with each `Alert`, in place of a `FlowWarning`.
+        Called with each `Alert` instead of issuing a `FlowWarning`.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class FlowMonitor:
         self.records: list[dict[str, Any]] = []
         self.alerts: list[Alert] = []
         self._on_alert = on_alert
-        self._active: dict[tuple[str, str], float] = {}  # causes of alerts that are not over
+        self._active: dict[tuple[str, str], float] = {}  # causes of alerts that still hold
         self._file = None if self.path is None else RecordFile(self.path)
         if self._file is not None:
             self.records = self._file.records.copy()
@@ -146,7 +146,7 @@ class FlowMonitor:
         return f"FlowMonitor({len(self.records)} samples, {len(self.alerts)} alerts)"
 
     def wants(self, step: int) -> bool:
-        """Is this update to be sampled? Pass the answer as ``backward(..., trace=...)``."""
+        """Should this update be sampled? Pass the answer as ``backward(..., trace=...)``."""
         return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
     def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
@@ -229,7 +229,7 @@ class FlowMonitor:
                 del self._active[name, verdict]
                 wrong[verdict] += f", less than half of the {number(before)} before"
         elif verdict == "dead":
-            wrong[verdict] = "dead, its gradient is exactly zero and did not fade before"
+            wrong[verdict] = "dead, its gradient is exactly zero, without fading first"
         wrong |= {gate: _dead(gate, part) for gate, part in cell["saturated"].items()}
         for what, text in wrong.items():
             kind = what if what in ("exploding", "vanishing") else "dead"
@@ -239,8 +239,8 @@ class FlowMonitor:
         lasts = [cell["last"] for record in self.records for cell in record["cells"]]
         bound = np.quantile([v for v in lasts if v] or [1.0], 0.95)
         return (
-            f"step_clip=('norm', {bound:.3g}) would bound it, with the 95 % quantile of the "
-            "gradient at the last step that has one"
+            f"step_clip=('norm', {bound:.3g}) would bound it: the 95th percentile of its norm at "
+            "the last step with a gradient"
         )
 
     def _alert(
@@ -333,4 +333,4 @@ def _where(place: NonFinite) -> str:
 def _dead(gate: str, fraction: float | None) -> str:
     if gate in RETAINING or fraction is None or fraction < SATURATED:
         return ""
-    return f"dead gate {gate}, {percent(fraction)} of its units are saturated"
+    return f"dead {gate_name(gate)}: {percent(fraction)} of its units are saturated"

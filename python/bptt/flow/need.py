@@ -19,9 +19,9 @@ from .verdict import number
 
 __all__ = ["NeededMemory", "needed_memory"]
 
-MOST_ANSWERS = 2000  # that are evaluated, if there is one at every step
-MOST_VALUES = 1 << 22  # of x, in one call of the model
-SHARE = 0.01  # of the largest loss, by which cutting inputs off may raise it
+MOST_ANSWERS = 2000  # number of answers evaluated, if there is one at every step
+MOST_VALUES = 1 << 22  # number of values of x in one call of the model
+SHARE = 0.01  # share of the largest loss by which cutting inputs off may raise the loss
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 
@@ -33,7 +33,7 @@ class NeededMemory:
     Attributes
     ----------
     steps : int
-        The smallest number of last inputs with which the loss is as good as with all inputs, up to
+        The smallest number of last inputs whose loss exceeds the loss with all inputs by at most
         1 % of the largest of `losses`. Pass it as ``gradient_flow(..., needs=steps)``.
     inputs, losses : ndarray
         Numbers of last inputs that were tried, in rising order, and the loss with each.
@@ -73,9 +73,9 @@ def needed_memory(
     """Measure how many of the last inputs a trained model needs for its answers.
 
     For k = 1, 2, 4, ... and then by bisection, the model answers from the last k inputs alone: it
-    starts from its zero state k steps before the answer. If its loss is then as good as with all
-    inputs, the model does not use inputs further back. The result holds for this model, not for the
-    task: a model that has learnt nothing needs no memory.
+    starts from its zero state k steps before the answer. If its loss then exceeds the loss with all
+    inputs by at most 1 % of the largest loss, the model does not use inputs further back. The
+    result holds for this model, not for the task: a model that has learnt nothing needs no memory.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def needed_memory(
     ValueError
         If shapes disagree, or both readings of `target` fit.
     TypeError
-        If an array has a wrong dtype, or `model` or `loss` is no function.
+        If an array has a wrong dtype, or `model` or `loss` is not a function.
 
     Examples
     --------
@@ -179,13 +179,14 @@ class _Model:
         one = answers.shape[:1] == (1,) and target.shape[:1] == (B,)
         if every and one:
             raise ValueError(
-                f"{self.caller}: target has shape {target.shape}, expected one that is not both "
-                "(T, B, ...) and (B, ...)"
+                f"{self.caller}: target has shape {target.shape}, expected one that fits only one "
+                "of (T, B, ...) and (B, ...)"
             )
         if not every and not one:
             raise ValueError(
                 f"{self.caller}: target has shape {target.shape}, expected (T, B, ...) or (B, ...) "
-                f"with (T, B) = {(T, B)}, as the answers of model to one sequence: {answers.shape}"
+                f"with (T, B) = {(T, B)}, like the answers of model to one sequence: "
+                f"{answers.shape}"
             )
         self.every = every
         return every
@@ -195,9 +196,9 @@ class _Model:
         if isinstance(answers, (tuple, list)):
             raise TypeError(
                 f"{self.caller}: model returns {len(answers)} results, expected its answers alone: "
-                "of a layer, lambda x: layer(x)[0]"
+                "for a layer, lambda x: layer(x)[0]"
             )
-        return as_array(self.caller, "what model returns", to_numpy(answers))
+        return as_array(self.caller, "the result of model", to_numpy(answers))
 
     def __call__(self, t: Array, b: Array, k: int) -> Array:
         """The answers after step t of sequence b."""

@@ -28,7 +28,7 @@ def new_figure(caller: str, width: float, height: float) -> Any:
         figure = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError(
-            f'{caller}: matplotlib is not installed, expected it: pip install "bptt[plot]"'
+            f'{caller}: matplotlib is not installed: pip install "bptt[plot]"'
         ) from error
     return figure.Figure((width, height), dpi=100, layout="constrained")
 

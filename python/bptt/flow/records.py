@@ -44,7 +44,7 @@ class RecordFile:
         if not os.path.exists(path):
             open(path, "ab").close()  # raises an error now rather than during training
         elif not os.path.isfile(path) and not os.path.isdir(path):  # opening a folder is an OSError
-            raise refused(path, "it is no regular file")
+            raise refused(path, "it is not a regular file")
         else:
             self.records = _resume(path)
 
@@ -87,7 +87,7 @@ def _resume(path: str) -> list[Record]:
             file.truncate(sum(len(line) + 1 for line in lines))
             return records
         if not _is_record(whole):
-            raise refused(path, "it has other JSON than samples")
+            raise refused(path, "it has JSON that is not a sample")
         file.write(b"\n")  # only the end of the line was missing
         return [*records, whole]
 
@@ -98,7 +98,7 @@ def _parsed(path: str, line: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise refused(path, error) from None
     if not _is_record(record):
-        raise refused(path, "it has other JSON than samples")
+        raise refused(path, "it has JSON that is not a sample")
     return dict(record)
 
 
@@ -120,9 +120,9 @@ def _is_cell(value: Any) -> bool:
 
 
 def _check_cut(path: str, rest: bytes, records: list[Record]) -> None:
-    """Raise unless an incomplete line is the beginning of a sample, and no other file's."""
+    """Raise unless an incomplete line is the beginning of a sample of a monitor."""
     begun, enough = FIRST.match(rest), START.startswith(rest[: len(START)])
-    if begun and not records:  # no other line shows that the file is a monitor's
+    if begun and not records:  # no complete line shows that a monitor wrote the file
         after = rest[begun.end() :]
         enough = after.startswith(AFTER) or AFTER.startswith(after)
     if not enough or not (begun or records):

@@ -31,7 +31,7 @@ from .verdict import judge
 
 __all__ = ["FlowReport", "gradient_flow"]
 
-OWN = "your own"  # the name of a loss that is not built in
+OWN = "your own"  # the name of a loss that the user gives
 
 Loss = str | Callable[[Array], tuple[float, ArrayLike]]
 
@@ -137,23 +137,24 @@ def gradient_flow(
 
     - the gradient of the loss: ||dL/dh_t||, each step's share of dL/dW_hh, and saturated gates;
     - a probe: a gradient of norm 1 that enters each layer and direction at its last step, and grows
-      or fades on its way back, whatever the loss and other layers do. The verdict rests on it.
+      or fades on its way back, independently of the loss and of other layers. The verdict rests on
+      this probe.
 
     Parameters
     ----------
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        As in `layer_of`, which also takes options that a file does not hold, as the activation of
-        an RNN.
+        As in `layer_of`, which also takes options that a file does not hold, such as the activation
+        of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
-        random noise in place of data gives another report.
+        random noise instead of data gives another report.
     dy : array_like, shape of the model's output, optional
         Gradient of your loss with respect to the output.
     loss : {"last", "every"} or callable, optional
         The loss, if there is no `dy`. "last": L = sum over sequences b of <u_b, h_b>, with h_b the
         last output of b in each direction of the top layer and u_b a random vector of norm 1.
         "every": the same sum over all outputs of b. A function of the output y returns the loss and
-        its gradient, as ``lambda y: bptt.mse(y, target)``.
+        its gradient, such as ``lambda y: bptt.mse(y, target)``.
     lengths : array_like of int, shape (B,), optional
         Length of each sequence; T if omitted.
     needs : int, optional
@@ -306,7 +307,7 @@ def _by_direction(layer: Recurrent, gradient: Any) -> list[Array]:
 
 
 def _entering(entry: Entry) -> float:
-    """The 95 % quantile of the nonzero norms of dL/dy over steps and sequences."""
+    """The 95th percentile of the nonzero norms of dL/dy over steps and sequences."""
     dys = np.stack(entry.dys).astype(np.float64)
     largest = float(np.abs(dys).max(initial=0))
     scale = largest if 0 < largest < np.inf else 1.0  # so that squares stay in range

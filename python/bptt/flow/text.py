@@ -12,7 +12,7 @@ import numpy as np
 from .._cells import CELLS
 from .curves import Curve
 from .report_data import ReportData
-from .verdict import counted, number, percent
+from .verdict import counted, gate_name, number, percent
 
 __all__ = ["COLOURS", "as_rich", "as_text", "loss_of", "summary", "table"]
 
@@ -63,7 +63,7 @@ def table(report: ReportData) -> list[tuple[str, list[str]]]:
     if cells[0].state != "h":
         rows.insert(1, ("horizon of dL/dh alone, steps", [_horizon(c.curves["h"]) for c in cells]))
     for gate in dict.fromkeys(g for c in cells for g in c.saturated):
-        name = f"saturated units of gate {gate}"
+        name = f"saturated units of {gate_name(gate)}"
         if cells[0].turns_off(gate):
             name = "units that are off" + f" of gate {gate}" * (len(cells[0].saturated) > 1)
         rows.append((name, [percent(c.saturation(gate)) for c in cells]))

@@ -39,7 +39,7 @@ class Study:
     full: Sequence[FullTrace]  # of each layer and direction
     params: dict[str, Array]  # gradients of the loss
     own_loss: bool  # else one of the built-in losses
-    entering: float  # 95 % quantile of the nonzero ||dL/dy|| over steps and sequences
+    entering: float  # 95th percentile of the nonzero ||dL/dy|| over steps and sequences
 
     def operands(self, k: int) -> tuple[Array, Array]:
         """The operands of W_ih and W_hh of layer and direction number k, (steps, n)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Verdicts: the numbers in words."""
+"""Verdicts: the numbers of a report in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from ..trace.nonfinite import NonFinite, described
 from .curves import Curve
 from .measure import CellFlow
 
-__all__ = ["KINDS", "counted", "judge", "kind_of", "number", "percent", "place", "trend"]
+__all__ = [
+    "KINDS",
+    "counted",
+    "gate_name",
+    "judge",
+    "kind_of",
+    "number",
+    "percent",
+    "place",
+    "trend",
+]
 
 KINDS = ("non-finite", "exploding", "dead", "vanishing", "healthy", "too short")  # worst first
 EXPLODED = 100.0  # times the norm at lag 1; the horizon is where 1/100 of that norm is left
@@ -39,18 +49,26 @@ def percent(share: float) -> str:
     return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{100 * share:.3g} %"
 
 
+def gate_name(gate: str) -> str:
+    """The name of a gate in words; "h" is the one activation of an RNN, which has no gates."""
+    return gate if gate == "h" else f"gate {gate}"
+
+
 def place(nonfinite: NonFinite, cell: CellFlow) -> str:
     """The place in words, with its layer and pass."""
     return f"{cell.name}, {described(nonfinite, tuple(cell.curves))} ({nonfinite.phase})"
 
 
 def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
-    """One of `KINDS`, and a sentence that begins with it, for a task that needs `needs` inputs."""
+    """Return one of `KINDS` and a sentence that begins with it, for a task of `needs` inputs."""
     curve = cell.curve
     if cell.nonfinite is not None:
         return "non-finite", f"non-finite: first at {place(cell.nonfinite, cell)}"
     if not np.isfinite(curve.norms).all():
-        return "non-finite", "non-finite: a gradient that enters at the end overflows on its way"
+        return (
+            "non-finite",
+            "non-finite: a gradient that enters at the end overflows on its way back",
+        )
     if not cell.dh.any():
         return "dead", "dead: the gradient of the loss is exactly zero at every step"
     kind = kind_of(curve, needs)
@@ -60,8 +78,8 @@ def judge(cell: CellFlow, needs: int | None = None) -> tuple[str, str]:
         return "too short", f"too short: over {steps} no decay can be measured"
     if kind == "dead":
         assert curve.zero_from is not None
-        caller = _before(cell, curve.zero_from - 1)
-        return kind, f"dead: the gradient is exactly zero {caller}, and did not fade before"
+        steps = _before(cell, curve.zero_from - 1)
+        return kind, f"dead: the gradient is exactly zero {steps}, without fading first"
     if kind == "exploding":
         size = f"to {number(curve.growth)} times its size at lag {curve.lag}"
         return kind, f"exploding: {_speed(curve)}, {size}"
@@ -112,7 +130,7 @@ def _beyond(curve: Curve, needs: int | None) -> str:
     if needs is None:
         return ""
     if needs > curve.reach + 1:
-        return f"; the task needs {needs}, which takes a batch of longer sequences to see"
+        return f"; the task needs {needs}; use a batch of longer sequences to see that"
     return f"; the task needs {needs}" if curve.horizon < curve.reach else ""
 
 
@@ -136,7 +154,7 @@ def kind_of(curve: Curve, needs: int | None = None) -> str:
 
 
 def _speed(curve: Curve) -> str:
-    """The rate of growth or decay if it explains the change, else the change alone."""
+    """Give the rate of growth or decay if it explains the change, else the change alone."""
     if trend(curve) == "exploding":
         steps = float(curve.peak)
         happened = math.log10(curve.growth)
@@ -147,12 +165,12 @@ def _speed(curve: Curve) -> str:
     explained = steps * math.log10(curve.factor) if curve.factor > 0 else math.nan
     if not 0.5 < explained / happened < 2:
         return words
-    moves = "grows" if happened > 0 else "loses"
+    moves = "grows" if happened > 0 else "shrinks"
     return f"the gradient {moves} 10x every {counted(curve.tenfold, 'step')}"
 
 
 def _before(cell: CellFlow, lag: float) -> str:
-    """In words: the steps that are more than `lag` steps before the end."""
+    """Name the steps that lie more than `lag` steps before the end."""
     if not cell.at_end:
         return f"at lags above {number(math.floor(lag))}"
     if cell.ragged:
@@ -175,5 +193,5 @@ def _underflow(cell: CellFlow) -> str:
     curve = cell.curve
     if curve.zero_from is None:
         return ""
-    caller = _before(cell, curve.zero_from - 1)
-    return f", to exactly zero {caller} ({curve.dtype} underflow)"
+    steps = _before(cell, curve.zero_from - 1)
+    return f", to exactly zero {steps} ({curve.dtype} underflow)"

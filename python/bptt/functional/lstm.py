@@ -174,7 +174,7 @@ def lstm_backward(
     """Gradients of an LSTM: exact backpropagation through time.
 
     Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
-    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the gates' sums.
+    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the pre-activations.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def layer_of(
     if name is not None or cell is not None or options:
         raise TypeError(
             f"{caller}: name, cell or options are given, expected none: "
-            f"{type(model).__name__} states its own"
+            f"{type(model).__name__} has its own"
         )
     return as_layer(model)
 

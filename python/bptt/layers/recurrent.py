@@ -394,7 +394,7 @@ class Recurrent(Layer, ABC):
             Limit the gradient of h that each step passes back to the step before:
             ``("value", bound)`` limits each element, ``("norm", bound)`` the Euclidean norm of each
             sequence. A `target` limits another gradient instead: "c", of the state c, with the part
-            that zoneout kept; "gates", of the gates' sums.
+            that zoneout kept; "gates", of the pre-activations.
         cut : int, optional
             Stop the gradient after every `cut` steps, counted from the end of each sequence's
             processing, as if the state were detached there. Not with a dilation.

@@ -7,8 +7,9 @@ complex-step derivative of a ``*_forward`` gives every gradient to machine preci
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
 `cells` has the equations of the cells, made of `activations`; `products` the products that make
-their sums; `loop` the loop over time that serves them all; `attention` the readouts; `jacobians`
-derivatives of a step; `regularise` values of regularisers; `trace` the trace of a backward pass.
+their pre-activations; `loop` the loop over time that serves them all; `attention` the readouts;
+`jacobians` derivatives of a step; `regularise` values of regularisers; `trace` the trace of a
+backward pass.
 
 Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
 with reset_after=False, which both refuse.

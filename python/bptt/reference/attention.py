@@ -2,7 +2,7 @@
 """Attention in plain NumPy, one sequence after the other: a part of `bptt.reference`.
 
 Like all there it checks nothing, never imports the core, and lets complex input flow through. For
-each sequence X holds its valid steps in rows, and a kind of attention is only its scores e(X) and
+each sequence X holds the steps within its length in rows, and a kind of attention is only its scores e(X) and
 their gradient.
 """
 

@@ -66,7 +66,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
     ValueError
         If the layer is another, `n` is out of range, or a parameter or `x` has changed since.
     TypeError
-        If `tape` is not the tape of a layer, or `n` is no whole number.
+        If `tape` is not the tape of a layer, or `n` is not a whole number.
     FloatingPointError
         If a Jacobian loses one of n directions, as with a ReLU whose units are mostly off. Its
         exponent would be -inf.

@@ -21,7 +21,7 @@ from .job import Job
 
 __all__ = ["PEERS", "TOLERANCE", "Peer"]
 
-TOLERANCE = 2e-4  # relative to a result's maximum: float32 sums of thousands of steps
+TOLERANCE = 2e-4  # relative to a result's maximum, for float32 sums over thousands of steps
 
 
 class Peer(NamedTuple):
@@ -39,8 +39,8 @@ def _package(
 
     def missing() -> str:
         names = [name for name in modules if not importlib.util.find_spec(name)]
-        line = f' not installed (pip install "bptt[{extra}]")'
-        return " and ".join(names) + line if names else ""
+        line = f' (pip install "bptt[{extra}]")'
+        return f"it needs {' and '.join(names)}{line}" if names else ""
 
     return Peer(prepare, lambda: importlib.metadata.version(modules[0]), missing, **others)
 

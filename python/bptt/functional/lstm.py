@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["lstm_backward", "lstm_forward"]
 
@@ -213,4 +213,4 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("lstm", tape, dy, dstate, (step_clip, cut, trace, threads))

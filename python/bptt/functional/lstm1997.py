@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
 
@@ -146,4 +146,4 @@ def lstm1997_backward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    return backward("lstm1997", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("lstm1997", tape, dy, dstate, (step_clip, cut, trace, threads))

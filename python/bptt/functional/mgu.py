@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["mgu_backward", "mgu_forward"]
 
@@ -157,4 +157,4 @@ def mgu_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("mgu", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("mgu", tape, dy, dstate, (step_clip, cut, trace, threads))

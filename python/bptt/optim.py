@@ -14,63 +14,9 @@ from ._types import Array
 from ._validate import as_array, as_count, as_number, check_mapping
 from ._words import listed, shown
 from .clip import check_writable
-from .layers.parameters import Parameters, warn_of_lost_layers
+from .layers.parameters import join, split, warn_of_lost_layers
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "join", "split"]
-
-
-def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge named dicts into one, with the name of its dict before each key.
-
-    (``{**a.parameters, **b.parameters}`` would keep only one of two arrays of the same name.)
-
-    Parameters
-    ----------
-    **parts : dict
-        Dicts of parameters, of gradients, or of anything else.
-
-    Returns
-    -------
-    dict
-        The entries of all parts, as "part.key". If all parts are parameters of layers, assigning to
-        an entry copies into the layer's array, as in ``layer.parameters``.
-
-    Examples
-    --------
-    >>> from bptt.optim import join, split
-    >>> both = join(rnn={"w": 1, "b": 2}, out={"w": 3})
-    >>> both
-    {'rnn.w': 1, 'rnn.b': 2, 'out.w': 3}
-    >>> split(both)["out"]
-    {'w': 3}
-    """
-    for part, arrays in parts.items():
-        check_mapping("join", part, arrays)
-    joined = {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
-    own = parts and all(isinstance(arrays, Parameters) for arrays in parts.values())
-    return Parameters("join", joined) if own else joined
-
-
-def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Undo `join`.
-
-    Parameters
-    ----------
-    joined : dict
-        Entries with names "part.key".
-
-    Returns
-    -------
-    dict of str to dict
-        A dict for each part, the text before the first dot.
-    """
-    check_mapping("split", "joined", joined)
-    parts: dict[str, dict[str, Any]] = {}
-    for name, value in joined.items():
-        part, _, key = name.partition(".")
-        parts.setdefault(part, {})[key] = value
-    own = isinstance(joined, Parameters)
-    return {part: Parameters(part, arrays) for part, arrays in parts.items()} if own else parts
 
 
 class Optimizer(ABC):
@@ -261,7 +207,6 @@ class SGD(Optimizer):
     ----------
     params : dict of str to ndarray
         The parameters, float32 or float64, as ``layer.parameters``; updated in place.
-        `bptt.optim.join` merges the parameters of several layers.
     lr : float, optional
         Learning rate.
     momentum : float, optional
@@ -271,8 +216,8 @@ class SGD(Optimizer):
 
     Attributes
     ----------
-    params, lr, momentum, weight_decay
-        The arguments. `lr` may be set at any time.
+    lr : float
+        Learning rate; may be set at any time. The other arguments are attributes too.
     steps : int
         Number of steps so far.
     state : dict of str to dict of str to ndarray
@@ -324,7 +269,6 @@ class RMSprop(Optimizer):
     ----------
     params : dict of str to ndarray
         The parameters, float32 or float64, as ``layer.parameters``; updated in place.
-        `bptt.optim.join` merges the parameters of several layers.
     lr : float, optional
         Learning rate.
     alpha : float, optional
@@ -336,8 +280,8 @@ class RMSprop(Optimizer):
 
     Attributes
     ----------
-    params, lr, alpha, eps, weight_decay
-        The arguments. `lr` may be set at any time.
+    lr : float
+        Learning rate; may be set at any time. The other arguments are attributes too.
     steps : int
         Number of steps so far.
     state : dict of str to dict of str to ndarray
@@ -383,44 +327,7 @@ class RMSprop(Optimizer):
         p -= np.divide(a, b, out=a)
 
 
-class _AdamBase(Optimizer):
-    _kinds = ("exp_avg", "exp_avg_sq")
-    _decoupled: ClassVar[bool]
-
-    def __init__(
-        self,
-        params: Mapping[str, Array],
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        super().__init__(params, lr, weight_decay)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {shown(betas)}, expected two numbers")
-        self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
-        self.eps = self._in_range("eps", eps)
-
-    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
-        (m, v), (a, b, c), (b1, b2) = state, room, self.betas
-        if self._decoupled:
-            p *= 1 - self.lr * self.weight_decay
-        else:
-            g = self._decayed(p, g, c)
-        np.subtract(g, m, out=a)
-        m += np.multiply(a, 1 - b1, out=a)
-        v *= b2
-        np.multiply(g, 1 - b2, out=a)
-        v += np.multiply(a, g, out=a)
-        np.sqrt(v, out=b)
-        b /= (1 - b2**self.steps) ** 0.5
-        b += self.eps
-        np.multiply(m, self.lr / (1 - b1**self.steps), out=a)
-        p -= np.divide(a, b, out=a)
-
-
-@final
-class Adam(_AdamBase):
+class Adam(Optimizer):
     """Adam: steps by running means of the gradient and of its square.
 
     m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,
@@ -430,7 +337,6 @@ class Adam(_AdamBase):
     ----------
     params : dict of str to ndarray
         The parameters, float32 or float64, as ``layer.parameters``; updated in place.
-        `bptt.optim.join` merges the parameters of several layers.
     lr : float, optional
         Learning rate.
     betas : tuple of two floats, optional
@@ -442,8 +348,8 @@ class Adam(_AdamBase):
 
     Attributes
     ----------
-    params, lr, betas, eps, weight_decay
-        The arguments. `lr` may be set at any time.
+    lr : float
+        Learning rate; may be set at any time. The other arguments are attributes too.
     steps : int
         Number of steps so far.
     state : dict of str to dict of str to ndarray
@@ -473,7 +379,8 @@ class Adam(_AdamBase):
     True
     """
 
-    _decoupled = False
+    _kinds = ("exp_avg", "exp_avg_sq")
+    _decoupled: ClassVar[bool] = False  # is weight decay applied to the parameters directly?
 
     def __init__(
         self,
@@ -483,18 +390,38 @@ class Adam(_AdamBase):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, weight_decay)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{type(self).__name__}: betas is {shown(betas)}, expected two numbers")
+        self.betas = tuple(self._in_range("betas", beta, below=1) for beta in betas)
+        self.eps = self._in_range("eps", eps)
+
+    def _update(self, p: Array, g: Array, room: list[Array], *state: Array) -> None:
+        (m, v), (a, b, c), (b1, b2) = state, room, self.betas
+        if self._decoupled:
+            p *= 1 - self.lr * self.weight_decay
+        else:
+            g = self._decayed(p, g, c)
+        np.subtract(g, m, out=a)
+        m += np.multiply(a, 1 - b1, out=a)
+        v *= b2
+        np.multiply(g, 1 - b2, out=a)
+        v += np.multiply(a, g, out=a)
+        np.sqrt(v, out=b)
+        b /= (1 - b2**self.steps) ** 0.5
+        b += self.eps
+        np.multiply(m, self.lr / (1 - b1**self.steps), out=a)
+        p -= np.divide(a, b, out=a)
 
 
 @final
-class AdamW(_AdamBase):
+class AdamW(Adam):
     """Adam with decoupled weight decay: p = (1 - lr weight_decay) p before each step of `Adam`.
 
     Parameters
     ----------
     params : dict of str to ndarray
         The parameters, float32 or float64, as ``layer.parameters``; updated in place.
-        `bptt.optim.join` merges the parameters of several layers.
     lr : float, optional
         Learning rate.
     betas : tuple of two floats, optional
@@ -506,8 +433,8 @@ class AdamW(_AdamBase):
 
     Attributes
     ----------
-    params, lr, betas, eps, weight_decay
-        The arguments. `lr` may be set at any time.
+    lr : float
+        Learning rate; may be set at any time. The other arguments are attributes too.
     steps : int
         Number of steps so far.
     state : dict of str to dict of str to ndarray

@@ -9,6 +9,7 @@
 #include "options.hpp"
 #include "owned.hpp"
 #include "tape.hpp"
+#include "targets/select.hpp"
 #include "threads/count.hpp"
 
 // Returns (y, final state, tape or None); the tape keeps the arguments `given`.

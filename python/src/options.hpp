@@ -84,9 +84,9 @@ inline constexpr Option option_table[] = {
     {"output_activation", set_spec<&core::Spec::output_activation>},
     {"forget_gate", set_spec<&core::Spec::forget_gate>},
     {"reset_after", set_spec<&core::Spec::reset_after>},
-    {"leak", set_spec<&core::Spec::leak>},
-    {"cell_clip", set_spec<&core::Spec::cell_clip>},
-    {"preact_clip", set_spec<&core::Spec::preact_clip>},
+#define BPTT_OPTION(name, standard, least, most) {#name, set_spec<&core::Spec::name>},
+#include "kernels/options.inc"
+#undef BPTT_OPTION
     {"dilation", set_spec<&core::Spec::dilation>},
     {"skip", set_spec<&core::Spec::skip>},
     {"zoneout", set_zoneout},

@@ -81,7 +81,7 @@ def test_table_shows_the_report(finished):
     text = "\n".join(lines[1 + len(body) :])
     assert report["machine"]["cpu"] in text
     assert f"by threads: {report['fma_peak_gflops']['1']:.0f} on 1." in text
-    assert "left out where at least 3 others remain" in text
+    assert "left out if at least 3 others remain" in text
 
 
 def test_share_of_the_peak_is_that_of_the_best_probe():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `bptt bench` has the libraries do, and that no wrong results are timed."""
+"""`bptt bench` gives every library the same work, and times no wrong results."""
 
 import contextlib
 import importlib.util

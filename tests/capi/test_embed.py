@@ -85,7 +85,7 @@ def outputs_of(results: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
 def test_the_final_state_over_the_initial_one(library: Any, cell: Case, dtype: str) -> None:
-    """So that calls one after the other go on from there."""
+    """The next call then goes on from there."""
     shapes = [*SHAPES[:6], of_many_threads(cell, THREAD_SHAPES[0])]
     for options in OPTIONS[:5]:
         for seed, shape in enumerate(shapes):
@@ -112,7 +112,7 @@ def test_no_steps_and_no_sequences(library: Any, cell: Case, T: int, B: int) -> 
 
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
 def test_no_inputs(library: Any, cell: Case) -> None:
-    """Which Python refuses: as one that is always 0."""
+    """Python refuses this. The results are those with one input that is always 0."""
     p = problem(cell, (3, 2, 1, 4))
     x, w_ih = p.arrays["x"], p.arrays["w_ih"]
     zero = p._replace(arrays={**p.arrays, "x": 0 * x})
@@ -138,7 +138,7 @@ def test_any_parallel_for(library: Any, cell: Case, parallel: str) -> None:
 
 
 def test_threads_are_started_for_large_calls_only(library: Any) -> None:
-    """Else the test above would compare one thread with one."""
+    """Otherwise the test above would compare one thread with one."""
     counts: list[int] = []
     type_of_task = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
     type_of_for = ctypes.CFUNCTYPE(

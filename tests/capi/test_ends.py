@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The C interface at both ends: sizes that no memory has, and memory that ends where a page does.
 
-In a process of its own each, since what goes wrong here ends it.
+Each test has its own process, because a failure ends it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ ENDS = [0, 1, 2**31 - 1, 2**31, 2**32, 2**40, 2**45, 2**50, 2**59, 2**60, 2**61,
 
 
 def least(desc: Desc, gates: int) -> dict[str, int]:
-    """Bytes that each of the sizes cannot be without, in whole numbers of any length."""
+    """A lower bound of each size in bytes, in integers that cannot overflow."""
     n = 8 if desc.dtype else 4
     T, B, I, H = (getattr(desc, f) for f in FIELDS)
     return {
@@ -156,7 +156,7 @@ def least(desc: Desc, gates: int) -> dict[str, int]:
 
 
 def all_queries() -> None:
-    """Of every pair of sizes: refused, or bytes that did not wrap around."""
+    """Every pair of sizes is refused, or gives bytes that did not wrap around."""
     library = toolchain.shared_library()
     seen = set()
     for cell, gates in ((b"rnn", 1), (b"gru", 3), (b"lstm", 4)):
@@ -188,7 +188,7 @@ def test_bytes_of_the_largest_sizes() -> None:
 
 
 def all_refusals() -> None:
-    """By every function, with lengths of two sequences at the end of a page."""
+    """Every function reads them; the lengths of two sequences lie at the end of a page."""
     library = toolchain.shared_library()
     p = embedded.Prepared(library, problem(C_CELLS[1], (4, 3, 5, 7), OPTIONS[0]))
     lengths = AtTheEnd(16)
@@ -255,7 +255,7 @@ def too_many_numbers(dtype: int) -> None:
 
 @pytest.mark.parametrize("max_norm", [1.0, 1e308, np.inf])
 def test_a_norm_beyond_the_numbers_changes_nothing(max_norm: float) -> None:
-    """Though each gradient is finite."""
+    """Each gradient alone is finite."""
     library, a = toolchain.shared_library(), SPOILT.copy()
     pointers, norm = (c_void_p * 1)(a.ctypes.data), c_double(7)
     status = library.bptt_clip_grad_norm(1, 1, pointers, (c_size_t * 1)(3), max_norm, byref(norm))

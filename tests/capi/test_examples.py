@@ -64,7 +64,7 @@ def test_a_gru_learns_to_add_in_cpp(build: Build, compiler: str) -> None:
 
 
 def test_an_amplifier_is_learned_and_played(build: Build, tmp_path: Path) -> None:
-    """The program fails if its samples are not those of Python's layers."""
+    """The program fails if its samples differ from the ones that Python's layers make."""
     learned = run(
         sys.executable, EXAMPLES / "amp.py", "--epochs", "3", "--seconds", "3", "--folder", tmp_path
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clipping by norm and optimisers of the C interface: Python's numbers, and what is refused."""
+"""Clipping by norm and optimisers of the C interface: Python's numbers, and refusals."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the C interface refuses: which status, which text, and that nothing was touched."""
+"""Refusals of the C interface: the status, the text, and nothing touched."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FUNCTIONS = ("query", "pack", "forward", "backward", "step")
 
 
 def test_what_is_right_is_accepted(lstm: Prepared, gru: Prepared) -> None:
-    """So that every refusal below is that of the one thing which is wrong."""
+    """Every refusal below is then caused by the one thing that is wrong."""
     assert [prepared(f) for prepared in (lstm, gru) for f in FUNCTIONS] == [OK] * 10
 
 
@@ -123,7 +123,7 @@ def test_so_many_steps_that_they_cannot_be_addressed(lstm: Prepared) -> None:
 
 
 def test_sizes_of_more_than_four_gibibytes(library: Any) -> None:
-    """In 64 bits, and at once: nothing goes through the steps one by one."""
+    """The sum is made in 64 bits and at once: no loop goes through the steps."""
     sizes, desc = Sizes(ctypes.sizeof(Sizes)), Desc(ctypes.sizeof(Desc), b"lstm", None, 1, 1)
     desc.batch, desc.input_size, desc.hidden_size = 3, 2, 8
     kept = []
@@ -137,7 +137,7 @@ def test_sizes_of_more_than_four_gibibytes(library: Any) -> None:
 
 
 def test_an_older_program_with_a_smaller_descriptor(gru: Prepared) -> None:
-    """One from before `threads`: what lies behind is not looked at."""
+    """A descriptor from before `threads` existed: the bytes after it are not read."""
     gru.desc.threads, gru.desc.parallel_for = -5, 1
     gru.desc.struct_size = Desc.threads.offset
     assert [gru(f) for f in FUNCTIONS] == [OK] * 5
@@ -176,7 +176,7 @@ def test_sizes_whose_own_size_was_never_set(gru: Prepared, size: int) -> None:
 
 
 def test_a_newer_program_with_more_sizes(gru: Prepared) -> None:
-    """What the library does not know takes no memory."""
+    """A name that the library does not know takes no memory."""
 
     class Newer(ctypes.Structure):
         _fields_ = [("known", Sizes), ("more", ctypes.c_size_t * 2), ("behind", ctypes.c_size_t)]

@@ -81,7 +81,7 @@ def test_entry_points_name_folders_of_the_package() -> None:
         assert any((Path(folder) / file).is_file() for folder in folders)
 
 
-# --- C: training, bit for bit that of Python
+# --- C: training with the same bits as Python
 
 
 def numbers() -> Any:
@@ -158,7 +158,7 @@ def found_in(build: Path) -> Path:
 
 
 def test_cmake_finds_the_package_where_it_is_told(train: Path, tmp_path: Path) -> None:
-    """And where it was moved to."""
+    """The package is found where it was moved to."""
     (folder,) = options("cmakedir")
     moved = tmp_path / "a place of its own"
     shutil.copytree(Path(folder).parents[1], moved / "lib")
@@ -222,7 +222,7 @@ adam: bptt::Adam: parameters have another size than before
 
 
 def test_mistakes_in_cpp(tmp_path: Path) -> None:
-    """Are refused, rather than read or write beyond an array."""
+    """Mistakes are refused; none reads or writes beyond an array."""
     needs("c++")
     run(
         "c++", "-std=c++17", "-pedantic", *STRICT, CONSUMER / "mistakes.cpp",
@@ -272,7 +272,7 @@ def test_one_file_refuses_options_that_break_its_promises(one_file: Path) -> Non
 
 
 def test_nothing_is_allocated_and_the_system_not_called(tmp_path: Path) -> None:
-    """Over a million steps, and training; see quiet.c."""
+    """Checked over a million steps, and training; see quiet.c."""
     if sys.platform != "linux":
         pytest.skip("system calls are forbidden by Linux's seccomp")
     needs("cc")
@@ -308,7 +308,7 @@ def test_the_library_needs_little() -> None:
 
 
 def test_the_library_shares_no_function_with_others() -> None:
-    """Such as a template of the standard library, compiled for another instruction set."""
+    """A shared one might be a template that was compiled for another instruction set."""
     found = symbols("--defined-only", "--extern-only")
     names = {name for name, *_ in found}
     public = {name for name in names if not name.startswith("_Z")}

@@ -120,7 +120,7 @@ def test_errors_are_one_line(monkeypatch, capsys, error, code, stderr):
     assert capsys.readouterr().err == stderr
 
 
-BROKEN = {  # what is done to the streams, the exit code, and what standard error and output say
+BROKEN = {  # what happens to the streams, the exit code, and what standard error and output say
     ">&-": (2, "bptt: standard output is closed, expected a place for what is printed\n", ""),
     "2>&-": (0, "", "isa"),
     ">&- 2>&-": (2, "", ""),

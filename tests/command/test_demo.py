@@ -68,7 +68,7 @@ def test_quick_run(tmp_path):
     pytest.importorskip("matplotlib")
     done = demo(tmp_path, "--quick", "--seed", "1", "--out", "a picture.PNG")
     assert (done.returncode, done.stderr) == (0, ""), done
-    for text in ("three digits", "adding, T=100", "speaker of 9", "CO2, 52 weeks", "full one"):
+    for text in ("three digits", "adding, T=100", "speaker of 9", "CO2, 52 weeks", "full run"):
         assert text in done.stdout
     assert " met" not in done.stdout
     png_size(tmp_path / "a picture.PNG")
@@ -190,7 +190,7 @@ def reader(layer) -> tuple[Reader, Batch]:
 
 @pytest.mark.parametrize("layer", [RNN, LSTM, GRU])
 def test_state_gradient_norms(layer):
-    """Against another way: the gradient of the initial state of each rest of the sequence."""
+    """Another way: the initial state's gradient, of the rest of the sequence from each step."""
     model, batch = reader(layer)
     norms = state_gradient_norms(model, batch, mse)
     assert norms.shape == (8,)

@@ -23,7 +23,7 @@ inline std::vector<Case> plain_cases() {
   return all;
 }
 
-// Of the cells that have it, and of all of them.
+// Cases with options that only some cells have.
 inline void add_own_options(std::vector<Case>& all) {
   for (const char* f : {"relu", "leaky_relu", "sigmoid", "hard_sigmoid", "identity"})
     all.push_back(with(f, "rnn", [&](Case& c) { c.spec.activation = f; }));
@@ -87,8 +87,8 @@ inline std::vector<Sizes> small_sizes() {
         for (Index H : {1, 3, 17, 33}) all.push_back({T, B, I, H});
   return all;
 }
-// Some of them; and two chunks of the backward loop. Normalised sums of a single input do not
-// depend on its size: that gradient is all cancellation and says nothing.
+// A few sizes, among them two chunks of the backward loop. Not one input with layer normalisation:
+// the sums then do not depend on its size, so the gradient is nothing but rounding errors.
 inline std::vector<Sizes> few_sizes(const Case& c) {
   const Index one = c.layer_norm ? 2 : 1;
   return {{7, 3, 5, 3}, {7, 9, one, 17}, {1, 9, 5, 33}, {7, 1, 5, 33}, {20, 9, 5, 7}};
@@ -99,7 +99,7 @@ inline std::string text(const Case& c, Sizes n) {
          std::to_string(n.I) + ", " + std::to_string(n.H);
 }
 
-// For every instruction set that runs here.
+// Calls f on every instruction set that runs here.
 template <class F>
 void on_every_isa(const F& f) {
   for (const std::string& isa : core::available_isas()) {
@@ -112,15 +112,15 @@ void on_every_isa(const F& f) {
 
 // --- comparisons
 
-// Relative to the largest reference value. Double: some ten thousand roundings of 1e-16. Float: the
-// same of 6e-8, and the elementary functions' 2e-7.
+// Tolerances relative to the largest reference value. Double: some ten thousand roundings of 1e-16.
+// Float: as many of 6e-8, and the elementary functions' errors of 2e-7.
 template <class T>
 constexpr double tolerance = sizeof(T) == sizeof(float) ? 2e-5 : 1e-12;
 
 inline double value_of(double a) { return a; }
 inline double value_of(core::Dual a) { return a.value; }
 
-// Largest difference, relative to the largest of those wanted (absolute where all are zero).
+// The largest difference, relative to the largest wanted value (absolute where all are zero).
 template <class A, class B, class F>
 double error(const Array<A>& got, const Array<B>& want, const F& part) {
   double largest = 0, difference = 0;

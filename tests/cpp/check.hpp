@@ -28,12 +28,12 @@ struct Within {
 
 inline void that(bool holds, const char* file, int line, const std::string& what) {
   ++checks;
-  if (holds || ++failures > 20) return;  // of more, only their number
+  if (holds || ++failures > 20) return;  // further ones are only counted
   std::printf("%s:%d: %s\n", file, line, what.c_str());
   for (const std::string& c : context) std::printf("  in %s\n", c.c_str());
 }
 
-// What f throws, as a std::invalid_argument; "" if it throws nothing.
+// The text of the std::invalid_argument that f throws; "" if it throws nothing.
 template <class F>
 std::string refusal(const F& f) {
   try {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One call of the core: its arguments by name, and what comes of it.
+// One call of the core: its arguments by name, and its results.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -60,7 +60,7 @@ class Random {
   std::mt19937_64 bits_;
 };
 
-// Which arguments a problem has beside those of every call.
+// The options and optional arguments of a problem.
 struct Case {
   std::string id;
   core::Spec spec;
@@ -76,8 +76,8 @@ struct Problem {
   Sizes n;
   int gates, states;
   Index P, U;       // numbers in h, and columns of w_hh
-  Arrays<T> in;     // what has a gradient: x, w_ih, ..., state0, ...
-  Arrays<T> fixed;  // what has none: h_mask, zoneout0, zoneout1
+  Arrays<T> in;     // arguments with a gradient: x, w_ih, ..., state0, ...
+  Arrays<T> fixed;  // arguments without: h_mask, zoneout0, zoneout1
   Arrays<T> out;    // gradients of the results: dy, dstate0, ...
   Array<std::uint8_t> resets;
   Array<std::int64_t> lengths;
@@ -110,7 +110,7 @@ struct Problem {
     return i;
   }
 
-  // The same in other numbers; f makes them of (name, array).
+  // The same problem in numbers of another type, which f makes of (name, array).
   template <class V, class F>
   Problem<V> map(const F& f) const {
     Problem<V> p{spec, n, gates, states, P, U, {}, {}, {}, resets, lengths};
@@ -130,7 +130,7 @@ struct Problem {
   }
 };
 
-// Weights large enough for the non-linearities to bite, small enough not to explode.
+// Weights large enough to reach the non-linearities, small enough not to explode.
 inline Problem<double> make_problem(const Case& c, Sizes n, unsigned seed = 1) {
   Random random(seed);
   const auto numbers = [&](std::vector<Index> shape, double scale = 1, double centre = 0) {
@@ -193,7 +193,7 @@ inline Buffer buffer(std::size_t bytes) {
   return Buffer(::operator new(bytes ? bytes : 64, std::align_val_t(64)));
 }
 
-// A forward call, and the tape that it left.
+// A forward call and its tape.
 template <class T>
 struct Run {
   const Problem<T>& p;
@@ -240,7 +240,7 @@ struct Run {
   }
 };
 
-// Everything that a forward and a backward call give: y, state0, ..., d x, d w_ih, ...
+// All results of a forward and a backward call: y, state0, ..., d x, d w_ih, ...
 template <class T>
 Arrays<T> everything(const Problem<T>& p, const core::BackwardSpec& how = {}) {
   const Run<T> run(p);

@@ -24,7 +24,7 @@ bool has_sequences(const std::string& name) {
          name.compare(0, 7, "zoneout") == 0;
 }
 
-// Sequence b by itself, as long as it is.
+// Sequence b alone, without steps beyond its length.
 template <class T>
 Problem<T> alone(const Problem<T>& p, Index b) {
   const auto pick = [&](const std::string& name, const Array<T>& a) {
@@ -131,7 +131,8 @@ TEST(of_every_sequence_alone) {
   }
 }
 
-// Sequences enough for a share of them each, and few with many units: a share of those.
+// Enough sequences for each rank to take a share, and few sequences with many units, of which each
+// rank takes a share.
 TEST(on_any_number_of_threads) {
   for (Case c : plain_cases())
     for (Sizes n : {Sizes{5, 3, 19, 437}, Sizes{6, 16, 19, 171}}) {
@@ -153,7 +154,7 @@ TEST(step_by_step) {
   CHECK(streams > 20);
 }
 
-// In as little memory as the core can do with, which its refusal of less tells.
+// In the least memory that the core accepts, as its error message for less says.
 TEST(with_checkpoints) {
   int all = 0, smaller = 0;
   for (const Case& c : all_cases()) {

@@ -7,7 +7,7 @@
 
 namespace {
 
-// What the plan says of a good problem after one change.
+// The error message for a valid problem after one change.
 template <class F>
 std::string refusal(const Case& c, const F& change) {
   Problem<double> p = make_problem(c, {5, 3, 2, 4});
@@ -42,7 +42,7 @@ TEST(shapes) {
   CHECK_EQUAL(said("w_hr", {2, 4}), "here: w_hr has shape (2, 4), expected (P, H) = (4, 4)");
 }
 
-TEST(negative_sizes) {  // which no array of Python's has
+TEST(negative_sizes) {  // NumPy arrays have none
   const Problem<double> p = make_problem(plain("lstm"), {5, 3, 2, 4});
   const auto said = [&](int axis) {
     core::Inputs<double> in = p.inputs();
@@ -72,7 +72,7 @@ TEST(options) {
   using core::Spec;
   CHECK_EQUAL(said([](Spec&) {}), "");
   CHECK_EQUAL(said([](Spec& s) { s.cell = "lstn"; }),
-              "here: cell is 'lstn', expected one of rnn, lstm, gru, mgu, slstm, lstm1997");
+              "here: cell is 'lstn', expected one of rnn, lstm, gru, slstm, mgu, lstm1997");
   CHECK_EQUAL(said([](Spec& s) { s.activation = "tan"; }),
               "here: activation is 'tan', expected one of tanh, relu, leaky_relu, sigmoid, "
               "identity, hard_sigmoid");

@@ -22,7 +22,7 @@ Problem<Dual> along(const Problem<double>& p, unsigned seed, const F& wanted) {
   });
 }
 
-// Of two sums that ought to be equal, and how large their terms are.
+// The difference of two sums that ought to be equal, and the size of their terms.
 struct Sum {
   double value = 0, size = 0;
   void add(double a, double b) { value += a * b, size += std::fabs(a * b); }
@@ -98,7 +98,7 @@ TEST(cut_every_few_steps) {
     }
 }
 
-// What one step passes back, clipped, by hand.
+// The gradient that one step passes back, clipped here again.
 TEST(clipped_by_value_and_by_norm) {
   for (const Case& c : plain_cases()) {
     if (c.id == "lstm1997") continue;  // passes nothing back to h
@@ -140,7 +140,7 @@ TEST(over_dual_numbers) {
         check_close(run.results, want, 1e-11, [](Dual a) { return a.tangent; });
         const Arrays<Dual> dv = run.gradients(), dw = Run<Dual>(w).gradients();
         check_close(dv, Run<double>(p).gradients(), 1e-12);
-        if (c.spec.cell == "lstm1997") return;  // its gradient is no gradient of anything
+        if (c.spec.cell == "lstm1997") return;  // its gradient is not the gradient of a loss
         Sum vw, wv;
         for (const auto& [name, a] : v.in)
           for (std::size_t i = 0; i < a.data.size(); ++i) {
@@ -153,7 +153,7 @@ TEST(over_dual_numbers) {
   }
 }
 
-// What a trace shows adds up to the gradients of the biases and of the initial state.
+// The gradients in a trace add up to the gradients of the biases and of the initial state.
 TEST(a_trace_adds_up) {
   for (const Case& c : plain_cases()) {
     const check::Within here(c.id);

@@ -33,7 +33,7 @@ def test_threads_and_checkpoints_give_the_same_bits(case: Case) -> None:
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_many_sequences_of_one_step(cell: str) -> None:
-    """Each row gets the bits that it gets alone: steps may be taken as a batch."""
+    """Each row gets the same bits as alone, so steps may be computed as a batch."""
     c = problem(Case("", cell, {}), (1, 500, 4, 9))
     v, forward = Directions(c), getattr(bptt, f"{cell}_forward")
     whole = bptt.hvp(forward, c.arrays, v.arrays, c.dy, c.dstate)[1]
@@ -87,7 +87,7 @@ def test_a_state_of_zeros_has_tangents() -> None:
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_cotangents_as_functions(cell: str) -> None:
-    """Of a sum of cubes of all outputs."""
+    """The gradient of the sum of the cubes of all outputs."""
     c = problem(Case("", cell, {}), (5, 3, 4, 6))
     v, forward = Directions(c), getattr(bptt, f"{cell}_forward")
 

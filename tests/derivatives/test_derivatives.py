@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Derivatives along a direction: the core's dual numbers against the reference's complex step,
-differences of the gradient, and what products with one Jacobian and one Hessian must satisfy."""
+differences of the gradient, and identities of products with one Jacobian and one Hessian."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def gradient(c: Problem, **how: Any) -> dict[str, Any]:
 
 
 def dot(a: Any, b: Any) -> float:
-    """Of two trees."""
+    """The dot product of two trees of arrays."""
     pairs = zip(a, b) if isinstance(a, (tuple, list)) else [(a, b)]
     if isinstance(a, (tuple, list)):
         return sum(dot(x, y) for x, y in pairs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The numbers of docs/vanishing_and_exploding.md, measured again, and what they are to show."""
+"""The numbers of docs/vanishing_and_exploding.md, measured again, and their statements."""
 
 from __future__ import annotations
 

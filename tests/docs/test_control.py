@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docs/control.md: its tables are those of the results, and its rows can be measured again."""
+"""docs/control.md: its tables show the recorded results, and its rows can be measured again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_results_are_those_of_the_rows():
 
 @pytest.mark.parametrize(("table", "run"), RUNS, ids=lambda v: v.name)
 def test_a_row_measured_again_starts_where_it_did(table, run):
-    """Horizons at the start are the same numbers; of the training only that it runs."""
+    """The horizon at the start must be equal; the training must only run."""
     got = control.measure(table, run, seed=0, updates=2)
     want = RESULTS[table.name][run.name][0]["before"]
     if want is None or got["before"] is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""benchmarks/papers: quick versions learn, and the network of 1997 is that of the paper."""
+"""benchmarks/papers: quick versions learn, and the network of 1997 follows the paper."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_copy_2018(quick):
 
 @pytest.mark.slow
 def test_an_interrupted_start_goes_on_where_it_was(quick, tmp_path):
-    """What has a result is not run again, and stays as it is."""
+    """A start that has a result is not run again, and its result stays."""
     kept = quick["temporal_order_1997"]
     kept[0]["seconds"] = 12345.0
     (tmp_path / "temporal_order_1997.json").write_text(json.dumps({"runs": kept}))

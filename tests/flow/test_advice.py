@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The benchmark of the advice: its table is that of the results, and its code runs."""
+"""The benchmark of the advice: its table shows the recorded results, and its code runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_there_are_results_of_every_task_and_seed():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_following_the_advice_costs_nothing(name):
-    """Not more than 1 % of the held-out loss, with any seed."""
+    """No seed loses more than 1 % of the held-out loss."""
     for run in RESULTS[name]:
         assert run["advised"] <= 1.01 * run["loss"]
         assert (run["advice"] is None) == (run["verdict"] == "healthy")
@@ -60,7 +60,7 @@ def test_tasks_that_need_long_memory_are_solved():
 
 @pytest.mark.parametrize("problem", advice.PROBLEMS, ids=lambda problem: problem.name)
 def test_a_task_can_be_measured_again(problem, monkeypatch):
-    """Of the training only that it runs; of a new layer the advice is what it was."""
+    """The training must only run; a new layer must get the recorded advice."""
     if "digits" in problem.name and problem.held_out:
         pytest.importorskip("sklearn")
     monkeypatch.setattr(advice, "HELD_OUT", 20)

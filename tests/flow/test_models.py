@@ -115,7 +115,7 @@ def test_every_layer_comes_back_from_its_file(tmp_path, cell, how, dtype):
 
 
 def test_no_option_of_a_constructor_is_left_out():
-    """Whoever adds one adds it above, or knows that a file of weights needs no more."""
+    """A new option must be added above, or known to need no place in a file of weights."""
     training = {"dropout", "recurrent_dropout", "variational_dropout", "seed", "compute", "dtype"}
     for cell, kind in CLASSES.items():
         known = set(inspect.signature(kind).parameters) - {"input_size", "hidden_size"} - training
@@ -125,7 +125,7 @@ def test_no_option_of_a_constructor_is_left_out():
 
 @pytest.mark.parametrize("cell", CLASSES)
 def test_each_array_is_used_or_named(cell):
-    """One that is missing, and one too many, whatever it is."""
+    """Every array is left out once, and one that does not belong is added."""
     widest = {"rnn": {"layer_norm": True}, "gru": {"layer_norm": True}, "mgu": {"layer_norm": True},
               "lstm": {"layer_norm": True, "peepholes": True, "proj_size": 5},
               "slstm": {"layer_norm": True, "heads": 2}, "lstm1997": {}}[cell]  # fmt: skip

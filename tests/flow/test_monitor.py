@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gradient during training: what is sampled, kept, said and drawn."""
+"""The gradient during training: samples, records, text and pictures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory that a task needs: measured, and what verdicts and advice make of it."""
+"""The memory that a task needs: its measurement, and its part in verdicts and advice."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def at_the_end(k: int):
 @pytest.mark.parametrize("kind", [every, at_the_end])
 @pytest.mark.parametrize("lengths", [None, [T, T - 1, 50, 45, T]])
 def test_a_sum_needs_what_it_sums(k, kind, lengths):
-    """Exactly: no fewer inputs give it, where each counts for more than 1 % of the loss."""
+    """Fewer inputs do not give it, since each counts for more than 1 % of the loss."""
     x = np.random.default_rng(k).choice([-1.0, 1.0], (T, 300, 1))
     ends = None if lengths is None else np.resize(lengths, 300)
     model = kind(k)
@@ -256,7 +256,7 @@ def test_a_clip_is_an_alternative_to_a_start():
 
 
 def test_a_start_is_one_of_a_new_model():
-    """What is tried for a trained model is a new one with that start, not its own weights."""
+    """For a trained model, a new one with that start is tried, not its own weights."""
     lstm = bptt.LSTM(SIZE, HIDDEN, seed=0)
     for array in lstm.parameters.values():
         array *= 0.1  # still within the bound, then beyond it
@@ -278,7 +278,7 @@ def saturated(layer, x) -> str:
 
 
 def test_what_saturates_is_scaled():
-    """x of the first layer where x is large, else what makes the gates' sums."""
+    """For large x the first layer's x, otherwise the other terms of the gates' sums."""
     assert saturated(bptt.LSTM(SIZE, HIDDEN, seed=0), 30 * X) == (
         "layer 0: scale x or weight_ih_l0 down"
     )
@@ -299,7 +299,7 @@ def test_what_saturates_is_scaled():
 @pytest.mark.parametrize("kind", [bptt.RNN, bptt.LSTM, bptt.GRU])
 @pytest.mark.parametrize("lengths", [None, [T, 30, 0, 9, 1]])
 def test_with_a_loss_at_every_step_shares_are_by_lag_from_it(kind, lengths):
-    """Each step's loss alone, by hand: what it sends further back than the horizon."""
+    """By hand: the gradient that each step's loss alone sends beyond the horizon."""
     layer = kind(SIZE, HIDDEN, dtype="float64", seed=0)
     dy = np.random.default_rng(1).standard_normal((T, B, HIDDEN))
     report = bptt.gradient_flow(layer, X, dy, lengths=lengths)

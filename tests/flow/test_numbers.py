@@ -102,7 +102,7 @@ def test_all_numbers_are_those_of_the_passes_themselves(cell, own, how):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("cell", "own"), CELLS, ids=IDS)
 def test_parameters_that_are_not_finite(cell, own, value):
-    """Whichever it is: its own name and place, and no other number that is none."""
+    """Each has its own name and place, and no other number is NaN."""
     plain = made(cell, own)
     for name, array in plain.parameters.items():
         layer = made(cell, own)
@@ -212,7 +212,7 @@ def test_an_explosion_that_first_falls_has_its_peak_behind_lag_1():
 
 
 def test_a_curve_that_begins_at_lag_1_is_not_dead():
-    """So is that of a c which zoneout mixes after h is made of it."""
+    """The same holds for c where zoneout mixes it after h was made from it."""
     for norms, zero, kind in (
         ([0, 1, 0.9, 0.8, 0.7], None, "healthy"),
         ([0, 1, 0, 0, 0], 2, "dead"),

@@ -58,7 +58,7 @@ def way_back(n: int, reverse: bool) -> list[int]:
 
 
 def borders(way: dict[str, Any], b: int, back: list[int]) -> list[bool]:
-    """By steps on the way back: does nothing go on from there?"""
+    """For each step on the way back: whether the gradient ends there."""
     resets, cut = way.get("resets"), way.get("cut")
     return [
         bool((resets is not None and resets[t, b]) or (cut and (j + 1) % cut == 0))

@@ -126,7 +126,7 @@ def test_steps_without_loss_at_the_end_are_no_part_of_the_curve(kind, silent):
 
 
 def test_a_direction_that_no_gradient_goes_through_is_too_short():
-    """y[-1] of the reverse direction is what it makes of x[-1] alone."""
+    """In the reverse direction, y[-1] depends on x[-1] alone."""
     monitor = bptt.FlowMonitor(1, on_alert=lambda a: None)
     layer = bptt.GRU(SIZE, HIDDEN, 2, bidirectional=True, seed=0)
     y, _, tape = layer.forward(X)
@@ -280,7 +280,7 @@ def test_a_full_disk_is_one_warning_and_nothing_is_lost(tmp_path, monkeypatch):
     size = path.stat().st_size
 
     class Full:
-        """A file on a disk that has room for half of what is written."""
+        """A file on a disk that is full after half of the text."""
 
         def __init__(self, file: Any) -> None:
             self.file = file

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Verdicts and advice, and what a report refuses."""
+"""Verdicts, advice, and the refusals of a report."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_exploding_and_its_advice():
 
 
 def test_advice_tells_what_the_other_start_did():
-    """What it says of chrono is what a report on that model says."""
+    """Its words on chrono agree with a report on a model with that start."""
     lstm = bptt.LSTM(SIZE, HIDDEN, seed=0)
     report = bptt.gradient_flow(lstm, X)
     (chrono,) = (a for a in report.advice if "chrono" in a.text)

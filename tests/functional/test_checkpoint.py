@@ -45,7 +45,7 @@ def tape_bytes(p: Problem, **how: Any) -> int:
 
 
 def ways(p: Problem) -> list[dict[str, Any]]:
-    """All the same, but for memory and time."""
+    """Ways to compute the same with less memory and more time."""
     least, plain = least_bytes(p), tape_bytes(p)
     between = [least, least + (plain - least) // 4, least + plain // 2, ENOUGH]
     return [{"checkpoint": "sqrt"}, *({"checkpoint": n} for n in between if n >= least)]

@@ -16,7 +16,7 @@ from support.problems import CELLS, Case, core_results, problem, reference_resul
 )
 @pytest.mark.parametrize("name", ["rnn-tanh", "lstm", "gru"])
 def test_sums_over_many_rows_keep_their_precision(name: str, shape: tuple[int, ...]) -> None:
-    """All terms alike in sign and size: what plain summation in float32 loses most with."""
+    """All terms have the same sign and size, where plain summation in float32 loses most."""
     cell = next(c for c in CELLS if c.id == name)
     p = problem(cell, shape, dtype="float32")  # type: ignore[arg-type]
     p.arrays["x"][...] = 0.5

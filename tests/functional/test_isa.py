@@ -58,7 +58,7 @@ def test_a_tape_stays_with_the_kernels_that_wrote_it() -> None:
 
 
 def test_multiply_adds_take_their_time(isa: str) -> None:
-    """Were the compiler to drop them, the rate would be many times what any core can do."""
+    """If the compiler dropped them, the rate would be many times higher than any core's."""
     start = time.perf_counter()
     rate = _core.fma_gflops(0.01)
     assert time.perf_counter() - start >= 0.01

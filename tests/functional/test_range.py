@@ -16,7 +16,7 @@ import pytest
 
 import bptt
 from bptt import reference
-from bptt.reference.cells import ACTIVATIONS
+from bptt.reference.activations import ACTIVATIONS
 from support.compare import TOLERANCE
 from support.problems import CASES, Case, Problem, problem, results
 

@@ -23,7 +23,7 @@ void expect(bool holds) {
 }
 bool rarely(Bytes& bytes) { return bytes.ConsumeIntegralInRange(0, 15) == 15; }
 
-// So many bytes and no more, as the sanitizer sees it.
+// Memory of an exact size: the sanitizer sees every access beyond.
 struct Free {
   void operator()(void* p) const { ::operator delete(p, std::align_val_t(BPTT_ALIGNMENT)); }
 };
@@ -34,7 +34,7 @@ Memory memory(std::size_t bytes) {
   return m;
 }
 
-// Any number in an enumerator, as C allows.
+// Any number as an enumerator, as C allows.
 template <class Enum>
 void put(Enum& e, int value) {
   std::memcpy(&e, &value, sizeof e);
@@ -213,7 +213,7 @@ void calls(Bytes& bytes, const bptt_desc& d, const bptt_sizes& sizes) {
     step_by_step(l, sizes, bytes.ConsumeBool() ? packed.get() : nullptr, r);
 }
 
-// A struct of a size that the library may not know, with whatever behind it.
+// A struct of a size that the library may not know, followed by arbitrary bytes.
 void struct_of_any_size(Bytes& bytes, const bptt_desc& d) {
   const std::size_t size = bytes.ConsumeIntegralInRange<std::size_t>(0, sizeof d + 40);
   std::vector<std::uint64_t> place(size / 8 + 2);

@@ -54,7 +54,7 @@ Case any_case(Bytes& bytes) {
   return c;
 }
 
-// Numbers as a caller has them, and derivatives with dual ones.
+// Calls with numbers, or with dual numbers for derivatives.
 template <class T>
 Problem<T> any_problem(Bytes& bytes, Case c, Sizes n) {
   c.lengths = c.lengths && n.B > 0;  // make_problem() sets the first and the last
@@ -66,7 +66,7 @@ Problem<T> any_problem(Bytes& bytes, Case c, Sizes n) {
   return p;
 }
 
-// Some numbers of every array become such as no one expects; false: all are finite and moderate.
+// Replaces some numbers of every array by extreme ones; false: all are finite and moderate.
 template <class T>
 bool strange_values(Bytes& bytes, Problem<T>& p) {
   if (!rarely(bytes)) return false;
@@ -79,7 +79,7 @@ bool strange_values(Bytes& bytes, Problem<T>& p) {
   return true;
 }
 
-// One size of one argument that no call can have.
+// Gives one argument an invalid size.
 template <class T>
 bool wrong_shape(Bytes& bytes, core::Inputs<T>& in) {
   if (!rarely(bytes)) return false;
@@ -114,7 +114,7 @@ core::BackwardSpec any_backward(Bytes& bytes) {
   return how;
 }
 
-// All that a backward pass can show of itself.
+// All arrays of a trace.
 template <class T>
 struct Traced {
   Array<double> norms;
@@ -137,7 +137,7 @@ struct Traced {
 
 bool stops(void* calls_left) { return --*static_cast<int*>(calls_left) < 0; }
 
-// A call that is stopped, perhaps, leaves nothing behind.
+// A call that may be stopped leaves nothing behind.
 template <class T>
 void stopped(const Problem<T>& p, int after) {
   const Run<T> run(p);

@@ -187,7 +187,7 @@ def test_torch_func_jacrev(cell: str) -> None:
         np.testing.assert_allclose(bptt.jacobian(tape, -1, 1)[b], want, rtol=0, atol=1e-13)
 
 
-# --- what is refused
+# --- refusals
 
 
 def test_arguments_that_changed_are_noticed() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Norms, singular values, Lyapunov exponents and horizons, against what is known of them."""
+"""Norms, singular values, Lyapunov exponents and horizons, against closed forms and bounds."""
 
 from __future__ import annotations
 

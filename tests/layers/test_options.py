@@ -246,7 +246,7 @@ def test_gradients_agree_with_differences(cell: str, options: dict[str, Any]) ->
     gradcheck(forward, backward, {"x": x}, layer.parameters, rtol=1e-6)
 
 
-# --- what is random
+# --- random masks
 
 
 @pytest.mark.parametrize("options", [*COMMON[5:], {**EVERYTHING, "zoneout": (0.2, 0.4)}], ids=str)

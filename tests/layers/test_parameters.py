@@ -296,7 +296,7 @@ def test_a_copy_is_a_dict_of_its_own() -> None:
 
 
 def test_a_warning_needs_no_module() -> None:
-    """Its place is that of code without a name, as of a string that is executed."""
+    """The warning points at code without a file name, such as a string that is executed."""
     code = "a, b = bptt.GRU(3, 4), bptt.GRU(3, 4)\nbptt.Adam({**a.parameters, **b.parameters})"
     with pytest.warns(UserWarning, match="equal names"):
         exec(code, {"bptt": bptt})

@@ -30,7 +30,7 @@ def sig(a: Any) -> Any:
 
 
 def equations(kind: Any, t: Any, b: Any, w: dict[str, Any], x: Any) -> list[tuple[Any, Any]]:
-    """What holds between the values of a step, t, and those of the one before, b."""
+    """The equations that connect a step's values, t, with the step before, b."""
     if kind is RNN:
         a = x @ w["ih"].T + w["b"] + b["h"] @ w["hh"].T
         return [(t["h"], np.tanh(a))]

@@ -184,7 +184,7 @@ def test_dropout_masks_are_those_of_the_forward_pass() -> None:
     assert_close(chunk.backward(dy[5:10]).params, want, 1e-14)
 
 
-# --- what is kept, what is refused ------------------------------------------------------------
+# --- memory and refusals --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(4, 4), (4, 12), (5, 7), (1, 3)])

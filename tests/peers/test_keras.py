@@ -86,7 +86,7 @@ def leaf(a: Any) -> Any:
 
 
 def keras_results(c: Any) -> dict[str, Any]:
-    """Named as ours. The gradient of a sum of two biases is that of each."""
+    """Named as in `problems.results`. Both biases have the gradient of their sum."""
     layer = layer_of(c)
     x = leaf(c.arrays["x"].swapaxes(0, 1))
     state = [leaf(s) for s in flat(c.arrays["state"])]

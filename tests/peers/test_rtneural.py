@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""RTNeural's JSON: its own numbers, round trips, and files that are none.
+"""RTNeural's JSON: its own numbers, round trips, and files in another format.
 
 tests/peers/rtneural holds models with what RTNeural itself computes; its "about" says how.
 """
@@ -141,7 +141,7 @@ def test_what_rtneural_has_not_is_refused_and_nothing_is_written(layers, error, 
     assert not list(tmp_path.iterdir())
 
 
-# --- files that are none --------------------------------------------------------------------------
+# --- files in another format-----------------------------------------------------------------------
 
 GOOD = {
     "in_shape": [None, None, 2],

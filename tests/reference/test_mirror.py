@@ -25,17 +25,8 @@ def test_the_same_names() -> None:
     # the second are another way to the gradients, and what the core has in other modules
     others = {"rtrl", "step_jacobians", "flossing", "omega", "jvp", "hvp"}
     assert set(reference.__all__) == {*NAMES, *others}
-    kinds = (
-        "additive_attention",
-        "dot_attention",
-        "gru",
-        "lstm1997",
-        "lstm",
-        "mgu",
-        "rnn",
-        "slstm",
-    )
-    assert [f"{kind}_{d}" for kind in kinds for d in directions] == NAMES
+    kinds = ("additive_attention", "dot_attention", *CELLS)
+    assert {f"{kind}_{d}" for kind in kinds for d in directions} == {*NAMES}
 
 
 RECURRENCES = [name for name in NAMES if "attention" not in name]

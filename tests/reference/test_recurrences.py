@@ -329,7 +329,7 @@ def test_clipping_the_gates_bounds_all_sums_of_a_sequence_together(name: str) ->
 
 
 def test_clipping_the_gates_of_an_early_reset() -> None:
-    """r's gradient is that of the unclipped n; then all three are clipped."""
+    """The gradient of r comes from the unclipped n; then all three are clipped."""
     c = problem(Case("", "gru", {"reset_after": False}), (1, 1, 3, 4))
     free, bound = results(reference, c)["d b_ih"], 1e-2
     by_value = results(reference, c, step_clip=("value", bound, "gates"))["d b_ih"]

@@ -69,7 +69,7 @@ def is_array(value: Any) -> bool:
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """Functions, classes and methods by name; those of `bptt` itself without a prefix."""
+    """Functions, classes and methods by name; names of `bptt` itself have no prefix."""
     seen: set[Any] = set()
     for module in ("", *MODULES):
         home = sys.modules[f"bptt.{module}" if module else "bptt"]
@@ -142,7 +142,7 @@ def run(made: Call, arguments: dict[str, Any]) -> None:
 
 
 def starts(key: str, made: Call) -> tuple[str, ...]:
-    """How messages may begin: with the function, the class or the method of it."""
+    """How messages may begin: with the function, the class or its method."""
     return (key, key.split(".")[-1], *made.where)
 
 
@@ -159,7 +159,7 @@ def names_it(text: str, name: str, kind: str) -> bool:
 
 
 def fault(key: str, made: Call, name: str, kind: str, value: Any) -> str | None:
-    """What is wrong with the answer to a wrong value; None if nothing is."""
+    """The fault in the answer to a wrong value; None if there is no fault."""
     try:
         run(made, {**made.arguments, name: value})
     except (ValueError, TypeError) as error:

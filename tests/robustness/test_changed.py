@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Arrays that change between the forward and the backward call: gradients as before, or an error.
 
-A tape owns what is small, and refers to x and y. Of these it looks at a sample.
+A tape copies small arrays and refers to x and y, of which it checks a sample.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def test_what_comes_in_pairs_does_not_cancel() -> None:
 
 
 def test_places_meet_every_sequence_and_unit_in_time() -> None:
-    """Of an array whose sizes are powers of two, any one input; of any four sequences most."""
+    """With sizes that are powers of two: a change of any input, and of most four sequences."""
     for shape in ((1024, 16, 8), (256, 64, 16)):
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         before, missed = _core.fingerprint(x), 0
@@ -156,7 +156,7 @@ def test_a_tape_has_its_own(isa: str, cell: str, dtype: str, checkpoint: str | N
 
 @pytest.mark.parametrize("option", ["lengths", "resets", "dilation"])
 def test_rows_in_another_order_are_copies(option: str) -> None:
-    """So x and y may change, and the trace shows x as it was."""
+    """x and y may change afterwards; the trace shows x as it was."""
     given = arguments("lstm", **own("lstm")[option])
     x = given["x"]
     want_x = np.where((np.arange(T)[:, None] < given.get("lengths", T))[..., None], x, 0)
@@ -173,7 +173,7 @@ def test_rows_in_another_order_are_copies(option: str) -> None:
 
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_trace_keeps_what_it_is_asked_for_later(ragged: bool) -> None:
-    """Its shares are computed when they are asked for, when the gradients may have been clipped."""
+    """Its shares are computed on demand, when the gradients may already have been clipped."""
     given = arguments("gru", lengths=np.array([9, 3, 0, 7]) if ragged else np.full(B, T))
     _, back = run("gru", given)
     want = back(trace="full").trace

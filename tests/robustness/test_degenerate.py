@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Calls without a step: no steps, no sequences, lengths of 0; and looks back beyond the start.
 
-All that takes a tape or a layer gives what is right there: nothing, zeros, the state as it came.
+Every function of a tape or a layer gives the right answer: nothing, zeros, or the initial state.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Layered:
 
     @property
     def plain(self) -> list[Any]:
-        """The tapes of which each step depends on the one before alone."""
+        """The tapes in which each step depends on the step before alone."""
         of_steps = max(self.layer.dilations) == 1 and not self.layer.skip
         return self.tape.cells if of_steps and self.layer.structure.kind != "lstm1997" else []
 
@@ -207,7 +207,7 @@ def test_all_that_takes_single_steps(kind: Any, options: Any, size: Any) -> None
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_flossing_counts_only_sequences_with_steps(n: int) -> None:
-    """Those without do not change a bit of what it gives of the others."""
+    """Sequences without a step change no bit of the others' results."""
     gru, x = (
         bptt.GRU(2, 3, dtype="float64", seed=0),
         np.random.default_rng(0).normal(size=(5, 3, 2)),
@@ -223,7 +223,7 @@ def test_flossing_counts_only_sequences_with_steps(n: int) -> None:
 @pytest.mark.parametrize("kind", [bptt.GRU, bptt.LSTM, bptt.SLSTM], ids=lambda k: k.__name__)
 @pytest.mark.parametrize("dilation", [2, 9, (1, 2), (3, 3)], ids=str)
 def test_layer_hvp_takes_the_states_of_dilations(kind: Any, dilation: Any) -> None:
-    """Against differences of the gradients."""
+    """Compared with differences of the gradients."""
     layers = len(dilation) if isinstance(dilation, tuple) else 1
     layer = kind(2, 3, layers, dilation=dilation, dtype="float64", seed=0)
     rng = np.random.default_rng(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One row per message of the functions: what is wrong, the exception, the text."""
+"""One row per message of the functions: the wrong argument, the exception, the text."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_any_allocation_of_the_core_may_fail(failing: str, setting: str) -> None
 
 
 def test_any_allocation_of_python_inside_the_core_may_fail() -> None:
-    """Those of whole calls do not: NumPy 2.4 itself ends the process at some of them."""
+    """Not every allocation of a whole call: NumPy 2.4 itself ends the process at some."""
     pytest.importorskip("_testcapi")
     program = """
         import functools
@@ -210,7 +210,7 @@ def test_any_allocation_of_python_inside_the_core_may_fail() -> None:
     assert failed > 5
 
 
-# --- an address space that is too small for what is asked for
+# --- an address space that is too small for the request
 
 SMALL_SPACE = """
 import os, resource, tempfile

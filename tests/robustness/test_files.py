@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a file is: formats that are read, to the last bit, and others, which are named."""
+"""Formats of files: those that are read, to the last bit, and others, which are refused by name."""
 
 from __future__ import annotations
 

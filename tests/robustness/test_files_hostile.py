@@ -59,7 +59,7 @@ def archive(name, content, kind=zipfile.ZIP_STORED):
 
 
 def claims(content, size):
-    """An archive whose directory says that its member unpacks to so many bytes."""
+    """An archive whose directory claims this unpacked size."""
     at = content.rindex(b"PK\x01\x02") + 24
     return content[:at] + size.to_bytes(4, "little") + content[at + 4 :]
 

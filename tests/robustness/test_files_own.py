@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is written, and over what: files of its own kind, and nothing else without --force."""
+"""Writing replaces files of its own kind, and others only with --force."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_missing_folder_is_named_and_no_temporary_file(here):
 
 @pytest.fixture
 def stranger():
-    """Somebody whom permissions hold, in a folder of their own."""
+    """A user without root's rights, in a new folder."""
     folder = Path(tempfile.mkdtemp())
     if os.name != "posix":
         pytest.skip("permissions are others elsewhere")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Processes: a forked one has none of its parent's threads, and siblings share the machine."""
+"""A forked process starts without its parent's threads, and siblings share the machine."""
 
 from __future__ import annotations
 

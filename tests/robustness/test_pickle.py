@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What can be kept can be pickled and copied, and is the same after it; the rest says why not."""
+"""Objects that can be kept are equal after pickling and copying; the others say why they cannot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def same(a: Any, b: Any) -> bool:
         return same(shown(a), shown(b))
     if is_dataclass(a):
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    if isinstance(a, (str, bytes, bool, int, np.dtype, np.generic, type(None), type)):
+    if isinstance(a, (str, bytes, bool, int, frozenset, np.dtype, np.generic, type(None), type)):
         return bool(a == b)
     if inspect.isroutine(a):
         return a is b

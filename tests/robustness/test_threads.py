@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bits of all results do not depend on the threads: those of a call, and those that call."""
+"""The bits of all results depend neither on the threads of a call nor on the calling threads."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def fails(check: Check) -> bool:
 
 
 def gradient_check(p: Problem) -> Check:
-    """As test_reference does, but as loose as float32 is compared."""
+    """The check of test_reference, with the tolerance of float32."""
     states = p.dstate if isinstance(p.dstate, tuple) else (p.dstate,)
     zeros = tuple(np.zeros_like(p.dy[0]) for _ in range(reference.CELLS[p.cell].states))
     given = p._replace(
@@ -94,7 +94,7 @@ OF_LOOP = ["skip-resets-reverse", "dilation-lengths", "zoneout-skip-dilation"]
 
 
 def option_checks(cell: str, ids: list[str], expected: Any, **how: Any) -> list[Check]:
-    """Cases against what is ``expected`` of each: all results, or gradients."""
+    """Checks of cases: ``expected`` gives all results, or gradients alone."""
 
     def checked(c: Problem) -> Check:
         want = expected(c, **how)
@@ -123,7 +123,7 @@ def test_wrong_cell_gradients_are_caught(cell: Case, monkeypatch: pytest.MonkeyP
 
 
 def empty_memory_check(expected: Any) -> Check:
-    """Of an sLSTM that has seen nothing, whatever the scale of it was."""
+    """An sLSTM that has seen nothing, with any scale of its empty memory."""
     case = next(c for c in CASES if c.id == "slstm-plain")
     c = problem(case, (5, 2, 2, 4))
     h, _, _, m = c.arrays["state"]
@@ -139,7 +139,7 @@ def empty_memory_check(expected: Any) -> Check:
 
 
 def trace_check(zoneout: Any) -> Check:
-    """The gradient of an LSTM's c at every step, beside that of the core."""
+    """The gradient of an LSTM's c at every step, compared with the core."""
     case = next(c for c in CASES if c.id == "lstm-plain")
     c = problem(case, (5, 2, 2, 4))
     c = c._replace(options={**c.options, "zoneout": zoneout})
@@ -254,7 +254,7 @@ def test_a_wrong_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_dy(p: Problem) -> None:
-    """Gradients without dy are those with zeros."""
+    """A dy that is left out counts as zeros."""
     zeros = np.zeros((4, 3, 3))
     assert_close(reference_results(p), reference_results(p._replace(dy=zeros)), 1e-12)
 

@@ -19,7 +19,7 @@ def name_of(path: Path) -> str:
 
 
 def modules(path: Path) -> list[str]:
-    """Full names of the modules and of what is imported from them."""
+    """The full names of all imports."""
     found = []
     for node in ast.walk(ast.parse(path.read_text("ascii"))):
         if isinstance(node, ast.Import):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""As `arguments`, of what is around the recurrences: training, starts, diagnostics, files."""
+"""The calls of `arguments` for training, initialisation, diagnostics and files."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def arguments(cell: str, dtype: str = "float64", seed: int = 0, **more: Any) -> 
 
 
 def run(cell: str, given: dict[str, Any]) -> tuple[Any, Callable[..., Any]]:
-    """y, and the backward call."""
+    """y, and a function that calls backward."""
     y, _, tape = getattr(functional, f"{cell}_forward")(**given)
     dy = np.cos(np.arange(y.size)).reshape(y.shape)
     return y, lambda **how: getattr(functional, f"{cell}_backward")(tape, dy, **how)
@@ -61,7 +61,7 @@ def refused(call: Callable[[], Any], text: str) -> None:
 
 
 def own(cell: str) -> dict[str, dict[str, Any]]:
-    """Arguments, and with each what it needs besides."""
+    """Optional arguments, each with the others that it needs."""
     rng = np.random.default_rng(3)
     h, more = rng.standard_normal((B, H)), rng.standard_normal((3, B, H))
     states = {"rnn": h, "gru": h, "mgu": h, "lstm": (h, more[0]), "slstm": (h, *abs(more))}

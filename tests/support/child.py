@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A Python of its own for what can be seen only from outside, or only once in a process."""
+"""Programs in a new Python: for effects that show only from outside, or once in a process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(
 
 
 def output(program: str, timeout: float = 60, **environment: str | None) -> str:
-    """What it prints, if it ends well and silently."""
+    """Return the program's output; it must succeed and print no errors."""
     done = run(program, timeout, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -96,7 +96,7 @@ def load(path: Path) -> Any:
 
 
 class Memory:
-    """So many aligned bytes, with more around that no one may touch. All ones: numbers are NaN."""
+    """Aligned bytes between guards that must not change. All bits are 1, so numbers are NaN."""
 
     _around = 256
 
@@ -135,7 +135,7 @@ class Failure(Exception):
 
 @dataclass
 class How:
-    """Which of the ways to the same bits."""
+    """One of the ways to the same bits."""
 
     packed: bool = False
     stepped: bool = False
@@ -274,7 +274,7 @@ class Call:
 
 
 class Prepared:
-    """Arguments of every function, right ones: each test spoils one."""
+    """Right arguments of every function, of which each test spoils one."""
 
     def __init__(self, library: Any, p: Problem) -> None:
         self.library = library
@@ -301,7 +301,7 @@ class Prepared:
         self.clip = StepClip(1, 0, 1.0)
 
     def __call__(self, function: str) -> int:
-        """Its status; where it is refused, nothing but the workspace was changed."""
+        """Call, and return the status; a refusal must have changed the workspace alone."""
         arguments = {
             "query": (self.ref("desc"), self.ref("sizes")),
             "pack": (self.ref("desc"), self.ref("weights"), self.packed),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Compiling against the installed package, by the options that it prints."""
+"""Compile against the installed package, by the options that it prints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 
 def run(*command: Any, cwd: Path | None = None, **environment: str) -> str:
-    """What a command prints; if it fails, the test shows what it has to say."""
+    """Return the output of a command; a failure shows the output in the test."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=300, cwd=cwd,
@@ -39,7 +39,7 @@ def run(*command: Any, cwd: Path | None = None, **environment: str) -> str:
 
 
 def missing(what: str) -> None:
-    """Skips the test; where BPTT_TEST_ALL is set, it fails."""
+    """Skip the test, or fail it where BPTT_TEST_ALL is set."""
     if os.environ.get("BPTT_TEST_ALL"):
         pytest.fail(f"BPTT_TEST_ALL is set, and there is no {what}")
     pytest.skip(f"no {what}")

@@ -210,8 +210,10 @@ def run(
 
 
 def states(c: Problem, cut: int | None = None, step_clip: Any = None) -> dict[str, Any]:
-    """Of the states "h" and "c" after each step the gradients, (T, B, H), 0 in the padding; of the
-    gates what their activations put out."""
+    """Gradients of the states "h" and "c" after each step, (T, B, H), 0 in the padding.
+
+    Of the gates, "gate ...", the outputs of their activations.
+    """
     twin = run(c, cut, step_clip)[0]
     found: dict[str, Any] = {}
     for (t, b), (new, activated) in twin.seen.items():

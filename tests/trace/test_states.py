@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A trace shows the states as the tape holds them, and the gates as their activations made them.
 
-Whatever stands between what a cell makes and its state: zoneout, skip, leak, clips, projections.
+Between them stand zoneout, skip, leak, clips and projections.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_a_unit_that_is_off_is_off_however_slowly_h_follows(options: dict[str, A
 
 
 def test_a_fresh_slstm_has_no_dead_gate() -> None:
-    """Of i' and f' one is always exactly 1."""
+    """Either i' or f' is exactly 1."""
     layer, x = bptt.SLSTM(4, 16, seed=0), np.random.default_rng(0).standard_normal((50, 8, 4))
     y, _, tape = layer.forward(x)
     assert ((tape.i == 1) | (tape.f == 1)).all()

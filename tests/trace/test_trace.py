@@ -151,7 +151,7 @@ def test_gradients_of_each_sequence(case: Case) -> None:
 
 
 def only(state: Any, b: int) -> Any:
-    """Zero but for sequence b."""
+    """Zeros for all sequences but b."""
     if isinstance(state, tuple):
         return tuple(only(s, b) for s in state)
     return np.where(np.arange(len(state))[:, None] == b, state, 0)
@@ -215,7 +215,7 @@ def test_a_healthy_weight_gradient_and_a_dead_state_gradient() -> None:
     assert trace.shares.w_hh.share[-20:].sum() > 0.99
 
 
-# --- what is hard to see
+# --- hidden faults
 
 
 def test_norms_of_tiny_and_huge_gradients() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a hurried user or a hostile one does with the training tools: clear errors, nothing lost."""
+"""Misuse of the training tools, in haste or on purpose: clear errors, nothing lost."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def case(activation="tanh", lengths=None, batch_first=False):
 
 
 def twin_tape(rnn, given, lengths):
-    """Of arrays by name, real or complex."""
+    """The value for arrays by name, real or complex."""
     weights = [given.get(name, rnn.parameters[name]) for name in NAMES]
     return reference.rnn_forward(
         given["x"], *weights, given["state"][0], activation=rnn.activation, lengths=lengths

@@ -182,7 +182,7 @@ X = np.random.default_rng(0).standard_normal((6, 3, 4)).astype("f4")
 
 
 def failing(number: int, error: BaseException) -> Any:
-    """The call of one cell, but the call of that number raises."""
+    """Make the n-th call of one cell raise."""
     real, calls = BoundCell.forward, iter(range(number + 1))
 
     def forward(*args: Any, **options: Any) -> Any:

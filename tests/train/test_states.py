@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every field of every `load_state_dict`: what does not fit is refused before anything changes."""
+"""Every field of every `load_state_dict`: a wrong value is refused before anything changes."""
 
 from __future__ import annotations
 

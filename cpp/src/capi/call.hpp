@@ -2,7 +2,6 @@
 // From the arguments of bptt.h to those of the engine and the kernels.
 #pragma once
 #include <algorithm>
-#include <limits>
 
 #include "capi/signature.hpp"
 #include "capi/validate.hpp"
@@ -21,12 +20,8 @@ inline Dims dims_of(const bptt_desc& d, bool one_step = false) {
 }
 
 inline Options options_of(const bptt_desc& d) {
-  Options o{};
+  Options o;
   read_activation("", d, o.activation);  // checked before
-  o.gate_activation = Activation::sigmoid;
-  o.leak = 1;
-  o.cell_clip = std::numeric_limits<double>::infinity();
-  o.preact_clip = std::numeric_limits<double>::max();
   return o;
 }
 

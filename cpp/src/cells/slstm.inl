@@ -16,8 +16,7 @@ struct Slstm : CellTraits {
   static constexpr int gates = 4, sums = 4, params = 0, states = 4, saved = 4;
   static constexpr int x_first = 0, x_gates[] = {0, 1, 2, 3};
   static constexpr int h_first = 0, h_gates[] = {0, 1, 2, 3};
-  static constexpr bool passes_h = true, general = true, scaled = true;
-  static constexpr bool reads_activations = false;
+  static constexpr bool passes_h = true, general = true, scaled = true, reads_activations = false;
   static constexpr const char* names = "i f z o c n m";  // i and f stabilised: i' and f'
   static constexpr int values = 4;
 

@@ -3,9 +3,7 @@
 // caller, and are used only during the call, unless a comment says more; outputs overlap nothing.
 //
 // T steps, B sequences, I inputs, H hidden units, P numbers in h, which is H unless h is projected;
-// G gates and S states of the cell: rnn 1, 1; lstm 4 (i f g o) or, without a forget gate of its
-// own, 3 (i g o), 2 (h, c); gru 3 (r z n), 1; mgu 2 (f n), 1; slstm 4 (i f z o), 4 (h, c, n, m);
-// lstm1997 3 (i o g), 4 (h, c, i, o).
+// G gates of the cell, in the order that its file in cells/ names, as it names its states.
 #pragma once
 #include <cstddef>
 #include <cstdint>

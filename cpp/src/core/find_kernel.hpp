@@ -18,17 +18,30 @@ inline Activation activation_of(const Spec& spec, const char* what, const std::s
                           "hard_sigmoid");
 }
 
+// The options that are numbers, of kernels/options.inc.
+struct Number {
+  const char* name;
+  double Spec::* given;
+  double Options::* taken;
+  double standard, least, most;
+  const char *above, *up_to;  // least and most, for messages
+};
+inline constexpr Number numbers[] = {
+#define BPTT_OPTION(name, standard, least, most) \
+  {#name, &Spec::name, &Options::name, standard, least, most, #least, #most},
+#include "kernels/options.inc"
+#undef BPTT_OPTION
+};
+
 inline void check_options(const Spec& spec) {
-  const auto positive = [&](const char* name, double v) {
-    if (!(v > 0))
-      refuse(spec.caller,
-             std::string(name) + " is " + std::to_string(v) + ", expected more than 0");
-  };
-  positive("cell_clip", spec.cell_clip);
-  positive("preact_clip", spec.preact_clip);
-  positive("leak", spec.leak);
-  if (spec.leak > 1)
-    refuse(spec.caller, "leak is " + std::to_string(spec.leak) + ", expected 1 or less");
+  for (const Number& n : numbers) {
+    const double v = spec.*n.given;
+    const auto expected = [&](const std::string& range) {
+      refuse(spec.caller, std::string(n.name) + " is " + std::to_string(v) + ", expected " + range);
+    };
+    if (!(v > n.least)) expected(std::string("more than ") + n.above);
+    if (v > n.most) expected(n.up_to + std::string(" or less"));
+  }
   for (double z : spec.zoneout)
     if (!(z >= 0 && z <= 1))
       refuse(spec.caller, "zoneout is " + std::to_string(z) + ", expected 0..1");
@@ -46,8 +59,8 @@ inline Options options_of(const Spec& spec) {
   o.gate_activation = activation_of(spec, "gate_activation", spec.gate_activation);
   o.output_activation = activation_of(spec, "output_activation", spec.output_activation);
   o.coupled = spec.forget_gate == "coupled";
-  o.leak = spec.leak, o.cell_clip = spec.cell_clip;
-  o.preact_clip = std::min(spec.preact_clip, std::numeric_limits<double>::max());
+  for (const Number& n : numbers) o.*n.taken = spec.*n.given;
+  o.preact_clip = std::min(o.preact_clip, std::numeric_limits<double>::max());
   return o;
 }
 
@@ -64,8 +77,16 @@ StepExtras<T> extras_of(const Spec& spec, const Inputs<T>& in, const Dims& d) {
   return e;
 }
 
+// Is there such a kernel, for any numbers?
+inline bool has_kernel(const std::string& name) {
+  for (const KernelTable* const* table = active_kernels(); *table; ++table)
+    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
+      if (name == (*table)->f32[i].name) return true;
+  return false;
+}
+
 // The name of the kernel. A plain cell has its equations and nothing else; any option takes the
-// general one.
+// general one, where there are both.
 template <class T>
 std::string kernel_name(const Spec& spec, const Inputs<T>& in) {
   if (in.layer_norm[0] && spec.cell == "gru" && !spec.reset_after)
@@ -75,13 +96,13 @@ std::string kernel_name(const Spec& spec, const Inputs<T>& in) {
   if (in.w_hr) refuse(spec.caller, "w_hr is given, expected it for lstm only");
   if (spec.cell == "lstm" && !forget.empty()) return "lstm" + forget;
   if (spec.cell == "gru" && !spec.reset_after) return "gru_before";
-  const bool cell = spec.leak != 1 || spec.cell_clip != infinite || spec.preact_clip != infinite ||
-                    spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
-                    (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
+  bool cell = spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
+              (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
+  for (const Number& n : numbers) cell |= spec.*n.given != n.standard;
   const bool extras = spec.zoneout[0] != 0 || spec.zoneout[1] != 0 || spec.skip || in.h_mask ||
                       in.zoneout[0] || in.zoneout[1] || in.layer_norm[0];
-  const bool has_general = spec.cell == "rnn" || spec.cell == "lstm" || spec.cell == "gru";
-  return spec.cell + (has_general && (cell || extras) ? "_general" : "");
+  const std::string general = spec.cell + "_general";
+  return (cell || extras) && has_kernel(general) ? general : spec.cell;
 }
 
 template <class T>
@@ -102,23 +123,21 @@ const CellKernels<T>& find_kernel(const Spec& spec, const Inputs<T>& in) {
   if (spec.bf16 && !cells_of<T>(active, true))
     refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
                             std::string(active.isa));
-  bool known = false;
   for (; *table; ++table) {
     const CellKernels<T>* cells = cells_of<T>(**table, spec.bf16);
     for (int i = 0; cells && i < (*table)->cells; ++i)
       if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
         return cells[i];
-    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
-      known |= name == (*table)->f32[i].name;
   }
-  if (known && spec.bf16)
-    refuse(spec.caller,
-           "compute is bf16, which " + spec.cell + " has no kernels for with these options");
-  if (in.layer_norm[0] && spec.cell == "lstm1997")
-    refuse(spec.caller, "layer_norm is given, expected none for lstm1997");
-  refuse(spec.caller, "cell is '" + spec.cell +
-                          "', expected one of rnn, lstm, gru, mgu, slstm, "
-                          "lstm1997");
+  if (has_kernel(name)) {
+    if (spec.bf16)
+      refuse(spec.caller,
+             "compute is bf16, which " + spec.cell + " has no kernels for with these options");
+    refuse(spec.caller, "layer_norm is given, expected none for " + spec.cell);
+  }
+  std::string known;
+  for (const CellInfo& cell : cells()) known += (known.empty() ? "" : ", ") + cell.name;
+  refuse(spec.caller, "cell is '" + spec.cell + "', expected one of " + known);
 }
 
 }  // namespace bptt::core

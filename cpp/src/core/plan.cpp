@@ -212,17 +212,4 @@ template class Plan<float>;
 template class Plan<double>;
 template class Plan<Dual>;
 
-std::vector<CellInfo> cells() {
-  std::vector<CellInfo> list;
-  const auto known = [&](const std::string& name) {
-    return std::any_of(list.begin(), list.end(), [&](const auto& c) { return c.name == name; });
-  };
-  for (auto table = active_kernels(); *table; ++table)
-    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
-      if (const auto& cell = (*table)->f32[i];
-          std::strchr(cell.name, '_') == nullptr && !cell.layer_norms && !known(cell.name))
-        list.push_back({cell.name, cell.gates, cell.states});  // without the general ones
-  return list;
-}
-
 }  // namespace bptt::core

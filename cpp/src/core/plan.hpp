@@ -77,10 +77,4 @@ class Plan {
   Engine<T> engine_;                       // refers to the three above
 };
 
-struct CellInfo {
-  std::string name;
-  int gates, states;
-};
-std::vector<CellInfo> cells();
-
 }  // namespace bptt::core

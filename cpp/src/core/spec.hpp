@@ -2,24 +2,22 @@
 // The options of a recurrent layer and of its calls.
 #pragma once
 #include <cstddef>
-#include <limits>
 #include <string>
 
 #include "kernels/interface.hpp"
 
 namespace bptt::core {
 
-constexpr double infinite = std::numeric_limits<double>::infinity();
-
 struct Spec {
-  std::string cell;  // "rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"
+  std::string cell;  // one of cells()
   // tanh, relu, leaky_relu (slope 0.01), sigmoid, hard_sigmoid or identity: of rnn, or of the
   // candidate of lstm and gru; of their gates; of the output of lstm.
   std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
   std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
   bool reset_after = true;          // of gru: r multiplies w_hn h + b_hn; or else h in w_hn h
-  double leak = 1;                  // of rnn: h' = (1 - leak) h + leak activation(...)
-  double cell_clip = infinite, preact_clip = infinite;  // bounds of c, of the arguments of gates
+#define BPTT_OPTION(name, standard, least, most) double name = standard;
+#include "kernels/options.inc"
+#undef BPTT_OPTION
   double zoneout[2] = {0, 0};  // the share of h, and of the other states, that stays as it was;
                                // Inputs::zoneout replaces it
   std::ptrdiff_t skip = 0;  // h of `skip` steps before is added to h; a multiple of the dilation;

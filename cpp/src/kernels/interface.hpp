@@ -16,6 +16,7 @@ namespace bptt::core {
 using Index = std::ptrdiff_t;
 
 constexpr int max_states = 4;
+constexpr double infinite = __builtin_huge_val();
 
 struct Dims {
   Index T, B, I, H;  // steps, batch, input size, hidden size
@@ -53,11 +54,12 @@ constexpr const char* activation_names[activations] = {"tanh",    "relu",     "l
 
 // Options of the equations; each cell reads some.
 struct Options {
-  Activation activation, gate_activation, output_activation;
-  bool coupled;        // the forget gate is 1 - i, else 1
-  double leak;         // 0..1
-  double cell_clip;    // bounds of the state c; infinite: none
-  double preact_clip;  // bounds of the argument of a gate's activation
+  Activation activation = Activation::tanh, gate_activation = Activation::sigmoid,
+             output_activation = Activation::tanh;
+  bool coupled = false;  // the forget gate is 1 - i, else 1
+#define BPTT_OPTION(name, standard, least, most) double name = standard;
+#include "kernels/options.inc"
+#undef BPTT_OPTION
 };
 
 // Clips the gradient of h or c each time it is passed back one step (to the initial state as well),

@@ -39,12 +39,16 @@
   }                      \
   }
 
-#define BPTT_INLINE inline __attribute__((always_inline))
-// For a function that many cells share: compiled once, where the objects have many cells.
+#define BPTT_INLINED __attribute__((always_inline))  // for lambdas
+#define BPTT_INLINE inline BPTT_INLINED
+// An object of many cells has one copy of each function that they share; the plain cells, which are
+// few, each have their own inline.
 #if defined(BPTT_OTHERS) || defined(BPTT_DUAL)
+#define BPTT_MANY_CELLS true
 #define BPTT_SHARED __attribute__((noinline))
 #else
-#define BPTT_SHARED inline
+#define BPTT_MANY_CELLS false
+#define BPTT_SHARED BPTT_INLINE
 #endif
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "targets/select.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include "targets/cpu.hpp"
@@ -85,6 +87,20 @@ bool has_bf16() { return (*active_kernels())->bf16 != nullptr; }
 
 void set_isa(const std::string& name) {
   active.store(find(name.c_str(), "isa"), std::memory_order_release);
+}
+
+std::vector<CellInfo> cells() {
+  std::vector<CellInfo> list;
+  const auto known = [&](const std::string& name) {
+    return std::any_of(list.begin(), list.end(), [&](const auto& c) { return c.name == name; });
+  };
+  // The name of a variant has a '_'.
+  for (auto table = active_kernels(); *table; ++table)
+    for (int i = 0; (*table)->f32 && i < (*table)->cells; ++i)
+      if (const auto& cell = (*table)->f32[i];
+          std::strchr(cell.name, '_') == nullptr && !cell.layer_norms && !known(cell.name))
+        list.push_back({cell.name, cell.gates, cell.states});
+  return list;
 }
 
 double fma_gflops(double seconds) {

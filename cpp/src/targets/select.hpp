@@ -27,6 +27,13 @@ bool has_bf16();
 // `seconds`: no kernel of the instruction set in use could reach more.
 double fma_gflops(double seconds);
 
+// The cells of the one in use, without their general and other variants.
+struct CellInfo {
+  std::string name;
+  int gates, states;
+};
+std::vector<CellInfo> cells();
+
 // The tables of the one in use, and after them those that have what these lack; the list ends with
 // null. Throws as active_isa().
 const KernelTable* const* active_kernels();

@@ -24,7 +24,7 @@ from .._validate import (
     as_step_clip,
     as_trace,
     prepare,
-)  # fmt: skip
+)
 from .._words import shown
 from .heads import block_diagonal, blocks_of
 from .options import as_options

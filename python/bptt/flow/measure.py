@@ -199,9 +199,9 @@ def _first(trace: Trace) -> float:
 
 
 def _bounds(layer: Recurrent, w_hh: Array) -> tuple[float | None, float | None]:
-    if not isinstance(layer, RNN) or layer.leak is not None or layer.layer_norm:
+    if not isinstance(layer, RNN) or {*layer.structure.options} - {"activation", "preact_clip"}:
         return None, None
-    if layer.skip or layer.recurrent_dropout or layer.rates.has_zoneout:
+    if layer.layer_norm or layer.skip or layer.recurrent_dropout or layer.rates.has_zoneout:
         return None, None  # W_hh is not the only link between two steps
     if not np.isfinite(w_hh).all():
         return None, None

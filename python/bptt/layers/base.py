@@ -131,7 +131,7 @@ class Layer:
             )
         self.parameters.update({name: to_numpy(arrays[name]) for name in self.parameters})
 
-    if not TYPE_CHECKING:  # to a type checker, an attribute that is not there stays an error
+    if not TYPE_CHECKING:  # to a type checker, an unknown attribute stays an error
 
         def __getattr__(self, name: str) -> Any:
             """Say what to write instead; called only for an attribute that does not exist."""
@@ -152,7 +152,7 @@ class Layer:
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Load a result of `state_dict`: the next calls then equal those of the original.
 
-        Use `load` for parameters alone, such as those of PyTorch's layer.
+        Use `load` for parameters alone, such as the ``state_dict()`` of PyTorch's layer.
 
         Raises
         ------

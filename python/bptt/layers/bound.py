@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import _core
@@ -11,7 +11,7 @@ from .._binding.call import forward, pull_back
 from .._binding.heads import block_diagonal
 from .._binding.options import as_options
 from .._grads import Grads
-from .._types import Array, BackwardHow, State
+from .._types import Array, BackwardHow, Inputs, State
 from .._validate import prepare
 from .masks import Rates
 from .structure import Structure
@@ -43,11 +43,11 @@ class BoundCell:
         if rates.has_zoneout:  # the mean of the masks
             options["zoneout"] = rates.zoneout
         self.options = options
-        # As the core takes them, for a call that adds none.
+        # The options as the core takes them, for a call that adds none.
         self.checked = as_options(f"{self.kind}_forward", self.kind, options or None, self.dtype)
 
-    def weights(self) -> list[Any]:
-        """w_ih, w_hh, b_ih and b_hh as the core takes them; None for a bias that is not there."""
+    def weights(self) -> Sequence[Any]:
+        """w_ih, w_hh, b_ih and b_hh as the core takes them; None for a missing bias."""
         if self.heads == 1:
             return self.arrays
         w_ih, w_hh, *biases = self.arrays
@@ -64,7 +64,7 @@ class BoundCell:
     ) -> tuple[Array, State, _core.Tape | None]:
         """The function of the cell; `more` has the options of this call alone."""
         if checkpoint is None and self.compute is None and not more:
-            inputs = (x, *self.weights(), state, lengths, self.reverse)
+            inputs: Inputs = (x, *self.weights(), state, lengths, self.reverse)
             result = _core.forward(self.kind, inputs, self.checked, keep_tape, None)
             if result is not None:
                 return result
@@ -78,6 +78,6 @@ class BoundCell:
     ) -> Grads:
         """The gradients of one cell; `how` as from `as_backward_how`."""
         parts = dstate if isinstance(dstate, tuple) else (dstate, None)
-        final = [d if d is None else prepare(d, self.dtype) for d in parts]
+        final = tuple([d if d is None else prepare(d, self.dtype) for d in parts])
         dy = dy if dy is None else prepare(dy, self.dtype)
-        return pull_back(self.caller, tape, dy, tuple(final), how)
+        return pull_back(self.caller, tape, dy, final, how)

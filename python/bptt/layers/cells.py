@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The recurrent layers: PyTorch's arguments, parameter names and shapes, NumPy arrays inside.
 
-The docstrings describe the arguments that a layer alone has; the others are those of `Recurrent`,
-which adds them to each docstring.
+The docstrings here describe the arguments that differ between layers. `Recurrent` describes the
+others, and adds them to each docstring.
 """
 
 from __future__ import annotations

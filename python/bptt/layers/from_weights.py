@@ -23,8 +23,8 @@ from .recurrent import Recurrent
 
 __all__ = ["layer_of"]
 
-# The number of gates identifies a cell, unless its W_hh has another width than h.
-BY_GATES = {len(cell.gates): name for name, cell in CELLS.items() if cell.wide_as_h}
+# The number of gates identifies the first such cell, unless its W_hh has another width than h.
+BY_GATES = {len(c.gates): name for name, c in reversed(CELLS.items()) if c.wide_as_h}
 OWN_WIDTH = {name: len(cell.gates) for name, cell in CELLS.items() if not cell.wide_as_h}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
 PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
@@ -206,7 +206,8 @@ def sizes_of(caller: str, arrays: Mapping[str, Array], cell: str | None = None) 
     gates, rest = divmod(rows, max(hidden, 1))
     if rest or gates not in BY_GATES:
         raise ValueError(
-            f"{caller}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to 4 gates"
+            f"{caller}: weight_hh_l0 has shape {(rows, width)}, expected (G*H, H) with 1 to "
+            f"{max(BY_GATES)} gates"
         )
     if len(arrays["weight_ih_l0"]) != rows:
         _refuse_shape(caller, "weight_ih_l0", arrays["weight_ih_l0"], f"(G*H, I) with G*H = {rows}")

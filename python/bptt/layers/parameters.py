@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The parameters of a layer: a dict whose arrays stay the same ones."""
+"""The parameters of layers: dicts that keep their arrays, and how to merge them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 from numpy.typing import ArrayLike
 
 from .._types import Array
-from .._validate import as_float, check_shape
+from .._validate import as_float, check_mapping, check_shape
 from .._words import listed, shown
 
-__all__ = ["Parameters", "warn_of_lost_layers"]
+__all__ = ["Parameters", "join", "split", "warn_of_lost_layers"]
 
 _ALIVE: WeakValueDictionary[int, Parameters] = WeakValueDictionary()
 
@@ -134,3 +134,57 @@ def _levels_to_the_caller() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "bptt":
         frame, level = frame.f_back, level + 1
     return level
+
+
+def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge named dicts into one, with the name of its dict before each key.
+
+    (``{**a.parameters, **b.parameters}`` would keep only one of two arrays of the same name.)
+
+    Parameters
+    ----------
+    **parts : dict
+        Dicts of parameters, of gradients, or of anything else.
+
+    Returns
+    -------
+    dict
+        The entries of all parts, as "part.key". If all parts are parameters of layers, assigning to
+        an entry copies into the layer's array, as in ``layer.parameters``.
+
+    Examples
+    --------
+    >>> from bptt.optim import join, split
+    >>> both = join(rnn={"w": 1, "b": 2}, out={"w": 3})
+    >>> both
+    {'rnn.w': 1, 'rnn.b': 2, 'out.w': 3}
+    >>> split(both)["out"]
+    {'w': 3}
+    """
+    for part, arrays in parts.items():
+        check_mapping("join", part, arrays)
+    joined = {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
+    own = parts and all(isinstance(arrays, Parameters) for arrays in parts.values())
+    return Parameters("join", joined) if own else joined
+
+
+def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Undo `join`.
+
+    Parameters
+    ----------
+    joined : dict
+        Entries with names "part.key".
+
+    Returns
+    -------
+    dict of str to dict
+        A dict for each part, the text before the first dot.
+    """
+    check_mapping("split", "joined", joined)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in joined.items():
+        part, _, key = name.partition(".")
+        parts.setdefault(part, {})[key] = value
+    own = isinstance(joined, Parameters)
+    return {part: Parameters(part, arrays) for part, arrays in parts.items()} if own else parts

@@ -164,7 +164,7 @@ class Recurrent(Layer, ABC):
             cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
 
     def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Check and keep the options of the cell among `locals()`; return those of `Recurrent`."""
+        """Check and keep the cell's options among `locals()`; return those of `Recurrent`."""
         own = own_options(self._kind)
         for name, option in own.items():
             setattr(self, name, option.check(type(self).__name__, name, given[name]))
@@ -304,8 +304,8 @@ class Recurrent(Layer, ABC):
             As in a call of the layer. The tape refers to `x`, which must not change before
             `backward`; see `lstm_forward`.
         checkpoint : "sqrt" or int, optional
-            Keep a smaller tape for each layer and direction; `backward` computes the missing values
-            again, as in `lstm_forward`. A number of bytes limits the memory of each.
+            Keep a smaller tape for each layer and direction, of about sqrt(T) segments or of a
+            number of bytes; `backward` computes the missing values again, as in `lstm_forward`.
 
         Returns
         -------

@@ -6,9 +6,9 @@ Complex input flows through (comparisons look at real parts only, nothing is cas
 complex-step derivative of a ``*_forward`` gives every gradient to machine precision
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
-`cells` and `lstms` hold the equations of the cells, `products` the products that make their sums,
-`loop` the loop over time that serves them all, `attention` the readouts, `jacobians` derivatives of
-a step, `regularise` values of regularisers, `trace` the trace of a backward pass.
+`cells` has the equations of the cells, made of `activations`; `products` the products that make
+their sums; `loop` the loop over time that serves them all; `attention` the readouts; `jacobians`
+derivatives of a step; `regularise` values of regularisers; `trace` the trace of a backward pass.
 
 Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
 with reset_after=False, which both refuse.
@@ -16,21 +16,22 @@ with reset_after=False, which both refuse.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .._grads import Grads
 from .._types import Array, State
+from .activations import ACTIVATIONS as ACTIVATIONS
 from .attention import (
     additive_attention_backward,
     additive_attention_forward,
     dot_attention_backward,
     dot_attention_forward,
 )
-from .cells import ACTIVATIONS as ACTIVATIONS
+from .cells import CELLS as CELLS
 from .derivatives import hvp, jvp
 from .jacobians import step_jacobians
 from .loop import Tape, backward, forward
-from .lstms import CELLS as CELLS
 from .products import clip_step as clip_step
 from .real_time import rtrl
 from .regularise import flossing, omega
@@ -60,68 +61,23 @@ __all__ = [
     "step_jacobians",
 ]
 
-Results = tuple[Array, State, Tape | None]  # y, final state, tape
+
+def _twins(cell: str) -> tuple[Callable[..., Any], Callable[..., Grads]]:
+    def cell_forward(*inputs: Any, **options: Any) -> tuple[Array, State, Tape | None]:
+        return forward(cell, *inputs, **options)
+
+    def cell_backward(*gradients: Any, **control: Any) -> Grads:
+        return backward(cell, *gradients, **control)
+
+    for direction, function in (("forward", cell_forward), ("backward", cell_backward)):
+        function.__name__ = function.__qualname__ = f"{cell}_{direction}"
+        function.__doc__ = f"The equations of `bptt.{cell}_{direction}`, with its arguments."
+    return cell_forward, cell_backward
 
 
-def rnn_forward(*inputs: Any, **options: Any) -> Results:
-    """Elman RNN; arguments of `bptt.rnn_forward`."""
-    return forward("rnn", *inputs, **options)
-
-
-def rnn_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of an Elman RNN; arguments of `bptt.rnn_backward`."""
-    return backward("rnn", *gradients, **control)
-
-
-def lstm_forward(*inputs: Any, **options: Any) -> Results:
-    """LSTM; arguments of `bptt.lstm_forward`."""
-    return forward("lstm", *inputs, **options)
-
-
-def lstm_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of an LSTM; arguments of `bptt.lstm_backward`."""
-    return backward("lstm", *gradients, **control)
-
-
-def gru_forward(*inputs: Any, **options: Any) -> Results:
-    """GRU; arguments of `bptt.gru_forward`."""
-    if options.get("layer_norm") is not None and not options.get("reset_after", True):
-        raise ValueError(
-            "gru_forward: layer_norm is given with reset_after=False, expected reset_after=True"
-        )
-    return forward("gru", *inputs, **options)
-
-
-def gru_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of a GRU; arguments of `bptt.gru_backward`."""
-    return backward("gru", *gradients, **control)
-
-
-def mgu_forward(*inputs: Any, **options: Any) -> Results:
-    """Minimal gated unit; arguments of `bptt.mgu_forward`."""
-    return forward("mgu", *inputs, **options)
-
-
-def mgu_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of a minimal gated unit; arguments of `bptt.mgu_backward`."""
-    return backward("mgu", *gradients, **control)
-
-
-def slstm_forward(*inputs: Any, **options: Any) -> Results:
-    """sLSTM; arguments of `bptt.slstm_forward`."""
-    return forward("slstm", *inputs, **options)
-
-
-def slstm_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of an sLSTM; arguments of `bptt.slstm_backward`."""
-    return backward("slstm", *gradients, **control)
-
-
-def lstm1997_forward(*inputs: Any, **options: Any) -> Results:
-    """LSTM of 1997; arguments of `bptt.lstm1997_forward`."""
-    return forward("lstm1997", *inputs, **options)
-
-
-def lstm1997_backward(*gradients: Any, **control: Any) -> Grads:
-    """Gradients of an LSTM of 1997; arguments of `bptt.lstm1997_backward`."""
-    return backward("lstm1997", *gradients, **control)
+rnn_forward, rnn_backward = _twins("rnn")
+lstm_forward, lstm_backward = _twins("lstm")
+gru_forward, gru_backward = _twins("gru")
+mgu_forward, mgu_backward = _twins("mgu")
+slstm_forward, slstm_backward = _twins("slstm")
+lstm1997_forward, lstm1997_backward = _twins("lstm1997")

@@ -14,8 +14,7 @@ import numpy as np
 
 from .._grads import Grads
 from .._types import Array, State
-from .cells import Saved, States, options_of
-from .lstms import CELLS
+from .cells import CELLS, Saved, States, options_of
 from .products import Network, StepClip, clip_of, clip_step, step, step_grad
 from .trace import changed, trace_of
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._types import Array
-from .cells import Gates, Normal, Options, Saved, States, activated, normalised, normalised_grad
-from .lstms import Cell
+from .activations import Normal, activated, normalised, normalised_grad
+from .cells import Cell, Gates, Options, Saved, States
 from .trace import changed, seen_of
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._cells import CELLS
 from .._grads import Grads
 from .._types import Array, Seed, State
 from .._validate import as_count, as_generator
@@ -16,7 +17,7 @@ from ..derivatives.directional import hvp
 from ..functional import FORWARD
 from ..jacobians import step_jacobians
 from ..jacobians.steps import Steps
-from ..layers.cells import GRU, LSTM, MGU, RNN
+from ..layers.cells import LAYERS
 from ..layers.sequences import join_state
 from ..layers.structure import by_parameter
 from ..layers.tape import RecurrentTape
@@ -24,6 +25,8 @@ from .omega_term import Penalty
 
 __all__ = ["flossing"]
 
+# The cells whose state is h, or h and c; an sLSTM has parts that only scale others.
+KINDS = [kind for kind, cell in CELLS.items() if {*cell.states} <= {"h", "c"}]
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "peepholes", "w_hr", "layer_norm")
 
 
@@ -139,10 +142,11 @@ def _single_cell(caller: str, tape: Any) -> Any:
         raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     cell = tape.cells[0]
     others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
-    if len(tape.cells) > 1 or not isinstance(tape.layer, (RNN, LSTM, GRU, MGU)) or others:
+    if len(tape.cells) > 1 or tape.layer.structure.kind not in KINDS or others:
+        *names, last = (LAYERS[kind].__name__ for kind in KINDS)
         raise ValueError(
-            f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an RNN, LSTM, "
-            "GRU or MGU of one layer and direction without resets and zoneout"
+            f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an "
+            f"{', '.join(names)} or {last} of one layer and direction without resets and zoneout"
         )
     return cell
 

@@ -179,8 +179,7 @@ def _plain_rnn(caller: str, tape: RecurrentTape) -> RNN:
     if not isinstance(tape, RecurrentTape):
         raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     layer = tape.layer
-    # Options of the function are leak, preact_clip, resets, dilation, skip, zoneout and h_mask.
-    plain = len(tape.cells) == 1 and not {*(tape.cells[0].options or ())} - {"activation"}
+    plain = len(tape.cells) == 1 and set(tape.cells[0].options or ()) <= {"activation"}
     if not isinstance(layer, RNN) or not plain or layer.residual:
         raise ValueError(
             f"{caller}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "

@@ -180,7 +180,7 @@ __attribute__((noinline)) void product_tile(const Bf16* a, Index a_row, const Bf
 void product(const Bf16* a, Index a_row, Index n, const Bf16* w, Index vectors, Index w_row,
              Index K, float* c, Index c_row) {
   for (Index v = 0; v < vectors; v += 4)
-    for_each_row_block(0, n, [&](Index rows, Index r) {
+    for_each_row_block(0, n, [&](auto rows, Index r) {
       static_int<max_rows>(rows, [&](auto mr) {
         static_int<4>(smaller(4, vectors - v), [&](auto nv) {
           product_tile<mr.value, nv.value>(a + r * a_row, a_row, w + v * 32, w_row, K,

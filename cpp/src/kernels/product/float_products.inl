@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
+#include "kernels/callback.inl"
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
@@ -81,9 +82,10 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
 template <class T, class Sums, int NB, int windows>
 struct ForwardTiles {
   // Computes the sums of n rows, at most max_rows, and `width` blocks.
-  BPTT_SHARED static void add(Index n, Index width, const Operands<T>& x, const Operands<T>& h,
+  template <class N>
+  BPTT_SHARED static void add(N n, Index width, const Operands<T>& x, const Operands<T>& h,
                               const T* start, Index start_row, T* sums, Index row_size) {
-    static_int<max_rows>(n, [&](auto mr) {
+    static_int<max_rows>(n, [&](auto mr) BPTT_INLINED {
       if constexpr (windows == 1) {
         window<mr.value>(width, x, h, start, start_row, sums, row_size);
       } else {
@@ -100,7 +102,7 @@ struct ForwardTiles {
       if (width == 2 * NB)
         return forward_tile<T, Sums, MR, 2, NB>(x, h, start, start_row, sums, row_size);
     }
-    static_int<NB>(width, [&](auto nb) {
+    static_int<NB>(width, [&](auto nb) BPTT_INLINED {
       forward_tile<T, Sums, MR, 1, nb.value>(x, h, start, start_row, sums, row_size);
     });
   }
@@ -117,7 +119,7 @@ struct ForwardTiles {
     for (Index k = 0; k < K; k += most) {
       const Index end = smaller(k + most, K);
       pack_panel<T, G>(gates, w, H, K, j, width, k, end, piece);
-      for_each_row_block(0, n, [&](Index some_rows, Index row) {
+      for_each_row_block(0, n, [&](auto some_rows, Index row) {
         const Operands<T> some{rows + row * K + k, K, piece, end - k}, nothing{rows, 0, piece, 0};
         T* out = sums + row * row_size;
         const bool x = operand == 0;
@@ -180,7 +182,7 @@ struct FloatForward {
                                       d.H, d.U, j, width, sums, row_size);
       return f(step.rows, sums);
     }
-    for_each_row_block(step.rows.begin, step.rows.end, [&](Index n, Index row) {
+    for_each_row_block(step.rows.begin, step.rows.end, [&](auto n, Index row) {
       const Range r{row, row + n};
       before(r);
       const T* start = step.sums ? step.sums + row * all + j * V * L : weights.bias + j * V * L;
@@ -199,7 +201,7 @@ struct FloatForward {
     alignas(64) T sums[max_rows * unit_blocks<Second> * L];
     alignas(64) const T zeros[unit_blocks<Second> * L] = {};
     const T* w = weights.second + j * d.H * L;
-    for_each_row_block(step.rows.begin, step.rows.end, [&](Index n, Index row) {
+    for_each_row_block(step.rows.begin, step.rows.end, [&](auto n, Index row) {
       const Operands<T> nothing{step.second_operand, 0, w, 0},
           some{step.second_operand + row * d.H, d.H, w, d.H};
       ForwardTiles<T, SumsOf<Second>, unit_blocks<Second>, 1>::add(n, width, nothing, some, zeros,
@@ -221,7 +223,7 @@ struct FloatForward {
       return Tiles::template add_unpacked<0>(XSide<Cell>::gates, x, n, call.w_ih, d.H, d.I, j,
                                              width, sums, all);
     }
-    for_each_row_block(0, n, [&](Index rows, Index row) {
+    for_each_row_block(0, n, [&](auto rows, Index row) {
       Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
       if (!h) with_h.K = 0;
       Tiles::add(rows, width, x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
@@ -230,13 +232,14 @@ struct FloatForward {
   }
 };
 
-// out[MR][Panels*NV][lane] = gradients of G sums, in rows `dsums_row` apart, times `Panels` panels
-// of NV column blocks. A narrow panel is summed in several chains, so that enough sums do not
-// depend on each other.
-template <class T, int G, int MR, int Panels, int NV>
+// out[MR][Panels*NV][lane] = gradients of G sums out of S, times `Panels` panels of NV column
+// blocks. S is 0 where cells of many sums share a tile: `dsums_row` is S * lanes at run time. A
+// narrow panel is summed in several chains, so that enough sums do not depend on each other.
+template <class T, int G, int S, int MR, int Panels, int NV>
 __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Index block_stride,
                                             Index blocks, const T* w, T* out) {
   constexpr Index L = lanes<T>;
+  if constexpr (S > 0) dsums_row = S * L;
   constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
   constexpr Index row = NV * L;
   const Index panel = chains > 1 ? row : blocks * G * L * row;
@@ -256,27 +259,28 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Ind
 }
 
 // The same for n rows, at most max_rows, and `width` column blocks of one panel or two.
-template <class T, int G>
-BPTT_SHARED void product_of_rows(Index n, Index width, const T* dsums, Index dsums_row,
+template <class T, int G, int S, class N>
+BPTT_SHARED void product_of_rows(N n, Index width, const T* dsums, Index dsums_row,
                                  Index block_stride, Index blocks, const T* w, T* out) {
-  static_int<max_rows>(n, [&](auto mr) {
+  static_int<max_rows>(n, [&](auto mr) BPTT_INLINED {
     if constexpr (mr.value <= few_rows) {
       if (width > column_blocks)
-        return product_tile<T, G, mr.value, 2, column_blocks>(dsums, dsums_row, block_stride,
-                                                              blocks, w, out);
+        return product_tile<T, G, S, mr.value, 2, column_blocks>(dsums, dsums_row, block_stride,
+                                                                 blocks, w, out);
     }
-    static_int<column_blocks>(width, [&](auto nv) {
-      product_tile<T, G, mr.value, 1, nv.value>(dsums, dsums_row, block_stride, blocks, w, out);
+    static_int<column_blocks>(width, [&](auto nv) BPTT_INLINED {
+      product_tile<T, G, S, mr.value, 1, nv.value>(dsums, dsums_row, block_stride, blocks, w, out);
     });
   });
 }
 
 // dw[r, ...] += sum over the rows of all runs of left[row, n + r] * dsums[row, ...]
-template <class T, int G, int MR, int NB>
+template <class T, int G, int S, int MR, int NB>
 __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_row, Index n,
                                             const T* dsums, Index dsums_row, Index block_stride,
                                             T* dw) {
   constexpr Index L = lanes<T>;
+  if constexpr (S > 0) dsums_row = S * L;
   prefetch_for_writing(dw, sizeof(T) * MR * NB * G * L);
   Tile<T, MR, NB * G> acc;
   clear<T, MR, NB * G>(acc);
@@ -291,9 +295,12 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
   }
 }
 
-// Sums the gradients of weights, for cells with any number of sums.
 template <class T>
-struct FloatWeightGradients {
+using TileCallback = Callback<Index, Index, Index, Index, const T*>;
+
+// The products of the backward pass, for cells with any number of sums.
+template <class T>
+struct FloatGradients {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
   const T* dsums;         // [block][chunk_rows][sum][lane]
@@ -310,8 +317,8 @@ struct FloatWeightGradients {
   static std::size_t scratch_bytes(const Dims& d, const Rows& r) {
     return static_cast<std::size_t>(r.groups * copies_size(d)) * sizeof(T);
   }
-  FloatWeightGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
-                       int group, StopPoll& p)
+  FloatGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
+                 int group, StopPoll& p)
       : rows(r),
         dsums(sums),
         dsums_row(sums_row),
@@ -342,20 +349,40 @@ struct FloatWeightGradients {
     return result;
   }
 
-  // Inputs n of dw (by unit, N inputs, panels of NB blocks), from the G sums from the `sum`-th on.
-  template <int G, int NB>
+  // See FloatBackward::for_each_tile; of the G sums from number `sum` on.
+  template <int G, int S, class F>
+  void for_each_product(Index sum, Range r, const T* w, Index K, Range c, const F& f) const {
+    constexpr Index wide = 2 * column_blocks;
+    alignas(64) T tile[max_rows * wide * L];
+    const bool few = r.end - r.begin <= few_rows;
+    for (Index j = c.begin, width; j < c.end; j += width) {
+      const Index full = K / (column_blocks * L) * column_blocks;
+      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+      const T* panel = w + j * L * blocks * L * G;
+      if (poll.stops(r.end - r.begin, blocks * L * G, width * L)) return;
+      for_each_row_block(r.begin, r.end, [&](auto n, Index row) {
+        product_of_rows<T, G, S>(n, width, dsums + row * dsums_row + sum * L, dsums_row,
+                                 rows.chunk_rows * dsums_row, blocks, panel, tile);
+        f(row, n, j * L, width, tile);
+      });
+    }
+  }
+
+  // Adds to inputs n of dw (by unit, N inputs, panels of NB blocks) the gradients from the G sums
+  // from number `sum` on.
+  template <int G, int S, int NB>
   BPTT_SHARED void add(int operand, Index sum, const RowRuns<T>& runs, Index N, Range n,
                        T* dw) const {
-    if (!copied(N)) return add_inputs<G, NB>(sum, runs, N, n.begin, N, n, dw);
+    if (!copied(N)) return add_inputs<G, S, NB>(sum, runs, N, n.begin, N, n, dw);
     for (Range some = n; some.begin < n.end; some.begin = some.end) {
       const Index first = some.begin % cached_inputs;
       some.end = smaller(some.begin - first + cached_inputs, n.end);
-      add_inputs<G, NB>(sum, copy_rows(operand, runs, N, some), copy_row, first, N, some, dw);
+      add_inputs<G, S, NB>(sum, copy_rows(operand, runs, N, some), copy_row, first, N, some, dw);
     }
   }
   // Inputs n, the first of which is number `first` of the left operand; some rows at a time, whose
   // dsums stay in the first cache.
-  template <int G, int NB>
+  template <int G, int S, int NB>
   void add_inputs(Index sum, const RowRuns<T>& runs, Index left_row, Index first, Index N, Range n,
                   T* dw) const {
     const Index block_stride = rows.chunk_rows * dsums_row;
@@ -365,12 +392,12 @@ struct FloatWeightGradients {
       T* panel = dw + j * N * G * L;
       for (Index row = 0; row < runs.rows; row += cached_rows) {
         const RowRuns<T> some = runs.part(row, smaller(row + cached_rows, runs.rows), left_row);
-        for_each_row_block(n.begin, n.end, [&](Index inputs, Index i) {
-          static_int<max_rows>(inputs, [&](auto mr) {
-            static_int<NB>(width, [&](auto nb) {
-              weights_tile<T, G, mr.value, nb.value>(some, left_row, first + i - n.begin,
-                                                     dsums + j * block_stride + sum * L, dsums_row,
-                                                     block_stride, panel + i * width * G * L);
+        for_each_row_block(n.begin, n.end, [&](auto inputs, Index i) {
+          static_int<max_rows>(inputs, [&](auto mr) BPTT_INLINED {
+            static_int<NB>(width, [&](auto nb) BPTT_INLINED {
+              weights_tile<T, G, S, mr.value, nb.value>(
+                  some, left_row, first + i - n.begin, dsums + j * block_stride + sum * L,
+                  dsums_row, block_stride, panel + i * width * G * L);
             });
           });
         });
@@ -380,42 +407,29 @@ struct FloatWeightGradients {
 };
 
 template <class T, class Cell>
-struct FloatBackward : FloatWeightGradients<T> {
-  static constexpr Index L = lanes<T>;
-  using FloatWeightGradients<T>::rows, FloatWeightGradients<T>::dsums,
-      FloatWeightGradients<T>::dsums_row, FloatWeightGradients<T>::blocks,
-      FloatWeightGradients<T>::poll;
+struct FloatBackward : FloatGradients<T> {
+  static constexpr int S = BPTT_MANY_CELLS ? 0 : GradientsOf<Cell>::products;  // see product_tile
 
   FloatBackward(const Dims& d, const Rows& r, const T* sums, void* scratch, int group, StopPoll& p)
-      : FloatWeightGradients<T>(d, r, sums, GradientsOf<Cell>::products * L, scratch, group, p) {}
+      : FloatGradients<T>(d, r, sums, GradientsOf<Cell>::products * lanes<T>, scratch, group, p) {}
 
   // After rows r of dsums were written.
   void prepare(Range) const {}
 
-  // f(row, rows, column, blocks, tile) for every tile of rows r of dsums times columns c of w, w
-  // being [gates*H, K] packed by column.
+  // Calls f(row, rows, column, blocks, tile) for every tile of rows r of dsums times column blocks
+  // c of w, which is [gates*H, K] packed by column.
   template <class Side, class F>
   void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
-    constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[max_rows * wide * L];
-    const bool few = r.end - r.begin <= few_rows;
-    for (Index j = c.begin, width; j < c.end; j += width) {
-      const Index full = K / (column_blocks * L) * column_blocks;
-      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
-      const T* panel = w + j * L * blocks * L * Side::count;
-      if (poll.stops(r.end - r.begin, blocks * L * Side::count, width * L)) return;
-      for_each_row_block(r.begin, r.end, [&](Index n, Index row) {
-        product_of_rows<T, Side::count>(n, width, dsums + row * dsums_row + Side::first * L,
-                                        dsums_row, rows.chunk_rows * dsums_row, blocks, panel,
-                                        tile);
-        f(row, n, j * L, width, tile);
-      });
-    }
+    if constexpr (BPTT_MANY_CELLS)
+      this->template for_each_product<Side::count, S, TileCallback<T>>(Side::first, r, w, K, c, f);
+    else
+      this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
   }
 
   template <class Side>
   void add_weights(const RowRuns<T>& runs, Index N, Range n, T* dw) const {
-    this->template add<Side::count, unit_blocks<Cell>>(Side::operand, Side::first, runs, N, n, dw);
+    this->template add<Side::count, S, unit_blocks<Cell>>(Side::operand, Side::first, runs, N, n,
+                                                          dw);
   }
 };
 

@@ -12,6 +12,7 @@ constexpr int few_rows = max_rows < 2 ? 0 : max_rows < 6 ? 1 : 2;
 template <int N>
 struct Int {
   static constexpr int value = N;
+  constexpr operator Index() const { return N; }
 };
 
 // Calls f(Int<n>()), so that a run-time 1 <= n <= Max becomes a template argument.
@@ -22,14 +23,21 @@ BPTT_INLINE void static_int(Index n, const F& f) {
   }
   f(Int<Max>());
 }
+template <int Max, int N, class F>
+BPTT_INLINE void static_int(Int<N> n, const F& f) {
+  f(n);
+}
 
-// Split [begin, end) into as few blocks of at most max_rows as needed, as equal as possible:
-// f(rows, row).
+// Splits [begin, end) into as few blocks of at most max_rows as needed, as equal as possible, and
+// calls f(rows, row). `rows` is an Int, or an Index where many cells share what f calls.
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
     const Index rows = (end - begin + blocks - 1) / blocks;
-    f(rows, begin);
+    if constexpr (BPTT_MANY_CELLS)
+      f(rows, begin);
+    else
+      static_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
     begin += rows;
   }
 }

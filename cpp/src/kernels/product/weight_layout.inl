@@ -134,8 +134,8 @@ void pack_panel(const int* gates, const T* w, Index H, Index K, Index j, Index w
 
 // Packs the panels of NB blocks that hold blocks [blocks.begin, blocks.end).
 template <class T, int G, int NB>
-BPTT_SHARED void pack_by_unit(const int* gates, const T* w, Index H, Index K, Range blocks,
-                              T* packed, StopPoll& poll) {
+void pack_by_unit(const int* gates, const T* w, Index H, Index K, Range blocks, T* packed,
+                  StopPoll& poll) {
   for (Index j = blocks.begin; j < blocks.end; j += NB) {
     const Index width = smaller(NB, blocks_of<T>(H) - j);
     if (poll.stops(16, K, width * G * lanes<T>)) return;
@@ -145,8 +145,8 @@ BPTT_SHARED void pack_by_unit(const int* gates, const T* w, Index H, Index K, Ra
 
 // Each panel has padded_K inputs, of which K are real.
 template <class T, int G, int NB>
-BPTT_SHARED void unpack_by_unit(const int* gates, const T* packed, Index H, Index K, Index padded_K,
-                                Range blocks, T* w) {
+void unpack_by_unit(const int* gates, const T* packed, Index H, Index K, Index padded_K,
+                    Range blocks, T* w) {
   for (Index j = blocks.begin; j < blocks.end; ++j)
     for (Index g = 0; g < G; ++g) {
       const Index panel = j / NB * NB, width = smaller(NB, blocks_of<T>(H) - panel),
@@ -172,8 +172,8 @@ BPTT_INLINE Index column_packed_size(Index H, Index K) {
 
 // Packs the panels that hold column blocks [columns.begin, columns.end).
 template <class T, int G>
-BPTT_SHARED void pack_by_column(const int* gates, const T* w, Index H, Index K, Range columns,
-                                T* packed, StopPoll& poll) {
+void pack_by_column(const int* gates, const T* w, Index H, Index K, Range columns, T* packed,
+                    StopPoll& poll) {
   const Index rows = blocks_of<T>(H) * G * lanes<T>;
   for (Index c = columns.begin; c < columns.end; c += column_blocks) {
     const Index width = smaller(column_blocks, blocks_of<T>(K) - c);

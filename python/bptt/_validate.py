@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments to what the core takes, or a clear error: "function: argument has X, expected Y"."""
+"""Checks of arguments, one for each kind; errors say "caller: argument has X, expected Y"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_LETTERS = 4096  # of a path: Linux takes no more
 
 
 def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of at most `most` dimensions."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
@@ -39,7 +39,7 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
 
 
 def to_numpy(value: Any) -> Any:
-    """A tensor's numbers, those that NumPy has no type for as float32; anything else as it is."""
+    """Return a tensor as an array, float32 if NumPy lacks its type; anything else as it is."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()
@@ -48,7 +48,7 @@ def to_numpy(value: Any) -> Any:
 
 
 def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of integers of at most `most` dimensions."""
     array = as_array(caller, name, value, most)
     if not array.size:  # an empty list has no integer type
         return np.zeros(array.shape, np.int64)
@@ -67,7 +67,7 @@ def as_indices(caller: str, name: str, value: ArrayLike, symbols: str, last: int
 
 
 def as_real(caller: str, name: str, value: Any, most: int = 3) -> Array:
-    """Of at most so many dimensions."""
+    """Return `value` as an array of real numbers of at most `most` dimensions."""
     array: Array = value if isinstance(value, Dual) else as_array(caller, name, value, most)
     if array.dtype.kind not in "fiub" and not isinstance(array, Dual):
         raise TypeError(
@@ -86,14 +86,14 @@ def as_bools(caller: str, name: str, value: Any, most: int = 3) -> Array:
 
 
 def prepare(array: Array, dtype: DTypeLike) -> Array:
-    """The array itself where the core can use it as it lies, else a copy."""
+    """Return the array itself if the core can use it without a copy, else a copy."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return np.asarray(array)
     return np.array(array, dtype, order="C")
 
 
 def own(array: Array, dtype: DTypeLike) -> Array:
-    """As `prepare`, but never an array that somebody may write into."""
+    """Like `prepare`, but never return an array that the caller may write into."""
     if array.flags.owndata and not array.flags.writeable:
         return prepare(array, dtype)
     return np.array(array, dtype, order="C")
@@ -147,7 +147,7 @@ def as_count(caller: str, name: str, value: Any, least: int, most: int = sys.max
 
 
 def as_number(caller: str, name: str, value: Any) -> float:
-    """Any number, also infinite or none."""
+    """Return any number, also infinity or NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
     try:
@@ -157,7 +157,7 @@ def as_number(caller: str, name: str, value: Any) -> float:
 
 
 def as_scalar(caller: str, name: str, value: Any) -> float:
-    """Any number, or an array or tensor of no dimension."""
+    """Return any number, also from an array or tensor without dimensions."""
     array = as_array(caller, name, to_numpy(value))
     if array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a number")
@@ -172,7 +172,7 @@ def as_finite(caller: str, name: str, value: Any) -> float:
 
 
 def as_between(caller: str, name: str, value: Any, least: float, most: float = math.inf) -> float:
-    """A finite number in the range, with its ends."""
+    """Return a finite number in the range, ends included."""
     number = as_number(caller, name, value)
     if not (least <= number <= most and math.isfinite(number)):
         limits = f"{least:g} or more, and finite" if most == math.inf else f"{least:g}..{most:g}"
@@ -181,7 +181,7 @@ def as_between(caller: str, name: str, value: Any, least: float, most: float = m
 
 
 def as_positive(caller: str, name: str, value: Any) -> float:
-    """More than 0, and finite."""
+    """Return a finite number above 0."""
     number = as_number(caller, name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{caller}: {name} is {shown(value)}, expected more than 0, and finite")
@@ -196,7 +196,7 @@ def as_probability(caller: str, name: str, value: Any) -> float:
 
 
 def as_bound(caller: str, name: str, value: Any, most: float = math.inf) -> float | None:
-    """More than 0, or None."""
+    """Return a number above 0, or None."""
     if value is None:
         return None
     number = as_number(caller, name, value)
@@ -361,12 +361,12 @@ def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> s
 
 
 def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
-    """float32 or float64."""
+    """Return float32 or float64."""
     has = shown(value)
     if value is not None:  # which NumPy takes for float64
         try:
             dtype: np.dtype[Any] = np.dtype(value).newbyteorder("=")
-        except Exception:  # whatever NumPy makes of what is no dtype
+        except Exception:  # NumPy raises errors of many kinds
             pass
         else:
             if dtype in (np.float32, np.float64):
@@ -376,7 +376,7 @@ def as_dtype(caller: str, value: Any) -> np.dtype[Any]:
 
 
 def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:
-    """The generator itself, or a new one of a seed, of None an arbitrary one."""
+    """Return a generator as it is, or make one from a seed; from None, an arbitrary one."""
     if value is None or isinstance(value, np.random.Generator):
         return np.random.default_rng(value)
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -391,7 +391,7 @@ def as_generator(caller: str, name: str, value: Any) -> np.random.Generator:
 
 
 def as_path(caller: str, value: Any, name: str = "path") -> str:
-    """Of a file; an int would be taken for a descriptor."""
+    """Return the path of a file. `open` would take an int for a descriptor."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(path, str):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected a path")
@@ -410,9 +410,9 @@ def as_callable(caller: str, name: str, value: Any) -> Callable[..., Any]:
 
 
 def check_mapping(caller: str, label: str, value: object, tensors: bool = False) -> None:
-    """Refuse what holds the arrays instead of them, and names that are no text.
+    """Raise if given an object that holds arrays, not the dict itself, or a name that is no text.
 
-    Where tensors are taken too, a module of PyTorch is told what to give.
+    Where tensors are accepted too, the message for a module of PyTorch says what to pass.
     """
     if isinstance(value, Mapping):
         for name in value:

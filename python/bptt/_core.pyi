@@ -1,6 +1,6 @@
 from typing import Any
 
-from ._types import BackwardHow, ForwardHow, Inputs
+from ._types import BackwardHow, How, Inputs
 
 __version__: str
 
@@ -47,14 +47,14 @@ def forward(
     inputs: Inputs,
     options: dict[str, Any] | None,
     keep_tape: bool,
-    how: ForwardHow | None,
+    how: How | None,
 ) -> Results | None: ...
 def forward_dual(
     cell: str,
     inputs: Inputs,
     options: dict[str, Any] | None,
     keep_tape: bool,
-    how: ForwardHow | None,
+    how: How | None,
 ) -> Results | None: ...
 
 # The values, in the order of the defaults, that are not their default objects.

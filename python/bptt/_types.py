@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,19 +16,9 @@ StepClip = tuple[str, float] | tuple[str, float, str]
 Maybe = ArrayLike | None
 # Of a forward call: x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse.
 Inputs = tuple[ArrayLike, ArrayLike, ArrayLike, Maybe, Maybe, State, Maybe, bool]
-# How it is computed: threads, checkpoint, compute; and as the core takes it, with bf16 at the end.
-How = tuple[int | None, int | str | None, str | None]
-ForwardHow = tuple[int | None, int | str | None, bool]
-
-
-class Control(NamedTuple):
-    """How the gradient goes back."""
-
-    step_clip: StepClip | None = None
-    cut: int | None = None
-    trace: bool | str | None = None
-    threads: int | None = None
-
-
-# The same as the core takes it: kind, bound and target of the clip, cut, trace, threads; 0: none.
+# How it is computed: threads, checkpoint, compute; for the core, bf16 in place of compute.
+How = tuple[int | None, int | str | None, str | bool | None]
+# How the gradient goes back: step_clip, cut, trace, threads; and as the core takes it: kind, bound
+# and target of the clip, cut, trace, threads.
+Control = tuple[StepClip | None, int | None, bool | str | None, int | None]
 BackwardHow = tuple[str, float, str, int, int, int]

@@ -10,6 +10,7 @@
 #include "owned.hpp"
 #include "tape.hpp"
 #include "targets/select.hpp"
+#include "threads/count.hpp"
 
 // Returns (y, final state, tape or None); the tape keeps the arguments `given`.
 template <class T>
@@ -92,15 +93,27 @@ inline bool read_state(py::handle given, const std::string& name, Arrays& arrays
   return tuple.size() >= static_cast<std::size_t>(states) && states > 1;
 }
 
-inline void read_how(py::handle given, core::Spec& spec) {
-  if (given.is_none()) return;
-  const auto limits = py::reinterpret_borrow<py::tuple>(given);
-  if (!limits[threads].is_none()) spec.threads = py::cast<int>(limits[threads]);
-  spec.bf16 = py::cast<bool>(limits[bf16]);
-  const py::object segments = limits[checkpoint];
-  if (segments.is_none()) return;
-  spec.checkpoint = PyUnicode_Check(segments.ptr()) ? core::Spec::sqrt : core::Spec::bytes;
-  if (spec.checkpoint == core::Spec::bytes) spec.max_bytes = py::cast<std::size_t>(segments);
+// given: None, or the tuple `how`. False: to be converted or refused.
+inline bool read_how(py::handle given, core::Spec& spec) {
+  if (given.is_none()) return true;
+  PyObject *count = PyTuple_GET_ITEM(given.ptr(), threads),
+           *segments = PyTuple_GET_ITEM(given.ptr(), checkpoint),
+           *narrow = PyTuple_GET_ITEM(given.ptr(), bf16);
+  if (count != Py_None) {
+    const Py_ssize_t n = PyLong_CheckExact(count) ? PyLong_AsSsize_t(count) : 0;
+    if (n < 1 || n > core::most_threads) return PyErr_Clear(), false;
+    spec.threads = static_cast<int>(n);
+  }
+  if (PyUnicode_Check(segments)) {
+    if (PyUnicode_CompareWithASCIIString(segments, "sqrt") != 0) return false;
+    spec.checkpoint = core::Spec::sqrt;
+  } else if (segments != Py_None) {
+    const Py_ssize_t bytes = PyLong_CheckExact(segments) ? PyLong_AsSsize_t(segments) : -1;
+    if (bytes < 0) return PyErr_Clear(), false;
+    spec.checkpoint = core::Spec::bytes, spec.max_bytes = static_cast<std::size_t>(bytes);
+  }
+  spec.bf16 = narrow == Py_True;
+  return narrow == Py_None || PyBool_Check(narrow);
 }
 
 template <class... T>
@@ -117,8 +130,8 @@ py::object forward_or_none(PyObject* const* a, Py_ssize_t count) {
   spec.train = train, spec.reverse = backwards;
   Arrays arrays{input(x), input(w_ih), input(w_hh), input(b_ih), input(b_hh), input(lengths)};
   if (!read_state(input(state), spec.cell, arrays)) return py::none();
+  if (!read_how(a[how], spec)) return py::none();
   read_options(a[options], spec, arrays);
-  read_how(a[how], spec);
   py::tuple kept;
   if (train)
     kept = py::make_tuple(py::handle(a[cell]), py::handle(a[inputs]), py::handle(a[options]),

@@ -24,13 +24,14 @@ from .._validate import (
     as_step_clip,
     as_trace,
     prepare,
-)  # fmt: skip
+)
 from .._words import shown
 from .heads import block_diagonal, blocks_of
 from .options import as_options
 from .trace import trace_of
 
-PLAIN = Control()
+PLAIN: Control = (None, None, None, None)
+PLAIN_HOW: BackwardHow = ("none", 0.0, "h", 0, 0, 0)
 COMPUTE = (None, "bf16", "bf16_if_available")
 
 
@@ -38,7 +39,7 @@ def as_threads(caller: str, value: Any) -> int:
     return as_count(caller, "threads", value, 1, _core.MOST_THREADS)
 
 
-def as_bf16(caller: str, value: str | None, dtype: DTypeLike) -> bool:
+def as_bf16(caller: str, value: Any, dtype: DTypeLike) -> bool:
     """Should the products be taken in bfloat16?"""
     if not isinstance(value, (str, type(None))) or value not in COMPUTE:
         raise ValueError(f"{caller}: compute is {shown(value)}, expected one of {COMPUTE}")
@@ -58,14 +59,12 @@ def forward(
     """The forward pass of a cell with options of its row in `CELLS`."""
     # A step of a small network takes less time than a look at its arguments here: the core looks,
     # and returns None where something is to be converted or refused.
-    threads, checkpoint, compute = how
-    ready = options is None or (
-        len(options) == 1 and isinstance(options.get("activation"), str)  # any name, as for an RNN
-    )
-    if ready and threads is None and checkpoint is None and compute is None:
-        result = _core.forward(cell, inputs, options, keep_tape, None)
+    ready = options is None or (len(options) == 1 and type(options.get("activation")) is str)
+    if ready:
+        result = _core.forward(cell, inputs, options, keep_tape, how)
         if result is not None:
             return result
+    threads, checkpoint, compute = how
     caller = f"{cell}_forward"
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse = inputs
     arrays = as_arrays(caller, {"x": x, "w_ih": w_ih, "w_hh": w_hh}, {"b_ih": b_ih, "b_hh": b_hh})
@@ -117,6 +116,8 @@ def as_backward_how(
     trace: bool | str | None = None,
     threads: int | None = None,
 ) -> BackwardHow:
+    if step_clip is None and cut is None and trace is None and threads is None:
+        return PLAIN_HOW
     clip = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)
@@ -136,5 +137,7 @@ def pull_back(
     if level:
         seen = trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut)
         grads = grads._replace(trace=seen)
-    heads = (tape.options or {}).get("heads", 1)
-    return grads if heads == 1 else grads._replace(w_hh=blocks_of(grads.w_hh, heads))
+    options = tape.options
+    if options is None or "heads" not in options:
+        return grads
+    return grads._replace(w_hh=blocks_of(grads.w_hh, options["heads"]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Marks by which a tape knows again the arrays that it refers to."""
+"""Fingerprints by which a tape sees that an array has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._types import Array
 
 
 def marks(*arrays: Array) -> tuple[int, ...]:
-    """Of C-contiguous arrays that a tape refers to: by these `check_marks` knows them again."""
+    """The fingerprints of C-contiguous arrays, for `check_marks`."""
     return tuple(_core.fingerprint(array) for array in arrays)
 
 

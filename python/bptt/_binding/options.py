@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options of a recurrence that most calls leave out: converted here, checked in the core."""
+"""Converts the options of a call to the kinds that the core takes; the core checks their range."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def is_default(value: Any, default: Any) -> bool:
 def as_options(
     caller: str, cell: str, options: dict[str, Any] | None, dtype: DTypeLike, keep: bool = False
 ) -> dict[str, Any] | None:
-    """As the core takes them; if it is to `keep` them in a tape, with arrays of the tape's own."""
+    """Return the options as the core takes them, without defaults; None if none is left.
+
+    With `keep`, a tape will refer to some arrays: it gets copies of those.
+    """
     if options is None:
         return None
 

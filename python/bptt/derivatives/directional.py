@@ -218,7 +218,7 @@ def layer_hvp(
     state : array_like, or tuple of them, optional
         The initial state; zeros if omitted.
     **options
-        Other arguments of ``layer.forward``: lengths, resets, checkpoint, max_bytes.
+        Other arguments of ``layer.forward``: lengths, resets, checkpoint.
 
     Returns
     -------

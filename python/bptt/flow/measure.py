@@ -11,7 +11,7 @@ import numpy as np
 
 from .._binding.call import backward
 from .._cells import CELLS
-from .._types import Array, Control
+from .._types import Array
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
 from ..layers.nonfinite import find_nonfinite
@@ -147,7 +147,7 @@ def probe(
     reverse = k % (1 + layer.bidirectional) == 1
     dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
     grads = backward(
-        layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, Control(trace=True)
+        layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, (None, None, True, None)
     )
     assert grads.trace is not None
     return {state: curve(grads.trace, state) for state in "hc"[: grads.trace.source.states]}

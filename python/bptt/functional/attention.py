@@ -40,7 +40,7 @@ def check_attention(caller: str, x: Array, query: Array | None, lengths: ArrayLi
 
 
 def _zero_unless(on: Array, array: Array) -> Array:
-    """The array itself where all is on, else a copy; no product, as what is off may be NaN."""
+    """The array itself if all is on, else a copy; not a product, since NaN may stand where off."""
     return array if on.all() else np.where(on[..., None], array, 0)
 
 
@@ -127,7 +127,7 @@ def dot_attention_forward(
     query : array_like, shape (B, H)
         What to look for, such as the last state.
     scale : float, optional
-        1 / sqrt(H) if omitted (Vaswani et al.), as in PyTorch; 1 for that of Luong et al.
+        1 / sqrt(H) if omitted (Vaswani et al.), as in PyTorch; 1 gives the form of Luong et al.
     lengths : array_like of int, shape (B,), optional
         Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
 
@@ -193,11 +193,12 @@ def dot_attention_backward(
     Parameters
     ----------
     tape : DotTape
-        From `dot_attention_forward`; not changed, so it can serve again.
+        From `dot_attention_forward`; it can be used again.
     dcontext : array_like, shape (B, H), optional
-        Loss per unit of the context; zeros if omitted. Not used where the length is 0.
+        Gradient of the loss with respect to the context; zeros if omitted. Not used where the
+        length is 0.
     dweights : array_like, shape (T, B), optional
-        Loss per unit of each weight; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to the weights; zeros if omitted. Padding is never used.
 
     Returns
     -------
@@ -354,11 +355,12 @@ def additive_attention_backward(
     Parameters
     ----------
     tape : AdditiveTape
-        From `additive_attention_forward`; not changed, so it can serve again.
+        From `additive_attention_forward`; it can be used again.
     dcontext : array_like, shape (B, H), optional
-        Loss per unit of the context; zeros if omitted. Not used where the length is 0.
+        Gradient of the loss with respect to the context; zeros if omitted. Not used where the
+        length is 0.
     dweights : array_like, shape (T, B), optional
-        Loss per unit of each weight; zeros if omitted. Padding is never used.
+        Gradient of the loss with respect to the weights; zeros if omitted. Padding is never used.
 
     Returns
     -------

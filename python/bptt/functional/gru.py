@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["gru_backward", "gru_forward"]
 
@@ -51,7 +51,7 @@ def gru_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+        T time steps of B sequences of I features. The tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, H)
         Weights of the input and of the previous state; gate order r, z, n (PyTorch's).
     b_ih, b_hh : array_like, shape (3*H,), optional
@@ -67,16 +67,16 @@ def gru_forward(
     preact_clip : float, optional
         The arguments of all gates are clipped to -bound..bound, as in `lstm_forward`.
     lengths : array_like of int, shape (B,), optional
-        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+        Steps of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
     reverse : bool
-        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
     layer_norm : tuple (g_ih, g_hh) of array_like, shape (3*H,) each, optional
         Normalises both products over all units and gates, as in `lstm_forward`. Only with
         `reset_after`.
     keep_tape : bool
-        Keep what `gru_backward` needs; inference without it takes less time and memory.
+        Keep what `gru_backward` needs; without it, inference takes less time and memory.
     threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
@@ -88,13 +88,13 @@ def gru_forward(
     state : ndarray, shape (B, H)
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `gru_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        For `gru_backward`. It has its own copies of the weights. By name, as in `lstm_forward`:
         ``tape.r``, ``.z``, ``.n``, ``.h``.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+        If shapes disagree, a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -129,13 +129,14 @@ def gru_backward(
 ) -> Grads:
     """Gradients of a GRU: exact backpropagation through time.
 
-    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
-    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the pre-activations.
+    For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient
+    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the sums that the
+    gates' activations take.
 
     Parameters
     ----------
     tape : Tape
-        From `gru_forward`; not changed, so it can serve again.
+        From `gru_forward`; it can be used again.
     dy : array_like, shape (T, B, H), optional
         Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
@@ -143,25 +144,25 @@ def gru_backward(
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
-        Counted from the end of each sequence's processing, no gradient goes back after every so
-        many steps, as if the state were detached there. Not with a dilation.
+        After every `cut` steps, counted from the end of each sequence's processing, no gradient
+        goes back, as if the state were detached there. Not with a dilation.
     trace : bool or "full", optional
-        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
-        too, and with them `Trace.shares`. See `bptt.Trace`.
+        True: return norms of the gradient at every step, as `Grads.trace`; "full": also the
+        gradients themselves and `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
-        At most so many, as in the forward call.
+        The most threads to use, as in the forward call.
 
     Returns
     -------
     Grads
         x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `gru_forward`;
-        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+        x is exactly 0 beyond the lengths; an omitted bias is None.
 
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
-        changed since the forward call, where that is seen (see `lstm_forward`).
+        If a shape disagrees with the tape, step_clip is malformed, or `x` or `y` has visibly
+        changed since the forward call (see `lstm_forward`).
     TypeError
         If tape is not one of `gru_forward`, or an array is complex or holds objects.
 
@@ -169,4 +170,4 @@ def gru_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("gru", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("gru", tape, dy, dstate, (step_clip, cut, trace, threads))

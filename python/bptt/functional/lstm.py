@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["lstm_backward", "lstm_forward"]
 
@@ -53,11 +53,11 @@ def lstm_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features. Where it is C-contiguous and of the dtype of the
-        computation, the tape refers to it: do not change it before the backward call, which refuses
-        an `x` or `y` that it finds changed. Of up to 1 KiB it sees every change. Of more it looks
-        at 64 bytes in each of 16 equal parts: it sees whatever changes all of an eighth of the
-        array in one piece, and can miss a change of single values, or of few of many zeros.
+        T time steps of B sequences of I features. If it is C-contiguous and has the dtype of the
+        computation, the tape refers to it: do not change it before the backward call, which raises
+        an error if it finds `x` or `y` changed. In an array of up to 1 KiB it finds every change.
+        In a larger one it compares 64 bytes in each of 16 equal parts: it finds any change of a
+        whole eighth of the array, and can miss a change of single values.
     w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H)
         Weights of the input and of the previous state; gate order i, f, g, o (PyTorch's).
     b_ih, b_hh : array_like, shape (4*H,), optional
@@ -65,8 +65,8 @@ def lstm_forward(
     state : tuple (h, c) of array_like, shape (B, H) each, optional
         Before the first step; zeros if omitted.
     peepholes : array_like, shape (3, H), optional
-        p_i, p_f, p_o: p_i c_{t-1} and p_f c_{t-1} are added to the arguments of i and f, p_o c_t to
-        that of o (Gers & Schmidhuber, 2000). (2, H), p_i and p_o, without an own forget gate.
+        p_i, p_f, p_o: p_i c_{t-1}, p_f c_{t-1} and p_o c_t are added to the arguments of i, f and o
+        (Gers & Schmidhuber, 2000). Without an own forget gate (2, H): p_i and p_o.
     w_hr : array_like, shape (P, H), optional
         Projects h: h_t = w_hr (sig(o) tanh(c_t)) (Sak, Senior & Beaufays, 2014; PyTorch's
         ``proj_size``). h, `y`, `h_mask` and zoneout of h are then P wide, w_hh is (4*H, P). Not
@@ -74,28 +74,28 @@ def lstm_forward(
     forget_gate : {"own", "coupled", "none"}
         "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i, g, o: 3*H rows.
     gate_activation : {"sigmoid", "hard_sigmoid"}
-        Of i, f and o; hard_sigmoid(a) = min(max(a/6 + 1/2, 0), 1), as in PyTorch and Keras 3.
+        For i, f and o; hard_sigmoid(a) = min(max(a/6 + 1/2, 0), 1), as in PyTorch and Keras 3.
     activation, output_activation : {"tanh", "relu", "identity"}
-        In place of the tanh of g, and of that of c_t.
+        In place of the tanh of g, and of the tanh of c_t.
     cell_clip, preact_clip : float, optional
         c_t, or the arguments of all gates, are clipped to -bound..bound (forward; the gradient is
         zero where they were).
     lengths : array_like of int, shape (B,), optional
-        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+        Steps of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
     reverse : bool
-        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets : array_like of bool, shape (T, B), optional
-        Where True, the state is zero before the step, and no gradient passes: as if another
+        Where True, the state is zero before the step and no gradient passes, as if another
         sequence began. Not with `dilation`.
     dilation : int
-        k > 1: the state of k steps before takes the place of that of one step before (Chang et al.,
-        2017). States are then (k, B, H) each, the oldest first.
+        k > 1: each step continues from the state of k steps before, not of one step before (Chang
+        et al., 2017). States are then (k, B, H) each, the oldest first.
     skip : int
         k > 0: h of k steps before is added to h (residual in time). Before the first step, the
         initial state is one step back, and nothing further. A multiple of `dilation`.
     zoneout : float or array_like, shape (T, B, H), or a pair of them for h and the rest, optional
-        How much, 0..1, of the old state stays: h_t = z h_{t-1} + (1 - z) h (Krueger et al., 2017);
-        random zeros and ones in training, their mean in inference. One for all is that of h.
+        The part z, 0..1, of the old state that stays: h_t = z h_{t-1} + (1 - z) h (Krueger et al.,
+        2017); random zeros and ones in training, their mean in inference. One value is for h only.
     h_mask : array_like, shape (B, H), optional
         Multiplies h_{t-1} in the product with w_hh: variational dropout (Gal & Ghahramani, 2016).
     layer_norm : tuple (g_ih, g_hh, g_c, b_c) of array_like, optional
@@ -106,8 +106,8 @@ def lstm_forward(
     keep_tape : bool
         Keep what `lstm_backward` needs; without it, inference takes less time and memory.
     threads : int, optional
-        At most so many; `bptt.get_num_threads()` if omitted. Small calls take fewer. Results do
-        not depend on it.
+        The most threads to use; `bptt.get_num_threads()` if omitted. Small calls take fewer.
+        Results do not depend on it.
     checkpoint : "sqrt" or int, optional
         Keep the values of one segment of steps; `lstm_backward` computes the other segments again,
         with the same gradients to the last bit in about a third more time. "sqrt": about sqrt(T)
@@ -126,17 +126,17 @@ def lstm_forward(
     state : tuple (h, c) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `lstm_backward`. It has copies of all that it needs but `x` and `y`; with `resets`, a
-        dilation or lengths that differ, of these too. Its gates and states after every step,
-        (T, B, H) each, 0 beyond the lengths, go by their names: ``tape.i``, ``.f``, ``.g``, ``.o``
-        after their activations, ``.c``, ``.h``; not with a checkpoint. ``.h`` is `y`, the others
-        are copies. ``tape.arguments`` is a dict of what this call was given, arrays as they are
-        now.
+        For `lstm_backward`. It refers to `x` and `y` and has its own copies of all other arrays;
+        with `resets`, a dilation or different lengths, of `x` and `y` too. Its attributes are the
+        gates after their activations, ``tape.i``, ``.f``, ``.g``, ``.o``, and the states ``.c`` and
+        ``.h`` after every step, (T, B, H) each and 0 beyond the lengths; not with a checkpoint.
+        ``.h`` is `y`, the others are copies. ``tape.arguments`` is a dict of the call's arguments,
+        arrays as they are now.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible,
+        If shapes disagree, a length is outside 0..T, or an option is unknown or impossible,
         such as a `checkpoint` of too few bytes.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
@@ -173,13 +173,14 @@ def lstm_backward(
 ) -> Grads:
     """Gradients of an LSTM: exact backpropagation through time.
 
-    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
-    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the pre-activations.
+    For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient
+    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the sums that the
+    gates' activations take.
 
     Parameters
     ----------
     tape : Tape
-        From `lstm_forward`; not changed, so it can serve again.
+        From `lstm_forward`; it can be used again.
     dy : array_like, shape (T, B, H), optional
         Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c) of array_like, shape (B, H) each, optional
@@ -187,25 +188,25 @@ def lstm_backward(
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
-        Counted from the end of each sequence's processing, no gradient goes back after every so
-        many steps, as if the state were detached there. Not with a dilation.
+        After every `cut` steps, counted from the end of each sequence's processing, no gradient
+        goes back, as if the state were detached there. Not with a dilation.
     trace : bool or "full", optional
-        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
-        too, and with them `Trace.shares`. See `bptt.Trace`.
+        True: return norms of the gradient at every step, as `Grads.trace`; "full": also the
+        gradients themselves and `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
-        At most so many, as in the forward call.
+        The most threads to use, as in the forward call.
 
     Returns
     -------
     Grads
         x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm_forward`;
-        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+        x is exactly 0 beyond the lengths; an omitted bias is None.
 
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
-        changed since the forward call, where that is seen (see `lstm_forward`).
+        If a shape disagrees with the tape, step_clip is malformed, or `x` or `y` has visibly
+        changed since the forward call (see `lstm_forward`).
     TypeError
         If tape is not one of `lstm_forward`, or an array is complex or holds objects.
 
@@ -213,4 +214,4 @@ def lstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("lstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("lstm", tape, dy, dstate, (step_clip, cut, trace, threads))

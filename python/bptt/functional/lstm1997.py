@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["lstm1997_backward", "lstm1997_forward"]
 
@@ -43,7 +43,7 @@ def lstm1997_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+        T time steps of B sequences of I features. The tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, 3*H)
         Weights of the input, and of the previous h, i and o side by side; gate order i, o, g.
     b_ih, b_hh : array_like, shape (3*H,), optional
@@ -51,13 +51,13 @@ def lstm1997_forward(
     state : tuple (h, c, i, o) of array_like, shape (B, H) each, optional
         Before the first step; zeros if omitted.
     lengths : array_like of int, shape (B,), optional
-        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+        Steps of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
     reverse : bool
-        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets, dilation, skip, zoneout
         As in `lstm_forward`; i and o take no part in zoneout.
     keep_tape : bool
-        Keep what `lstm1997_backward` needs; inference without it takes less time and memory.
+        Keep what `lstm1997_backward` needs; without it, inference takes less time and memory.
     threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
@@ -69,13 +69,13 @@ def lstm1997_forward(
     state : tuple (h, c, i, o) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `lstm1997_backward`. It keeps what it needs of the weights. By name, as in
+        For `lstm1997_backward`. It has its own copies of the weights. By name, as in
         `lstm_forward`: ``tape.i``, ``.o``, ``.g``, ``.h``, ``.c``.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+        If shapes disagree, a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -104,15 +104,15 @@ def lstm1997_backward(
     trace: bool | str | None = None,
     threads: int | None = None,
 ) -> Grads:
-    """Gradients of an LSTM of 1997, truncated as there: nothing passes back through w_hh.
+    """Gradients of an LSTM of 1997, truncated as in the paper: nothing passes back through w_hh.
 
-    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Only c (and h, by way of
-    skips and zoneout) carries a gradient from step to step; that of a step itself is exact.
+    For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Only c (and h, by way of
+    skips and zoneout) carries a gradient from step to step; the gradient of one step is exact.
 
     Parameters
     ----------
     tape : Tape
-        From `lstm1997_forward`; not changed, so it can serve again.
+        From `lstm1997_forward`; it can be used again.
     dy : array_like, shape (T, B, H), optional
         Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c, i, o) of array_like, shape (B, H) each, optional
@@ -120,25 +120,25 @@ def lstm1997_backward(
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
-        Counted from the end of each sequence's processing, no gradient goes back after every so
-        many steps, as if the state were detached there. Not with a dilation.
+        After every `cut` steps, counted from the end of each sequence's processing, no gradient
+        goes back, as if the state were detached there. Not with a dilation.
     trace : bool or "full", optional
-        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
-        too, and with them `Trace.shares`. See `bptt.Trace`.
+        True: return norms of the gradient at every step, as `Grads.trace`; "full": also the
+        gradients themselves and `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
-        At most so many, as in the forward call.
+        The most threads to use, as in the forward call.
 
     Returns
     -------
     Grads
         x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `lstm1997_forward`;
-        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+        x is exactly 0 beyond the lengths; an omitted bias is None.
 
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
-        changed since the forward call, where that is seen (see `lstm_forward`).
+        If a shape disagrees with the tape, step_clip is malformed, or `x` or `y` has visibly
+        changed since the forward call (see `lstm_forward`).
     TypeError
         If tape is not one of `lstm1997_forward`, or an array is complex or holds objects.
 
@@ -146,4 +146,4 @@ def lstm1997_backward(
     ----------
     Hochreiter & Schmidhuber (1997), "Long short-term memory", Neural Computation 9(8).
     """
-    return backward("lstm1997", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("lstm1997", tape, dy, dstate, (step_clip, cut, trace, threads))

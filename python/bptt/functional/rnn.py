@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["rnn_backward", "rnn_forward"]
 
@@ -47,7 +47,7 @@ def rnn_forward(
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+        T time steps of B sequences of I features. The tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (H, I) and (H, H)
         Weights of the input and of the previous state.
     b_ih, b_hh : array_like, shape (H,), optional
@@ -63,15 +63,15 @@ def rnn_forward(
         The argument of the activation is clipped to -bound..bound (forward; its gradient is zero
         where it was).
     lengths : array_like of int, shape (B,), optional
-        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+        Steps of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
     reverse : bool
-        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
     layer_norm : tuple (g_ih, g_hh) of array_like, shape (H,) each, optional
         Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
-        Keep what `rnn_backward` needs; inference without it takes less time and memory.
+        Keep what `rnn_backward` needs; without it, inference takes less time and memory.
     threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
@@ -83,13 +83,13 @@ def rnn_forward(
     state : ndarray, shape (B, H)
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `rnn_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        For `rnn_backward`. It has its own copies of the weights. By name, as in `lstm_forward`:
         ``tape.h``.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+        If shapes disagree, a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -122,13 +122,14 @@ def rnn_backward(
 ) -> Grads:
     """Gradients of an Elman RNN: exact backpropagation through time.
 
-    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
-    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the pre-activations.
+    For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient
+    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the sums that the
+    gates' activations take.
 
     Parameters
     ----------
     tape : Tape
-        From `rnn_forward`; not changed, so it can serve again.
+        From `rnn_forward`; it can be used again.
     dy : array_like, shape (T, B, H), optional
         Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : array_like, shape (B, H), optional
@@ -139,25 +140,25 @@ def rnn_backward(
         each sequence's gradient down to Euclidean norm `bound`, which does not. What comes out is
         then no longer the gradient of L.
     cut : int, optional
-        Counted from the end of each sequence's processing, no gradient goes back after every so
-        many steps, as if the state were detached there. Not with a dilation.
+        After every `cut` steps, counted from the end of each sequence's processing, no gradient
+        goes back, as if the state were detached there. Not with a dilation.
     trace : bool or "full", optional
-        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
-        too, and with them `Trace.shares`. See `bptt.Trace`.
+        True: return norms of the gradient at every step, as `Grads.trace`; "full": also the
+        gradients themselves and `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
-        At most so many, as in the forward call.
+        The most threads to use, as in the forward call.
 
     Returns
     -------
     Grads
         x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `rnn_forward`;
-        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+        x is exactly 0 beyond the lengths; an omitted bias is None.
 
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
-        changed since the forward call, where that is seen (see `lstm_forward`).
+        If a shape disagrees with the tape, step_clip is malformed, or `x` or `y` has visibly
+        changed since the forward call (see `lstm_forward`).
     TypeError
         If tape is not one of `rnn_forward`, or an array is complex or holds objects.
 
@@ -165,4 +166,4 @@ def rnn_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("rnn", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("rnn", tape, dy, dstate, (step_clip, cut, trace, threads))

@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control, State, StepClip
+from .._types import Array, State, StepClip
 
 __all__ = ["slstm_backward", "slstm_forward"]
 
@@ -43,12 +43,12 @@ def slstm_forward(
     With i, f, z, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh and a stabiliser m:
     m_t = max(log sig(f) + m_{t-1}, i),   i' = exp(i - m_t),   f' = exp(log sig(f) + m_{t-1} - m_t),
     c_t = f' c_{t-1} + i' tanh(z),   n_t = f' n_{t-1} + i',   h_t = sig(o) c_t / n_t.
-    Where n_{t-1} = 0, as in the state of zeros, m_t = i whatever m_{t-1} is: so do the authors.
+    Where n_{t-1} = 0, as in the state of zeros, m_t = i for any m_{t-1}, as in the authors' code.
 
     Parameters
     ----------
     x : array_like, shape (T, B, I)
-        T time steps of B sequences of I features; the tape refers to it, as in `lstm_forward`.
+        T time steps of B sequences of I features. The tape refers to it, as in `lstm_forward`.
     w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H/heads)
         Weights of the input and of the previous state; gate order i, f, z, o.
     b_ih, b_hh : array_like, shape (4*H,), optional
@@ -56,17 +56,17 @@ def slstm_forward(
     state : tuple (h, c, n, m) of array_like, shape (B, H) each, optional
         Before the first step; zeros if omitted.
     heads : int
-        The units are in so many equal groups, each of which sees only its own h in w_hh.
+        Number of equal groups of units; in w_hh, each group sees only its own h.
     lengths : array_like of int, shape (B,), optional
-        Of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
+        Steps of each sequence, 0..T in any order; T if omitted. Steps beyond are never used.
     reverse : bool
-        Process each sequence from its last step to its first; `y` stays aligned with `x`.
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets, dilation, skip, zoneout, h_mask
         As in `lstm_forward`.
     layer_norm : tuple (g_ih, g_hh) of array_like, shape (4*H,) each, optional
         Normalises both products over all units and gates, as in `lstm_forward`.
     keep_tape : bool
-        Keep what `slstm_backward` needs; inference without it takes less time and memory.
+        Keep what `slstm_backward` needs; without it, inference takes less time and memory.
     threads, checkpoint, compute
         How to compute it, as in `lstm_forward`.
 
@@ -78,14 +78,14 @@ def slstm_forward(
     state : tuple (h, c, n, m) of ndarray, shape (B, H) each
         After the last step of each sequence; the initial state where the length is 0.
     tape : Tape or None
-        For `slstm_backward`. It keeps what it needs of the weights. By name, as in `lstm_forward`:
+        For `slstm_backward`. It has its own copies of the weights. By name, as in `lstm_forward`:
         ``tape.i`` and ``.f`` (i' and f', the latter as 1 where it is more, which it can be where
         n_{t-1} = 0), ``.z``, ``.o``, ``.h``, ``.c``, ``.n``, ``.m``.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a length is outside 0..T, or an option is unknown or impossible.
+        If shapes disagree, a length is outside 0..T, or an option is unknown or impossible.
     TypeError
         If an array is complex or holds objects, or lengths are not integers.
 
@@ -117,13 +117,14 @@ def slstm_backward(
 ) -> Grads:
     """Gradients of an sLSTM: exact backpropagation through time.
 
-    Of a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient is
-    a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the pre-activations.
+    For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient
+    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the sums that the
+    gates' activations take.
 
     Parameters
     ----------
     tape : Tape
-        From `slstm_forward`; not changed, so it can serve again.
+        From `slstm_forward`; it can be used again.
     dy : array_like, shape (T, B, H), optional
         Gradient of the loss with respect to `y`; zeros if omitted. Padding is never used.
     dstate : tuple (h, c, n, m) of array_like, shape (B, H) each, optional
@@ -131,25 +132,25 @@ def slstm_backward(
     step_clip : ("value" or "norm", bound), optional
         Clip dL/dh each time it is passed back one step, as in `rnn_backward`.
     cut : int, optional
-        Counted from the end of each sequence's processing, no gradient goes back after every so
-        many steps, as if the state were detached there. Not with a dilation.
+        After every `cut` steps, counted from the end of each sequence's processing, no gradient
+        goes back, as if the state were detached there. Not with a dilation.
     trace : bool or "full", optional
-        Show how the gradient went: `Grads.trace`, norms by step; "full": the gradients themselves
-        too, and with them `Trace.shares`. See `bptt.Trace`.
+        True: return norms of the gradient at every step, as `Grads.trace`; "full": also the
+        gradients themselves and `Trace.shares`. See `bptt.Trace`.
     threads : int, optional
-        At most so many, as in the forward call.
+        The most threads to use, as in the forward call.
 
     Returns
     -------
     Grads
         x, w_ih, w_hh, b_ih, b_hh and state, shaped like the arguments of `slstm_forward`;
-        x is exactly 0 beyond the lengths, a bias that was omitted is None.
+        x is exactly 0 beyond the lengths; an omitted bias is None.
 
     Raises
     ------
     ValueError
-        If a shape disagrees with the tape's, or step_clip is malformed; or if `x` or `y` has
-        changed since the forward call, where that is seen (see `lstm_forward`).
+        If a shape disagrees with the tape, step_clip is malformed, or `x` or `y` has visibly
+        changed since the forward call (see `lstm_forward`).
     TypeError
         If tape is not one of `slstm_forward`, or an array is complex or holds objects.
 
@@ -157,4 +158,4 @@ def slstm_backward(
     ----------
     Werbos (1990), "Backpropagation through time: what it does and how to do it", Proc. IEEE 78(10).
     """
-    return backward("slstm", tape, dy, dstate, Control(step_clip, cut, trace, threads))
+    return backward("slstm", tape, dy, dstate, (step_clip, cut, trace, threads))

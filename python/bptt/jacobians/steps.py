@@ -12,7 +12,7 @@ from .. import _core
 from .._binding.call import backward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, Control
+from .._types import Array
 from .._validate import as_count
 
 MOST_VALUES = 1 << 22  # of gates in one call of the core, which takes about 100 MB
@@ -101,7 +101,7 @@ class Steps:
         flat = d.reshape(N * n, S).astype(self.dtype, copy=False)
         parts = self.split(flat)
         final = parts if len(parts) > 1 else flat
-        return backward(self.kind, tape, None, final, Control(threads=self.arguments["threads"]))
+        return backward(self.kind, tape, None, final, (None, None, None, self.arguments["threads"]))
 
     def check(self) -> None:
         """Raise if an argument of the forward call has changed since."""

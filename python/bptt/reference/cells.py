@@ -10,7 +10,7 @@ on lists of (B, H) arrays, one per gate in the order that its step names. ``save
 what the gradient needs, each gate with its slope. ``d_parameters`` holds by name the gradients of
 parameters that belong to units, not yet summed over the sequences: (..., B, H); and as "c" the
 whole gradient of the new c, for the trace. Whatever is not element by element (products,
-projection) is the business of `products`, time that of `loop`.
+projection) is in `products`, and time in `loop`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def mgu_step(x: Gates, h: Gates, s: States, o: Options) -> Step:
 
     n = tanh(x_n + sig(f) h_n),   h' = (1 - sig(f)) n + sig(f) h.
 
-    The last two f are those of Flax and of the GRU's z: an open gate keeps h. The paper has them
+    The last two f are as in Flax and as the GRU's z: an open gate keeps h. The paper has them
     the other way round, (1 - f) h + f n, so that the gate that opens h to n closes it to h'.
     """
     f = activated("sigmoid", x[0] + h[0], o.preact_clip)

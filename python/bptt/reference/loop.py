@@ -100,7 +100,7 @@ def new_part(z: Any, a: Array) -> Array:
 
 
 def mixed(net: Network, new: States, queues: Queues, t: int) -> States:
-    """The states as the next step will find them, of those that the cell made."""
+    """The states that the next step finds: the cell's new states with zoneout and skip."""
     old = before(net, queues)
     h, *rest = (new_part(z, b) + old_part(z, a) for z, a, b in zip(zones(net, t, old), old, new))
     return (h + queues[0][-net.o.skip] if net.o.skip else h, *rest)
@@ -177,8 +177,10 @@ def is_cut(tape: Tape, n: int, cut: int | None) -> Array:
 def retreat(
     tape: Tape, n: int, dqueues: Queues, dy: Array | None, step_clip: StepClip
 ) -> tuple[Queues, dict[str, Any]]:
-    """From the gradient of the queues after processed step n, for all rows as if active: that of
-    the queues before it; and by name that of x and the parameters."""
+    """Pass the gradient of the queues back over processed step n, for all rows as if active.
+
+    Returns the gradients of the queues before it, and by name of x and the parameters.
+    """
     net, t, queues = tape.net, tape.times[n], tape.queues[n]
     o, on = net.o, tape.active[t][:, None]
     ds = [d[-1] for d in dqueues]

@@ -106,7 +106,7 @@ def product_grad(
     return d @ w, d.T @ v, db, dgain
 
 
-# --- clipping of what is passed back
+# --- clipping of the gradient between steps
 
 StepClip = tuple[str, float] | tuple[str, float, str] | None
 

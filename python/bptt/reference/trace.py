@@ -100,7 +100,7 @@ def trace_of(
 
 
 def activation_of(cell: str, saved: dict[str, Any], gate: str) -> Array:
-    """What a gate's activation put out, (B, H), of the saved values of a step."""
+    """The values of a gate's activation in one step, (B, H), from the saved values."""
     if cell == "slstm" and gate == "f":
         return np.asarray(1 - saved["slope_f"])  # before it is stabilised
     kept = saved["y" if cell == "rnn" else gate]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
-#include "kernels/callback.inl"
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
@@ -295,9 +294,6 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
   }
 }
 
-template <class T>
-using TileCallback = Callback<Index, Index, Index, Index, const T*>;
-
 // The products of the backward pass, for cells with any number of sums.
 template <class T>
 struct FloatGradients {
@@ -420,10 +416,7 @@ struct FloatBackward : FloatGradients<T> {
   // c of w, which is [gates*H, K] packed by column.
   template <class Side, class F>
   void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
-    if constexpr (BPTT_MANY_CELLS)
-      this->template for_each_product<Side::count, S, TileCallback<T>>(Side::first, r, w, K, c, f);
-    else
-      this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
+    this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
   }
 
   template <class Side>

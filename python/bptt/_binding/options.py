@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._cells import CELLS
-from .._validate import own, prepare
+from .._validate import as_bools, own, prepare
 
 
 def is_default(value: Any, default: Any) -> bool:
@@ -32,12 +32,11 @@ def as_options(
     if options is None:
         return None
 
-    def placed(value: Any, kept: bool) -> Any:
+    def placed(value: Any, kind: DTypeLike, kept: bool) -> Any:
         if isinstance(value, tuple):
-            return tuple(placed(part, kept) for part in value)
+            return tuple(placed(part, kind, kept) for part in value)
         if not isinstance(value, np.ndarray):
             return value
-        kind = np.bool_ if value.dtype == np.bool_ else dtype
         return own(value, kind) if kept else prepare(value, kind)
 
     core: dict[str, Any] = {}
@@ -45,6 +44,6 @@ def as_options(
         option = CELLS[cell].options[name]
         if is_default(value, option.default):
             continue
-        value = placed(option.convert(caller, name, value), keep and option.kept)
-        core[name] = value
+        kind = np.bool_ if option.convert is as_bools else dtype
+        core[name] = placed(option.convert(caller, name, value), kind, keep and option.kept)
     return core or None

@@ -130,8 +130,8 @@ def gru_backward(
     """Gradients of a GRU: exact backpropagation through time.
 
     For a scalar loss L with dL/dy = `dy` and dL/d(final state) = `dstate`. Each weight's gradient
-    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the sums that the
-    gates' activations take.
+    is a sum over time steps, dL/dw_hh = sum_t (dL/da_t) h_{t-1}^T, where a_t are the
+    pre-activations.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Attention in plain NumPy, one sequence after the other: a part of `bptt.reference`.
 
-Like all there it checks nothing, never imports the core, and lets complex input flow through. For
-each sequence X holds the steps within its length in rows, and a kind of attention is only its scores e(X) and
-their gradient.
+Like all of `bptt.reference` it checks nothing, never imports the core, and lets complex input flow
+through. For each sequence, X holds the steps within its length in rows, and a kind of attention is
+only its scores e(X) and their gradient.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def forward_dual(
 # The values, in the order of the defaults, that are not their default objects.
 def given(defaults: dict[str, Any], values: tuple[Any, ...]) -> Options: ...
 
-# The fields of `Grads`, but the last: the norms of a trace, and the fields of `FullTrace`.
-Gradients = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, tuple[Any, ...]]
+# The fields of `Grads`; as the trace None, or a tuple of its norms and the fields of `FullTrace`.
+Gradients = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, tuple[Any, ...] | None]
 
 def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], how: BackwardHow

@@ -147,7 +147,8 @@ struct TapeOf : Tape {
       }
       dlayer_norm = std::move(arrays);
     }
-    py::tuple traced = trace_arrays(trace, out.trace);
+    py::object traced = py::none();
+    if (trace > 0) traced = trace_arrays(trace, out.trace);
     const Buffer scratch(plan.backward_scratch_bytes(out.trace));
     const T *x_data = view<T>(x).data, *y_data = y.data();
     run_interruptibly([&](core::StopRequest stop) {
@@ -171,7 +172,7 @@ struct TapeOf : Tape {
     };
     const bool full = level > 1;
     const py::ssize_t H = dims[3], G = plan.cell().gates;
-    add(trace.norms, level > 0, G + 4);
+    add(trace.norms, true, G + 4);
     add(trace.dh, full, plan.dims().P);
     add(trace.dc, full && plan.cell().states > 1, H);
     add(trace.gates, full, G * H);

@@ -129,13 +129,10 @@ def pull_back(
 ) -> Grads:
     """The gradients of one call, from arguments that are as the core takes them."""
     results = _core.backward(caller, tape, dy, dstate, how)
-    if tape.dtype == "complex128":
-        results = as_duals(results)
-    *arrays, traced = results
-    grads = Grads._make((*arrays, None))
-    *_, cut, level, _ = how
-    if level:
-        seen = trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut)
+    grads = Grads._make(as_duals(results) if tape.dtype == "complex128" else results)
+    traced: Any = grads.trace
+    if traced is not None:
+        seen = trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut=how[3])
         grads = grads._replace(trace=seen)
     options = tape.options
     if options is None or "heads" not in options:

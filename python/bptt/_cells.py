@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""THE table of cells: gates, states, options. Whatever depends on the kind of a cell reads it."""
+"""The table of cells: gates, states, options. Code that depends on the kind of a cell reads it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Option(NamedTuple):
     Attributes
     ----------
     default
-        None where the option is something that is given or not.
+        None for an option that most calls leave out.
     convert : callable
         Checks the kind of a function's argument. The core checks its range.
     check : callable
-        Checks kind and range of a layer's argument, once. Layers have no use for it where they give
-        the option in another form, as the parameters that it stands for.
+        Checks kind and range of a layer's argument, once. Layers that keep the option as parameters
+        do not use it.
     kept : bool
         Does a tape refer to the array? Then the tape needs its own.
     """
@@ -54,10 +54,10 @@ class Cell(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the functions: `<name>_forward`, `<name>_backward`.
+        The functions are `<name>_forward` and `<name>_backward`.
     gates : dict of str to str
-        In the order of the rows of w_ih; with each gate its activation, or the option that names
-        it. An LSTM has no f without a forget gate of its own: see `activations`.
+        The activation of each gate, or the option that names it, in the order of the rows of w_ih.
+        `activations` leaves out f for an LSTM without its own forget gate.
     states : tuple of str
         The first is h.
     options : dict of str to Option
@@ -67,13 +67,14 @@ class Cell(NamedTuple):
     retains : str or None
         The gate whose mean says how much of the state a step keeps.
     split_gate : str or None
-        The gate that has the sums of input and state apart; of a GRU only with `reset_after`.
+        The gate whose input and recurrent pre-activations stay separate; in a GRU only with
+        `reset_after`.
     operand : tuple of str
         The states that w_hh multiplies, side by side.
     truncated : bool
         Does the gradient end at the product with w_hh?
     bf16 : frozenset of str, or None
-        The options with which it has products in bfloat16; None: it never has.
+        The options that its kernels with bfloat16 products support; None if it has no such kernels.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Cell(NamedTuple):
     bf16: frozenset[str] | None = None
 
     def activations(self, **options: Any) -> dict[str, str]:
-        """The activation of each gate that there is with these options, in the order of rows."""
+        """The activation of each gate that exists with these options, in the order of the rows."""
         absent = "f" if options.get("forget_gate", "own") != "own" else ""
         return {
             gate: {**self.defaults, **options}.get(name, name)
@@ -127,8 +128,8 @@ GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
 CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
 FORGET_GATES = ("own", "coupled", "none")
 
-# Of every cell; the same with an own zoneout of the states beside h; and without what the LSTM of
-# 1997 has not.
+# The options of every cell; the same for cells that have states beside h; and the few that the LSTM
+# of 1997 supports.
 COMMON = {
     "resets": _same(None, as_bools, kept=True),
     "dilation": _same(1, partial(as_count, least=1)),
@@ -223,7 +224,7 @@ CELLS = {
 
 # --- parameters -----------------------------------------------------------------------------------
 
-# By the functions' names for them, the layers' names.
+# The layers' names of the parameters, by the functions' names.
 NAMES = {
     "w_ih": "weight_ih",
     "w_hh": "weight_hh",
@@ -236,5 +237,5 @@ NAMES = {
     "g_c": "gain_c",
     "b_c": "bias_c",
 }
-# What a layer's gains and offsets of layer normalisation start from.
+# Initial values of a layer's gains and offsets of layer normalisation.
 LAYER_NORM = {"g_ih": 1.0, "g_hh": 1.0, "g_c": 1.0, "b_c": 0.0}

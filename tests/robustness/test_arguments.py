@@ -7,9 +7,9 @@ of Python, NumPy or pybind11 has another form, and is a fault.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
-import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -57,11 +57,13 @@ RECORDS = {
     "flow.add_arguments", "flow.run", "export.add_arguments", "export.run", "FlowReport",
     "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
     "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
-    "optim.Optimizer", "schedules.Schedule", "tbptt.Chunk", "stream.Stream", "layers.Recurrent",
-    "layers.RecurrentTape", "dense.Layer", "dense.LayerGrads", "attention.AttentionLayerGrads",
+    "optim.Optimizer", "schedules.Schedule", "layers.tbptt.Chunk", "layers.stream.Stream",
+    "layers.Recurrent", "layers.RecurrentTape", "layers.base.Layer", "layers.base.LayerGrads",
+    "layers.attention.AttentionLayerGrads",
 }  # fmt: skip
 MODULES = ("optim", "init", "tasks", "datasets", "losses", "schedules", "clip", "flow")
-MODULES += ("export", "regularise", "jacobians", "layers", "dense", "attention", "stream", "tbptt")
+MODULES += ("export", "regularise", "jacobians", "layers", "layers.base", "layers.attention")
+MODULES += ("layers.stream", "layers.tbptt")
 
 
 def is_array(value: Any) -> bool:
@@ -72,7 +74,7 @@ def public() -> Iterator[tuple[str, Any]]:
     """Functions, classes and methods by name; names of `bptt` itself have no prefix."""
     seen: set[Any] = set()
     for module in ("", *MODULES):
-        home = sys.modules[f"bptt.{module}" if module else "bptt"]
+        home = importlib.import_module(f"bptt.{module}".rstrip("."))
         for name in home.__all__:
             value = getattr(home, name)
             if isinstance(value, types.ModuleType) or value in seen or not callable(value):

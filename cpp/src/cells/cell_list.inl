@@ -29,8 +29,8 @@ BPTT_KERNELS_END
 
 // Plain cells have products in bfloat16 as well, and are in the library to embed. The other cells
 // are in objects of their own. Rare ones are not compiled for vectors of 64 bytes, where the
-// kernels for 32 bytes serve, and over dual numbers for vectors of 16 bytes alone: each would add
-// some 20 kB to the package, and seconds to the build.
+// kernels for 32 bytes serve, and over dual numbers, but for MGU, for vectors of 16 bytes alone:
+// each would add some 20 kB to the package, and seconds to the build.
 // clang-format off
 #define BPTT_PLAIN_CELLS(X) X(Rnn) X(Lstm) X(Gru)
 #define BPTT_COMMON_CELLS(X) \
@@ -39,8 +39,10 @@ BPTT_KERNELS_END
 #define BPTT_RARE_CELLS(X) \
   X(LstmNoForget) X(Mgu) X(Lstm1997) X(LstmProjectedNoForget) X(LayerNormMgu) X(LayerNormSlstm) \
   X(LayerNormLstmNoForget) X(LayerNormLstmProjectedOwnForget) X(LayerNormLstmProjectedNoForget)
-#if BPTT_VECTOR_BYTES == 64 || (defined(BPTT_DUAL) && BPTT_VECTOR_BYTES == 32)
+#if BPTT_VECTOR_BYTES == 64
 #define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X)
+#elif BPTT_VECTOR_BYTES == 32 && defined(BPTT_DUAL)
+#define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X) X(Mgu)
 #else
 #define BPTT_OTHER_CELLS(X) BPTT_COMMON_CELLS(X) BPTT_RARE_CELLS(X)
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The only place that validates shapes, and the form of every message:
+// Validates the shapes of a core call, and has the form of every message:
 // caller: argument has X, expected symbols = numbers.
 #pragma once
 #include <algorithm>

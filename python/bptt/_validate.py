@@ -242,8 +242,10 @@ def as_lengths(caller: str, value: Any) -> Array | None:
     return prepare(array, np.int64)
 
 
-def as_lengths_within(caller: str, value: Any, T: int, B: int) -> Array:
-    """Return a copy of B lengths, all in 0..T."""
+def as_lengths_within(caller: str, value: Any, T: int, B: int) -> Array | None:
+    """Return a copy of B lengths, all in 0..T; None stays None."""
+    if value is None:
+        return None
     lengths = as_indices(caller, "lengths", value, "0..T", T)
     check_shape(caller, "lengths", lengths, "(B,)", (B,))
     return lengths.copy()

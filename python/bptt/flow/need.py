@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array
-from .._validate import as_array, as_count, to_numpy
-from ..layers.sequences import as_lengths
+from .._validate import as_array, as_count, as_lengths_within, to_numpy
 from ..losses import cross_entropy, mse
 from .verdict import number
 
@@ -129,7 +128,7 @@ def needed_memory(
     T, B = inputs.shape[:2]
     targets = as_array(caller, "target", to_numpy(target))
     seed = as_count(caller, "seed", seed, 0)
-    all_lengths = as_lengths(caller, to_numpy(lengths), T, B)
+    all_lengths = as_lengths_within(caller, to_numpy(lengths), T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
         raise ValueError(f"{caller}: lengths has no step, expected at least one")

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 
 from .._files.access import Path, check_target, write_file
 from .._types import Array
-from .._validate import as_array, as_count, as_scalar, to_numpy
+from .._validate import as_array, as_count, as_lengths_within, as_scalar, to_numpy
 from .._words import shown
 from ..layers.from_weights import as_layer
 from ..layers.recurrent import Recurrent
-from ..layers.sequences import as_lengths, hint_on_ids, time_major
+from ..layers.sequences import hint_on_ids, time_major
 from .advice import advise
 from .curves import norm
 from .entry import Entry
@@ -205,7 +205,7 @@ def gradient_flow(
             raise ValueError(
                 f"{caller}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
             )
-    all_lengths = as_lengths(caller, lengths, T, B)
+    all_lengths = as_lengths_within(caller, lengths, T, B)
     ends = np.full(B, T) if all_lengths is None else all_lengths
     if not ends.any():
         raise ValueError(f"{caller}: x has {T} steps of {B} sequences, expected at least one")

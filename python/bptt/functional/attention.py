@@ -34,9 +34,8 @@ def check_attention(caller: str, x: Array, query: Array | None, lengths: ArrayLi
     T, B, _ = x.shape
     if query is not None and (query.ndim != 2 or len(query) != B):
         raise ValueError(f"{caller}: query has shape {query.shape}, expected (B, Q) = ({B}, Q)")
-    if lengths is None:
-        return np.ones((T, B), bool)
-    return np.asarray(np.arange(T)[:, None] < as_lengths_within(caller, lengths, T, B))
+    within = as_lengths_within(caller, lengths, T, B)
+    return np.ones((T, B), bool) if within is None else np.arange(T)[:, None] < within
 
 
 def _zero_unless(on: Array, array: Array) -> Array:

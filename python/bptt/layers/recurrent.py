@@ -16,7 +16,7 @@ from .._binding.call import as_backward_how, as_bf16
 from .._cells import CELLS, LAYER_NORM
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip
-from .._validate import as_flag, as_generator, as_probability
+from .._validate import as_flag, as_generator, as_lengths_within, as_probability
 from .._words import shown
 from ..trace.trace import LayerTrace
 from .base import Layer, LayerGrads
@@ -24,7 +24,6 @@ from .bound import BoundCell
 from .docstrings import arguments_of, composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
 from .sequences import (
-    as_lengths,
     as_resets,
     join_state,
     resets_of_reverse,
@@ -339,7 +338,7 @@ class Recurrent(Layer, ABC):
         s = self.structure
         x = time_major(s, "x", x, s.input_size, "input_size")
         T, B, _ = x.shape
-        lengths = as_lengths(s.caller, given_lengths, T, B)
+        lengths = as_lengths_within(s.caller, given_lengths, T, B)
         initial = split_state(s, "state", state, B)
         masks = draw(s, self.rates, rng, T, B) if rng else NO_MASKS
         more = [masks.options(k) for k in range(s.cells)] if rng else self._no_options

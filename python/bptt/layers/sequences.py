@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._cells import CELLS
 from .._types import Array, State
-from .._validate import as_bools, as_float, as_indices, check_shape
+from .._validate import as_bools, as_float, check_shape
 from .structure import Structure
 
 
@@ -48,14 +48,6 @@ def hint_on_ids(name: str, array: Array) -> str:
     if name != "x" or array.dtype.kind not in "iu":
         return ""
     return "; ids become features by bptt.Embedding or one-hot rows"
-
-
-def as_lengths(caller: str, value: ArrayLike | None, T: int, B: int) -> Array | None:
-    if value is None:
-        return None
-    lengths = as_indices(caller, "lengths", value, "0..T", T)
-    check_shape(caller, "lengths", lengths, "(B,)", (B,))
-    return lengths.copy()  # the tape's own
 
 
 def as_resets(structure: Structure, value: ArrayLike, T: int, B: int) -> Array:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array, State, StepClip
-from .._validate import as_count, as_float, check_shape
+from .._validate import as_count, as_float, as_lengths_within, check_shape
 from .base import LayerGrads
 from .recurrent import Recurrent
-from .sequences import as_lengths, as_resets, split_state, time_major
+from .sequences import as_resets, split_state, time_major
 from .tape import RecurrentTape
 
 __all__ = ["Chunk", "tbptt"]
@@ -203,7 +203,7 @@ def tbptt(
     steps = time_major(layer.structure, "x", x, layer.input_size, "input_size")
     T, B, _ = steps.shape
     split_state(layer.structure, "state", state, B)
-    lengths = as_lengths(caller, lengths, T, B)
+    lengths = as_lengths_within(caller, lengths, T, B)
     if resets is not None:
         resets = as_resets(layer.structure, resets, T, B).copy()  # chunks are drawn later
         resets = resets.swapaxes(0, 1) if layer.batch_first else resets

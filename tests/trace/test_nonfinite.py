@@ -149,5 +149,5 @@ def test_bad_input():
 
 
 def test_clipping_tells_how_to_look():
-    with pytest.raises(FloatingPointError, match=r"bptt\.find_nonfinite\(tape\) tells where"):
+    with pytest.raises(FloatingPointError, match=r"bptt\.find_nonfinite\(tape\) finds the first"):
         bptt.clip_grad_norm({"w": np.array([np.nan])}, 1.0)

@@ -13,8 +13,8 @@ namespace {
 constexpr std::ptrdiff_t T = 8, B = 2, I = 3;
 const std::vector<float> x(T * B * I, 0.5f), dy(T * B * 4, 0.25f);
 
-core::Layer<float> lstm(std::ptrdiff_t hidden_size) {
-  core::Layer<float> layer("lstm", I, hidden_size);
+bptt::Layer<float> lstm(std::ptrdiff_t hidden_size) {
+  bptt::Layer<float> layer("lstm", I, hidden_size);
   layer.randomise(1);
   return layer;
 }
@@ -31,20 +31,20 @@ void refused(const char* what, const F& f) {
 
 // Gradients of the recurrent weights where the layer of the forward call is gone.
 std::vector<float> of_a_moved_layer() {
-  core::Pass<float> pass;
-  core::Gradients<float> gradients;
-  auto first = std::make_unique<core::Layer<float>>(lstm(4));
+  bptt::Pass<float> pass;
+  bptt::Gradients<float> gradients;
+  auto first = std::make_unique<bptt::Layer<float>>(lstm(4));
   first->forward(x, {T, B}, pass);
-  const core::Layer<float> second = std::move(*first);
+  const bptt::Layer<float> second = std::move(*first);
   first.reset();
   second.backward(x, dy, pass, gradients);
   return gradients.w_hh;
 }
 
 std::vector<float> of_one_that_stays() {
-  core::Pass<float> pass;
-  core::Gradients<float> gradients;
-  const core::Layer<float> layer = lstm(4);
+  bptt::Pass<float> pass;
+  bptt::Gradients<float> gradients;
+  const bptt::Layer<float> layer = lstm(4);
   layer.forward(x, {T, B}, pass);
   layer.backward(x, dy, pass, gradients);
   return gradients.w_hh;
@@ -54,8 +54,8 @@ std::vector<float> of_one_that_stays() {
 
 int main() {
   std::printf("moved: %s\n", of_a_moved_layer() == of_one_that_stays() ? "the same" : "others");
-  core::Pass<float> pass;
-  core::Gradients<float> gradients;
+  bptt::Pass<float> pass;
+  bptt::Gradients<float> gradients;
   refused("no forward", [&] { lstm(4).backward(x, {}, pass, gradients); });
   for (std::ptrdiff_t other : {4, 128}) {
     lstm(64).forward(x, {T, B}, pass);
@@ -67,12 +67,12 @@ int main() {
   lstm(4).forward(x, {T, B}, pass);
   pass.y.resize(1);
   refused("outputs", [&] { lstm(4).backward(x, {}, pass, gradients); });
-  core::Layer<float> cut = lstm(4);
+  bptt::Layer<float> cut = lstm(4);
   cut.weights.w_hh.assign(1, 0);
   refused("weights", [&] { cut.forward(x, {T, B}, pass); });
-  refused("stream of such", [&] { core::Stream<float> stream(cut); });
-  refused("batch", [&] { core::Stream<float> stream(lstm(4), -1); });
-  core::Adam<float> adam;
+  refused("stream of such", [&] { bptt::Stream<float> stream(cut); });
+  refused("batch", [&] { bptt::Stream<float> stream(lstm(4), -1); });
+  bptt::Adam<float> adam;
   std::vector<float> w(4), dw(4);
   adam.step(w, dw);
   w.resize(8), dw.resize(8);

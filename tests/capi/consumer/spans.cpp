@@ -24,7 +24,7 @@ int failures = 0;
 
 // n numbers at the end of a page; never freed.
 template <class Number>
-core::Span<Number> at_end(std::size_t n, Number value) {
+bptt::Span<Number> at_end(std::size_t n, Number value) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   char* memory = static_cast<char*>(
       mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -55,7 +55,7 @@ struct Given {
   const char* name;
   std::size_t size;
   bool optional;
-  core::Span<Number> span;
+  bptt::Span<Number> span;
 };
 
 // f() with one span after the other of each wrong kind, and with all as they should be.
@@ -65,9 +65,9 @@ void each_wrong(const char* what, Given<Number> (&all)[N], const std::function<v
   expect(what, outcome(f), "");
   for (Given<Number>& g : all) {
     const std::string where = std::string(what) + ", " + g.name;
-    const std::string has = std::string("core::Layer: ") + g.name + " has ";
+    const std::string has = std::string("bptt::Layer: ") + g.name + " has ";
     const std::string expected = " numbers, expected " + std::to_string(g.size);
-    const core::Span<Number> right = g.span;
+    const bptt::Span<Number> right = g.span;
     for (std::size_t n : {g.size - 1, g.size + 1, std::size_t(1), 2 * g.size}) {
       g.span = at_end<Number>(n, Number(0));
       expect(where, outcome(f), has + std::to_string(n) + expected);
@@ -77,7 +77,7 @@ void each_wrong(const char* what, Given<Number> (&all)[N], const std::function<v
       expect(where, outcome(f), has + std::to_string(n) + expected);
     }
     g.span = {nullptr, g.size};
-    expect(where + " null", outcome(f), std::string("core::Layer: ") + g.name + " is null");
+    expect(where + " null", outcome(f), std::string("bptt::Layer: ") + g.name + " is null");
     for (Number* p : {right.data(), static_cast<Number*>(nullptr)}) {
       g.span = {p, 0};
       expect(where + " empty", outcome(f), g.optional ? "" : has + "0" + expected);
@@ -88,10 +88,10 @@ void each_wrong(const char* what, Given<Number> (&all)[N], const std::function<v
 
 template <class Number>
 void spans(const char* cell) {
-  core::Layer<Number> layer(cell, I, H);
+  bptt::Layer<Number> layer(cell, I, H);
   layer.randomise(1);
   const std::size_t state = B * H, c = layer.has_c() ? state : 0;
-  core::Pass<Number> pass;
+  bptt::Pass<Number> pass;
   using In = const Number;
   Given<In> in[] = {{"x", T * B * I, false, {}}, {"h_0", state, true, {}}};
   each_wrong<In>("forward", in, [&] { layer.forward(in[0].span, {T, B}, pass, in[1].span); });
@@ -100,7 +100,7 @@ void spans(const char* cell) {
     each_wrong<In>("forward", c_0,
                    [&] { layer.forward(in[0].span, {T, B}, pass, {}, c_0[0].span); });
   }
-  core::Gradients<Number> out;
+  bptt::Gradients<Number> out;
   layer.forward(in[0].span, {T, B}, pass);
   Given<In> back[] = {
       {"x", T * B * I, false, {}}, {"dy", T * state, true, {}}, {"dh_n", state, true, {}}};
@@ -121,12 +121,12 @@ void spans(const char* cell) {
 }
 
 void lengths() {
-  const core::Layer<float> layer("lstm", I, H);
+  const bptt::Layer<float> layer("lstm", I, H);
   const auto x = at_end<const float>(T * B * I, 1);
-  core::Pass<float> pass;
-  core::Gradients<float> out;
+  bptt::Pass<float> pass;
+  bptt::Gradients<float> out;
   using Length = const std::ptrdiff_t;
-  core::Shape shape{T, B};
+  bptt::Shape shape{T, B};
   Given<Length> given[] = {{"lengths", B, true, {}}};
   each_wrong<Length>("forward", given, [&] {
     shape.lengths = given[0].span;
@@ -149,8 +149,8 @@ void lengths() {
 
 // Sizes at both ends, with lengths of a few sequences.
 void sizes() {
-  const core::Layer<float> layer("gru", I, H);
-  core::Pass<float> pass;
+  const bptt::Layer<float> layer("gru", I, H);
+  bptt::Pass<float> pass;
   const auto x = at_end<const float>(T * B * I, 1);
   const auto few = at_end<const std::ptrdiff_t>(2, 1);
   for (std::ptrdiff_t n : {most, most / 2, most / 4, std::ptrdiff_t(1) << 61}) {
@@ -158,35 +158,35 @@ void sizes() {
     expect("batch", outcome([&] { layer.forward(x, {T, n}, pass); }), "cannot be addressed");
     expect("lengths", outcome([&] { layer.forward(x, {T, n, true, false, few}, pass); }),
            "cannot be addressed");
-    expect("inputs", outcome([&] { core::Layer<double>("rnn", n, 1); }), "cannot be addressed");
-    expect("units", outcome([&] { core::Layer<double>("rnn", 1, n); }), "cannot be addressed");
-    expect("stream", outcome([&] { core::Stream<float>(layer, n); }), "cannot be addressed");
+    expect("inputs", outcome([&] { bptt::Layer<double>("rnn", n, 1); }), "cannot be addressed");
+    expect("units", outcome([&] { bptt::Layer<double>("rnn", 1, n); }), "cannot be addressed");
+    expect("stream", outcome([&] { bptt::Stream<float>(layer, n); }), "cannot be addressed");
   }
   for (std::ptrdiff_t n : {std::ptrdiff_t(-1), -most - 1}) {
     expect("steps", outcome([&] { layer.forward(x, {n, B}, pass); }), "desc.steps is -");
     expect("batch", outcome([&] { layer.forward(x, {T, n, true, false, few}, pass); }),
            "desc.batch is -");
-    expect("inputs", outcome([&] { core::Layer<double>("rnn", n, 1); }), "desc.input_size is -");
-    expect("units", outcome([&] { core::Layer<double>("rnn", 1, n); }), "desc.hidden_size is -");
-    expect("stream", outcome([&] { core::Stream<float>(layer, n); }), "desc.batch is -");
+    expect("inputs", outcome([&] { bptt::Layer<double>("rnn", n, 1); }), "desc.input_size is -");
+    expect("units", outcome([&] { bptt::Layer<double>("rnn", 1, n); }), "desc.hidden_size is -");
+    expect("stream", outcome([&] { bptt::Stream<float>(layer, n); }), "desc.batch is -");
   }
   const std::ptrdiff_t many = std::ptrdiff_t(1) << 30;  // which can be addressed, and are not there
   expect("lengths", outcome([&] { layer.forward(x, {1, many, true, false, few}, pass); }),
          "x has 30 numbers, expected 2147483648");
   expect("no steps", outcome([&] { layer.forward({}, {0, B}, pass); }), "");
   expect("no sequences", outcome([&] { layer.forward({}, {T, 0}, pass); }), "");
-  core::Gradients<float> out;
+  bptt::Gradients<float> out;
   expect("no sequences", outcome([&] { layer.backward({}, {}, pass, out); }), "");
-  core::Stream<float> none(layer, 0);
+  bptt::Stream<float> none(layer, 0);
   expect("no sequences", outcome([&] { none.step(nullptr); }), "");
 }
 
 // What belongs to the caller, and may have been resized.
 void resized() {
-  core::Layer<float> layer("lstm", I, H);
+  bptt::Layer<float> layer("lstm", I, H);
   const auto x = at_end<const float>(T * B * I, 1);
-  core::Pass<float> pass;
-  core::Gradients<float> out;
+  bptt::Pass<float> pass;
+  bptt::Gradients<float> out;
   layer.forward(x, {T, B}, pass);
   layer.backward(x, {}, pass, out);
   for (auto* w : {&layer.weights.w_ih, &layer.weights.w_hh}) {
@@ -194,9 +194,9 @@ void resized() {
     for (std::size_t n : {kept.size() - 1, kept.size() + 1, std::size_t(0)}) {
       w->assign(n, 0);
       expect("weights", outcome([&] { layer.forward(x, {T, B}, pass); }),
-             "core::Layer: weights.w_");
+             "bptt::Layer: weights.w_");
       expect("weights", outcome([&] { layer.backward(x, {}, pass, out); }),
-             "core::Layer: weights.w_");
+             "bptt::Layer: weights.w_");
     }
     *w = kept;
     layer.forward(x, {T, B}, pass);
@@ -205,23 +205,23 @@ void resized() {
   layer.forward(x, {T, B}, pass);
   expect("no biases", outcome([&] { layer.backward(x, {}, pass, out); }), "");
   if (!out.b_ih.empty() || !out.b_hh.empty()) ++failures;
-  core::Stream<float> stream(layer);
+  bptt::Stream<float> stream(layer);
   stream.step(x.data());
   stream.h.resize(H - 1);
   expect("stream", outcome([&] { stream.step(x.data()); }),
-         "core::Stream: h or c has another size");
+         "bptt::Stream: h or c has another size");
   stream.h.resize(H), stream.c.clear();
   expect("stream", outcome([&] { stream.step(x.data()); }),
-         "core::Stream: h or c has another size");
+         "bptt::Stream: h or c has another size");
 }
 
 // An x or y that has changed since forward().
 void changed() {
-  core::Layer<double> layer("gru", I, H);
+  bptt::Layer<double> layer("gru", I, H);
   layer.randomise(3);
   std::vector<double> x(T * B * I, 1);
-  core::Pass<double> pass;
-  core::Gradients<double> out;
+  bptt::Pass<double> pass;
+  bptt::Gradients<double> out;
   layer.forward(x, {T, B}, pass);
   const std::vector<double> moved = x;
   expect("moved", outcome([&] { layer.backward(moved, {}, pass, out); }), "");
@@ -233,14 +233,14 @@ void changed() {
 }
 
 void adam() {
-  core::Adam<float> adam;
+  bptt::Adam<float> adam;
   const auto w = at_end<float>(4, 1);
-  const core::Span<float> null{nullptr, 4};
+  const bptt::Span<float> null{nullptr, 4};
   for (std::size_t n : {std::size_t(3), std::size_t(5), std::size_t(0)})
     expect("adam", outcome([&] { adam.step(w, at_end<const float>(n, 1)); }), "another size");
   expect("adam", outcome([&] { adam.step(null, at_end<const float>(4, 1)); }),
          "parameters is null");
-  expect("adam", outcome([&] { adam.step(w, core::Span<const float>{nullptr, 4}); }),
+  expect("adam", outcome([&] { adam.step(w, bptt::Span<const float>{nullptr, 4}); }),
          "gradients is null");
   expect("adam", outcome([&] { adam.step(w, at_end<const float>(4, 1)); }), "");
   expect("adam", outcome([&] { adam.step(at_end<float>(5, 1), at_end<const float>(5, 1)); }),

@@ -32,7 +32,7 @@ def _needs_compiler() -> None:
 
 def in_a_child(function: str, *arguments: Any) -> None:
     given = ", ".join(map(repr, arguments))
-    program = f"import test_embed_ends as t; t.{function}({given}); print('done')"
+    program = f"import capi.test_ends as t; t.{function}({given}); print('done')"
     assert child.output(program, timeout=300) == "done\n"
 
 

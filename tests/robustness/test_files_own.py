@@ -130,7 +130,9 @@ def test_a_checkpoint_of_torch_is_not_replaced(here):
 def test_what_is_no_file(here):
     for write, _ in WRITERS.values():
         for path in ("/dev/null", "."):
-            with pytest.raises(ValueError, match=f"path has '{re.escape(path)}', which is not a reg"):
+            with pytest.raises(
+                ValueError, match=f"path has '{re.escape(path)}', which is not a reg"
+            ):
                 write(path)
     assert os.path.exists("/dev/null")
 

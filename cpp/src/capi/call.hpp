@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From the arguments of bptt.h to those of the engine and the kernels.
+// Turns the arguments of bptt.h into arguments of the engine and the kernels.
 #pragma once
 #include <algorithm>
 

@@ -132,8 +132,8 @@ template <class T>
 struct Trace {
   // [R, G+4], zeros before the call, or null: no trace. Norms over the units of the gradients of h,
   // of c (0 without c) and of the argument of each gate; 1 where the step clip changed something;
-  // 1 + the place of the first gradient that is not finite among those of h [P], of c [H] and of
-  // the gates [G*H], or 0. As double whatever T.
+  // 1 + the place of the first gradient that is not finite, counted through h [P], c [H] and the
+  // gates [G*H], or 0. As double whatever T.
   double* norms = nullptr;
   // The gradients themselves, and the operands of the products; null, or all that the cell has.
   T* dh = nullptr;              // [R, P]

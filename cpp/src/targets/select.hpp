@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The kernels in use. One binary holds those of every instruction set of its architecture; the best
+// The kernels in use. One binary holds kernels for every instruction set of its architecture; the best
 // one that the CPU and the operating system support is chosen at the first call, or the one that
 // BPTT_ISA names.
 #pragma once

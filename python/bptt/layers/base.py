@@ -150,7 +150,7 @@ class Layer:
         return arrays | {"masks": counter.count.as_array()} if counter else arrays
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Load a result of `state_dict`: the next calls then equal those of the original.
+        """Load a result of `state_dict`: the next calls then repeat the original's calls.
 
         Use `load` for parameters alone, such as the ``state_dict()`` of PyTorch's layer.
 

@@ -163,7 +163,7 @@ class Recurrent(Layer, ABC):
             cls.__doc__ = composed(cls.__doc__, Recurrent.__doc__, cls.__init__)
 
     def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Check and keep the cell's options among `locals()`; return those of `Recurrent`."""
+        """Check and keep the cell's options among `locals()`; return the options of `Recurrent`."""
         own = own_options(self._kind)
         for name, option in own.items():
             setattr(self, name, option.check(type(self).__name__, name, given[name]))

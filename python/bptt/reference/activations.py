@@ -96,8 +96,8 @@ class Normal(NamedTuple):
 def normalised(a: Array) -> Normal:
     """Ba, Kiros & Hinton (2016): (a - mean) / sqrt(variance + epsilon), the variance biased.
 
-    The mean of large and nearly equal numbers is rounded by more than they differ: that of what is
-    left of them is taken away as well.
+    The mean of large and nearly equal numbers is rounded by more than they differ, so the mean of
+    the remainder is subtracted as well.
     """
     centred = a - a.mean(-1, keepdims=True)
     centred = centred - centred.mean(-1, keepdims=True)

@@ -56,7 +56,7 @@ def pool(
 def pool_grad(
     tape: AttentionTape, b: int, dcontext: Array | None, dweights: Array | None
 ) -> tuple[Array, Array, Array]:
-    """For sequence b: X, the gradient of its scores, and that of X by the direct path."""
+    """For sequence b: X, and the gradients of its scores and of X by the direct path."""
     n = tape.lengths[b]
     X, a = tape.arguments["x"][:n, b], tape.weights[:n, b]
     d = np.zeros(X.shape[1]) if dcontext is None else np.asarray(dcontext)[b]

@@ -263,7 +263,7 @@ class Cell(NamedTuple):
     Attributes
     ----------
     zones : tuple of int or None
-        For each state the part of `zoneout` that it takes: 0, that of h; 1; or None.
+        For each state the part of `zoneout` that it takes: 0, the part of h; 1; or None.
     """
 
     kind: Kind

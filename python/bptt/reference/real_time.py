@@ -73,7 +73,7 @@ def rtrl(
     with dh_t/dp the rows of h in P_t (Williams & Zipser, 1989, Neural Computation 1(2)). Never
     truncated, and without a backward pass through time: what `bptt.tbptt` approximates. x and the
     initial state count as parameters of each sequence, so that `Grads` is complete. The other
-    arguments are those of the cell's ``*_forward`` and ``*_backward``.
+    arguments are as in the cell's ``*_forward`` and ``*_backward``.
     """
     B = x.shape[1]
     total: dict[str, Any] = {}

@@ -16,7 +16,7 @@ struct StepGradients {
   }
 };
 
-// Of any cell with so many states and gates.
+// For any cell with these numbers of states and gates.
 template <class T>
 struct StepClipper {
   const BackwardCall<T>& call;

@@ -116,7 +116,7 @@ struct SecondProductBackward<Backend, true> {
         store(dresult(j, row), load(dsum(j, row) + (S - 1) * L));
   }
 
-  // Adds to inputs n of the gradient of the weights; for_each_step is that of
+  // Adds to inputs n of the gradient of the weights; for_each_step comes from
   // Backward::group_gradient.
   template <class ForEachStep>
   void add_weights(const ForEachStep& for_each_step, const Forward<Backend>& forward, Range n,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The kernels in use. One binary holds kernels for every instruction set of its architecture; the best
-// one that the CPU and the operating system support is chosen at the first call, or the one that
-// BPTT_ISA names.
+// The kernels in use. One binary holds kernels for every instruction set of its architecture; the
+// best one that the CPU and the operating system support is chosen at the first call, or the one
+// that BPTT_ISA names.
 #pragma once
 #include <string>
 #include <vector>

@@ -64,13 +64,22 @@ inline const char* const input_names[input_count] = {"x",    "w_ih",  "w_hh",   
                                                      "b_hh", "state", "lengths", "reverse"};
 inline const char* const how_names[how_count] = {"threads", "checkpoint", "bf16"};
 
+// A copy of a call's options, which a caller may change: the tape keeps its own.
+inline py::object copied_options(const py::tuple& given) {
+  const py::object kept = given[options];
+  return kept.is_none() ? kept : kept.attr("copy")();
+}
+
 // The arguments of a forward call, by name.
 inline py::dict named(const py::tuple& given) {
   py::dict by_name;
   by_name["cell"] = given[cell];
   const auto in = py::reinterpret_borrow<py::tuple>(given[inputs]);
   for (std::size_t i = 0; i < input_count; ++i) by_name[input_names[i]] = in[i];
-  by_name["options"] = given[options], by_name["keep_tape"] = given[keep_tape];
+  const py::object chosen = copied_options(given);
+  const bool named_activation = !chosen.is_none() && chosen.contains("activation");
+  by_name["activation"] = named_activation ? chosen["activation"] : py::str("tanh");
+  by_name["options"] = chosen, by_name["keep_tape"] = given[keep_tape];
   py::tuple limits = py::make_tuple(py::none(), py::none(), false);
   if (!given[how].is_none()) limits = py::reinterpret_borrow<py::tuple>(given[how]);
   for (std::size_t i = 0; i < how_count; ++i) by_name[how_names[i]] = limits[i];
@@ -90,7 +99,7 @@ inline bool read_state(py::handle given, const std::string& name, Arrays& arrays
   }
   const auto tuple = py::reinterpret_borrow<py::tuple>(given);
   for (std::size_t q = 0; q < tuple.size() && q < max_states; ++q) arrays.state[q] = tuple[q];
-  return tuple.size() >= static_cast<std::size_t>(states) && states > 1;
+  return tuple.size() == static_cast<std::size_t>(states) && states > 1;
 }
 
 // given: None, or the tuple `how`. False: to be converted or refused.

@@ -60,8 +60,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_readonly("cell", &Tape::cell)
       .def_readonly("dtype", &Tape::dtype)
       .def_property_readonly("arguments", [](const Tape& t) { return named(t.arguments); })
-      .def_property_readonly("options",
-                             [](const Tape& t) { return py::object(t.arguments[options]); })
+      .def_property_readonly("options", [](const Tape& t) { return copied_options(t.arguments); })
       .def_property_readonly("lengths", &Tape::lengths)
       .def_readonly("nbytes", &Tape::bytes)
       .def_property_readonly("gates", &Tape::gates)

@@ -152,3 +152,9 @@ def test_a_stopped_call_leaves_the_state_as_it_was() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, kept)
     assert stream.state.tobytes() == before.tobytes()
+
+
+def test_a_step_takes_an_array_of_any_layout() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 2)).astype("f4")
+    first, second = (GRU(3, 4, seed=1).stream(2) for _ in range(2))
+    assert np.array_equal(first.step(x.T), second.step(np.ascontiguousarray(x.T)))

@@ -87,6 +87,33 @@ def test_options_are_fixed() -> None:
         assert lstm.note == note  # type: ignore[attr-defined]
 
 
+def test_options_of_derived_classes_are_fixed_and_their_own_attributes_free() -> None:
+    class Passing(bptt.GRU):  # type: ignore[misc]
+        def __init__(self, *sizes: int, rate: float = 0.1, **options: Any) -> None:
+            self.note = "set before the options"
+            super().__init__(*sizes, **options)
+            self.rate = rate
+
+    layer = Passing(3, 4, dropout=0.0)
+    for name in ("dropout", "zoneout", "residual", "reset_after", "dilations"):
+        with pytest.raises(AttributeError, match=f"Passing: {name} is fixed"):
+            setattr(layer, name, 0.5)
+    layer.rate = 0.2
+    bptt.GRU.__init__(layer, 3, 5)
+    assert layer(X)[0].shape == (7, 2, 5)
+
+
+def test_changes_of_a_tape_do_not_reach_the_layer() -> None:
+    for layer in (LSTM(3, 4, peepholes=True, seed=0), SLSTM(3, 4, heads=2, seed=0)):
+        y, _, tape = layer.forward(X)
+        before = layer.backward(tape, y).params
+        tape.cells[0].options.clear()
+        tape.cells[0].arguments["options"].clear()
+        assert np.array_equal(layer(X)[0], y)
+        after = layer.backward(tape, y).params
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 def equal(first: Any, second: Any) -> bool:
     (y, state), (other_y, other_state) = first, second
     return all(

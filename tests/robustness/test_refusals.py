@@ -29,7 +29,32 @@ def checked(**options: Any) -> Any:
     return bptt.gradcheck(DOUBLE.forward, DOUBLE.backward, inputs, **options)
 
 
+def rnn(**options: Any) -> Any:
+    return bptt.rnn_forward(np.ones((3, 2, 4)), np.ones((3, 4)), np.ones((3, 3)), **options)
+
+
+def lstm(items: int, **options: Any) -> Any:
+    state = (np.zeros((2, 3)),) * items
+    return bptt.lstm_forward(
+        np.ones((3, 2, 4)), np.ones((12, 4)), np.ones((12, 3)), None, None, state, **options
+    )
+
+
 ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: rnn(compute=True), ValueError, "rnn_forward: compute is True, expected one of"),
+    (lambda: rnn(compute=False), ValueError, "rnn_forward: compute is False, expected one of"),
+    (
+        lambda: rnn(activation="\ud800"),
+        ValueError,
+        "rnn_forward: activation is '\\ud800', expected a name",
+    ),
+    (
+        lambda: rnn(activation="x\0y"),
+        ValueError,
+        "rnn_forward: activation is 'x\\x00y', expected a name",
+    ),
+    (lambda: lstm(3), TypeError, "lstm_forward: state is 3 items, expected a tuple (h, c)"),
+    (lambda: lstm(3, threads=1), TypeError, "lstm_forward: state is 3 items, expected a tuple"),
     (
         lambda: bptt.LSTM(2, 3, dropout="0.5"),
         TypeError,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
-from .._cells import CELLS
+from .._cells import ACTIVATIONS, CELLS
 from .._dual import as_duals
 from .._grads import Grads
 from .._types import Array, BackwardHow, Control, How, Inputs, State, StepClip
@@ -59,8 +59,9 @@ def forward(
     """The forward pass of a cell with options of its row in `CELLS`."""
     # A step of a small network takes less time than a look at its arguments here: the core looks,
     # and returns None where something is to be converted or refused.
-    ready = options is None or (len(options) == 1 and type(options.get("activation")) is str)
-    if ready:
+    activation = "tanh" if options is None else options.get("activation")
+    ready = options is None or (len(options) == 1 and type(activation) is str)
+    if ready and activation in ACTIVATIONS and how[2] is None:
         result = _core.forward(cell, inputs, options, keep_tape, how)
         if result is not None:
             return result

@@ -7,6 +7,7 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -164,6 +165,7 @@ class Recurrent(Layer, ABC):
 
     def _take_options(self, given: dict[str, Any]) -> dict[str, Any]:
         """Check and keep the cell's options among `locals()`; return the options of `Recurrent`."""
+        self.__dict__.pop("structure", None)  # a second call of __init__ may set all anew
         own = own_options(self._kind)
         for name, option in own.items():
             setattr(self, name, option.check(type(self).__name__, name, given[name]))
@@ -210,7 +212,7 @@ class Recurrent(Layer, ABC):
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Refuse to change an option: cells are bound to the options at construction."""
-            if name in self.__dict__ and name in arguments_of(type(self).__init__):
+            if "structure" in self.__dict__ and name in _fixed(self._kind):
                 caller = type(self).__name__
                 raise AttributeError(
                     f"{caller}: {name} is fixed at construction, expected a new layer: "
@@ -442,6 +444,13 @@ class Recurrent(Layer, ABC):
         dx = d.swapaxes(0, 1) if s.batch_first else d
         seen = LayerTrace([g.trace for g in grads]) if trace else None
         return LayerGrads(params, dx, join_state(s, [g.state for g in grads], B), seen)
+
+
+@cache
+def _fixed(kind: str) -> frozenset[str]:
+    """The attributes of a layer of this kind that its cells are bound to."""
+    shared = arguments_of(Recurrent.__init__)
+    return frozenset((*shared, *own_options(kind), "dilations")) - {"seed"}
 
 
 def make_new(layer: Recurrent, rng: np.random.Generator) -> None:

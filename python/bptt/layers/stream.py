@@ -102,7 +102,7 @@ class Stream:
                 f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
                 + hint_on_ids("x", np.asarray(x))
             )
-        return self.step(np.array(array))
+        return self.step(np.array(array, order="C"))
 
     def process(self, x: ArrayLike) -> Any:
         """Run several steps.

@@ -53,15 +53,19 @@ def as_bf16(caller: str, value: Any, dtype: DTypeLike) -> bool:
     return value is not None and dtype == np.float32 and _core.has_bf16()
 
 
+def _is_activation_alone(options: dict[str, Any]) -> bool:
+    """Has the core nothing to convert or refuse in these options?"""
+    name = options.get("activation")
+    return len(options) == 1 and type(name) is str and name in ACTIVATIONS
+
+
 def forward(
     cell: str, inputs: Inputs, options: dict[str, Any] | None, keep_tape: bool, how: How
 ) -> tuple[Array, State, _core.Tape | None]:
     """The forward pass of a cell with options of its row in `CELLS`."""
     # A step of a small network takes less time than a look at its arguments here: the core looks,
     # and returns None where something is to be converted or refused.
-    activation = "tanh" if options is None else options.get("activation")
-    ready = options is None or (len(options) == 1 and type(activation) is str)
-    if ready and activation in ACTIVATIONS and how[2] is None:
+    if how[2] is None and (options is None or _is_activation_alone(options)):
         result = _core.forward(cell, inputs, options, keep_tape, how)
         if result is not None:
             return result

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._cells import CELLS
 from .._types import Array
 
-GATES = 4
+GATES = len(CELLS["slstm"].gates)
 
 
 def block_diagonal(caller: str, w: Array, heads: int) -> Array:

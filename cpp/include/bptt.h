@@ -109,7 +109,7 @@ typedef struct bptt_sizes {
   size_t packed;      /* of bptt_pack() */
   size_t tape;        /* 0 if desc.train is 0 */
   size_t forward_workspace;
-  size_t backward_workspace; /* 0 if desc.train is 0 */
+  size_t backward_workspace; /* for all gradients; 0 if desc.train is 0 */
   size_t step_workspace;     /* of bptt_step() */
 } bptt_sizes;
 
@@ -154,12 +154,14 @@ typedef struct bptt_cotangents {
   const void* dc_n; /* [B, H] */
 } bptt_cotangents;
 
-/* Gradients of that loss with respect to the inputs; they are overwritten, not added to. */
+/* Gradients of that loss with respect to the inputs; they are overwritten, not added to. Null: not
+ * wanted. The call then leaves out the product that only this gradient needs, and the others keep
+ * their bits. */
 typedef struct bptt_gradients {
-  void* dx;    /* [T, B, I] or null: not wanted, as in a first layer; saves a product */
-  void* dw_ih; /* [G*H, I] */
+  void* dx;    /* [T, B, I]; not wanted in a first layer */
+  void* dw_ih; /* [G*H, I]; not wanted, as all that follow, where the weights are frozen */
   void* dw_hh; /* [G*H, H] */
-  void* db_ih; /* [G*H] or null, as all that follow */
+  void* db_ih; /* [G*H] */
   void* db_hh; /* [G*H] */
   void* dh0;   /* [B, H] */
   void* dc0;   /* [B, H] */

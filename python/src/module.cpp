@@ -92,13 +92,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       });
   m.attr("forward") = forward_function<float, double>("forward");
   m.attr("forward_dual") = forward_function<core::Dual>("forward_dual");
-  // how: kind, bound and target of the step clip, cut, trace, threads
-  using How = std::tuple<std::string, double, std::string, py::ssize_t, int, int>;
+  // how: kind, bound and target of the step clip, cut, trace, threads, wanted
+  using How = std::tuple<std::string, double, std::string, py::ssize_t, int, int, unsigned>;
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const How& how) {
-    const auto& [kind, bound, target, cut, trace, threads] = how;
+    const auto& [kind, bound, target, cut, trace, threads, wanted] = how;
     return tape.backward({step_clipping(kind, bound, target), cut, threads, caller}, dy, dstate,
-                         trace);
+                         trace, wanted);
   });
   m.attr("fingerprint") = function(fingerprint_definition);
   m.attr("given") = function(given_definition);

@@ -46,7 +46,7 @@ void Plan<T>::place_checkpoints() {
   const Index chunks = schedule.chunks;
   const auto bytes = [&](Index n) {
     schedule.cut(n);
-    return tape_bytes() + backward_scratch_bytes();
+    return tape_bytes() + typename Engine<T>::BackwardLayout(engine_, nullptr, Wanted()).bytes;
   };
   if (spec_.checkpoint == Spec::sqrt) {
     Index n = 1;
@@ -82,8 +82,9 @@ std::size_t Plan<T>::forward_scratch_bytes() const {
   return typename Engine<T>::ForwardLayout(engine_, nullptr).bytes;
 }
 template <class T>
-std::size_t Plan<T>::backward_scratch_bytes(const Trace<T>& wanted) const {
-  return typename Engine<T>::BackwardLayout(engine_, nullptr, wanted).bytes;
+std::size_t Plan<T>::backward_scratch_bytes(const Gradients<T>& wanted) const {
+  return
+      typename Engine<T>::BackwardLayout(engine_, nullptr, wanted_of(wanted), wanted.trace).bytes;
 }
 
 // --- its calls
@@ -138,7 +139,7 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y,
   if (!spec_.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
   check_cotangents(spec, dims(), spec_.dilation, e.cell.states, cotangents);
   const typename Engine<T>::TapeLayout kept(e, const_cast<void*>(tape));
-  const typename Engine<T>::BackwardLayout work(e, scratch, out.trace);
+  const typename Engine<T>::BackwardLayout work(e, scratch, wanted_of(out), out.trace);
   check_buffer(spec.caller, "tape", tape, kept.bytes);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
   if (const char* name = e.changed(kept, x, y))

@@ -33,7 +33,7 @@ class Plan {
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
   std::size_t forward_scratch_bytes() const;
-  std::size_t backward_scratch_bytes(const Trace<T>& wanted = {}) const;
+  std::size_t backward_scratch_bytes(const Gradients<T>& wanted) const;
 
   // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
   // and the initial state. It refers to x and y, unless there are lengths, resets or a dilation, so
@@ -41,8 +41,9 @@ class Plan {
   bool forward(const Inputs<T>& inputs, const Outputs<T>& outputs, void* tape, void* scratch,
                StopRequest stop = {}) const;
 
-  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape, or
-  // x or y has changed where engine/fingerprint.hpp looks.
+  // `scratch` is as large as these gradients need. The tape is not changed. Throws
+  // std::invalid_argument when a cotangent has a wrong shape, or x or y has changed where
+  // engine/fingerprint.hpp looks.
   bool backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& cotangents,
                 const Gradients<T>& gradients, const void* tape, void* scratch,
                 StopRequest stop = {}) const;

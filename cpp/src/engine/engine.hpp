@@ -201,22 +201,19 @@ struct Engine {
   struct BackwardLayout {
     void* kernel;
     T *dx, *dy;
-    T *dstate_n[max_states], *dstate0[max_states];
-    T *db_ih, *db_hh, *dparams;  // used where the caller has none
+    T *dstate_n[max_states], *dstate0[max_states]{};
     Trace<T> trace{};
     std::size_t bytes;
-    BackwardLayout(const Engine& p, void* buffer, const Trace<T>& traced = {}) {
+    BackwardLayout(const Engine& p, void* buffer, const Wanted& wanted,
+                   const Trace<T>& traced = {}) {
       Arena arena{buffer};
       kernel = arena.take<char>(static_cast<Index>(
-          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, traced.norms)));
-      dparams = arena.take<T>(p.cell.params * p.dims.H);
-      db_ih = arena.take<T>(p.cell.gates * p.dims.H);
-      db_hh = arena.take<T>(p.cell.gates * p.dims.H);
-      dx = p.gathers() ? arena.take<T>(p.total() * p.dims.I) : nullptr;
+          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, wanted)));
+      dx = p.gathers() && wanted.x ? arena.take<T>(p.total() * p.dims.I) : nullptr;
       dy = p.gathers() ? arena.take<T>(p.total() * p.dims.P) : nullptr;
       for (int q = 0; p.gathers() && q < p.cell.states; ++q) {
         dstate_n[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
-        dstate0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
+        if (wanted.state0[q]) dstate0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
       }
       p.for_each_traced(trace, traced, [&](auto*& rows, auto* given, Index width) {
         rows = given;
@@ -314,20 +311,19 @@ struct Engine {
                                 const BackwardLayout& work) const {
     BackwardCall<T> call{};
     call.dims = dims, call.rows = rows(), call.options = options;
+    call.wanted = wanted_of(out);
     call.extras = kept.extras.of(given.extras);
     call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
     call.dy = cotangents.y.data;
     call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh, call.dw_hr = out.w_hr;
-    call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
-    call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
-    call.dparams = out.peepholes ? out.peepholes : work.dparams;
+    call.db_ih = out.b_ih, call.db_hh = out.b_hh, call.dparams = out.peepholes;
     std::copy(out.layer_norm, out.layer_norm + 4, call.dlayer_norm);
     call.trace = work.trace;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = cotangents.state[q].data, call.dstate0[q] = out.state[q];
     if (!gathers()) return call;
-    call.x = kept.x, call.y = kept.y, call.dx = out.x ? work.dx : nullptr;
+    call.x = kept.x, call.y = kept.y, call.dx = work.dx;
     call.dy = cotangents.y ? work.dy : nullptr;
     for (int q = 0; q < cell.states; ++q) {
       call.dstate_n[q] = cotangents.state[q] ? work.dstate_n[q] : nullptr;
@@ -356,8 +352,9 @@ struct Engine {
                                                                          given.lengths, team);
     });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
-                          given.dims.B * given.dilation, out.state[q]);
+      if (out.state[q])
+        rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
+                            given.dims.B * given.dilation, out.state[q]);
   }
 };
 

@@ -59,8 +59,8 @@ constexpr CellKernels<typename Backend::T> kernels_of() {
   k.forward_scratch_bytes = [](const Dims& d, Index rows) {
     return ForwardWorkspace<Backend>(nullptr, d, rows).bytes;
   };
-  k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, bool traced) {
-    return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, traced).bytes;
+  k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, const Wanted& wanted) {
+    return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, wanted).bytes;
   };
   k.pack = pack<Backend>;
   k.forward = Cell::general ? small_forward<Backend> : forward<Backend>;

@@ -147,7 +147,7 @@ def curve(trace: Trace, state: str) -> Curve:
     means = rms_by_lag(value[on], lag[on], chains.number[on])
     every = paths.every(state) or 1
     period = paths.skip // every if 0 < paths.skip < len(means) * every else 1
-    return Curve(means, trace.weights[0].dtype, every, period)
+    return Curve(means, trace.source.dtype, every, period)
 
 
 def rms_by_lag(values: Array, lags: Array, chains: Array) -> Array:

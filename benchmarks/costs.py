@@ -408,10 +408,32 @@ def imports() -> None:
     table("Imports and size", "measurement | result", rows)
 
 
+def subnormals() -> None:
+    """A backward pass whose gradients lie around the smallest normal number."""
+    rows = []
+    for cell in GATES:
+        row = [cell]
+        for dtype in ("float32", "float64"):
+            inputs, dy = arrays(cell, 200, 20, 2, 100, dtype)
+            tape = getattr(bptt, f"{cell}_forward")(*inputs, threads=1)[2]
+            backward = partial(getattr(bptt, f"{cell}_backward"), tape, threads=1)
+            tiny = np.finfo(dtype).tiny
+            runs: dict[str, Run] = {
+                "healthy": partial(backward, dy), "vanished": partial(backward, dy * tiny)
+            }  # fmt: skip
+            best = minima(runs)
+            row.append(f"{best['vanished'] / best['healthy']:.3f}")
+        rows.append(row)
+    title = "Time of a backward pass over a vanished gradient, relative to a healthy one"
+    table(f"{title}; 200, 20, 2, 100", "cell | float32 | float64", rows)
+
+
 TABLES = {
     f.__name__: f
-    for f in (ragged, widths, float64, threads, calls, layers, tracing, memory, imports)
-}
+    for f in (
+        ragged, widths, float64, threads, calls, layers, tracing, memory, imports, subnormals
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or [n for n in TABLES if n != "threads"]:

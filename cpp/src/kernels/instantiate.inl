@@ -4,6 +4,7 @@
 // numbers, with BPTT_BF16 of the plain cells with products in bfloat16.
 #pragma once
 #include "cells/cell_list.inl"
+#include "kernels/entry.inl"
 #include "kernels/step/read_gates.inl"
 #include "kernels/time/backward.inl"
 #if defined(BPTT_BF16)
@@ -62,12 +63,14 @@ constexpr CellKernels<typename Backend::T> kernels_of() {
   k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, const Wanted& wanted) {
     return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, wanted).bytes;
   };
-  k.pack = pack<Backend>;
-  k.forward = Cell::general ? small_forward<Backend> : forward<Backend>;
-  k.backward = Cell::general ? small_backward<Backend> : backward<Backend>;
-  k.read = read<Backend>;
+  k.pack = Entry<pack<Backend>>::run;
+  constexpr auto forth = Cell::general ? small_forward<Backend> : forward<Backend>;
+  constexpr auto back = Cell::general ? small_backward<Backend> : backward<Backend>;
+  k.forward = Entry<forth>::run;
+  k.backward = Entry<back>::run;
+  k.read = Entry<read<Backend>>::run;
 #if !defined(BPTT_DUAL)
-  k.count_outside = count_outside<Backend>;
+  k.count_outside = Entry<count_outside<Backend>>::run;
 #endif
   return k;
 }

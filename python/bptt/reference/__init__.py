@@ -6,6 +6,10 @@ Complex input flows through (comparisons look at real parts only, nothing is cas
 complex-step derivative of a ``*_forward`` gives every gradient to machine precision
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
+NumPy keeps subnormal numbers, which the core takes for zero. Below the smallest normal number,
+1.2e-38 in float32 and 2.2e-308 in float64, a gradient of the core is exactly zero, and a gradient
+of this package not yet.
+
 `cells` has the equations of the cells, made of `activations`; `products` the products that make
 their pre-activations; `loop` the loop over time that serves them all; `attention` the readouts;
 `jacobians` derivatives of a step; `regularise` values of regularisers; `trace` the trace of a

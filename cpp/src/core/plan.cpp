@@ -18,13 +18,18 @@ Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : spec_(spec), engine_(
 }
 
 template <class T>
+Plan<T>::Plan(const Prepared<T>& prepared, const Inputs<T>& inputs)
+    : spec_(prepared.spec()), prepared_(&prepared), engine_(engine_of(inputs)) {}
+
+template <class T>
 Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
-  const CellKernels<T>& cell = find_kernel<T>(spec_, in);
+  const CellKernels<T>& cell = prepared_ ? prepared_->cell() : find_kernel<T>(spec_, in);
   const Options options = options_of(spec_);
   typename Engine<T>::Given given;
   const Dims& d = given.dims = check_inputs(spec_, cell, in);
   given.extras = extras_of(spec_, in, d);
   given.train = spec_.train, given.bf16 = spec_.bf16, given.reverse = spec_.reverse;
+  given.packed = prepared_ ? prepared_->weights() : nullptr;
   given.dilation = spec_.dilation;
   const std::int64_t* lengths = in.lengths.data;
   const bool ragged =

@@ -54,6 +54,8 @@ struct Engine {
     Index dilation = 1;
     Subsequences subsequences;
     const Index* lengths = nullptr;  // [B], where the sequences are split; null: T
+    void* packed = nullptr;  // weights_bytes, which CellKernels::pack has filled and the call does
+                             // not change; null: the call packs its weights
 
     // As the kernels see them.
     Dims split_dims() const {
@@ -104,7 +106,7 @@ struct Engine {
   }
 
   Packs packs() const {
-    if (given.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
+    if (given.packed || given.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
     return dims.T == 1 ? Packs::none : Packs::recurrent;
   }
 
@@ -184,7 +186,8 @@ struct Engine {
       Arena arena{buffer};
       kernel =
           arena.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
-      weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
+      weights = p.given.packed;
+      if (!weights) weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.gathers() && !p.given.train) {
         x = arena.take<T>(p.total() * p.dims.I);
         y = arena.take<T>(p.total() * p.dims.P);
@@ -264,7 +267,7 @@ struct Engine {
     ForwardCall<T> call = bptt::core::forward_call(dims, options, in);
     call.rows = rows(), call.packs = packs();
     call.extras = (given.train ? kept.extras : work.extras).of(given.extras);
-    call.weights = kept.weights ? kept.weights : work.weights;
+    call.weights = kept.weights && !given.packed ? kept.weights : work.weights;
     call.y = out.y;
     call.tape = given.train ? kept.kernel : nullptr;
     call.scratch = work.kernel;
@@ -280,7 +283,7 @@ struct Engine {
   }
 
   void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
-               const ForwardLayout& work, const Team& team, bool packed = false) const {
+               const ForwardLayout& work, const Team& team) const {
     const GatherScatter<T> rows = gather_scatter();
     if (gathers()) {
       rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
@@ -290,7 +293,8 @@ struct Engine {
       if (in.state[q])
         rows.gather_states(in.state[q].data, width_of(dims, q), &Subsequence::initial,
                            work.state0[q]);
-    const bool ready = packed ? team.size == 1 || team.wait(team.context) : cell.pack(call, team);
+    const bool ready =
+        given.packed ? team.size == 1 || team.wait(team.context) : cell.pack(call, team);
     if (!ready || !cell.forward(call, team) || !gathers()) return;
     rows.scatter(call.y, dims.P, out.y, given.lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)

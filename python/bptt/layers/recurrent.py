@@ -24,6 +24,7 @@ from .base import Layer, LayerGrads
 from .bound import BoundCell
 from .docstrings import arguments_of, composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
+from .prepared import Prepared
 from .sequences import (
     as_resets,
     join_state,
@@ -242,6 +243,22 @@ class Recurrent(Layer, ABC):
             dilation or skip (it would need more than one state), or a value or shape is wrong.
         """
         return Stream(self.structure, self._cells, batch, state)
+
+    def prepare(self) -> Prepared:
+        """Pack the weights once, for many calls in inference.
+
+        Returns
+        -------
+        Prepared
+            Called like the layer, it gives the same bits, for any T, B, lengths and states. It has
+            a copy of the current parameters: see `Prepared.refresh` and `Prepared.stale`.
+
+        Raises
+        ------
+        ValueError
+            If `compute` is "bf16" and the instruction set in use has no such products.
+        """
+        return Prepared(self)
 
     @answering
     def __call__(

@@ -32,8 +32,8 @@ class Stream:
     def get_state(self) -> tuple[Any, ...]: ...
     def set_state(self, state: tuple[Any, ...]) -> None: ...
 
-# layers: for each an array (T, B, I) of any T, and bf16, w_ih, w_hh, b_ih, b_hh, options; residual:
-# for each, is its input added?
+# layers: for each an array (T, B, I) of any T, and products ("", "bf16" or "int8"), w_ih, w_hh,
+# b_ih, b_hh, options; residual: for each, is its input added?
 def stream(
     caller: str, cell: str, layers: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
 ) -> Stream: ...

@@ -17,7 +17,9 @@ void point_to(const T* data, Tensor<const T>& weights) {
 
 template <class T>
 Prepared<T>::Prepared(const Spec& spec, const Inputs<T>& in)
-    : spec_(spec), cell_(&find_kernel<T>(spec, in)) {
+    : spec_(spec),
+      cell_(&find_kernel<T>(spec, in)),
+      masked_(in.h_mask || in.zoneout[0] || in.zoneout[1]) {
   if (spec.train) refuse(spec.caller, "train is set, expected inference");
   Inputs<T> weights = in;
   weights.lengths = {}, weights.resets = {}, weights.h_mask = {};

@@ -26,6 +26,8 @@ class Prepared {
 
   const Spec& spec() const { return spec_; }
   const CellKernels<T>& cell() const { return *cell_; }
+  // Do calls take h_mask and zoneout of each step? Some kernels do not.
+  bool masked() const { return masked_; }
 
   // For calls: of the weights only the shapes. Their data are not null where they were given, and
   // must not be read.
@@ -41,6 +43,7 @@ class Prepared {
 
   Spec spec_;
   const CellKernels<T>* cell_;
+  bool masked_;
   Inputs<T> shapes_;
   std::size_t bytes_;
   std::unique_ptr<void, Free> memory_;

@@ -48,9 +48,9 @@ ForwardCall<T> forward_call(const Dims& dims, const Options& options, const Inpu
 template <class T>
 struct Engine {
   struct Given {
-    Dims dims;             // the caller's
-    StepExtras<T> extras;  // the caller's
-    bool train, bf16 = false, reverse;
+    Dims dims;                            // the caller's
+    StepExtras<T> extras;                 // the caller's
+    bool train, rounds = false, reverse;  // rounds: the operands of the products
     Index dilation = 1;
     Subsequences subsequences;
     const Index* lengths = nullptr;  // [B], where the sequences are split; null: T
@@ -78,7 +78,7 @@ struct Engine {
   static Schedule scheduled(Index* memory, const CellKernels<T>& cell, const Given& g) {
     const Dims d = g.split_dims();
     return {
-        memory, d, g.subsequences, g.reverse, group_count(cell, d, g.bf16), chunk_rows(cell, d)};
+        memory, d, g.subsequences, g.reverse, group_count(cell, d, g.rounds), chunk_rows(cell, d)};
   }
   // Are rows gathered from the caller's arrays and scattered back?
   bool gathers() const { return given.subsequences.size > 0; }
@@ -92,8 +92,8 @@ struct Engine {
   // Two ranks that each take half the sequences exchange nothing until the end if each sums its own
   // weight gradients. The order of the sums must not depend on the number of ranks, so the number
   // of groups depends on the sizes: two pay while the gradients fit into a cache.
-  static int group_count(const CellKernels<T>& cell, const Dims& d, bool bf16) {
-    return d.B >= 8 && (bf16 || gradient_bytes(cell, d) <= (Index(1) << 20)) ? 2 : 1;
+  static int group_count(const CellKernels<T>& cell, const Dims& d, bool rounds) {
+    return d.B >= 8 && (rounds || gradient_bytes(cell, d) <= (Index(1) << 20)) ? 2 : 1;
   }
   static Index gradient_bytes(const CellKernels<T>& cell, const Dims& d) {
     return cell.gates * d.H * (d.I + d.U) * Index(sizeof(T));
@@ -106,7 +106,7 @@ struct Engine {
   }
 
   Packs packs() const {
-    if (given.packed || given.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
+    if (given.packed || given.rounds || dims.T * dims.B > unpacked_rows) return Packs::all;
     return dims.T == 1 ? Packs::none : Packs::recurrent;
   }
 
@@ -123,7 +123,7 @@ struct Engine {
     const auto at_most = [&](double n) {
       return static_cast<int>(std::max(1.0, std::min(n, double(most))));
     };
-    if (given.bf16) {  // each rank rounds the rows of its own sequences
+    if (given.rounds) {  // each rank rounds the rows of its own sequences
       const int groups = static_cast<int>(schedule.groups);
       return most > 1 && by_sequence(groups) && work >= 2 * least_work ? groups : 1;
     }
@@ -133,7 +133,7 @@ struct Engine {
   // Does each rank take whole sequences? Yes if it has enough to fill its registers. But weights
   // too large for a core's own cache are split among the ranks.
   bool by_sequence(int ranks) const {
-    return dims.B / ranks >= 4 && (given.bf16 || gradient_bytes(cell, dims) <= (Index(4) << 20));
+    return dims.B / ranks >= 4 && (given.rounds || gradient_bytes(cell, dims) <= (Index(4) << 20));
   }
 
   // --- the layout of the buffers: memory of the kernels, and sorted copies of the caller's arrays

@@ -12,7 +12,7 @@ from .. import _core
 from .._binding.call import uses_bf16
 from .._guesses import answering
 from .._types import Array, State
-from .._validate import as_lengths_within, prepare
+from .._validate import as_choice, as_lengths_within, prepare
 from .sequences import (
     as_resets,
     join_state,
@@ -28,8 +28,8 @@ __all__ = ["Prepared"]
 class Prepared:
     """A recurrent layer for inference, with weights packed as the kernels read them.
 
-    Made by `LSTM.prepare` and its like. A call gives the bits of a call of the layer, for any T and
-    B, and saves packing the weights.
+    Made by `LSTM.prepare` and its like. A call takes any T and B, saves packing the weights, and
+    gives the bits of a call of the layer, or, with weights in 8 bits, results near them.
 
     The weights are a copy: after `load`, a step of an optimiser or any other change of the layer's
     parameters, calls still compute with the packed ones until `refresh`. `stale` tells whether the
@@ -43,6 +43,8 @@ class Prepared:
     ----------
     layer : Recurrent
         The layer, whose parameters `refresh` packs.
+    weights : "int8" or None
+        As given to `LSTM.prepare`.
     isa : str
         The instruction set that the weights are packed for.
     nbytes : int
@@ -65,27 +67,45 @@ class Prepared:
     False
     """
 
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
+    def __init__(self, layer: Any, weights: str | None = None) -> None:
+        caller = f"{layer.structure.caller}.prepare"
+        if weights is not None:
+            weights = as_choice(caller, "weights", weights, ("int8",))
+        self.layer, self.weights = layer, weights
         self.refresh()
 
     def refresh(self) -> None:
         """Pack the current parameters of the layer, for the instruction set in use now."""
-        s, layer = self.layer.structure, self.layer
-        caller, cells = f"{s.caller}.prepare", layer._cells
-        marks = self._marks()
-        bf16 = uses_bf16(caller, s.kind, s.compute, s.dtype, cells[0].checked)
-        sizes = np.repeat(
-            [s.input_size, *[s.width * s.directions] * (s.num_layers - 1)], s.directions
-        )
+        s, cells = self.layer.structure, self.layer._cells
+        caller, marks = f"{s.caller}.prepare", self._marks()
+        if self.weights == "int8":
+            self._check_weights(caller)
+            products = "int8"
+        else:
+            bf16 = uses_bf16(caller, s.kind, s.compute, s.dtype, cells[0].checked)
+            products = "bf16" if bf16 else ""
+        below = [s.input_size, *[s.width * s.directions] * (s.num_layers - 1)]
         given = [
-            (np.empty((0, 1, size), s.dtype), (bf16, *c.weights(), c.checked))
-            for size, c in zip(sizes, cells)
+            (
+                np.empty((0, 1, below[k // s.directions]), s.dtype),
+                (products, *c.weights(), c.checked),
+            )
+            for k, c in enumerate(cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
-        self._core = _core.prepare(caller, s.kind, given, added)  # of which calls read one alone
-        self._packed, self._bf16 = marks, bf16
+        self._core = _core.prepare(caller, s.kind, given, added)  # a running call keeps its own
+        self._packed, self._products = marks, products or s.dtype.name
         self._as_given = not s.batch_first and (max(s.dilations) == 1 or len(set(s.dilations)) > 1)
+
+    def _check_weights(self, caller: str) -> None:
+        """Raise if the parameters cannot be rounded to 8 bits."""
+        if self.layer.dtype != np.float32:
+            raise ValueError(
+                f"{caller}: weights is 'int8' with {self.layer.dtype} parameters, expected float32"
+            )
+        for name, array in self.layer.parameters.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{caller}: {name} has numbers that are not finite, expected none")
 
     def _marks(self) -> list[int]:
         return [_core.digest(array) for array in self.layer.parameters.values()]
@@ -179,9 +199,9 @@ class Prepared:
 
     def __repr__(self) -> str:
         name = repr(self.layer).partition("\n")[0]
-        weights = "bf16" if self._bf16 else self.layer.dtype.name
         stale = ", stale: refresh() packs the changed parameters" if self.stale else ""
-        return f"Prepared({name}, {weights} for {self.isa}, {self.nbytes / 1024:,.1f} KiB{stale})"
+        size = f"{self.nbytes / 1024:,.1f} KiB"
+        return f"Prepared({name}, {self._products} for {self.isa}, {size}{stale})"
 
     def __reduce__(self) -> Any:
-        return type(self), (self.layer,)
+        return type(self), (self.layer, self.weights)

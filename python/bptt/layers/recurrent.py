@@ -244,21 +244,31 @@ class Recurrent(Layer, ABC):
         """
         return Stream(self.structure, self._cells, batch, state)
 
-    def prepare(self) -> Prepared:
+    def prepare(self, weights: str | None = None) -> Prepared:
         """Pack the weights once, for many calls in inference.
+
+        Parameters
+        ----------
+        weights : "int8", optional
+            Round each row of ``weight_ih`` and ``weight_hh`` to 255 levels, up to its largest
+            number: for few sequences and large layers, whose steps are as fast as weights can be
+            read. For `RNN`, `LSTM` and `GRU` in float32, with no option but `activation`,
+            `dilation` and `residual`. `compute` then has no effect.
 
         Returns
         -------
         Prepared
-            Called like the layer, it gives the same bits, for any T, B, lengths and states. It has
-            a copy of the current parameters: see `Prepared.refresh` and `Prepared.stale`.
+            Called like the layer, it gives the same bits (with "int8", results near them), for any
+            T, B, lengths and states. It has a copy of the current parameters: see
+            `Prepared.refresh` and `Prepared.stale`.
 
         Raises
         ------
         ValueError
-            If `compute` is "bf16" and the instruction set in use has no such products.
+            If `weights` is "int8" and the layer has other options or numbers that are not finite;
+            or if `compute` is "bf16" and the instruction set in use has no such products.
         """
-        return Prepared(self)
+        return Prepared(self, weights)
 
     @answering
     def __call__(

@@ -54,7 +54,7 @@ class Stream:
         bf16 = uses_bf16(caller, s.kind, s.compute, s.dtype, cells[0].checked)
         sizes = (s.input_size, *[s.width] * (s.num_layers - 1))
         layers = [
-            (np.empty((0, B, size), s.dtype), (bf16, *c.weights(), c.checked))
+            (np.empty((0, B, size), s.dtype), ("bf16" if bf16 else "", *c.weights(), c.checked))
             for size, c in zip(sizes, cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]

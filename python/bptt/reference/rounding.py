@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Weights of 8 bits, as `layer.prepare("int8")` packs them."""
+"""Weights of 8 bits and operands of 16, as `layer.prepare("int8")` computes with them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from .._types import Array
 
 LEVELS = 127
+OPERAND_LEVELS = 2**15 - 1  # fewer where a sum of products could leave 32 bits
 NEGLIGIBLE = 1e-30  # a row of smaller numbers counts as zeros
 
 
@@ -29,5 +30,15 @@ def quantise(w: Array, levels: int = LEVELS) -> tuple[Array, Array]:
 
 
 def dequantise(q: Array, scale: Array) -> Array:
-    """The weights that an inference with `quantise(w)` computes with, in float64."""
+    """The numbers that `quantise` rounded to, in float64."""
     return np.float64(scale) * q
+
+
+def rounded_weights(w: Array) -> Array:
+    return dequantise(*quantise(w))
+
+
+def rounded_operand(v: Array) -> Array:
+    """Rows of x or h with as many levels as 16 bits, and sums in 32 bits, allow."""
+    levels = min(OPERAND_LEVELS, (2**31 - 1) // LEVELS // v.shape[-1])
+    return dequantise(*quantise(v, levels))

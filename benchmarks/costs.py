@@ -238,6 +238,32 @@ def layers() -> None:
     )
 
 
+def prepared() -> None:
+    """Compare `layer.prepare()`, and its weights of 8 bits, with calls of the layer, at B = 1."""
+    rows = []
+    cells = [(kind, 1, False, H) for kind in ("LSTM", "GRU", "RNN") for H in (256, 512, 1024)]
+    for kind, num, both, H in [*cells, ("LSTM", 3, True, 384)]:
+        layer = getattr(bptt, kind)(H, H, num, bidirectional=both, seed=0)
+        packed, int8 = layer.prepare(), layer.prepare("int8")
+        what = f"{kind}({H})" + f", {num} layers, bidirectional" * both
+        for T in (1, 8, 100):
+            x = np.random.default_rng(0).standard_normal((T, 1, H)).astype("float32")
+            runs = {name: partial(f, x) for name, f in zip("lpi", (layer, packed, int8))}
+            best = minima(runs, 1.0)
+            y = layer(x)[0]
+            rows.append(
+                [what, str(T), f"{best['l'] * 1e3:.3f} ms", f"{best['l'] / best['p']:.2f}"]
+                + [f"{best['l'] / best['i']:.2f}", f"{best['p'] / best['i']:.2f}"]
+                + [f"{abs(int8(x)[0] - y).max() / abs(y).max():.1e}"]
+            )
+    table(
+        "`layer.prepare()` at B = 1 and I = H: times of a layer's call, or of a prepared one, "
+        "divided by those of prepared calls; and the largest error of y in int8, relative to max y",
+        "layer | T | layer | layer / prepared | layer / int8 | prepared / int8 | error of int8",
+        rows,
+    )
+
+
 def repeated(run: Run, times: int) -> Run:
     def many() -> None:
         for _ in range(times):
@@ -431,7 +457,8 @@ def subnormals() -> None:
 TABLES = {
     f.__name__: f
     for f in (
-        ragged, widths, float64, threads, calls, layers, tracing, memory, imports, subnormals
+        ragged, widths, float64, threads, calls, layers, prepared, tracing, memory, imports,
+        subnormals,
     )
 }  # fmt: skip
 

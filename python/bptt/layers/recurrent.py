@@ -24,6 +24,7 @@ from .base import Layer, LayerGrads
 from .bound import BoundCell
 from .docstrings import arguments_of, composed
 from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
+from .prepared import Prepared
 from .sequences import (
     as_resets,
     join_state,
@@ -242,6 +243,23 @@ class Recurrent(Layer, ABC):
             dilation or skip (it would need more than one state), or a value or shape is wrong.
         """
         return Stream(self.structure, self._cells, batch, state)
+
+    def prepare(self, weights: str | None = None) -> Prepared:
+        """Pack the weights once, for many calls in inference: see `Prepared`.
+
+        Parameters
+        ----------
+        weights : "int8", optional
+            Round each row of the weights to 8 bits, which is faster for few sequences and large
+            layers. For `RNN`, `LSTM` and `GRU` in float32 with no option but `activation`,
+            `dilation` and `residual`; `compute` then has no effect.
+
+        Raises
+        ------
+        ValueError
+            If the layer cannot have such weights, or the CPU no products for its `compute`.
+        """
+        return Prepared(self, weights)
 
     @answering
     def __call__(

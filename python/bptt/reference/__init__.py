@@ -12,8 +12,8 @@ of this package not yet.
 
 `cells` has the equations of the cells, made of `activations`; `products` the products that make
 their pre-activations; `loop` the loop over time that serves them all; `attention` the readouts;
-`jacobians` derivatives of a step; `regularise` values of regularisers; `trace` the trace of a
-backward pass.
+`jacobians` derivatives of a step; `regularise` values of regularisers; `rounding` weights of 8
+bits; `trace` the trace of a backward pass.
 
 Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
 with reset_after=False, which both refuse.
@@ -40,10 +40,12 @@ from .loop import Tape, backward, forward
 from .products import clip_step as clip_step
 from .real_time import rtrl
 from .regularise import flossing, omega
+from .rounding import dequantise, quantise
 
 __all__ = [
     "additive_attention_backward",
     "additive_attention_forward",
+    "dequantise",
     "dot_attention_backward",
     "dot_attention_forward",
     "flossing",
@@ -58,6 +60,7 @@ __all__ = [
     "mgu_backward",
     "mgu_forward",
     "omega",
+    "quantise",
     "rnn_backward",
     "rnn_forward",
     "rtrl",

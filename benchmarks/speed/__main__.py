@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bptt.bench.machine import describe, kind
 from bptt.bench.measure import allowed_cores
+from bptt.bench.peers import PEERS
 from bptt.bench.plot import write_plots
 from bptt.cli import main as bptt
 
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         if file.exists() and not args.force:
             parser.error(f"{file} exists, expected a new kind of machine, or --force")
         threads = "1,2" if len(allowed_cores() or "12") > 1 else "1"
-        standard = ["--points", "all", "--threads", threads, "--json", str(file)]
+        peers = ",".join(name for name in PEERS if name not in ("bptt", "reference"))
+        standard = ["--points", "all", "--threads", threads, "--peers", peers, "--json", str(file)]
         if code := bptt(["bench", *standard, *others]):
             return code
     write_pages(root)

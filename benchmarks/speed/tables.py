@@ -17,7 +17,7 @@ WHAT is one of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from bptt.bench.peers import rivals
 from bptt.bench.report import Figures, compare, count, short, star
 from bptt.bench.verdict import behind, best_rival
 
-from .sets import RESULTS, ROOT, Set, day_of, name_of, read_files, read_sets
+from .costs import markdown, newest
+from .sets import RESULTS, ROOT, Set, read_files, read_sets
 
 _BLOCK = re.compile(r"(<!-- speed (.+?) -->\n).*?(<!-- /speed -->)", re.DOTALL)
 _Result = tuple[dict[str, Any], dict[str, Figures]]
@@ -59,7 +60,7 @@ def _block(words: list[str], results: Path) -> str:
         case ["range", peer, threads] if threads.isdigit():
             return _range(read_sets(results / "speed"), peer, int(threads))
         case ["costs", name]:
-            return _costs(read_files(results / "costs"), name)
+            return newest(read_files(results / "costs"), name)
     raise ValueError(
         f"speed comment: has {' '.join(words)!r}, expected machines, sets, bf16, "
         "range PEER THREADS or costs NAME"
@@ -69,17 +70,12 @@ def _block(words: list[str], results: Path) -> str:
 # --- parts of tables ------------------------------------------------------------------------------
 
 
-def _rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _grid(cells: dict[tuple[str, str, str], str]) -> str:
     """A table of texts by point, shape and column, in order of appearance."""
     columns = list(dict.fromkeys(column for _, _, column in cells))
     points = dict.fromkeys((point, shape) for point, shape, _ in cells)
     body = [[*row, *(cells.get((*row, column), "") for column in columns)] for row in points]
-    return _rows(["size", "T, B, I, H", *columns], body)
+    return markdown(["size", "T, B, I, H", *columns], body)
 
 
 def _place(result: dict[str, Any]) -> tuple[str, str, str]:
@@ -161,7 +157,7 @@ def _machines(sets: Sequence[Set]) -> str:
             ]
         )
     head = ["kind", "CPU", "caches", "peak on 1, 2 threads, GFLOP/s", "measured with", "behind"]
-    return _rows(head, body)
+    return markdown(head, body)
 
 
 def _bf16(sets: Sequence[Set]) -> str:
@@ -200,16 +196,3 @@ def _range(sets: Sequence[Set], peer: str, threads: int) -> str:
     }
     kinds = " ".join(kind.caption(threads, [peer]) for kind in sets if kind.of(threads))
     return f"{_grid(cells)}\n{kinds}\n"
-
-
-# --- costs ----------------------------------------------------------------------------------------
-
-
-def _costs(records: Sequence[dict[str, Any]], name: str) -> str:
-    found = [(r["tables"][name], r) for r in records if name in r["tables"]]
-    if not found:
-        return "Not measured yet.\n"
-    table, record = max(found, key=lambda pair: pair[0]["date"])
-    versions = ", ".join(f"{n} {v}" for n, v in table["versions"].items())
-    machine = f"{name_of(record)} ({record['machine']['cpu']})"
-    return f"{_rows(table['head'], table['rows'])}\n{machine}; {versions}; {day_of(table)}.\n"

@@ -175,13 +175,14 @@ def test_costs_are_of_the_newest_machine_that_has_the_table(results):
     assert block(results, "costs calls") == "Not measured yet.\n"
     for day, machine, tables in (("02", "Old", "calls memory"), ("06", "New", "calls")):
         date = f"2030-01-{day}T00:00:00"
-        table = {"date": date, "versions": {"bptt": "1.2"}, "head": ["a"], "rows": [[machine]]}
+        table = {"title": "Costs", "head": "a | b", "rows": [[machine, "1"]]}
+        table |= {"date": date, "versions": {"bptt": "1.2"}}
         known = {"date": date, "machine": {"cpu": "A", "architecture": machine, "isa": "avx9"}}
         known["tables"] = dict.fromkeys(tables.split(), table)
         (results / "costs" / f"{machine.lower()}-avx9.json").write_text(json.dumps(known))
-    text = "| a |\n| --- |\n| New |\n\nNew, avx9 (A); bptt 1.2; 2030-01-06.\n"
+    text = "| a | b |\n| --- | --- |\n| New | 1 |\n\nNew, avx9 (A); bptt 1.2; 2030-01-06.\n"
     assert block(results, "costs calls") == text
-    assert "| Old |" in block(results, "costs memory")
+    assert "| Old | 1 |" in block(results, "costs memory")
 
 
 # --- refusals -------------------------------------------------------------------------------------

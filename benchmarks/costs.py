@@ -242,6 +242,32 @@ def layers() -> Table:
     )
 
 
+def prepared() -> Table:
+    """Compare `layer.prepare()`, and its weights of 8 bits, with calls of the layer, at B = 1."""
+    rows = []
+    cells = [(kind, 1, False, H) for kind in ("LSTM", "GRU", "RNN") for H in (256, 512, 1024)]
+    for kind, num, both, H in [*cells, ("LSTM", 3, True, 384)]:
+        layer = getattr(bptt, kind)(H, H, num, bidirectional=both, seed=0)
+        packed, int8 = layer.prepare(), layer.prepare("int8")
+        what = f"{kind}({H})" + f", {num} layers, bidirectional" * both
+        for T in (1, 8, 100):
+            x = np.random.default_rng(0).standard_normal((T, 1, H)).astype("float32")
+            runs = {name: partial(f, x) for name, f in zip("lpi", (layer, packed, int8))}
+            best = minima(runs, 1.0)
+            y = layer(x)[0]
+            rows.append(
+                [what, str(T), f"{best['l'] * 1e3:.3f} ms", f"{best['l'] / best['p']:.2f}"]
+                + [f"{best['l'] / best['i']:.2f}", f"{best['p'] / best['i']:.2f}"]
+                + [f"{abs(int8(x)[0] - y).max() / abs(y).max():.1e}"]
+            )
+    return Table(
+        "`layer.prepare()` at B = 1 and I = H: times of a layer's call, or of a prepared one, "
+        "divided by those of prepared calls; and the largest error of y in int8, relative to max y",
+        "layer | T | layer | layer / prepared | layer / int8 | prepared / int8 | error of int8",
+        rows,
+    )
+
+
 def repeated(run: Run, times: int) -> Run:
     def many() -> None:
         for _ in range(times):
@@ -304,10 +330,33 @@ def tracing() -> Table:
     )
 
 
+def subnormals() -> Table:
+    """A backward pass whose gradients lie around the smallest normal number."""
+    rows = []
+    for cell in GATES:
+        row = [cell]
+        for dtype in ("float32", "float64"):
+            inputs, dy = arrays(cell, 200, 20, 2, 100, dtype)
+            tape = getattr(bptt, f"{cell}_forward")(*inputs, threads=1)[2]
+            backward = partial(getattr(bptt, f"{cell}_backward"), tape, threads=1)
+            vanished = dy * np.finfo(dtype).tiny
+            best = minima(
+                {"healthy": partial(backward, dy), "vanished": partial(backward, vanished)}
+            )
+            row.append(f"{best['vanished'] / best['healthy']:.3f}")
+        rows.append(row)
+    return Table(
+        "Time of a backward pass over a vanished gradient, relative to a healthy one, "
+        "T, B, I, H = 200, 20, 2, 100",
+        "cell | float32 | float64",
+        rows,
+    )
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     f.__name__: f
     for f in (
-        *(ragged, widths, float64, threads, calls, layers, tracing),
+        *(ragged, widths, float64, threads, calls, layers, prepared, tracing, subnormals),
         *(footprint.memory, footprint.imports),
     )
 }

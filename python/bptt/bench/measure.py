@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .peers import PEERS, TOLERANCE
+from .peers import PEERS
 from .workloads import POINTS, disagreement, flops
 
 SAMPLES = 20  # number of rounds in the time of a case, unless single calls take longer
@@ -124,10 +124,11 @@ def _load(case: Case, workers: Mapping[str, Worker]) -> dict[str, tuple[float, f
                 result = dict(arrays)
             expected = expected or result
             error, array = disagreement(result, expected)
-            if error > TOLERANCE:
+            bound = PEERS[name].tolerance
+            if error > bound:
                 raise RuntimeError(
                     f"bench: {case}: {name} disagrees with bptt: {array} has a relative error "
-                    f"of {error:.1e}, expected at most {TOLERANCE:.0e}"
+                    f"of {error:.1e}, expected at most {bound:.0e}"
                 )
             loaded[name] = seconds, error
     return loaded

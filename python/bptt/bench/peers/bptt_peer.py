@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""bptt and its NumPy reference."""
+"""bptt, also with products in bfloat16, and its NumPy reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ... import functional
@@ -28,10 +29,19 @@ REFERENCE: dict[str, Pair] = {
 
 
 def core(cell: str, train: bool, p: Problem) -> Job:
+    return _core(cell, train, p)
+
+
+def bf16(cell: str, train: bool, p: Problem) -> Job:
+    return _core(cell, train, p, compute="bf16")
+
+
+def _core(cell: str, train: bool, p: Problem, **options: Any) -> Job:
     """A stream for a single step, else the functions."""
     if train or len(p.x) > 1:
-        return _functions(*CORE[cell], train, p)
-    layer = LAYERS[cell](*p.weights[0].shape[1:], len(p.state[0][0]))
+        forward, backward = CORE[cell]
+        return _functions(partial(forward, **options), backward, train, p)
+    layer = LAYERS[cell](*p.weights[0].shape[1:], len(p.state[0][0]), **options)
     layer.load(dict(zip(layer.parameters, p.weights)))
     stream, x = layer.stream(), p.x[0]
     start = tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]

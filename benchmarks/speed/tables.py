@@ -190,9 +190,14 @@ def _range(sets: Sequence[Set], peer: str, threads: int) -> str:
                 ratios.setdefault(_place(result), []).append(ratio)
     if not ratios:
         raise ValueError(f"speed comment: no set has {peer!r} on {count(threads, 'thread')}")
-    cells = {
-        place: " to ".join(dict.fromkeys(map(_shown, (min(found), max(found)))))
-        for place, found in ratios.items()
-    }
-    kinds = " ".join(kind.caption(threads, [peer]) for kind in sets if kind.of(threads))
-    return f"{_grid(cells)}\n{kinds}\n"
+    cells = {place: _ends(found) for place, found in ratios.items()}
+    kinds = "".join(f"- {kind.caption(threads, [peer])}\n" for kind in sets if kind.of(threads))
+    return f"{_grid(cells)}\n{kinds}"
+
+
+def _ends(ratios: Sequence[tuple[float, bool, str]]) -> str:
+    """The smallest and the largest ratio, once if they show the same digits."""
+    ends = min(ratios), max(ratios)
+    if len({short(ratio) for ratio, _, _ in ends}) == 1:
+        return short(ends[0][0]) + star(ends[0][1] or ends[1][1])
+    return " to ".join(map(_shown, ends))

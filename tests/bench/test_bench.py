@@ -171,8 +171,19 @@ def test_bfloat16_is_compared_with_bfloat16():
     peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
     ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
     assert ratios == {"bptt": 1, "torch": 1.5, "bptt_bf16": 0.5, "torch_bf16": 1.5}
+    # Where bptt has not been timed in bfloat16.
     del peers["bptt_bf16"]
     assert figures([{"threads": 1, "peers": peers}])[0]["torch_bf16"].ratio == 0.75
+
+
+def test_packed_weights_are_compared_with_packed_weights():
+    peers = {"bptt": 8, "bptt_prepared": 4, "onednn": 6, "onednn_packed": 6, "openvino": 5}
+    peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
+    ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
+    assert ratios["onednn_packed"] == 1.5
+    assert ratios["openvino"] == 1.25
+    assert ratios["onednn"] == 0.75
+    assert ratios["bptt_prepared"] == 0.5
 
 
 # --- arguments ------------------------------------------------------------------------------------

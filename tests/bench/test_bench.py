@@ -166,6 +166,11 @@ def test_a_ratio_is_uncertain_if_two_libraries_are_calm_in_different_rounds():
     assert compare(peer, own, 100.0) == pytest.approx((3.0, 3.0, False, 3.0, True))
 
 
+def test_two_samples_prove_nothing():
+    two = _sampled([1e-3] * 2, cpu=[1.0] * 2, probe=[100.0] * 2)
+    assert compare(two, two, 100.0) == pytest.approx((1.0, 1.0, True, 1.0, True))
+
+
 def test_bfloat16_is_compared_with_bfloat16():
     peers = {"bptt": 8, "torch": 12, "bptt_bf16": 4, "torch_bf16": 6}
     peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}

@@ -23,13 +23,12 @@ from typing import Any
 
 from bptt.bench.peers import rivals
 from bptt.bench.report import Figures, compare, count, short, star
-from bptt.bench.verdict import behind, best_rival
+from bptt.bench.verdict import Standing, behind, best_rival
 
 from .costs import markdown, newest
 from .sets import RESULTS, ROOT, Set, read_files, read_sets
 
 _BLOCK = re.compile(r"(<!-- speed (.+?) -->\n).*?(<!-- /speed -->)", re.DOTALL)
-_Result = tuple[dict[str, Any], dict[str, Figures]]
 _Text = Callable[[dict[str, Any], dict[str, Figures]], str]
 
 
@@ -83,17 +82,16 @@ def _place(result: dict[str, Any]) -> tuple[str, str, str]:
     return result["point"], shape, f"{result['cell'].upper()} {result['pass']}"
 
 
-def _ratio(by_peer: dict[str, Figures], peer: str) -> tuple[float, bool, str] | None:
-    """The ratio of a library or of the fastest, whether it is uncertain, and the library."""
+def _standing(by_peer: dict[str, Figures], peer: str) -> Standing | None:
+    """A library or the fastest beside bptt, if it was timed."""
     if peer == "fastest":
-        best = best_rival(by_peer)
-        return best and (best.ratio, best.uncertain, best.peer)
-    figures = by_peer.get(peer)
-    return figures and (figures.ratio, figures.uncertain, peer)
+        return best_rival(by_peer)
+    f = by_peer.get(peer)
+    return f and Standing(peer, f.ratio, f.uncertain)
 
 
-def _shown(ratio: tuple[float, bool, str] | None) -> str:
-    return "" if ratio is None else short(ratio[0]) + star(ratio[1])
+def _shown(standing: Standing) -> str:
+    return short(standing.ratio) + star(standing.uncertain)
 
 
 # --- one kind of machine --------------------------------------------------------------------------
@@ -120,12 +118,13 @@ def _titled(title: str, kind: Set, threads: int, peers: Sequence[str], cell: _Te
 
 
 def _torch(result: dict[str, Any], by_peer: dict[str, Figures]) -> str:
-    return _shown(_ratio(by_peer, "torch"))
+    standing = _standing(by_peer, "torch")
+    return _shown(standing) if standing else ""
 
 
 def _fastest(result: dict[str, Any], by_peer: dict[str, Figures]) -> str:
-    ratio = _ratio(by_peer, "fastest")
-    return f"{_shown(ratio)} {ratio[2]}" if ratio else ""
+    standing = _standing(by_peer, "fastest")
+    return f"{_shown(standing)} {standing.peer}" if standing else ""
 
 
 def _own(peak: float) -> _Text:
@@ -183,21 +182,21 @@ def _in_bf16(peak: float) -> _Text:
 
 
 def _range(sets: Sequence[Set], peer: str, threads: int) -> str:
-    ratios: dict[tuple[str, str, str], list[tuple[float, bool, str]]] = {}
+    found: dict[tuple[str, str, str], list[Standing]] = {}
     for kind in sets:
         for result, by_peer in kind.of(threads):
-            if ratio := _ratio(by_peer, peer):
-                ratios.setdefault(_place(result), []).append(ratio)
-    if not ratios:
+            if standing := _standing(by_peer, peer):
+                found.setdefault(_place(result), []).append(standing)
+    if not found:
         raise ValueError(f"speed comment: no set has {peer!r} on {count(threads, 'thread')}")
-    cells = {place: _ends(found) for place, found in ratios.items()}
+    cells = {place: _ends(standings) for place, standings in found.items()}
     kinds = "".join(f"- {kind.caption(threads, [peer])}\n" for kind in sets if kind.of(threads))
     return f"{_grid(cells)}\n{kinds}"
 
 
-def _ends(ratios: Sequence[tuple[float, bool, str]]) -> str:
+def _ends(standings: Sequence[Standing]) -> str:
     """The smallest and the largest ratio, once if they show the same digits."""
-    ends = min(ratios), max(ratios)
-    if len({short(ratio) for ratio, _, _ in ends}) == 1:
-        return short(ends[0][0]) + star(ends[0][1] or ends[1][1])
-    return " to ".join(map(_shown, ends))
+    worst, best = (end(standings, key=lambda s: s.ratio) for end in (min, max))
+    if short(worst.ratio) == short(best.ratio):
+        return short(worst.ratio) + star(worst.uncertain or best.uncertain)
+    return f"{_shown(worst)} to {_shown(best)}"

@@ -9,7 +9,8 @@ WHAT is one of
     machines            a row for each kind of machine
     sets                a section of tables for each kind of machine
     bf16                bfloat16, for each kind of machine on which it was measured
-    range PEER THREADS  the smallest and the largest ratio to a library over all kinds of machine;
+    range PEER THREADS  the smallest and the largest ratio to a library over all kinds of machine,
+                        but those where bptt was kept from its best instruction set;
                         PEER `fastest` is the best library at each point and on each machine
     costs NAME          the table NAME of `benchmarks/costs.py`, from the newest machine that has it
 """
@@ -26,7 +27,7 @@ from bptt.bench.report import Figures, compare, count, short, star
 from bptt.bench.verdict import Standing, behind, best_rival
 
 from .costs import markdown, newest
-from .sets import RESULTS, ROOT, Set, read_files, read_sets
+from .sets import RESULTS, ROOT, Set, forced, read_files, read_sets
 
 _BLOCK = re.compile(r"(<!-- speed (.+?) -->\n).*?(<!-- /speed -->)", re.DOTALL)
 _Text = Callable[[dict[str, Any], dict[str, Figures]], str]
@@ -183,6 +184,7 @@ def _in_bf16(peak: float) -> _Text:
 
 def _range(sets: Sequence[Set], peer: str, threads: int) -> str:
     found: dict[tuple[str, str, str], list[Standing]] = {}
+    sets = [kind for kind in sets if not forced(kind.report)]
     for kind in sets:
         for result, by_peer in kind.of(threads):
             if standing := _standing(by_peer, peer):

@@ -16,20 +16,20 @@ BPTT_SHARED Range share_of(Index n, Index unit, const Team& team) {
   return {begin * unit, end * unit < n ? end * unit : n};
 }
 
-// Counts floating-point operations, and every millisecond or so calls Team::stopped.
+// Counts operations, and every millisecond or so calls Team::stopped.
 struct StopPoll {
   const Team& team;
-  double work = 0;
+  Index work = 0;
   bool stopped = false;
 
-  bool stops(Index rows, Index inputs, Index outputs) {
-    constexpr double overhead = 2e4;  // of a step or a loop, in operations
-    work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
-                static_cast<double>(outputs) +
-            overhead;
-    if (work < 5e7 || stopped) return stopped;
+  BPTT_INLINE bool stops(Index rows, Index inputs, Index outputs) {
+    constexpr Index overhead = 20000;  // of a step or a loop, in operations
+    work += 2 * rows * inputs * outputs + overhead;
+    return work < 50000000 ? stopped : asks();
+  }
+  __attribute__((noinline)) bool asks() {
     work = 0;
-    return stopped = team.stopped(team.context, team.rank);
+    return stopped = stopped || team.stopped(team.context, team.rank);
   }
 
   // Waits for all ranks; false: stop.

@@ -10,7 +10,6 @@
 #include "kernels/product/bf16_products.inl"
 #else
 #include "kernels/product/float_products.inl"
-#include "kernels/time/row_steps.inl"
 #endif
 #if !defined(BPTT_BF16) && !defined(BPTT_DUAL) && !defined(BPTT_OTHERS)
 #include "kernels/product/peak.inl"

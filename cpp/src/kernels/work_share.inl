@@ -18,18 +18,33 @@ BPTT_SHARED Range share_of(Index n, Index unit, const Team& team) {
 
 // Counts operations, and every millisecond or so calls Team::stopped.
 struct StopPoll {
+  static constexpr Index most = 50000000;
   const Team& team;
   Index work = 0;
   bool stopped = false;
 
+  // With the overhead of a step or a loop.
+  BPTT_INLINE static Index operations(Index rows, Index inputs, Index outputs) {
+    return 2 * rows * inputs * outputs + 20000;
+  }
   BPTT_INLINE bool stops(Index rows, Index inputs, Index outputs) {
-    constexpr Index overhead = 20000;  // of a step or a loop, in operations
-    work += 2 * rows * inputs * outputs + overhead;
-    return work < 50000000 ? stopped : asks();
+    work += operations(rows, inputs, outputs);
+    return work < most ? stopped : asks();
   }
   __attribute__((noinline)) bool asks() {
     work = 0;
     return stopped = stopped || team.stopped(team.context, team.rank);
+  }
+  // Calls f(n) for some of so many steps at a time, each of these operations, until it stops.
+  template <class F>
+  BPTT_INLINE void for_steps(Index steps, Index each, const F& f) {
+    for (Index n; steps > 0 && !stopped; steps -= n) {
+      n = (most - work) / each + 1;
+      if (n > steps) n = steps;
+      f(n);
+      work += n * each;
+      if (work >= most) asks();
+    }
   }
 
   // Waits for all ranks; false: stop.

@@ -263,6 +263,7 @@ struct Bf16Products {
   using Weights = Bf16Weights<Cell>;
   using Forward = Bf16Forward<Cell>;
   using Backward = Bf16Backward<Cell>;
+  static constexpr bool takes_rows = false;
   using Column = Bf16;  // [panel of columns][pair of (block, gate, lane)][column][2]
   static constexpr Index L = lanes<float>;
 

@@ -129,10 +129,6 @@ struct ForwardTiles {
 };
 
 template <class T, class Cell>
-void row_steps(ForwardStep<T> step, const StepStride& by, Index steps,
-                                         const ForwardCall<T>& call,
-                                         const FloatWeights<T, Cell>& weights, T* sums);
-template <class T, class Cell>
 struct FloatForward {
   static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
@@ -207,12 +203,9 @@ struct FloatForward {
                                     d.H, d.U, j, width, tile, row_size);
   }
 
-  bool takes_rows(const ForwardStep<T>& step, const Team& team) const {
-    return !BPTT_MANY_CELLS && step.rows.end - step.rows.begin == 1 && step.count == 1 && team.size == 1 && !step.whole && call.packs != Packs::none;
-  }
-  void take_rows(const ForwardStep<T>& step, const StepStride& by, Index steps, T* sums,
-                 StopPoll& poll) const {
-    if constexpr (!BPTT_MANY_CELLS) row_steps<T, Cell>(step, by, steps, call, weights, sums);
+  // May row_steps() take this step, and those that are like it?
+  bool takes_row(const ForwardStep<T>& step, const Team& team) const {
+    return d.B == 1 && team.size == 1 && !step.whole && call.packs != Packs::none;
   }
 
   // The same for the second product, whose weights are all packed; sums is [row][block][lane].
@@ -465,6 +458,7 @@ struct FloatProducts {
   template <class Other>
   using BackwardOf = FloatBackward<T, Other>;
   using Column = T;  // element of the backward weights
+  static constexpr bool takes_rows = !BPTT_MANY_CELLS;  // see row_steps.inl
   template <class Side>
   static Index column_size(Index H, Index K) {
     return column_packed_size<T, Side>(H, K);

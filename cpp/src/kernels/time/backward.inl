@@ -6,6 +6,7 @@
 #pragma once
 #include "kernels/step/step_clip.inl"
 #include "kernels/time/layer_norm_backward.inl"
+#include "kernels/time/row_steps_backward.inl"
 #include "kernels/time/second_product.inl"
 
 BPTT_KERNELS_BEGIN
@@ -282,11 +283,46 @@ struct Backward {
 
   StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
 
+  // Takes the steps of a chunk by row_steps_back(), if that may; returns how many it took.
+  Index take_row(const Span& chunk, const Forward<Backend>& forward) const {
+    if constexpr (Backend::takes_rows) {
+      if (d.B > 1 || team.size > 1 || tracer.on() || call.step_clip.kind != StepClip::none ||
+          call.steps_left)
+        return 0;
+      const Index all = chunk.end - chunk.begin, last = rows.reverse ? chunk.end - 1 : chunk.begin;
+      const Index alike = all - (last == forward.states.segment_first ? 1 : 0);
+      take_row(rows.reverse ? chunk.begin : chunk.end - 1, alike, chunk, forward);
+      take_row(last, all - alike, chunk, forward);
+      return all;
+    }
+    return 0;
+  }
+  // The same for `steps` steps, from step t on, that are one stride apart.
+  void take_row(Index t, Index steps, const Span& chunk, const Forward<Backend>& forward) const {
+    ForwardStep<T> parts[2];
+    forward.lay_out(t, nullptr, parts);
+    ForwardStep<T>& step = parts[0].rows.begin < parts[0].rows.end ? parts[0] : parts[1];
+    const StepStride by = forward.stride(step, -1);
+    const Index row = rows.first[t];
+    RowGradients<T> g{dsums + (row - chunk.row) * D * L,
+                            rows.chunk_rows * D * L,
+                            by.t * D * L,
+                            call.y + row * d.P,
+                            call.dy ? call.dy + row * d.P : nullptr,
+                            tape.w_hh,
+                            scratch.dstates};
+    poll.for_steps(steps, StopPoll::operations(1, padded * Cell::gates, d.P), [&](Index n) {
+      row_steps_back<T, Cell>(call, step, by, n, g);
+      step.move(by, Cell::states, n);
+      g.sums += n * g.next, g.y += n * by.h, g.dy += g.dy ? n * by.h : 0;
+    });
+  }
+
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
-    for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
+    for (Index n = take_row(chunk, forward); n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;

@@ -7,6 +7,7 @@
 #include "kernels/step/zoneout_skip.inl"
 #include "kernels/time/forward_workspace.inl"
 #include "kernels/time/layer_norm.inl"
+#include "kernels/time/row_steps.inl"
 
 BPTT_KERNELS_BEGIN
 
@@ -198,8 +199,9 @@ struct Forward {
     }
   }
 
-  // Lays out step t; `sums` holds the projected sums of its rows, or null.
-  void lay_out(Index t, const T* sums) {
+  // Lays out step t, the rows that continue and the rows that start; `sums` holds its projected sums,
+  // or null.
+  void lay_out(Index t, const T* sums, ForwardStep<T> (&parts)[2]) const {
     const StepRows step_rows(rows, d.T, t);
     const Range mine = sequences_of(team, step_rows.count);
     const Index before_segment = rows.first[t] - states.segment_row,
@@ -229,11 +231,11 @@ struct Forward {
     const Index middle = larger(mine.begin, smaller(mine.end, step_rows.continuing));
     parts[0].rows = {mine.begin, middle}, parts[1].rows = {middle, mine.end};
   }
-  // From step t, which is laid out, to the next one.
-  StepStride stride(const ForwardStep<T>& step) const {
-    const Index n = rows.reverse ? -step.count : step.count, kept = states.kept ? n : 0;
+  // From a step to the n-th one after it in the order of processing.
+  StepStride stride(const ForwardStep<T>& step, Index steps = 1) const {
+    const Index t = rows.reverse ? -steps : steps, n = t * step.count, kept = states.kept ? n : 0;
     const auto where = [](const T* array, Index elements) { return array ? elements : 0; };
-    return {rows.reverse ? -1 : 1,
+    return {t,
             n * d.I,
             where(step.y, n * d.P),
             n * d.P,
@@ -248,8 +250,9 @@ struct Forward {
   Index alike(Index t, Index n) const {
     const Index next = rows.reverse ? -1 : 1, count = rows.count[t];
     if (t == states.segment_first || rows.count[t - next] != count) return 1;
+    if (rows.count[t + (n - 1) * next] == count) return n;  // counts never increase
     Index steps = 1;
-    while (steps < n && rows.count[t + steps * next] == count) ++steps;
+    while (rows.count[t + steps * next] == count) ++steps;
     return steps;
   }
 
@@ -272,16 +275,20 @@ struct Forward {
   // Steps begin .. end - 1 of a span in the order of processing; `sums` holds the projected sums of
   // the rows from `first` on, or null.
   void take_steps(const Span& span, Index begin, Index end, const T* sums, Index first) {
-    for (Index n = begin; n < end && !poll.stopped;) {
-      const Index t = step_of(span, n), steps = alike(t, end - n);
-      lay_out(t, sums ? sums + (rows.first[t] - first) * blocks * S * L : nullptr);
+    for (Index n = begin, steps; n < end && !poll.stopped; n += steps) {
+      const Index t = step_of(span, n);
+      steps = alike(t, end - n);
+      lay_out(t, sums ? sums + (rows.first[t] - first) * blocks * S * L : nullptr, parts);
       const StepStride by = stride(parts[0]);
-      if (products.takes_rows(parts[0], team)) {
-        products.take_rows(parts[0], by, steps, scratch.sums, poll);
-        n += steps;
-        continue;
-      }
-      for (Index i = 0; i < steps && !poll.stopped; ++i, ++n) {
+      if constexpr (Backend::takes_rows)
+        if (steps > 1 && products.takes_row(parts[0], team)) {
+          poll.for_steps(steps, StopPoll::operations(1, d.I + d.P, d.H * G), [&](Index some) {
+            row_steps<T, Cell>(parts[0], by, some, call, weights, scratch.sums);
+            parts[0].move(by, Cell::states, some);
+          });
+          continue;
+        }
+      for (Index i = 0; i < steps && !poll.stopped; ++i) {
         if (i) parts[0].move(by, Cell::states);
         forward_step();
       }
@@ -294,7 +301,6 @@ struct Forward {
   // none.
   Index projectable(const Span& span, Index n) const {
     Index total = 0, steps = 0;
-    if (!recompute && !products.projects()) return 0;
     for (; span.begin + n + steps < span.end; ++steps) {
       const Index t = step_of(span, n + steps);
       const StepRows step(rows, d.T, t);
@@ -325,10 +331,11 @@ struct Forward {
 
   void run_steps(const Span& span) {
     const Index all = span.end - span.begin;
+    const bool projects = recompute || products.projects();
     for (Index n = 0, end; n < all && !poll.stopped; n = end) {
-      const Index steps = projectable(span, n);
+      const Index steps = projects ? projectable(span, n) : 0;
       if (!steps) {
-        for (end = n + 1; end < all && !projectable(span, end);) ++end;
+        for (end = projects ? n + 1 : all; end < all && !projectable(span, end);) ++end;
         take_steps(span, n, end, nullptr, 0);
         continue;
       }

@@ -2,7 +2,7 @@
 // Forward steps of one row, all in one loop: the products and then the equations of each step. The
 // general loop takes as long to find its tiles as a small layer takes to compute them.
 #pragma once
-#include "kernels/product/float_products.inl"
+#include "kernels/product/microkernel.inl"
 #include "kernels/time/tape.inl"
 
 BPTT_KERNELS_BEGIN
@@ -46,39 +46,35 @@ BPTT_INLINE void row_products(const RowOperand<T>& x, const RowOperand<T>& h, In
   }
 }
 
-// Takes `steps` steps from `step` on, each `by` after the one before it, of row step.rows.begin
-// alone; sums: [block][sum][lane], memory for the sums of one step that are not projected.
-template <class T, class Cell>
-__attribute__((noinline)) void row_steps(ForwardStep<T> step, const StepStride& by, Index steps,
-                                         const ForwardCall<T>& call,
-                                         const FloatWeights<T, Cell>& weights, T* sums) {
-  constexpr int S = Cell::sums;
+// Takes `steps` steps from `step` on, each `by` after the one before it, of its only row; sums:
+// [block][sum][lane], memory for the sums of one step.
+template <class T, class Cell, class Weights>
+__attribute__((noinline)) void row_steps(const ForwardStep<T>& step, const StepStride& by,
+                                         Index steps, const ForwardCall<T>& call,
+                                         const Weights& weights, T* sums) {
   constexpr Index L = lanes<T>;
   const Dims& d = call.dims;
-  const Index blocks = blocks_of<T>(d.H), row = step.rows.begin;
-  const T* start = step.sums ? step.sums + row * blocks * S * L : weights.bias;
-  RowOperand<T> x{step.x + row * d.I, weights.ih, step.sums ? 0 : d.I},
-      h{step.h + row * d.P, weights.hh, d.P};
-  UnitPlaces<T, Cell> first(step, d, weights.params, row, 0, sums);
+  const Index blocks = blocks_of<T>(d.H);
+  const T* start = step.sums ? step.sums : weights.bias;
+  RowOperand<T> x{step.x, weights.ih, step.sums ? 0 : d.I}, h{step.h, weights.hh, d.P};
+  UnitPlaces<T, Cell> first(step, d, weights.params, 0, 0, sums);
   for (; steps > 0; --steps) {
     row_products<T, Cell>(x, h, blocks, start, sums);
     UnitPlaces<T, Cell> at = first;
-    for (Index j = 0; j < blocks; ++j) {
+    BPTT_NO_UNROLL for (Index j = 0; j < blocks; ++j, at.next(step)) {
       const Index used = used_lanes<T>(j, d.H);
-      Vec<T> a[S], p[1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
-      BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(at.sums + i * L);
+      Vec<T> a[Cell::sums], p[1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
+      BPTT_UNROLL for (int i = 0; i < Cell::sums; ++i) a[i] = load(at.sums + i * L);
       if (Cell::passes_h) s0[0] = load(at.h, used);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(at.before[q]);
       Cell::forward(call.options, p, a, s0, s, k);
       store(at.y, s[0].v, used);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(at.after[q], s[q].v);
-      if (at.saved)
-        BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) store(at.saved + i * L, k[i].v);
-      at.next(step);
+      if (!at.saved) continue;
+      BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) store(at.saved + i * L, k[i].v);
     }
     x.row += by.x, h.row += by.h, start += by.sums;
-    first.h += by.h, first.y += by.y, first.saved += by.saved;
-    for (int q = 1; q < Cell::states; ++q) first.before[q] += by.state, first.after[q] += by.state;
+    first.move(by);
   }
 }
 

@@ -75,11 +75,12 @@ struct ForwardStep {
   const T* sums;                    // projected, or null: [row][block][sum][lane]
   bool whole;                       // are the products with h in `sums`, too?
 
-  // Adds to each place the distance to the one of the next step.
-  BPTT_INLINE void move(const StepStride& by, int states) {
-    t += by.t, x += by.x, y += by.y, h += by.h, operand += by.operand;
-    saved += by.saved, second_operand += by.second_operand, moments += by.moments, sums += by.sums;
-    for (int q = 1; q < states; ++q) before[q].base += by.state, after[q].base += by.state;
+  // Moves by n steps that are `by` apart.
+  BPTT_INLINE void move(const StepStride& by, int states, Index n = 1) {
+    t += n * by.t, x += n * by.x, y += n * by.y, h += n * by.h, operand += n * by.operand;
+    saved += n * by.saved, second_operand += n * by.second_operand, moments += n * by.moments;
+    sums += n * by.sums;
+    for (int q = 1; q < states; ++q) before[q].base += n * by.state, after[q].base += n * by.state;
   }
 };
 
@@ -106,6 +107,10 @@ struct UnitPlaces {
     if (saved) saved += step.saved_rows * Cell::saved * L;
     for (int q = 1; q < Cell::states; ++q)
       before[q] += step.before[q].rows * L, after[q] += step.after[q].rows * L;
+  }
+  BPTT_INLINE void move(const StepStride& by) {
+    h += by.h, y += by.y, saved += by.saved;
+    for (int q = 1; q < Cell::states; ++q) before[q] += by.state, after[q] += by.state;
   }
 };
 

@@ -211,16 +211,31 @@ struct Backward {
   // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
   // does not depend on whether two ranks take one group each or share the inputs of both
 
+  // The number of steps from step t on, before step `end`, whose rows are neighbours, as are the rows
+  // that they continue.
+  Index neighbours(Index t, Index end) const {
+    const auto continues = [&](Index of) {
+      const StepRows step(rows, d.T, of);
+      return step.count == rows.count[t] && step.continuing == step.count &&
+             rows.count[step.previous] == step.count;
+    };
+    Index steps = 1;
+    if (continues(t))
+      while (t + steps < end && continues(t + steps)) ++steps;
+    return steps;
+  }
+
   // Adds to inputs n of the weights (counted over x, h and the second product) and to blocks `mine`
   // of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
                       const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
     const auto for_each_step = [&](const auto& f) {
-      for (Index t = chunk.begin; t < chunk.end; ++t) {
+      for (Index t = chunk.begin, steps; t < chunk.end; t += steps) {
         const StepRows step(rows, d.T, t);
         const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
-        f(t, step, r, rows.first[t] - chunk.row);
+        steps = r.end - r.begin == step.count ? neighbours(t, chunk.end) : 1;
+        f(t, step, Range{r.begin, r.begin + steps * (r.end - r.begin)}, rows.first[t] - chunk.row);
       }
     };
     for_each_runs<T>(
@@ -240,7 +255,8 @@ struct Backward {
         d.U,
         [&](const auto& add) {
           for_each_step([&](Index, const StepRows& step, Range r, Index row) {
-            const Index middle = larger(r.begin, smaller(r.end, step.continuing));
+            const bool all = step.continuing == step.count;
+            const Index middle = all ? r.end : larger(r.begin, smaller(r.end, step.continuing));
             if (r.begin < middle)
               add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
                   middle - r.begin);

@@ -24,8 +24,8 @@ struct Gru : CellTraits {
   }
 
   template <class V>
-  BPTT_INLINE static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
-                       V* da, V* ds0) {
+  BPTT_INLINE static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0,
+                                   const V*, V* da, V* ds0) {
     const V r = k[0], z = k[1], n = k[2], h_n = k[3];
     const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
     da[0] = dn;

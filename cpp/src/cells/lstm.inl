@@ -26,8 +26,8 @@ struct Lstm : CellTraits {
 
   // tanh(c') is computed again, which is cheaper than the memory traffic of keeping it.
   template <class V>
-  BPTT_INLINE static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V* s, V* da,
-                       V* ds0) {
+  BPTT_INLINE static void backward(const Options&, const V*, V* ds, const V* k, const V* s0,
+                                   const V* s, V* da, V* ds0) {
     const V i = k[0], f = k[1], g = k[2], o = k[3], tanh_c = tanh(s[1]);
     const V dc = ds[1] + ds[0] * o * (V(1) - tanh_c * tanh_c);
     ds[1] = dc;

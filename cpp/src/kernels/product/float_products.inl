@@ -167,8 +167,8 @@ struct FloatForward {
   }
 
   // Calls f(rows, sums, row_size) for the rows of a step, some at a time, and `width` blocks from
-  // block j on; sums is [row][block][sum][lane], rows row_size apart. Calls before(rows) before their
-  // products.
+  // block j on; sums is [row][block][sum][lane], rows row_size apart. Calls before(rows) before
+  // their products.
   template <class Before, class F>
   BPTT_INLINE void for_each_tile(const ForwardStep<T>& step, Index j, Index width,
                                  const Before& before, const F& f) const {
@@ -457,7 +457,7 @@ struct FloatProducts {
   using Backward = FloatBackward<T, Cell>;
   template <class Other>
   using BackwardOf = FloatBackward<T, Other>;
-  using Column = T;  // element of the backward weights
+  using Column = T;                                     // element of the backward weights
   static constexpr bool takes_rows = !BPTT_MANY_CELLS;  // see row_steps.inl
   template <class Side>
   static Index column_size(Index H, Index K) {

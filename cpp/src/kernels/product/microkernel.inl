@@ -29,8 +29,8 @@ BPTT_INLINE void static_int(Int<N> n, const F& f) {
   f(n);
 }
 
-// Splits [begin, end) into as few ranges of at most `most` as needed, as equal as possible, and calls
-// f(range).
+// Splits [begin, end) into as few ranges of at most `most` as needed, as equal as possible, and
+// calls f(range).
 template <class F>
 BPTT_INLINE void for_each_range(Index begin, Index end, Index most, const F& f) {
   Index ranges = end - begin <= most ? end > begin : (end - begin + most - 1) / most;
@@ -40,8 +40,8 @@ BPTT_INLINE void for_each_range(Index begin, Index end, Index most, const F& f) 
   }
 }
 
-// The same for the rows of one tile, by f(rows, row). `rows` is an Int, or an Index where many cells
-// share what f calls.
+// The same for the rows of one tile, by f(rows, row). `rows` is an Int, or an Index where many
+// cells share what f calls.
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
   for_each_range(begin, end, max_rows, [&](Range r) BPTT_INLINED {
@@ -85,7 +85,8 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
     w += w_step;
   };
   constexpr int together = MR == 1 && !BPTT_MANY_CELLS ? 4 : 1;
-  for (; together > 1 && K >= together; K -= together) BPTT_UNROLL for (int i = 0; i < together; ++i) add();
+  for (; together > 1 && K >= together; K -= together)
+    BPTT_UNROLL for (int i = 0; i < together; ++i) add();
   for (; K > 0; --K) add();
 }
 

@@ -211,8 +211,8 @@ struct Backward {
   // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
   // does not depend on whether two ranks take one group each or share the inputs of both
 
-  // The number of steps from step t on, before step `end`, whose rows are neighbours, as are the rows
-  // that they continue.
+  // The number of steps from step t on, before step `end`, whose rows are neighbours, as are the
+  // rows that they continue.
   Index neighbours(Index t, Index end) const {
     const auto continues = [&](Index of) {
       const StepRows step(rows, d.T, of);
@@ -321,12 +321,12 @@ struct Backward {
     const StepStride by = forward.stride(step, -1);
     const Index row = rows.first[t];
     RowGradients<T> g{dsums + (row - chunk.row) * D * L,
-                            rows.chunk_rows * D * L,
-                            by.t * D * L,
-                            call.y + row * d.P,
-                            call.dy ? call.dy + row * d.P : nullptr,
-                            tape.w_hh,
-                            scratch.dstates};
+                      rows.chunk_rows * D * L,
+                      by.t * D * L,
+                      call.y + row * d.P,
+                      call.dy ? call.dy + row * d.P : nullptr,
+                      tape.w_hh,
+                      scratch.dstates};
     poll.for_steps(steps, StopPoll::operations(1, padded * Cell::gates, d.P), [&](Index n) {
       row_steps_back<T, Cell>(call, step, by, n, g);
       step.move(by, Cell::states, n);

@@ -199,8 +199,8 @@ struct Forward {
     }
   }
 
-  // Lays out step t, the rows that continue and the rows that start; `sums` holds its projected sums,
-  // or null.
+  // Lays out step t, the rows that continue and the rows that start; `sums` holds its projected
+  // sums, or null.
   void lay_out(Index t, const T* sums, ForwardStep<T> (&parts)[2]) const {
     const StepRows step_rows(rows, d.T, t);
     const Range mine = sequences_of(team, step_rows.count);

@@ -15,8 +15,8 @@ struct RowOperand {
   Index K;
 };
 
-// Adds to the sums of a row, [block][sum][lane], its products with x and h; they start from `start`,
-// which may be `sums`.
+// Adds to the sums of a row, [block][sum][lane], its products with x and h; they start from
+// `start`, which may be `sums`.
 template <class T, class Cell, int Panels, int NB>
 BPTT_INLINE void row_tile(const RowOperand<T>& x, const RowOperand<T>& h, Index j, const T* start,
                           T* sums) {
@@ -40,9 +40,8 @@ BPTT_INLINE void row_products(const RowOperand<T>& x, const RowOperand<T>& h, In
   for (; j + 2 * NB <= blocks; j += 2 * NB) row_tile<T, Cell, 2, NB>(x, h, j, start, sums);
   for (Index width; j < blocks; j += width) {
     width = smaller(NB, blocks - j);
-    static_int<NB>(width, [&](auto nb) BPTT_INLINED {
-      row_tile<T, Cell, 1, nb.value>(x, h, j, start, sums);
-    });
+    static_int<NB>(
+        width, [&](auto nb) BPTT_INLINED { row_tile<T, Cell, 1, nb.value>(x, h, j, start, sums); });
   }
 }
 

@@ -50,8 +50,8 @@ struct SegmentTape {
   }
 };
 
-// From the arrays of a step to those of the next one, where both have the same rows: elements; 0 for
-// arrays that are null, or the same for every step.
+// From the arrays of a step to those of the next one, where both have the same rows: elements; 0
+// for arrays that are null, or the same for every step.
 struct StepStride {
   Index t, x, y, h, operand, state, saved, second_operand, moments, sums;
 };
@@ -102,7 +102,8 @@ struct UnitPlaces {
       before[q] = step.before[q].at(j, row), after[q] = step.after[q].at(j, row);
   }
   BPTT_INLINE void next(const ForwardStep<T>& step) {
-    sums += Cell::sums * L, h += L, params += Cell::params * L;
+    if (!Cell::layer_norm) sums += Cell::sums * L;  // else they are among the saved values
+    h += L, params += Cell::params * L;
     if (y) y += L;
     if (saved) saved += step.saved_rows * Cell::saved * L;
     for (int q = 1; q < Cell::states; ++q)

@@ -201,7 +201,7 @@ struct Forward {
 
   // Lays out step t, the rows that continue and the rows that start; `sums` holds its projected
   // sums, or null.
-  void lay_out(Index t, const T* sums, ForwardStep<T> (&parts)[2]) const {
+  void lay_out(Index t, T* sums, ForwardStep<T> (&parts)[2]) const {
     const StepRows step_rows(rows, d.T, t);
     const Range mine = sequences_of(team, step_rows.count);
     const Index before_segment = rows.first[t] - states.segment_row,
@@ -274,7 +274,7 @@ struct Forward {
   }
   // Steps begin .. end - 1 of a span in the order of processing; `sums` holds the projected sums of
   // the rows from `first` on, or null.
-  void take_steps(const Span& span, Index begin, Index end, const T* sums, Index first) {
+  void take_steps(const Span& span, Index begin, Index end, T* sums, Index first) {
     for (Index n = begin, steps; n < end && !poll.stopped; n += steps) {
       const Index t = step_of(span, n);
       steps = alike(t, end - n);

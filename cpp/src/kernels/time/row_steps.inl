@@ -46,7 +46,7 @@ BPTT_INLINE void row_products(const RowOperand<T>& x, const RowOperand<T>& h, In
 }
 
 // Takes `steps` steps from `step` on, each `by` after the one before it, of its only row; sums:
-// [block][sum][lane], memory for the sums of one step.
+// [block][sum][lane], memory for the sums of one step where they are not projected.
 template <class T, class Cell, class Weights>
 __attribute__((noinline)) void row_steps(const ForwardStep<T>& step, const StepStride& by,
                                          Index steps, const ForwardCall<T>& call,
@@ -56,6 +56,7 @@ __attribute__((noinline)) void row_steps(const ForwardStep<T>& step, const StepS
   const Index blocks = blocks_of<T>(d.H);
   const T* start = step.sums ? step.sums : weights.bias;
   RowOperand<T> x{step.x, weights.ih, step.sums ? 0 : d.I}, h{step.h, weights.hh, d.P};
+  if (step.sums) sums = step.sums;
   UnitPlaces<T, Cell> first(step, d, weights.params, 0, 0, sums);
   for (; steps > 0; --steps) {
     row_products<T, Cell>(x, h, blocks, start, sums);
@@ -72,8 +73,8 @@ __attribute__((noinline)) void row_steps(const ForwardStep<T>& step, const StepS
       if (!at.saved) continue;
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) store(at.saved + i * L, k[i].v);
     }
-    x.row += by.x, h.row += by.h, start += by.sums;
-    first.move(by);
+    x.row += by.x, h.row += by.h, start += by.sums, sums += by.sums;
+    first.move(by), first.sums = sums;
   }
 }
 

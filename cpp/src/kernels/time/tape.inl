@@ -72,7 +72,7 @@ struct ForwardStep {
   T* y;                             // [row, P] or null
   T* second_operand;                // [row, H]: the operand of the second product, or null
   T* moments;                       // [row, moments_of_row] or null
-  const T* sums;                    // projected, or null: [row][block][sum][lane]
+  T* sums;                          // projected, or null: [row][block][sum][lane]
   bool whole;                       // are the products with h in `sums`, too?
 
   // Moves by n steps that are `by` apart.

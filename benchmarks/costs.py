@@ -374,6 +374,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in args.tables or TABLES:
         if cores:
             os.sched_setaffinity(0, cores if name == "threads" else cores[-1:])
+        bptt.set_num_threads(1)  # `threads` sets others
         table = TABLES[name]()
         print(f"\n{table.title}\n\n{table.markdown()}", end="", flush=True)
         if args.record:

@@ -5,8 +5,8 @@
     python -m benchmarks.speed --force                   # measure a kind of machine again
     python -m benchmarks.speed --pages                   # measure nothing
 
-By default all sizes are measured, on one thread and on two. The results go to
-`benchmarks/results/speed/KIND.json`.
+By default all sizes are measured on one thread and on two, for five seconds and at least five
+rounds. The results go to `benchmarks/results/speed/KIND.json`.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             parser.error(f"{file} exists, expected a new kind of machine, or --force")
         threads = "1,2" if len(allowed_cores() or "12") > 1 else "1"
         peers = ",".join(name for name in PEERS if name not in ("bptt", "reference"))
-        standard = ["--points", "all", "--threads", threads, "--peers", peers, "--json", str(file)]
-        if code := bptt(["bench", *standard, *others]):
+        standard = {"points": "all", "peers": peers, "threads": threads, "json": str(file)}
+        standard |= {"seconds": "5", "repeats": "5"}
+        options = [word for name, value in standard.items() for word in (f"--{name}", value)]
+        if code := bptt(["bench", *options, *others]):
             return code
     write_pages(root)
     write_pictures(root)

@@ -47,9 +47,17 @@ def day_of(record: dict[str, Any]) -> str:
     return str(record["date"][:10])
 
 
+def forced(record: dict[str, Any]) -> bool:
+    """Did bptt use another instruction set than its best, while other libraries used theirs?"""
+    machine = record["machine"]
+    return bool(machine["isa"] != machine.get("best_isa", machine["isa"]))
+
+
 def name_of(record: dict[str, Any]) -> str:
     """As in "AMD Zen 3, avx2"."""
-    return f"{record['machine']['architecture']}, {record['machine']['isa']}"
+    machine = record["machine"]
+    name = f"{machine['architecture']}, {machine['isa']}"
+    return f"{name} instead of {machine['best_isa']}" if forced(record) else name
 
 
 class Set:

@@ -9,7 +9,8 @@ WHAT is one of
     machines            a row for each kind of machine
     sets                a section of tables for each kind of machine
     bf16                bfloat16, for each kind of machine on which it was measured
-    range PEER THREADS  the smallest and the largest ratio to a library over all kinds of machine;
+    range PEER THREADS  the smallest and the largest ratio to a library over all kinds of machine,
+                        but those where bptt was kept from its best instruction set;
                         PEER `fastest` is the best library at each point and on each machine
     costs NAME          the table NAME of `benchmarks/costs.py`, from the newest machine that has it
 """
@@ -23,13 +24,12 @@ from typing import Any
 
 from bptt.bench.peers import rivals
 from bptt.bench.report import Figures, compare, count, short, star
-from bptt.bench.verdict import behind, best_rival
+from bptt.bench.verdict import Standing, behind, best_rival
 
 from .costs import markdown, newest
-from .sets import RESULTS, ROOT, Set, read_files, read_sets
+from .sets import RESULTS, ROOT, Set, forced, read_files, read_sets
 
 _BLOCK = re.compile(r"(<!-- speed (.+?) -->\n).*?(<!-- /speed -->)", re.DOTALL)
-_Result = tuple[dict[str, Any], dict[str, Figures]]
 _Text = Callable[[dict[str, Any], dict[str, Figures]], str]
 
 
@@ -83,17 +83,16 @@ def _place(result: dict[str, Any]) -> tuple[str, str, str]:
     return result["point"], shape, f"{result['cell'].upper()} {result['pass']}"
 
 
-def _ratio(by_peer: dict[str, Figures], peer: str) -> tuple[float, bool, str] | None:
-    """The ratio of a library or of the fastest, whether it is uncertain, and the library."""
+def _standing(by_peer: dict[str, Figures], peer: str) -> Standing | None:
+    """A library or the fastest beside bptt, if it was timed."""
     if peer == "fastest":
-        best = best_rival(by_peer)
-        return best and (best.ratio, best.uncertain, best.peer)
-    figures = by_peer.get(peer)
-    return figures and (figures.ratio, figures.uncertain, peer)
+        return best_rival(by_peer)
+    f = by_peer.get(peer)
+    return f and Standing(peer, f.ratio, f.uncertain)
 
 
-def _shown(ratio: tuple[float, bool, str] | None) -> str:
-    return "" if ratio is None else short(ratio[0]) + star(ratio[1])
+def _shown(standing: Standing) -> str:
+    return short(standing.ratio) + star(standing.uncertain)
 
 
 # --- one kind of machine --------------------------------------------------------------------------
@@ -120,12 +119,13 @@ def _titled(title: str, kind: Set, threads: int, peers: Sequence[str], cell: _Te
 
 
 def _torch(result: dict[str, Any], by_peer: dict[str, Figures]) -> str:
-    return _shown(_ratio(by_peer, "torch"))
+    standing = _standing(by_peer, "torch")
+    return _shown(standing) if standing else ""
 
 
 def _fastest(result: dict[str, Any], by_peer: dict[str, Figures]) -> str:
-    ratio = _ratio(by_peer, "fastest")
-    return f"{_shown(ratio)} {ratio[2]}" if ratio else ""
+    standing = _standing(by_peer, "fastest")
+    return f"{_shown(standing)} {standing.peer}" if standing else ""
 
 
 def _own(peak: float) -> _Text:
@@ -183,16 +183,22 @@ def _in_bf16(peak: float) -> _Text:
 
 
 def _range(sets: Sequence[Set], peer: str, threads: int) -> str:
-    ratios: dict[tuple[str, str, str], list[tuple[float, bool, str]]] = {}
+    found: dict[tuple[str, str, str], list[Standing]] = {}
+    sets = [kind for kind in sets if not forced(kind.report)]
     for kind in sets:
         for result, by_peer in kind.of(threads):
-            if ratio := _ratio(by_peer, peer):
-                ratios.setdefault(_place(result), []).append(ratio)
-    if not ratios:
+            if standing := _standing(by_peer, peer):
+                found.setdefault(_place(result), []).append(standing)
+    if not found:
         raise ValueError(f"speed comment: no set has {peer!r} on {count(threads, 'thread')}")
-    cells = {
-        place: " to ".join(dict.fromkeys(map(_shown, (min(found), max(found)))))
-        for place, found in ratios.items()
-    }
-    kinds = " ".join(kind.caption(threads, [peer]) for kind in sets if kind.of(threads))
-    return f"{_grid(cells)}\n{kinds}\n"
+    cells = {place: _ends(standings) for place, standings in found.items()}
+    kinds = "".join(f"- {kind.caption(threads, [peer])}\n" for kind in sets if kind.of(threads))
+    return f"{_grid(cells)}\n{kinds}"
+
+
+def _ends(standings: Sequence[Standing]) -> str:
+    """The smallest and the largest ratio, once if they show the same digits."""
+    worst, best = (end(standings, key=lambda s: s.ratio) for end in (min, max))
+    if short(worst.ratio) == short(best.ratio):
+        return short(worst.ratio) + star(worst.uncertain or best.uncertain)
+    return f"{_shown(worst)} to {_shown(best)}"

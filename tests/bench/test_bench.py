@@ -166,13 +166,29 @@ def test_a_ratio_is_uncertain_if_two_libraries_are_calm_in_different_rounds():
     assert compare(peer, own, 100.0) == pytest.approx((3.0, 3.0, False, 3.0, True))
 
 
+def test_two_samples_prove_nothing():
+    two = _sampled([1e-3] * 2, cpu=[1.0] * 2, probe=[100.0] * 2)
+    assert compare(two, two, 100.0) == pytest.approx((1.0, 1.0, True, 1.0, True))
+
+
 def test_bfloat16_is_compared_with_bfloat16():
     peers = {"bptt": 8, "torch": 12, "bptt_bf16": 4, "torch_bf16": 6}
     peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
     ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
     assert ratios == {"bptt": 1, "torch": 1.5, "bptt_bf16": 0.5, "torch_bf16": 1.5}
+    # Where bptt has not been timed in bfloat16.
     del peers["bptt_bf16"]
     assert figures([{"threads": 1, "peers": peers}])[0]["torch_bf16"].ratio == 0.75
+
+
+def test_packed_weights_are_compared_with_packed_weights():
+    peers = {"bptt": 8, "bptt_prepared": 4, "onednn": 6, "onednn_packed": 6, "openvino": 5}
+    peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
+    ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
+    assert ratios["onednn_packed"] == 1.5
+    assert ratios["openvino"] == 1.25
+    assert ratios["onednn"] == 0.75
+    assert ratios["bptt_prepared"] == 0.5
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from benchmarks import costs
 from benchmarks.speed.costs import Table, newest, record
 from benchmarks.speed.sets import RESULTS, ROOT, read_files
 
+import bptt
 from bptt.bench.machine import describe, kind
 
 TABLE = Table("Title", "cell | PyTorch", [["rnn", "1.0"]])
@@ -44,17 +45,38 @@ def test_a_table_is_recorded_beside_the_others(tmp_path):
     assert known["date"][:10] in text
 
 
-def test_the_command_prints_and_only_records_when_asked(monkeypatch, capsys):
+@pytest.fixture
+def unchanged(monkeypatch):
+    """Leave the threads and the cores of this process as they are."""
+    monkeypatch.setattr(costs.os, "sched_setaffinity", lambda *arguments: None)
+    before = bptt.get_num_threads()
+    yield
+    bptt.set_num_threads(before)
+
+
+def test_the_command_prints_and_only_records_when_asked(monkeypatch, capsys, unchanged):
     asked = []
     monkeypatch.setattr(costs, "TABLES", {"one": lambda: TABLE, "two": lambda: 1 / 0})
     monkeypatch.setattr(costs, "record", lambda *arguments: asked.append(arguments))
     monkeypatch.setattr(costs, "write_pages", lambda: asked.append("pages"))
-    monkeypatch.setattr(costs.os, "sched_setaffinity", lambda *arguments: None)
     costs.main(["one"])
     assert capsys.readouterr().out == "\nTitle\n\n" + TABLE.markdown()
     assert asked == []
     costs.main(["one", "--record"])
     assert asked == [("one", TABLE), "pages"]
+
+
+def test_every_table_begins_on_one_thread(monkeypatch, capsys, unchanged):
+    seen = []
+
+    def table():
+        seen.append(bptt.get_num_threads())
+        bptt.set_num_threads(2)
+        return TABLE
+
+    monkeypatch.setattr(costs, "TABLES", {"one": table, "threads": table, "two": table})
+    costs.main([])
+    assert seen == [1, 1, 1]
 
 
 def test_an_unknown_table_is_refused_before_any_is_measured(monkeypatch, capsys):

@@ -171,6 +171,23 @@ def test_worst_and_best(results):
     assert cells(block(results, "range fastest 1"))[1][2] == "0.500 to 3.00"
 
 
+def test_a_machine_kept_from_its_best_instruction_set_stands_for_no_other(results):
+    before = block(results, "range torch 1")
+    slow = [result("rnn", "tiny", "inference", 1, peers(bptt=9, torch=1))]
+    written = report("2030-04-04", "New", slow, torch="5.7")
+    written["machine"] |= {"isa": "avx2", "best_isa": "avx9"}
+    (results / "speed" / "new-avx2.json").write_text(json.dumps(written))
+    assert block(results, "range torch 1") == before
+    assert "### New, avx2 instead of avx9\n" in block(results, "sets")
+
+
+def test_worst_and_best_that_are_equal_are_shown_once(results):
+    almost = result("rnn", "tiny", "training", 1, peers(probe=50.0, bptt=2, torch=5.001))
+    disturbed = {**NEW, "results": [*NEW["results"], almost]}
+    (results / "speed" / "new-avx9.json").write_text(json.dumps(disturbed))
+    assert cells(block(results, "range torch 1"))[1][-1] == "2.50*"
+
+
 def test_costs_are_of_the_newest_machine_that_has_the_table(results):
     assert block(results, "costs calls") == "Not measured yet.\n"
     for day, machine, tables in (("02", "Old", "calls memory"), ("06", "New", "calls")):

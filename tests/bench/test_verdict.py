@@ -29,6 +29,7 @@ def result(point="tiny", mode="training", threads=1, **ms):
         # Other ways of calling bptt, and bfloat16, are no rivals in float32.
         ({"torch": 12, "bptt_bf16": 5, "torch_bf16": 4}, ("torch", 1.2, False), None),
         ({"bptt_bf16": 5}, None, None),
+        ({"bptt_prepared": 5, "onednn_packed": 6, "onednn": 11}, ("onednn", 1.1, False), None),
     ],
 )
 def test_best_and_behind(peers, best, ahead):

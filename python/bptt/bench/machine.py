@@ -66,12 +66,13 @@ def kind(machine: Mapping[str, Any]) -> str:
 
 def describe() -> dict[str, Any]:
     """This machine, for the file of results."""
-    cpuinfo = _cpuinfo()
+    cpuinfo, config = _cpuinfo(), show_config()
     return {
         "cpu": cpuinfo.get("model name") or platform.processor() or platform.machine(),
         "architecture": architecture(cpuinfo),
         "cores": os.cpu_count(),
-        "isa": show_config()["isa"],
+        "isa": config["isa"],
+        "best_isa": config["isas"][0],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -167,6 +167,12 @@ def measure(
     }
 
 
+def _times(name: str, case: Case) -> bool:
+    """Is this library timed in this case?"""
+    peer, stream = PEERS[name], POINTS[case.point].stream
+    return case.mode in peer.passes and (peer.streams or not stream)
+
+
 def measure_all(
     cases: Sequence[Case], peers: Sequence[str], seconds: float, repeats: int
 ) -> list[dict[str, Any]]:
@@ -177,10 +183,6 @@ def measure_all(
             workers = {n: stack.enter_context(Worker(n, threads)) for n in ["bptt", *peers]}
             for case in (case for case in cases if case.threads == threads):
                 say(f"[{len(results) + 1}/{len(cases)}] {case}")
-                able = {
-                    name: worker
-                    for name, worker in workers.items()
-                    if case.mode in PEERS[name].passes
-                }
+                able = {name: worker for name, worker in workers.items() if _times(name, case)}
                 results.append(measure(case, able, seconds, repeats))
     return results

@@ -24,9 +24,9 @@ class Figures(NamedTuple):
 
     median: float  # ms per call
     minimum: float  # ms per call
-    disturbed: bool  # were too few samples calm, so that all are used?
+    disturbed: bool  # are too few samples calm, so that all are used?
     ratio: float  # time of the library / time of bptt, median over the rounds
-    uncertain: bool  # were both calm in too few rounds, so that all are used?
+    uncertain: bool  # are both calm in too few rounds, so that all are used?
 
 
 def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
@@ -64,7 +64,7 @@ def compare(peer: dict[str, Any], own: dict[str, Any], best: float) -> Figures:
     def enough(values: Sequence[Any], good: Sequence[bool]) -> tuple[Sequence[Any], bool]:
         if sum(good) >= CALM["samples"]:
             return [v for v, ok in zip(values, good) if ok], False
-        return values, sum(good) < len(good)
+        return values, True
 
     good, own_good = calm(peer, best), calm(own, best)
     used, disturbed = enough(peer["seconds"], good)

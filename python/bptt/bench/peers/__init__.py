@@ -31,6 +31,7 @@ class Peer(NamedTuple):
     missing: Callable[[], str] = str  # missing packages and the line to install them, or ""
     passes: tuple[str, ...] = PASSES
     environment: Mapping[str, str] = {}  # of its process
+    streams: bool = True  # is it timed on single steps, with the state carried on?
     own: str = "bptt"  # the way of calling bptt that does the same, with which it is compared
     tolerance: float = TOLERANCE
 
@@ -53,6 +54,8 @@ def _package(
 _KEEP_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296"
 
 _INFERENCE = PASSES[:1]
+# They keep packed weights between calls.
+_PACKED: dict[str, Any] = {"passes": _INFERENCE, "own": "bptt_prepared"}
 
 
 def _version() -> str:
@@ -64,12 +67,12 @@ def _no_bf16() -> str:
 
 
 def _onednn(variable: str, repack: bool) -> Peer:
-    return Peer(
+    peer = Peer(
         onednn.preparer(variable, repack),
         lambda: onednn.version(variable),
         lambda: onednn.missing(variable),
-        passes=PASSES if repack else _INFERENCE,
     )
+    return peer if repack else peer._replace(**_PACKED)
 
 
 _TORCH_BF16 = _package(torch.bf16, "torch", "torch", own="bptt_bf16", tolerance=0.2)
@@ -84,12 +87,13 @@ PEERS = {
     "onednn_packed": _onednn("BPTT_ONEDNN", repack=False),
     "onednn3": _onednn("BPTT_ONEDNN3", repack=True),
     "onednn3_packed": _onednn("BPTT_ONEDNN3", repack=False),
-    "onnxruntime": _package(onnxruntime.prepare, "onnx", "onnxruntime", "onnx", passes=_INFERENCE),
-    "openvino": _package(openvino.prepare, "openvino", "openvino", passes=_INFERENCE),
+    "onnxruntime": _package(onnxruntime.prepare, "onnx", "onnxruntime", "onnx", **_PACKED),
+    "openvino": _package(openvino.prepare, "openvino", "openvino", **_PACKED),
     "jax": _package(jax.prepare, "jax", "jax"),
     "tensorflow": _package(
         tensorflow.prepare, "tensorflow", "tensorflow", environment=tensorflow.ENVIRONMENT
     ),
+    "bptt_prepared": Peer(bptt_peer.prepared, _version, passes=_INFERENCE, streams=False),
     # PyTorch sums gradients of weights over all steps in bfloat16, whence its wide bound.
     "bptt_bf16": Peer(bptt_peer.bf16, _version, _no_bf16, tolerance=0.02),
     "torch_bf16": _TORCH_BF16._replace(missing=lambda: _no_bf16() or _TORCH_BF16.missing()),

@@ -35,6 +35,7 @@ PLAIN: Control = (None, None, None, None, None)
 WEIGHTS = bits_of(("w_ih", "w_hh"))  # whose gradients a full trace refers to
 FULL = 2  # what `as_trace` makes of it
 PLAIN_HOW: BackwardHow = ("none", 0.0, "h", 0, 0, 0, ALL)
+TRACED_HOW: BackwardHow = ("none", 0.0, "h", 0, 1, 0, ALL)
 COMPUTE = (None, "bf16", "bf16_if_available")
 
 
@@ -141,8 +142,8 @@ def as_backward_how(
     threads: int | None = None,
 ) -> BackwardHow:
     """As the core takes it, for all gradients."""
-    if step_clip is None and cut is None and trace is None and threads is None:
-        return PLAIN_HOW
+    if step_clip is None and cut is None and threads is None and (trace is None or trace is True):
+        return TRACED_HOW if trace else PLAIN_HOW
     clip = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)
@@ -153,14 +154,15 @@ def pull_back(
     caller: str, tape: _core.Tape, dy: Array | None, dstate: tuple[Any, ...], how: BackwardHow
 ) -> Grads:
     """The gradients of one call, from arguments that are as the core takes them."""
-    *_, cut, trace, _, wanted = how
-    if trace == FULL:
+    wanted = how[6]
+    if how[4] == FULL:
         how = (*how[:6], wanted | WEIGHTS)
-    results = _core.backward(caller, tape, dy, dstate, how)
-    grads = Grads._make(as_duals(results) if tape.dtype == "complex128" else results)
-    traced: Any = grads.trace
-    if traced is not None:
-        grads = grads._replace(trace=trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut))
+    results: tuple[Any, ...] = _core.backward(caller, tape, dy, dstate, how)
+    if tape.dtype == "complex128":
+        results = as_duals(results)
+    if results[9] is not None:
+        results = (*results[:9], trace_of(tape, results[9], results[1:3], how[3]))
+    grads = Grads._make(results)
     if how[6] != wanted:
         grads = grads._replace(**{n: None for n in ("w_ih", "w_hh") if not wanted & BITS[n]})
     options = tape.options

@@ -16,13 +16,13 @@ from ..trace.trace import Bounds, Source, Trace, count_outside
 
 
 def trace_of(
-    tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array], cut: int
+    tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Any, ...], cut: int
 ) -> Trace:
-    norms, *arrays = traced
-    if arrays[0] is None:
+    norms = traced[0]
+    if traced[1] is None:
         return Trace(lambda: source_of(tape, cut), norms, None, None)
     ih, hh = weights  # which a clip of the gradients changes in place
-    full = full_trace(tape, FullTrace(*arrays))
+    full = full_trace(tape, FullTrace(*traced[1:]))
     return Trace(lambda: source_of(tape, cut), norms, full, (ih.copy(), hh.copy()))
 
 

@@ -18,6 +18,9 @@
  *   Only bptt_pack() writes packed weights, and only bptt_forward() a tape.
  * - Same inputs, same bits, for one instruction set: in any batch, at any position, on any number
  *   of threads, step by step or a sequence at a time.
+ * - The caller's floating-point state (rounding, traps, subnormal numbers) changes no bit, and is
+ *   the caller's again when a call ends. Subnormal numbers are 0 to rnn, lstm and gru, because many
+ *   CPUs are slow at them; optimisers and clips keep them.
  * - Structs that begin with struct_size grow at the end only, the others not at all. A program
  *   compiled with an older header runs with a newer library; one compiled with a newer header is
  *   refused if it uses members that the library lacks.

@@ -30,7 +30,8 @@ struct Forward {
                          void* tape, void* workspace) {
     BPTT_TRY(check_own(f, "workspace", workspace, "forward_workspace"));
     BPTT_TRY(d.train ? check_own(f, "tape", tape, "tape") : check_memory(f, "tape", tape, 0));
-    const Call<T> call(d, cell, workspace);
+    Call<T> call(d, cell, workspace);
+    call.given.packed = after_signature(const_cast<void*>(w.packed));
     const Dims& s = call.given.dims;
     const Index state = s.B * s.H, steps = s.T * s.B;
     BPTT_TRY(check_weights(f, cell, s, w, d.train || !w.packed));
@@ -46,12 +47,8 @@ struct Forward {
     const Outputs<T> outputs{at<T>(out.y), {at<T>(out.h_n), at<T>(out.c_n)}};
     const typename Engine<T>::TapeLayout kept(e, d.train ? after_signature(tape) : nullptr);
     const typename Engine<T>::ForwardLayout work(e, call.rest());
-    ForwardCall<T> kernels = e.forward_call(inputs, outputs, kept, work);
-    if (w.packed)
-      kernels.packs = Packs::all, kernels.weights = after_signature(const_cast<void*>(w.packed));
-    call.run(e, [&](const Team& team) {
-      e.forward(inputs, outputs, kernels, work, team, w.packed != nullptr);
-    });
+    const ForwardCall<T> kernels = e.forward_call(inputs, outputs, kept, work);
+    call.run(e, [&](const Team& team) { e.forward(inputs, outputs, kernels, work, team); });
     if (d.train) new (tape) Signature(Signature::tape(e));
     e.mark(kept, inputs.x.data, outputs.y);
     return BPTT_OK;

@@ -18,13 +18,21 @@ Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : spec_(spec), engine_(
 }
 
 template <class T>
+Plan<T>::Plan(const Prepared<T>& prepared, const Inputs<T>& inputs)
+    : spec_(prepared.spec()), prepared_(&prepared), engine_(engine_of(inputs)) {}
+
+template <class T>
 Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
-  const CellKernels<T>& cell = find_kernel<T>(spec_, in);
+  const CellKernels<T>& cell = prepared_ ? prepared_->cell() : find_kernel<T>(spec_, in);
+  if (prepared_ && (in.h_mask || in.zoneout[0] || in.zoneout[1]) && !prepared_->masked())
+    refuse(spec_.caller,
+           "h_mask or zoneout of each step is given, expected them when the weights were packed");
   const Options options = options_of(spec_);
   typename Engine<T>::Given given;
   const Dims& d = given.dims = check_inputs(spec_, cell, in);
   given.extras = extras_of(spec_, in, d);
-  given.train = spec_.train, given.bf16 = spec_.bf16, given.reverse = spec_.reverse;
+  given.train = spec_.train, given.rounds = spec_.bf16 || spec_.int8, given.reverse = spec_.reverse;
+  given.packed = prepared_ ? prepared_->weights() : nullptr;
   given.dilation = spec_.dilation;
   const std::int64_t* lengths = in.lengths.data;
   const bool ragged =

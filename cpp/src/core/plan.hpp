@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/prepared.hpp"
 #include "core/spec.hpp"
 #include "engine/engine.hpp"
 #include "threads/pool.hpp"
@@ -24,6 +25,9 @@ class Plan {
   // Throws std::invalid_argument, naming caller, argument, what it has and what was expected. The
   // plan refers to h_mask, zoneout, peepholes and layer_norm: they must stay as they are.
   Plan(const Spec& spec, const Inputs<T>& inputs);
+  // For inference with packed weights, to which the plan refers; inputs: prepared.inputs() with the
+  // arguments of the call. Throws as above.
+  Plan(const Prepared<T>& prepared, const Inputs<T>& inputs);
   Plan(Plan&&) noexcept = default;
 
   const Dims& dims() const { return engine_.given.dims; }
@@ -72,6 +76,7 @@ class Plan {
   bool run(int most, StopRequest stop, const F& work) const;
 
   Spec spec_;
+  const Prepared<T>* prepared_ = nullptr;  // or null: each call packs its weights
   std::vector<Index> lengths_;             // of the sequences, where they are split; empty: T
   std::vector<Subsequence> subsequences_;  // empty: the sequences as they are
   std::vector<Index> order_;               // memory of the engine's schedule

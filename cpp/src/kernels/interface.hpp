@@ -217,10 +217,11 @@ struct CellKernels {
 struct KernelTable {
   const char* isa;
   int cells;
-  const CellKernels<float>* f32;                                   // [cells]
-  const CellKernels<double>* f64;                                  // [cells]
-  const CellKernels<float>* bf16;                                  // [cells], products in bfloat16
-  const CellKernels<Dual>* dual;                                   // [cells]
+  const CellKernels<float>* f32;   // [cells]
+  const CellKernels<double>* f64;  // [cells]
+  const CellKernels<float>* bf16;  // [cells], products in bfloat16
+  const CellKernels<float>* int8;  // [cells], weights of 8 bits; forward and without a tape alone
+  const CellKernels<Dual>* dual;   // [cells]
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 

@@ -57,6 +57,17 @@ def as_bf16(caller: str, value: Any, dtype: DTypeLike) -> bool:
     return value is not None and dtype == np.float32 and _core.has_bf16()
 
 
+def uses_bf16(
+    caller: str, cell: str, compute: Any, dtype: DTypeLike, options: dict[str, Any] | None
+) -> bool:
+    """Are the products of a cell with these options, as the core takes them, in bfloat16?"""
+    bf16 = as_bf16(caller, compute, dtype)
+    if compute == "bf16_if_available":
+        known = CELLS[cell].bf16
+        bf16 &= known is not None and known.issuperset(options or ())
+    return bf16
+
+
 def _is_activation_alone(options: dict[str, Any]) -> bool:
     """Has the core nothing to convert or refuse in these options?"""
     name = options.get("activation")
@@ -87,10 +98,7 @@ def forward(
         *arrays, initial if len(initial) > 1 else initial[0], as_lengths(caller, lengths),
         as_flag(caller, "reverse", reverse),
     )  # fmt: skip
-    bf16 = as_bf16(caller, compute, dtype)
-    if compute == "bf16_if_available":
-        known = CELLS[cell].bf16
-        bf16 &= known is not None and known.issuperset(given or ())
+    bf16 = uses_bf16(caller, cell, compute, dtype, given)
     limits = (
         None if threads is None else as_threads(caller, threads), as_checkpoint(caller, checkpoint),
     )  # fmt: skip

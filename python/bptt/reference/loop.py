@@ -134,10 +134,15 @@ def forward(
     compute: str | None = None,
     **options: Any,
 ) -> tuple[Array, State, Tape | None]:
-    """The arguments of the cell's ``*_forward``; threads, checkpoint and compute mean nothing."""
+    """The arguments of the cell's ``*_forward``; threads and checkpoint mean nothing.
+
+    compute="int8" rounds weights and operands as `layer.prepare("int8")` does, for forward alone;
+    other values mean nothing.
+    """
     o = options_of(cell, {name: own(value) for name, value in options.items()})
     given = [None if a is None else np.array(a) for a in (w_ih, w_hh, b_ih, b_hh)]
     net, x = Network(CELLS[cell], o, *given), np.array(x)  # type: ignore[arg-type]
+    net = net.rounded() if compute == "int8" else net
     T, B, _ = x.shape
     parts = state if isinstance(state, (tuple, list)) else (state,)
     complex_parts = [s for s in parts if np.iscomplexobj(s)]

@@ -136,6 +136,7 @@ struct FloatForward {
   const ForwardCall<T>& call;
   const Dims& d;
   const FloatWeights<T, Cell>& weights;
+  alignas(64) mutable T tile[larger(unpacked_rows, 2 * max_rows) * unit_blocks<Cell> * S * L];
 
   static std::size_t scratch_bytes(const Dims&) { return 0; }
   FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
@@ -165,32 +166,46 @@ struct FloatForward {
                        static_cast<std::size_t>(width * V * L) * sizeof(T));
   }
 
-  // Calls f(rows, sums) for the rows of a step, some at a time, and `width` blocks from block j on;
-  // sums is [row][block][sum][lane]. Calls before(rows) before their products.
+  // Calls f(rows, sums, row_size) for the rows of a step, some at a time, and `width` blocks from
+  // block j on; sums is [row][block][sum][lane], rows row_size apart. Calls before(rows) before
+  // their products.
   template <class Before, class F>
-  void for_each_tile(const ForwardStep<T>& step, Index j, Index width, const Before& before,
-                     const F& f) const {
-    alignas(64) T sums[larger(unpacked_rows, 2 * max_rows) * unit_blocks<Cell> * S * L];
+  BPTT_INLINE void for_each_tile(const ForwardStep<T>& step, Index j, Index width,
+                                 const Before& before, const F& f) const {
     const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
-    if (call.packs == Packs::none) {
-      const Index row = step.rows.begin, n = step.rows.end - row;
-      start_from_bias(n, j, width, sums, row_size);
-      Tiles::template add_unpacked<0>(XSide<Cell>::gates, step.x + row * d.I, n, call.w_ih, d.H,
-                                      d.I, j, width, sums, row_size);
-      Tiles::template add_unpacked<1>(HSide<Cell>::gates, step.operand + row * d.U, n, call.w_hh,
-                                      d.H, d.U, j, width, sums, row_size);
-      return f(step.rows, sums);
-    }
-    for_each_row_block(step.rows.begin, step.rows.end, [&](auto n, Index row) {
-      const Range r{row, row + n};
+    const bool unpacked = call.packs == Packs::none;
+    const Index most = step.whole ? step.count : unpacked ? unpacked_rows : max_rows;
+    for_each_range(step.rows.begin, step.rows.end, most, [&](Range r) BPTT_INLINED {
+      const T* projected = step.sums ? step.sums + r.begin * all + j * V * L : nullptr;
+      if (step.whole) return f(r, projected, all);
       before(r);
-      const T* start = step.sums ? step.sums + row * all + j * V * L : weights.bias + j * V * L;
-      Operands<T> x = x_operands(step.x + row * d.I, j);
-      if (step.sums) x.K = 0;
-      Tiles::add(n, width, x, h_operands(step.operand + row * d.U, j), start, step.sums ? all : 0,
-                 sums, row_size);
-      f(r, sums);
+      if (unpacked)
+        add_unpacked(step, r, j, width);
+      else
+        add_packed(step, r, j, width, projected);
+      f(r, static_cast<const T*>(tile), row_size);
     });
+  }
+  BPTT_INLINE void add_packed(const ForwardStep<T>& step, Range r, Index j, Index width,
+                              const T* projected) const {
+    Operands<T> x = x_operands(step.x + r.begin * d.I, j);
+    if (projected) x.K = 0;
+    Tiles::add(r.end - r.begin, width, x, h_operands(step.operand + r.begin * d.U, j),
+               projected ? projected : weights.bias + j * V * L,
+               projected ? blocks_of<T>(d.H) * S * L : 0, tile, width * S * L);
+  }
+  void add_unpacked(const ForwardStep<T>& step, Range r, Index j, Index width) const {
+    const Index n = r.end - r.begin, row_size = width * S * L;
+    start_from_bias(n, j, width, tile, row_size);
+    Tiles::template add_unpacked<0>(XSide<Cell>::gates, step.x + r.begin * d.I, n, call.w_ih, d.H,
+                                    d.I, j, width, tile, row_size);
+    Tiles::template add_unpacked<1>(HSide<Cell>::gates, step.operand + r.begin * d.U, n, call.w_hh,
+                                    d.H, d.U, j, width, tile, row_size);
+  }
+
+  // May row_steps() take this step, and those that are like it?
+  bool takes_row(const ForwardStep<T>& step, const Team& team) const {
+    return d.B == 1 && team.size == 1 && !step.whole && call.packs != Packs::none;
   }
 
   // The same for the second product, whose weights are all packed; sums is [row][block][lane].
@@ -209,6 +224,13 @@ struct FloatForward {
     });
   }
 
+  // Does it pay to project the inputs of narrow steps? Not where the weights of x stay in the first
+  // cache beside the others.
+  bool projects() const {
+    constexpr Index small = 8192;  // bytes
+    return call.packs == Packs::recurrent ||
+           unit_packed_size<T, XSide<Cell>>(d.H, d.I) * Index(sizeof(T)) > small;
+  }
   // Called before the projection of n rows; h may be null.
   void prepare_projection(const T*, const T*, Index) const {}
 
@@ -435,7 +457,8 @@ struct FloatProducts {
   using Backward = FloatBackward<T, Cell>;
   template <class Other>
   using BackwardOf = FloatBackward<T, Other>;
-  using Column = T;  // element of the backward weights
+  using Column = T;                                     // element of the backward weights
+  static constexpr bool takes_rows = !BPTT_MANY_CELLS;  // see row_steps.inl
   template <class Side>
   static Index column_size(Index H, Index K) {
     return column_packed_size<T, Side>(H, K);

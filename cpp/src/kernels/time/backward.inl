@@ -6,6 +6,7 @@
 #pragma once
 #include "kernels/step/step_clip.inl"
 #include "kernels/time/layer_norm_backward.inl"
+#include "kernels/time/row_steps_backward.inl"
 #include "kernels/time/second_product.inl"
 
 BPTT_KERNELS_BEGIN
@@ -217,16 +218,31 @@ struct Backward {
   // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
   // does not depend on whether two ranks take one group each or share the inputs of both
 
+  // The number of steps from step t on, before step `end`, whose rows are neighbours, as are the
+  // rows that they continue.
+  Index neighbours(Index t, Index end) const {
+    const auto continues = [&](Index of) {
+      const StepRows step(rows, d.T, of);
+      return step.count == rows.count[t] && step.continuing == step.count &&
+             rows.count[step.previous] == step.count;
+    };
+    Index steps = 1;
+    if (continues(t))
+      while (t + steps < end && continues(t + steps)) ++steps;
+    return steps;
+  }
+
   // Adds to inputs n of the weights (counted over x, h and the second product, without those whose
   // gradients are not wanted) and to blocks `mine` of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
                       const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
     const auto for_each_step = [&](const auto& f) {
-      for (Index t = chunk.begin; t < chunk.end; ++t) {
+      for (Index t = chunk.begin, steps; t < chunk.end; t += steps) {
         const StepRows step(rows, d.T, t);
         const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
-        f(t, step, r, rows.first[t] - chunk.row);
+        steps = r.end - r.begin == step.count ? neighbours(t, chunk.end) : 1;
+        f(t, step, Range{r.begin, r.begin + steps * (r.end - r.begin)}, rows.first[t] - chunk.row);
       }
     };
     const Wanted& wanted = call.wanted;
@@ -252,7 +268,8 @@ struct Backward {
           d.U,
           [&](const auto& add) {
             for_each_step([&](Index, const StepRows& step, Range r, Index row) {
-              const Index middle = larger(r.begin, smaller(r.end, step.continuing));
+              const bool all = step.continuing == step.count;
+              const Index middle = all ? r.end : larger(r.begin, smaller(r.end, step.continuing));
               if (r.begin < middle)
                 add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
                     middle - r.begin);
@@ -302,11 +319,47 @@ struct Backward {
 
   StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
 
+  // Takes the steps of a chunk by row_steps_back(), if that may; returns how many it took.
+  Index take_row(const Span& chunk, const Forward<Backend>& forward) const {
+    if constexpr (Backend::takes_rows) {
+      if (d.B > 1 || team.size > 1 || call.step_clip.kind != StepClip::none || call.steps_left)
+        return 0;
+      const Index all = chunk.end - chunk.begin, last = rows.reverse ? chunk.end - 1 : chunk.begin;
+      const Index alike = all - (last == forward.states.segment_first ? 1 : 0);
+      take_row(rows.reverse ? chunk.begin : chunk.end - 1, alike, chunk, forward);
+      take_row(last, all - alike, chunk, forward);
+      return all;
+    }
+    return 0;
+  }
+  // The same for `steps` steps, from step t on, that are one stride apart.
+  void take_row(Index t, Index steps, const Span& chunk, const Forward<Backend>& forward) const {
+    ForwardStep<T> parts[2];
+    forward.lay_out(t, nullptr, parts);
+    ForwardStep<T>& step = parts[0].rows.begin < parts[0].rows.end ? parts[0] : parts[1];
+    const StepStride by = forward.stride(step, -1);
+    const Index row = rows.first[t];
+    RowGradients<T> g{dsums + (row - chunk.row) * D * L,
+                      rows.chunk_rows * D * L,
+                      by.t * D * L,
+                      call.y + row * d.P,
+                      call.dy ? call.dy + row * d.P : nullptr,
+                      tape.w_hh,
+                      scratch.dstates,
+                      tracer.h_of(row),
+                      tracer.c_of(row)};
+    poll.for_steps(steps, StopPoll::operations(1, padded * Cell::gates, d.P), [&](Index n) {
+      row_steps_back<T, Cell>(call, step, by, n, g);
+      step.move(by, Cell::states, n);
+      g.move(by, n);
+    });
+  }
+
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
-    for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
+    for (Index n = take_row(chunk, forward); n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;

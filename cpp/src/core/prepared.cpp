@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include "core/prepared.hpp"
+
+#include "core/find_kernel.hpp"
+#include "threads/barrier.hpp"
+
+namespace bptt::core {
+namespace {
+
+// The same shapes over other memory.
+template <class T>
+void point_to(const T* data, Tensor<const T>& weights) {
+  if (weights) weights.data = data;
+}
+
+}  // namespace
+
+template <class T>
+Prepared<T>::Prepared(const Spec& spec, const Inputs<T>& in)
+    : spec_(spec),
+      cell_(&find_kernel<T>(spec, in)),
+      masked_(in.h_mask || in.zoneout[0] || in.zoneout[1]) {
+  if (spec.train) refuse(spec.caller, "train is set, expected inference");
+  Inputs<T> weights = in;
+  weights.lengths = {}, weights.resets = {}, weights.h_mask = {};
+  std::fill(weights.state, weights.state + max_states, Tensor<const T>());
+  std::fill(weights.zoneout, weights.zoneout + 2, Tensor<const T>());
+  const Dims d = check_inputs(spec, *cell_, weights);
+  ForwardCall<T> call = forward_call(d, options_of(spec), weights);
+  call.extras = extras_of(spec, weights, d), call.packs = Packs::all;
+  bytes_ = cell_->weights_bytes(d);
+  memory_.reset(::operator new(bytes_, std::align_val_t(64)));
+  call.weights = memory_.get();
+  cell_->pack(call, alone);
+  shapes_ = weights, shapes_.x = {};
+  const T* data = static_cast<const T*>(memory_.get());
+  for (Tensor<const T>* w : {&shapes_.w_ih, &shapes_.w_hh, &shapes_.w_hr, &shapes_.b_ih,
+                             &shapes_.b_hh, &shapes_.peepholes})
+    point_to(data, *w);
+  for (Tensor<const T>& gain : shapes_.layer_norm) point_to(data, gain);
+}
+
+template class Prepared<float>;
+template class Prepared<double>;
+
+}  // namespace bptt::core

@@ -13,26 +13,38 @@ void point_to(const T* data, Tensor<const T>& weights) {
   if (weights) weights.data = data;
 }
 
+// What stays from call to call.
+template <class T>
+Inputs<T> weights_of(const Inputs<T>& in) {
+  Inputs<T> weights = in;
+  weights.lengths = {}, weights.resets = {}, weights.h_mask = {};
+  std::fill(weights.state, weights.state + max_states, Tensor<const T>());
+  std::fill(weights.zoneout, weights.zoneout + 2, Tensor<const T>());
+  return weights;
+}
+
+template <class T>
+std::size_t bytes_of(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& weights) {
+  if (spec.train) refuse(spec.caller, "train is set, expected inference");
+  return cell.weights_bytes(check_inputs(spec, cell, weights));
+}
+
 }  // namespace
 
 template <class T>
 Prepared<T>::Prepared(const Spec& spec, const Inputs<T>& in)
     : spec_(spec),
       cell_(&find_kernel<T>(spec, in)),
-      masked_(in.h_mask || in.zoneout[0] || in.zoneout[1]) {
-  if (spec.train) refuse(spec.caller, "train is set, expected inference");
-  Inputs<T> weights = in;
-  weights.lengths = {}, weights.resets = {}, weights.h_mask = {};
-  std::fill(weights.state, weights.state + max_states, Tensor<const T>());
-  std::fill(weights.zoneout, weights.zoneout + 2, Tensor<const T>());
-  const Dims d = check_inputs(spec, *cell_, weights);
-  ForwardCall<T> call = forward_call(d, options_of(spec), weights);
-  call.extras = extras_of(spec, weights, d), call.packs = Packs::all;
-  bytes_ = cell_->weights_bytes(d);
-  memory_.reset(::operator new(bytes_, std::align_val_t(64)));
+      masked_(in.h_mask || in.zoneout[0] || in.zoneout[1]),
+      shapes_(weights_of(in)),
+      bytes_(bytes_of(spec, *cell_, shapes_)),
+      memory_(bytes_) {
+  const Dims d = check_inputs(spec, *cell_, shapes_);
+  ForwardCall<T> call = forward_call(d, options_of(spec), shapes_);
+  call.extras = extras_of(spec, shapes_, d), call.packs = Packs::all;
   call.weights = memory_.get();
   cell_->pack(call, alone);
-  shapes_ = weights, shapes_.x = {};
+  shapes_.x = {};
   const T* data = static_cast<const T*>(memory_.get());
   for (Tensor<const T>* w : {&shapes_.w_ih, &shapes_.w_hh, &shapes_.w_hr, &shapes_.b_ih,
                              &shapes_.b_hh, &shapes_.peepholes})

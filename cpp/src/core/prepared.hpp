@@ -6,10 +6,8 @@
 //   const Plan<float> plan(cell, in);
 //   plan.forward(in, outputs, nullptr, scratch);  // the bits of a call that packs
 #pragma once
-#include <memory>
-#include <new>
-
 #include "core/arrays.hpp"
+#include "core/memory.hpp"
 #include "core/spec.hpp"
 #include "engine/engine.hpp"
 
@@ -37,16 +35,12 @@ class Prepared {
   std::size_t bytes() const { return bytes_; }
 
  private:
-  struct Free {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-  };
-
   Spec spec_;
   const CellKernels<T>* cell_;
   bool masked_;
   Inputs<T> shapes_;
-  std::size_t bytes_;
-  std::unique_ptr<void, Free> memory_;
+  std::size_t bytes_ = 0;
+  Memory memory_;
 };
 
 }  // namespace bptt::core

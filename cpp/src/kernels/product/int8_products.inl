@@ -161,10 +161,11 @@ struct Int8Forward {
         if (!step.sums) add<XSide<Cell>>(x, i, weights.ih, j, width, to);
         add<HSide<Cell>>(h, i, weights.hh, j, width, to);
       }
-      f(r, sums);
+      f(r, static_cast<const float*>(sums), row_size);
     }
   }
 
+  bool projects() const { return true; }
   void prepare_projection(const float* from, const float*, Index n) const { x.round(from, {0, n}); }
   // In inference a projection never has h.
   void project(const float*, const float*, Index n, Index j, Index width, float* out) const {
@@ -182,6 +183,7 @@ template <class Cell_>
 struct Int8Products : FloatProducts<float, Cell_> {
   using Weights = Int8Weights<Cell_>;
   using Forward = Int8Forward<Cell_>;
+  static constexpr bool takes_rows = false;
 
   template <class Tape>
   static void pack_columns(const ForwardCall<float>&, const Tape&, Range, Range, StopPoll&) {}

@@ -322,7 +322,7 @@ struct Backward {
   // Takes the steps of a chunk by row_steps_back(), if that may; returns how many it took.
   Index take_row(const Span& chunk, const Forward<Backend>& forward) const {
     if constexpr (Backend::takes_rows) {
-      if (d.B > 1 || team.size > 1 || call.step_clip.kind != StepClip::none || call.steps_left)
+      if (d.B != 1 || team.size > 1 || call.step_clip.kind != StepClip::none || call.steps_left)
         return 0;
       const Index all = chunk.end - chunk.begin, last = rows.reverse ? chunk.end - 1 : chunk.begin;
       const Index alike = all - (last == forward.states.segment_first ? 1 : 0);

@@ -7,6 +7,7 @@
 #include "forward.hpp"
 #include "prepared.hpp"
 #include "streams.hpp"
+#include "targets/caches.hpp"
 #include "targets/select.hpp"
 #include "threads/count.hpp"
 
@@ -117,6 +118,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("isas", &core::available_isas);
   m.def("isa", &core::active_isa);
   m.def("use_isa", &core::set_isa);
+  m.def("caches", [] { return core::to_string(core::caches()); });
+  m.def("use_caches", [](const std::string& list) { core::set_caches(list, "caches"); });
   m.def("fma_gflops", [](double seconds) {
     double rate = 0;
     run_interruptibly([&](core::StopRequest) {

@@ -15,8 +15,10 @@ inline bool ragged(const bptt_desc& d) {
 }
 
 inline Dims dims_of(const bptt_desc& d, bool one_step = false) {
-  return {one_step ? 1 : d.steps, d.batch,       d.input_size,
-          d.hidden_size,          d.hidden_size, d.hidden_size};
+  Dims dims{one_step ? 1 : d.steps, d.batch,       d.input_size,
+            d.hidden_size,          d.hidden_size, d.hidden_size};
+  dims.caches = embedded_caches();
+  return dims;
 }
 
 inline Options options_of(const bptt_desc& d) {

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "core/find_kernel.hpp"
+#include "targets/caches.hpp"
 #include "threads/count.hpp"
 
 namespace bptt::core {
@@ -30,6 +31,7 @@ Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
   const Options options = options_of(spec_);
   typename Engine<T>::Given given;
   const Dims& d = given.dims = check_inputs(spec_, cell, in);
+  given.dims.caches = caches();
   given.extras = extras_of(spec_, in, d);
   given.train = spec_.train, given.rounds = spec_.bf16 || spec_.int8, given.reverse = spec_.reverse;
   given.packed = prepared_ ? prepared_->weights() : nullptr;

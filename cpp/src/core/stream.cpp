@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/find_kernel.hpp"
+#include "targets/caches.hpp"
 #include "threads/count.hpp"
 
 namespace bptt::core {
@@ -21,7 +22,7 @@ Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) 
     refuse(spec.caller,
            "h_mask, zoneout of each step or skip are given, expected a stream without");
   Dims d = check_inputs(spec, cell, in);
-  d.T = block_steps, d.separate_operand = d.U > d.P;
+  d.T = block_steps, d.separate_operand = d.U > d.P, d.caches = caches();
   return d;
 }
 

@@ -48,7 +48,7 @@ ForwardCall<T> forward_call(const Dims& dims, const Options& options, const Inpu
 template <class T>
 struct Engine {
   struct Given {
-    Dims dims;                            // the caller's
+    Dims dims;                            // the caller's, and the machine's caches
     StepExtras<T> extras;                 // the caller's
     bool train, rounds = false, reverse;  // rounds: the operands of the products
     Index dilation = 1;

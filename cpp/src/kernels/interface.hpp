@@ -18,12 +18,19 @@ using Index = std::ptrdiff_t;
 constexpr int max_states = 4;
 constexpr double infinite = __builtin_huge_val();
 
+// Bytes of the data caches that one core has or shares. They decide how products are cut, and no
+// bit of a result depends on them. Without a better guess, a small machine.
+struct Caches {
+  Index first = Index(32) << 10, second = Index(512) << 10, third = Index(4) << 20;
+};
+
 struct Dims {
   Index T, B, I, H;  // steps, batch, input size, hidden size
   Index P;           // size of h: H unless h is projected
   Index U;           // columns of w_hh: P, or more where it multiplies other states than h as well
   // The product with w_hh takes another operand than h: StepExtras::h_mask is given, or U > P.
   bool separate_operand = false;
+  Caches caches = {};
 };
 
 // The places of (step, sequence) pairs in x, y and the tape. The sequences are sorted, longest

@@ -15,8 +15,10 @@ inline bool ragged(const bptt_desc& d) {
 }
 
 inline Dims dims_of(const bptt_desc& d, bool one_step = false) {
-  return {one_step ? 1 : d.steps, d.batch,       d.input_size,
-          d.hidden_size,          d.hidden_size, d.hidden_size};
+  Dims dims{one_step ? 1 : d.steps, d.batch,       d.input_size,
+            d.hidden_size,          d.hidden_size, d.hidden_size};
+  dims.caches = embedded_caches();
+  return dims;
 }
 
 inline Options options_of(const bptt_desc& d) {
@@ -34,7 +36,6 @@ struct Call {
   typename Engine<T>::Given given{};
   Subsequence* subsequences = nullptr;
   Index *order, *shares;
-  T *dh0, *dc0;  // where the caller wants none
 
   Call(const bptt_desc& desc, const CellKernels<T>& kernels, void* workspace)
       : d(desc), cell(kernels), arena{workspace} {
@@ -48,8 +49,6 @@ struct Call {
     }
     order = arena.take<Index>(Schedule::size(given.split_dims().T));
     shares = arena.take<Index>(Index(most_ranks()) + 1);
-    dh0 = arena.take<T>(d.train ? d.batch * d.hidden_size : 0);
-    dc0 = arena.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
 
   int most_ranks() const {

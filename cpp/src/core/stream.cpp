@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/find_kernel.hpp"
+#include "targets/caches.hpp"
 #include "threads/count.hpp"
 
 namespace bptt::core {
@@ -23,7 +24,7 @@ Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) 
     refuse(spec.caller,
            "h_mask, zoneout of each step or skip are given, expected a stream without");
   Dims d = check_inputs(spec, cell, in);
-  d.separate_operand = d.U > d.P;
+  d.separate_operand = d.U > d.P, d.caches = caches();
   d.T = block_steps(d);
   return d;
 }
@@ -37,7 +38,7 @@ Stream<T>::Stream(const Spec& spec, const Inputs<T>& in)
       order_(static_cast<std::size_t>(Schedule::size(dims_.T))),
       schedule_(order_.data(), dims_, {}, false, 1, 128),
       bf16_(spec.bf16),
-      memory_(::operator new(place(nullptr), std::align_val_t(64))) {
+      memory_(place(nullptr)) {
   const ForwardCall<T> given = forward_call(dims_, options_of(spec), in);
   call_ = given;
   call_.extras = extras_of(spec, in, dims_);

@@ -6,9 +6,10 @@
 #include <cstring>
 
 #include "capi/error.hpp"
-#include "targets/cpu.hpp"
+#include "targets/cpu_caches.hpp"
 
 #define BPTT_bf16(isa, runs_here)
+#define BPTT_int8(isa, runs_here)
 #define BPTT_others(isa, runs_here)
 #define BPTT_duals(isa, runs_here)
 #define BPTT_KERNELS(isa, part, runs_here) BPTT_##part(isa, runs_here)
@@ -43,6 +44,7 @@ const KernelTable* find(const char* name) {
 }
 
 std::atomic<const KernelTable*> active{nullptr};
+std::atomic<Index> first_cache{0}, second_cache{0}, third_cache{0};  // zeros: not read yet
 
 }  // namespace
 
@@ -50,6 +52,18 @@ const KernelTable* embedded_kernels() {
   const KernelTable* table = active.load(std::memory_order_acquire);
   if (!table) active.store(table = find(nullptr), std::memory_order_release);
   return table;
+}
+
+// Read once, as a virtual machine takes microseconds for each CPUID.
+Caches embedded_caches() {
+  if (!third_cache.load(std::memory_order_acquire)) {
+    const Caches found = cpu_caches();
+    first_cache.store(found.first, std::memory_order_relaxed);
+    second_cache.store(found.second, std::memory_order_relaxed);
+    third_cache.store(found.third, std::memory_order_release);
+  }
+  return {first_cache.load(std::memory_order_relaxed), second_cache.load(std::memory_order_relaxed),
+          third_cache.load(std::memory_order_relaxed)};
 }
 
 }  // namespace bptt::core

@@ -6,5 +6,6 @@
 namespace bptt::core {
 
 const KernelTable* embedded_kernels();  // null: the CPU runs none
+Caches embedded_caches();               // of the machine
 
 }  // namespace bptt::core

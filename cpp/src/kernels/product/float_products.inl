@@ -2,6 +2,7 @@
 // The products in the precision of the results. FloatProducts is the Backend of the loops.
 #pragma once
 #include "kernels/product/microkernel.inl"
+#include "kernels/product/pieces.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
 
@@ -53,6 +54,16 @@ struct Operands {
   Index row;
   const T* w;
   Index K;
+  Ahead ahead = {reinterpret_cast<const char*>(w), 0};  // prefetched meanwhile
+
+  // Inputs [begin, end) of these, with `step` weights each, from row `first` on, which begins the
+  // n-th row block.
+  Operands part(Index first, Index begin, Index end, Index step, const NextPanel& next,
+                Index n) const {
+    begin = larger(begin, 0), end = larger(smaller(end, K), begin);
+    return {rows + first * row + begin, row, w + begin * step, end - begin,
+            next.during(n, begin, end - begin)};
+  }
 };
 
 // The sums of MR rows and `Panels` panels of NB blocks, [row][block][sum][lane], rows `row_size`
@@ -67,10 +78,11 @@ __attribute__((noinline)) void forward_tile(const Operands<T>& x, const Operands
   Tile<T, MR, V> acc;
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v) acc[r][v] =
       load(start + r * start_row + v * lanes<T>);
-  multiply_add<T, MR, Panels, NB, S, Sums::x_first, G>(acc, x.rows, x.row, 0, 1, x.w, x.K * step,
-                                                       step, x.K);
-  multiply_add<T, MR, Panels, NB, S, Sums::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w, h.K * h_step,
-                                                        h_step, h.K);
+  Ahead x_ahead = x.ahead, h_ahead = h.ahead;
+  multiply_add_ahead<T, MR, Panels, NB, S, Sums::x_first, G>(acc, x.rows, x.row, 0, 1, x.w,
+                                                             x.K * step, step, x.K, x_ahead);
+  multiply_add_ahead<T, MR, Panels, NB, S, Sums::h_first, Gh>(acc, h.rows, h.row, 0, 1, h.w,
+                                                              h.K * h_step, h_step, h.K, h_ahead);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < V; ++v)
       store(sums + r * row_size + v * lanes<T>, acc[r][v]);
 }
@@ -130,13 +142,14 @@ struct ForwardTiles {
 
 template <class T, class Cell>
 struct FloatForward {
-  static constexpr int G = Cell::gates, S = Cell::sums, V = tile_sums<Cell>, windows = S / V;
+  static constexpr int G = Cell::gates, Gh = HSide<Cell>::count, S = Cell::sums,
+                       V = tile_sums<Cell>, windows = S / V;
   static constexpr Index L = lanes<T>;
   using Tiles = ForwardTiles<T, SumsOf<Cell>, unit_blocks<Cell>, windows>;
   const ForwardCall<T>& call;
   const Dims& d;
   const FloatWeights<T, Cell>& weights;
-  alignas(64) mutable T tile[larger(unpacked_rows, 2 * max_rows) * unit_blocks<Cell> * S * L];
+  alignas(64) mutable T tile[piece_rows * unit_blocks<Cell> * S * L];
 
   static std::size_t scratch_bytes(const Dims&) { return 0; }
   FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
@@ -157,7 +170,7 @@ struct FloatForward {
     return {x, d.I, weights.ih + j * d.I * G * L, d.I};
   }
   Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.U, weights.hh + j * d.U * HSide<Cell>::count * L, d.U};
+    return {h, d.U, weights.hh + j * d.U * Gh * L, d.U};
   }
 
   void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
@@ -175,24 +188,70 @@ struct FloatForward {
     const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
     const bool unpacked = call.packs == Packs::none;
     const Index most = step.whole ? step.count : unpacked ? unpacked_rows : max_rows;
-    for_each_range(step.rows.begin, step.rows.end, most, [&](Range r) BPTT_INLINED {
-      const T* projected = step.sums ? step.sums + r.begin * all + j * V * L : nullptr;
-      if (step.whole) return f(r, projected, all);
-      before(r);
-      if (unpacked)
-        add_unpacked(step, r, j, width);
-      else
-        add_packed(step, r, j, width, projected);
-      f(r, static_cast<const T*>(tile), row_size);
-    });
+    const PanelProduct product(*this, step, j, width);
+    for_each_piece(
+        step.rows, product.K, product.size, [&](Range some, Index k, Index end) BPTT_INLINED {
+          Index number = 0;
+          for_each_range(some.begin, some.end, most, [&](Range r) BPTT_INLINED {
+            const T* projected = step.sums ? step.sums + r.begin * all + j * V * L : nullptr;
+            if (step.whole) return f(r, projected, all);
+            const bool last = end == product.K;
+            T* sums = product.whole() ? tile : tile + (r.begin - some.begin) * row_size;
+            if (last) before(r);
+            if (unpacked)
+              add_unpacked(step, r, j, width);
+            else
+              Tiles::add(r.end - r.begin, width, product.of_x(r.begin, k, end, number),
+                         product.of_h(r.begin, k, end, number),
+                         k           ? sums
+                         : projected ? projected
+                                     : weights.bias + j * V * L,
+                         k           ? row_size
+                         : projected ? all
+                                     : 0,
+                         sums, row_size);
+            ++number;
+            if (last) f(r, static_cast<const T*>(sums), row_size);
+          });
+        });
   }
-  BPTT_INLINE void add_packed(const ForwardStep<T>& step, Range r, Index j, Index width,
-                              const T* projected) const {
-    Operands<T> x = x_operands(step.x + r.begin * d.I, j);
-    if (projected) x.K = 0;
-    Tiles::add(r.end - r.begin, width, x, h_operands(step.operand + r.begin * d.U, j),
-               projected ? projected : weights.bias + j * V * L,
-               projected ? blocks_of<T>(d.H) * S * L : 0, tile, width * S * L);
+  // The products of the rows of a step with one panel, in pieces of `size` inputs, those of x
+  // first.
+  struct PanelProduct {
+    const Operands<T> x, h;
+    const Index x_step, h_step, K, size;
+    const NextPanel next_x, next_h;
+
+    BPTT_INLINE PanelProduct(const FloatForward& of, const ForwardStep<T>& step, Index j,
+                             Index width)
+        : x(with_inputs(of.x_operands(step.x, j), step.sums ? 0 : of.d.I)),
+          h(of.h_operands(step.operand, j)),
+          x_step(width * G * L),
+          h_step(width * Gh * L),
+          K(x.K + h.K),
+          size(step.whole || of.call.packs == Packs::none
+                   ? K
+                   : piece_inputs(of.d.caches, K, x_step * Index(sizeof(T)), rows_of(step))),
+          next_x(of.next_panel(x, x_step, rows_of(step))),
+          next_h(of.next_panel(h, h_step, rows_of(step))) {}
+    bool whole() const { return size == K; }
+    BPTT_INLINE Operands<T> of_x(Index row, Index k, Index end, Index number) const {
+      return x.part(row, k, end, x_step, next_x, number);
+    }
+    BPTT_INLINE Operands<T> of_h(Index row, Index k, Index end, Index number) const {
+      return h.part(row, k - x.K, end - x.K, h_step, next_h, number);
+    }
+
+   private:
+    static Index rows_of(const ForwardStep<T>& step) { return step.rows.end - step.rows.begin; }
+    static Operands<T> with_inputs(Operands<T> operands, Index K) {
+      operands.K = K;
+      return operands;
+    }
+  };
+  NextPanel next_panel(const Operands<T>& a, Index step, Index n_rows) const {
+    const Index all = blocks_of<T>(d.H) * (d.I * G + d.U * Gh) * L;
+    return {d.caches, all * Index(sizeof(T)), a.w + a.K * step, step * Index(sizeof(T)), n_rows};
   }
   void add_unpacked(const ForwardStep<T>& step, Range r, Index j, Index width) const {
     const Index n = r.end - r.begin, row_size = width * S * L;
@@ -258,18 +317,24 @@ struct FloatForward {
 // narrow panel is summed in several chains, so that enough sums do not depend on each other.
 template <class T, int G, int S, int MR, int Panels, int NV>
 __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Index block_stride,
-                                            Index blocks, const T* w, T* out) {
+                                            Index blocks, const T* w, bool more, T* out,
+                                            Ahead ahead) {
   constexpr Index L = lanes<T>;
   if constexpr (S > 0) dsums_row = S * L;
   constexpr int chains = Panels > 1 || NV > 2 ? 1 : NV == 1 && G * L % 4 == 0 ? 4 : 2;
   constexpr Index row = NV * L;
   const Index panel = chains > 1 ? row : blocks * G * L * row;
   Tile<T, MR, Panels * chains * NV> acc;
-  clear<T, MR, Panels * chains * NV>(acc);
+  if (chains == 1 && more) {
+    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v)
+        acc[r][v] = load(out + (r * Panels * NV + v) * L);
+  } else {
+    clear<T, MR, Panels * chains * NV>(acc);
+  }
   for (Index j = 0; j < blocks; ++j)
-    multiply_add<T, MR, Panels * chains, NV, 1, 0, 1>(
+    multiply_add_ahead<T, MR, Panels * chains, NV, 1, 0, 1>(
         acc, dsums + j * block_stride, dsums_row, chains > 1 ? 1 : 0, chains, w + j * G * L * row,
-        panel, chains * row, G * L / chains);
+        panel, chains * row, G * L / chains, ahead);
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < Panels * NV; ++v) {
     Native<T> sum = acc[r][v];
     if constexpr (chains == 2) sum += acc[r][NV + v];
@@ -282,15 +347,17 @@ __attribute__((noinline)) void product_tile(const T* dsums, Index dsums_row, Ind
 // The same for n rows, at most max_rows, and `width` column blocks of one panel or two.
 template <class T, int G, int S, class N>
 BPTT_SHARED void product_of_rows(N n, Index width, const T* dsums, Index dsums_row,
-                                 Index block_stride, Index blocks, const T* w, T* out) {
+                                 Index block_stride, Index blocks, const T* w, bool more, T* out,
+                                 Ahead ahead) {
   static_int<max_rows>(n, [&](auto mr) BPTT_INLINED {
     if constexpr (mr.value <= few_rows) {
       if (width > column_blocks)
         return product_tile<T, G, S, mr.value, 2, column_blocks>(dsums, dsums_row, block_stride,
-                                                                 blocks, w, out);
+                                                                 blocks, w, more, out, ahead);
     }
     static_int<column_blocks>(width, [&](auto nv) BPTT_INLINED {
-      product_tile<T, G, S, mr.value, 1, nv.value>(dsums, dsums_row, block_stride, blocks, w, out);
+      product_tile<T, G, S, mr.value, 1, nv.value>(dsums, dsums_row, block_stride, blocks, w, more,
+                                                   out, ahead);
     });
   });
 }
@@ -308,7 +375,7 @@ __attribute__((noinline)) void weights_tile(const RowRuns<T>& runs, Index left_r
   for (int i = 0; i < runs.count; ++i)
     multiply_add<T, MR, NB, 1, G, 0, G>(acc, runs.run[i].left + n, 1, 0, left_row,
                                         dsums + runs.run[i].row * dsums_row, block_stride,
-                                        dsums_row, runs.run[i].rows);
+                                        dsums_row, runs.run[i].rows, NothingAhead());
   // Added at the end, not loaded as the start, where the sums would wait for memory.
   BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int v = 0; v < NB * G; ++v) {
     T* p = dw + (r * NB * G + v) * L;
@@ -321,6 +388,7 @@ template <class T>
 struct FloatGradients {
   static constexpr Index L = lanes<T>;
   const Rows& rows;
+  const Caches caches;
   const T* dsums;         // [block][chunk_rows][sum][lane]
   const Index dsums_row;  // elements of [sum][lane]
   T* copies[2];           // of x and of h, in this rank's group: see copy_rows
@@ -338,6 +406,7 @@ struct FloatGradients {
   FloatGradients(const Dims& d, const Rows& r, const T* sums, Index sums_row, void* scratch,
                  int group, StopPoll& p)
       : rows(r),
+        caches(d.caches),
         dsums(sums),
         dsums_row(sums_row),
         copies{static_cast<T*>(scratch) + group * copies_size(d),
@@ -371,19 +440,43 @@ struct FloatGradients {
   template <int G, int S, class F>
   void for_each_product(Index sum, Range r, const T* w, Index K, Range c, const F& f) const {
     constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[max_rows * wide * L];
-    const bool few = r.end - r.begin <= few_rows;
+    alignas(64) T tile[larger(max_rows * wide, piece_rows * column_blocks) * L];
+    const Index n_rows = r.end - r.begin, block_stride = rows.chunk_rows * dsums_row;
+    const bool few = n_rows <= few_rows;
     for (Index j = c.begin, width; j < c.end; j += width) {
       const Index full = K / (column_blocks * L) * column_blocks;
       width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+      const Index row_size = width * L;
       const T* panel = w + j * L * blocks * L * G;
-      if (poll.stops(r.end - r.begin, blocks * L * G, width * L)) return;
-      for_each_row_block(r.begin, r.end, [&](auto n, Index row) {
-        product_of_rows<T, G, S>(n, width, dsums + row * dsums_row + sum * L, dsums_row,
-                                 rows.chunk_rows * dsums_row, blocks, panel, tile);
-        f(row, n, j * L, width, tile);
-      });
+      if (poll.stops(n_rows, blocks * L * G, row_size)) return;
+      const Index input_bytes = row_size * Index(sizeof(T)), block_inputs = G * L;
+      // In two chains each sum is made of several.
+      const Index size = width > 2 ? piece_blocks(block_inputs, input_bytes, n_rows) : blocks;
+      const auto piece = [&](Range some, Index b, Index end) {
+        const T* weights = panel + b * block_inputs * row_size;
+        const NextPanel next(caches, blocks * block_inputs * K * Index(sizeof(T)),
+                             weights + (end - b) * block_inputs * row_size, input_bytes,
+                             some.end - some.begin);
+        Index number = 0;
+        for_each_row_block(some.begin, some.end, [&](auto n, Index row) {
+          T* out = size == blocks ? tile : tile + (row - some.begin) * row_size;
+          product_of_rows<T, G, S>(n, width, dsums + b * block_stride + row * dsums_row + sum * L,
+                                   dsums_row, block_stride, end - b, weights, b > 0, out,
+                                   next.during(number++, 0, (end - b) * block_inputs));
+          if (end == blocks) f(row, n, j * L, width, out);
+        });
+      };
+      for_each_piece(r, blocks, size, piece);
     }
+  }
+  // The number of blocks of dsums in a piece. Where their rows do not stay in the second cache, the
+  // pieces are so small that the hardware can prefetch the rows of all blocks.
+  Index piece_blocks(Index inputs, Index input_bytes, Index n_rows) const {
+    const Index few = larger(256 / inputs, 1);
+    if (n_rows > max_rows && n_rows * blocks * inputs * Index(sizeof(T)) > caches.second / 2 &&
+        blocks > few)
+      return ceil_div(blocks, ceil_div(blocks, few));
+    return piece_inputs(caches, blocks, inputs * input_bytes, n_rows);
   }
 
   // Adds to inputs n of dw (by unit, N inputs, panels of NB blocks) the gradients from the G sums

@@ -61,14 +61,24 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
       Native<T>{};
 }
 
+// Prefetches memory little by little while a product runs: `step` bytes further with each input.
+struct Ahead {
+  const char* at;
+  Index step;
+  BPTT_INLINE void advance() { __builtin_prefetch(at), at += step; }
+};
+struct NothingAhead {
+  BPTT_INLINE void advance() {}
+};
+
 // For `Panels` panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
 // vector w[p*w_panel + k*w_step + (n*G + g)*lanes]. Every loop over the tile must unroll
 // completely: a loop that remains puts the accumulators into memory.
-template <class T, int MR, int Panels, int NB, int S, int First, int G>
+template <class T, int MR, int Panels, int NB, int S, int First, int G, class Next = NothingAhead>
 BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                               Index a_panel, Index a_step, const T* w, Index w_panel, Index w_step,
-                              Index K) {
+                              Index K, Next&& next = {}) {
 #if defined(__clang__)  // else it fuses operations that its optimiser happens to bring together
 #pragma clang fp contract(on)
 #endif
@@ -81,6 +91,7 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
       BPTT_UNROLL for (int n = 0; n < NB; ++n) BPTT_UNROLL for (int g = 0; g < G; ++g)
           acc[r][(p * NB + n) * S + First + g] += s * b[p][n * G + g];
     }
+    next.advance();
     a += a_step;
     w += w_step;
   };
@@ -88,6 +99,20 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
   for (; together > 1 && K >= together; K -= together)
     BPTT_UNROLL for (int i = 0; i < together; ++i) add();
   for (; K > 0; --K) add();
+}
+
+// The same, prefetching if there is anything. In two loops, as the one without is shorter; not
+// where small code matters more.
+template <class T, int MR, int Panels, int NB, int S, int First, int G>
+BPTT_INLINE void multiply_add_ahead(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
+                                    Index a_panel, Index a_step, const T* w, Index w_panel,
+                                    Index w_step, Index K, Ahead& ahead) {
+  if (BPTT_VECTOR_BYTES > 16 && !BPTT_MANY_CELLS && MR > few_rows && ahead.step)
+    multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
+                                                 K, ahead);
+  else
+    multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
+                                                 K, NothingAhead());
 }
 
 // Prefetch the cache lines of memory that is soon read or written.

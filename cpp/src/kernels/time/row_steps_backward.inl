@@ -2,13 +2,15 @@
 // Backward steps of one row, all in one loop, as row_steps.inl: the equations of each step and its
 // product with w_hh.
 #pragma once
+#include "kernels/product/microkernel.inl"
 #include "kernels/time/backward_workspace.inl"
 
 BPTT_KERNELS_BEGIN
 
 template <class T, int G, int S, class N>
 BPTT_SHARED void product_of_rows(N n, Index width, const T* dsums, Index dsums_row,
-                                 Index block_stride, Index blocks, const T* w, T* out);
+                                 Index block_stride, Index blocks, const T* w, bool more, T* out,
+                                 Ahead ahead);
 
 // The arrays of a backward step of one row.
 template <class T>
@@ -33,7 +35,8 @@ BPTT_INLINE void row_pass_back(const RowGradients<T>& g, const T* sums, Index bl
     const bool two = few_rows > 0 && j + wide <= blocks;
     width = two ? wide : smaller(column_blocks, blocks - j);
     product_of_rows<T, Side::count, D>(Int<1>(), width, sums + Side::first * L, D * L, g.block,
-                                       blocks, g.w_hh + j * L * blocks * L * Side::count, tile);
+                                       blocks, g.w_hh + j * L * blocks * L * Side::count, false,
+                                       tile, Ahead{nullptr, 0});
     for (Index b = 0; b < width; ++b, dh += L)
       store(dh, Cell::passes_h ? load(dh) + load(tile + b * L) : load(tile + b * L));
   }

@@ -367,8 +367,13 @@ struct FloatGradients {
         blocks(blocks_of<T>(d.H)),
         poll(p) {}
 
-  // The number of inputs for which the rows of the left operand stay in the second-level cache.
+  // Inputs of the left operand that are copied together, and, as long as all their rows stay in the
+  // second cache, multiplied by one panel after the other.
   static constexpr Index cached_inputs = 2048 / Index(sizeof(T));
+  Index inputs_at_once(Index n_rows) const {
+    const Index most = caches.second / 4 / (n_rows * Index(sizeof(T)));
+    return larger(smaller(most, cached_inputs) / max_rows, 1) * max_rows;
+  }
   // A tile of dw reads columns of the left operand. Rows a multiple of 2 KiB apart share a few sets
   // of a cache, and each long row needs a page of its own: such rows are copied first, to [group of
   // cached_inputs][row][input].
@@ -423,13 +428,14 @@ struct FloatGradients {
     }
   }
   // The number of blocks of dsums in a piece. Where their rows do not stay in the second cache, the
-  // pieces are so small that the hardware can prefetch the rows of all blocks.
+  // weights of a piece fill the first one only: the rows are then so few streams that the hardware
+  // prefetches them.
   Index piece_blocks(Index inputs, Index input_bytes, Index n_rows) const {
-    const Index few = larger(256 / inputs, 1);
-    if (n_rows > max_rows && n_rows * blocks * inputs * Index(sizeof(T)) > caches.second / 2 &&
-        blocks > few)
-      return ceil_div(blocks, ceil_div(blocks, few));
-    return piece_inputs(caches, blocks, inputs * input_bytes, n_rows);
+    const Index few = larger(caches.first / (inputs * input_bytes), 1);
+    const bool streams = n_rows * blocks * inputs * Index(sizeof(T)) > caches.second / 2;
+    if (!streams || n_rows <= max_rows || blocks <= few)
+      return piece_inputs(caches, blocks, inputs * input_bytes, n_rows);
+    return ceil_div(blocks, ceil_div(blocks, few));
   }
 
   // Adds to inputs n of dw (by unit, N inputs, panels of NB blocks) the gradients from the G sums
@@ -440,7 +446,8 @@ struct FloatGradients {
     if (!copied(N)) return add_inputs<G, S, NB>(sum, runs, N, n.begin, N, n, dw);
     for (Range some = n; some.begin < n.end; some.begin = some.end) {
       const Index first = some.begin % cached_inputs;
-      some.end = smaller(some.begin - first + cached_inputs, n.end);
+      some.end =
+          smaller(smaller(cached_inputs - first, inputs_at_once(runs.rows)) + some.begin, n.end);
       add_inputs<G, S, NB>(sum, copy_rows(operand, runs, N, some), copy_row, first, N, some, dw);
     }
   }

@@ -1,27 +1,35 @@
 # SPDX-License-Identifier: MIT
 """Costs beyond `bptt bench`: ragged batches, odd sizes, float64, threads, calls, traces, memory.
 
-    taskset -c 0 python benchmarks/costs.py                    # all but `threads`, on one core
-    python benchmarks/costs.py threads                         # one table
+    python -m benchmarks.costs                     # print all tables, in about six minutes
+    python -m benchmarks.costs ragged threads      # print two of them
+    python -m benchmarks.costs --record            # also write them to the pages
 
 Numbers are ratios of minima over interleaved repeats, in one process and, except for `threads`, on
-one thread. Tables that compare with PyTorch need ``pip install "bptt[torch]"``. Memory and imports
-are measured in separate processes, on Linux.
+one thread of one core. Tables that compare with PyTorch need ``pip install "bptt[torch]"``.
+Recorded tables go to `benchmarks/results/costs/KIND.json`, named by the kind of machine. Pages show
+each table of the machine that was measured last.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 import bptt
+from bptt.bench.measure import allowed_cores
+from bptt.bench.report import count
+
+from . import footprint
+from .speed.__main__ import write_pages
+from .speed.costs import Table, record
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 Run = Callable[[], Any]
@@ -41,14 +49,6 @@ def minima(runs: dict[str, Run], seconds: float = 3.0) -> dict[str, float]:
             run()
             best[name] = min(best[name], time.perf_counter() - start)
     return best
-
-
-def table(title: str, head: str, rows: list[list[str]]) -> None:
-    columns = head.split(" | ")
-    print(f"\n{title}\n\n| {head} |\n|{'---|' * len(columns)}")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    sys.stdout.flush()
 
 
 def arrays(cell: str, T: int, B: int, I: int, H: int, dtype: str) -> tuple[list[Any], Any]:
@@ -96,7 +96,7 @@ def of_torch(cell: str, *shape: int, dtype: str = "float32", lengths: Any = None
     return run
 
 
-def ragged() -> None:
+def ragged() -> Table:
     rows = []
     for shape in [
         (100, 32, 128, 128),
@@ -117,28 +117,28 @@ def ragged() -> None:
                 + [f"{times['ragged'] / times['equal'] / valid:.2f}", f"{packed * 1e3:,.0f} ms"]
                 + [f"{packed / times['ragged']:.0f}x"]
             )
-    table(
+    return Table(
         "Training with lengths uniform in 1..T; a valid step is one outside the padding",
         "T, B, I, H | cell | bptt | valid step / step at equal lengths | PyTorch packed | ratio",
         rows,
     )
 
 
-def widths() -> None:
+def widths() -> Table:
     rows = []
     for cell in ("lstm", "gru", "rnn"):
         units = (96, 100, 112, 128, 130, 144, 192, 200, 208)
         best = minima({str(H): training(cell, 100, 32, H, H) for H in units}, 1.0)
         rate = {H: GATES[cell] * 2 * H * H / best[str(H)] for H in units}
         rows.append([cell] + [f"{rate[H] / rate[128]:.2f}" for H in units])
-    table(
+    return Table(
         "Operations a second of training, T, B = 100, 32 and I = H, relative to H = 128",
         "H | " + " | ".join(map(str, units)),
         rows,
     )
 
 
-def float64() -> None:
+def float64() -> Table:
     rows = []
     for name, shape in {"small": (100, 16, 32, 64), "medium": (100, 32, 128, 128)}.items():
         for cell in GATES:
@@ -149,10 +149,10 @@ def float64() -> None:
                 [name, cell, f"{times['bptt'] * 1e3:.2f} ms", f"{times['torch'] * 1e3:.2f} ms"]
                 + [f"{times['torch'] / times['bptt']:.2f}"]
             )
-    table("Training in float64", "size | cell | bptt | PyTorch | ratio", rows)
+    return Table("Training in float64", "size | cell | bptt | PyTorch | ratio", rows)
 
 
-def threads() -> None:
+def threads() -> Table:
     rows = []
     for cell in ("LSTM", "GRU", "RNN"):
         for B, H, layers, both in [(32, 128, 2, True), (1, 128, 2, True), (32, 128, 1, False)]:
@@ -170,17 +170,21 @@ def threads() -> None:
 
             times = minima({str(n): run(layer, x, dy, n) for n in (1, 2)}, 2.0)
             rows.append(
-                [cell, f"B = {B}, H = {H}, {layers} layers" + ", bidirectional" * both]
+                [cell, f"B = {B}, H = {H}, {count(layers, 'layer')}" + ", bidirectional" * both]
                 + [f"{times[n] * 1e3:.2f} ms" for n in ("1", "2")]
                 + [f"{times['1'] / times['2']:.2f}"]
             )
-    table("Training, T = 100, on one and two threads", "cell | layers | 1 | 2 | ratio", rows)
+    return Table(
+        "Training, T = 100, on one and two threads",
+        "cell | layers | one thread | two | ratio",
+        rows,
+    )
 
 
-def calls() -> None:
+def calls() -> Table:
     rows = []
     for cell in GATES:
-        for H in (32, 128, 512):
+        for H in (8, 32, 128, 512):
             inputs, _ = arrays(cell, 1, 1, H, H, "float32")
             forward = getattr(bptt, f"{cell}_forward")
 
@@ -193,10 +197,10 @@ def calls() -> None:
 
             best = minima({"inference": many(False), "training": many(True)}, 0.5)
             rows.append([cell, str(H)] + [f"{best[k] * 1e4:.1f} us" for k in best])
-    table("One call with T = B = 1, I = H", "cell | H | without a tape | with a tape", rows)
+    return Table("One call with T = B = 1, I = H", "cell | H | without a tape | with a tape", rows)
 
 
-def layers() -> None:
+def layers() -> Table:
     """Compare the calls of a layer, of one direction and of two, with those of the function."""
     size = {"T": 8, "B": 1, "H": 16}
     T, B, H = size.values()
@@ -231,9 +235,35 @@ def layers() -> None:
             rows.append([cell, what] + [f"{seconds * 1e4:.1f} us" for seconds in best.values()])
             rows[-1] += [""] * (6 - len(rows[-1]))
     title = ", ".join(f"{name} = {value}" for name, value in size.items())
-    table(
+    return Table(
         f"Calls of a layer with {title} and I = H",
         "cell | what | function | layer | bidirectional | stream",
+        rows,
+    )
+
+
+def prepared() -> Table:
+    """Compare `layer.prepare()`, and its weights of 8 bits, with calls of the layer, at B = 1."""
+    rows = []
+    cells = [(kind, 1, False, H) for kind in ("LSTM", "GRU", "RNN") for H in (256, 512, 1024)]
+    for kind, num, both, H in [*cells, ("LSTM", 3, True, 384)]:
+        layer = getattr(bptt, kind)(H, H, num, bidirectional=both, seed=0)
+        packed, int8 = layer.prepare(), layer.prepare("int8")
+        what = f"{kind}({H})" + f", {num} layers, bidirectional" * both
+        for T in (1, 8, 100):
+            x = np.random.default_rng(0).standard_normal((T, 1, H)).astype("float32")
+            runs = {name: partial(f, x) for name, f in zip("lpi", (layer, packed, int8))}
+            best = minima(runs, 1.0)
+            y = layer(x)[0]
+            rows.append(
+                [what, str(T), f"{best['l'] * 1e3:.3f} ms", f"{best['l'] / best['p']:.2f}"]
+                + [f"{best['l'] / best['i']:.2f}", f"{best['p'] / best['i']:.2f}"]
+                + [f"{abs(int8(x)[0] - y).max() / abs(y).max():.1e}"]
+            )
+    return Table(
+        "`layer.prepare()` at B = 1 and I = H: times of a layer's call, or of a prepared one, "
+        "divided by those of prepared calls; and the largest error of y in int8, relative to max y",
+        "layer | T | layer | layer / prepared | layer / int8 | prepared / int8 | error of int8",
         rows,
     )
 
@@ -246,7 +276,7 @@ def repeated(run: Run, times: int) -> Run:
     return many
 
 
-def tracing() -> None:
+def tracing() -> Table:
     """Compare `trace=True`, and a sample of `FlowMonitor` from it, with a plain training step."""
     rows = []
     for cell in ("LSTM", "GRU", "RNN"):
@@ -293,128 +323,64 @@ def tracing() -> None:
                     f"{(best['sample'] / plain - 1) / 50:.2%}",
                 ]
             )
-    table(
+    return Table(
         "Traces and samples of `FlowMonitor`",
         "cell | T, B, I, H | training step | trace | sample | share of 50 steps",
         rows,
     )
 
 
-CHILD = """
-import resource, sys, time
-import numpy as np
-{imports}
-def peak():  # MB; not ru_maxrss, which a process inherits
-    status = open("/proc/self/status").read()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-"""
-
-
-def child(imports: str, body: str) -> list[float]:
-    code = CHILD.format(imports=imports) + body
-    out = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    return [float(v) for v in out.stdout.split()]
-
-
-ARRAYS = """
-n = lambda *s: np.random.default_rng(0).standard_normal(s, 'f') * np.float32(0.1)
-T, B, I, H = {shape}
-x, w, r, b, dy = n(T, B, I), n(4 * H, I), n(4 * H, H), n(4 * H), n(T, B, H)
-dx, out = np.ones_like(x), np.ones_like(dy)  # pages of the results' size, touched and freed
-del dx, out
-start = peak()
-"""
-STEP = """
-def step(**options):
-    y, state, tape = bptt.lstm_forward(x, w, r, b, b, threads=1, **options)
-    return bptt.lstm_backward(tape, dy, threads=1)
-"""
-TORCH_STEP = """
-torch.set_num_threads(1)
-layer = torch.nn.LSTM(I, H); tx = torch.from_numpy(x).requires_grad_(); td = torch.from_numpy(dy)
-def step():
-    y, _ = layer(tx); y.backward(td); layer.zero_grad(); tx.grad = None
-"""
-
-
-def memory() -> None:
+def subnormals() -> Table:
+    """A backward pass whose gradients lie around the smallest normal number."""
     rows = []
-
-    def row(what: str, result: str) -> None:
-        rows.append([what, result])
-
-    run = "step(); print(peak() - start)"
-    for name, shape in {
-        "T = 10000, B = 1, I = 16, H = 128": (10000, 1, 16, 128),
-        "medium2": (100, 32, 256, 256),
-    }.items():
-        (ours,) = child("import bptt", ARRAYS.format(shape=shape) + STEP + run)
-        (its,) = child("import torch", ARRAYS.format(shape=shape) + TORCH_STEP + run)
-        row(
-            f"peak memory of a training step of an LSTM, {name}",
-            f"{ours:.0f} MB; PyTorch {its:.0f} MB",
-        )
-    long = ARRAYS.format(shape=(100_000, 1, 16, 128)) + STEP
-    times = "t = time.perf_counter(); step({0}); t = time.perf_counter() - t; print(peak() - start)"
-    for option in ("", "checkpoint='sqrt'", "checkpoint=1 << 24"):
-        again = "; best = 9.0\nfor _ in range(5):\n  t = time.perf_counter(); step({0})"
-        again += "; best = min(best, time.perf_counter() - t)\nprint(best)"
-        mb, seconds = child("import bptt", long + (times + again).format(option))
-        row(
-            f"peak beyond the data, T = 100,000, B = 1, I = 16, H = 128, {option or 'plain'}",
-            f"{mb:.0f} MB, {seconds * 1e3:.0f} ms",
-        )
-    count = "for _ in range(5): step()\np = faults()\n"
-    count += "for _ in range(100): step()\nprint((faults() - p) / 100)"
-    for name, imports, body in (
-        ("bptt", "import bptt", STEP),
-        ("PyTorch", "import torch", TORCH_STEP),
-    ):
-        code = ARRAYS.format(shape=(100, 32, 256, 256)) + body
-        (faulty,) = child(imports, code + count)
-        row(f"page faults of a training step at medium2, steady state, {name}", f"{faulty:.1f}")
-    grown = "step()\np = peak()\nfor _ in range(10000): step()\nprint(peak() - p)"
-    (growth,) = child("import bptt", ARRAYS.format(shape=(10, 4, 16, 32)) + STEP + grown)
-    row("growth over 10,000 training steps at T, B, I, H = 10, 4, 16, 32", f"{growth:.1f} MB")
-    table("Memory", "measurement | result", rows)
+    for cell in GATES:
+        row = [cell]
+        for dtype in ("float32", "float64"):
+            inputs, dy = arrays(cell, 200, 20, 2, 100, dtype)
+            tape = getattr(bptt, f"{cell}_forward")(*inputs, threads=1)[2]
+            backward = partial(getattr(bptt, f"{cell}_backward"), tape, threads=1)
+            vanished = dy * np.finfo(dtype).tiny
+            best = minima(
+                {"healthy": partial(backward, dy), "vanished": partial(backward, vanished)}
+            )
+            row.append(f"{best['vanished'] / best['healthy']:.3f}")
+        rows.append(row)
+    return Table(
+        "Time of a backward pass over a vanished gradient, relative to a healthy one, "
+        "T, B, I, H = 200, 20, 2, 100",
+        "cell | float32 | float64",
+        rows,
+    )
 
 
-def imports() -> None:
-    def seconds(what: str) -> float:
-        code = (
-            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
-        )
-        runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-                for _ in range(15)]  # fmt: skip
-        return min(float(run.stdout) for run in runs)
-
-    numpy, ours = seconds("numpy"), seconds("numpy, bptt")
-    where = os.path.dirname(bptt.__file__)
-    sizes = [
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(where)
-        for name in names
-        if "__pycache__" not in folder
-    ]
-    rows = [
-        ["import numpy", f"{numpy * 1e3:.0f} ms"],
-        ["import bptt, beyond NumPy", f"{(ours - numpy) * 1e3:.0f} ms"],
-        ["installed", f"{sum(sizes) / 1e6:.1f} MB"],
-    ]
-    table("Imports and size", "measurement | result", rows)
-
-
-TABLES = {
+TABLES: dict[str, Callable[[], Table]] = {
     f.__name__: f
-    for f in (ragged, widths, float64, threads, calls, layers, tracing, memory, imports)
+    for f in (
+        *(ragged, widths, float64, threads, calls, layers, prepared, tracing, subnormals),
+        *(footprint.memory, footprint.imports),
+    )
 }
 
-if __name__ == "__main__":
-    for name in sys.argv[1:] or [n for n in TABLES if n != "threads"]:
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.costs")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"some of: {', '.join(TABLES)}")
+    parser.add_argument("--record", action="store_true", help="also write them to the pages")
+    args = parser.parse_args(arguments)
+    for name in args.tables:
         if name not in TABLES:
-            sys.exit(f"costs.py: there is no table {name!r}, expected some of: {', '.join(TABLES)}")
-        TABLES[name]()
+            parser.error(f"there is no table {name!r}, expected some of: {', '.join(TABLES)}")
+    cores = allowed_cores()
+    for name in args.tables or TABLES:
+        if cores:
+            os.sched_setaffinity(0, cores if name == "threads" else cores[-1:])
+        bptt.set_num_threads(1)  # `threads` sets others
+        table = TABLES[name]()
+        print(f"\n{table.title}\n\n{table.markdown()}", end="", flush=True)
+        if args.record:
+            record(name, table)
+            write_pages()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -18,6 +18,9 @@
  *   Only bptt_pack() writes packed weights, and only bptt_forward() a tape.
  * - Same inputs, same bits, for one instruction set: in any batch, at any position, on any number
  *   of threads, step by step or a sequence at a time.
+ * - The caller's floating-point state (rounding, traps, subnormal numbers) changes no bit, and is
+ *   the caller's again when a call ends. Subnormal numbers are 0 to rnn, lstm and gru, because many
+ *   CPUs are slow at them; optimisers and clips keep them.
  * - Structs that begin with struct_size grow at the end only, the others not at all. A program
  *   compiled with an older header runs with a newer library; one compiled with a newer header is
  *   refused if it uses members that the library lacks.
@@ -109,7 +112,7 @@ typedef struct bptt_sizes {
   size_t packed;      /* of bptt_pack() */
   size_t tape;        /* 0 if desc.train is 0 */
   size_t forward_workspace;
-  size_t backward_workspace; /* 0 if desc.train is 0 */
+  size_t backward_workspace; /* for all gradients; 0 if desc.train is 0 */
   size_t step_workspace;     /* of bptt_step() */
 } bptt_sizes;
 
@@ -154,12 +157,14 @@ typedef struct bptt_cotangents {
   const void* dc_n; /* [B, H] */
 } bptt_cotangents;
 
-/* Gradients of that loss with respect to the inputs; they are overwritten, not added to. */
+/* Gradients of that loss with respect to the inputs; they are overwritten, not added to. Null: not
+ * wanted. The call then leaves out the product that only this gradient needs, and the others keep
+ * their bits. */
 typedef struct bptt_gradients {
-  void* dx;    /* [T, B, I] or null: not wanted, as in a first layer; saves a product */
-  void* dw_ih; /* [G*H, I] */
+  void* dx;    /* [T, B, I]; not wanted in a first layer */
+  void* dw_ih; /* [G*H, I]; not wanted, as all that follow, where the weights are frozen */
   void* dw_hh; /* [G*H, H] */
-  void* db_ih; /* [G*H] or null, as all that follow */
+  void* db_ih; /* [G*H] */
   void* db_hh; /* [G*H] */
   void* dh0;   /* [B, H] */
   void* dc0;   /* [B, H] */

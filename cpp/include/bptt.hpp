@@ -119,15 +119,28 @@ template <class T>
 struct Parameters {
   std::vector<T> w_ih, w_hh, b_ih, b_hh;
 
-  // Calls f(array of this, array of the other).
+  // Calls f(array of this, array of the other) where neither is empty, as a gradient left out is.
   template <class Other, class F>
   void each(Other& other, const F& f) {
-    f(w_ih, other.w_ih), f(w_hh, other.w_hh), f(b_ih, other.b_ih), f(b_hh, other.b_hh);
+    const auto pair = [&](auto& a, auto& b) {
+      if (!a.empty() && !b.empty()) f(a, b);
+    };
+    pair(w_ih, other.w_ih), pair(w_hh, other.w_hh);
+    pair(b_ih, other.b_ih), pair(b_hh, other.b_hh);
   }
+};
+
+// The gradients that Layer::backward() computes. A gradient left out costs no time, its array is
+// empty, and the others keep their bits.
+struct Wanted {
+  bool x = true;  // not needed of a first layer
+  bool w_ih = true, w_hh = true, b_ih = true, b_hh = true;
+  bool h_0 = true, c_0 = true;
 };
 
 template <class T>
 struct Gradients : Parameters<T> {
+  Wanted wanted;            // set before the call
   std::vector<T> x;         // [T, B, I]
   std::vector<T> h_0, c_0;  // [B, H]
 };
@@ -198,7 +211,7 @@ class Layer {
 
   // Gradients of a loss, given its gradients with respect to y [T, B, H], h_n and c_n [B, H], each
   // of which may be left out: zeros. x and pass: of forward() of this layer or of a copy,
-  // unchanged.
+  // unchanged. Writes the gradients that out.wanted names.
   void backward(Span<const T> x, Span<const T> dy, Pass<T>& pass, Gradients<T>& out,
                 Span<const T> dh_n = {}, Span<const T> dc_n = {},
                 const bptt_step_clip* clip = nullptr) const {
@@ -215,10 +228,13 @@ class Layer {
     expect("dy", dy, count(d.steps, state));
     expect("dh_n", dh_n, state), expect("dc_n", dc_n, has_c() ? state : 0);
     pointers();  // refuses weights of other sizes than the gradients
-    out.x.resize(x.size());
-    out.h_0.resize(state), out.c_0.resize(has_c() ? state : 0);
-    out.w_ih.resize(weights.w_ih.size()), out.w_hh.resize(weights.w_hh.size());
-    out.b_ih.resize(weights.b_ih.size()), out.b_hh.resize(weights.b_hh.size());
+    const Wanted& wanted = out.wanted;
+    out.x.resize(wanted.x ? x.size() : 0);
+    out.h_0.resize(wanted.h_0 ? state : 0), out.c_0.resize(wanted.c_0 && has_c() ? state : 0);
+    out.w_ih.resize(wanted.w_ih ? weights.w_ih.size() : 0);
+    out.w_hh.resize(wanted.w_hh ? weights.w_hh.size() : 0);
+    out.b_ih.resize(wanted.b_ih ? weights.b_ih.size() : 0);
+    out.b_hh.resize(wanted.b_hh ? weights.b_hh.size() : 0);
     const bptt_cotangents cotangents{given(dy), given(dh_n), given(dc_n)};
     const bptt_gradients gradients{given<T>(out.x),    given<T>(out.w_ih), given<T>(out.w_hh),
                                    given<T>(out.b_ih), given<T>(out.b_hh), given<T>(out.h_0),

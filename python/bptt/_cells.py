@@ -91,11 +91,8 @@ class Cell(NamedTuple):
     def activations(self, **options: Any) -> dict[str, str]:
         """The activation of each gate that exists with these options, in the order of the rows."""
         absent = "f" if options.get("forget_gate", "own") != "own" else ""
-        return {
-            gate: {**self.defaults, **options}.get(name, name)
-            for gate, name in self.gates.items()
-            if gate != absent
-        }
+        given = self.defaults | options
+        return {gate: given.get(name, name) for gate, name in self.gates.items() if gate != absent}
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -32,11 +32,27 @@ class Stream:
     def get_state(self) -> tuple[Any, ...]: ...
     def set_state(self, state: tuple[Any, ...]) -> None: ...
 
-# layers: for each an array (T, B, I) of any T, and bf16, w_ih, w_hh, b_ih, b_hh, options; residual:
-# for each, is its input added?
+# layers: for each an array (T, B, I) of any T, and products ("", "bf16" or "int8"), w_ih, w_hh,
+# b_ih, b_hh, options; residual: for each, is its input added?
 def stream(
     caller: str, cell: str, layers: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
 ) -> Stream: ...
+
+class Prepared:
+    # None where an argument is not as the core needs it. state: (rows, B, width) each, with as many
+    # rows for each cell as its dilation; resets: (T, B) for either direction.
+    def __call__(
+        self, x: Any, state: Any, lengths: Any, resets: tuple[Any, ...] | None
+    ) -> tuple[Any, Any] | None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
+# As `stream`; of each layer one cell for each direction.
+def prepare(
+    caller: str, cell: str, cells: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
+) -> Prepared: ...
 
 Options = dict[str, Any] | None
 Results = tuple[Any, Any, Tape | None]  # y, state, tape
@@ -67,6 +83,7 @@ def backward(
     caller: str, tape: Tape, dy: Any, dstate: tuple[Any, ...], how: BackwardHow
 ) -> Gradients: ...
 def fingerprint(array: Any) -> int: ...  # of a C-contiguous one
+def digest(array: Any) -> int: ...  # of every byte
 
 MOST_THREADS: int
 

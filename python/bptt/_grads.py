@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from .trace.trace import Trace
 class Grads(NamedTuple):
     """Gradients of a scalar loss with respect to all arguments of a ``*_forward`` call.
 
-    Each field has the name and shape of an argument.
+    Each field has the name and shape of an argument. It is None if the backward call was given
+    `grads` without its name.
 
     Attributes
     ----------
@@ -36,9 +38,9 @@ class Grads(NamedTuple):
         The gradient at each step, if the call had ``trace=True`` or ``trace="full"``.
     """
 
-    x: Array
-    w_ih: Array
-    w_hh: Array
+    x: Any
+    w_ih: Any
+    w_hh: Any
     b_ih: Array | None
     b_hh: Array | None
     state: State
@@ -60,10 +62,20 @@ class Grads(NamedTuple):
         return "Grads(" + ", ".join(f"{k}: {shape(v)}" for k, v in fields.items()) + ")"
 
 
+# Names of gradients as the core takes them: a bit for each field of `Grads`.
+BITS = {name: 1 << k for k, name in enumerate(Grads._fields[:-1])}
+ALL = sum(BITS.values())
+
+
+def bits_of(names: Iterable[str]) -> int:
+    return sum(BITS[name] for name in names)
+
+
 class AttentionGrads(NamedTuple):
     """Gradients of a scalar loss with respect to all arguments of a ``*_attention_forward`` call.
 
-    Each field has the name and shape of an argument, or is None if the call had none.
+    Each field has the name and shape of an argument, or is None if the call had none or `grads`
+    leaves it out.
 
     Attributes
     ----------
@@ -75,7 +87,7 @@ class AttentionGrads(NamedTuple):
         Gradients of the parameters of additive attention.
     """
 
-    x: Array
+    x: Any
     query: Array | None
     w_key: Array | None = None
     w_score: Array | None = None

@@ -29,7 +29,7 @@ ATTRIBUTES = {
     "all_weights": "parameters.values()",
     "flatten_parameters": "none: parameters are NumPy arrays",
     "reset_parameters": "a new layer, or the functions of bptt.init",
-    "requires_grad_": "an optimiser with only the other parameters",
+    "requires_grad_": "frozen, the names of parameters that do not learn",
     "nonlinearity": "activation",
 }
 # Arguments of functions of PyTorch and Keras that bptt does not have.

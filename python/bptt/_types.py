@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ Maybe = ArrayLike | None
 Inputs = tuple[ArrayLike, ArrayLike, ArrayLike, Maybe, Maybe, State, Maybe, bool]
 # How it is computed: threads, checkpoint, compute; for the core, bf16 in place of compute.
 How = tuple[int | None, int | str | None, str | bool | None]
-# How the gradient goes back: step_clip, cut, trace, threads; and as the core takes it: kind, bound
-# and target of the clip, cut, trace, threads.
-Control = tuple[StepClip | None, int | None, bool | str | None, int | None]
-BackwardHow = tuple[str, float, str, int, int, int]
+# How the gradient goes back: step_clip, cut, trace, threads, grads; and as the core takes it: kind,
+# bound and target of the clip, cut, trace, threads, and a bit for each field of `Grads`.
+Wanted = Iterable[str] | None  # names of gradients; None: all
+Control = tuple[StepClip | None, int | None, bool | str | None, int | None, Wanted]
+BackwardHow = tuple[str, float, str, int, int, int, int]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ._dual import Dual
 from ._types import Array, State, StepClip
-from ._words import MOST_SHOWN, shown
+from ._words import MOST_SHOWN, listed, shown
 
 MOST_CHARACTERS = 4096  # of a path: the most that Linux takes
 
@@ -360,6 +360,19 @@ def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> s
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{caller}: {name} is {shown(value)}, expected one of {choices}")
     return str(value)
+
+
+def as_names(caller: str, name: str, value: Any, known: Collection[str]) -> frozenset[str]:
+    """Names out of `known`."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{caller}: {name} is {shown(value)}, expected some of {listed(known, 16)}")
+    names = list(value)
+    unknown = [n for n in names if not isinstance(n, str) or n not in known]
+    if unknown:
+        raise ValueError(
+            f"{caller}: {name} has {listed(unknown)}, expected some of {listed(known, 16)}"
+        )
+    return frozenset(names)
 
 
 def as_dtype(caller: str, value: Any) -> np.dtype[Any]:

@@ -96,6 +96,7 @@ class Optimizer(ABC):
         ----------
         grads : dict of str to array_like
             The gradients, with the names and shapes of the parameters; converted to their dtypes.
+            A parameter that its layer has frozen needs none and stays as it is.
 
         Raises
         ------
@@ -118,9 +119,12 @@ class Optimizer(ABC):
                     f"{caller}: params[{name!r}] is another array than at the start, expected the "
                     f"same: change it in place, params[{name!r}][...] = value"
                 )
-        checked = self._match("step", "grads", grads, self.params)
+        frozen: frozenset[str] = getattr(self.params, "frozen", frozenset())
+        given = {name: g for name, g in grads.items() if name not in frozen} if frozen else grads
+        learn = {name: p for name, p in self.params.items() if name not in frozen}
+        checked = self._match("step", "grads", given, learn)
         self.steps += 1
-        for name, p in self.params.items():
+        for name, p in learn.items():
             state = (self.state[kind][name] for kind in self._kinds)
             self._update(p, checked[name], self._room[name], *state)
 

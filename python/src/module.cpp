@@ -5,6 +5,7 @@
 
 #include "engine/fingerprint.hpp"
 #include "forward.hpp"
+#include "prepared.hpp"
 #include "streams.hpp"
 #include "targets/caches.hpp"
 #include "targets/select.hpp"
@@ -12,15 +13,16 @@
 
 namespace {
 
-// fingerprint(array) of the bytes of a C-contiguous array. Without pybind11, which would take
-// longer than the function itself.
-PyObject* fingerprint(PyObject*, PyObject* given) {
+// fingerprint(array) and digest(array) of the bytes of a C-contiguous array. Without pybind11,
+// which would take longer than the function itself.
+template <std::uint64_t (*hash)(const void*, std::size_t)>
+PyObject* hashed(PyObject*, PyObject* given) {
   try {
     const auto array = py::reinterpret_borrow<py::array>(given);
     if (!py::isinstance<py::array>(array) || !(array.flags() & py::array::c_style))
-      throw py::type_error("fingerprint: expected a C-contiguous array");
+      throw py::type_error("fingerprint, digest: expected a C-contiguous array");
     return PyLong_FromUnsignedLongLong(
-        core::fingerprint(array.data(), static_cast<std::size_t>(array.nbytes())));
+        hash(array.data(), static_cast<std::size_t>(array.nbytes())));
   } catch (...) {
     set_python_error();
     return nullptr;
@@ -31,7 +33,8 @@ PyObject* fingerprint(PyObject*, PyObject* given) {
 py::object function(PyMethodDef& definition) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
-PyMethodDef fingerprint_definition = {"fingerprint", fingerprint, METH_O, nullptr};
+PyMethodDef fingerprint_definition = {"fingerprint", hashed<core::fingerprint>, METH_O, nullptr};
+PyMethodDef digest_definition = {"digest", hashed<core::digest>, METH_O, nullptr};
 PyMethodDef given_definition = {
     "given", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(options_given)),
     METH_FASTCALL, nullptr};
@@ -93,15 +96,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       });
   m.attr("forward") = forward_function<float, double>("forward");
   m.attr("forward_dual") = forward_function<core::Dual>("forward_dual");
-  // how: kind, bound and target of the step clip, cut, trace, threads
-  using How = std::tuple<std::string, double, std::string, py::ssize_t, int, int>;
+  // how: kind, bound and target of the step clip, cut, trace, threads, wanted
+  using How = std::tuple<std::string, double, std::string, py::ssize_t, int, int, unsigned>;
   m.def("backward", [](const std::string& caller, const Tape& tape, const py::object& dy,
                        const py::tuple& dstate, const How& how) {
-    const auto& [kind, bound, target, cut, trace, threads] = how;
+    const auto& [kind, bound, target, cut, trace, threads, wanted] = how;
     return tape.backward({step_clipping(kind, bound, target), cut, threads, caller}, dy, dstate,
-                         trace);
+                         trace, wanted);
   });
   m.attr("fingerprint") = function(fingerprint_definition);
+  m.attr("digest") = function(digest_definition);
   m.attr("given") = function(given_definition);
   m.attr("MOST_THREADS") = core::most_threads;
   m.def("threads", &core::threads);
@@ -109,6 +113,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("has_bf16", &core::has_bf16);
   m.def("set_threads", &core::set_threads);
   bind_stream(m);
+  bind_prepared(m);
   m.def("compiled_isas", &core::compiled_isas);
   m.def("isas", &core::available_isas);
   m.def("isa", &core::active_isa);

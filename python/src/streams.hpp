@@ -130,19 +130,21 @@ class StreamOf : public AnyStream {
   std::vector<T> between_;  // for one step
 };
 
-// (x, (bf16, w_ih, w_hh, b_ih, b_hh, options)) of one layer, as forward() takes them; x: any array
-// (T, B, I).
+// (x, (products, w_ih, w_hh, b_ih, b_hh, options)) of one layer, as forward() takes them; products:
+// "", "bf16" or "int8"; x: any array (T, B, I).
 using Object = py::object;
-using LayerArguments = std::pair<Object, std::tuple<bool, Object, Object, Object, Object, Object>>;
+using LayerArguments =
+    std::pair<Object, std::tuple<std::string, Object, Object, Object, Object, Object>>;
 
 struct StreamLayer {
   core::Spec spec;
   Arrays arrays;
   StreamLayer(const std::string& caller, const std::string& cell, const LayerArguments& given) {
-    const auto& [bf16, w_ih, w_hh, b_ih, b_hh, options] = given.second;
+    const auto& [products, w_ih, w_hh, b_ih, b_hh, options] = given.second;
     arrays.x = given.first, arrays.lengths = py::none();
     arrays.w_ih = w_ih, arrays.w_hh = w_hh, arrays.b_ih = b_ih, arrays.b_hh = b_hh;
-    spec.caller = caller, spec.cell = cell, spec.bf16 = bf16;
+    spec.caller = caller, spec.cell = cell, spec.bf16 = products == "bf16",
+    spec.int8 = products == "int8";
     spec.train = false;
     read_options(options, spec, arrays);
   }

@@ -2,7 +2,6 @@
 // The tape of one forward call, and the backward calls on it.
 #pragma once
 #include <algorithm>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,10 +25,10 @@ constexpr const char* name_of<double> = "float64";
 // A forward call's part in backward: the core's tape, and the arrays that it refers to.
 struct Tape {
   virtual ~Tape() = default;
-  // trace: 0 none, 1 norms, 2 the gradients as well
-  // Returns the fields of Python's Grads, in their order, with the arrays of the trace as the last.
+  // trace: 0 none, 1 norms, 2 the gradients as well. wanted: bit k for field k of Python's Grads.
+  // Returns these fields, None where not wanted, with the arrays of the trace as the last.
   virtual py::tuple backward(const core::BackwardSpec& spec, const py::object& dy,
-                             const py::tuple& dstate, int trace) const = 0;
+                             const py::tuple& dstate, int trace, unsigned wanted) const = 0;
   virtual py::object value(const std::string& name) const = 0;
   virtual int gates() const = 0;  // of count_outside
   virtual py::object count_outside(const std::vector<double>& low,
@@ -111,51 +110,54 @@ struct TapeOf : Tape {
   }
 
   py::tuple backward(const core::BackwardSpec& spec, const py::object& dy, const py::tuple& dstate,
-                     int trace) const override {
+                     int trace, unsigned wanted) const override {
     core::Cotangents<T> given;
     given.y = view<T>(dy);
     for (std::size_t q = 0; q < dstate.size() && q < max_states; ++q)
       given.state[q] = view<T>(dstate[q]);
     const py::ssize_t B = dims[1], I = dims[2], H = dims[3], P = plan.dims().P,
                       rows = plan.cell().gates * H;
-    auto dx = make<T, 3>({dims[0], B, I});
-    auto dw_ih = make<T, 2>({rows, I}), dw_hh = make<T, 2>({rows, plan.dims().U});
-    std::optional<py::array_t<T>> db_ih, db_hh, dpeepholes, dw_hr;
-    if (has_w_hr) dw_hr = make<T, 2>({P, H});
-    if (has_peepholes) dpeepholes = make<T, 2>({plan.cell().gates - 1, H});
-    if (has_b_ih) db_ih = make<T, 1>({rows});
-    if (has_b_hh) db_hh = make<T, 1>({rows});
-    py::tuple dstate0(static_cast<std::size_t>(plan.cell().states));
     core::Gradients<T> out{};
-    for (std::size_t q = 0; q < dstate0.size(); ++q) {
-      auto d = make_state<T>(dilation, B, q ? H : P);
-      out.state[q] = d.mutable_data();
-      dstate0[q] = std::move(d);
-    }
-    out.x = dx.mutable_data(), out.w_ih = dw_ih.mutable_data(), out.w_hh = dw_hh.mutable_data();
-    out.b_ih = db_ih ? db_ih->mutable_data() : nullptr,
-    out.b_hh = db_hh ? db_hh->mutable_data() : nullptr;
-    out.peepholes = dpeepholes ? dpeepholes->mutable_data() : nullptr;
-    out.w_hr = dw_hr ? dw_hr->mutable_data() : nullptr;
-    py::object dlayer_norm = py::none();
-    if (layer_norms) {
-      py::tuple arrays(static_cast<std::size_t>(layer_norms));
-      for (std::size_t i = 0; i < arrays.size(); ++i) {
-        auto d = make<T, 1>({i < 2 ? rows : H});
-        out.layer_norm[i] = d.mutable_data();
-        arrays[i] = std::move(d);
+    const auto wants = [&](int field) { return (wanted >> field & 1u) != 0; };
+    // A new array, to which `data` then points; or None.
+    const auto result = [](bool is_wanted, const auto& shape, T*& data) -> py::object {
+      if (!is_wanted) return py::none();
+      auto array = make<T>(shape);
+      data = array.mutable_data();
+      return std::move(array);
+    };
+    py::object dx = result(wants(0), std::array{dims[0], B, I}, out.x);
+    py::object dw_ih = result(wants(1), std::array{rows, I}, out.w_ih);
+    py::object dw_hh = result(wants(2), std::array{rows, plan.dims().U}, out.w_hh);
+    py::object db_ih = result(wants(3) && has_b_ih, std::array{rows}, out.b_ih);
+    py::object db_hh = result(wants(4) && has_b_hh, std::array{rows}, out.b_hh);
+    py::object dpeepholes =
+        result(wants(6) && has_peepholes, std::array{py::ssize_t(plan.cell().gates - 1), H},
+               out.peepholes);
+    py::object dw_hr = result(wants(7) && has_w_hr, std::array{P, H}, out.w_hr);
+    py::object dinitial = py::none(), dlayer_norm = py::none(), traced = py::none();
+    if (wants(5)) {
+      py::tuple states(static_cast<std::size_t>(plan.cell().states));
+      for (std::size_t q = 0; q < states.size(); ++q) {
+        auto d = make_state<T>(dilation, B, q ? H : P);
+        out.state[q] = d.mutable_data();
+        states[q] = std::move(d);
       }
+      dinitial = states;
+      if (states.size() == 1) dinitial = states[0];
+    }
+    if (wants(8) && layer_norms) {
+      py::tuple arrays(static_cast<std::size_t>(layer_norms));
+      for (std::size_t i = 0; i < arrays.size(); ++i)
+        arrays[i] = result(true, std::array{i < 2 ? rows : H}, out.layer_norm[i]);
       dlayer_norm = std::move(arrays);
     }
-    py::object traced = py::none();
     if (trace > 0) traced = trace_arrays(trace, out.trace);
-    const Buffer scratch(plan.backward_scratch_bytes(out.trace));
+    const Buffer scratch(plan.backward_scratch_bytes(out));
     const T *x_data = view<T>(x).data, *y_data = y.data();
     run_interruptibly([&](core::StopRequest stop) {
       return plan.backward(spec, x_data, y_data, given, out, buffer.get(), scratch.get(), stop);
     });
-    py::object dinitial = dstate0;
-    if (dstate0.size() == 1) dinitial = dstate0[0];
     return py::make_tuple(std::move(dx), std::move(dw_ih), std::move(dw_hh), std::move(db_ih),
                           std::move(db_hh), std::move(dinitial), std::move(dpeepholes),
                           std::move(dw_hr), std::move(dlayer_norm), std::move(traced));

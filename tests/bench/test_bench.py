@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bptt.bench import command as bench
-from bptt.bench.peers import TOLERANCE
-from bptt.bench.report import CALM, calm, figures, rows
+from bptt.bench.peers import PEERS
+from bptt.bench.report import CALM, calm, compare, figures, rows
 from bptt.bench.workloads import CELLS, POINTS
 from bptt.cli import main
 
@@ -41,6 +41,7 @@ def test_report_holds_every_sample_and_the_machine(finished):
     }
     assert report["settings"] == {"seconds": 0, "repeats": 2, "calm": CALM}
     assert (report["threads"], report["dtype"]) == ([1], "float32")
+    assert report["tolerance"] == {n: PEERS[n].tolerance for n in ("bptt", "reference")}
     probes = [p for r in report["results"] for peer in r["peers"].values() for p in peer["probe"]]
     assert report["fma_peak_gflops"] == {"1": max(probes)}
     assert {r["threads"] for r in report["results"]} == {1}
@@ -61,7 +62,7 @@ def test_report_holds_every_sample_and_the_machine(finished):
         assert list(result["peers"]) == ["bptt", "reference"]
         for peer in result["peers"].values():
             assert peer["calls_per_sample"] == 1
-            assert 0 <= peer["relative_error"] <= TOLERANCE
+            assert 0 <= peer["relative_error"] <= report["tolerance"]["reference"]
             for key in ("seconds", "cpu", "probe"):
                 assert len(peer[key]) == 2
                 assert min(peer[key]) > 0
@@ -82,6 +83,7 @@ def test_table_shows_the_report(finished):
     assert report["machine"]["cpu"] in text
     assert f"by threads: {report['fma_peak_gflops']['1']:.0f} on 1." in text
     assert "left out if at least 3 others remain" in text
+    assert f"Of {len(body)} cases, " in text
 
 
 def test_share_of_the_peak_is_that_of_the_best_probe():
@@ -138,9 +140,9 @@ def test_figures_are_medians_of_calm_samples_and_ratios_within_rounds():
     own = _sampled([1e-3, 2e-3, 3e-3, 4e-3, 50e-3], cpu=[1, 1, 1, 1, 0.4])
     peer = _sampled([2e-3, 4e-3, 30e-3, 12e-3, 100e-3], probe=[100, 100, 50, 100, 100])
     both = figures([{"threads": 1, "peers": {"bptt": own, "peer": peer}}])[0]
-    assert both["bptt"] == pytest.approx((2.5, 1.0, 1.0, False))
+    assert both["bptt"] == pytest.approx((2.5, 1.0, False, 1.0, False))
     # Calm for both: the first, second and fourth round, with the ratios 2, 2 and 3.
-    assert both["peer"] == pytest.approx((8.0, 2.0, 2.0, False))
+    assert both["peer"] == pytest.approx((8.0, 2.0, False, 2.0, False))
 
 
 @pytest.mark.parametrize(("probe", "good"), [(85.0, True), (84.9, False)])
@@ -153,8 +155,40 @@ def test_figures_use_and_mark_samples_of_which_fewer_than_three_are_calm():
     own = _sampled([1e-3, 2e-3, 3e-3, 4e-3, 5e-3], cpu=[1, 1, 0.5, 0.5, 0.5])
     calm = _sampled([2e-3] * 5)
     both = figures([{"threads": 1, "peers": {"bptt": own, "peer": calm}}])[0]
-    assert both["bptt"] == pytest.approx((3.0, 1.0, 1.0, True))
-    assert both["peer"] == pytest.approx((2.0, 2.0, 2 / 3, False))
+    assert both["bptt"] == pytest.approx((3.0, 1.0, True, 1.0, True))
+    assert both["peer"] == pytest.approx((2.0, 2.0, False, 2 / 3, True))
+
+
+def test_a_ratio_is_uncertain_if_two_libraries_are_calm_in_different_rounds():
+    own = _sampled([1e-3, 1e-3, 1e-3, 2e-3, 2e-3], cpu=[1, 1, 1, 0.5, 0.5])
+    peer = _sampled([5e-3, 5e-3, 3e-3, 3e-3, 3e-3], cpu=[0.5, 0.5, 1, 1, 1])
+    # All rounds count: ratios of 5, 5, 3, 1.5 and 1.5.
+    assert compare(peer, own, 100.0) == pytest.approx((3.0, 3.0, False, 3.0, True))
+
+
+def test_two_samples_prove_nothing():
+    two = _sampled([1e-3] * 2, cpu=[1.0] * 2, probe=[100.0] * 2)
+    assert compare(two, two, 100.0) == pytest.approx((1.0, 1.0, True, 1.0, True))
+
+
+def test_bfloat16_is_compared_with_bfloat16():
+    peers = {"bptt": 8, "torch": 12, "bptt_bf16": 4, "torch_bf16": 6}
+    peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
+    ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
+    assert ratios == {"bptt": 1, "torch": 1.5, "bptt_bf16": 0.5, "torch_bf16": 1.5}
+    # Where bptt has not been timed in bfloat16.
+    del peers["bptt_bf16"]
+    assert figures([{"threads": 1, "peers": peers}])[0]["torch_bf16"].ratio == 0.75
+
+
+def test_packed_weights_are_compared_with_packed_weights():
+    peers = {"bptt": 8, "bptt_prepared": 4, "onednn": 6, "onednn_packed": 6, "openvino": 5}
+    peers = {name: _sampled([1e-3 * ms] * 5) for name, ms in peers.items()}
+    ratios = {n: f.ratio for n, f in figures([{"threads": 1, "peers": peers}])[0].items()}
+    assert ratios["onednn_packed"] == 1.5
+    assert ratios["openvino"] == 1.25
+    assert ratios["onednn"] == 0.75
+    assert ratios["bptt_prepared"] == 0.5
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -102,6 +102,34 @@ def test_many_chunks_and_few_rows(library: Any, cell: Case, shape: Any) -> None:
         same_bits(Call(library, p, How(packed=True)).results(), core_results(p))
 
 
+RESULTS = {"dh0": "d state[0]", "dc0": "d state[1]"}
+FIELDS = ("dx", "dw_ih", "dw_hh", "db_ih", "db_hh", "dh0", "dc0")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
+def test_gradients_that_are_null(library: Any, cell: Case, dtype: str) -> None:
+    """Of each subset: the others have their bits, and nothing is written anywhere else."""
+    for options, shape, threads in [
+        (OPTIONS[0], (23, 9, 5, 7), 0),
+        (OPTIONS[9], (9, 5, 3, 18), 0),
+        (OPTIONS[5], of_many_threads(cell, THREAD_SHAPES[-1]), 2),
+    ]:
+        p = problem(cell, shape, options, dtype)
+        call = Call(library, p, How(threads=threads, parallel="on_threads" if threads else None))
+        call.forward()
+        whole = call.backward()
+        for k in range(0, 2 ** len(FIELDS), 5 if threads else 1):
+            null = {name for i, name in enumerate(FIELDS) if k >> i & 1}
+            left_out = {RESULTS.get(name, f"d {name[1:]}") for name in null}
+            some = call.backward(null)
+            for name, value in some.items():
+                if name in left_out:
+                    assert np.isnan(value).all()
+            kept = [name for name in whole if name not in left_out]
+            same_bits({n: some[n] for n in kept}, {n: whole[n] for n in kept})
+
+
 @pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0)])
 @pytest.mark.parametrize("cell", CELLS[-3:], ids=lambda c: c.id)
 def test_no_steps_and_no_sequences(library: Any, cell: Case, T: int, B: int) -> None:

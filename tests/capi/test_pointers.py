@@ -51,8 +51,7 @@ NEEDED = {
         "outputs.y", "outputs.h_n", "outputs.c_n", "tape", "workspace",
     ],
     "backward": [
-        "desc", "x", "y", "cotangents", "gradients", "gradients.dw_ih",
-        "gradients.dw_hh", "tape", "workspace",
+        "desc", "x", "y", "cotangents", "gradients", "tape", "workspace",
     ],
     "step": ["desc", "weights", "x", "h", "c", "workspace"],
 }  # fmt: skip
@@ -60,8 +59,9 @@ OPTIONAL = {
     "pack": ["weights.b_ih", "weights.b_hh"],
     "forward": ["weights.b_ih", "weights.b_hh", "weights.packed", "inputs.h0", "inputs.c0"],
     "backward": [
-        "cotangents.dy", "cotangents.dh_n", "cotangents.dc_n", "gradients.dx", "gradients.db_ih",
-        "gradients.db_hh", "gradients.dh0", "gradients.dc0", "clip",
+        "cotangents.dy", "cotangents.dh_n", "cotangents.dc_n", "gradients.dx", "gradients.dw_ih",
+        "gradients.dw_hh", "gradients.db_ih", "gradients.db_hh", "gradients.dh0", "gradients.dc0",
+        "clip",
     ],
     "step": ["weights.b_ih", "weights.b_hh", "weights.w_ih", "weights.w_hh"],
 }  # fmt: skip

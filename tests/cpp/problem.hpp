@@ -219,7 +219,6 @@ struct Run {
     const auto pointer = [&](const std::string& name) {
       return d.count(name) ? d[name].data.data() : nullptr;
     };
-    Arrays<T> of_zeros;  // of initial states left out
     core::Gradients<T> g{};
     g.x = pointer("x"), g.w_ih = pointer("w_ih"), g.w_hh = pointer("w_hh");
     g.w_hr = pointer("w_hr"), g.b_ih = pointer("b_ih"), g.b_hh = pointer("b_hh");
@@ -230,10 +229,9 @@ struct Run {
     c.y = p.out.at("y").view();
     for (int q = 0; q < p.states; ++q) {
       const std::string name = "state" + std::to_string(q);
-      of_zeros[name] = Array<T>(p.out.at(name).shape), c.state[q] = p.out.at(name).view();
-      g.state[q] = d.count(name) ? pointer(name) : of_zeros[name].data.data();
+      c.state[q] = p.out.at(name).view(), g.state[q] = pointer(name);
     }
-    const Buffer scratch = buffer(plan.backward_scratch_bytes(trace));
+    const Buffer scratch = buffer(plan.backward_scratch_bytes(g));
     CHECK(plan.backward(how, p.in.at("x").data.data(), results.at("y").data.data(), c, g,
                         tape.get(), scratch.get()));
     return d;

@@ -115,6 +115,41 @@ bool can_stream(const Case& c) {
          c.spec.dilation == 1;
 }
 
+// The weights are packed with other arguments than those of the call, and gone before it.
+template <class T>
+void with_packed_weights(const Case& c, Sizes n) {
+  const check::Within here(text(c, n));
+  Problem<T> p = make_problem(c, n).template cast<T>();
+  p.spec.train = false;
+  on_every_isa([&] {
+    const Arrays<T> want = Run<T>(p).results;
+    Problem<T> gone = p;
+    core::Inputs<T> given = gone.inputs();
+    given.lengths = {}, given.resets = {};
+    given.x.shape[0] = given.x.shape[1] = 0;
+    for (core::Tensor<const T>& state : given.state) state = {};
+    if (given.h_mask) given.h_mask.shape[0] = 0;
+    for (core::Tensor<const T>& z : given.zoneout)
+      if (z) z.shape[0] = z.shape[1] = 0;
+    const core::Prepared<T> prepared(p.spec, given);
+    CHECK(prepared.bytes() > 0 && prepared.weights());
+    for (auto& [name, a] : gone.in) std::fill(a.data.begin(), a.data.end(), T(7));
+    core::Inputs<T> in = prepared.inputs();
+    const core::Inputs<T> call = p.inputs();
+    in.x = call.x, in.lengths = call.lengths, in.resets = call.resets, in.h_mask = call.h_mask;
+    std::copy_n(call.state, core::max_states, in.state);
+    std::copy_n(call.zoneout, 2, in.zoneout);
+    const core::Plan<T> plan(prepared, in);
+    Arrays<T> got = want;
+    core::Outputs<T> o{};
+    for (auto& [name, a] : got) std::fill(a.data.begin(), a.data.end(), T(0));
+    o.y = got["y"].data.data();
+    for (int q = 0; q < p.states; ++q) o.state[q] = got["state" + std::to_string(q)].data.data();
+    CHECK(plan.forward(in, o, nullptr, buffer(plan.forward_scratch_bytes()).get()));
+    check_same_bits(got, want);
+  });
+}
+
 bool stop_at_once(void* context) {
   ++*static_cast<int*>(context);
   return true;
@@ -152,6 +187,13 @@ TEST(step_by_step) {
       step_by_step<float>(c, {7, 3, 5, 17}), step_by_step<double>(c, {70, 1, 5, 3});
     }
   CHECK(streams > 20);
+}
+
+TEST(with_packed_weights) {
+  for (const Case& c : all_cases()) {
+    with_packed_weights<float>(c, {7, 3, 5, 17});
+    with_packed_weights<double>(c, {3, 1, 5, 3});
+  }
 }
 
 // In the least memory that the core accepts, as its error message for less says.

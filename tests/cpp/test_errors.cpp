@@ -136,6 +136,46 @@ TEST(of_backward) {
               "backward: step_clip has target 'c', expected 'h' or 'gates': the cell has no c");
 }
 
+TEST(of_packed_weights) {
+  Problem<float> p = make_problem(plain("lstm"), {5, 3, 2, 4}).cast<float>();
+  p.spec.caller = "here";
+  const auto packing = [&] {
+    return check::refusal([&] { core::Prepared<float>(p.spec, p.inputs()); });
+  };
+  CHECK_EQUAL(packing(), "here: train is set, expected inference");
+  p.spec.train = false;
+  CHECK_EQUAL(packing(), "");
+  const core::Prepared<float> prepared(p.spec, p.inputs());
+  core::Inputs<float> in = prepared.inputs();
+  in.x = p.inputs().x;
+  const auto calling = [&] { return check::refusal([&] { core::Plan<float>(prepared, in); }); };
+  CHECK_EQUAL(calling(), "");
+  in.h_mask = in.state[0] = p.inputs().state[0];
+  CHECK_EQUAL(calling(),
+              "here: h_mask or zoneout of each step is given, expected them when the weights were "
+              "packed");
+  in.h_mask = {}, in.x.shape[2] = 3;
+  CHECK_EQUAL(calling(), "here: w_ih has shape (16, 2), expected (4*H, I) = (16, 3)");
+  p.in["w_hh"] = Array<float>({16, 3});
+  CHECK_EQUAL(packing(), "here: w_hh has shape (16, 3), expected (4*H, H) = (12, 3)");
+}
+
+TEST(of_weights_of_8_bits) {
+  const auto said = of_lstm([](Problem<double>& p) { p.spec.int8 = true, p.spec.train = false; });
+  CHECK_EQUAL(said, "here: int8 is set, expected float32 and inference");
+  Problem<float> p = make_problem(plain("lstm"), {5, 3, 2, 4}).cast<float>();
+  p.spec.caller = "here", p.spec.int8 = true;
+  const auto planning = [&] {
+    return check::refusal([&] { core::Plan<float>(p.spec, p.inputs()); });
+  };
+  CHECK_EQUAL(planning(), "here: int8 is set, expected float32 and inference");
+  p.spec.train = false;
+  CHECK_EQUAL(planning(), "");
+  p.spec.cell_clip = 1;
+  CHECK_EQUAL(planning(),
+              "here: weights is int8, which lstm has no kernels for with these options");
+}
+
 TEST(of_streams) {
   Problem<double> p = make_problem(plain("gru"), {5, 3, 2, 4});
   p.spec.reverse = true;

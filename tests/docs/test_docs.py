@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.speed.tables import update
 
 import api_page
 import bptt
 from bptt import reference
-from bptt.bench.markdown import update
 from support.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,7 +104,7 @@ def test_no_example_reads_padding(code: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
     text = page.read_text("utf-8")
-    assert update(text, page.parent) == text, f"python -m bptt.bench.markdown {page}"
+    assert update(text) == text, "python -m benchmarks.speed --pages"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -122,7 +122,7 @@ def test_what_no_library_shows():
     assert "float32 underflow" in report.verdicts[0]
     text = str(report)
     assert re.search(r"\|\|dL/dh\|\| at the first step +0\n", text)
-    # The same in float64, where the smallest number is far smaller.
+    # The same in float64, whose numbers are far smaller.
     wide = bptt.gradient_flow(module.double(), x.astype(np.float64), dy)
     assert 0 < wide.cells[0].first < 1e-40
     assert wide.dtype == np.float64

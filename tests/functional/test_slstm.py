@@ -157,8 +157,8 @@ def test_a_memory_of_nothing_has_no_scale(
 @DTYPES
 @MODULES
 def test_a_small_memory_weighs_what_it_weighs(module: Any, dtype: str, isa: str) -> None:
-    """n of 1e-37 beside an input of e^-93, which is not a normal number; and large ones."""
-    tiny, low = (1e-37, -93.0) if dtype == "float32" else (1e-307, -715.0)
+    """n of 1e-35 beside an input of e^-86, almost the smallest normal number; and large ones."""
+    tiny, low = (1e-35, -86.0) if dtype == "float32" else (1e-305, -706.0)
     x = np.array([[[low, 0.5, 1.0, 0.3]]], dtype)
     for n, m, i in (
         (tiny, 0.0, low),

@@ -159,13 +159,9 @@ void backward(Bytes& bytes, Layer<T>& l, const bptt_desc& d, const bptt_sizes& s
   const bool all = bytes.ConsumeBool();
   const bptt_cotangents given = {l.dy.get(), all ? l.dh_n.get() : nullptr,
                                  all && l.is_lstm ? l.dc_n.get() : nullptr};
-  const bptt_gradients out = {all ? dx.get() : nullptr,
-                              dw_ih.get(),
-                              dw_hh.get(),
-                              all ? db_ih.get() : nullptr,
-                              all ? db_hh.get() : nullptr,
-                              all ? dh0.get() : nullptr,
-                              all ? dc0.get() : nullptr};
+  const auto some = [&](auto& array) { return rarely(bytes) ? nullptr : array.get(); };
+  const bptt_gradients out = {some(dx),    some(dw_ih), some(dw_hh), some(db_ih),
+                              some(db_hh), some(dh0),   some(dc0)};
   bptt_step_clip clip = {};
   put(clip.kind, bytes.ConsumeIntegralInRange(-1, 3));
   put(clip.target, bytes.ConsumeIntegralInRange(-1, 3));

@@ -23,7 +23,7 @@ def shape_of(function: Any) -> list[tuple[str, Any, Any]]:
 def test_the_same_names() -> None:
     directions = ("backward", "forward")
     # the second are another way to the gradients, and what the core has in other modules
-    others = {"rtrl", "step_jacobians", "flossing", "omega", "jvp", "hvp"}
+    others = {"rtrl", "step_jacobians", "flossing", "omega", "jvp", "hvp", "quantise", "dequantise"}
     assert set(reference.__all__) == {*NAMES, *others}
     kinds = ("additive_attention", "dot_attention", *CELLS)
     assert {f"{kind}_{d}" for kind in kinds for d in directions} == {*NAMES}

@@ -58,12 +58,13 @@ RECORDS = {
     "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
     "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
     "optim.Optimizer", "schedules.Schedule", "layers.tbptt.Chunk", "layers.stream.Stream",
+    "layers.prepared.Prepared",
     "layers.Recurrent", "layers.RecurrentTape", "layers.base.Layer", "layers.base.LayerGrads",
     "layers.attention.AttentionLayerGrads",
 }  # fmt: skip
 MODULES = ("optim", "init", "tasks", "datasets", "losses", "schedules", "clip", "flow")
 MODULES += ("export", "regularise", "jacobians", "layers", "layers.base", "layers.attention")
-MODULES += ("layers.stream", "layers.tbptt")
+MODULES += ("layers.prepared", "layers.stream", "layers.tbptt")
 
 
 def is_array(value: Any) -> bool:

@@ -137,6 +137,18 @@ BACKWARD: list[tuple[dict[str, Any], type[Exception], str]] = [
         TypeError,
         "lstm_backward: tape is None, expected that of lstm_forward(keep_tape=True)",
     ),
+    (
+        {"grads": "x"},
+        TypeError,
+        "lstm_backward: grads is 'x', expected some of ['x', 'w_ih', 'w_hh', 'b_ih', 'b_hh', 'sta",
+    ),
+    ({"grads": 3}, TypeError, "lstm_backward: grads is 3, expected some of ['x', 'w_ih', 'w_hh'"),
+    (
+        {"grads": ("x", "w", None)},
+        ValueError,
+        "lstm_backward: grads has ['w', None], expected some of ['x', 'w_ih', 'w_hh', 'b_ih', 'b_",
+    ),
+    ({"grads": ("trace",)}, ValueError, "lstm_backward: grads has ['trace'], expected some of"),
     ({"tape": "gru"}, TypeError, "lstm_backward: tape is Tape(gru, T=1, B=1, I=1, H=1, float64"),
     (
         {"dy": np.zeros((T, B, H + 1))},

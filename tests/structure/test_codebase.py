@@ -87,7 +87,7 @@ KERNELS = [
     for kernels in re.findall(r"^BPTT_KERNELS\((\w+), (\w+),", TARGETS, re.MULTILINE)
     if kernels[0] in _core.compiled_isas()
 ]
-DEFINES = {"others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"]}
+DEFINES = {"others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"], "int8": ["-DBPTT_INT8"]}
 
 
 def flags_of(isa: str) -> list[str]:

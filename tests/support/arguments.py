@@ -182,6 +182,16 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return lstm().stream, {"batch": B, "state": STATE}, "LSTM.stream", "stream"
 
 
+@call("Recurrent.prepare", weights=MAYBE)
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    return lstm().prepare, {"weights": "int8"}, "LSTM.prepare"
+
+
+@call("Prepared.__call__", **FORWARD)
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    return lstm().prepare(), {"x": X, "state": STATE, "lengths": [T, 2]}, "LSTM"
+
+
 @call("Stream.step", "Stream.process", "Stream.reset", mask=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     kind = name.split(".")[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_size_t, c_ssize_t
 from ctypes import c_void_p as pointer
 from dataclasses import dataclass
@@ -242,7 +242,8 @@ class Call:
     def outputs(self) -> dict[str, Any]:
         return {"y": self.y, **{f"state[{i}]": s for i, s in enumerate(self.final)}}
 
-    def backward(self) -> dict[str, Any]:
+    def backward(self, without: Collection[str] = ()) -> dict[str, Any]:
+        """`without`: the fields of bptt_gradients that are null."""
         p = self.p
         kept = self.tape.bytes.copy()
         cotangents = [self._copy(v) for v in [p.dy, *flat(p.dstate)]]
@@ -251,6 +252,7 @@ class Call:
         d |= {f"d state[{i}]": self.empty(self.B, self.H) for i in self.states()}
         fields = {f"d{k}": address(d.get(f"d {k}")) for k in ("x", "w_ih", "w_hh", "b_ih", "b_hh")}
         fields |= {"dh0": address(d["d state[0]"]), "dc0": address(d.get("d state[1]"))}
+        fields = {name: None if name in without else a for name, a in fields.items()}
         workspace = self.memory(self.sizes.backward_workspace)
         clip = None
         if p.step_clip:

@@ -30,7 +30,8 @@ struct Forward {
                          void* tape, void* workspace) {
     BPTT_TRY(check_own(f, "workspace", workspace, "forward_workspace"));
     BPTT_TRY(d.train ? check_own(f, "tape", tape, "tape") : check_memory(f, "tape", tape, 0));
-    const Call<T> call(d, cell, workspace);
+    Call<T> call(d, cell, workspace);
+    call.given.packed = after_signature(const_cast<void*>(w.packed));
     const Dims& s = call.given.dims;
     const Index state = s.B * s.H, steps = s.T * s.B;
     BPTT_TRY(check_weights(f, cell, s, w, d.train || !w.packed));
@@ -46,12 +47,8 @@ struct Forward {
     const Outputs<T> outputs{at<T>(out.y), {at<T>(out.h_n), at<T>(out.c_n)}};
     const typename Engine<T>::TapeLayout kept(e, d.train ? after_signature(tape) : nullptr);
     const typename Engine<T>::ForwardLayout work(e, call.rest());
-    ForwardCall<T> kernels = e.forward_call(inputs, outputs, kept, work);
-    if (w.packed)
-      kernels.packs = Packs::all, kernels.weights = after_signature(const_cast<void*>(w.packed));
-    call.run(e, [&](const Team& team) {
-      e.forward(inputs, outputs, kernels, work, team, w.packed != nullptr);
-    });
+    const ForwardCall<T> kernels = e.forward_call(inputs, outputs, kept, work);
+    call.run(e, [&](const Team& team) { e.forward(inputs, outputs, kernels, work, team); });
     if (d.train) new (tape) Signature(Signature::tape(e));
     e.mark(kept, inputs.x.data, outputs.y);
     return BPTT_OK;
@@ -106,10 +103,9 @@ struct Backward {
     gradients.x = at<T>(out.dx), gradients.w_ih = at<T>(out.dw_ih);
     gradients.w_hh = at<T>(out.dw_hh);
     gradients.b_ih = at<T>(out.db_ih), gradients.b_hh = at<T>(out.db_hh);
-    gradients.state[0] = out.dh0 ? at<T>(out.dh0) : call.dh0;
-    gradients.state[1] = out.dc0 ? at<T>(out.dc0) : call.dc0;
+    gradients.state[0] = at<T>(out.dh0), gradients.state[1] = at<T>(out.dc0);
     const typename Engine<T>::TapeLayout kept(e, after_signature(const_cast<void*>(tape)));
-    const typename Engine<T>::BackwardLayout work(e, call.rest());
+    const typename Engine<T>::BackwardLayout work(e, call.rest(), wanted_of(gradients));
     if (const char* name = e.changed(kept, at<T>(x), at<T>(y)))
       return refuse(BPTT_MISMATCH, f, name,
                     " has changed since bptt_forward(), expected it as it was: the tape refers to "
@@ -131,8 +127,8 @@ struct Backward {
     BPTT_TRY(check_array<T>(f, "cotangents.dh_n", given.dh_n, 0, true));
     BPTT_TRY(check_array<T>(f, "cotangents.dc_n", given.dc_n, 0, true));
     BPTT_TRY(check_array<T>(f, "gradients.dx", out.dx, steps * s.I, true));
-    BPTT_TRY(check_array<T>(f, "gradients.dw_ih", out.dw_ih, rows * s.I));
-    BPTT_TRY(check_array<T>(f, "gradients.dw_hh", out.dw_hh, rows * s.H));
+    BPTT_TRY(check_array<T>(f, "gradients.dw_ih", out.dw_ih, rows * s.I, true));
+    BPTT_TRY(check_array<T>(f, "gradients.dw_hh", out.dw_hh, rows * s.H, true));
     BPTT_TRY(check_array<T>(f, "gradients.db_ih", out.db_ih, rows, true));
     BPTT_TRY(check_array<T>(f, "gradients.db_hh", out.db_hh, rows, true));
     BPTT_TRY(check_array<T>(f, "gradients.dh0", out.dh0, state, true));
@@ -200,7 +196,8 @@ struct Query {
     out.tape = out.backward_workspace = 0;
     if (d.train) {
       out.tape = sizeof(Signature) + typename Engine<T>::TapeLayout(e, nullptr).bytes;
-      out.backward_workspace = before + typename Engine<T>::BackwardLayout(e, nullptr).bytes;
+      out.backward_workspace =
+          before + typename Engine<T>::BackwardLayout(e, nullptr, Wanted()).bytes;
     }
     out.step_workspace = typename Step<T>::Work(cell, dims_of(d, true), nullptr).bytes;
     return BPTT_OK;

@@ -36,7 +36,6 @@ struct Call {
   typename Engine<T>::Given given{};
   Subsequence* subsequences = nullptr;
   Index *order, *shares;
-  T *dh0, *dc0;  // where the caller wants none
 
   Call(const bptt_desc& desc, const CellKernels<T>& kernels, void* workspace)
       : d(desc), cell(kernels), arena{workspace} {
@@ -50,8 +49,6 @@ struct Call {
     }
     order = arena.take<Index>(Schedule::size(given.split_dims().T));
     shares = arena.take<Index>(Index(most_ranks()) + 1);
-    dh0 = arena.take<T>(d.train ? d.batch * d.hidden_size : 0);
-    dc0 = arena.take<T>(d.train && cell.states > 1 ? d.batch * d.hidden_size : 0);
   }
 
   int most_ranks() const {

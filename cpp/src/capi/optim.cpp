@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Clipping and optimiser steps, in the order of operations of the Python package. Compiled without
-// fused multiply-adds, which would round otherwise.
+// fused multiply-adds, which would round otherwise; they keep subnormal numbers, as NumPy does.
 #include <cmath>
 
 #include "capi/validate.hpp"
+#include "kernels/float_state.hpp"
 
 namespace bptt::core {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 // f(zero of the type).
 template <class F>
 bptt_status for_dtype(const char* function, bptt_dtype dtype, const F& f) {
+  const FloatState state(FloatRegisters::standard());
   if (dtype == BPTT_FLOAT32) return f(0.0f);
   if (dtype == BPTT_FLOAT64) return f(0.0);
   return refuse(BPTT_INVALID_ARGUMENT, function, "dtype is ", static_cast<Index>(dtype),

@@ -17,15 +17,15 @@ struct Gru : CellTraits {
   static constexpr int values = 3;
 
   template <class V>
-  static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
+  BPTT_INLINE static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
     const V r = sigmoid(a[1]), z = sigmoid(a[2]), n = tanh(a[0] + r * a[3]);
     s[0] = n + z * (s0[0] - n);
     k[0] = r, k[1] = z, k[2] = n, k[3] = a[3];
   }
 
   template <class V>
-  static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0, const V*,
-                       V* da, V* ds0) {
+  BPTT_INLINE static void backward(const Options&, const V*, const V* ds, const V* k, const V* s0,
+                                   const V*, V* da, V* ds0) {
     const V r = k[0], z = k[1], n = k[2], h_n = k[3];
     const V dn = ds[0] * (V(1) - z) * (V(1) - n * n);
     da[0] = dn;

@@ -17,7 +17,7 @@ struct Lstm : CellTraits {
   static constexpr int values = 4;
 
   template <class V>
-  static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
+  BPTT_INLINE static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
     const V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tanh(a[2]), o = sigmoid(a[3]);
     s[1] = f * s0[1] + i * g;
     s[0] = o * tanh(s[1]);
@@ -26,8 +26,8 @@ struct Lstm : CellTraits {
 
   // tanh(c') is computed again, which is cheaper than the memory traffic of keeping it.
   template <class V>
-  static void backward(const Options&, const V*, V* ds, const V* k, const V* s0, const V* s, V* da,
-                       V* ds0) {
+  BPTT_INLINE static void backward(const Options&, const V*, V* ds, const V* k, const V* s0,
+                                   const V* s, V* da, V* ds0) {
     const V i = k[0], f = k[1], g = k[2], o = k[3], tanh_c = tanh(s[1]);
     const V dc = ds[1] + ds[0] * o * (V(1) - tanh_c * tanh_c);
     ds[1] = dc;

@@ -15,14 +15,15 @@ struct Rnn : CellTraits {
   static constexpr int values = 0;
 
   template <class V>
-  static void forward(const Options& options, const V*, const V* a, const V*, V* s, V*) {
+  BPTT_INLINE static void forward(const Options& options, const V*, const V* a, const V*, V* s,
+                                  V*) {
     s[0] = activate(options.activation, a[0]);
   }
 
   // Every derivative follows from the value, so nothing is saved beside y.
   template <class V>
-  static void backward(const Options& options, const V*, const V* ds, const V*, const V*,
-                       const V* s, V* da, V*) {
+  BPTT_INLINE static void backward(const Options& options, const V*, const V* ds, const V*,
+                                   const V*, const V* s, V* da, V*) {
     da[0] = ds[0] * slope(options.activation, s[0]);
   }
 

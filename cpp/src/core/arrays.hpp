@@ -63,16 +63,28 @@ struct Cotangents {
   Tensor<const T> state[max_states];  // [B, P], the others [B, H], or left out: zeros
 };
 
-// Gradients of that loss with respect to the inputs, shaped like them; all are written.
+// Gradients of that loss with respect to the inputs, shaped like them, or null: not wanted. Those
+// that are left out cost neither time nor memory, and change no bit of the others.
 template <class T>
 struct Gradients {
   T* x;  // zero beyond a sequence's length
   T *w_ih, *w_hh;
-  T *b_ih, *b_hh;  // null: not wanted
+  T *b_ih, *b_hh;
   T* state[max_states];
-  T *peepholes, *w_hr;  // null if the layer has none
+  T *peepholes, *w_hr;  // null also if the layer has none
   T* layer_norm[4];     // as many as there are
   Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
 };
+
+template <class T>
+Wanted wanted_of(const Gradients<T>& g) {
+  Wanted w;
+  w.x = g.x, w.w_ih = g.w_ih, w.w_hh = g.w_hh, w.w_hr = g.w_hr;
+  w.sums = g.b_ih || g.b_hh || g.peepholes;
+  for (const T* norm : g.layer_norm) w.sums = w.sums || norm;
+  for (int q = 0; q < max_states; ++q) w.state0[q] = g.state[q];
+  w.trace = g.trace.norms;
+  return w;
+}
 
 }  // namespace bptt::core

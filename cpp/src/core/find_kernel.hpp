@@ -106,13 +106,15 @@ std::string kernel_name(const Spec& spec, const Inputs<T>& in) {
 }
 
 template <class T>
-const CellKernels<T>* cells_of(const KernelTable& table, bool bf16) {
+const CellKernels<T>* cells_of(const KernelTable& table, const Spec& spec) {
   if constexpr (std::is_same_v<T, float>)
-    return bf16 ? table.bf16 : table.f32;
+    return spec.int8 ? table.int8 : spec.bf16 ? table.bf16 : table.f32;
+  else if (spec.int8 || spec.bf16)
+    return nullptr;
   else if constexpr (std::is_same_v<T, double>)
-    return bf16 ? nullptr : table.f64;
+    return table.f64;
   else
-    return bf16 ? nullptr : table.dual;
+    return table.dual;
 }
 
 template <class T>
@@ -120,16 +122,21 @@ const CellKernels<T>& find_kernel(const Spec& spec, const Inputs<T>& in) {
   const KernelTable* const* table = active_kernels();
   const KernelTable& active = **table;
   const std::string name = kernel_name(spec, in);
-  if (spec.bf16 && !cells_of<T>(active, true))
+  if (spec.int8 && (spec.train || !std::is_same_v<T, float>))
+    refuse(spec.caller, "int8 is set, expected float32 and inference");
+  if (spec.bf16 && !cells_of<T>(active, spec))
     refuse(spec.caller, "bf16 is set, expected float32 and an instruction set with bfloat16, not " +
                             std::string(active.isa));
   for (; *table; ++table) {
-    const CellKernels<T>* cells = cells_of<T>(**table, spec.bf16);
+    const CellKernels<T>* cells = cells_of<T>(**table, spec);
     for (int i = 0; cells && i < (*table)->cells; ++i)
       if (name == cells[i].name && bool(in.layer_norm[0]) == (cells[i].layer_norms > 0))
         return cells[i];
   }
   if (has_kernel(name)) {
+    if (spec.int8)
+      refuse(spec.caller,
+             "weights is int8, which " + spec.cell + " has no kernels for with these options");
     if (spec.bf16)
       refuse(spec.caller,
              "compute is bf16, which " + spec.cell + " has no kernels for with these options");

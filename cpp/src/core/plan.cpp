@@ -19,14 +19,22 @@ Plan<T>::Plan(const Spec& spec, const Inputs<T>& inputs) : spec_(spec), engine_(
 }
 
 template <class T>
+Plan<T>::Plan(const Prepared<T>& prepared, const Inputs<T>& inputs)
+    : spec_(prepared.spec()), prepared_(&prepared), engine_(engine_of(inputs)) {}
+
+template <class T>
 Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
-  const CellKernels<T>& cell = find_kernel<T>(spec_, in);
+  const CellKernels<T>& cell = prepared_ ? prepared_->cell() : find_kernel<T>(spec_, in);
+  if (prepared_ && (in.h_mask || in.zoneout[0] || in.zoneout[1]) && !prepared_->masked())
+    refuse(spec_.caller,
+           "h_mask or zoneout of each step is given, expected them when the weights were packed");
   const Options options = options_of(spec_);
   typename Engine<T>::Given given;
   const Dims& d = given.dims = check_inputs(spec_, cell, in);
   given.dims.caches = caches();
   given.extras = extras_of(spec_, in, d);
-  given.train = spec_.train, given.bf16 = spec_.bf16, given.reverse = spec_.reverse;
+  given.train = spec_.train, given.rounds = spec_.bf16 || spec_.int8, given.reverse = spec_.reverse;
+  given.packed = prepared_ ? prepared_->weights() : nullptr;
   given.dilation = spec_.dilation;
   const std::int64_t* lengths = in.lengths.data;
   const bool ragged =
@@ -48,7 +56,7 @@ void Plan<T>::place_checkpoints() {
   const Index chunks = schedule.chunks;
   const auto bytes = [&](Index n) {
     schedule.cut(n);
-    return tape_bytes() + backward_scratch_bytes();
+    return tape_bytes() + typename Engine<T>::BackwardLayout(engine_, nullptr, Wanted()).bytes;
   };
   if (spec_.checkpoint == Spec::sqrt) {
     Index n = 1;
@@ -84,8 +92,9 @@ std::size_t Plan<T>::forward_scratch_bytes() const {
   return typename Engine<T>::ForwardLayout(engine_, nullptr).bytes;
 }
 template <class T>
-std::size_t Plan<T>::backward_scratch_bytes(const Trace<T>& wanted) const {
-  return typename Engine<T>::BackwardLayout(engine_, nullptr, wanted).bytes;
+std::size_t Plan<T>::backward_scratch_bytes(const Gradients<T>& wanted) const {
+  return
+      typename Engine<T>::BackwardLayout(engine_, nullptr, wanted_of(wanted), wanted.trace).bytes;
 }
 
 // --- its calls
@@ -140,7 +149,7 @@ bool Plan<T>::backward(const BackwardSpec& spec, const T* x, const T* y,
   if (!spec_.train) refuse(spec.caller, "the forward call kept no tape, expected one that trains");
   check_cotangents(spec, dims(), spec_.dilation, e.cell.states, cotangents);
   const typename Engine<T>::TapeLayout kept(e, const_cast<void*>(tape));
-  const typename Engine<T>::BackwardLayout work(e, scratch, out.trace);
+  const typename Engine<T>::BackwardLayout work(e, scratch, wanted_of(out), out.trace);
   check_buffer(spec.caller, "tape", tape, kept.bytes);
   check_buffer(spec.caller, "scratch", scratch, work.bytes);
   if (const char* name = e.changed(kept, x, y))

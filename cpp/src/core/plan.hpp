@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/prepared.hpp"
 #include "core/spec.hpp"
 #include "engine/engine.hpp"
 #include "threads/pool.hpp"
@@ -24,6 +25,9 @@ class Plan {
   // Throws std::invalid_argument, naming caller, argument, what it has and what was expected. The
   // plan refers to h_mask, zoneout, peepholes and layer_norm: they must stay as they are.
   Plan(const Spec& spec, const Inputs<T>& inputs);
+  // For inference with packed weights, to which the plan refers; inputs: prepared.inputs() with the
+  // arguments of the call. Throws as above.
+  Plan(const Prepared<T>& prepared, const Inputs<T>& inputs);
   Plan(Plan&&) noexcept = default;
 
   const Dims& dims() const { return engine_.given.dims; }
@@ -33,7 +37,7 @@ class Plan {
   // Sizes of the caller's buffers, which must be 64-byte aligned.
   std::size_t tape_bytes() const;
   std::size_t forward_scratch_bytes() const;
-  std::size_t backward_scratch_bytes(const Trace<T>& wanted = {}) const;
+  std::size_t backward_scratch_bytes(const Gradients<T>& wanted) const;
 
   // False: stopped on request, and the outputs mean nothing. The tape keeps copies of the weights
   // and the initial state. It refers to x and y, unless there are lengths, resets or a dilation, so
@@ -41,8 +45,9 @@ class Plan {
   bool forward(const Inputs<T>& inputs, const Outputs<T>& outputs, void* tape, void* scratch,
                StopRequest stop = {}) const;
 
-  // The tape is not changed. Throws std::invalid_argument when a cotangent has a wrong shape, or
-  // x or y has changed where engine/fingerprint.hpp looks.
+  // `scratch` is as large as these gradients need. The tape is not changed. Throws
+  // std::invalid_argument when a cotangent has a wrong shape, or x or y has changed where
+  // engine/fingerprint.hpp looks.
   bool backward(const BackwardSpec& spec, const T* x, const T* y, const Cotangents<T>& cotangents,
                 const Gradients<T>& gradients, const void* tape, void* scratch,
                 StopRequest stop = {}) const;
@@ -71,6 +76,7 @@ class Plan {
   bool run(int most, StopRequest stop, const F& work) const;
 
   Spec spec_;
+  const Prepared<T>* prepared_ = nullptr;  // or null: each call packs its weights
   std::vector<Index> lengths_;             // of the sequences, where they are split; empty: T
   std::vector<Subsequence> subsequences_;  // empty: the sequences as they are
   std::vector<Index> order_;               // memory of the engine's schedule

@@ -27,7 +27,8 @@ struct Spec {
   bool reverse = false;  // from the last step of each sequence to its first; y stays aligned with x
   bool train = true;     // keep a tape for backward
   bool bf16 = false;     // products in bfloat16, sums in float; only float, only if has_bf16()
-  int threads = 0;       // at most; 0: as many as core::threads() says. Small calls take fewer.
+  bool int8 = false;  // weights in 8 bits, rounded when they are packed; only float, not to train
+  int threads = 0;    // at most; 0: as many as core::threads() says. Small calls take fewer.
   // A tape of less memory keeps the values of one segment of steps, and backward() computes the
   // others again: the same gradients, to the last bit, in about a third more time.
   enum Checkpoint {

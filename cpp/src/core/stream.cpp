@@ -35,7 +35,7 @@ Stream<T>::Stream(const Spec& spec, const Inputs<T>& in)
       order_(static_cast<std::size_t>(Schedule::size(dims_.T))),
       schedule_(order_.data(), dims_, {}, false, 1, 128),
       bf16_(spec.bf16),
-      memory_(::operator new(place(nullptr), std::align_val_t(64))) {
+      memory_(place(nullptr)) {
   const ForwardCall<T> given = forward_call(dims_, options_of(spec), in);
   call_ = given;
   call_.extras = extras_of(spec, in, dims_);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // One layer that runs step by step: the packed weights and the state stay from call to call.
 #pragma once
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "core/arrays.hpp"
+#include "core/memory.hpp"
 #include "core/spec.hpp"
 #include "engine/engine.hpp"
 #include "threads/pool.hpp"
@@ -33,10 +32,6 @@ class Stream {
   T* state(int q) { return call_.state_n[q]; }
 
  private:
-  struct Free {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-  };
-
   std::size_t place(void* buffer);
   int ranks() const;
 
@@ -46,7 +41,7 @@ class Stream {
   Schedule schedule_;
   bool bf16_;
   ForwardCall<T> call_{};
-  std::unique_ptr<void, Free> memory_;
+  Memory memory_;
 };
 
 }  // namespace bptt::core

@@ -48,12 +48,14 @@ ForwardCall<T> forward_call(const Dims& dims, const Options& options, const Inpu
 template <class T>
 struct Engine {
   struct Given {
-    Dims dims;             // the caller's, and the machine's caches
-    StepExtras<T> extras;  // the caller's
-    bool train, bf16 = false, reverse;
+    Dims dims;                            // the caller's, and the machine's caches
+    StepExtras<T> extras;                 // the caller's
+    bool train, rounds = false, reverse;  // rounds: the operands of the products
     Index dilation = 1;
     Subsequences subsequences;
     const Index* lengths = nullptr;  // [B], where the sequences are split; null: T
+    void* packed = nullptr;  // weights_bytes, which CellKernels::pack has filled and the call does
+                             // not change; null: the call packs its weights
 
     // As the kernels see them.
     Dims split_dims() const {
@@ -76,7 +78,7 @@ struct Engine {
   static Schedule scheduled(Index* memory, const CellKernels<T>& cell, const Given& g) {
     const Dims d = g.split_dims();
     return {
-        memory, d, g.subsequences, g.reverse, group_count(cell, d, g.bf16), chunk_rows(cell, d)};
+        memory, d, g.subsequences, g.reverse, group_count(cell, d, g.rounds), chunk_rows(cell, d)};
   }
   // Are rows gathered from the caller's arrays and scattered back?
   bool gathers() const { return given.subsequences.size > 0; }
@@ -90,8 +92,8 @@ struct Engine {
   // Two ranks that each take half the sequences exchange nothing until the end if each sums its own
   // weight gradients. The order of the sums must not depend on the number of ranks, so the number
   // of groups depends on the sizes: two pay while the gradients fit into a cache.
-  static int group_count(const CellKernels<T>& cell, const Dims& d, bool bf16) {
-    return d.B >= 8 && (bf16 || gradient_bytes(cell, d) <= (Index(1) << 20)) ? 2 : 1;
+  static int group_count(const CellKernels<T>& cell, const Dims& d, bool rounds) {
+    return d.B >= 8 && (rounds || gradient_bytes(cell, d) <= (Index(1) << 20)) ? 2 : 1;
   }
   static Index gradient_bytes(const CellKernels<T>& cell, const Dims& d) {
     return cell.gates * d.H * (d.I + d.U) * Index(sizeof(T));
@@ -104,7 +106,7 @@ struct Engine {
   }
 
   Packs packs() const {
-    if (given.bf16 || dims.T * dims.B > unpacked_rows) return Packs::all;
+    if (given.packed || given.rounds || dims.T * dims.B > unpacked_rows) return Packs::all;
     return dims.T == 1 ? Packs::none : Packs::recurrent;
   }
 
@@ -121,7 +123,7 @@ struct Engine {
     const auto at_most = [&](double n) {
       return static_cast<int>(std::max(1.0, std::min(n, double(most))));
     };
-    if (given.bf16) {  // each rank rounds the rows of its own sequences
+    if (given.rounds) {  // each rank rounds the rows of its own sequences
       const int groups = static_cast<int>(schedule.groups);
       return most > 1 && by_sequence(groups) && work >= 2 * least_work ? groups : 1;
     }
@@ -132,7 +134,7 @@ struct Engine {
   // much larger than a core's own cache are split among the ranks.
   bool by_sequence(int ranks) const {
     return dims.B / ranks >= 4 &&
-           (given.bf16 || gradient_bytes(cell, dims) <= 2 * dims.caches.second);
+           (given.rounds || gradient_bytes(cell, dims) <= 2 * dims.caches.second);
   }
 
   // --- the layout of the buffers: memory of the kernels, and sorted copies of the caller's arrays
@@ -185,7 +187,8 @@ struct Engine {
       Arena arena{buffer};
       kernel =
           arena.take<char>(static_cast<Index>(p.cell.forward_scratch_bytes(p.dims, p.total())));
-      weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
+      weights = p.given.packed;
+      if (!weights) weights = arena.take<char>(static_cast<Index>(p.cell.weights_bytes(p.dims)));
       if (p.gathers() && !p.given.train) {
         x = arena.take<T>(p.total() * p.dims.I);
         y = arena.take<T>(p.total() * p.dims.P);
@@ -202,22 +205,19 @@ struct Engine {
   struct BackwardLayout {
     void* kernel;
     T *dx, *dy;
-    T *dstate_n[max_states], *dstate0[max_states];
-    T *db_ih, *db_hh, *dparams;  // used where the caller has none
+    T *dstate_n[max_states], *dstate0[max_states]{};
     Trace<T> trace{};
     std::size_t bytes;
-    BackwardLayout(const Engine& p, void* buffer, const Trace<T>& traced = {}) {
+    BackwardLayout(const Engine& p, void* buffer, const Wanted& wanted,
+                   const Trace<T>& traced = {}) {
       Arena arena{buffer};
       kernel = arena.take<char>(static_cast<Index>(
-          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, traced.norms)));
-      dparams = arena.take<T>(p.cell.params * p.dims.H);
-      db_ih = arena.take<T>(p.cell.gates * p.dims.H);
-      db_hh = arena.take<T>(p.cell.gates * p.dims.H);
-      dx = p.gathers() ? arena.take<T>(p.total() * p.dims.I) : nullptr;
+          p.cell.backward_scratch_bytes(p.dims, p.rows(), p.given.extras.skip, wanted)));
+      dx = p.gathers() && wanted.x ? arena.take<T>(p.total() * p.dims.I) : nullptr;
       dy = p.gathers() ? arena.take<T>(p.total() * p.dims.P) : nullptr;
       for (int q = 0; p.gathers() && q < p.cell.states; ++q) {
         dstate_n[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
-        dstate0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
+        if (wanted.state0[q]) dstate0[q] = arena.take<T>(p.dims.B * width_of(p.dims, q));
       }
       p.for_each_traced(trace, traced, [&](auto*& rows, auto* given, Index width) {
         rows = given;
@@ -265,7 +265,7 @@ struct Engine {
     ForwardCall<T> call = bptt::core::forward_call(dims, options, in);
     call.rows = rows(), call.packs = packs();
     call.extras = (given.train ? kept.extras : work.extras).of(given.extras);
-    call.weights = kept.weights ? kept.weights : work.weights;
+    call.weights = kept.weights && !given.packed ? kept.weights : work.weights;
     call.y = out.y;
     call.tape = given.train ? kept.kernel : nullptr;
     call.scratch = work.kernel;
@@ -281,7 +281,7 @@ struct Engine {
   }
 
   void forward(const Inputs<T>& in, const Outputs<T>& out, const ForwardCall<T>& call,
-               const ForwardLayout& work, const Team& team, bool packed = false) const {
+               const ForwardLayout& work, const Team& team) const {
     const GatherScatter<T> rows = gather_scatter();
     if (gathers()) {
       rows.gather(in.x.data, dims.I, const_cast<T*>(call.x), team);
@@ -291,7 +291,8 @@ struct Engine {
       if (in.state[q])
         rows.gather_states(in.state[q].data, width_of(dims, q), &Subsequence::initial,
                            work.state0[q]);
-    const bool ready = packed ? team.size == 1 || team.wait(team.context) : cell.pack(call, team);
+    const bool ready =
+        given.packed ? team.size == 1 || team.wait(team.context) : cell.pack(call, team);
     if (!ready || !cell.forward(call, team) || !gathers()) return;
     rows.scatter(call.y, dims.P, out.y, given.lengths, team);
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
@@ -315,20 +316,19 @@ struct Engine {
                                 const BackwardLayout& work) const {
     BackwardCall<T> call{};
     call.dims = dims, call.rows = rows(), call.options = options;
+    call.wanted = wanted_of(out);
     call.extras = kept.extras.of(given.extras);
     call.x = x, call.y = y, call.tape = kept.kernel, call.weights = kept.weights;
     call.dy = cotangents.y.data;
     call.dx = out.x, call.dw_ih = out.w_ih, call.dw_hh = out.w_hh, call.dw_hr = out.w_hr;
-    call.db_ih = out.b_ih ? out.b_ih : work.db_ih;
-    call.db_hh = out.b_hh ? out.b_hh : work.db_hh;
-    call.dparams = out.peepholes ? out.peepholes : work.dparams;
+    call.db_ih = out.b_ih, call.db_hh = out.b_hh, call.dparams = out.peepholes;
     std::copy(out.layer_norm, out.layer_norm + 4, call.dlayer_norm);
     call.trace = work.trace;
     call.scratch = work.kernel;
     for (int q = 0; q < cell.states; ++q)
       call.dstate_n[q] = cotangents.state[q].data, call.dstate0[q] = out.state[q];
     if (!gathers()) return call;
-    call.x = kept.x, call.y = kept.y, call.dx = out.x ? work.dx : nullptr;
+    call.x = kept.x, call.y = kept.y, call.dx = work.dx;
     call.dy = cotangents.y ? work.dy : nullptr;
     for (int q = 0; q < cell.states; ++q) {
       call.dstate_n[q] = cotangents.state[q] ? work.dstate_n[q] : nullptr;
@@ -357,8 +357,9 @@ struct Engine {
                                                                          given.lengths, team);
     });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
-                          given.dims.B * given.dilation, out.state[q]);
+      if (out.state[q])
+        rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
+                            given.dims.B * given.dilation, out.state[q]);
   }
 };
 

@@ -68,4 +68,11 @@ inline std::uint64_t fingerprint(const void* data, std::size_t bytes) {
   return bits.value();
 }
 
+// Hashes every bit.
+inline std::uint64_t digest(const void* data, std::size_t bytes) {
+  Fingerprint bits(bytes);
+  bits.add(static_cast<const unsigned char*>(data), bytes);
+  return bits.value();
+}
+
 }  // namespace bptt::core

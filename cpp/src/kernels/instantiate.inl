@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: MIT
 // Included once by each targets/*.cpp: makes the table of kernels of one object, of the plain cells
 // in float and double; with BPTT_OTHERS of all other cells, with BPTT_DUAL of all cells in dual
-// numbers, with BPTT_BF16 of the plain cells with products in bfloat16.
+// numbers, with BPTT_BF16 of the plain cells with products in bfloat16, with BPTT_INT8 of the plain
+// cells with weights of 8 bits, for inference.
 #pragma once
 #include "cells/cell_list.inl"
+#include "kernels/entry.inl"
 #include "kernels/step/read_gates.inl"
 #include "kernels/time/backward.inl"
-#if defined(BPTT_BF16)
+#if defined(BPTT_INT8)
+#include "kernels/product/int8_products.inl"
+#elif defined(BPTT_BF16)
 #include "kernels/product/bf16_products.inl"
 #else
 #include "kernels/product/float_products.inl"
 #endif
-#if !defined(BPTT_BF16) && !defined(BPTT_DUAL) && !defined(BPTT_OTHERS)
+#if !defined(BPTT_BF16) && !defined(BPTT_INT8) && !defined(BPTT_DUAL) && !defined(BPTT_OTHERS)
 #include "kernels/product/peak.inl"
 #endif
 
@@ -59,20 +63,27 @@ constexpr CellKernels<typename Backend::T> kernels_of() {
   k.forward_scratch_bytes = [](const Dims& d, Index rows) {
     return ForwardWorkspace<Backend>(nullptr, d, rows).bytes;
   };
-  k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, bool traced) {
-    return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, traced).bytes;
+  k.pack = Entry<pack<Backend>>::run;
+  constexpr auto forth = Cell::general ? small_forward<Backend> : forward<Backend>;
+  k.forward = Entry<forth>::run;
+#if !defined(BPTT_INT8)
+  k.backward_scratch_bytes = [](const Dims& d, const Rows& rows, Index skip, const Wanted& wanted) {
+    return BackwardWorkspace<Backend>({nullptr}, d, rows, skip, wanted).bytes;
   };
-  k.pack = pack<Backend>;
-  k.forward = Cell::general ? small_forward<Backend> : forward<Backend>;
-  k.backward = Cell::general ? small_backward<Backend> : backward<Backend>;
-  k.read = read<Backend>;
-#if !defined(BPTT_DUAL)
-  k.count_outside = count_outside<Backend>;
+  constexpr auto back = Cell::general ? small_backward<Backend> : backward<Backend>;
+  k.backward = Entry<back>::run;
+  k.read = Entry<read<Backend>>::run;
+#endif
+#if !defined(BPTT_DUAL) && !defined(BPTT_INT8)
+  k.count_outside = Entry<count_outside<Backend>>::run;
 #endif
   return k;
 }
 
-#if defined(BPTT_BF16)
+#if defined(BPTT_INT8)
+#define BPTT_ENTRY(Cell) kernels_of<Int8Products<Cell>>(),
+constexpr CellKernels<float> int8_kernels[] = {BPTT_CELLS(BPTT_ENTRY)};
+#elif defined(BPTT_BF16)
 #define BPTT_ENTRY(Cell) kernels_of<Bf16Products<Cell>>(),
 constexpr CellKernels<float> bf16_kernels[] = {BPTT_CELLS(BPTT_ENTRY)};
 #else
@@ -85,7 +96,9 @@ constexpr KernelTable table_of_part() {
   KernelTable t{};
 #define BPTT_COUNT(Cell) +1
   t.isa = BPTT_ISA_NAME, t.cells = 0 BPTT_CELLS(BPTT_COUNT);
-#if defined(BPTT_BF16)
+#if defined(BPTT_INT8)
+  t.int8 = int8_kernels;
+#elif defined(BPTT_BF16)
   t.bf16 = bf16_kernels;
 #elif defined(BPTT_DUAL)
   t.dual = cell_kernels<Dual>;
@@ -102,7 +115,9 @@ constexpr KernelTable constant_table = table_of_part();
 }  // namespace
 
 // The name of the table, as in targets/targets.inc.
-#if defined(BPTT_BF16)
+#if defined(BPTT_INT8)
+#define BPTT_PART int8
+#elif defined(BPTT_BF16)
 #define BPTT_PART bf16
 #elif defined(BPTT_DUAL)
 #define BPTT_PART duals

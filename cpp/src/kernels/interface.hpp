@@ -152,11 +152,21 @@ struct Trace {
   T* x = nullptr;               // [R, I]: multiplied by w_ih; the kernels leave it to the core
 };
 
+// The results of a backward pass that are wanted. The pass leaves out the products and the memory
+// that only the others need.
+struct Wanted {
+  bool x = true, w_ih = true, w_hh = true, w_hr = true;
+  bool sums = true;  // gradients that are sums over rows: of biases, params, layer_norm
+  bool state0[max_states] = {true, true, true, true};
+  bool trace = false;
+};
+
 template <class T>
 struct BackwardCall {
   Dims dims;
   Rows rows;
   Options options;
+  Wanted wanted;  // the gradients that are not null
   StepClip step_clip;
   Index cut;                // no gradient passes back from a step at which a multiple of it is left
   const Index* steps_left;  // [B]: steps of the sequence that are processed at step 0 or later; at
@@ -168,7 +178,7 @@ struct BackwardCall {
   const void* weights;            // of the forward call, unchanged; null with one segment
   const T* dy;                    // [R, P] or null: zeros
   const T* dstate_n[max_states];  // [B, P], the others [B, H], or null: zeros
-  T* dx;                          // [R, I] or null: not wanted
+  T* dx;                          // [R, I] or null, as all that follow: not wanted
   T* dw_ih;                       // [G*H, I]
   T* dw_hh;                       // [G*H, U]
   T* dw_hr;                       // [P, H], of cells that project h
@@ -193,7 +203,7 @@ struct CellKernels {
   std::size_t (*weights_bytes)(const Dims&);
   std::size_t (*tape_bytes)(const Dims&, const Rows&);
   std::size_t (*forward_scratch_bytes)(const Dims&, Index rows);  // rows: of all steps
-  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip, bool traced);
+  std::size_t (*backward_scratch_bytes)(const Dims&, const Rows&, Index skip, const Wanted&);
   // The functions above read no array of Rows. Every rank calls the others; false: stopped.
   bool (*pack)(const ForwardCall<T>&, const Team&);
   bool (*forward)(const ForwardCall<T>&, const Team&);
@@ -214,10 +224,11 @@ struct CellKernels {
 struct KernelTable {
   const char* isa;
   int cells;
-  const CellKernels<float>* f32;                                   // [cells]
-  const CellKernels<double>* f64;                                  // [cells]
-  const CellKernels<float>* bf16;                                  // [cells], products in bfloat16
-  const CellKernels<Dual>* dual;                                   // [cells]
+  const CellKernels<float>* f32;   // [cells]
+  const CellKernels<double>* f64;  // [cells]
+  const CellKernels<float>* bf16;  // [cells], products in bfloat16
+  const CellKernels<float>* int8;  // [cells], weights of 8 bits; forward and without a tape alone
+  const CellKernels<Dual>* dual;   // [cells]
   double (*multiply_adds)(Index steps, float factor, float* out);  // returns the operations
 };
 

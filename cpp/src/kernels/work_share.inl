@@ -16,20 +16,35 @@ BPTT_SHARED Range share_of(Index n, Index unit, const Team& team) {
   return {begin * unit, end * unit < n ? end * unit : n};
 }
 
-// Counts floating-point operations, and every millisecond or so calls Team::stopped.
+// Counts operations, and every millisecond or so calls Team::stopped.
 struct StopPoll {
+  static constexpr Index most = 50000000;
   const Team& team;
-  double work = 0;
+  Index work = 0;
   bool stopped = false;
 
-  bool stops(Index rows, Index inputs, Index outputs) {
-    constexpr double overhead = 2e4;  // of a step or a loop, in operations
-    work += 2.0 * static_cast<double>(rows) * static_cast<double>(inputs) *
-                static_cast<double>(outputs) +
-            overhead;
-    if (work < 5e7 || stopped) return stopped;
+  // With the overhead of a step or a loop.
+  BPTT_INLINE static Index operations(Index rows, Index inputs, Index outputs) {
+    return 2 * rows * inputs * outputs + 20000;
+  }
+  BPTT_INLINE bool stops(Index rows, Index inputs, Index outputs) {
+    work += operations(rows, inputs, outputs);
+    return work < most ? stopped : asks();
+  }
+  __attribute__((noinline)) bool asks() {
     work = 0;
-    return stopped = team.stopped(team.context, team.rank);
+    return stopped = stopped || team.stopped(team.context, team.rank);
+  }
+  // Calls f(n) for some of so many steps at a time, each of these operations, until it stops.
+  template <class F>
+  BPTT_INLINE void for_steps(Index steps, Index each, const F& f) {
+    for (Index n; steps > 0 && !stopped; steps -= n) {
+      n = (most - work) / each + 1;
+      if (n > steps) n = steps;
+      f(n);
+      work += n * each;
+      if (work >= most) asks();
+    }
   }
 
   // Waits for all ranks; false: stop.

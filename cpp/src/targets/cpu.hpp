@@ -46,7 +46,9 @@ inline bool has_avx512() {  // f dq cd bw vl
   return has_avx2() && saves({5, 6, 7}) && all_of(Features(7).b, {16, 17, 28, 30, 31});
 }
 
-inline bool has_bf16_products() { return has_avx512() && all_of(Features(7, 1).a, {5}); }
+inline bool has_bf16_products() {  // vnni; bf16
+  return has_avx512() && all_of(Features(7).c, {11}) && all_of(Features(7, 1).a, {5});
+}
 
 // A program must ask the operating system for permission to use tile registers.
 inline bool has_amx() {

@@ -9,6 +9,7 @@
 #include "targets/cpu_caches.hpp"
 
 #define BPTT_bf16(isa, runs_here)
+#define BPTT_int8(isa, runs_here)
 #define BPTT_others(isa, runs_here)
 #define BPTT_duals(isa, runs_here)
 #define BPTT_KERNELS(isa, part, runs_here) BPTT_##part(isa, runs_here)

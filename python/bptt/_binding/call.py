@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .. import _core
 from .._cells import ACTIVATIONS, CELLS
 from .._dual import as_duals
-from .._grads import Grads
+from .._grads import ALL, BITS, Grads, bits_of
 from .._types import Array, BackwardHow, Control, How, Inputs, State, StepClip
 from .._validate import (
     as_arrays,
@@ -19,6 +19,7 @@ from .._validate import (
     as_count,
     as_flag,
     as_lengths,
+    as_names,
     as_real,
     as_states,
     as_step_clip,
@@ -30,8 +31,11 @@ from .heads import block_diagonal, blocks_of
 from .options import as_options
 from .trace import trace_of
 
-PLAIN: Control = (None, None, None, None)
-PLAIN_HOW: BackwardHow = ("none", 0.0, "h", 0, 0, 0)
+PLAIN: Control = (None, None, None, None, None)
+WEIGHTS = bits_of(("w_ih", "w_hh"))  # whose gradients a full trace refers to
+FULL = 2  # what `as_trace` makes of it
+PLAIN_HOW: BackwardHow = ("none", 0.0, "h", 0, 0, 0, ALL)
+TRACED_HOW: BackwardHow = ("none", 0.0, "h", 0, 1, 0, ALL)
 COMPUTE = (None, "bf16", "bf16_if_available")
 
 
@@ -51,6 +55,17 @@ def as_bf16(caller: str, value: Any, dtype: DTypeLike) -> bool:
             "for; expected None, or 'bf16_if_available' to compute in float32 instead"
         )
     return value is not None and dtype == np.float32 and _core.has_bf16()
+
+
+def uses_bf16(
+    caller: str, cell: str, compute: Any, dtype: DTypeLike, options: dict[str, Any] | None
+) -> bool:
+    """Are the products of a cell with these options, as the core takes them, in bfloat16?"""
+    bf16 = as_bf16(caller, compute, dtype)
+    if compute == "bf16_if_available":
+        known = CELLS[cell].bf16
+        bf16 &= known is not None and known.issuperset(options or ())
+    return bf16
 
 
 def _is_activation_alone(options: dict[str, Any]) -> bool:
@@ -83,10 +98,7 @@ def forward(
         *arrays, initial if len(initial) > 1 else initial[0], as_lengths(caller, lengths),
         as_flag(caller, "reverse", reverse),
     )  # fmt: skip
-    bf16 = as_bf16(caller, compute, dtype)
-    if compute == "bf16_if_available":
-        known = CELLS[cell].bf16
-        bf16 &= known is not None and known.issuperset(given or ())
+    bf16 = uses_bf16(caller, cell, compute, dtype, given)
     limits = (
         None if threads is None else as_threads(caller, threads), as_checkpoint(caller, checkpoint),
     )  # fmt: skip
@@ -108,10 +120,18 @@ def backward(
     if not isinstance(tape, _core.Tape) or tape.cell != cell:
         has = "None" if tape is None else shown(tape)
         raise TypeError(f"{caller}: tape is {has}, expected that of {cell}_forward(keep_tape=True)")
-    how = as_backward_how(caller, *control)
+    how = as_backward_how(caller, *control[:4])
+    if control[4] is not None:
+        how = (*how[:6], bits_of(as_names(caller, "grads", control[4], gradients_of(cell))))
     d = None if dy is None else prepare(as_real(caller, "dy", dy), tape.dtype)
     final = as_states(caller, "dstate", dstate, CELLS[cell].states, tape.dtype)
     return pull_back(caller, tape, d, final, how)
+
+
+def gradients_of(cell: str) -> list[str]:
+    """The names of the gradients of a cell."""
+    own = ("peepholes", "w_hr", "layer_norm")
+    return [name for name in BITS if name not in own or name in CELLS[cell].options]
 
 
 def as_backward_how(
@@ -121,25 +141,31 @@ def as_backward_how(
     trace: bool | str | None = None,
     threads: int | None = None,
 ) -> BackwardHow:
-    if step_clip is None and cut is None and trace is None and threads is None:
-        return PLAIN_HOW
+    """As the core takes it, for all gradients."""
+    if step_clip is None and cut is None and threads is None and (trace is None or trace is True):
+        return TRACED_HOW if trace else PLAIN_HOW
     clip = as_step_clip(caller, step_clip)
     steps = 0 if cut is None else as_count(caller, "cut", cut, 1)
     count = 0 if threads is None else as_threads(caller, threads)
-    return (*clip, steps, as_trace(caller, trace), count)
+    return (*clip, steps, as_trace(caller, trace), count, ALL)
 
 
 def pull_back(
     caller: str, tape: _core.Tape, dy: Array | None, dstate: tuple[Any, ...], how: BackwardHow
 ) -> Grads:
     """The gradients of one call, from arguments that are as the core takes them."""
-    results = _core.backward(caller, tape, dy, dstate, how)
-    grads = Grads._make(as_duals(results) if tape.dtype == "complex128" else results)
-    traced: Any = grads.trace
-    if traced is not None:
-        seen = trace_of(tape, traced, (grads.w_ih, grads.w_hh), cut=how[3])
-        grads = grads._replace(trace=seen)
+    wanted = how[6]
+    if how[4] == FULL:
+        how = (*how[:6], wanted | WEIGHTS)
+    results: tuple[Any, ...] = _core.backward(caller, tape, dy, dstate, how)
+    if tape.dtype == "complex128":
+        results = as_duals(results)
+    if results[9] is not None:
+        results = (*results[:9], trace_of(tape, results[9], results[1:3], how[3]))
+    grads = Grads._make(results)
+    if how[6] != wanted:
+        grads = grads._replace(**{n: None for n in ("w_ih", "w_hh") if not wanted & BITS[n]})
     options = tape.options
-    if options is None or "heads" not in options:
+    if options is None or "heads" not in options or grads.w_hh is None:
         return grads
     return grads._replace(w_hh=blocks_of(grads.w_hh, options["heads"]))

@@ -16,11 +16,13 @@ from ..trace.trace import Bounds, Source, Trace, count_outside
 
 
 def trace_of(
-    tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Array, Array], cut: int
+    tape: _core.Tape, traced: tuple[Any, ...], weights: tuple[Any, ...], cut: int
 ) -> Trace:
-    norms, *arrays = traced
-    full = None if arrays[0] is None else full_trace(tape, FullTrace(*arrays))
+    norms = traced[0]
+    if traced[1] is None:
+        return Trace(lambda: source_of(tape, cut), norms, None, None)
     ih, hh = weights  # which a clip of the gradients changes in place
+    full = full_trace(tape, FullTrace(*traced[1:]))
     return Trace(lambda: source_of(tape, cut), norms, full, (ih.copy(), hh.copy()))
 
 
@@ -29,7 +31,7 @@ def source_of(tape: _core.Tape, cut: int) -> Source:
     return Source(
         tape.cell, cell.activations(**options), (tape.h.shape[2], tape.dims[3]), len(cell.states),
         paths_of(tape, cut), "heads" not in options and "layer_norm" not in options,
-        lambda bounds: outside(tape, bounds),
+        lambda bounds: outside(tape, bounds), np.dtype(tape.dtype),
     )  # fmt: skip
 
 

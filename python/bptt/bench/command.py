@@ -10,25 +10,21 @@ are compared within a round.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .._arguments import as_file, refused, whole
 from .._files.access import check_target, mark, write_file
 from .._files.pictures import PICTURE, check_format
-from ..config import show_config
+from .machine import describe
 from .measure import Case, allowed_cores, measure_all, say
-from .peers import PEERS, TOLERANCE
+from .peers import PEERS
 from .plot import plot_name, write_plots
 from .report import CALM, calm, peaks, print_table
+from .verdict import verdict
 from .workloads import CELLS, PASSES, POINTS
 
 __all__ = ["add_arguments", "run"]
@@ -127,25 +123,6 @@ def _installed(peers: Sequence[str]) -> list[str]:
     return found
 
 
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "isa": show_config()["isa"],
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-
-
 def _to_json(report: Mapping[str, Any]) -> str:
     """Indented JSON, but with each result on one line."""
     lines = ",\n".join(json.dumps(result) for result in report["results"])
@@ -203,17 +180,19 @@ def run(args: argparse.Namespace) -> int:
             peer["disturbed"] = calm(peer, best[result["threads"]]).count(False)
     report = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": describe(),
         "settings": {"seconds": seconds, "repeats": args.repeats, "calm": CALM},
         "threads": args.threads,
         "cores": allowed_cores(),
         "dtype": "float32",
-        "tolerance": TOLERANCE,
+        "tolerance": {name: PEERS[name].tolerance for name in ["bptt", *peers]},
         "versions": {name: PEERS[name].version() for name in ["bptt", *peers]},
         "fma_peak_gflops": best,
         "results": results,
     }
     print_table(report)
+    if text := verdict(results):
+        print(f"\n{text}")
     if args.json:
         write_file("bench", args.json, _to_json(report).encode(), JSON, "--json", args.force)
     if args.plot:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._files.pictures import write_picture
-from .report import Figures, figures, short
+from .report import compare, count, peaks, short
 
 
 def plot_name(file: Path, cell: str) -> Path:
@@ -31,19 +31,22 @@ def draw(report: Mapping[str, Any]) -> dict[str, Any]:
     figure_module = importlib.import_module("matplotlib.figure")
     names = list(report["versions"])
     base = "torch" if "torch" in names else names[min(1, len(names) - 1)]
-    groups: dict[str, dict[tuple[str, int], dict[str, dict[str, Figures]]]] = {}
-    for result, by_peer in zip(report["results"], figures(report["results"])):
+    best = peaks(report["results"])
+    groups: dict[str, dict[tuple[str, int], dict[str, dict[str, float]]]] = {}
+    for result in report["results"]:
         panels = groups.setdefault(result["cell"], {})
-        panels.setdefault((result["pass"], result["threads"]), {})[result["point"]] = by_peer
+        group = panels.setdefault((result["pass"], result["threads"]), {})
+        group[result["point"]] = _speeds(result["peers"], base, best[result["threads"]])
 
     pictures = {}
     for cell, panels in groups.items():
         figure = figure_module.Figure((13, 3.4 * len(panels) + 0.7), dpi=120, layout="constrained")
         axes = figure.subplots(len(panels), squeeze=False)[:, 0]
         for panel, ((mode, threads), group) in zip(axes, panels.items()):
-            panel.set_title(f"{cell.upper()}, {mode}, {threads} thread{'s' * (threads > 1)}")
+            panel.set_title(f"{cell.upper()}, {mode}, {count(threads, 'thread')}")
             panel.set_ylabel(f"speed, {base} = 1")
             _draw_bars(panel, group, base, names)
+        machine = report["machine"]
         labelled = {label: h for p in axes for h, label in zip(*p.get_legend_handles_labels())}
         figure.legend(
             labelled.values(),
@@ -51,31 +54,37 @@ def draw(report: Mapping[str, Any]) -> dict[str, Any]:
             loc="outside upper center",
             ncols=max(1, len(labelled)),
             frameon=False,
+            title=f"{machine['architecture']}, {machine['isa']}, {report['date'][:10]}",
         )
         pictures[cell] = figure
     return pictures
 
 
-def _draw_bars(
-    panel: Any, group: dict[str, dict[str, Figures]], base: str, names: list[str]
-) -> None:
+def _speeds(peers: Mapping[str, Any], base: str, best: float) -> dict[str, float]:
+    """The speed of each library relative to one of them."""
+    if base not in peers:
+        return {}
+    return {name: compare(peers[base], peer, best).ratio for name, peer in peers.items()}
+
+
+def _draw_bars(panel: Any, group: dict[str, dict[str, float]], base: str, names: list[str]) -> None:
     """Draw a group of bars for each point, from 1 up or down, with numbers on the bars of bptt."""
     ticker = importlib.import_module("matplotlib.ticker")
-    shown = [n for n in names if n != base and any(n in by_peer for by_peer in group.values())]
+    shown = [n for n in names if n != base and any(n in speeds for speeds in group.values())]
+    colours = importlib.import_module("matplotlib").colormaps["tab20"]
     width = 0.86 / max(1, len(shown))
     for k, name in enumerate(shown):
-        has = [(x, by) for x, by in enumerate(group.values()) if name in by and base in by]
-        speeds = [by[base].ratio / by[name].ratio for _, by in has]
+        has = {x: speeds[name] for x, speeds in enumerate(group.values()) if name in speeds}
         bars = panel.bar(
-            [x + (k - (len(shown) - 1) / 2) * width for x, _ in has],
-            [speed - 1 for speed in speeds],
+            [x + (k - (len(shown) - 1) / 2) * width for x in has],
+            [speed - 1 for speed in has.values()],
             width,
             bottom=1,
             label=name,
-            color=f"C{names.index(name)}",
+            color=colours(names.index(name)),
         )
         if name == "bptt":
-            panel.bar_label(bars, [short(speed) for speed in speeds], fontsize=8, padding=1)
+            panel.bar_label(bars, list(map(short, has.values())), fontsize=8, padding=1)
     panel.axhline(1, color="black", linewidth=0.8)
     panel.set_yscale("log")
     panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

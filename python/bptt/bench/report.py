@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from .peers import own_of
+
 # A sample is calm if its process had this share of the core's time, and the multiply-adds right
 # after it reached this share of their best rate. From this number of calm samples on, only they
 # count.
@@ -22,8 +24,9 @@ class Figures(NamedTuple):
 
     median: float  # ms per call
     minimum: float  # ms per call
+    disturbed: bool  # are too few samples calm, so that all are used?
     ratio: float  # time of the library / time of bptt, median over the rounds
-    disturbed: bool  # were too few samples calm, so that all are used?
+    uncertain: bool  # are both calm in too few rounds, so that all are used?
 
 
 def peaks(results: Sequence[dict[str, Any]]) -> dict[int, float]:
@@ -44,29 +47,31 @@ def calm(peer: dict[str, Any], best: float) -> list[bool]:
 
 
 def figures(results: Sequence[dict[str, Any]]) -> list[dict[str, Figures]]:
-    """The figures of each result by library, from calm samples if there are enough."""
+    """The figures of each result by library, beside the same work done by bptt."""
     best = peaks(results)
-
-    def enough(values: Sequence[Any], good: Sequence[bool]) -> Sequence[Any]:
-        return [v for v, ok in zip(values, good) if ok] if sum(good) >= CALM["samples"] else values
-
-    def compare(peer: dict[str, Any], own: dict[str, Any], best: float) -> Figures:
-        good, own_good = calm(peer, best), calm(own, best)
-        used = enough(peer["seconds"], good)
-        pairs = list(zip(peer["seconds"], own["seconds"]))
-        both = enough(pairs, [a and b for a, b in zip(good, own_good)])
-        disturbed = sum(good) < min(CALM["samples"], len(good))
-        return Figures(
-            1e3 * median(used), 1e3 * min(used), median(a / b for a, b in both), disturbed
-        )
-
     return [
         {
-            name: compare(peer, r["peers"]["bptt"], best[r["threads"]])
+            name: compare(peer, r["peers"][own_of(name, r["peers"])], best[r["threads"]])
             for name, peer in r["peers"].items()
         }
         for r in results
     ]
+
+
+def compare(peer: dict[str, Any], own: dict[str, Any], best: float) -> Figures:
+    """The figures of one library beside another, from calm samples if there are enough."""
+
+    def enough(values: Sequence[Any], good: Sequence[bool]) -> tuple[Sequence[Any], bool]:
+        if sum(good) >= CALM["samples"]:
+            return [v for v, ok in zip(values, good) if ok], False
+        return values, True
+
+    good, own_good = calm(peer, best), calm(own, best)
+    used, disturbed = enough(peer["seconds"], good)
+    pairs = list(zip(peer["seconds"], own["seconds"]))
+    both, uncertain = enough(pairs, [a and b for a, b in zip(good, own_good)])
+    ratio = median(a / b for a, b in both)
+    return Figures(1e3 * median(used), 1e3 * min(used), disturbed, ratio, uncertain)
 
 
 def short(value: float) -> str:
@@ -74,8 +79,17 @@ def short(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
 
 
+def count(number: int, what: str) -> str:
+    """As in "1 thread" and "2 threads"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _milliseconds(f: Figures) -> str:
-    return f"{short(f.median)} ({short(f.minimum)})" + ("*" if f.disturbed else "")
+    return f"{short(f.median)} ({short(f.minimum)}){star(f.disturbed)}"
+
+
+def star(doubtful: bool) -> str:
+    return "*" if doubtful else ""
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
@@ -91,7 +105,7 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
         row += [_milliseconds(own), f"{100 * share:.0f}"]
         for name in peers:
             f = by_peer.get(name)
-            row += ["", ""] if f is None else [_milliseconds(f), short(f.ratio)]
+            row += ["", ""] if f is None else [_milliseconds(f), short(f.ratio) + star(f.uncertain)]
         table.append(row)
     return table
 
@@ -105,15 +119,29 @@ def notes(report: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['isa']}; {versions}; float32, {pinned}.\n"
         "ms per call: median (minimum). ratio: time of the library / time of bptt; above 1, bptt "
         "is faster.\n"
+        f"{_owns(report['versions'])}"
         "% of peak: speed relative to the best rate of float32 multiply-adds, which is measured "
         f"after each sample;\nthe best rates, in GFLOP/s by threads: {', '.join(best)}.\n"
         f"Disturbed samples (less than {CALM['cpu']:.0%} of the core's time, or multiply-adds "
         f"below {CALM['probe']:.0%} of the best)\n"
         f"are left out if at least {CALM['samples']} others remain."
     )
-    if any(f.disturbed for by_peer in figures(report["results"]) for f in by_peer.values()):
+    every = (f for by_peer in figures(report["results"]) for f in by_peer.values())
+    if any(f.disturbed or f.uncertain for f in every):
         return text + " *: fewer remain, so all are used; measure again."
     return text
+
+
+def _owns(names: Sequence[str]) -> str:
+    """Which libraries are compared with another call of bptt than the plain one?"""
+    owns: dict[str, list[str]] = {}
+    for name in names:
+        owns.setdefault(own_of(name, names), []).append(name)
+    return "".join(
+        f"{', '.join(owns[own])}: time of the library / time of {own}.\n"
+        for own in owns
+        if own != "bptt"
+    )
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -131,8 +159,17 @@ def print_table(report: dict[str, Any]) -> None:
             table.add_row(*row)
         rich.print(table)
     else:
-        for row in (heading, *body):
-            left = [text.ljust(width) for text, width in zip(row[:3], widths)]
-            right = [text.rjust(width) for text, width in zip(row[3:], widths[3:])]
-            print("  ".join(left + right).rstrip())
+        print("\n".join(aligned([heading, *body], left=3)))
     print(notes(report))
+
+
+def aligned(table: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of plain text; columns from the number `left` on are numbers."""
+    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+    return [
+        "  ".join(
+            text.ljust(width) if k < left else text.rjust(width)
+            for k, (text, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in table
+    ]

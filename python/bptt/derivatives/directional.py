@@ -13,7 +13,7 @@ from typing import Any
 
 from .._dual import parts
 from .._grads import Grads
-from .._types import Array, State, StepClip
+from .._types import Array, State, StepClip, Wanted
 from .._words import shown
 from ..functional import BACKWARD, FORWARD
 from ..layers.base import LayerGrads
@@ -109,6 +109,7 @@ def hvp(
     dstate_tangent: Any = None,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    grads: Wanted = None,
     **options: Any,
 ) -> tuple[Grads, Grads]:
     """Gradients of a loss, and their derivative along a direction: the Hessian times a vector.
@@ -131,6 +132,8 @@ def hvp(
     step_clip, cut
         As in ``*_backward``. The result is then the derivative of the clipped or cut gradients,
         which are not the gradients of any loss, so that their Jacobian is not symmetric.
+    grads : collection of str, optional
+        The gradients to compute, as in ``*_backward``.
     **options
         All other arguments of `forward`; threads applies to both passes.
 
@@ -184,7 +187,12 @@ def hvp(
     y, state, tape = forward(**arguments, **options)
     dys = cotangent("hvp", "dy", dy, dy_tangent, y, None)
     dstates = cotangent("hvp", "dstate", dstate, dstate_tangent, state, kind)
-    changes = {"step_clip": step_clip, "cut": cut, "threads": options.get("threads")}
+    changes = {
+        "step_clip": step_clip,
+        "cut": cut,
+        "threads": options.get("threads"),
+        "grads": grads,
+    }
     values, along = parts(tuple(BACKWARD[kind](tape, dys, dstates, **changes)))
     return Grads(*values), Grads(*along)
 
@@ -201,6 +209,7 @@ def layer_hvp(
     dstate_tangent: Any = None,
     step_clip: StepClip | None = None,
     cut: int | None = None,
+    grads: Wanted = None,
     **options: Any,
 ) -> tuple[LayerGrads, LayerGrads]:
     """`hvp` for a recurrent layer: its gradients, and their derivative along a direction.
@@ -215,6 +224,8 @@ def layer_hvp(
         The direction: arrays by the names of ``layer.parameters``, and by "x" and "state".
     dy, dstate, dy_tangent, dstate_tangent, step_clip, cut
         As in `hvp`, in the shapes of the layer's results.
+    grads : collection of str, optional
+        The gradients to compute, as in ``layer.backward``.
     state : array_like, or tuple of them, optional
         The initial state; zeros if omitted.
     **options
@@ -258,7 +269,9 @@ def layer_hvp(
     )
     dys = cotangent(caller, "dy", dy, dy_tangent, y, None)
     dstates = cotangent(caller, "dstate", dstate, dstate_tangent, final, cell, LAYER_STATE)
-    values, tangent = parts(tuple(twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut)))
+    wanted = layer._wanted(grads, ("x", "state"))
+    found = twin.backward(tape, dys, dstates, step_clip=step_clip, cut=cut, grads=wanted)
+    values, tangent = parts(tuple(found))
     return LayerGrads(*values), LayerGrads(*tangent)
 
 
@@ -278,8 +291,8 @@ def vjp(
     -------
     outputs : tuple (y, state)
     pullback : callable
-        ``pullback(dy, dstate=None, *, step_clip=None, cut=None, threads=None)`` returns the `Grads`
-        of ``*_backward``. It may be called many times.
+        ``pullback(dy, dstate=None, *, step_clip=None, cut=None, threads=None, grads=None)``
+        returns the `Grads` of ``*_backward``. It may be called many times.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class Curve:
 
     @property
     def safe(self) -> float:
-        """The norm below which elements are subnormal numbers, which have fewer digits."""
+        """The norm below which elements may be zero, as subnormal numbers are to the core."""
         limits = np.finfo(self.dtype)
         return float(limits.tiny / limits.eps)
 
@@ -100,7 +100,7 @@ class Curve:
         if len(self.tops) < 2 or self.level == 0:
             return 0.0 if self.level == 0 else math.inf
         with np.errstate(all="ignore"):
-            relative = self.tops / self.level  # 1 % of a subnormal number may underflow
+            relative = self.tops / self.level  # 1 % of a tiny number may underflow
             relative[0] = 1  # the norm at lag 0 does not matter
             return self.every * float(memory_horizon(relative, reverse=True))
 
@@ -147,7 +147,7 @@ def curve(trace: Trace, state: str) -> Curve:
     means = rms_by_lag(value[on], lag[on], chains.number[on])
     every = paths.every(state) or 1
     period = paths.skip // every if 0 < paths.skip < len(means) * every else 1
-    return Curve(means, trace.weights[0].dtype, every, period)
+    return Curve(means, trace.source.dtype, every, period)
 
 
 def rms_by_lag(values: Array, lags: Array, chains: Array) -> Array:

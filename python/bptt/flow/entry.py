@@ -61,7 +61,7 @@ class Entry:
 def share_by_lag(trace: Trace) -> Array:
     """Shares of dL/dW_hh by lag from the end of each sequence."""
     paths = trace.source.paths
-    if not trace.source.plain_weights or trace.full is None:
+    if not trace.source.plain_weights or trace.full is None or trace.weights is None:
         return np.full(int(paths.lengths.max()), np.nan)
     parts = parts_of(trace.full, trace.weights[1])
     # The scale keeps squares of small gradients from underflow.

@@ -146,9 +146,8 @@ def probe(
     T, B = tape.shape
     reverse = k % (1 + layer.bidirectional) == 1
     dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
-    grads = backward(
-        layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, (None, None, True, None)
-    )
+    control = (None, None, True, None, ())  # the trace alone
+    grads = backward(layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, control)
     assert grads.trace is not None
     return {state: curve(grads.trace, state) for state in "hc"[: grads.trace.source.states]}
 

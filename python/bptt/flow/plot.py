@@ -58,7 +58,7 @@ def draw(report: ReportData) -> Any:
 
 def _draw_lags(axes: Any, report: ReportData) -> None:
     reach = max(c.curve.reach for c in report.cells)
-    lowest = float(np.finfo(report.dtype).smallest_subnormal)
+    lowest = float(np.finfo(report.dtype).tiny)
     rows = 0
     for cell in report.cells:
         for state, curve in cell.curves.items():
@@ -84,7 +84,7 @@ def _draw_lags(axes: Any, report: ReportData) -> None:
         axes.axhline(lowest, color="0.35", ls=":", lw=1.2)
         zeros = "; thick: exactly 0" if rows else ""
         axes.annotate(
-            f"smallest {report.dtype} number, {lowest:.1e}{zeros}", (0, lowest), (6, 4),
+            f"smallest normal {report.dtype} number, {lowest:.1e}{zeros}", (0, lowest), (6, 4),
             textcoords="offset points", color="0.35", fontsize=10,
         )  # fmt: skip
         axes.set_ylim(lowest / 10 ** (2 * rows + 2), top)

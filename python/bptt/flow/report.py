@@ -212,7 +212,7 @@ def gradient_flow(
     y, _, tape = copy.deepcopy(layer).forward(batch, lengths=ends)
     value, words, gradient = _loss(caller, layer, y, dy, loss, ends, seed)
     with np.errstate(all="ignore"):
-        grads = tape.layer.backward(tape, gradient, trace="full")
+        grads = tape.layer.backward(tape, gradient, trace="full", grads=layer.parameters)
         assert grads.trace is not None
         entry = Entry(_by_direction(layer, gradient), ends)
         cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)

@@ -13,8 +13,16 @@ from numpy.typing import ArrayLike
 
 from .._binding.marks import check_marks, marks
 from .._grads import AttentionGrads
-from .._types import Array
-from .._validate import as_arrays, as_finite, as_lengths_within, as_real, check_shape, prepare
+from .._types import Array, Wanted
+from .._validate import (
+    as_arrays,
+    as_finite,
+    as_lengths_within,
+    as_names,
+    as_real,
+    check_shape,
+    prepare,
+)
 
 __all__ = [
     "additive_attention_backward",
@@ -79,6 +87,10 @@ def _pool_grad(
     da = np.einsum("tbh,bh->tb", tape.x, dc) + given("dweights", dweights, "(T, B)", a.shape)
     da[~tape.on] = 0
     return a * (da - _sum(a * da)), a[:, :, None] * dc
+
+
+def _wanted(caller: str, grads: Wanted, known: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(known) if grads is None else as_names(caller, "grads", grads, known)
 
 
 def _check_tape(caller: str, tape: Any, kind: type[DotTape] | type[AdditiveTape]) -> None:
@@ -182,7 +194,11 @@ def _dot(
 
 
 def dot_attention_backward(
-    tape: DotTape, dcontext: ArrayLike | None = None, dweights: ArrayLike | None = None
+    tape: DotTape,
+    dcontext: ArrayLike | None = None,
+    dweights: ArrayLike | None = None,
+    *,
+    grads: Wanted = None,
 ) -> AttentionGrads:
     """Gradients of dot-product attention.
 
@@ -198,6 +214,8 @@ def dot_attention_backward(
         length is 0.
     dweights : array_like, shape (T, B), optional
         Gradient of the loss with respect to the weights; zeros if omitted. Padding is never used.
+    grads : collection of str, optional
+        Names of the gradients to compute, as fields of `AttentionGrads`; all if omitted.
 
     Returns
     -------
@@ -217,11 +235,15 @@ def dot_attention_backward(
     """
     caller = "dot_attention_backward"
     _check_tape(caller, tape, DotTape)
+    wanted = _wanted(caller, grads, ("x", "query"))
     de, dx = _pool_grad(caller, tape, dcontext, dweights)
     de *= tape.scale
+    dquery = np.einsum("tb,tbh->bh", de, tape.x) if "query" in wanted else None
+    if "x" not in wanted:
+        return AttentionGrads(None, dquery)
     dx += de[:, :, None] * tape.query
     dx[~tape.on] = 0
-    return AttentionGrads(dx, np.einsum("tb,tbh->bh", de, tape.x))
+    return AttentionGrads(dx, dquery)
 
 
 # --- additive
@@ -343,7 +365,11 @@ def _additive(
 
 
 def additive_attention_backward(
-    tape: AdditiveTape, dcontext: ArrayLike | None = None, dweights: ArrayLike | None = None
+    tape: AdditiveTape,
+    dcontext: ArrayLike | None = None,
+    dweights: ArrayLike | None = None,
+    *,
+    grads: Wanted = None,
 ) -> AttentionGrads:
     """Gradients of additive attention.
 
@@ -360,6 +386,8 @@ def additive_attention_backward(
         length is 0.
     dweights : array_like, shape (T, B), optional
         Gradient of the loss with respect to the weights; zeros if omitted. Padding is never used.
+    grads : collection of str, optional
+        Names of the gradients to compute, as fields of `AttentionGrads`; all if omitted.
 
     Returns
     -------
@@ -380,16 +408,25 @@ def additive_attention_backward(
     """
     caller = "additive_attention_backward"
     _check_tape(caller, tape, AdditiveTape)
+    wanted = _wanted(caller, grads, AttentionGrads._fields)
     x, (T, B, H), A = tape.x, tape.x.shape, len(tape.w_score)
     de, dx = _pool_grad(caller, tape, dcontext, dweights)
     ds = de[:, :, None] * tape.w_score * (1 - tape.hidden * tape.hidden)
-    dx += ds @ tape.w_key
-    dx[~tape.on] = 0
-    dw_key = ds.reshape(T * B, A).T @ x.reshape(T * B, H)
-    dw_score = de.reshape(T * B) @ tape.hidden.reshape(T * B, A)
+    d: dict[str, Any] = dict.fromkeys(AttentionGrads._fields)
+    if "x" in wanted:
+        dx += ds @ tape.w_key
+        dx[~tape.on] = 0
+        d["x"] = dx
+    if "w_key" in wanted:
+        d["w_key"] = ds.reshape(T * B, A).T @ x.reshape(T * B, H)
+    if "w_score" in wanted:
+        d["w_score"] = de.reshape(T * B) @ tape.hidden.reshape(T * B, A)
     per_sequence = _sum(ds)
-    db = _sum(per_sequence) if tape.has_bias else None
-    if tape.query is None or tape.w_query is None:
-        return AttentionGrads(dx, None, dw_key, dw_score, None, db)
-    dquery, dw_query = per_sequence @ tape.w_query, per_sequence.T @ tape.query
-    return AttentionGrads(dx, dquery, dw_key, dw_score, dw_query, db)
+    if "b" in wanted and tape.has_bias:
+        d["b"] = _sum(per_sequence)
+    if tape.query is not None and tape.w_query is not None:
+        if "query" in wanted:
+            d["query"] = per_sequence @ tape.w_query
+        if "w_query" in wanted:
+            d["w_query"] = per_sequence.T @ tape.query
+    return AttentionGrads(**d)

@@ -124,7 +124,7 @@ def _one_back(
     before, most = np.empty_like(D), steps.rows(1)
     for first in range(0, len(t), most):
         rows = slice(first, first + most)
-        grads = steps.backward(t[rows], b[rows], D[rows, None])
+        grads = steps.backward(t[rows], b[rows], D[rows, None], (*part, "state"))
         for name, total in part.items():
             total += getattr(grads, name)
         states = grads.state if len(steps.sizes) > 1 else (grads.state,)

@@ -12,7 +12,7 @@ from .. import _core
 from .._binding.call import backward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array
+from .._types import Array, Wanted
 from .._validate import as_count
 
 MOST_VALUES = 1 << 22  # of gates in one call of the core, which takes about 100 MB
@@ -90,18 +90,19 @@ class Steps:
         return out
 
     def _pull(self, t: Array, b: Array, d: Array) -> Array:
-        grads = self.backward(t, b, d)
+        grads = self.backward(t, b, d, ("state",))
         states = grads.state if len(self.sizes) > 1 else (grads.state,)
         return np.concatenate(states, axis=1).reshape(d.shape)
 
-    def backward(self, t: Array, b: Array, d: Array) -> Grads:
+    def backward(self, t: Array, b: Array, d: Array, wanted: Wanted = None) -> Grads:
         """The gradients of sum(d * state after), all cotangents as rows of one batch."""
         N, n, S = d.shape
         tape = self._run(t, b, n)
         flat = d.reshape(N * n, S).astype(self.dtype, copy=False)
         parts = self.split(flat)
         final = parts if len(parts) > 1 else flat
-        return backward(self.kind, tape, None, final, (None, None, None, self.arguments["threads"]))
+        control = (None, None, None, self.arguments["threads"], wanted)
+        return backward(self.kind, tape, None, final, control)
 
     def check(self) -> None:
         """Raise if an argument of the forward call has changed since."""

@@ -6,13 +6,13 @@ The gradient reaches every step directly, not only through all the steps after i
 
 from __future__ import annotations
 
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
-from .._types import Array, Seed
+from .._types import Array, Seed, Wanted
 from .._validate import as_choice, as_float, as_generator, check_shape
 from .._words import shown
 from ..functional.attention import (
@@ -30,8 +30,19 @@ from .base import Layer
 __all__ = ["Attention", "AttentionLayerGrads"]
 
 
+# Of `additive_attention_forward`, by the layer's names.
+ARGUMENTS = {
+    "weight_query": "w_query",
+    "weight_key": "w_key",
+    "bias": "b",
+    "weight_score": "w_score",
+}
+
+
 class AttentionLayerGrads(NamedTuple):
     """Gradients of a scalar loss with respect to the layer's parameters and inputs.
+
+    What `backward` left out by its `grads` is None, or not in ``params``.
 
     Attributes
     ----------
@@ -43,7 +54,7 @@ class AttentionLayerGrads(NamedTuple):
     """
 
     params: dict[str, Array]
-    x: Array
+    x: Any
     query: Array | None
 
 
@@ -181,6 +192,8 @@ class Attention(Layer):
         tape: AdditiveTape | DotTape,
         dcontext: ArrayLike | None = None,
         dweights: ArrayLike | None = None,
+        *,
+        grads: Wanted = None,
     ) -> AttentionLayerGrads:
         """Return the gradients of a loss from its gradients at the layer's results.
 
@@ -192,6 +205,9 @@ class Attention(Layer):
             Gradient with respect to the context, zeros if omitted.
         dweights : array_like, shape (T, B), optional
             Gradient with respect to the weights, zeros if omitted. Padding is not read.
+        grads : collection of str, optional
+            The gradients to compute: names of parameters, or "params" for all that are not frozen,
+            "x" and "query"; all if omitted.
 
         Returns
         -------
@@ -207,12 +223,15 @@ class Attention(Layer):
         TypeError
             If `tape` is not from `forward`, or a gradient does not hold real numbers.
         """
+        wanted = self._wanted(grads, ("x", "query"))
         if isinstance(tape, DotTape) and self.kind == "dot":
-            g = dot_attention_backward(tape, dcontext, dweights)
+            g = dot_attention_backward(tape, dcontext, dweights, grads=wanted)
             return AttentionLayerGrads({}, g.x, g.query)
         if not isinstance(tape, AdditiveTape) or self.kind == "dot":
             raise TypeError("Attention: tape is not the third result of this layer's forward")
-        g = additive_attention_backward(tape, dcontext, dweights)
-        w_query = np.zeros_like(self.parameters["weight_query"]) if g.w_query is None else g.w_query
-        gradients = zip(self.parameters, (w_query, g.w_key, g.b, g.w_score))
-        return AttentionLayerGrads(dict(gradients), g.x, g.query)  # type: ignore[arg-type]
+        some = [ARGUMENTS.get(name, name) for name in wanted]
+        g = additive_attention_backward(tape, dcontext, dweights, grads=some)
+        params = {name: getattr(g, ARGUMENTS[name]) for name in self.parameters if name in wanted}
+        if tape.query is None and "weight_query" in params:
+            params["weight_query"] = np.zeros_like(self.parameters["weight_query"])
+        return AttentionLayerGrads(params, g.x, g.query)

@@ -6,17 +6,18 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import attribute_error, numbered
-from .._types import Array, State
+from .._types import Array, State, Wanted
 from .._validate import (
     as_count,
     as_dtype,
+    as_names,
     check_mapping,
     to_numpy,
 )
@@ -37,11 +38,14 @@ class LayerGrads(NamedTuple):
     Attributes
     ----------
     params : dict of str to ndarray
-        By parameter name, in the order and with the shapes of ``layer.parameters``.
+        By parameter name, in the order and with the shapes of ``layer.parameters``; without those
+        that are frozen or that the call left out by its `grads`.
     x : ndarray
-        In the shape of the layer's input; None for `Embedding`, whose input is indices.
+        In the shape of the layer's input; None for `Embedding`, whose input is indices, or if the
+        call left it out.
     state : ndarray or tuple of ndarray
-        In the shape of the initial state; None for layers without a state.
+        In the shape of the initial state; None for layers without a state, or if the call left it
+        out.
     trace : LayerTrace or None
         For recurrent layers, if `backward` was called with `trace`.
     """
@@ -62,6 +66,12 @@ class Layer:
         optimisers do. Names and shapes are fixed.
     dtype : numpy.dtype
         The type of parameters, computation and results.
+    frozen : frozenset of str
+        Names of parameters that do not learn: `backward` computes no gradient of them unless its
+        `grads` names it, and optimisers leave them as they are. Set it to any names, as in
+        ``layer.frozen = layer.parameters`` for all and ``layer.frozen = ()`` for none. It is not in
+        `state_dict`. Make a new optimiser when it shrinks: the averages of the old one would begin
+        at 0 after many steps.
     """
 
     _parameters: Parameters
@@ -97,6 +107,23 @@ class Layer:
     @parameters.setter
     def parameters(self, arrays: Mapping[str, ArrayLike]) -> None:
         self.load(arrays)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        return getattr(self._parameters, "frozen", frozenset())
+
+    @frozen.setter
+    def frozen(self, names: Iterable[str]) -> None:
+        self._parameters.frozen = names
+
+    def _wanted(self, grads: Wanted, inputs: tuple[str, ...]) -> frozenset[str]:
+        """The names of the gradients to compute, of `inputs` and of parameters."""
+        learn = [name for name in self._parameters if name not in self.frozen]
+        if grads is None:
+            return frozenset((*inputs, *learn))
+        known = (*inputs, "params", *self._parameters)
+        names = as_names(type(self).__name__, "grads", grads, known)
+        return names.union(learn) - {"params"} if "params" in names else names
 
     def load(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Copy `arrays` into the parameters, in place, converted to the layer's dtype.

@@ -10,7 +10,8 @@ from .. import _core
 from .._binding.call import forward, pull_back
 from .._binding.heads import block_diagonal
 from .._binding.options import as_options
-from .._grads import Grads
+from .._cells import LAYER_NORM
+from .._grads import Grads, bits_of
 from .._types import Array, BackwardHow, Inputs, State
 from .._validate import prepare
 from .masks import Rates
@@ -72,6 +73,12 @@ class BoundCell:
         inputs = (x, *self.arrays, state, lengths, self.reverse)
         options = {**self.options, **more} or None
         return forward(self.kind, inputs, options, keep_tape, (None, checkpoint, self.compute))
+
+    def bits(self, wanted: frozenset[str], passes: bool) -> int:
+        """The gradients to compute, as the core takes them; `passes`: of x too."""
+        arguments = {a for a, name in self.names.items() if name in wanted}
+        of = {"layer_norm" if a in LAYER_NORM else a for a in arguments} | (wanted & {"state"})
+        return bits_of(of | {"x"} if passes else of)
 
     def backward(
         self, tape: _core.Tape, dy: Array | None, dstate: State, how: BackwardHow

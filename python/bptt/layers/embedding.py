@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
-from .._types import Array, Seed
+from .._types import Array, Seed, Wanted
 from .._validate import (
     as_float,
     as_generator,
@@ -88,11 +88,11 @@ class Embedding(Layer):
         x = as_indices("Embedding", "x", x, "0..num_embeddings - 1", last)
         return self.parameters["weight"][x], x.copy()
 
-    def backward(self, tape: Array, dy: ArrayLike) -> LayerGrads:
+    def backward(self, tape: Array, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
 
-        The gradient of a vector is summed over all places where its index occurs; ``grads.x`` is
-        None.
+        The gradient of a vector is summed over all places where its index occurs; ``x`` is None.
+        `grads` names those to compute, "weight" or "params"; all if omitted.
 
         Raises
         ------
@@ -106,6 +106,8 @@ class Embedding(Layer):
         dy = as_float("Embedding", "dy", dy, self.dtype)
         expected = (*tape.shape, self.embedding_dim)
         check_shape("Embedding", "dy", dy, "the shape of y", expected)
+        if "weight" not in self._wanted(grads, ()):
+            return LayerGrads({}, None)
         # Sort, so that equal indices are neighbours: many times faster than np.add.at.
         order = np.argsort(tape, axis=None, kind="stable")
         used, first = np.unique(tape.reshape(-1)[order], return_index=True)

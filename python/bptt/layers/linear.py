@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .._binding.marks import check_marks, marks
 from .._guesses import answering
-from .._types import Array, Seed
+from .._types import Array, Seed, Wanted
 from .._validate import (
     as_choice,
     as_flag,
@@ -128,8 +128,10 @@ class Linear(Layer):
         y.flags.writeable = False
         return y, LinearTape(x, weight, y, marks(x, y))
 
-    def backward(self, tape: LinearTape, dy: ArrayLike) -> LayerGrads:
+    def backward(self, tape: LinearTape, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
         """Return the gradients of a loss from `dy`, its gradient with respect to y.
+
+        `grads` names those to compute, as "weight", "params" or "x"; all if omitted.
 
         Raises
         ------
@@ -150,8 +152,10 @@ class Linear(Layer):
         if y is not None:
             dy = ACTIVATIONS[self.activation][1](y, dy)
         rows = dy.reshape(-1, self.out_features)
-        params = {"weight": rows.T @ x.reshape(-1, self.in_features)}
-        if self.bias:
+        wanted, params = self._wanted(grads, ("x",)), {}
+        if "weight" in wanted:
+            params["weight"] = rows.T @ x.reshape(-1, self.in_features)
+        if "bias" in wanted:
             # Sum in float64: a float32 sum over many rows loses one digit after the other.
             params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
-        return LayerGrads(params, dy @ weight)
+        return LayerGrads(params, dy @ weight if "x" in wanted else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from numpy.typing import ArrayLike
 
 from .._types import Array
-from .._validate import as_float, check_mapping, check_shape
+from .._validate import as_float, as_names, check_mapping, check_shape
 from .._words import listed, shown
 
 __all__ = ["Parameters", "join", "split", "warn_of_lost_layers"]
@@ -27,6 +27,11 @@ class Parameters(dict[str, Array]):
     So an optimiser or a joined dict keeps sharing its arrays with the layer. Names and shapes are
     fixed.
 
+    Attributes
+    ----------
+    frozen : frozenset of str
+        See `Layer`; of a joined dict, what is frozen in its parts.
+
     Raises
     ------
     ValueError
@@ -36,11 +41,29 @@ class Parameters(dict[str, Array]):
     """
 
     _caller = ""
+    _frozen: frozenset[str] = frozenset()
 
-    def __init__(self, caller: str, arrays: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        caller: str,
+        arrays: Mapping[str, Array],
+        parts: Mapping[str, Parameters] | None = None,
+    ) -> None:
         super().__init__(arrays)
-        self._caller = caller
+        self._caller, self._parts = caller, dict(parts or {})
         _ALIVE[id(self)] = self
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        of_parts = (f"{part}.{n}" for part, arrays in self._parts.items() for n in arrays.frozen)
+        return self._frozen.union(of_parts)
+
+    @frozen.setter
+    def frozen(self, names: Iterable[str]) -> None:
+        given = as_names(self._caller, "frozen", names, self)
+        for part, arrays in self._parts.items():
+            arrays.frozen = {n for n in arrays if f"{part}.{n}" in given}
+        self._frozen = frozenset() if self._parts else given
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         self.update({name: value})
@@ -76,8 +99,9 @@ class Parameters(dict[str, Array]):
             self.update({name: default})
         return self[name]
 
-    def __reduce__(self) -> tuple[type[Parameters], tuple[str, dict[str, Array]]]:
-        return Parameters, (self._caller, dict(self))
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"_frozen": self._frozen, "_parts": self._parts}
+        return Parameters, (self._caller, dict(self)), state
 
     def _keep(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(f"{self._caller}: parameters has fixed names: none can be removed")
@@ -164,8 +188,8 @@ def join(**parts: Mapping[str, Any]) -> dict[str, Any]:
     for part, arrays in parts.items():
         check_mapping("join", part, arrays)
     joined = {f"{part}.{key}": v for part, arrays in parts.items() for key, v in arrays.items()}
-    own = parts and all(isinstance(arrays, Parameters) for arrays in parts.values())
-    return Parameters("join", joined) if own else joined
+    own = {part: arrays for part, arrays in parts.items() if isinstance(arrays, Parameters)}
+    return Parameters("join", joined, own) if own and len(own) == len(parts) else joined
 
 
 def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -186,5 +210,6 @@ def split(joined: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, value in joined.items():
         part, _, key = name.partition(".")
         parts.setdefault(part, {})[key] = value
-    own = isinstance(joined, Parameters)
-    return {part: Parameters(part, arrays) for part, arrays in parts.items()} if own else parts
+    if not isinstance(joined, Parameters):
+        return parts
+    return {p: joined._parts.get(p) or Parameters(p, arrays) for p, arrays in parts.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
-from .._binding.call import as_bf16
+from .._binding.call import uses_bf16
 from .._cells import CELLS
 from .._types import State
 from .._validate import as_bools, as_count, as_float, check_shape
@@ -51,10 +51,10 @@ class Stream:
         if s.skip:
             raise ValueError(f"{caller}: the layer has skip {s.skip}, expected 0")
         B = as_count(caller, "batch", batch, 1, 1 << 31)
-        bf16 = as_bf16(caller, s.compute, s.dtype)
+        bf16 = uses_bf16(caller, s.kind, s.compute, s.dtype, cells[0].checked)
         sizes = (s.input_size, *[s.width] * (s.num_layers - 1))
         layers = [
-            (np.empty((0, B, size), s.dtype), (bf16, *c.weights(), c.checked))
+            (np.empty((0, B, size), s.dtype), ("bf16" if bf16 else "", *c.weights(), c.checked))
             for size, c in zip(sizes, cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]

@@ -122,13 +122,16 @@ class Structure(NamedTuple):
         return arrays | {"layer_norm": norm} if norm else arrays
 
 
-def by_parameter(grads: Grads, names: Mapping[str, str]) -> dict[str, Any]:
-    """One cell's gradients by parameter; `names` as from `Structure.names`."""
-    if grads.layer_norm is None:
+def by_parameter(
+    grads: Grads, names: Mapping[str, str], wanted: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """One cell's gradients by parameter; `names` as from `Structure.names`; None: all wanted."""
+    if grads.layer_norm is None and wanted is None:
         return {name: getattr(grads, argument) for argument, name in names.items()}
     norms = [name for argument, name in names.items() if argument in LAYER_NORM]
     found = {name: getattr(grads, a) for a, name in names.items() if a not in LAYER_NORM}
-    return found | dict(zip(norms, grads.layer_norm))
+    found |= dict(zip(norms, grads.layer_norm or ()))
+    return found if wanted is None else {n: d for n, d in found.items() if n in wanted}
 
 
 # --- options of every layer -----------------------------------------------------------------------

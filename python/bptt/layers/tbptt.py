@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._types import Array, State, StepClip
+from .._types import Array, State, StepClip, Wanted
 from .._validate import as_count, as_float, as_lengths_within, check_shape
 from .base import LayerGrads
 from .recurrent import Recurrent
@@ -54,6 +54,7 @@ class Chunk(NamedTuple):
         dstate: State = None,
         *,
         step_clip: StepClip | None = None,
+        grads: Wanted = None,
     ) -> LayerGrads:
         """Backpropagate from `steps` through `window`.
 
@@ -70,6 +71,8 @@ class Chunk(NamedTuple):
             (dh, dc).
         step_clip : (kind, bound) or (kind, bound, target), optional
             As in the layer's `backward`.
+        grads : collection of str, optional
+            The gradients to compute, as in the layer's `backward`.
 
         Returns
         -------
@@ -91,17 +94,20 @@ class Chunk(NamedTuple):
         if dy is not None:
             dy = as_float(caller, "dy", dy, layer.dtype)
             check_shape(caller, "dy", dy, "the shape of y", self.y.shape)
+        wanted = layer._wanted(grads, ("x", "state"))
         params: dict[str, Array] = {}
         dxs = []
         for tape in reversed(self.tapes):
             begin = end - tape.shape[0]
             # A piece ends where `steps` begin: each piece has all of its dy or none.
             d = None if dy is None or begin < 0 else _cut(layer, dy, slice(begin, end))
-            g = layer.backward(tape, d, dstate, step_clip=step_clip)
+            some = wanted if tape is self.tapes[0] else wanted | {"state"}
+            g = layer.backward(tape, d, dstate, step_clip=step_clip, grads=some)
             params = {k: params[k] + v for k, v in g.params.items()} if params else g.params
             dxs.append(g.x)
             end, dstate = begin, g.state
-        return LayerGrads(params, _join(layer, dxs[::-1]), dstate)
+        dx = _join(layer, dxs[::-1]) if "x" in wanted else None
+        return LayerGrads(params, dx, dstate)
 
 
 def _cut(layer: Recurrent, array: Array, steps: slice) -> Array:

@@ -6,10 +6,14 @@ Complex input flows through (comparisons look at real parts only, nothing is cas
 complex-step derivative of a ``*_forward`` gives every gradient to machine precision
 (Squire & Trapp, 1998, SIAM Review 40(1)); the tests hold each ``*_backward`` against it.
 
+NumPy keeps subnormal numbers, which the core takes for zero. Below the smallest normal number,
+1.2e-38 in float32 and 2.2e-308 in float64, a gradient of the core is exactly zero, and a gradient
+of this package not yet.
+
 `cells` has the equations of the cells, made of `activations`; `products` the products that make
 their pre-activations; `loop` the loop over time that serves them all; `attention` the readouts;
-`jacobians` derivatives of a step; `regularise` values of regularisers; `trace` the trace of a
-backward pass.
+`jacobians` derivatives of a step; `regularise` values of regularisers; `rounding` weights of 8
+bits; `trace` the trace of a backward pass.
 
 Two pairs of options are not defined: resets with a dilation, which the core refuses, and layer_norm
 with reset_after=False, which both refuse.
@@ -36,10 +40,12 @@ from .loop import Tape, backward, forward
 from .products import clip_step as clip_step
 from .real_time import rtrl
 from .regularise import flossing, omega
+from .rounding import dequantise, quantise
 
 __all__ = [
     "additive_attention_backward",
     "additive_attention_forward",
+    "dequantise",
     "dot_attention_backward",
     "dot_attention_forward",
     "flossing",
@@ -54,6 +60,7 @@ __all__ = [
     "mgu_backward",
     "mgu_forward",
     "omega",
+    "quantise",
     "rnn_backward",
     "rnn_forward",
     "rtrl",

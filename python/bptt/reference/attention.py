@@ -8,7 +8,7 @@ only its scores e(X) and their gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,12 @@ def pool_grad(
     return X, jacobian @ da, np.outer(a, d)
 
 
+def some(d: dict[str, Any], grads: Iterable[str] | None) -> AttentionGrads:
+    """The gradients that `grads` names; None: all."""
+    names = d if grads is None else set(grads)
+    return AttentionGrads(*(d.get(n) if n in names else None for n in AttentionGrads._fields))
+
+
 def dot_attention_forward(
     x: Array, query: Array, *, scale: float | None = None, lengths: Any = None
 ) -> tuple[Array, Array, AttentionTape]:
@@ -77,7 +83,11 @@ def dot_attention_forward(
 
 
 def dot_attention_backward(
-    tape: AttentionTape, dcontext: Array | None = None, dweights: Array | None = None
+    tape: AttentionTape,
+    dcontext: Array | None = None,
+    dweights: Array | None = None,
+    *,
+    grads: Iterable[str] | None = None,
 ) -> AttentionGrads:
     """Gradients of dot-product attention; see `bptt.dot_attention_backward`."""
     x, query, scale = tape.arguments.values()
@@ -86,7 +96,7 @@ def dot_attention_backward(
         X, de, direct = pool_grad(tape, b, dcontext, dweights)
         dx[:n, b] = direct + scale * np.outer(de, query[b])
         dquery[b] = scale * (de @ X)
-    return AttentionGrads(dx, dquery)
+    return some({"x": dx, "query": dquery}, grads)
 
 
 def additive_attention_forward(
@@ -116,7 +126,11 @@ def hidden(p: dict[str, Any], k: int, X: Array) -> Array:
 
 
 def additive_attention_backward(
-    tape: AttentionTape, dcontext: Array | None = None, dweights: Array | None = None
+    tape: AttentionTape,
+    dcontext: Array | None = None,
+    dweights: Array | None = None,
+    *,
+    grads: Iterable[str] | None = None,
 ) -> AttentionGrads:
     """Gradients of additive attention; see `bptt.additive_attention_backward`."""
     p = tape.arguments
@@ -135,4 +149,4 @@ def additive_attention_backward(
             d["w_query"] += np.outer(ds.sum(0), p["query"][k])
         if p["b"] is not None:
             d["b"] += ds.sum(0)
-    return AttentionGrads(**d)
+    return some(d, grads)

@@ -8,6 +8,7 @@ steps looks k entries back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,10 +134,15 @@ def forward(
     compute: str | None = None,
     **options: Any,
 ) -> tuple[Array, State, Tape | None]:
-    """The arguments of the cell's ``*_forward``; threads, checkpoint and compute mean nothing."""
+    """The arguments of the cell's ``*_forward``; threads and checkpoint mean nothing.
+
+    compute="int8" rounds weights and operands as `layer.prepare("int8")` does, for forward alone;
+    other values mean nothing.
+    """
     o = options_of(cell, {name: own(value) for name, value in options.items()})
     given = [None if a is None else np.array(a) for a in (w_ih, w_hh, b_ih, b_hh)]
     net, x = Network(CELLS[cell], o, *given), np.array(x)  # type: ignore[arg-type]
+    net = net.rounded() if compute == "int8" else net
     T, B, _ = x.shape
     parts = state if isinstance(state, (tuple, list)) else (state,)
     complex_parts = [s for s in parts if np.iscomplexobj(s)]
@@ -216,6 +222,7 @@ def backward(
     cut: int | None = None,
     trace: bool | str | None = None,
     threads: int | None = None,
+    grads: Iterable[str] | None = None,
 ) -> Grads:
     """The arguments of the cell's ``*_backward``; threads mean nothing."""
     net, (*_, final) = tape.net, tape.queues
@@ -226,18 +233,20 @@ def backward(
     for n in reversed(range(len(tape.times))):
         t = tape.times[n]
         on = tape.active[t][:, None]
-        older, grads = retreat(tape, n, dqueues, dy, step_clip)
+        older, step_grads = retreat(tape, n, dqueues, dy, step_clip)
         end = is_reset(net, t, on) | is_cut(tape, n, cut)
         dqueues = [np.where(on, np.where(end, 0, a), b) for a, b in zip(older, dqueues)]
-        dx[t] = grads["x"]
-        seen.append(grads["seen"])
+        dx[t] = step_grads["x"]
+        seen.append(step_grads["seen"])
         for name in total:
-            total[name] += grads[name]
+            total[name] += step_grads[name]
     norm = tuple(total[name] for name in ("g_ih", "g_hh", "g_c", "b_c") if name in total)
     named: dict[str, Any] = {"b_ih": None, "b_hh": None, "layer_norm": norm or None}
     named |= {name: d for name, d in total.items() if name in Grads._fields}
     all_grads = Grads(x=dx, state=newest(net, dqueues), **named)
+    kept = set(Grads._fields if grads is None else grads)
+    some_grads = Grads(*(d if name in kept else None for name, d in all_grads._asdict().items()))
     if not trace:
-        return all_grads
+        return some_grads
     shown = trace_of(cell, tape, seen, all_grads, trace == "full", cut)
-    return all_grads._replace(trace=shown)
+    return some_grads._replace(trace=shown)

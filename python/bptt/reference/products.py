@@ -14,6 +14,7 @@ import numpy as np
 from .._types import Array
 from .activations import Normal, activated, normalised, normalised_grad
 from .cells import Cell, Gates, Options, Saved, States
+from .rounding import rounded_operand, rounded_weights
 from .trace import changed, seen_of
 
 
@@ -26,6 +27,15 @@ class Network(NamedTuple):
     w_hh: Array
     b_ih: Array | None
     b_hh: Array | None
+    int8: bool = False  # are the operands of products rounded?
+
+    def rounded(self) -> Network:
+        """The network that `layer.prepare("int8")` computes with."""
+        w_ih, w_hh = rounded_weights(self.w_ih), rounded_weights(self.w_hh)
+        return self._replace(w_ih=w_ih, w_hh=w_hh, int8=True)
+
+    def operand(self, v: Array) -> Array:
+        return rounded_operand(v) if self.int8 else v
 
     @property
     def gates(self) -> int:
@@ -158,8 +168,8 @@ def step(net: Network, x: Array, s: States) -> tuple[States, Saved]:
     u = np.concatenate([named[name] for name in cell.kind.operand], -1)
     u = u if o.h_mask is None else u * o.h_mask
     gain_ih, gain_hh = net.gains
-    ax, normal_x = product(x, net.w_ih, net.b_ih, gain_ih)
-    ah, normal_h = product(u, net.w_blocks, net.b_hh, gain_hh)
+    ax, normal_x = product(net.operand(x), net.w_ih, net.b_ih, gain_ih)
+    ah, normal_h = product(net.operand(u), net.w_blocks, net.b_hh, gain_hh)
     x_gates, h_gates = (np.split(a, net.gates, axis=-1) for a in (ax, ah))
     if not o.reset_after:
         r = activated(o.gate_activation, x_gates[0] + h_gates[0], o.preact_clip)

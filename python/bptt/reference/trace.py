@@ -89,14 +89,15 @@ def trace_of(
 
     source = Source(
         cell, names, (net.sizes[0], H), len(net.sizes), paths_of(cell, tape, cut),
-        net.o.layer_norm is None and net.o.heads == 1, outside,
+        net.o.layer_norm is None and net.o.heads == 1, outside, full.dh.dtype,
     )  # fmt: skip
     clipped = np.zeros((T, B), bool)
     for t, step in steps.items():
         clipped[t] = step["clipped"] & tape.active[t]
     norms = norms_of(full, clipped)
-    weights = (grads.w_ih.copy(), grads.w_hh.copy())
-    return Trace(lambda: source, norms, full if keep_full else None, weights)
+    if not keep_full:
+        return Trace(lambda: source, norms, None, None)
+    return Trace(lambda: source, norms, full, (grads.w_ih.copy(), grads.w_hh.copy()))
 
 
 def activation_of(cell: str, saved: dict[str, Any], gate: str) -> Array:

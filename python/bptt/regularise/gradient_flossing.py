@@ -129,7 +129,8 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
             params[name] += part
 
     dx, dstate = _steps_backward(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
-    grads = {name: total.astype(layer.dtype) for name, total in params.items()}
+    learn = [name for name in params if name not in layer.frozen]
+    grads = {name: params[name].astype(layer.dtype) for name in learn}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
     state = _state(steps, dstate[:, None].astype(layer.dtype))
     return Penalty(

@@ -123,7 +123,8 @@ def omega(
     # Only the exact gradient sums tangents over the steps, which needs float64.
     dtype = layer.dtype if immediate else np.float64
     w = layer.parameters["weight_hh_l0"].astype(dtype)
-    grads = layer.backward(tape, dy, dstate, trace="full")
+    every = ("x", "state", *layer.parameters)  # the frozen ones too
+    grads = layer.backward(tape, dy, dstate, trace="full", grads=every)
     full = grads.trace.cells[0].full if grads.trace else None
     assert full is not None
     d, delta = (a.astype(dtype, copy=False) for a in (full.dh, full.gates["h"]))
@@ -146,14 +147,15 @@ def omega(
         to_d = -(factor * ratio)[:, :, None] * d
         bends = _add_tangents(layer, tape, w, d, to_passed, to_d)
         to_d = without_padding(to_d, tape.lengths)
-        grads = layer.backward(tape, _swapped(layer, bends))
+        grads = layer.backward(tape, _swapped(layer, bends), grads=every)
     grads.params["weight_hh_l0"] += np.tensordot(delta, to_passed, ((0, 1), (0, 1)))
     to_final = np.zeros((1, *d.shape[1:]), layer.dtype)
     lengths = np.full(d.shape[1], len(d)) if tape.lengths is None else tape.lengths
     rows = np.flatnonzero(lengths)
     to_final[0, rows] = to_d[lengths[rows] - 1, rows]
     to_dy = _swapped(layer, to_d).astype(layer.dtype, copy=False)
-    return Penalty(value, *grads[:3], to_dy, to_final)
+    learn = {name: g for name, g in grads.params.items() if name not in layer.frozen}
+    return Penalty(value, learn, grads.x, grads.state, to_dy, to_final)
 
 
 def _add_tangents(

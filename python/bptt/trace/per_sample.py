@@ -43,13 +43,13 @@ def per_sample_gradients(trace: Trace) -> dict[str, Array]:
     >>> np.allclose(each["w_hh"].sum(0), grads.w_hh)
     True
     """
-    full = full_of(trace, "per_sample_gradients")
+    full, weights = full_of(trace, "per_sample_gradients")
 
     def summed(G: Array, V: Array) -> Array:
         return np.asarray(np.matmul(G.transpose(1, 2, 0), V.transpose(1, 0, 2)))
 
     G, G_h = np.concatenate(list(full.gates.values()), -1), gates_of_h(full)
-    parts = parts_of(full, trace.weights[1])
+    parts = parts_of(full, weights[1])
     w_hh = [summed(part.G, part.V) for part in parts]
     return {
         "w_ih": summed(G, full.x), "w_hh": np.concatenate(w_hh, 1),

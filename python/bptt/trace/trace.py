@@ -60,6 +60,8 @@ class Source:
         Is the gradient of a weight G^T V, with the gradients G of the gates and its operand V?
     count_outside : callable
         From bounds by gate to the number of activations outside them, (T, B) by gate.
+    dtype : numpy.dtype
+        Of the gradients.
     """
 
     cell: str
@@ -69,6 +71,7 @@ class Source:
     paths: Paths
     plain_weights: bool
     count_outside: Callable[[dict[str, Bounds]], dict[str, Array]]
+    dtype: np.dtype[Any]
 
     @property
     def ends(self) -> dict[str, Bounds]:
@@ -133,14 +136,14 @@ class Trace:
         + the place of the first value that is not finite. The properties give them by name.
     full : FullTrace or None
         The gradients themselves, with ``trace="full"``.
-    weights : tuple of two ndarrays
-        The gradients of w_ih and w_hh.
+    weights : tuple of two ndarrays, or None
+        The gradients of w_ih and w_hh, with ``trace="full"``.
     """
 
     find_source: Callable[[], Source] = field(repr=False)
     norms: Array = field(repr=False)
     full: FullTrace | None = field(repr=False)
-    weights: tuple[Array, Array] = field(repr=False)
+    weights: tuple[Array, Array] | None = field(repr=False)
 
     def __repr__(self) -> str:
         T, B, _ = self.norms.shape
@@ -266,19 +269,19 @@ class Trace:
         ValueError
             Without ``trace="full"``, or with `layer_norm` or `heads`.
         """
-        return shares_of(full_of(self, "shares"), self.weights)
+        return shares_of(*full_of(self, "shares"))
 
 
-def full_of(trace: Trace, caller: str) -> FullTrace:
-    """The full trace, of a cell whose weights' gradients can be computed from it."""
-    full = getattr(trace, "full", None)
-    if full is None:
+def full_of(trace: Trace, caller: str) -> tuple[FullTrace, tuple[Array, Array]]:
+    """A full trace and its weights, of a cell whose weights' gradients can be computed from it."""
+    full, weights = getattr(trace, "full", None), getattr(trace, "weights", None)
+    if full is None or weights is None:
         raise ValueError(
             f'{caller}: trace is {shown(trace)}, expected that of a call with trace="full"'
         )
     if not trace.source.plain_weights:
         raise ValueError(f"{caller}: the cell has layer_norm or heads, expected neither")
-    return full  # type: ignore[no-any-return]
+    return full, weights
 
 
 @dataclass(frozen=True, eq=False)

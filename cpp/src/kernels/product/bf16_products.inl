@@ -98,10 +98,11 @@ struct Bf16Forward {
   void for_each_tile(const ForwardStep<float>& step, Index j, Index width, const Before& before,
                      const F& f) const {
     alignas(64) float sums[tile_rows * unit_blocks<Cell> * S * L];
-    const Index row_size = width * S * L;
-    for (Index row = step.rows.begin; row < step.rows.end; row += tile_rows) {
-      const Range r{row, smaller(row + tile_rows, step.rows.end)};
+    const Index row_size = width * S * L, most = step.whole ? step.count : tile_rows;
+    for (Index row = step.rows.begin; row < step.rows.end; row += most) {
+      const Range r{row, smaller(row + most, step.rows.end)};
       const Index n = r.end - r.begin;
+      if (step.whole) return f(r, step.sums + row * all + j * S * L, all);
       before(r);
       for (Index i = 0; i < n; ++i)
         __builtin_memcpy(
@@ -110,10 +111,11 @@ struct Bf16Forward {
             static_cast<std::size_t>(row_size) * sizeof(float));
       if (!step.sums) add_x(row, n, j, width, sums, row_size);
       add_h(row, n, j, width, sums, row_size);
-      f(r, sums);
+      f(r, static_cast<const float*>(sums), row_size);
     }
   }
 
+  bool projects() const { return true; }
   void prepare_projection(const float* from_x, const float* from_h, Index n) const {
     round_rows(from_x, d.I, n, x);
     if (from_h) round_rows(from_h, d.H, n, h);
@@ -261,6 +263,7 @@ struct Bf16Products {
   using Weights = Bf16Weights<Cell>;
   using Forward = Bf16Forward<Cell>;
   using Backward = Bf16Backward<Cell>;
+  static constexpr bool takes_rows = false;
   using Column = Bf16;  // [panel of columns][pair of (block, gate, lane)][column][2]
   static constexpr Index L = lanes<float>;
 

@@ -3,6 +3,7 @@
 // inner index.
 #pragma once
 #include "kernels/vector/dual.inl"
+#include "kernels/work_share.inl"
 
 BPTT_KERNELS_BEGIN
 
@@ -28,18 +29,27 @@ BPTT_INLINE void static_int(Int<N> n, const F& f) {
   f(n);
 }
 
-// Splits [begin, end) into as few blocks of at most max_rows as needed, as equal as possible, and
-// calls f(rows, row). `rows` is an Int, or an Index where many cells share what f calls.
+// Splits [begin, end) into as few ranges of at most `most` as needed, as equal as possible, and
+// calls f(range).
+template <class F>
+BPTT_INLINE void for_each_range(Index begin, Index end, Index most, const F& f) {
+  Index ranges = end - begin <= most ? end > begin : (end - begin + most - 1) / most;
+  for (Index next; ranges > 0; --ranges, begin = next) {
+    next = ranges == 1 ? end : begin + (end - begin + ranges - 1) / ranges;
+    f(Range{begin, next});
+  }
+}
+
+// The same for the rows of one tile, by f(rows, row). `rows` is an Int, or an Index where many
+// cells share what f calls.
 template <class F>
 BPTT_INLINE void for_each_row_block(Index begin, Index end, const F& f) {
-  for (Index blocks = (end - begin + max_rows - 1) / max_rows; blocks > 0; --blocks) {
-    const Index rows = (end - begin + blocks - 1) / blocks;
+  for_each_range(begin, end, max_rows, [&](Range r) BPTT_INLINED {
     if constexpr (BPTT_MANY_CELLS)
-      f(rows, begin);
+      f(r.end - r.begin, r.begin);
     else
-      static_int<max_rows>(rows, [&](auto mr) { f(mr, begin); });
-    begin += rows;
-  }
+      static_int<max_rows>(r.end - r.begin, [&](auto mr) { f(mr, r.begin); });
+  });
 }
 
 template <class T, int MR, int NV>
@@ -65,14 +75,14 @@ struct NothingAhead {
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
 // vector w[p*w_panel + k*w_step + (n*G + g)*lanes]. Every loop over the tile must unroll
 // completely: a loop that remains puts the accumulators into memory.
-template <class T, int MR, int Panels, int NB, int S, int First, int G, class Next>
+template <class T, int MR, int Panels, int NB, int S, int First, int G, class Next = NothingAhead>
 BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                               Index a_panel, Index a_step, const T* w, Index w_panel, Index w_step,
-                              Index K, Next&& next) {
+                              Index K, Next&& next = {}) {
 #if defined(__clang__)  // else it fuses operations that its optimiser happens to bring together
 #pragma clang fp contract(on)
 #endif
-  for (Index k = 0; k < K; ++k) {
+  const auto add = [&]() BPTT_INLINED {
     Native<T> b[Panels][NB * G];
     BPTT_UNROLL for (int p = 0; p < Panels; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v)
         b[p][v] = load(w + p * w_panel + v * lanes<T>);
@@ -84,7 +94,11 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
     next.advance();
     a += a_step;
     w += w_step;
-  }
+  };
+  constexpr int together = MR == 1 && !BPTT_MANY_CELLS ? 4 : 1;
+  for (; together > 1 && K >= together; K -= together)
+    BPTT_UNROLL for (int i = 0; i < together; ++i) add();
+  for (; K > 0; --K) add();
 }
 
 // The same, prefetching if there is anything. In two loops, as the one without is shorter; not

@@ -237,6 +237,7 @@ void unpack_gradients(const T* packed, const BackwardCall<T>& call) {
   const Index H = call.dims.H;
   for (Index j = 0; j < blocks_of<T>(H); ++j, packed += GradientsOf<Cell>::all * lanes<T>) {
     const auto take = [&](int gradient, T* rows, Index i) {
+      if (!rows) return;  // not wanted
       store(rows + i * H + j * lanes<T>, load(packed + gradient * lanes<T>), used_lanes<T>(j, H));
     };
     for (int g = 0; g < Cell::gates; ++g) {
@@ -263,7 +264,8 @@ struct StepState {
   BPTT_INLINE T* at(Index j, Index row) const { return base + (j * rows + row) * lanes<T>; }
 };
 
-// Copy rows [r.begin, r.end) of [B, H] to or from [block][row][lane]; null reads as zeros.
+// Copy rows [r.begin, r.end) of [B, H] to or from [block][row][lane]; null reads as zeros, and
+// takes nothing.
 template <class T>
 void to_blocks(const T* rows, Index H, Range r, const StepState<T>& state) {
   for (Index j = 0; j < blocks_of<T>(H); ++j)
@@ -273,6 +275,7 @@ void to_blocks(const T* rows, Index H, Range r, const StepState<T>& state) {
 }
 template <class T>
 void from_blocks(const StepState<T>& state, Index H, Range r, T* rows) {
+  if (!rows) return;
   for (Index j = 0; j < blocks_of<T>(H); ++j)
     for (Index b = r.begin; b < r.end; ++b)
       store(rows + b * H + j * lanes<T>, load(state.at(j, b)), used_lanes<T>(j, H));

@@ -87,8 +87,12 @@ struct StepClipper {
     const Wide root = square_root(sum);
     const double bound = call.step_clip.bound;
     if (!(largest * value_of(root) > bound)) return false;
-    const Wide factor = bound / largest / root;
-    each([&](T& v) { v = T(static_cast<Wide>(v) * factor); });
+    const bool far = bound / largest < 0x1p-1000;  // where one factor for both would vanish
+    const Wide unit = bound / root, factor = far ? Wide(0) : bound / largest / root;
+    each([&](T& v) {
+      const Wide wide = static_cast<Wide>(v);
+      v = T(far ? wide / largest * unit : wide * factor);
+    });
     return true;
   }
 };

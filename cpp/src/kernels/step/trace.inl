@@ -48,6 +48,8 @@ BPTT_INLINE Native<T> sums_of_lanes(Native<T> (&rows)[lanes<T>]) {
   }
 }
 
+using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));  // of a vector of floats
+
 // n numbers of one row, in blocks `stride` apart.
 template <class T>
 struct RowOf {
@@ -72,7 +74,6 @@ struct RowOf {
       }
       return largest * __builtin_sqrt(sum_of_lanes<double>(sums));
     } else {
-      using Wide = double __attribute__((vector_size(2 * BPTT_VECTOR_BYTES)));
       Native<double> sums{}, halves[2];
       for (Index j = 0; j < blocks_of<T>(n); ++j) {
         const Wide wide = __builtin_convertvector(block(j), Wide);
@@ -118,34 +119,39 @@ struct Squares<double> {
   static constexpr double start = 0x1p-1021, least = 0x1p-960, most = 0x1p1000;
 };
 
+template <class T>
+BPTT_INLINE bool in_bounds(T square) {
+  return square > Squares<T>::least && square < Squares<T>::most;
+}
+template <class T>
+BPTT_INLINE bool all_in_bounds(Native<T> squares) {
+  const auto inside =
+      (squares > broadcast(Squares<T>::least)) & (squares < broadcast(Squares<T>::most));
+  std::int64_t parts[sizeof inside / sizeof(std::int64_t)], all = -1;
+  __builtin_memcpy(parts, &inside, sizeof inside);
+  BPTT_UNROLL for (std::int64_t part : parts) all &= part;
+  return all == -1;
+}
+
+BPTT_INLINE void square_roots(F64 squares, double* out) {
+  BPTT_UNROLL for (Index l = 0; l < lanes<double>; ++l) squares[l] = __builtin_sqrt(squares[l]);
+  store(out, squares);
+}
+BPTT_INLINE void square_roots(F32 squares, double* out) {
+  const auto wide = __builtin_convertvector(squares, Wide);
+  F64 halves[2];
+  __builtin_memcpy(halves, &wide, sizeof wide);
+  square_roots(halves[0], out), square_roots(halves[1], out + lanes<double>);
+}
+
 // Neighbouring rows, `next` elements apart.
 template <class T>
 struct RowsOf {
   RowOf<T> first;
   Index next;
-  static constexpr int L = int(lanes<T>);
 
-  BPTT_INLINE RowOf<T> row(Index i) const { return {first.base + i * next, first.stride, first.n}; }
-  // Writes the norms of n rows, at most as many as a vector has lanes. Sums start just above the
-  // subnormal numbers, with which CPUs take a hundred times as long.
-  BPTT_INLINE void norms(Index n, double* to) const {
-    Native<T> sums[L];
-    BPTT_UNROLL for (int i = 0; i < L; ++i) sums[i] = broadcast(Squares<T>::start);
-    const auto add = [&](Index j, Index used) {
-      BPTT_UNROLL for (int i = 0; i < L; ++i) if (i < n) {
-        const Native<T> v = load(first.base + j * first.stride + i * next, used);
-        sums[i] += v * v;
-      }
-    };
-    const Index whole = first.n / L;
-    for (Index j = 0; j < whole; ++j) add(j, L);
-    if (first.n > whole * L) add(whole, first.n - whole * L);
-    const Native<T> squares = sums_of_lanes<T>(sums);
-    for (Index i = 0; i < n; ++i)
-      to[i] = squares[i] > Squares<T>::least && squares[i] < Squares<T>::most
-                  ? __builtin_sqrt(static_cast<double>(squares[i]))
-                  : row(i).norm();
-  }
+  BPTT_INLINE const T* base(Index i) const { return first.base + i * next; }
+  BPTT_INLINE RowOf<T> row(Index i) const { return {base(i), first.stride, first.n}; }
 };
 
 // The rows of any cell with G gates and S gradients of a unit, of its sums first; `x_first` is the
@@ -177,25 +183,9 @@ struct TracedRows {
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.
   void measure(Range mine) const {
-    const Index columns = G + 4;
-    double* out = call.trace.norms + (chunk_row + mine.begin) * columns;
-    for (Index row = mine.begin; row < mine.end; row += L) {
-      const Index n = smaller(L, mine.end - row);
-      Index before = 1;
-      for (int k = 0; k < G + 2; ++k) {
-        const RowsOf<T> part = of_column(k, row);
-        double norms[L];
-        part.norms(n, norms);
-        for (Index i = 0; i < n; ++i) {
-          double *of_row = out + i * columns, *place = of_row + G + 3;
-          of_row[k] = norms[i];
-          if (!__builtin_isfinite(norms[i]) && *place == 0)
-            *place = static_cast<double>(before + part.row(i).first_not_finite());
-        }
-        before += part.first.n;
-      }
-      out += n * columns;
-    }
+    for (int k = 0; k < G + 2; k += columns)
+      static_int<columns>(smaller(columns, G + 2 - k),
+                          [&](auto some) BPTT_INLINED { measure<some.value>(mine, k); });
   }
 
   // Copies the gradients themselves, of rows `mine` of step t, and the operands of w_hh, [R, U]
@@ -220,6 +210,66 @@ struct TracedRows {
   }
 
  private:
+  // The squares of `together` rows and `columns` columns are summed at once: a vector for each.
+  static constexpr int columns = smaller(L, 8), together = int(L) / columns;
+
+  // `some` columns from number k on.
+  template <int some>
+  BPTT_INLINE void measure(Range mine, int k) const {
+    const Index H = call.dims.H;
+    RowsOf<T> parts[some], summed[some];
+    BPTT_UNROLL for (int c = 0; c < some; ++c) {
+      parts[c] = of_column(k + c, 0);
+      summed[c] =
+          parts[c].first.n == H ? parts[c] : of_sum(x_first, 0);  // measured with care below
+    }
+    for (Index row = mine.begin; row < mine.end; row += together) {
+      const Index n = smaller(together, mine.end - row);
+      const Native<T> squares = sums_of_squares<some>(summed, row, n, H);
+      double roots[L];
+      square_roots(squares, roots);
+      const bool fast = all_in_bounds<T>(squares);
+      for (Index r = 0; r < n; ++r) {
+        double* out = call.trace.norms + (chunk_row + row + r) * (G + 4);
+        BPTT_UNROLL for (int c = 0; c < some; ++c) {
+          const Index i = r * columns + c;
+          out[k + c] = roots[i];
+          if (parts[c].first.n != H || (!fast && !in_bounds<T>(squares[i])))
+            measure_with_care(parts[c].row(row + r), k + c, out);
+        }
+      }
+    }
+  }
+  // Lane r * columns + c of the result has the sum of column c and row r; other lanes have any that
+  // is in bounds.
+  template <int some>
+  BPTT_INLINE static Native<T> sums_of_squares(const RowsOf<T> (&parts)[some], Index row, Index n,
+                                               Index H) {
+    Native<T> sums[L];
+    BPTT_UNROLL for (int i = 0; i < int(L); ++i) sums[i] =
+        broadcast(i % columns < some ? Squares<T>::start : T(1));
+    const auto add = [&](Index j, Index used) BPTT_INLINED {
+      BPTT_UNROLL for (int c = 0; c < some; ++c) BPTT_UNROLL for (int r = 0; r < together; ++r) {
+        const Native<T> v =
+            load(parts[c].base(row + (r < n ? r : 0)) + j * parts[c].first.stride, used);
+        sums[r * columns + c] += v * v;
+      }
+    };
+    const Index whole = H / L;
+    for (Index j = 0; j < whole; ++j) add(j, L);
+    if (H > whole * L) add(whole, H - whole * L);
+    return sums_of_lanes<T>(sums);
+  }
+  // Numbers of any size, also not finite, and rows of any length.
+  void measure_with_care(const RowOf<T>& row, int k, double* out) const {
+    double *place = out + G + 3, norm = row.n ? row.norm() : 0;
+    out[k] = norm;
+    if (__builtin_isfinite(norm) || *place != 0) return;
+    const Index of_c = has_c ? call.dims.H : 0, before[] = {0, call.dims.P, call.dims.P + of_c};
+    const Index start = k < 2 ? before[k] : before[2] + (k - 2) * call.dims.H;
+    *place = static_cast<double>(1 + start + row.first_not_finite());
+  }
+
   // The gradients whose norms are column k, from a row of the chunk on.
   RowsOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;

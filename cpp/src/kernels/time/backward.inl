@@ -6,6 +6,7 @@
 #pragma once
 #include "kernels/step/step_clip.inl"
 #include "kernels/time/layer_norm_backward.inl"
+#include "kernels/time/row_steps_backward.inl"
 #include "kernels/time/second_product.inl"
 
 BPTT_KERNELS_BEGIN
@@ -44,7 +45,7 @@ struct Backward {
         rows(c.rows),
         team(t),
         tape({const_cast<void*>(c.tape)}, c.dims, c.rows),
-        scratch({c.scratch}, c.dims, c.rows, c.extras.skip, c.trace.norms),
+        scratch({c.scratch}, c.dims, c.rows, c.extras.skip, c.wanted),
         blocks(blocks_of<T>(c.dims.H)),
         padded(blocks * L),
         units(units_of<T>(team, d.H)),
@@ -185,6 +186,13 @@ struct Backward {
         });
   }
 
+  // Does step t pass a gradient through w_hh? From the first step it only reaches the initial h.
+  bool passes_back(Index t) const {
+    const bool first = t == (rows.reverse ? d.T - 1 : 0);
+    const bool needed = !first || call.dstate0[0] || call.step_clip.kind != StepClip::none;
+    return !Cell::truncated && needed;
+  }
+
   void input_gradient(const Span& chunk) const {
     if (!call.dx) return;
     if (!own_groups) return input_gradient(chunk.row, share_of(chunk.rows, max_rows, team));
@@ -210,49 +218,78 @@ struct Backward {
   // --- weight gradients of a chunk: one for each group of sequences, so that the order of the sums
   // does not depend on whether two ranks take one group each or share the inputs of both
 
-  // Adds to inputs n of the weights (counted over x, h and the second product) and to blocks `mine`
-  // of the biases.
+  // The number of steps from step t on, before step `end`, whose rows are neighbours, as are the
+  // rows that they continue.
+  Index neighbours(Index t, Index end) const {
+    const auto continues = [&](Index of) {
+      const StepRows step(rows, d.T, of);
+      return step.count == rows.count[t] && step.continuing == step.count &&
+             rows.count[step.previous] == step.count;
+    };
+    Index steps = 1;
+    if (continues(t))
+      while (t + steps < end && continues(t + steps)) ++steps;
+    return steps;
+  }
+
+  // Adds to inputs n of the weights (counted over x, h and the second product, without those whose
+  // gradients are not wanted) and to blocks `mine` of the biases.
   void group_gradient(const Span& chunk, Index group, Range n, Range mine,
                       const Forward<Backend>& forward) const {
     const Range sequences{rows.group[group], rows.group[group + 1]};
     const auto for_each_step = [&](const auto& f) {
-      for (Index t = chunk.begin; t < chunk.end; ++t) {
+      for (Index t = chunk.begin, steps; t < chunk.end; t += steps) {
         const StepRows step(rows, d.T, t);
         const Range r{smaller(sequences.begin, step.count), smaller(sequences.end, step.count)};
-        f(t, step, r, rows.first[t] - chunk.row);
+        steps = r.end - r.begin == step.count ? neighbours(t, chunk.end) : 1;
+        f(t, step, Range{r.begin, r.begin + steps * (r.end - r.begin)}, rows.first[t] - chunk.row);
       }
     };
-    for_each_runs<T>(
-        d.I,
-        [&](const auto& add) {
-          for_each_step([&](Index t, const StepRows&, Range r, Index row) {
-            add(call.x + (rows.first[t] + r.begin) * d.I, row + r.begin, r.end - r.begin);
+    const Wanted& wanted = call.wanted;
+    const Index of_x = wanted.w_ih ? d.I : 0, of_h = wanted.w_hh ? d.U : 0;
+    if (wanted.w_ih || wanted.sums)
+      for_each_runs<T>(
+          d.I,
+          [&](const auto& add) {
+            for_each_step([&](Index t, const StepRows&, Range r, Index row) {
+              add(call.x + (rows.first[t] + r.begin) * d.I, row + r.begin, r.end - r.begin);
+            });
+          },
+          [&](const RowRuns<T>& runs) {
+            if (wanted.w_ih)
+              products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, of_x),
+                                                         scratch.dw_ih(group));
+            if (wanted.sums)
+              add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
           });
-        },
-        [&](const RowRuns<T>& runs) {
-          products.template add_weights<XSide<Cell>>(runs, d.I, part_of(n, 0, d.I),
-                                                     scratch.dw_ih(group));
-          add_rows<T, D>(runs, dvalues, rows.chunk_rows, mine, scratch.db(group));
-        });
     const T *after = tape.operand_after(call.y), *before_first = tape.operand_before();
-    for_each_runs<T>(
-        d.U,
-        [&](const auto& add) {
-          for_each_step([&](Index, const StepRows& step, Range r, Index row) {
-            const Index middle = larger(r.begin, smaller(r.end, step.continuing));
-            if (r.begin < middle)
-              add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
-                  middle - r.begin);
-            add(before_first + middle * d.U, row + middle, r.end - middle);
+    if (wanted.w_hh)
+      for_each_runs<T>(
+          d.U,
+          [&](const auto& add) {
+            for_each_step([&](Index, const StepRows& step, Range r, Index row) {
+              const bool all = step.continuing == step.count;
+              const Index middle = all ? r.end : larger(r.begin, smaller(r.end, step.continuing));
+              if (r.begin < middle)
+                add(after + (rows.first[step.previous] + r.begin) * d.U, row + r.begin,
+                    middle - r.begin);
+              add(before_first + middle * d.U, row + middle, r.end - middle);
+            });
+          },
+          [&](const RowRuns<T>& runs) {
+            products.template add_weights<HSide<Cell>>(runs, d.U, part_of(n, of_x, of_h),
+                                                       scratch.dw_hh(group));
           });
-        },
-        [&](const RowRuns<T>& runs) {
-          products.template add_weights<HSide<Cell>>(runs, d.U, part_of(n, d.I, d.U),
-                                                     scratch.dw_hh(group));
-        });
     if constexpr (Cell::second_product)
-      second.add_weights(for_each_step, forward, part_of(n, d.I + d.U, d.H),
-                         scratch.dw_second(group));
+      if (wants_second<Cell>(wanted))
+        second.add_weights(for_each_step, forward, part_of(n, of_x + of_h, d.H),
+                           scratch.dw_second(group));
+  }
+  // The inputs of all weights whose gradients are wanted.
+  Index wanted_inputs() const {
+    const Wanted& wanted = call.wanted;
+    return (wanted.w_ih ? d.I : 0) + (wanted.w_hh ? d.U : 0) +
+           (wants_second<Cell>(wanted) ? d.H : 0);
   }
 
   // The inputs among n of a product that has `size` of them from `first` on, counted from there.
@@ -282,11 +319,46 @@ struct Backward {
 
   StepGradients<T> own_gradients(T* values) const { return {values, rows.chunk_rows * D, D}; }
 
+  // Takes the steps of a chunk by row_steps_back(), if that may; returns how many it took.
+  Index take_row(const Span& chunk, const Forward<Backend>& forward) const {
+    if constexpr (Backend::takes_rows) {
+      if (d.B != 1 || team.size > 1 || tracer.on() || call.step_clip.kind != StepClip::none ||
+          call.steps_left)
+        return 0;
+      const Index all = chunk.end - chunk.begin, last = rows.reverse ? chunk.end - 1 : chunk.begin;
+      const Index alike = all - (last == forward.states.segment_first ? 1 : 0);
+      take_row(rows.reverse ? chunk.begin : chunk.end - 1, alike, chunk, forward);
+      take_row(last, all - alike, chunk, forward);
+      return all;
+    }
+    return 0;
+  }
+  // The same for `steps` steps, from step t on, that are one stride apart.
+  void take_row(Index t, Index steps, const Span& chunk, const Forward<Backend>& forward) const {
+    ForwardStep<T> parts[2];
+    forward.lay_out(t, nullptr, parts);
+    ForwardStep<T>& step = parts[0].rows.begin < parts[0].rows.end ? parts[0] : parts[1];
+    const StepStride by = forward.stride(step, -1);
+    const Index row = rows.first[t];
+    RowGradients<T> g{dsums + (row - chunk.row) * D * L,
+                      rows.chunk_rows * D * L,
+                      by.t * D * L,
+                      call.y + row * d.P,
+                      call.dy ? call.dy + row * d.P : nullptr,
+                      tape.w_hh,
+                      scratch.dstates};
+    poll.for_steps(steps, StopPoll::operations(1, padded * Cell::gates, d.P), [&](Index n) {
+      row_steps_back<T, Cell>(call, step, by, n, g);
+      step.move(by, Cell::states, n);
+      g.sums += n * g.next, g.y += n * by.h, g.dy += g.dy ? n * by.h : 0;
+    });
+  }
+
   void run_chunk(const Span& chunk, const Forward<Backend>& forward) const {
     const StepClip& clip = call.step_clip;
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
-    for (Index n = 0; n < chunk.end - chunk.begin; ++n) {
+    for (Index n = take_row(chunk, forward); n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
@@ -322,7 +394,7 @@ struct Backward {
         }
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !poll.wait()) return;
-      if constexpr (!Cell::truncated) pass_back(first, mine);
+      if (passes_back(t)) pass_back(first, mine);
       if (((clip.kind != StepClip::none && clip.target != StepClip::gates) || call.steps_left) &&
           !on_whole_rows(mine, rows.count[t], [&](Range r) { clipper.bound_states(t, r); }))
         return;
@@ -330,7 +402,7 @@ struct Backward {
     }
     if (!own_groups && !poll.wait()) return;
     if (tracer.on()) trace(chunk, forward);
-    const Range all = {0, d.I + d.U + (Cell::second_product ? d.H : 0)}, every_block = {0, blocks};
+    const Range all = {0, wanted_inputs()}, every_block = {0, blocks};
     for (Index g = 0; g < rows.groups; ++g)
       if (!own_groups)
         group_gradient(chunk, g, share_of(all.end, max_rows, team), share_of(blocks, 1, team),
@@ -384,14 +456,16 @@ struct Backward {
     if (!poll.wait()) return false;
     add_groups();
     if (!poll.wait()) return false;
-    unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(XSide<Cell>::gates, scratch.dw_ih(0),
-                                                             d.H, d.I, Backend::padded_inputs(d.I),
-                                                             panels, call.dw_ih);
-    unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(HSide<Cell>::gates, scratch.dw_hh(0),
-                                                             d.H, d.U, Backend::padded_inputs(d.U),
-                                                             panels, call.dw_hh);
+    if (call.wanted.w_ih)
+      unpack_by_unit<T, XSide<Cell>::count, unit_blocks<Cell>>(
+          XSide<Cell>::gates, scratch.dw_ih(0), d.H, d.I, Backend::padded_inputs(d.I), panels,
+          call.dw_ih);
+    if (call.wanted.w_hh)
+      unpack_by_unit<T, HSide<Cell>::count, unit_blocks<Cell>>(
+          HSide<Cell>::gates, scratch.dw_hh(0), d.H, d.U, Backend::padded_inputs(d.U), panels,
+          call.dw_hh);
     if constexpr (Cell::second_product) second.unpack(team);
-    if (team.rank == 0) unpack_gradients<T, Cell>(scratch.db(0), call);
+    if (team.rank == 0 && call.wanted.sums) unpack_gradients<T, Cell>(scratch.db(0), call);
     if (call.extras.skip) scratch.skips.add_to(scratch.dstates[0], rows, d.T, mine);
     for (int q = 0; q < Cell::states; ++q)
       from_blocks(StepState<T>{scratch.dstates[q], d.B}, q ? d.H : d.P, mine, call.dstate0[q]);

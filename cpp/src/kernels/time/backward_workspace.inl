@@ -43,6 +43,15 @@ constexpr int equations_give() {
   return Own::sums + Own::params - second_gives<Cell>();
 }
 
+// Are the gradients of a second product's weights wanted? They are part of w_hh, or w_hr.
+template <class Cell>
+bool wants_second(const Wanted& wanted) {
+  if constexpr (Cell::second_product)
+    return Cell::SecondProduct::projects ? wanted.w_hr : wanted.w_hh;
+  else
+    return false;
+}
+
 // For cells whose sums are normalised only: see layer_norm_backward.inl.
 template <class Backend, bool = Backend::Cell::layer_norm>
 struct LayerNormBackward {
@@ -60,7 +69,7 @@ struct BackwardWorkspace {
   T* dsums;                // [group]: [block][chunk_rows][gradient][lane], see GradientsOf:
   T* dvalues;              // gradients of the products' sums, and all gradients; or the same array
   T* dstates[max_states];  // [block][B][lane]: the gradient that the previous step receives
-  T* gradients;            // [group]: gradients of all weights by unit, and of the biases
+  T* gradients;            // [group]: the wanted gradients of weights by unit, and of the biases
   Index weights, ih, hh, second;  // elements of a group, of w_ih, of w_hh, of the second product's
   T* dresults;  // [group]: [block of h][chunk_rows][lane]: of the second product's results
   T* doperand;  // [block][B][lane]: of its operand, or of N(c')
@@ -76,7 +85,7 @@ struct BackwardWorkspace {
   T* dw_second(Index group) const { return dw_hh(group) + hh; }
   T* db(Index group) const { return dw_second(group) + second; }  // [block][gradient][lane]
 
-  BackwardWorkspace(Arena arena, const Dims& d, const Rows& rows, Index skip, bool traced)
+  BackwardWorkspace(Arena arena, const Dims& d, const Rows& rows, Index skip, const Wanted& wanted)
       : recomputed(arena, d, rows.segments > 1 ? rows.segment_rows : 0) {
     const Index padded = blocks_of<T>(d.H) * lanes<T>;
     dsums = arena.take<T>(rows.groups * padded * S * rows.chunk_rows);
@@ -85,19 +94,20 @@ struct BackwardWorkspace {
     const Index h_blocks = blocks_of<T>(d.P);
     for (int q = 0; q < Cell::states; ++q)
       dstates[q] = arena.take<T>(d.B * (q ? padded : h_blocks * lanes<T>));
-    ih = unit_packed_size<T, XSide<Cell>>(d.H, Backend::padded_inputs(d.I));
-    hh = unit_packed_size<T, HSide<Cell>>(d.H, Backend::padded_inputs(d.U));
-    second = 0;
+    ih = hh = second = 0;
+    if (wanted.w_ih) ih = unit_packed_size<T, XSide<Cell>>(d.H, Backend::padded_inputs(d.I));
+    if (wanted.w_hh) hh = unit_packed_size<T, HSide<Cell>>(d.H, Backend::padded_inputs(d.U));
     if constexpr (Cell::second_product) {
-      second = unit_packed_size<T, HSide<typename Cell::SecondProduct>>(d.P, d.H);
+      using Second = typename Cell::SecondProduct;
+      if (wants_second<Cell>(wanted)) second = unit_packed_size<T, HSide<Second>>(d.P, d.H);
       dresults = arena.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows);
     }
     doperand = later_h<Cell> ? arena.take<T>(d.B * padded) : nullptr;
-    weights = ih + hh + second + padded * all;
+    weights = ih + hh + second + (wanted.sums ? padded * all : 0);
     gradients = arena.take<T>(rows.groups * weights);
     traced_h =
-        traced ? arena.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows) : nullptr;
-    traced_c = traced ? arena.take<T>(rows.groups * padded * rows.chunk_rows) : nullptr;
+        wanted.trace ? arena.take<T>(rows.groups * h_blocks * lanes<T> * rows.chunk_rows) : nullptr;
+    traced_c = wanted.trace ? arena.take<T>(rows.groups * padded * rows.chunk_rows) : nullptr;
     skips = {arena.take<T>(SkipGradients<T>::size(skip, h_blocks, d.B)), skip, h_blocks, d.B};
     products = arena.take<char>(static_cast<Index>(Backend::Backward::scratch_bytes(d, rows)));
     second_products = arena.take<char>(

@@ -7,6 +7,7 @@
 #include "kernels/step/zoneout_skip.inl"
 #include "kernels/time/forward_workspace.inl"
 #include "kernels/time/layer_norm.inl"
+#include "kernels/time/row_steps.inl"
 
 BPTT_KERNELS_BEGIN
 
@@ -33,6 +34,7 @@ struct Forward {
   const Range units, outputs;  // this rank's blocks of hidden units, and of h
   States<T, Cell> states;
   StopPoll poll;
+  ForwardStep<T> parts[2];  // of the current step: rows that continue, rows that start
 
   Forward(const ForwardCall<T>& c, const Team& t, const SegmentTape<T, Cell>& segment_values,
           bool y_is_known)
@@ -79,45 +81,43 @@ struct Forward {
     if (!recompute) operand.take_h(call, rows.first[t] + row, row, j, used, h);
   }
 
-  // Stores the h of a step, or the operand of a second product.
+  // Stores the h of a step at y, which may be null, or the operand of a second product.
   BPTT_INLINE void finish_h(const ForwardStep<T>& step, Index row, Index j, Index used, Vec<T> h0,
-                            Vec<T>& h) const {
+                            Vec<T>& h, T* y) const {
     if constexpr (Cell::general && !Cell::second_product) finish_h(step.t, row, j, h0, h);
     if constexpr (Cell::second_product)
       store(step.second_operand + row * d.H + j * L, h.v, used);
-    else if (step.y)
-      store(step.y + row * d.P + j * L, h.v, used);
+    else if (y)
+      store(y, h.v, used);
   }
 
   // The cell's equations for rows r and `width` blocks from block j0 on; sums is
   // [row][block][sum][lane] from the first of these rows on, rows row_size apart. Normalised sums
   // are read from the saved values instead.
-  __attribute__((noinline)) void forward_units(const ForwardStep<T>& step, Range r, Index j0,
-                                               Index width, const T* sums, Index row_size) const {
-    for (Index j = j0; j < j0 + width; ++j) {
-      const Index used = used_lanes<T>(j, d.H);
-      BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
-        T* kept = step.saved ? kept_values<Cell>(step, j, row) : nullptr;
-        const T* a_memory =
-            Cell::layer_norm ? kept : sums + (row - r.begin) * row_size + (j - j0) * S * L;
+  BPTT_INLINE void forward_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
+                                 const T* sums, Index row_size) const {
+    BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row, sums += row_size) {
+      UnitPlaces<T, Cell> at(step, d, weights.params, row, j0, sums);
+      BPTT_NO_UNROLL for (Index j = j0; j < j0 + width; ++j, at.next(step)) {
+        const Index used = used_lanes<T>(j, d.H);
         Vec<T> a[S], p[Cell::params + 1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
-        BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] = load(a_memory + i * L);
+        BPTT_UNROLL for (int i = 0; i < S; ++i) a[i] =
+            load((Cell::layer_norm ? at.saved : at.sums) + i * L);
         if constexpr (Cell::second_product)
           s0[0] = Cell::SecondProduct::takes_h ? load(step.operand + row * d.P + j * L, used)
                                                : Native<T>{};
         else if (Cell::passes_h)
-          s0[0] = load(step.h + row * d.P + j * L, used);
-        BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(step.before[q].at(j, row));
-        BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] =
-            load(weights.params + (j * Cell::params + i) * L);
+          s0[0] = load(at.h, used);
+        BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) s0[q] = load(at.before[q]);
+        BPTT_UNROLL for (int i = 0; i < Cell::params; ++i) p[i] = load(at.params + i * L);
         Cell::forward(call.options, p, a, s0, s, k);
         if constexpr (Cell::general) finish_states(step.t, row, j, s0, s);
-        if constexpr (!Cell::layer_norm_c) finish_h(step, row, j, used, s0[0], s[0]);
+        if constexpr (!Cell::layer_norm_c) finish_h(step, row, j, used, s0[0], s[0], at.y);
         if (!recompute) operand.take_states(d, rows.first[step.t] + row, j, used, s);
-        BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(step.after[q].at(j, row), s[q].v);
-        if (!kept) continue;
+        BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) store(at.after[q], s[q].v);
+        if (!at.saved) continue;
         BPTT_UNROLL for (int i = Cell::layer_norm ? S : 0; i < Cell::saved; ++i)
-            store(kept + i * L, k[i].v);
+            store(at.saved + i * L, k[i].v);
       }
     }
   }
@@ -142,17 +142,16 @@ struct Forward {
   void forward_panel(const ForwardStep<T>& step, Index j, Index width) const {
     products.for_each_tile(
         step, j, width,
-        [&](Range r) {
-          if (step.saved) prefetch_units(step, r.begin, r.end - r.begin, j, width);
+        [&](Range r) BPTT_INLINED {
+          if (step.saved && r.end - r.begin > 1)
+            prefetch_units(step, r.begin, r.end - r.begin, j, width);
         },
-        [&](Range r, const T* sums) { take_sums(step, r, j, width, sums, width * S * L); });
-  }
-  BPTT_INLINE void take_sums(const ForwardStep<T>& step, Range r, Index j, Index width,
-                             const T* sums, Index row_size) const {
-    if constexpr (Cell::layer_norm)
-      keep_sums<T, Cell>(step, r, j, width, sums, row_size);
-    else
-      forward_units(step, r, j, width, sums, row_size);
+        [&](Range r, const T* sums, Index row_size) BPTT_INLINED {
+          if constexpr (Cell::layer_norm)
+            keep_sums<T, Cell>(step, r, j, width, sums, row_size);
+          else
+            forward_units(step, r, j, width, sums, row_size);
+        });
   }
   // Finishes rows r once all their sums are computed.
   void layer_norm_rows(const ForwardStep<T>& step, Range r) const {
@@ -160,9 +159,10 @@ struct Forward {
     forward_units(step, r, 0, blocks, nullptr, 0);
     if constexpr (Cell::layer_norm_c) normalise_states(*this, step, r);
   }
-  void layer_norm_step(const ForwardStep<T> (&parts)[2], Range mine) {
+  void layer_norm_step() {
     if (!team.sequences && !poll.wait()) return;
-    const Range all = team.sequences ? mine : share_of(parts[0].count, 1, team);
+    const Range all = team.sequences ? Range{parts[0].rows.begin, parts[1].rows.end}
+                                     : share_of(parts[0].count, 1, team);
     for (const ForwardStep<T>& part : parts)
       for_each_rows(all, part.rows, [&](Range r) { layer_norm_rows(part, r); });
   }
@@ -187,7 +187,7 @@ struct Forward {
       }
     }
   }
-  void second_step(const ForwardStep<T> (&parts)[2]) {
+  void second_step() {
     if (recompute && !Cell::SecondProduct::saved) return;
     if (!team.sequences && !poll.wait()) return;
     for (Index j = outputs.begin; j < outputs.end; j += unit_blocks<typename Cell::SecondProduct>) {
@@ -199,18 +199,18 @@ struct Forward {
     }
   }
 
-  // Step t; `sums` holds the projected sums of its rows, with_h their products with h too; or null.
-  void forward_step(Index t, const T* sums, bool with_h) {
+  // Lays out step t, the rows that continue and the rows that start; `sums` holds its projected
+  // sums, or null.
+  void lay_out(Index t, T* sums, ForwardStep<T> (&parts)[2]) const {
     const StepRows step_rows(rows, d.T, t);
     const Range mine = sequences_of(team, step_rows.count);
-    ForwardStep<T> parts[2]{};  // continuing, starting
+    const Index before_segment = rows.first[t] - states.segment_row,
+                before = rows.first[step_rows.continuing ? step_rows.previous : t];
     for (int i = 0; i < 2; ++i) {
       ForwardStep<T>& p = parts[i];
+      p = {};
       p.x = call.x + rows.first[t] * d.I, p.y = recompute ? nullptr : call.y + rows.first[t] * d.P;
-      p.saved = states.kept ? values.saved +
-                                  (rows.first[t] - states.segment_row) * states.padded * Cell::saved
-                            : nullptr;
-      const Index before_segment = rows.first[t] - states.segment_row;
+      p.saved = states.kept ? values.saved + before_segment * states.padded * Cell::saved : nullptr;
       if (Cell::second_product)
         p.second_operand =
             states.kept ? values.second_operand + before_segment * d.H : scratch.second_operand;
@@ -218,9 +218,8 @@ struct Forward {
       if (Cell::layer_norm)
         p.moments =
             states.kept ? values.moments + before_segment * moments_of_row : scratch.moments;
-      p.t = t, p.count = step_rows.count, p.sums = sums;
+      p.t = t, p.count = step_rows.count, p.sums = sums, p.whole = recompute && sums;
       p.saved_rows = states.kept ? p.count : d.B;
-      const Index before = rows.first[step_rows.continuing ? step_rows.previous : t];
       p.h = i ? h0 : call.y + before * d.P;
       p.operand = !operand.after ? p.h : i ? operand.initial : operand.after + before * d.U;
       for (int q = 1; q < Cell::states; ++q) {
@@ -231,24 +230,69 @@ struct Forward {
     }
     const Index middle = larger(mine.begin, smaller(mine.end, step_rows.continuing));
     parts[0].rows = {mine.begin, middle}, parts[1].rows = {middle, mine.end};
-    for (const ForwardStep<T>& part : parts)
-      if (!with_h) products.prepare(part);
-    for (Index j = units.begin; j < units.end;) {
-      const Index width = products.panel_width(j, units.end, mine.end - mine.begin);
-      if (poll.stops(mine.end - mine.begin, d.I + d.P, width * G * L)) return;
-      for (const ForwardStep<T>& part : parts)
-        if (part.rows.begin == part.rows.end)
-          continue;
-        else if (with_h)
-          take_sums(part, part.rows, j, width,
-                    sums + (part.rows.begin * blocks * S + j * tile_sums<Cell>)*L, blocks * S * L);
-        else
-          forward_panel(part, j, width);
-      j += width;
+  }
+  // From a step to the n-th one after it in the order of processing.
+  StepStride stride(const ForwardStep<T>& step, Index steps = 1) const {
+    const Index t = rows.reverse ? -steps : steps, n = t * step.count, kept = states.kept ? n : 0;
+    const auto where = [](const T* array, Index elements) { return array ? elements : 0; };
+    return {t,
+            n * d.I,
+            where(step.y, n * d.P),
+            n * d.P,
+            n * d.U,
+            kept * states.padded,
+            kept * states.padded * Cell::saved,
+            kept * d.H,
+            kept * moments_of_row,
+            where(step.sums, n * blocks * S * L)};
+  }
+  // How many steps from step t on, at most n, are one stride apart? All of their rows continue.
+  Index alike(Index t, Index n) const {
+    const Index next = rows.reverse ? -1 : 1, count = rows.count[t];
+    if (t == states.segment_first || rows.count[t - next] != count) return 1;
+    if (rows.count[t + (n - 1) * next] == count) return n;  // counts never increase
+    Index steps = 1;
+    while (rows.count[t + steps * next] == count) ++steps;
+    return steps;
+  }
+
+  // The step that is laid out.
+  void forward_step() {
+    const Index n = parts[1].rows.end - parts[0].rows.begin;
+    if (!parts[0].whole)
+      for (const ForwardStep<T>& part : parts) products.prepare(part);
+    for (Index j = units.begin, width; j < units.end; j += width) {
+      width = products.panel_width(j, units.end, n);
+      if (poll.stops(n, d.I + d.P, width * G * L)) return;
+      BPTT_NO_UNROLL for (const ForwardStep<T>& part : parts) {
+        if (part.rows.begin < part.rows.end) forward_panel(part, j, width);
+      }
     }
-    if constexpr (Cell::layer_norm) layer_norm_step(parts, mine);
-    if constexpr (Cell::second_product) second_step(parts);
+    if constexpr (Cell::layer_norm) layer_norm_step();
+    if constexpr (Cell::second_product) second_step();
     if (!team.sequences && !recompute) poll.wait();
+  }
+  // Steps begin .. end - 1 of a span in the order of processing; `sums` holds the projected sums of
+  // the rows from `first` on, or null.
+  void take_steps(const Span& span, Index begin, Index end, T* sums, Index first) {
+    for (Index n = begin, steps; n < end && !poll.stopped; n += steps) {
+      const Index t = step_of(span, n);
+      steps = alike(t, end - n);
+      lay_out(t, sums ? sums + (rows.first[t] - first) * blocks * S * L : nullptr, parts);
+      const StepStride by = stride(parts[0]);
+      if constexpr (Backend::takes_rows)
+        if (steps > 1 && products.takes_row(parts[0], team)) {
+          poll.for_steps(steps, StopPoll::operations(1, d.I + d.P, d.H * G), [&](Index some) {
+            row_steps<T, Cell>(parts[0], by, some, call, weights, scratch.sums);
+            parts[0].move(by, Cell::states, some);
+          });
+          continue;
+        }
+      for (Index i = 0; i < steps && !poll.stopped; ++i) {
+        if (i) parts[0].move(by, Cell::states);
+        forward_step();
+      }
+    }
   }
 
   // --- many narrow steps
@@ -286,19 +330,20 @@ struct Forward {
   }
 
   void run_steps(const Span& span) {
-    for (Index n = 0; n < span.end - span.begin && !poll.stopped;) {
-      const Index steps = projectable(span, n);
+    const Index all = span.end - span.begin;
+    const bool projects = recompute || products.projects();
+    for (Index n = 0, end; n < all && !poll.stopped; n = end) {
+      const Index steps = projects ? projectable(span, n) : 0;
       if (!steps) {
-        forward_step(step_of(span, n++), nullptr, false);
+        for (end = projects ? n + 1 : all; end < all && !projectable(span, end);) ++end;
+        take_steps(span, n, end, nullptr, 0);
         continue;
       }
-      const Index one = step_of(span, n), other = step_of(span, n + steps - 1);
+      end = n + steps;
+      const Index one = step_of(span, n), other = step_of(span, end - 1);
       const Span together(rows, smaller(one, other), larger(one, other) + 1);
       project(together);
-      for (const Index end = n + steps; n < end && !poll.stopped; ++n) {
-        const Index t = step_of(span, n);
-        forward_step(t, scratch.sums + (rows.first[t] - together.row) * blocks * S * L, recompute);
-      }
+      take_steps(span, n, end, scratch.sums, together.row);
     }
   }
 

@@ -145,7 +145,8 @@ void normalise_states(const Forward& forward, const ForwardStep<typename Forward
       if (!Cell::second_product) h0 = load(step.h + row * d.P + j * L, used);
       Vec<T> h = Cell::output(forward.call.options, p, k,
                               normalised(m[row - r.begin], kept + Cell::c * L, used));
-      forward.finish_h(step, row, j, used, h0, h);
+      T* y = step.y ? step.y + row * d.P + j * L : nullptr;
+      forward.finish_h(step, row, j, used, h0, h, y);
     }
   }
 }

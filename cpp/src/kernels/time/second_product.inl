@@ -134,6 +134,7 @@ struct SecondProductBackward<Backend, true> {
   }
 
   void unpack(const Team& team) const {
+    if (!wants_second<Cell>(call.wanted)) return;
     unpack_by_unit<T, Side::count, unit_blocks<Second>>(
         Side::gates, scratch.dw_second(0), d.P, d.H, d.H,
         share_of(blocks_of<T>(d.P), unit_blocks<Second>, team),

@@ -50,6 +50,12 @@ struct SegmentTape {
   }
 };
 
+// From the arrays of a step to those of the next one, where both have the same rows: elements; 0
+// for arrays that are null, or the same for every step.
+struct StepStride {
+  Index t, x, y, h, operand, state, saved, second_operand, moments, sums;
+};
+
 // Rows of one step whose previous state is in the same array.
 template <class T>
 struct ForwardStep {
@@ -66,7 +72,47 @@ struct ForwardStep {
   T* y;                             // [row, P] or null
   T* second_operand;                // [row, H]: the operand of the second product, or null
   T* moments;                       // [row, moments_of_row] or null
-  const T* sums;                    // projected, or null
+  T* sums;                          // projected, or null: [row][block][sum][lane]
+  bool whole;                       // are the products with h in `sums`, too?
+
+  // Moves by n steps that are `by` apart.
+  BPTT_INLINE void move(const StepStride& by, int states, Index n = 1) {
+    t += n * by.t, x += n * by.x, y += n * by.y, h += n * by.h, operand += n * by.operand;
+    saved += n * by.saved, second_operand += n * by.second_operand, moments += n * by.moments;
+    sums += n * by.sums;
+    for (int q = 1; q < states; ++q) before[q].base += n * by.state, after[q].base += n * by.state;
+  }
+};
+
+// The places of one block of units in one row of a step.
+template <class T, class Cell>
+struct UnitPlaces {
+  static constexpr Index L = lanes<T>;
+  const T *sums, *h, *params, *before[max_states];
+  T *y, *saved, *after[max_states];
+
+  BPTT_INLINE UnitPlaces(const ForwardStep<T>& step, const Dims& d, const T* all_params, Index row,
+                         Index j, const T* first_sums)
+      : sums(first_sums),
+        h(step.h + row * d.P + j * L),
+        params(all_params + j * Cell::params * L),
+        y(step.y ? step.y + row * d.P + j * L : nullptr),
+        saved(step.saved ? step.saved + (j * step.saved_rows + row) * Cell::saved * L : nullptr) {
+    for (int q = 1; q < Cell::states; ++q)
+      before[q] = step.before[q].at(j, row), after[q] = step.after[q].at(j, row);
+  }
+  BPTT_INLINE void next(const ForwardStep<T>& step) {
+    if (!Cell::layer_norm) sums += Cell::sums * L;  // else they are among the saved values
+    h += L, params += Cell::params * L;
+    if (y) y += L;
+    if (saved) saved += step.saved_rows * Cell::saved * L;
+    for (int q = 1; q < Cell::states; ++q)
+      before[q] += step.before[q].rows * L, after[q] += step.after[q].rows * L;
+  }
+  BPTT_INLINE void move(const StepStride& by) {
+    h += by.h, y += by.y, saved += by.saved;
+    for (int q = 1; q < Cell::states; ++q) before[q] += by.state, after[q] += by.state;
+  }
 };
 
 // The places of the states beside h: one after the other in the values of a segment, or, for

@@ -95,10 +95,30 @@ BPTT_INLINE void store(T* p, Native<T> v, Index n) {
   if (n == lanes<T>) return store(p, v);
   store_first(p, v, n);
 }
+// Sets lanes n, n + 1 and so on to 0.
 template <class T>
 BPTT_INLINE void clear_from(Native<T>& v, Index n) {
   for (Index i = n; i < lanes<T>; ++i) v[i] = 0;
 }
+#if BPTT_VECTOR_BYTES == 64
+template <>
+BPTT_INLINE void clear_from<float>(F32& v, Index n) {
+  v = _mm512_maskz_mov_ps(first(n), v);
+}
+template <>
+BPTT_INLINE void clear_from<double>(F64& v, Index n) {
+  v = _mm512_maskz_mov_pd(static_cast<__mmask8>(first(n)), v);
+}
+#elif BPTT_VECTOR_BYTES == 32
+template <>
+BPTT_INLINE void clear_from<float>(F32& v, Index n) {
+  v = _mm256_and_ps(v, _mm256_castsi256_ps(first32(n)));
+}
+template <>
+BPTT_INLINE void clear_from<double>(F64& v, Index n) {
+  v = _mm256_and_pd(v, _mm256_castsi256_pd(first64(n)));
+}
+#endif
 
 BPTT_INLINE F32 select(I32 first, F32 a, F32 b) { return first ? a : b; }
 BPTT_INLINE F64 select(I64 first, F64 a, F64 b) { return first ? a : b; }

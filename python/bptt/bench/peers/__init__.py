@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ... import _core
 from ..workloads import PASSES, Problem
 from . import bptt_peer, jax, onednn, onnxruntime, openvino, tensorflow, torch
 from .job import Job
 
-__all__ = ["PEERS", "TOLERANCE", "Peer"]
+__all__ = ["PEERS", "TOLERANCE", "Peer", "own_of", "rivals"]
 
 TOLERANCE = 2e-4  # relative to a result's maximum, for float32 sums over thousands of steps
 
@@ -30,6 +31,9 @@ class Peer(NamedTuple):
     missing: Callable[[], str] = str  # missing packages and the line to install them, or ""
     passes: tuple[str, ...] = PASSES
     environment: Mapping[str, str] = {}  # of its process
+    streams: bool = True  # is it timed on single steps, with the state carried on?
+    own: str = "bptt"  # the way of calling bptt that does the same, with which it is compared
+    tolerance: float = TOLERANCE
 
 
 def _package(
@@ -50,21 +54,58 @@ def _package(
 _KEEP_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296"
 
 _INFERENCE = PASSES[:1]
+# They keep packed weights between calls.
+_PACKED: dict[str, Any] = {"passes": _INFERENCE, "own": "bptt_prepared"}
+
+
+def _version() -> str:
+    return importlib.metadata.version("bptt")
+
+
+def _no_bf16() -> str:
+    return "" if _core.has_bf16() else "this machine has no products in bfloat16"
+
+
+def _onednn(variable: str, repack: bool) -> Peer:
+    peer = Peer(
+        onednn.preparer(variable, repack),
+        lambda: onednn.version(variable),
+        lambda: onednn.missing(variable),
+    )
+    return peer if repack else peer._replace(**_PACKED)
+
+
+_TORCH_BF16 = _package(torch.bf16, "torch", "torch", own="bptt_bf16", tolerance=0.2)
 PEERS = {
-    "bptt": Peer(bptt_peer.core, lambda: importlib.metadata.version("bptt")),
+    "bptt": Peer(bptt_peer.core, _version),
     "reference": Peer(bptt_peer.reference, lambda: f"NumPy {np.__version__}"),
-    "torch": _package(torch.prepare, "torch", "torch"),
+    "torch": _package(torch.float32, "torch", "torch"),
     "torch_tuned": _package(
-        torch.prepare, "torch", "torch", environment={"GLIBC_TUNABLES": _KEEP_MEMORY}
+        torch.float32, "torch", "torch", environment={"GLIBC_TUNABLES": _KEEP_MEMORY}
     ),
-    "onednn": Peer(onednn.preparer(repack=True), onednn.version, onednn.missing),
-    "onednn_packed": Peer(
-        onednn.preparer(repack=False), onednn.version, onednn.missing, passes=_INFERENCE
-    ),
-    "onnxruntime": _package(onnxruntime.prepare, "onnx", "onnxruntime", "onnx", passes=_INFERENCE),
-    "openvino": _package(openvino.prepare, "openvino", "openvino", passes=_INFERENCE),
+    "onednn": _onednn("BPTT_ONEDNN", repack=True),
+    "onednn_packed": _onednn("BPTT_ONEDNN", repack=False),
+    "onednn3": _onednn("BPTT_ONEDNN3", repack=True),
+    "onednn3_packed": _onednn("BPTT_ONEDNN3", repack=False),
+    "onnxruntime": _package(onnxruntime.prepare, "onnx", "onnxruntime", "onnx", **_PACKED),
+    "openvino": _package(openvino.prepare, "openvino", "openvino", **_PACKED),
     "jax": _package(jax.prepare, "jax", "jax"),
     "tensorflow": _package(
         tensorflow.prepare, "tensorflow", "tensorflow", environment=tensorflow.ENVIRONMENT
     ),
+    "bptt_prepared": Peer(bptt_peer.prepared, _version, passes=_INFERENCE, streams=False),
+    # PyTorch sums gradients of weights over all steps in bfloat16, whence its wide bound.
+    "bptt_bf16": Peer(bptt_peer.bf16, _version, _no_bf16, tolerance=0.02),
+    "torch_bf16": _TORCH_BF16._replace(missing=lambda: _no_bf16() or _TORCH_BF16.missing()),
 }
+
+
+def own_of(name: str, present: Container[str]) -> str:
+    """The way of calling bptt with which a library is compared, among those that were timed."""
+    own = PEERS[name].own if name in PEERS else "bptt"
+    return own if own in present else "bptt"
+
+
+def rivals(present: Iterable[str]) -> list[str]:
+    """The other libraries among these that compute in float32."""
+    return [n for n in present if not n.startswith("bptt") and own_of(n, ["bptt_bf16"]) == "bptt"]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""bptt and its NumPy reference."""
+"""bptt, also with weights packed before and with products in bfloat16; its NumPy reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ... import functional
@@ -28,13 +29,19 @@ REFERENCE: dict[str, Pair] = {
 
 
 def core(cell: str, train: bool, p: Problem) -> Job:
+    return _core(cell, train, p)
+
+
+def bf16(cell: str, train: bool, p: Problem) -> Job:
+    return _core(cell, train, p, compute="bf16")
+
+
+def _core(cell: str, train: bool, p: Problem, **options: Any) -> Job:
     """A stream for a single step, else the functions."""
     if train or len(p.x) > 1:
-        return _functions(*CORE[cell], train, p)
-    layer = LAYERS[cell](*p.weights[0].shape[1:], len(p.state[0][0]))
-    layer.load(dict(zip(layer.parameters, p.weights)))
-    stream, x = layer.stream(), p.x[0]
-    start = tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]
+        forward, backward = CORE[cell]
+        return _functions(partial(forward, **options), backward, train, p)
+    stream, x, start = _layer(cell, p, **options).stream(), p.x[0], _state(p)
 
     def run(state: Any) -> tuple[Any, ...]:
         if state is start:
@@ -45,6 +52,27 @@ def core(cell: str, train: bool, p: Problem) -> Job:
         return named(result[0][None], [s[0] for s in as_tuple(stream.state)])
 
     return Job(run, start, arrays)
+
+
+def prepared(cell: str, train: bool, p: Problem) -> Job:
+    """Inference by `layer.prepare()`."""
+    infer, x = _layer(cell, p).prepare(), p.x
+
+    def arrays(result: tuple[Any, ...]) -> dict[str, Array]:
+        return named(result[0], [s[0] for s in as_tuple(result[1])])
+
+    return Job(lambda state: infer(x, state), _state(p), arrays)
+
+
+def _layer(cell: str, p: Problem, **options: Any) -> Any:
+    layer = LAYERS[cell](*p.weights[0].shape[1:], len(p.state[0][0]), **options)
+    layer.load(dict(zip(layer.parameters, p.weights)))
+    return layer
+
+
+def _state(p: Problem) -> Any:
+    """The initial state as layers have it."""
+    return tuple(s[None] for s in p.state) if len(p.state) > 1 else p.state[0][None]
 
 
 def reference(cell: str, train: bool, p: Problem) -> Job:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""oneDNN, through a small library built in `benchmarks/onednn`; BPTT_ONEDNN names its file."""
+"""oneDNN, through a small library built in `benchmarks/onednn`, whose file a variable names."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class _Problem(ctypes.Structure):
     ]
 
 
-def missing() -> str:
-    file = os.environ.get("BPTT_ONEDNN", "")
+def missing(variable: str) -> str:
+    file = os.environ.get(variable, "")
     if os.path.isfile(file):
         return ""
-    return f"BPTT_ONEDNN is {file!r}, expected the library that benchmarks/README.md builds"
+    return f"{variable} is {file!r}, expected the library that benchmarks/README.md builds"
 
 
-def _library() -> Any:
-    library = ctypes.CDLL(os.path.abspath(os.environ["BPTT_ONEDNN"]))
+def _library(variable: str) -> Any:
+    library = ctypes.CDLL(os.path.abspath(os.environ[variable]))
     library.bptt_onednn_version.restype = library.bptt_onednn_error.restype = ctypes.c_char_p
     library.bptt_onednn_load.restype = ctypes.c_void_p
     library.bptt_onednn_run.restype = ctypes.c_bool
@@ -44,16 +44,18 @@ def _library() -> Any:
     return library
 
 
-def version() -> str:
-    return str(_library().bptt_onednn_version().decode())
+def version(variable: str) -> str:
+    return str(_library(variable).bptt_onednn_version().decode())
 
 
 class _Layer:
     """A layer of the library, and the arrays that it reads and writes."""
 
-    def __init__(self, cell: str, train: bool, repack: bool, arrays: dict[str, Array]) -> None:
+    def __init__(
+        self, library: Any, cell: str, train: bool, repack: bool, arrays: dict[str, Array]
+    ) -> None:
         self.arrays = arrays
-        self.library = _library()
+        self.library = library
         T, B, I = arrays["x"].shape
         problem = _Problem(T, B, I, arrays["y"].shape[2])
         for name, array in arrays.items():
@@ -100,11 +102,11 @@ def _arrays(cell: str, train: bool, p: Problem) -> dict[str, Array]:
     return arrays
 
 
-def preparer(repack: bool) -> Callable[[str, bool, Problem], Job]:
+def preparer(variable: str, repack: bool) -> Callable[[str, bool, Problem], Job]:
     """With the weights reordered for oneDNN in each call, or once before."""
 
     def prepare(cell: str, train: bool, p: Problem) -> Job:
-        layer = _Layer(cell, train, repack, _arrays(cell, train, p))
+        layer = _Layer(_library(variable), cell, train, repack, _arrays(cell, train, p))
         run_layer, handle = layer.library.bptt_onednn_run, layer.handle
         first, *finals = (_State(p.state) for _ in range(3))  # final and initial never coincide
 

@@ -14,6 +14,7 @@ from bptt.reference.loop import filled, is_reset, retreat
 from support.compare import DTYPES, TOLERANCE, same_bits
 from support.problems import (
     BACKWARD,
+    BY_ID,
     CORE,
     Case,
     backward,
@@ -340,3 +341,37 @@ def test_lags_refuse() -> None:
         bptt.by_lag(tape, max_lag=-1)
     with pytest.raises(TypeError, match="by_lag: tape is list, expected that of"):
         bptt.by_lag([])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", PLAIN, ids=lambda c: c.cell)
+def test_of_few_rows_and_many_steps(isa: str, case: Case, dtype: str) -> None:
+    for seed, shape in enumerate([(300, 1, 3, 17), (1, 1, 1, 1), (9, 1, 40, 65), (150, 2, 3, 34)]):
+        for options in ("plain", "no-bias", "other-bias-reverse", "lengths", "lengths-reverse"):
+            c = problem(case, shape, BY_ID[options], seed=seed).cast(dtype)
+            got, want = traces(c)
+            assert_equal(got, want, 5 * TOLERANCE[dtype])
+            _, _, tape = forward(bptt, c)
+            plain = backward(bptt, c, tape)
+            traced = backward(bptt, c, tape, trace=True)
+            same_bits(named(None, None, plain), named(None, None, traced._replace(trace=None)))
+            assert np.array_equal(traced.trace.norms, got.norms)
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=lambda c: c.cell)
+def test_norms_of_neighbours_of_any_size(isa: str, case: Case) -> None:
+    """Zeros, numbers whose squares vanish or overflow, and values that are not finite."""
+    for seed, (T, B, I, H) in enumerate([(40, 1, 3, 17), (7, 13, 3, 34), (6, 5, 3, 8)]):
+        c = problem(case, (T, B, I, H), seed=seed, scale=0.5).cast("float32")
+        sizes = np.random.default_rng(seed).choice([0, 1e-35, 1e-25, 1, 1e22, 1e33], (T, B, 1))
+        c = c._replace(dy=(c.dy * sizes).astype("f"), dstate=None)
+        tape = forward(bptt, c)[2]
+        trace = backward(bptt, c, tape, trace="full").trace
+        full = [trace.full.dh, trace.full.dc, *trace.full.gates.values()]
+        for k, array in enumerate(full):
+            if array is not None:
+                want = np.sqrt((array.astype(np.float64) ** 2).sum(-1))
+                np.testing.assert_allclose(trace.norms[:, :, k], want, 1e-6)
+        dy = np.where(sizes == 1e22, np.nan, c.dy).astype("f")
+        places = backward(bptt, c._replace(dy=dy), tape, trace=True).trace.norms[:, :, -1]
+        assert np.all(places[sizes[:, :, 0] == 1e22] == 1)  # the first number of dh

@@ -19,7 +19,7 @@ from .._guesses import answering
 from .._types import Array, Seed, State, StepClip, Wanted
 from .._validate import as_flag, as_generator, as_lengths_within, as_probability
 from .._words import shown
-from ..trace.trace import LayerTrace
+from .backward import through_layers
 from .base import Layer, LayerGrads
 from .bound import BoundCell
 from .docstrings import arguments_of, composed
@@ -34,7 +34,7 @@ from .sequences import (
     without_padding,
 )
 from .stream import Stream
-from .structure import LEARNT, Structure, as_dilations, as_skip, by_parameter, own_options
+from .structure import LEARNT, Structure, as_dilations, as_skip, own_options
 from .tape import RecurrentTape
 
 LAYERS: dict[str, type[Any]] = {}  # by the names of their cells
@@ -452,43 +452,7 @@ class Recurrent(Layer, ABC):
         final = split_state(s, "dstate", dstate, B)
         how = as_backward_how(f"{s.kind}_backward", step_clip, cut, trace)
         wanted = None if grads is None and not self.frozen else self._wanted(grads, ("x", "state"))
-        lowest = 0 if wanted is None or trace else self._lowest(wanted)
-        found: list[Any] = [None] * s.cells
-        for layer in reversed(range(lowest, s.num_layers)):
-            above, first = d, layer * D
-            passes = layer > lowest or wanted is None or "x" in wanted
-            for k in range(first, first + D):
-                part = d if d is None or D == 1 else d[..., (k - first) * P : (k - first + 1) * P]
-                cell = self._cells[k]
-                some = how if wanted is None else (*how[:6], cell.bits(wanted, passes))
-                found[k] = cell.backward(tape.cells[k], part, final[k], some)
-            if not passes:
-                break
-            d = found[first].x if D == 1 else found[first].x + found[first + 1].x
-            if layer and tape.masks:
-                d = d * tape.masks[layer - 1]
-            if above is not None and s.residual and s.adds_input(layer):
-                d = d + without_padding(above, tape.lengths)
-        params: dict[str, Array] = {}
-        for cell, g in zip(self._cells, found):
-            if g is not None:
-                params |= by_parameter(g, cell.names, wanted)
-        dx = None
-        if wanted is None or "x" in wanted:
-            dx = d.swapaxes(0, 1) if s.batch_first else d
-        seen = LayerTrace([g.trace for g in found]) if trace else None
-        initial = None
-        if wanted is None or "state" in wanted:
-            initial = join_state(s, [g.state for g in found], B)
-        return LayerGrads(params, dx, initial, seen)
-
-    def _lowest(self, wanted: frozenset[str]) -> int:
-        """The lowest layer that the gradient has to reach."""
-        if wanted & {"x", "state"}:
-            return 0
-        D = self.structure.directions
-        layers = (c.number // D for c in self._cells if wanted & {*c.names.values()})
-        return min(layers, default=self.num_layers)
+        return through_layers(s, self._cells, tape, d, final, how, wanted)
 
 
 @cache

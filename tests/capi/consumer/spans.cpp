@@ -232,6 +232,35 @@ void changed() {
   expect("y", outcome([&] { layer.backward(x, {}, pass, out); }), "bptt_backward: y has changed");
 }
 
+// Each gradient left out on its own: its array is empty, and the others are as they were.
+void gradients_left_out() {
+  bptt::Layer<float> layer("lstm", I, H);
+  layer.randomise(1);
+  const std::vector<float> x(T * B * I, 0.5f), dy(T * B * H, 1.0f);
+  bptt::Pass<float> pass;
+  layer.forward(x, {T, B}, pass);
+  bptt::Gradients<float> all, some;
+  layer.backward(x, dy, pass, all);
+  const auto arrays = [](bptt::Gradients<float>& g) {
+    return std::vector<std::vector<float>*>{&g.x,    &g.w_ih, &g.w_hh, &g.b_ih,
+                                            &g.b_hh, &g.h_0,  &g.c_0};
+  };
+  bptt::Wanted& w = some.wanted;
+  bool* wanted[] = {&w.x, &w.w_ih, &w.w_hh, &w.b_ih, &w.b_hh, &w.h_0, &w.c_0};
+  for (std::size_t k = 0; k < 7; ++k) {
+    *wanted[k] = false;
+    layer.backward(x, dy, pass, some);
+    for (std::size_t i = 0; i < 7; ++i) {
+      const auto &found = *arrays(some)[i], &whole = *arrays(all)[i];
+      if (i == k ? !found.empty() : found != whole) ++failures;
+    }
+    int pairs = 0;  // an optimiser skips the weights without a gradient
+    layer.weights.each(some, [&](auto&, auto&) { ++pairs; });
+    if (pairs != (1 <= k && k <= 4 ? 3 : 4)) ++failures;
+    *wanted[k] = true;
+  }
+}
+
 void adam() {
   bptt::Adam<float> adam;
   const auto w = at_end<float>(4, 1);
@@ -256,6 +285,7 @@ int main() {
   resized();
   changed();
   adam();
+  gradients_left_out();
   std::printf(failures ? "%d failures\n" : "all as expected\n", failures);
   return 0;
 }

@@ -14,7 +14,10 @@ struct Tracer {
   mutable Index chunk_row = 0;
   template <class... Args>
   BPTT_INLINE explicit Tracer(const Args&...) {}
+  using T = typename Backend::T;
   static constexpr bool on() { return false; }
+  static constexpr T* h_of(Index) { return nullptr; }
+  static constexpr T* c_of(Index) { return nullptr; }
   static constexpr bool mixes_c() { return false; }
   template <class... Args>
   BPTT_INLINE void take_h(const Args&...) const {}
@@ -179,6 +182,10 @@ struct TracedRows {
   BPTT_INLINE void take_c(Index j, Index row, Vec<T> v) const {
     if (on()) store(dc + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
   }
+
+  // Where they stand, of row `row` of all; blocks are chunk_rows * L apart. Null without a trace.
+  T* h_of(Index row) const { return on() ? dh + (row - chunk_row) * L : nullptr; }
+  T* c_of(Index row) const { return on() ? dc + (row - chunk_row) * L : nullptr; }
 
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.

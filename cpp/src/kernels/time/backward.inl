@@ -323,8 +323,7 @@ struct Backward {
   // Takes the steps of a chunk by row_steps_back(), if that may; returns how many it took.
   Index take_row(const Span& chunk, const Forward<Backend>& forward) const {
     if constexpr (Backend::takes_rows) {
-      if (d.B != 1 || team.size > 1 || tracer.on() || call.step_clip.kind != StepClip::none ||
-          call.steps_left)
+      if (d.B != 1 || team.size > 1 || call.step_clip.kind != StepClip::none || call.steps_left)
         return 0;
       const Index all = chunk.end - chunk.begin, last = rows.reverse ? chunk.end - 1 : chunk.begin;
       const Index alike = all - (last == forward.states.segment_first ? 1 : 0);
@@ -347,11 +346,13 @@ struct Backward {
                       call.y + row * d.P,
                       call.dy ? call.dy + row * d.P : nullptr,
                       tape.w_hh,
-                      scratch.dstates};
+                      scratch.dstates,
+                      tracer.h_of(row),
+                      tracer.c_of(row)};
     poll.for_steps(steps, StopPoll::operations(1, padded * Cell::gates, d.P), [&](Index n) {
       row_steps_back<T, Cell>(call, step, by, n, g);
       step.move(by, Cell::states, n);
-      g.sums += n * g.next, g.y += n * by.h, g.dy += g.dy ? n * by.h : 0;
+      g.move(by, n);
     });
   }
 

@@ -21,6 +21,13 @@ struct RowGradients {
   const T* dy;        // [P] or null
   const T* w_hh;      // by column
   T* const (&dstates)[max_states];  // [block][lane]: the gradient that the previous step receives
+  T *traced_h, *traced_c;  // of the step, blocks `block / D` apart, [lane]: see Tracer; or null
+
+  BPTT_INLINE void move(const StepStride& by, Index steps) {
+    sums += steps * next, y += steps * by.h;
+    if (dy) dy += steps * by.h;
+    if (traced_h) traced_h += steps * by.t * lanes<T>, traced_c += steps * by.t * lanes<T>;
+  }
 };
 
 // Adds to the gradient of h that a step passes back, [block][lane], the product of the gradients of
@@ -62,6 +69,7 @@ __attribute__((noinline)) void row_steps_back(const BackwardCall<T>& call,
           ds0[Cell::states];
       BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] = load(g.dstates[q] + j * L);
       if (g.dy) ds[0] = ds[0] + Vec<T>(load(g.dy + j * L, used));
+      if (g.traced_h) store(g.traced_h + j * g.block / D, ds[0].v);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(at.saved + i * L);
       if (Cell::passes_h) s0[0] = load(at.h, used);
       if (!Cell::saved) s[0] = load(g.y + j * L, used);
@@ -70,6 +78,8 @@ __attribute__((noinline)) void row_steps_back(const BackwardCall<T>& call,
         s[q] = load(at.after[q]);
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
+      if (Cell::states > 1 && g.traced_h)
+        store(g.traced_c + j * g.block / D, ds[Cell::states > 1].v);
       if (used < L) {  // see Backward::step_units
         BPTT_UNROLL for (int i = 0; i < D; ++i) clear_from<T>(da[i].v, used);
       }
@@ -79,8 +89,7 @@ __attribute__((noinline)) void row_steps_back(const BackwardCall<T>& call,
     }
     row_pass_back<T, Cell>(g, g.sums, blocks, g.dstates[0]);
     first.move(by);
-    g.sums += g.next, g.y += by.h;
-    if (g.dy) g.dy += by.h;
+    g.move(by, 1);
   }
 }
 

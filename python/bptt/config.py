@@ -39,6 +39,8 @@ def show_config() -> Config:
         - isas_compiled: the instruction sets of this build;
         - isas: the instruction sets that run on this machine, best first;
         - isa: the instruction set in use, which the environment variable ``BPTT_ISA`` can force;
+        - caches: the sizes of the three data caches that the kernels are tuned to, those of this
+          machine unless the environment variable ``BPTT_CACHES`` lists others;
         - threads: the number of threads of one call, as by `get_num_threads`;
         - bf16: does it have products in bfloat16, for ``compute="bf16"``?
         - numpy: the version of NumPy.
@@ -46,19 +48,21 @@ def show_config() -> Config:
     Raises
     ------
     ValueError
-        If ``BPTT_ISA`` names no instruction set that runs here.
+        If ``BPTT_ISA`` names no instruction set that runs here, or ``BPTT_CACHES`` is no list of
+        three sizes.
 
     Examples
     --------
     >>> import bptt
     >>> sorted(bptt.show_config())
-    ['bf16', 'isa', 'isas', 'isas_compiled', 'numpy', 'threads', 'version']
+    ['bf16', 'caches', 'isa', 'isas', 'isas_compiled', 'numpy', 'threads', 'version']
     """
     return Config(
         version=_core.__version__,
         isas_compiled=_core.compiled_isas(),
         isas=_core.isas(),
         isa=_core.isa(),
+        caches=_core.caches(),
         threads=_core.threads(),
         bf16=_core.has_bf16(),
         numpy=np.__version__,

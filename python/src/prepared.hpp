@@ -169,7 +169,7 @@ class PreparedOf : public AnyPrepared {
 
 // Prepared layers of type T, or null if the arrays are of another type.
 template <class T>
-std::unique_ptr<AnyPrepared> prepared_of(const std::vector<StreamLayer>& given,
+std::unique_ptr<AnyPrepared> prepared_of(const std::vector<GivenLayer>& given,
                                          const std::vector<bool>& residual) {
   std::vector<core::Prepared<T>> cells;
   for (std::size_t k = 0; k < given.size(); ++k) {
@@ -185,7 +185,7 @@ std::unique_ptr<AnyPrepared> prepared_of(const std::vector<StreamLayer>& given,
 inline py::object make_prepared(const std::string& caller, const std::string& cell,
                                 const std::vector<LayerArguments>& cells,
                                 const std::vector<bool>& residual) {
-  std::vector<StreamLayer> given;
+  std::vector<GivenLayer> given;
   for (const LayerArguments& one : cells) given.emplace_back(caller, cell, one);
   if (auto all = prepared_of<float>(given, residual)) return owned(std::move(all));
   if (auto all = prepared_of<double>(given, residual)) return owned(std::move(all));

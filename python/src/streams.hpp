@@ -136,10 +136,10 @@ using Object = py::object;
 using LayerArguments =
     std::pair<Object, std::tuple<std::string, Object, Object, Object, Object, Object>>;
 
-struct StreamLayer {
+struct GivenLayer {
   core::Spec spec;
   Arrays arrays;
-  StreamLayer(const std::string& caller, const std::string& cell, const LayerArguments& given) {
+  GivenLayer(const std::string& caller, const std::string& cell, const LayerArguments& given) {
     const auto& [products, w_ih, w_hh, b_ih, b_hh, options] = given.second;
     arrays.x = given.first, arrays.lengths = py::none();
     arrays.w_ih = w_ih, arrays.w_hh = w_hh, arrays.b_ih = b_ih, arrays.b_hh = b_hh;
@@ -152,10 +152,10 @@ struct StreamLayer {
 
 // A stream of type T, or null if the arrays are of another type.
 template <class T>
-std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
+std::unique_ptr<AnyStream> stream_of(const std::vector<GivenLayer>& given,
                                      const std::vector<bool>& residual) {
   std::vector<core::Stream<T>> layers;
-  for (const StreamLayer& layer : given) {
+  for (const GivenLayer& layer : given) {
     if (!layer.arrays.template all_usable<T>()) return nullptr;
     layers.emplace_back(layer.spec, layer.arrays.template inputs<T>());
   }
@@ -165,7 +165,7 @@ std::unique_ptr<AnyStream> stream_of(const std::vector<StreamLayer>& given,
 inline py::object make_stream(const std::string& caller, const std::string& cell,
                               const std::vector<LayerArguments>& layers,
                               const std::vector<bool>& residual) {
-  std::vector<StreamLayer> given;
+  std::vector<GivenLayer> given;
   for (const LayerArguments& layer : layers) given.emplace_back(caller, cell, layer);
   if (auto stream = stream_of<float>(given, residual)) return owned(std::move(stream));
   if (auto stream = stream_of<double>(given, residual)) return owned(std::move(stream));

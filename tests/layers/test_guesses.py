@@ -30,7 +30,9 @@ X = np.ones((4, 1, 2))
         ("zero_grad", "expected none: backward returns new gradients"),
         ("named_parameters", "expected parameters.items()"),
         ("to", "expected dtype='float32' or 'float64' in the constructor"),
-        ("flatten_parameters", "expected none: parameters are NumPy arrays"),
+        ("flatten_parameters", "expected none: parameters are NumPy arrays, which prepare() packs"),
+        ("compile", "expected prepare(), for calls with packed weights"),
+        ("quantize", "expected prepare('int8')"),
         ("no_such_name", "LSTM has no attribute 'no_such_name'"),
     ],
 )

@@ -11,7 +11,9 @@
 namespace bptt::core {
 namespace {
 
-constexpr Index block_steps = 32;  // of one call of the kernels
+// The steps of one call of the kernels: more for few rows, for which a call takes as long as some
+// steps.
+Index block_steps(const Dims& d) { return d.B <= 8 && !d.separate_operand ? 256 : 32; }
 
 template <class T>
 Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) {
@@ -22,7 +24,8 @@ Dims checked(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>& in) 
     refuse(spec.caller,
            "h_mask, zoneout of each step or skip are given, expected a stream without");
   Dims d = check_inputs(spec, cell, in);
-  d.T = block_steps, d.separate_operand = d.U > d.P, d.caches = caches();
+  d.separate_operand = d.U > d.P, d.caches = caches();
+  d.T = block_steps(d);
   return d;
 }
 
@@ -80,7 +83,7 @@ bool Stream<T>::process(const T* x, Index steps, T* y, StopRequest stop) {
   const Index one[] = {0, 1};
   ForwardCall<T> call = call_;
   for (Index t = 0; t < steps; t += call.dims.T) {
-    call.dims.T = std::min(steps - t, block_steps);
+    call.dims.T = std::min(steps - t, dims_.T);
     const Index whole[] = {0, call.dims.T};
     call.rows.chunk = whole, call.rows.segment = one;
     call.rows.chunks = call.rows.segments = 1;

@@ -131,9 +131,10 @@ struct Engine {
     return by_sequence(n) ? n : at_most(std::min(work / least_work, step / least_step));
   }
   // Does each rank take whole sequences? Yes if it has enough to fill its registers. But weights
-  // too large for a core's own cache are split among the ranks.
+  // much larger than a core's own cache are split among the ranks.
   bool by_sequence(int ranks) const {
-    return dims.B / ranks >= 4 && (given.rounds || gradient_bytes(cell, dims) <= (Index(4) << 20));
+    return dims.B / ranks >= 4 &&
+           (given.rounds || gradient_bytes(cell, dims) <= 2 * dims.caches.second);
   }
 
   // --- the layout of the buffers: memory of the kernels, and sorted copies of the caller's arrays

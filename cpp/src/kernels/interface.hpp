@@ -18,8 +18,9 @@ using Index = std::ptrdiff_t;
 constexpr int max_states = 4;
 constexpr double infinite = __builtin_huge_val();
 
-// Bytes of the data caches that one core has or shares. They decide how products are cut, and no
-// bit of a result depends on them. Without a better guess, a small machine.
+// Bytes of the data caches that one core has or shares; by default those of a small machine. They
+// decide how products are cut and shared, and no bit of a result depends on them. So far no kernel
+// looks at the third.
 struct Caches {
   Index first = Index(32) << 10, second = Index(512) << 10, third = Index(4) << 20;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How a product over many inputs is cut. A piece of a panel of weights stays in the first cache
-// while it multiplies many rows; then comes the next piece. Each sum goes on where it stood, in the
-// same order, so no bit depends on the cut.
+// How a product over many inputs is cut. A piece of a panel of weights stays in a cache while it
+// multiplies many rows; then comes the next piece. Each sum goes on where it stood, in the same
+// order, so no bit depends on the cut.
 #pragma once
 #include "kernels/product/microkernel.inl"
 #include "kernels/product/weight_layout.inl"
@@ -18,8 +18,8 @@ BPTT_INLINE Index piece_inputs(const Caches& caches, Index K, Index bytes, Index
 }
 
 // The weights of the next panel are fetched while this one is used for `rows` rows: else the first
-// of them would wait for each line from the third cache or from memory. Weights that all stay in
-// the second cache are there already.
+// of them would wait for each line from the third cache or from memory. That takes instructions,
+// and pays only for weights much larger than the second cache.
 struct NextPanel {
   const char* base;
   Index bytes, step;  // for each input, in all and in one row block
@@ -27,7 +27,8 @@ struct NextPanel {
   NextPanel(const Caches& caches, Index all_bytes, const void* next, Index input_bytes, Index rows)
       : base(static_cast<const char*>(next)),
         bytes(input_bytes),
-        step(all_bytes > caches.second / 2 ? ceil_div(bytes, ceil_div(rows, max_rows)) : 0) {}
+        step(all_bytes > 4 * caches.second ? ceil_div(bytes, larger(ceil_div(rows, max_rows), 1))
+                                           : 0) {}
   // During the product of inputs [first, first + K) with the n-th row block.
   Ahead during(Index n, Index first, Index K) const {
     return {base + (step ? first * bytes + n * K * step : 0), step};

@@ -226,9 +226,10 @@ struct Backward {
       return step.count == rows.count[t] && step.continuing == step.count &&
              rows.count[step.previous] == step.count;
     };
-    Index steps = 1;
-    if (continues(t))
-      while (t + steps < end && continues(t + steps)) ++steps;
+    if (!continues(t)) return 1;
+    if (continues(end - 1) && rows.count[end - 1] == rows.count[t]) return end - t;
+    Index steps = 1;  // counts never increase: only the last steps may differ
+    while (t + steps < end && continues(t + steps)) ++steps;
     return steps;
   }
 

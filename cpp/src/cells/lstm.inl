@@ -19,7 +19,7 @@ struct Lstm : CellTraits {
   template <class V>
   BPTT_INLINE static void forward(const Options&, const V*, const V* a, const V* s0, V* s, V* k) {
     const V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tanh(a[2]), o = sigmoid(a[3]);
-    s[1] = f * s0[1] + i * g;
+    s[1] = f * s0[1] + rounded(i * g);
     s[0] = o * tanh(s[1]);
     k[0] = i, k[1] = f, k[2] = g, k[3] = o;
   }

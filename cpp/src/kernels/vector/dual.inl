@@ -32,6 +32,7 @@ struct Duals {
   BPTT_INLINE friend Duals select(I64 first, Duals a, Duals b) {
     return {first ? a.value : b.value, first ? a.tangent : b.tangent};
   }
+  BPTT_INLINE friend Duals rounded(Duals a) { return a; }
   BPTT_INLINE friend Duals minimum(Duals limit, Duals x) { return select(limit <= x, limit, x); }
   BPTT_INLINE friend Duals maximum(Duals limit, Duals x) { return select(limit >= x, limit, x); }
 };
@@ -104,7 +105,6 @@ BPTT_INLINE Vec<Dual> sigmoid(Vec<Dual> x) {
   const Vec<double> y = sigmoid(Vec<double>(x.v.value));
   return chain(x, y, y * (Vec<double>(1) - y));
 }
-template <>
 BPTT_INLINE Vec<Dual> tanh(Vec<Dual> x) {
   const Vec<double> y = tanh(Vec<double>(x.v.value));
   return chain(x, y, Vec<double>(1) - y * y);

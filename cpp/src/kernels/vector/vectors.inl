@@ -149,6 +149,22 @@ BPTT_INLINE F64 maximum(F64 limit, F64 x) { return limit > x ? limit : x; }
 BPTT_INLINE double value_of(double x) { return x; }
 BPTT_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 
+// v, which the compiler cannot make a part of a multiply-add. Of a sum of two products it may
+// choose either, in each place of the code another, and bits would depend on the place.
+template <class N>
+BPTT_INLINE N rounded(N v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__SSE2__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+m"(v));
+#endif
+  return v;
+}
+
 // Wraps a native vector with scalar-like operators, for cells and elementary functions.
 template <class T>
 struct Vec {
@@ -160,6 +176,7 @@ struct Vec {
   BPTT_INLINE friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
   BPTT_INLINE friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
   BPTT_INLINE friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
+  BPTT_INLINE friend Vec rounded(Vec a) { return rounded(a.v); }
   BPTT_INLINE friend Vec minimum(Vec limit, Vec x) { return minimum(limit.v, x.v); }
   BPTT_INLINE friend Vec maximum(Vec limit, Vec x) { return maximum(limit.v, x.v); }
   // x <= 0 ? a : b

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Costs beyond `bptt bench`: ragged batches, odd sizes, float64, threads, calls, traces, memory.
 
-    python -m benchmarks.costs                     # print all tables, in about six minutes
+    python -m benchmarks.costs                     # print all tables, in about twelve minutes
     python -m benchmarks.costs ragged threads      # print two of them
     python -m benchmarks.costs --record            # also write them to the pages
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from bptt.bench.measure import allowed_cores
 from bptt.bench.report import count
 
 from . import footprint
+from .instructions import counts, needed
 from .speed.__main__ import write_pages
 from .speed.costs import Table, record
 
@@ -330,6 +332,21 @@ def tracing() -> Table:
     )
 
 
+def instructions() -> Table:
+    """Count the instructions of a step, with valgrind."""
+    if not shutil.which("valgrind"):
+        sys.exit("costs: instructions are counted by valgrind: apt-get install valgrind")
+    rows = []
+    for (cell, H, kind), found in counts().items():
+        beside = found - round(needed(cell, H, kind))
+        rows.append([cell, str(H), kind, f"{found:,}", f"{found - beside:,}", f"{beside:,}"])
+    return Table(
+        "Instructions of a step of the AVX2 kernels, B = 1 and I = 1",
+        "cell | H | pass | instructions | products and equations | beside them",
+        rows,
+    )
+
+
 def subnormals() -> Table:
     """A backward pass whose gradients lie around the smallest normal number."""
     rows = []
@@ -357,9 +374,12 @@ TABLES: dict[str, Callable[[], Table]] = {
     f.__name__: f
     for f in (
         *(ragged, widths, float64, threads, calls, layers, prepared, tracing, subnormals),
+        instructions,
         *(footprint.memory, footprint.imports),
     )
 }
+
+SEVERAL = ("threads", "instructions")  # these use all cores
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -373,7 +393,7 @@ def main(arguments: Sequence[str]) -> None:
     cores = allowed_cores()
     for name in args.tables or TABLES:
         if cores:
-            os.sched_setaffinity(0, cores if name == "threads" else cores[-1:])
+            os.sched_setaffinity(0, cores if name in SEVERAL else cores[-1:])
         bptt.set_num_threads(1)  # `threads` sets others
         table = TABLES[name]()
         print(f"\n{table.title}\n\n{table.markdown()}", end="", flush=True)

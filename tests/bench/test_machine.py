@@ -51,6 +51,7 @@ def test_the_instruction_set_belongs_to_the_kind():
 def test_this_machine():
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", kind(describe()))
     assert describe()["cpu"]
+    assert describe()["caches"].count(",") == 2
     assert describe()["best_isa"] == bptt.show_config()["isas"][0]
 
 

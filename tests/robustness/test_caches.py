@@ -12,7 +12,17 @@ import bptt
 from bptt import _core
 from support import child
 from support.compare import DTYPES, same_bits
-from support.problems import BY_ID, CELLS, Case, Shape, core_results, problem
+from support.problems import (
+    BY_ID,
+    CELLS,
+    Case,
+    Shape,
+    backward,
+    core_results,
+    forward,
+    named,
+    problem,
+)
 
 # From pieces of one input to no pieces at all.
 SIZES = ["1,1,1", "1k,3k,7k", "8k,24k,1m", "32k,512k,32m", "1m,1024m,1048576m"]
@@ -56,10 +66,9 @@ def test_a_tape_serves_under_other_sizes() -> None:
     p = problem(CELLS[0], (9, 13, 30, 119), BY_ID["plain"], "float32")
     want = core_results(p)
     _core.use_caches("1,1,1")
-    y, _, tape = bptt.rnn_forward(**p.arrays, **p.options)
+    y, state, tape = forward(bptt, p)
     _core.use_caches("32k,1m,32m")
-    grads = bptt.rnn_backward(tape, p.dy, p.dstate)
-    same_bits({"y": y, "x": grads.x, "w_hh": grads.w_hh}, {k: want[k] for k in ("y", "x", "w_hh")})
+    same_bits(named(y, state, backward(bptt, p, tape)), want)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "isa": config["isa"],
         "best_isa": config["isas"][0],
+        "caches": config["caches"],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -120,27 +120,39 @@ constexpr double tolerance = sizeof(T) == sizeof(float) ? 2e-5 : 1e-12;
 inline double value_of(double a) { return a; }
 inline double value_of(core::Dual a) { return a.value; }
 
-// The largest difference, relative to the largest wanted value (absolute where all are zero).
+template <class A, class F>
+double largest(const Array<A>& a, const F& part) {
+  double size = 0;
+  for (const A& v : a.data) size = std::fmax(size, std::fabs(part(v)));
+  return size;
+}
+// The largest difference, relative to `size` (absolute where it is zero).
 template <class A, class B, class F>
-double error(const Array<A>& got, const Array<B>& want, const F& part) {
-  double largest = 0, difference = 0;
+double error(const Array<A>& got, const Array<B>& want, double size, const F& part) {
+  double difference = 0;
   if (got.shape != want.shape) return INFINITY;
   for (std::size_t i = 0; i < want.data.size(); ++i) {
-    const double w = part(want.data[i]), d = std::fabs(part(got.data[i]) - w);
-    largest = std::fmax(largest, std::fabs(w));
+    const double d = std::fabs(part(got.data[i]) - part(want.data[i]));
     if (std::isnan(d)) return INFINITY;
     difference = std::fmax(difference, d);
   }
-  return difference / (largest > 0 ? largest : 1);
+  return difference / (size > 0 ? size : 1);
 }
+// The same relative to the largest wanted value.
 template <class A, class B>
 double error(const Array<A>& got, const Array<B>& want) {
-  return error(got, want, [](auto v) { return value_of(v); });
+  const auto part = [](auto v) { return value_of(v); };
+  return error(got, want, largest(want, part), part);
 }
+// A single number, such as the gradient of the only weight, is a sum whose terms may cancel: its
+// error is relative to the largest number of all arrays.
 template <class A, class B, class F>
 void check_close(const Arrays<A>& got, const Arrays<B>& want, double limit, const F& part) {
+  double of_all = 0;
+  for (const auto& [name, a] : want) of_all = std::fmax(of_all, largest(a, part));
   for (const auto& [name, a] : want) {
-    const double e = got.count(name) ? error(got.at(name), a, part) : INFINITY;
+    const double size = a.data.size() == 1 ? of_all : largest(a, part);
+    const double e = got.count(name) ? error(got.at(name), a, size, part) : INFINITY;
     check::that(e <= limit, __FILE__, __LINE__,
                 name + ": relative error " + std::to_string(e / limit) + " times the tolerance");
   }

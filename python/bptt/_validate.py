@@ -364,7 +364,8 @@ def as_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> s
 
 def as_names(caller: str, name: str, value: Any, known: Collection[str]) -> frozenset[str]:
     """Names out of `known`."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    number = isinstance(value, np.ndarray) and value.ndim == 0
+    if isinstance(value, (str, bytes)) or number or not isinstance(value, Iterable):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected some of {listed(known, 16)}")
     names = list(value)
     unknown = [n for n in names if not isinstance(n, str) or n not in known]

@@ -13,14 +13,16 @@
 
 namespace {
 
+constexpr char fingerprint_name[] = "fingerprint", digest_name[] = "digest";
+
 // fingerprint(array) and digest(array) of the bytes of a C-contiguous array. Without pybind11,
 // which would take longer than the function itself.
-template <std::uint64_t (*hash)(const void*, std::size_t)>
+template <std::uint64_t (*hash)(const void*, std::size_t), const char* name>
 PyObject* hashed(PyObject*, PyObject* given) {
   try {
     const auto array = py::reinterpret_borrow<py::array>(given);
     if (!py::isinstance<py::array>(array) || !(array.flags() & py::array::c_style))
-      throw py::type_error("fingerprint, digest: expected a C-contiguous array");
+      throw py::type_error(std::string(name) + ": expected a C-contiguous array");
     return PyLong_FromUnsignedLongLong(
         hash(array.data(), static_cast<std::size_t>(array.nbytes())));
   } catch (...) {
@@ -33,8 +35,9 @@ PyObject* hashed(PyObject*, PyObject* given) {
 py::object function(PyMethodDef& definition) {
   return py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, nullptr));
 }
-PyMethodDef fingerprint_definition = {"fingerprint", hashed<core::fingerprint>, METH_O, nullptr};
-PyMethodDef digest_definition = {"digest", hashed<core::digest>, METH_O, nullptr};
+PyMethodDef fingerprint_definition = {fingerprint_name, hashed<core::fingerprint, fingerprint_name>,
+                                      METH_O, nullptr};
+PyMethodDef digest_definition = {digest_name, hashed<core::digest, digest_name>, METH_O, nullptr};
 PyMethodDef given_definition = {
     "given", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(options_given)),
     METH_FASTCALL, nullptr};

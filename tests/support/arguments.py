@@ -85,7 +85,8 @@ FORWARD |= {"cell_clip": "none big half inf", "preact_clip": "none big half inf"
 FORWARD |= {"lengths": MAYBE, "resets": MAYBE, "reverse": "true", "keep_tape": "true"}
 FORWARD |= {"zoneout": MAYBE, "threads": MAYBE, "checkpoint": "none big", "compute": MAYBE}
 FORWARD |= {"reset_after": "true"}
-BACKWARD = {"dy": MAYBE, "dstate": STATES, "step_clip": MAYBE, "trace": "none true"}
+WANTED = {"grads": "none list dict generator"}  # none of the names
+BACKWARD = {**WANTED, "dy": MAYBE, "dstate": STATES, "step_clip": MAYBE, "trace": "none true"}
 BACKWARD |= {"cut": "none big", "threads": MAYBE}
 CELLS = ("rnn", "lstm", "gru", "mgu", "slstm", "lstm1997")
 
@@ -103,7 +104,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {"tape": tape, "dy": np.ones_like(y), "dstate": state}
 
 
-DUALS = {"dy": MAYBE, "dstate": STATES, "dy_tangent": MAYBE, "dstate_tangent": STATES}
+DUALS = {**WANTED, "dy": MAYBE, "dstate": STATES, "dy_tangent": MAYBE, "dstate_tangent": STATES}
 DUALS |= {"step_clip": MAYBE, "cut": "none big", "state": STATES}
 DUALS |= {"tangents": "dict list none_inside"}
 
@@ -126,7 +127,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.layer_hvp, {"layer": lstm(), **good, **more}, "LSTM", "lstm_backward"
 
 
-ATTENTION = dict.fromkeys(("lengths", "dcontext", "dweights", "scale"), MAYBE)
+ATTENTION = dict.fromkeys(("lengths", "dcontext", "dweights", "scale"), MAYBE) | WANTED
 
 
 @call("dot_attention_forward", **ATTENTION | {"scale": "none minus big half"})
@@ -219,14 +220,16 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.Attention, {"hidden_size": H}
 
 
-@call("Linear.__call__", "Linear.forward", "Linear.backward")
+@call("Linear.__call__", "Linear.forward", "Linear.backward", **WANTED)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     layer, kind = bptt.Linear(3, 2), name.split(".")[1]
     good = {"tape": layer.forward(X)[1], "dy": np.ones((T, B, 2))}
     return getattr(layer, kind), good if kind == "backward" else {"x": X}, "Linear"
 
 
-@call("Embedding.__call__", "Embedding.forward", "Embedding.backward", x="list dict shape")
+@call(
+    "Embedding.__call__", "Embedding.forward", "Embedding.backward", x="list dict shape", **WANTED
+)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     layer, kind = bptt.Embedding(5, 2), name.split(".")[1]
     x = np.array([[1, 2], [0, 4]])

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The products of the backward pass in the precision of the results.
 #pragma once
+#include "kernels/callback.inl"
 #include "kernels/product/pieces.inl"
 #include "kernels/product/row_runs.inl"
 #include "kernels/time/tape.inl"
@@ -233,7 +234,11 @@ struct FloatBackward : FloatGradients<T> {
   // c of w, which is [gates*H, K] packed by column.
   template <class Side, class F>
   void for_each_tile(Range r, const T* w, Index K, Range c, const F& f) const {
-    this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
+    using Shared = Callback<Index, Index, Index, Index, const T*>;
+    if constexpr (BPTT_MANY_CELLS)
+      this->template for_each_product<Side::count, S, Shared>(Side::first, r, w, K, c, f);
+    else
+      this->template for_each_product<Side::count, S>(Side::first, r, w, K, c, f);
   }
 
   template <class Side>

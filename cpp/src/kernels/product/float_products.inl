@@ -181,7 +181,7 @@ struct FloatForward {
   // block j on; sums is [row][block][sum][lane], rows row_size apart. Calls before(rows) before
   // their products.
   template <class Before, class F>
-  BPTT_INLINE void for_each_tile(const ForwardStep<T>& step, Index j, Index width,
+  BPTT_SHARED void for_each_tile(const ForwardStep<T>& step, Index j, Index width,
                                  const Before& before, const F& f) const {
     const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
     const bool unpacked = call.packs == Packs::none;

@@ -107,7 +107,7 @@ template <class T, int MR, int Panels, int NB, int S, int First, int G>
 BPTT_INLINE void multiply_add_ahead(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                                     Index a_panel, Index a_step, const T* w, Index w_panel,
                                     Index w_step, Index K, Ahead& ahead) {
-  if (BPTT_VECTOR_BYTES > 16 && !BPTT_MANY_CELLS && MR > few_rows && ahead.step)
+  if (BPTT_VECTOR_BYTES > 16 && !BPTT_MANY_CELLS && MR >= max_rows - 1 && ahead.step)
     multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
                                                  K, ahead);
   else

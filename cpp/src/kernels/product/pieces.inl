@@ -27,8 +27,9 @@ struct NextPanel {
   NextPanel(const Caches& caches, Index all_bytes, const void* next, Index input_bytes, Index rows)
       : base(static_cast<const char*>(next)),
         bytes(input_bytes),
-        step(all_bytes > 4 * caches.second ? ceil_div(bytes, larger(ceil_div(rows, max_rows), 1))
-                                           : 0) {}
+        step(!BPTT_MANY_CELLS && all_bytes > 4 * caches.second
+                 ? ceil_div(bytes, larger(ceil_div(rows, max_rows), 1))
+                 : 0) {}
   // During the product of inputs [first, first + K) with the n-th row block.
   Ahead during(Index n, Index first, Index K) const {
     return {base + (step ? first * bytes + n * K * step : 0), step};

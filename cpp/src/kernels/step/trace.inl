@@ -190,9 +190,12 @@ struct TracedRows {
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.
   void measure(Range mine) const {
+    // A cell has one to four gates.
+    constexpr int least = columns < 6 ? 1 : 3, most = smaller(columns, 6);
     for (int k = 0; k < G + 2; k += columns)
-      static_int<columns>(smaller(columns, G + 2 - k),
-                          [&](auto some) BPTT_INLINED { measure<some.value>(mine, k); });
+      static_int<most - least + 1>(smaller(columns, G + 2 - k) - least + 1,
+                                   [&](auto i)
+                                       BPTT_INLINED { measure<i.value + least - 1>(mine, k); });
   }
 
   // Copies the gradients themselves, of rows `mine` of step t, and the operands of w_hh, [R, U]

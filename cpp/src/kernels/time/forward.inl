@@ -94,7 +94,7 @@ struct Forward {
   // The cell's equations for rows r and `width` blocks from block j0 on; sums is
   // [row][block][sum][lane] from the first of these rows on, rows row_size apart. Normalised sums
   // are read from the saved values instead.
-  BPTT_INLINE void forward_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
+  BPTT_SHARED void forward_units(const ForwardStep<T>& step, Range r, Index j0, Index width,
                                  const T* sums, Index row_size) const {
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row, sums += row_size) {
       UnitPlaces<T, Cell> at(step, d, weights.params, row, j0, sums);

@@ -93,7 +93,7 @@ DEFINES = {"others": ["-DBPTT_OTHERS"], "duals": ["-DBPTT_DUAL"], "int8": ["-DBP
 def flags_of(isa: str) -> list[str]:
     """The flags of CMake for an instruction set, but for the optimisation."""
     cmake = (ROOT / "cpp" / "CMakeLists.txt").read_text()
-    march = re.search(rf"bptt_add_(?:plain|object)\({isa}(?: {isa} -O2)? ?(.*)\)", cmake)
+    march = re.search(rf"bptt_add_(?:plain|object)\({isa}(?: {isa} -O\w)? ?(.*)\)", cmake)
     assert march
     return [option for option in march[1].split() if not option.startswith("-O")]
 

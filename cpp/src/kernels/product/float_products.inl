@@ -265,7 +265,8 @@ struct FloatForward {
     return d.B == 1 && team.size == 1 && !step.whole && call.packs != Packs::none;
   }
 
-  // The same for the second product, whose weights are all packed; sums is [row][block][lane].
+  // for_each_tile for the second product, whose weights are all packed: f(rows, sums), where sums
+  // is [row][block][lane].
   template <class F>
   void for_each_second_tile(const ForwardStep<T>& step, Index j, Index width, const F& f) const {
     using Second = typename Cell::SecondProduct;

@@ -83,7 +83,7 @@ struct Bf16Forward {
     round_rows(step.operand + r.begin * d.H, d.H, r.end - r.begin, h + r.begin * Kh);
   }
 
-  Index panel_width(Index j, Index end, Index) const { return smaller(unit_blocks<Cell>, end - j); }
+  Index group_width(Index j, Index end, Index) const { return smaller(unit_blocks<Cell>, end - j); }
 
   void add_x(Index row, Index n, Index j, Index width, float* sums, Index row_size) const {
     product(x + row * Kx, Kx, n, weights.ih + j * G * L * Kx, width * G, width * G * 2 * L, Kx,
@@ -95,15 +95,16 @@ struct Bf16Forward {
   }
 
   template <class Before, class F>
-  void for_each_tile(const ForwardStep<float>& step, Index j, Index width, const Before& before,
+  void for_each_tile(const ForwardStep<float>& step, Range panel, const Before& before,
                      const F& f) const {
+    const Index j = panel.begin, width = panel.end - panel.begin;
     alignas(64) float sums[tile_rows * unit_blocks<Cell> * S * L];
     const Index row_size = width * S * L, most = step.whole ? step.count : tile_rows;
     for (Index row = step.rows.begin; row < step.rows.end; row += most) {
       const Range r{row, smaller(row + most, step.rows.end)};
       const Index n = r.end - r.begin;
-      if (step.whole) return f(r, step.sums + row * all + j * S * L, all);
-      before(r);
+      if (step.whole) return f(j, width, r, step.sums + row * all + j * S * L, all);
+      before(j, width, r);
       for (Index i = 0; i < n; ++i)
         __builtin_memcpy(
             sums + i * row_size,
@@ -111,7 +112,7 @@ struct Bf16Forward {
             static_cast<std::size_t>(row_size) * sizeof(float));
       if (!step.sums) add_x(row, n, j, width, sums, row_size);
       add_h(row, n, j, width, sums, row_size);
-      f(r, static_cast<const float*>(sums), row_size);
+      f(j, width, r, static_cast<const float*>(sums), row_size);
     }
   }
 

@@ -140,45 +140,49 @@ struct FloatGradients {
   // See FloatBackward::for_each_tile; of the G sums from number `sum` on.
   template <int G, int S, class F>
   void for_each_product(Index sum, Range r, const T* w, Index K, Range c, const F& f) const {
+    constexpr Index inputs = G * L, element = Index(sizeof(T));  // inputs: of a block of dsums
     constexpr Index wide = 2 * column_blocks;
-    alignas(64) T tile[larger(max_rows * wide, piece_rows * column_blocks) * L];
-    const Index n_rows = r.end - r.begin, block_stride = rows.chunk_rows * dsums_row;
-    const bool few = n_rows <= few_rows;
-    for (Index j = c.begin, width; j < c.end; j += width) {
-      const Index full = K / (column_blocks * L) * column_blocks;
-      width = few && j + wide <= smaller(full, c.end) ? wide : smaller(column_blocks, c.end - j);
+    alignas(64) T tile[piece_sums * column_blocks * L];
+    const Index n_rows = r.end - r.begin, block_stride = rows.chunk_rows * dsums_row,
+                all_bytes = blocks * inputs * K * element;
+    const Cut cut =
+        cut_product(caches, blocks * inputs, column_blocks * L * element, n_rows, element);
+    const Index full = K / (column_blocks * L) * column_blocks;
+    for (Index first = c.begin, last; first < c.end; first = last) {
+      Index width = smaller(column_blocks, c.end - first);
+      if (n_rows <= few_rows && first + wide <= smaller(full, c.end)) width = wide;
+      last = first + width;
+      if (width == column_blocks)
+        last += smaller(cut.panels - 1, (c.end - last) / column_blocks) * column_blocks;
       const Index row_size = width * L;
-      const T* panel = w + j * L * blocks * L * G;
-      if (poll.stops(n_rows, blocks * L * G, row_size)) return;
-      const Index input_bytes = row_size * Index(sizeof(T)), block_inputs = G * L;
+      if (poll.stops(n_rows, blocks * inputs, (last - first) * L)) return;
       // In two chains each sum is made of several.
-      const Index size = width > 2 ? piece_blocks(block_inputs, input_bytes, n_rows) : blocks;
-      const auto piece = [&](Range some, Index b, Index end) {
-        const T* weights = panel + b * block_inputs * row_size;
-        const NextPanel next(caches, blocks * block_inputs * K * Index(sizeof(T)),
-                             weights + (end - b) * block_inputs * row_size, input_bytes,
-                             some.end - some.begin);
-        Index number = 0;
-        for_each_row_block(some.begin, some.end, [&](auto n, Index row) {
-          T* out = size == blocks ? tile : tile + (row - some.begin) * row_size;
-          product_of_rows<T, G, S>(n, width, dsums + b * block_stride + row * dsums_row + sum * L,
-                                   dsums_row, block_stride, end - b, weights, b > 0, out,
-                                   next.during(number++, 0, (end - b) * block_inputs));
-          if (end == blocks) f(row, n, j * L, width, out);
-        });
+      const Index size = width > 2 ? larger(cut.inputs / inputs, 1) : blocks;
+      const auto multiply = [&](Range some, Index b, Index end) {
+        T* sums = tile;
+        for (Index j = first; j < last; j += width) {
+          const bool within = j + width < last, more = end < blocks;
+          const auto weights = [&](Index column, Index block) {
+            return w + column * L * blocks * inputs + block * inputs * row_size;
+          };
+          const Next next(caches, all_bytes,
+                          weights(within || !more ? j + width : first, within ? b
+                                                                       : more ? end
+                                                                              : 0),
+                          row_size * element, some.end - some.begin);
+          Index number = 0;
+          for_each_row_block(some.begin, some.end, [&](auto n, Index row) {
+            T* out = sums + (b || more ? row - some.begin : 0) * row_size;
+            product_of_rows<T, G, S>(n, width, dsums + b * block_stride + row * dsums_row + sum * L,
+                                     dsums_row, block_stride, end - b, weights(j, b), b > 0, out,
+                                     next.during(number++, (end - b) * inputs));
+            if (!more) f(row, n, j * L, width, out);
+          });
+          if (b || more) sums += (some.end - some.begin) * row_size;
+        }
       };
-      for_each_piece(r, blocks, size, piece);
+      for_each_piece(r, blocks, size, multiply);
     }
-  }
-  // The number of blocks of dsums in a piece. Where their rows do not stay in the second cache, the
-  // weights of a piece fill the first one only: the rows are then so few streams that the hardware
-  // prefetches them.
-  Index piece_blocks(Index inputs, Index input_bytes, Index n_rows) const {
-    const Index few = larger(caches.first / (inputs * input_bytes), 1);
-    const bool streams = n_rows * blocks * inputs * Index(sizeof(T)) > caches.second / 2;
-    if (!streams || n_rows <= max_rows || blocks <= few)
-      return piece_inputs(caches, blocks, inputs * input_bytes, n_rows);
-    return ceil_div(blocks, ceil_div(blocks, few));
   }
 
   // Adds to inputs n of dw (by unit, N inputs, panels of NB blocks) the gradients from the G sums

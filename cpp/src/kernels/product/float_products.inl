@@ -54,13 +54,14 @@ struct Operands {
   Index K;
   Ahead ahead = {reinterpret_cast<const char*>(w), 0};  // prefetched meanwhile
 
-  // Inputs [begin, end) of these, with `step` weights each, from row `first` on, which begins the
-  // n-th row block.
-  Operands part(Index first, Index begin, Index end, Index step, const NextPanel& next,
-                Index n) const {
-    begin = larger(begin, 0), end = larger(smaller(end, K), begin);
-    return {rows + first * row + begin, row, w + begin * step, end - begin,
-            next.during(n, begin, end - begin)};
+  // Inputs [begin, end) of these, with `step` weights each.
+  BPTT_INLINE Operands part(Index begin, Index end, Index step) const {
+    begin = smaller(larger(begin, 0), K), end = larger(smaller(end, K), begin);
+    return {rows + begin, row, w + begin * step, end - begin};
+  }
+  // From row `first` on, which begins the n-th row block.
+  BPTT_INLINE Operands from(Index first, const Next& next, Index n) const {
+    return {rows + first * row, row, w, K, next.during(n, K)};
   }
 };
 
@@ -138,126 +139,169 @@ struct ForwardTiles {
   }
 };
 
-template <class T, class Cell>
-struct FloatForward {
-  static constexpr int G = Cell::gates, Gh = HSide<Cell>::count, S = Cell::sums,
-                       V = tile_sums<Cell>, windows = S / V;
+// The products of the forward pass, for all cells with the same sums.
+template <class T, class Sums, int NB, int windows>
+struct UnitProducts {
+  static constexpr int G = Sums::gates, Gh = Sums::h_gates, V = Sums::sums, S = V * windows;
   static constexpr Index L = lanes<T>;
-  using Tiles = ForwardTiles<T, SumsOf<Cell>, unit_blocks<Cell>, windows>;
+  using Tiles = ForwardTiles<T, Sums, NB, windows>;
   const ForwardCall<T>& call;
   const Dims& d;
-  const FloatWeights<T, Cell>& weights;
-  alignas(64) mutable T tile[piece_rows * unit_blocks<Cell> * S * L];
+  const T *const ih, *const hh, *const bias;  // see FloatWeights
+  const int *const x_gates, *const h_gates;
+  alignas(64) mutable T tile[piece_sums * NB * S * L];
 
-  static std::size_t scratch_bytes(const Dims&) { return 0; }
-  FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
-      : call(c), d(c.dims), weights(w) {}
+  UnitProducts(const ForwardCall<T>& c, const T* w_ih, const T* w_hh, const T* b, const int* of_x,
+               const int* of_h)
+      : call(c), d(c.dims), ih(w_ih), hh(w_hh), bias(b), x_gates(of_x), h_gates(of_h) {}
 
   // Called before the products of these rows of a step.
   void prepare(const ForwardStep<T>&) const {}
 
-  // The number of blocks to compute at once from block j on: one panel, or two for few rows, so
-  // that enough sums do not depend on each other.
-  Index panel_width(Index j, Index end, Index n_rows) const {
-    const Index width = unit_blocks<Cell>;
-    const bool two = n_rows <= few_rows && j + 2 * width <= end && call.packs != Packs::none;
-    return two ? 2 * width : smaller(width, end - j);
+  bool unpacked() const { return call.packs == Packs::none; }
+  Index row_of_sums() const { return blocks_of<T>(d.H) * S * L; }
+  Cut cut(Index K, Index n_rows) const {
+    const Index element = Index(sizeof(T));
+    return unpacked() ? Cut{K, 1} : cut_product(d.caches, K, NB * G * L * element, n_rows, element);
   }
 
-  Operands<T> x_operands(const T* x, Index j) const {
-    return {x, d.I, weights.ih + j * d.I * G * L, d.I};
-  }
-  Operands<T> h_operands(const T* h, Index j) const {
-    return {h, d.U, weights.hh + j * d.U * Gh * L, d.U};
-  }
-
-  void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
-    for (Index i = 0; i < n * windows; ++i)
-      __builtin_memcpy(sums + i * row_size / windows, weights.bias + j * V * L,
-                       static_cast<std::size_t>(width * V * L) * sizeof(T));
+  // The number of blocks to compute at once from block j on: a group of panels, or two panels for
+  // few rows, so that enough sums do not depend on each other.
+  Index group_width(Index j, Index end, Index n_rows) const {
+    const bool two = n_rows <= few_rows && j + 2 * NB <= end && !unpacked();
+    return two ? 2 * NB : smaller(cut(d.I + d.U, n_rows).panels * NB, end - j);
   }
 
-  // Calls f(rows, sums, row_size) for the rows of a step, some at a time, and `width` blocks from
-  // block j on; sums is [row][block][sum][lane], rows row_size apart. Calls before(rows) before
-  // their products.
-  template <class Before, class F>
-  BPTT_SHARED void for_each_tile(const ForwardStep<T>& step, Index j, Index width,
-                                 const Before& before, const F& f) const {
-    const Index all = blocks_of<T>(d.H) * S * L, row_size = width * S * L;
-    const bool unpacked = call.packs == Packs::none;
-    const Index most = step.whole ? step.count : unpacked ? unpacked_rows : max_rows;
-    const PanelProduct product(*this, step, j, width);
-    for_each_piece(
-        step.rows, product.K, product.size, [&](Range some, Index k, Index end) BPTT_INLINED {
-          Index number = 0;
-          for_each_range(some.begin, some.end, most, [&](Range r) BPTT_INLINED {
-            const T* projected = step.sums ? step.sums + r.begin * all + j * V * L : nullptr;
-            if (step.whole) return f(r, projected, all);
-            const bool last = end == product.K;
-            T* sums = product.whole() ? tile : tile + (r.begin - some.begin) * row_size;
-            if (last) before(r);
-            if (unpacked)
-              add_unpacked(step, r, j, width);
-            else
-              Tiles::add(r.end - r.begin, width, product.of_x(r.begin, k, end, number),
-                         product.of_h(r.begin, k, end, number),
-                         k           ? sums
-                         : projected ? projected
-                                     : weights.bias + j * V * L,
-                         k           ? row_size
-                         : projected ? all
-                                     : 0,
-                         sums, row_size);
-            ++number;
-            if (last) f(r, static_cast<const T*>(sums), row_size);
-          });
-        });
-  }
-  // The products of the rows of a step with one panel, in pieces of `size` inputs, those of x
-  // first.
-  struct PanelProduct {
-    const Operands<T> x, h;
-    const Index x_step, h_step, K, size;
-    const NextPanel next_x, next_h;
-
-    BPTT_INLINE PanelProduct(const FloatForward& of, const ForwardStep<T>& step, Index j,
-                             Index width)
-        : x(with_inputs(of.x_operands(step.x, j), step.sums ? 0 : of.d.I)),
-          h(of.h_operands(step.operand, j)),
-          x_step(width * G * L),
-          h_step(width * Gh * L),
-          K(x.K + h.K),
-          size(step.whole || of.call.packs == Packs::none
-                   ? K
-                   : piece_inputs(of.d.caches, K, x_step * Index(sizeof(T)), rows_of(step))),
-          next_x(of.next_panel(x, x_step, rows_of(step))),
-          next_h(of.next_panel(h, h_step, rows_of(step))) {}
-    bool whole() const { return size == K; }
-    BPTT_INLINE Operands<T> of_x(Index row, Index k, Index end, Index number) const {
-      return x.part(row, k, end, x_step, next_x, number);
-    }
-    BPTT_INLINE Operands<T> of_h(Index row, Index k, Index end, Index number) const {
-      return h.part(row, k - x.K, end - x.K, h_step, next_h, number);
-    }
-
-   private:
-    static Index rows_of(const ForwardStep<T>& step) { return step.rows.end - step.rows.begin; }
-    static Operands<T> with_inputs(Operands<T> operands, Index K) {
-      operands.K = K;
-      return operands;
-    }
+  // Inputs [k, end) of one panel and of the rows of a step, counted over x, if its part is not
+  // projected, and h.
+  struct Piece {
+    Operands<T> x, h;
   };
-  NextPanel next_panel(const Operands<T>& a, Index step, Index n_rows) const {
+  BPTT_INLINE Piece piece(const ForwardStep<T>& step, Index j, Index width, Index k,
+                          Index end) const {
+    const Index of_x = step.sums ? 0 : d.I;
+    const Operands<T> x{step.x, d.I, ih + j * d.I * G * L, of_x},
+        h{step.operand, d.U, hh + j * d.U * Gh * L, d.U};
+    return {x.part(k, end, width * G * L), h.part(k - of_x, end - of_x, width * Gh * L)};
+  }
+  Next next(const Operands<T>& a, Index input, Index n_rows) const {
     const Index all = blocks_of<T>(d.H) * (d.I * G + d.U * Gh) * L;
-    return {d.caches, all * Index(sizeof(T)), a.w + a.K * step, step * Index(sizeof(T)), n_rows};
+    return {d.caches, all * Index(sizeof(T)), a.w, input * Index(sizeof(T)), n_rows};
+  }
+
+  // Calls f(j, width, rows, sums, row_size) for the rows of a step, some at a time, and each panel
+  // of a group of blocks, of `width` blocks from block j on; sums is [row][block][sum][lane], rows
+  // row_size apart. Calls before(j, width, rows) before their last products.
+  template <class Before, class F>
+  BPTT_SHARED void for_each_tile(const ForwardStep<T>& step, Range group, const Before& before,
+                                 const F& f) const {
+    const Index K = (step.sums ? 0 : d.I) + d.U, n_rows = step.rows.end - step.rows.begin,
+                all = row_of_sums(), most = n_rows <= few_rows ? 2 * NB : NB;
+    if (step.whole)
+      return f(group.begin, group.end - group.begin, step.rows,
+               step.sums + step.rows.begin * all + group.begin * V * L, all);
+    const auto multiply = [&](Range some, Index k, Index end) BPTT_INLINED {
+      T* sums = tile;
+      for (Index j = group.begin, width; j < group.end; j += width) {
+        width = smaller(most, group.end - j);
+        const Index row_size = width * S * L;
+        const bool within = j + width < group.end, more = end < K;
+        const Piece now = piece(step, j, width, k, end),
+                    then = piece(step, within || !more ? j + width : group.begin, width,
+                                 within ? k
+                                 : more ? end
+                                        : 0,
+                                 K);
+        const Next next_x = next(then.x, width * G * L, some.end - some.begin),
+                   next_h = next(then.h, width * Gh * L, some.end - some.begin);
+        Index number = 0;
+        for_each_range(
+            some.begin, some.end, unpacked() ? unpacked_rows : max_rows, [&](Range r) BPTT_INLINED {
+              const T* projected = step.sums ? step.sums + r.begin * all + j * V * L : nullptr;
+              T* out = sums + (k || more ? r.begin - some.begin : 0) * row_size;
+              if (!more) before(j, width, r);
+              if (unpacked())
+                add_unpacked(step, r, j, width);
+              else
+                Tiles::add(r.end - r.begin, width, now.x.from(r.begin, next_x, number),
+                           now.h.from(r.begin, next_h, number),
+                           k           ? out
+                           : projected ? projected
+                                       : bias + j * V * L,
+                           k           ? row_size
+                           : projected ? all
+                                       : 0,
+                           out, row_size);
+              ++number;
+              if (!more) f(j, width, r, static_cast<const T*>(out), row_size);
+            });
+        if (k || more) sums += (some.end - some.begin) * row_size;
+      }
+    };
+    for_each_piece(step.rows, K, cut(K, n_rows).inputs, multiply);
   }
   void add_unpacked(const ForwardStep<T>& step, Range r, Index j, Index width) const {
     const Index n = r.end - r.begin, row_size = width * S * L;
     start_from_bias(n, j, width, tile, row_size);
-    Tiles::template add_unpacked<0>(XSide<Cell>::gates, step.x + r.begin * d.I, n, call.w_ih, d.H,
-                                    d.I, j, width, tile, row_size);
-    Tiles::template add_unpacked<1>(HSide<Cell>::gates, step.operand + r.begin * d.U, n, call.w_hh,
-                                    d.H, d.U, j, width, tile, row_size);
+    Tiles::template add_unpacked<0>(x_gates, step.x + r.begin * d.I, n, call.w_ih, d.H, d.I, j,
+                                    width, tile, row_size);
+    Tiles::template add_unpacked<1>(h_gates, step.operand + r.begin * d.U, n, call.w_hh, d.H, d.U,
+                                    j, width, tile, row_size);
+  }
+  void start_from_bias(Index n, Index j, Index width, T* sums, Index row_size) const {
+    for (Index i = 0; i < n * windows; ++i)
+      __builtin_memcpy(sums + i * row_size / windows, bias + j * V * L,
+                       static_cast<std::size_t>(width * V * L) * sizeof(T));
+  }
+
+  // Does it pay to project the inputs of narrow steps? Not where the weights of x stay in the first
+  // cache beside the others.
+  bool projects() const {
+    constexpr Index small = 8192;  // bytes
+    return call.packs == Packs::recurrent ||
+           blocks_of<T>(d.H) * d.I * G * L * Index(sizeof(T)) > small;
+  }
+  // Called before the projection of n rows; h may be null.
+  void prepare_projection(const T*, const T*, Index) const {}
+
+  // Computes the sums of n rows from x and, if it is not null, h, for `width` blocks from block j
+  // on; out is [row][all blocks][sum][lane].
+  BPTT_SHARED void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
+    const Index all = row_of_sums();
+    T* sums = out + j * V * L;
+    if (call.packs == Packs::recurrent) {
+      start_from_bias(n, j, width, sums, all);
+      return Tiles::template add_unpacked<0>(x_gates, x, n, call.w_ih, d.H, d.I, j, width, sums,
+                                             all);
+    }
+    for_each_row_block(0, n, [&](auto rows, Index row) {
+      const Operands<T> of_x{x + row * d.I, d.I, ih + j * d.I * G * L, d.I},
+          of_h{h + row * d.U, d.U, hh + j * d.U * Gh * L, h ? d.U : 0};
+      Tiles::add(rows, width, of_x, of_h, bias + j * V * L, 0, sums + row * all, all);
+    });
+  }
+};
+
+template <class T, class Cell>
+struct FloatForward
+    : UnitProducts<T, SumsOf<Cell>, unit_blocks<Cell>, Cell::sums / tile_sums<Cell>> {
+  using Base = UnitProducts<T, SumsOf<Cell>, unit_blocks<Cell>, Cell::sums / tile_sums<Cell>>;
+  using Base::call, Base::d, Base::L;
+  const FloatWeights<T, Cell>& weights;
+
+  static std::size_t scratch_bytes(const Dims&) { return 0; }
+  FloatForward(const ForwardCall<T>& c, const FloatWeights<T, Cell>& w, void*)
+      : Base(c, w.ih, w.hh, w.bias, XSide<Cell>::gates, HSide<Cell>::gates), weights(w) {}
+
+  template <class Before, class F>
+  void for_each_tile(const ForwardStep<T>& step, Range group, const Before& before,
+                     const F& f) const {
+    if constexpr (BPTT_MANY_CELLS)
+      Base::template for_each_tile<Callback<Index, Index, Range>,
+                                   Callback<Index, Index, Range, const T*, Index>>(step, group,
+                                                                                   before, f);
+    else
+      Base::for_each_tile(step, group, before, f);
   }
 
   // May row_steps() take this step, and those that are like it?
@@ -279,34 +323,6 @@ struct FloatForward {
       ForwardTiles<T, SumsOf<Second>, unit_blocks<Second>, 1>::add(n, width, nothing, some, zeros,
                                                                    0, sums, width * L);
       f(Range{row, row + n}, sums);
-    });
-  }
-
-  // Does it pay to project the inputs of narrow steps? Not where the weights of x stay in the first
-  // cache beside the others.
-  bool projects() const {
-    constexpr Index small = 8192;  // bytes
-    return call.packs == Packs::recurrent ||
-           unit_packed_size<T, XSide<Cell>>(d.H, d.I) * Index(sizeof(T)) > small;
-  }
-  // Called before the projection of n rows; h may be null.
-  void prepare_projection(const T*, const T*, Index) const {}
-
-  // Computes the sums of n rows from x and, if it is not null, h, for `width` blocks from block j
-  // on; out is [row][all blocks][sum][lane].
-  void project(const T* x, const T* h, Index n, Index j, Index width, T* out) const {
-    const Index all = blocks_of<T>(d.H) * S * L;
-    if (call.packs == Packs::recurrent) {
-      T* sums = out + j * V * L;
-      start_from_bias(n, j, width, sums, all);
-      return Tiles::template add_unpacked<0>(XSide<Cell>::gates, x, n, call.w_ih, d.H, d.I, j,
-                                             width, sums, all);
-    }
-    for_each_row_block(0, n, [&](auto rows, Index row) {
-      Operands<T> with_h = h_operands(h ? h + row * d.U : nullptr, j);
-      if (!h) with_h.K = 0;
-      Tiles::add(rows, width, x_operands(x + row * d.I, j), with_h, weights.bias + j * V * L, 0,
-                 out + row * all + j * V * L, all);
     });
   }
 };

@@ -121,7 +121,7 @@ struct Int8Forward {
     h.round(step.operand, step.rows);
   }
 
-  Index panel_width(Index j, Index end, Index) const { return smaller(NB, end - j); }
+  Index group_width(Index j, Index end, Index) const { return smaller(NB, end - j); }
 
   // Adds to the sums of `width` blocks from block j on their products with one row.
   template <class Side, int width>
@@ -147,13 +147,14 @@ struct Int8Forward {
   }
 
   template <class Before, class F>
-  void for_each_tile(const ForwardStep<float>& step, Index j, Index width, const Before& before,
+  void for_each_tile(const ForwardStep<float>& step, Range panel, const Before& before,
                      const F& f) const {
+    const Index j = panel.begin, width = panel.end - panel.begin;
     alignas(64) float sums[tile_rows * NB * S * L];
     const Index row_size = width * S * L;
     for (Index row = step.rows.begin; row < step.rows.end; row += tile_rows) {
       const Range r{row, smaller(row + tile_rows, step.rows.end)};
-      before(r);
+      before(j, width, r);
       for (Index i = r.begin; i < r.end; ++i) {
         float* to = sums + (i - row) * row_size;
         __builtin_memcpy(to, step.sums ? step.sums + i * all + j * S * L : weights.bias + j * S * L,
@@ -161,7 +162,7 @@ struct Int8Forward {
         if (!step.sums) add<XSide<Cell>>(x, i, weights.ih, j, width, to);
         add<HSide<Cell>>(h, i, weights.hh, j, width, to);
       }
-      f(r, static_cast<const float*>(sums), row_size);
+      f(j, width, r, static_cast<const float*>(sums), row_size);
     }
   }
 

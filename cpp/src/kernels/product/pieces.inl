@@ -8,32 +8,42 @@
 
 BPTT_KERNELS_BEGIN
 
-constexpr Index piece_rows = 96;  // at most, whose sums wait for the next piece
+constexpr Index piece_rows = 96;   // at most, whose sums wait for the next piece
+constexpr Index piece_sums = 288;  // rows of sums of all panels in a group
+constexpr Index group_panels = 8;  // at most
 
-// The number of inputs in a piece, of K with `bytes` of weights each in a panel. Panels that stay
-// in the second cache, or that few rows use, are not cut.
-BPTT_INLINE Index piece_inputs(const Caches& caches, Index K, Index bytes, Index rows) {
-  if (rows <= max_rows || K * bytes <= caches.second / 2) return K;
-  return ceil_div(K, ceil_div(K, larger(caches.second / 4 / bytes, 1)));
+// How a product is cut whose operands do not stay in the second cache: each piece of inputs
+// multiplies some rows by a group of panels, one after the other, so that the rows are read from a
+// farther cache once for each group.
+struct Cut {
+  Index inputs, panels;
+};
+
+// Of K inputs, with `bytes` of weights each in a panel, and `row_bytes` in a row. Few rows are not
+// cut. A piece has its rows in a quarter of the second cache, and its weights in an eighth.
+BPTT_INLINE Cut cut_product(const Caches& caches, Index K, Index bytes, Index rows,
+                            Index row_bytes) {
+  if (rows <= max_rows || K * (bytes + rows * row_bytes) <= caches.second / 2) return {K, 1};
+  const Index some = ceil_div(rows, ceil_div(rows, piece_rows)),
+              most = caches.second / 4 / larger(some * row_bytes, 2 * bytes);
+  return {ceil_div(K, ceil_div(K, larger(most, 1))),
+          smaller(piece_sums / smaller(rows, piece_rows), group_panels)};
 }
 
-// The weights of the next panel are fetched while this one is used for `rows` rows: else the first
+// The weights that are used next are fetched while others are used for `rows` rows: else the first
 // of them would wait for each line from the third cache or from memory. That takes instructions,
 // and pays only for weights much larger than the second cache.
-struct NextPanel {
-  const char* base;
-  Index bytes, step;  // for each input, in all and in one row block
+struct Next {
+  const char* weights;
+  Index step;  // bytes for each input in one row block
 
-  NextPanel(const Caches& caches, Index all_bytes, const void* next, Index input_bytes, Index rows)
-      : base(static_cast<const char*>(next)),
-        bytes(input_bytes),
+  Next(const Caches& caches, Index all_bytes, const void* next, Index input_bytes, Index rows)
+      : weights(static_cast<const char*>(next)),
         step(!BPTT_MANY_CELLS && all_bytes > 4 * caches.second
-                 ? ceil_div(bytes, larger(ceil_div(rows, max_rows), 1))
+                 ? ceil_div(input_bytes, larger(ceil_div(rows, max_rows), 1))
                  : 0) {}
-  // During the product of inputs [first, first + K) with the n-th row block.
-  Ahead during(Index n, Index first, Index K) const {
-    return {base + (step ? first * bytes + n * K * step : 0), step};
-  }
+  // During the product of K inputs with the n-th row block.
+  Ahead during(Index n, Index K) const { return {weights + n * K * step, step}; }
 };
 
 // Calls f(rows, begin, end) for pieces [begin, end) of K, of `size` each. Some rows take all

@@ -139,14 +139,14 @@ struct Forward {
     }
   }
 
-  void forward_panel(const ForwardStep<T>& step, Index j, Index width) const {
+  void forward_group(const ForwardStep<T>& step, Range group) const {
     products.for_each_tile(
-        step, j, width,
-        [&](Range r) BPTT_INLINED {
+        step, group,
+        [&](Index j, Index width, Range r) BPTT_INLINED {
           if (step.saved && r.end - r.begin > 1)
             prefetch_units(step, r.begin, r.end - r.begin, j, width);
         },
-        [&](Range r, const T* sums, Index row_size) BPTT_INLINED {
+        [&](Index j, Index width, Range r, const T* sums, Index row_size) BPTT_INLINED {
           if constexpr (Cell::layer_norm)
             keep_sums<T, Cell>(step, r, j, width, sums, row_size);
           else
@@ -262,10 +262,10 @@ struct Forward {
     if (!parts[0].whole)
       for (const ForwardStep<T>& part : parts) products.prepare(part);
     for (Index j = units.begin, width; j < units.end; j += width) {
-      width = products.panel_width(j, units.end, n);
+      width = products.group_width(j, units.end, n);
       if (poll.stops(n, d.I + d.P, width * G * L)) return;
       BPTT_NO_UNROLL for (const ForwardStep<T>& part : parts) {
-        if (part.rows.begin < part.rows.end) forward_panel(part, j, width);
+        if (part.rows.begin < part.rows.end) forward_group(part, {j, j + width});
       }
     }
     if constexpr (Cell::layer_norm) layer_norm_step();

@@ -143,8 +143,7 @@ struct FloatGradients {
     constexpr Index inputs = G * L, element = Index(sizeof(T));  // inputs: of a block of dsums
     constexpr Index wide = 2 * column_blocks;
     alignas(64) T tile[piece_sums * column_blocks * L];
-    const Index n_rows = r.end - r.begin, block_stride = rows.chunk_rows * dsums_row,
-                all_bytes = blocks * inputs * K * element;
+    const Index n_rows = r.end - r.begin, block_stride = rows.chunk_rows * dsums_row;
     const Cut cut =
         cut_product(caches, blocks * inputs, column_blocks * L * element, n_rows, element);
     const Index full = K / (column_blocks * L) * column_blocks;
@@ -165,8 +164,7 @@ struct FloatGradients {
           const auto weights = [&](Index column, Index block) {
             return w + column * L * blocks * inputs + block * inputs * row_size;
           };
-          const Next next(caches, all_bytes,
-                          weights(within || !more ? j + width : first, within ? b
+          const Next next(weights(within || !more ? j + width : first, within ? b
                                                                        : more ? end
                                                                               : 0),
                           row_size * element, some.end - some.begin);

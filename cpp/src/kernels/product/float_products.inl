@@ -185,8 +185,7 @@ struct UnitProducts {
     return {x.part(k, end, width * G * L), h.part(k - of_x, end - of_x, width * Gh * L)};
   }
   Next next(const Operands<T>& a, Index input, Index n_rows) const {
-    const Index all = blocks_of<T>(d.H) * (d.I * G + d.U * Gh) * L;
-    return {d.caches, all * Index(sizeof(T)), a.w, input * Index(sizeof(T)), n_rows};
+    return {a.w, input * Index(sizeof(T)), n_rows};
   }
 
   // Calls f(j, width, rows, sums, row_size) for the rows of a step, some at a time, and each panel

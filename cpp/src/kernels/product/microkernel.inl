@@ -61,7 +61,12 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
       Native<T>{};
 }
 
-// Prefetches memory little by little while a product runs: `step` bytes further with each input.
+// Inputs that a tile takes in one turn of its loop: full ones, where a turn is few instructions
+// beside the multiply-adds, and single rows.
+template <int MR>
+constexpr int inputs_together = !BPTT_MANY_CELLS && (MR == 1 || MR >= max_rows - 1) ? 4 : 1;
+
+// Prefetches memory little by little while a product runs: `step` bytes further with each turn.
 struct Ahead {
   const char* at;
   Index step;
@@ -70,6 +75,17 @@ struct Ahead {
 struct NothingAhead {
   BPTT_INLINE void advance() {}
 };
+
+// Keeps a vector of which there is one copy in a register: compilers would load it again for each
+// of its uses, and loads are what a tile waits for.
+template <class V>
+BPTT_INLINE void keep_in_register([[maybe_unused]] V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__SSE2__)
+  asm("" : "+x"(v));
+#endif
+}
 
 // For `Panels` panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
@@ -82,37 +98,50 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
 #if defined(__clang__)  // else it fuses operations that its optimiser happens to bring together
 #pragma clang fp contract(on)
 #endif
+  const auto scalar = [&](int r, int p)
+                          BPTT_INLINED { return broadcast(a[r * a_row + p * a_panel]); };
+  const auto vector = [&](int p, int v)
+                          BPTT_INLINED { return load(w + p * w_panel + v * lanes<T>); };
+  // Whichever are fewer stay in registers while the others come one by one.
   const auto add = [&]() BPTT_INLINED {
-    Native<T> b[Panels][NB * G];
-    BPTT_UNROLL for (int p = 0; p < Panels; ++p) BPTT_UNROLL for (int v = 0; v < NB * G; ++v)
-        b[p][v] = load(w + p * w_panel + v * lanes<T>);
-    BPTT_UNROLL for (int r = 0; r < MR; ++r) BPTT_UNROLL for (int p = 0; p < Panels; ++p) {
-      const Native<T> s = broadcast(a[r * a_row + p * a_panel]);
-      BPTT_UNROLL for (int n = 0; n < NB; ++n) BPTT_UNROLL for (int g = 0; g < G; ++g)
-          acc[r][(p * NB + n) * S + First + g] += s * b[p][n * G + g];
+    BPTT_UNROLL for (int p = 0; p < Panels; ++p) {
+      Native<T> few[MR < NB * G ? MR : NB * G];
+      if constexpr (MR < NB * G) {
+        BPTT_UNROLL for (int r = 0; r < MR; ++r) few[r] = scalar(r, p);
+      } else {
+        BPTT_UNROLL for (int v = 0; v < NB * G; ++v) few[v] = vector(p, v);
+      }
+      BPTT_UNROLL for (int i = 0; i < (MR < NB * G ? NB * G : MR); ++i) {
+        Native<T> one = MR < NB * G ? vector(p, i) : scalar(i, p);
+        if constexpr (MR > 1 && !BPTT_MANY_CELLS) keep_in_register(one);
+        BPTT_UNROLL for (int j = 0; j < (MR < NB * G ? MR : NB * G); ++j) {
+          const int r = MR < NB * G ? j : i, v = MR < NB * G ? i : j;
+          acc[r][(p * NB + v / G) * S + First + v % G] += few[j] * one;
+        }
+      }
     }
-    next.advance();
     a += a_step;
     w += w_step;
   };
-  constexpr int together = MR == 1 && !BPTT_MANY_CELLS ? 4 : 1;
-  for (; together > 1 && K >= together; K -= together)
+  constexpr int together = inputs_together<MR>;
+  for (; together > 1 && K >= together; K -= together) {
+    next.advance();
     BPTT_UNROLL for (int i = 0; i < together; ++i) add();
+  }
   for (; K > 0; --K) add();
 }
 
-// The same, prefetching if there is anything. In two loops, as the one without is shorter; not
-// where small code matters more.
+// The same, prefetching, if it is a full tile.
 template <class T, int MR, int Panels, int NB, int S, int First, int G>
 BPTT_INLINE void multiply_add_ahead(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                                     Index a_panel, Index a_step, const T* w, Index w_panel,
                                     Index w_step, Index K, Ahead& ahead) {
-  if (BPTT_VECTOR_BYTES > 16 && !BPTT_MANY_CELLS && MR >= max_rows - 1 && ahead.step)
+  if constexpr (BPTT_VECTOR_BYTES > 16 && MR > 1 && inputs_together<MR> > 1)
     multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
                                                  K, ahead);
   else
     multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
-                                                 K, NothingAhead());
+                                                 K);
 }
 
 // Prefetch the cache lines of memory that is soon read or written.

@@ -31,19 +31,19 @@ BPTT_INLINE Cut cut_product(const Caches& caches, Index K, Index bytes, Index ro
 }
 
 // The weights that are used next are fetched while others are used for `rows` rows: else the first
-// of them would wait for each line from the third cache or from memory. That takes instructions,
-// and pays only for weights much larger than the second cache.
+// of them would wait for each line.
 struct Next {
   const char* weights;
-  Index step;  // bytes for each input in one row block
+  Index step;  // bytes for each turn of a full tile
 
-  Next(const Caches& caches, Index all_bytes, const void* next, Index input_bytes, Index rows)
+  Next(const void* next, Index input_bytes, Index rows)
       : weights(static_cast<const char*>(next)),
-        step(!BPTT_MANY_CELLS && all_bytes > 4 * caches.second
-                 ? ceil_div(input_bytes, larger(ceil_div(rows, max_rows), 1))
-                 : 0) {}
+        step(ceil_div(input_bytes * inputs_together<max_rows>,
+                      larger(ceil_div(rows, max_rows), 1))) {}
   // During the product of K inputs with the n-th row block.
-  Ahead during(Index n, Index K) const { return {weights + n * K * step, step}; }
+  Ahead during(Index n, Index K) const {
+    return {weights + n * (K / inputs_together<max_rows>)*step, step};
+  }
 };
 
 // Calls f(rows, begin, end) for pieces [begin, end) of K, of `size` each. Some rows take all

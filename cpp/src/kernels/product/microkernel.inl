@@ -76,17 +76,6 @@ struct NothingAhead {
   BPTT_INLINE void advance() {}
 };
 
-// Keeps a vector of which there is one copy in a register: compilers would load it again for each
-// of its uses, and loads are what a tile waits for.
-template <class V>
-BPTT_INLINE void keep_in_register([[maybe_unused]] V& v) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(v));
-#elif defined(__SSE2__)
-  asm("" : "+x"(v));
-#endif
-}
-
 // For `Panels` panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
 // vector w[p*w_panel + k*w_step + (n*G + g)*lanes]. Every loop over the tile must unroll
@@ -112,8 +101,7 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
         BPTT_UNROLL for (int v = 0; v < NB * G; ++v) few[v] = vector(p, v);
       }
       BPTT_UNROLL for (int i = 0; i < (MR < NB * G ? NB * G : MR); ++i) {
-        Native<T> one = MR < NB * G ? vector(p, i) : scalar(i, p);
-        if constexpr (MR > 1 && !BPTT_MANY_CELLS) keep_in_register(one);
+        const Native<T> one = MR < NB * G ? vector(p, i) : scalar(i, p);
         BPTT_UNROLL for (int j = 0; j < (MR < NB * G ? MR : NB * G); ++j) {
           const int r = MR < NB * G ? j : i, v = MR < NB * G ? i : j;
           acc[r][(p * NB + v / G) * S + First + v % G] += few[j] * one;

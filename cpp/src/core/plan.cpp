@@ -46,8 +46,9 @@ Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
   given.subsequences = {subsequences_.data(), static_cast<Index>(subsequences_.size()),
                         subsequences_.empty() ? 0 : subsequences_[0].length};
   given.lengths = lengths_.empty() ? nullptr : lengths_.data();
-  order_.resize(static_cast<std::size_t>(Schedule::size(given.split_dims().T)));
-  return {cell, options, given, Engine<T>::scheduled(order_.data(), cell, given)};
+  // Not filled with zeros first, which takes as long as the schedule itself.
+  order_.reset(new Index[static_cast<std::size_t>(Schedule::size(given.split_dims().T))]);
+  return {cell, options, given, Engine<T>::scheduled(order_.get(), cell, given)};
 }
 
 template <class T>

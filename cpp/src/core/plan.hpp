@@ -7,6 +7,7 @@
 //   plan.forward(inputs, outputs, tape, scratch);  // tape: plan.tape_bytes(), or null
 //   plan.backward({}, x, y, cotangents, gradients, tape, scratch);
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -79,7 +80,7 @@ class Plan {
   const Prepared<T>* prepared_ = nullptr;  // or null: each call packs its weights
   std::vector<Index> lengths_;             // of the sequences, where they are split; empty: T
   std::vector<Subsequence> subsequences_;  // empty: the sequences as they are
-  std::vector<Index> order_;               // memory of the engine's schedule
+  std::unique_ptr<Index[]> order_;         // memory of the engine's schedule
   Engine<T> engine_;                       // refers to the three above
 };
 

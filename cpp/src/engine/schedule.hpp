@@ -28,12 +28,10 @@ struct Schedule {
         group(segment + d.T + 1),
         groups(group_count),
         reverse(backwards) {
-    for (Index t = 0, longer = d.B; t < d.T; ++t) {
-      while (subsequences.size && longer > 0 && subsequences[longer - 1].length <= t) --longer;
-      count[t] = longer;
-      first[t] = total;
-      total += longer;
-    }
+    if (subsequences.size)
+      place(subsequences);
+    else
+      place_equal();
     first[steps] = total;
     shares(groups, group);
     chunk[0] = reverse ? 0 : steps;
@@ -135,21 +133,43 @@ struct Schedule {
     }
   }
 
+  void place(const Subsequences& subsequences) {
+    for (Index t = 0, longer = sequences; t < steps; ++t) {
+      while (longer > 0 && subsequences[longer - 1].length <= t) --longer;
+      count[t] = longer;
+      first[t] = total;
+      total += longer;
+    }
+  }
+  // The same for equal lengths, in loops of vectors: a step of a small cell takes few instructions.
+  void place_equal() {
+    std::fill_n(count, steps, sequences);
+    for (Index t = 0, row = 0; t < steps; ++t, row += sequences) first[t] = row;
+    total = steps * sequences;
+  }
+
   // Chunks of about target_rows, full ones from the end of the processing on, where the backward
   // pass starts; in that order.
   void cut_chunks(Index target_rows) {
-    const Index capacity = larger(steps ? count[0] : 0, target_rows), end = reverse ? steps : 0;
-    Index t = reverse ? 0 : steps;
-    while (t != end) {
-      Index rows = 0;
-      const auto next = [&] { return count[reverse ? t : t - 1]; };
-      do {
-        rows += next();
-        t += reverse ? 1 : -1;
-      } while (t != end && rows + next() <= capacity);
-      chunk[++chunks] = t;
-      chunk_rows = larger(chunk_rows, rows);
+    const Index rows = steps ? count[0] : 0, capacity = larger(rows, target_rows);
+    const bool equal = steps && count[steps - 1] == rows;  // counts never increase
+    for (Index taken = 0, n; taken < steps; taken += n) {
+      const Index left = steps - taken, most = equal && rows ? capacity / rows : left;
+      n = equal ? std::min(most, left) : steps_of_chunk(taken, capacity);
+      const Index t = reverse ? taken : left, next = reverse ? t + n : t - n;
+      chunk[++chunks] = next;
+      chunk_rows = larger(chunk_rows, reverse ? first[next] - first[t] : first[t] - first[next]);
     }
+  }
+  // The steps of a chunk after `taken` others.
+  Index steps_of_chunk(Index taken, Index capacity) const {
+    Index n = 0, rows = 0;
+    const auto next = [&] { return count[reverse ? taken + n : steps - 1 - taken - n]; };
+    do {
+      rows += next();
+      ++n;
+    } while (taken + n < steps && rows + next() <= capacity);
+    return n;
   }
 };
 

@@ -76,11 +76,20 @@ struct NothingAhead {
   BPTT_INLINE void advance() {}
 };
 
+// n; in a loop inside a step the compiler must not see how often the loop runs. It would compute
+// where the loop ends before the steps, and load and store more numbers than that saves.
+template <bool in_step = true>
+BPTT_INLINE Index counted(Index n) {
+  if constexpr (in_step) asm("" : "+r"(n));
+  return n;
+}
+
 // For `Panels` panels p of NB blocks n, MR rows r and the window of G out of S sums of each block:
 // acc[r][(p*NB + n)*S + First + g] += sum over k < K of a[r*a_row + p*a_panel + k*a_step] times the
 // vector w[p*w_panel + k*w_step + (n*G + g)*lanes]. Every loop over the tile must unroll
 // completely: a loop that remains puts the accumulators into memory.
-template <class T, int MR, int Panels, int NB, int S, int First, int G, class Next = NothingAhead>
+template <class T, int MR, int Panels, int NB, int S, int First, int G, bool in_step = false,
+          class Next = NothingAhead>
 BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                               Index a_panel, Index a_step, const T* w, Index w_panel, Index w_step,
                               Index K, Next&& next = {}) {
@@ -112,11 +121,11 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
     w += w_step;
   };
   constexpr int together = inputs_together<MR>;
-  for (; together > 1 && K >= together; K -= together) {
+  for (; together > 1 && K >= together; K = counted<in_step>(K) - together) {
     next.advance();
     BPTT_UNROLL for (int i = 0; i < together; ++i) add();
   }
-  for (; K > 0; --K) add();
+  for (; K > 0; K = counted<in_step>(K) - 1) add();
 }
 
 // The same, prefetching, if it is a full tile.

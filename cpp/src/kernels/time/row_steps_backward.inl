@@ -31,65 +31,72 @@ struct RowGradients {
 };
 
 // Adds to the gradient of h that a step passes back, [block][lane], the product of the gradients of
-// its sums with w_hh.
+// its sums, in blocks `block` apart, with w_hh; without a gradient through the equations it is the
+// product alone.
 template <class T, class Cell>
-BPTT_INLINE void row_pass_back(const RowGradients<T>& g, const T* sums, Index blocks, T* dh) {
+BPTT_INLINE void row_pass_back(const T* sums, Index block, Index blocks, const T* w, T* dh) {
   using Side = HSide<Cell>;
   constexpr int D = GradientsOf<Cell>::all;
   constexpr Index L = lanes<T>, wide = 2 * column_blocks;
   alignas(64) T tile[wide * L];
-  for (Index j = 0, width; j < blocks; j += width) {
-    const bool two = few_rows > 0 && j + wide <= blocks;
-    width = two ? wide : smaller(column_blocks, blocks - j);
-    product_of_rows<T, Side::count, D>(Int<1>(), width, sums + Side::first * L, D * L, g.block,
-                                       blocks, g.w_hh + j * L * blocks * L * Side::count, false,
-                                       tile, Ahead{nullptr, 0});
-    for (Index b = 0; b < width; ++b, dh += L)
-      store(dh, Cell::passes_h ? load(dh) + load(tile + b * L) : load(tile + b * L));
+  for (Index left = blocks, width; left > 0; left -= width) {
+    width = few_rows > 0 && left >= wide ? wide : smaller(column_blocks, left);
+    product_of_rows<T, Side::count, D>(Int<1>(), width, sums + Side::first * L, D * L, block,
+                                       blocks, w, false, Cell::passes_h ? tile : dh,
+                                       Ahead{nullptr, 0});
+    for (Index b = 0; Cell::passes_h && b < width; ++b)
+      store(dh + b * L, load(dh + b * L) + load(tile + b * L));
+    dh += width * L, w += width * L * blocks * L * Side::count;
   }
 }
 
-// Takes `steps` steps against the order of processing, from `step` on and each `by` from the one
-// before.
+// Takes `steps` steps against the order of processing, from `step` on and each `stride` from the
+// one before.
 template <class T, class Cell>
 __attribute__((noinline)) void row_steps_back(const BackwardCall<T>& call,
-                                              const ForwardStep<T>& step, const StepStride& by,
-                                              Index steps, RowGradients<T> g) {
+                                              const ForwardStep<T>& step, const StepStride& stride,
+                                              Index steps, const RowGradients<T>& g) {
   constexpr int D = GradientsOf<Cell>::all;
   constexpr Index L = lanes<T>;
-  const Dims& d = call.dims;
-  const Index blocks = blocks_of<T>(d.H);
-  UnitPlaces<T, Cell> first(step, d, g.dstates[0], 0, 0, g.sums);
+  const StepStride by = stride;  // no store can change a copy, here and below
+  const Index H = call.dims.H, blocks = blocks_of<T>(H), block = g.block, next = g.next;
+  const Index next_dy = g.dy ? by.h : 0, next_traced = g.traced_h ? by.t * L : 0;
+  const T *y = g.y, *h = step.h, *dy = g.dy, *saved = step.saved, *before[max_states],
+          *after[max_states];
+  T *sums = g.sums, *traced_h = g.traced_h, *traced_c = g.traced_c, *dstates[max_states];
+  for (int q = 0; q < Cell::states; ++q) dstates[q] = g.dstates[q];
+  for (int q = 1; q < Cell::states; ++q)
+    before[q] = step.before[q].base, after[q] = step.after[q].base;
   for (; steps > 0; --steps) {
-    UnitPlaces<T, Cell> at = first;
-    T* sums = g.sums;
-    BPTT_NO_UNROLL for (Index j = 0; j < blocks; ++j, at.next(step), sums += g.block) {
-      const Index used = used_lanes<T>(j, d.H);
+    T *out = sums, *out_h = traced_h, *out_c = traced_c;
+    BPTT_NO_UNROLL for (Index at = 0, used = H; used > 0; at += L, used = counted(used) - L) {
       Vec<T> p[1], ds[Cell::states], k[Cell::saved + 1], s0[Cell::states], s[Cell::states], da[D],
           ds0[Cell::states];
-      BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] = load(g.dstates[q] + j * L);
-      if (g.dy) ds[0] = ds[0] + Vec<T>(load(g.dy + j * L, used));
-      if (g.traced_h) store(g.traced_h + j * g.block / D, ds[0].v);
-      BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] = load(at.saved + i * L);
-      if (Cell::passes_h) s0[0] = load(at.h, used);
-      if (!Cell::saved) s[0] = load(g.y + j * L, used);
+      BPTT_UNROLL for (int q = 0; q < Cell::states; ++q) ds[q] = load(dstates[q] + at);
+      if (dy) ds[0] = ds[0] + Vec<T>(load(dy + at, used));
+      if (traced_h) store(out_h, ds[0].v), out_h += block / D;
+      BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
+          load(saved + at * Cell::saved + i * L);
+      if (Cell::passes_h) s0[0] = load(h + at, used);
+      if (!Cell::saved) s[0] = load(y + at, used);
       BPTT_UNROLL for (int q = 1; q < Cell::states; ++q) {
-        s0[q] = load(at.before[q]);
-        s[q] = load(at.after[q]);
+        s0[q] = load(before[q] + at);
+        s[q] = load(after[q] + at);
       }
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
-      if (Cell::states > 1 && g.traced_h)
-        store(g.traced_c + j * g.block / D, ds[Cell::states > 1].v);
+      if (Cell::states > 1 && traced_h) store(out_c, ds[Cell::states > 1].v), out_c += block / D;
       if (used < L) {  // see Backward::step_units
         BPTT_UNROLL for (int i = 0; i < D; ++i) clear_from<T>(da[i].v, used);
       }
-      BPTT_UNROLL for (int i = 0; i < D; ++i) store(sums + i * L, da[i].v);
+      BPTT_UNROLL for (int i = 0; i < D; ++i) store(out + i * L, da[i].v);
+      out += block;
       BPTT_UNROLL for (int q = Cell::passes_h ? 0 : 1; q < Cell::states; ++q)
-          store(g.dstates[q] + j * L, ds0[q].v);
+          store(dstates[q] + at, ds0[q].v);
     }
-    row_pass_back<T, Cell>(g, g.sums, blocks, g.dstates[0]);
-    first.move(by);
-    g.move(by, 1);
+    row_pass_back<T, Cell>(sums, block, blocks, g.w_hh, dstates[0]);
+    sums += next, y += by.h, h += by.h, dy += next_dy, saved += by.saved;
+    traced_h += next_traced, traced_c += next_traced;
+    for (int q = 1; q < Cell::states; ++q) before[q] += by.state, after[q] += by.state;
   }
 }
 

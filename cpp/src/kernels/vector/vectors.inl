@@ -86,13 +86,14 @@ BPTT_INLINE void store_first(T* p, Native<T> v, Index n) {
   BPTT_UNROLL for (Index i = 0; i < lanes<T>; ++i) if (i < n) p[i] = v[i];
 }
 #endif
+// The same for any n: all lanes if it has no fewer.
 template <class T>
 BPTT_INLINE Native<T> load(const T* p, Index n) {
-  return n == lanes<T> ? load(p) : load_first(p, n);
+  return n >= lanes<T> ? load(p) : load_first(p, n);
 }
 template <class T>
 BPTT_INLINE void store(T* p, Native<T> v, Index n) {
-  if (n == lanes<T>) return store(p, v);
+  if (n >= lanes<T>) return store(p, v);
   store_first(p, v, n);
 }
 // Sets lanes n, n + 1 and so on to 0.

@@ -136,26 +136,25 @@ BPTT_INLINE bool all_in_bounds(Native<T> squares) {
   return all == -1;
 }
 
-BPTT_INLINE void square_roots(F64 squares, double* out) {
-  BPTT_UNROLL for (Index l = 0; l < lanes<double>; ++l) squares[l] = __builtin_sqrt(squares[l]);
-  store(out, squares);
+BPTT_INLINE F64 square_roots(F64 v) {
+#if BPTT_VECTOR_BYTES == 64
+  return _mm512_sqrt_pd(v);
+#elif BPTT_VECTOR_BYTES == 32
+  return _mm256_sqrt_pd(v);
+#elif defined(__SSE2__)
+  return _mm_sqrt_pd(v);
+#else
+  BPTT_UNROLL for (Index l = 0; l < lanes<double>; ++l) v[l] = __builtin_sqrt(v[l]);
+  return v;
+#endif
 }
+BPTT_INLINE void square_roots(F64 squares, double* out) { store(out, square_roots(squares)); }
 BPTT_INLINE void square_roots(F32 squares, double* out) {
   const auto wide = __builtin_convertvector(squares, Wide);
   F64 halves[2];
   __builtin_memcpy(halves, &wide, sizeof wide);
   square_roots(halves[0], out), square_roots(halves[1], out + lanes<double>);
 }
-
-// Neighbouring rows, `next` elements apart.
-template <class T>
-struct RowsOf {
-  RowOf<T> first;
-  Index next;
-
-  BPTT_INLINE const T* base(Index i) const { return first.base + i * next; }
-  BPTT_INLINE RowOf<T> row(Index i) const { return {base(i), first.stride, first.n}; }
-};
 
 // The rows of any cell with G gates and S gradients of a unit, of its sums first; `x_first` is the
 // number of the first sum with x.
@@ -206,11 +205,11 @@ struct TracedRows {
     const StepRows step_rows(rows, d.T, t);
     for (Index r = mine.begin; r < mine.end; ++r) {
       const Index row = rows.first[t] + r, in_chunk = row - chunk_row;
-      of_column(0, in_chunk).first.copy(call.trace.dh + row * d.P);
-      if (has_c) of_column(1, in_chunk).first.copy(call.trace.dc + row * d.H);
+      of_column(0, in_chunk).copy(call.trace.dh + row * d.P);
+      if (has_c) of_column(1, in_chunk).copy(call.trace.dc + row * d.H);
       for (int k = 0; k < G; ++k)
-        of_column(2 + k, in_chunk).first.copy(call.trace.gates + (row * G + k) * d.H);
-      if (sums > G) of_sum(sums - 1, in_chunk).first.copy(call.trace.candidate_hh + row * d.H);
+        of_column(2 + k, in_chunk).copy(call.trace.gates + (row * G + k) * d.H);
+      if (sums > G) of_sum(sums - 1, in_chunk).copy(call.trace.candidate_hh + row * d.H);
       const T* operand = r < step_rows.continuing
                              ? after + (rows.first[step_rows.previous] + r) * d.U
                              : before_first + r * d.U;
@@ -223,52 +222,72 @@ struct TracedRows {
   // The squares of `together` rows and `columns` columns are summed at once: a vector for each.
   static constexpr int columns = smaller(L, 8), together = int(L) / columns;
 
+  // Where the first rows of `some` columns begin, and how far it is from row to row: h and c have
+  // one number for each unit, the sums have S. There are never three columns of h and c.
+  template <int some>
+  struct Columns {
+    const T* base[some];
+    Index near_row, far_row;  // of the first two columns, and of the others
+  };
+
   // `some` columns from number k on.
   template <int some>
   BPTT_INLINE void measure(Range mine, int k) const {
-    const Index H = call.dims.H;
-    RowsOf<T> parts[some], summed[some];
-    BPTT_UNROLL for (int c = 0; c < some; ++c) {
-      parts[c] = of_column(k + c, 0);
-      summed[c] =
-          parts[c].first.n == H ? parts[c] : of_sum(x_first, 0);  // measured with care below
-    }
+    const Dims& d = call.dims;
+    Columns<some> all{{}, k ? S * L : L, S * L};
+    BPTT_UNROLL for (int c = 0; c < some; ++c) all.base[c] = of_column(k + c, 0).base;
+    // A column of another size than the sums is measured with care: meanwhile another stands for
+    // it.
+    const bool same_size = k || d.P == d.H, no_c = !k && !has_c;
+    if (!same_size) all.base[0] = all.base[some > 1];
+    if (no_c) all.base[some > 1] = all.base[0];
     for (Index row = mine.begin; row < mine.end; row += together) {
       const Index n = smaller(together, mine.end - row);
-      const Native<T> squares = sums_of_squares<some>(summed, row, n, H);
+      const Native<T> squares = sums_of_squares<some>(all, row, n);
       double roots[L];
       square_roots(squares, roots);
-      const bool fast = all_in_bounds<T>(squares);
-      for (Index r = 0; r < n; ++r) {
-        double* out = call.trace.norms + (chunk_row + row + r) * (G + 4);
-        BPTT_UNROLL for (int c = 0; c < some; ++c) {
-          const Index i = r * columns + c;
-          out[k + c] = roots[i];
-          if (parts[c].first.n != H || (!fast && !in_bounds<T>(squares[i])))
-            measure_with_care(parts[c].row(row + r), k + c, out);
-        }
+      double* out = call.trace.norms + (chunk_row + row) * (G + 4);
+      for (Index r = 0; r < n; ++r, out += G + 4) {
+        BPTT_UNROLL for (int c = 0; c < some; ++c) out[k + c] = roots[r * columns + c];
+        if (no_c) out[1] = 0;
       }
+      if (!same_size || !all_in_bounds<T>(squares)) remeasure(k, some, row, n, squares);
     }
   }
   // Lane r * columns + c of the result has the sum of column c and row r; other lanes have any that
   // is in bounds.
   template <int some>
-  BPTT_INLINE static Native<T> sums_of_squares(const RowsOf<T> (&parts)[some], Index row, Index n,
-                                               Index H) {
+  BPTT_INLINE Native<T> sums_of_squares(const Columns<some>& all, Index row, Index n) const {
     Native<T> sums[L];
     BPTT_UNROLL for (int i = 0; i < int(L); ++i) sums[i] =
         broadcast(i % columns < some ? Squares<T>::start : T(1));
-    const auto add = [&](Index j, Index used) BPTT_INLINED {
+    Index near = row * all.near_row, far = row * all.far_row, left = call.dims.H;
+    const auto add = [&](Index used) BPTT_INLINED {
       BPTT_UNROLL for (int c = 0; c < some; ++c) BPTT_UNROLL for (int r = 0; r < together; ++r) {
-        const Native<T> v =
-            load(parts[c].base(row + (r < n ? r : 0)) + j * parts[c].first.stride, used);
+        const Index other = r < n ? r : 0;
+        const Native<T> v = load(
+            all.base[c] + (c < 2 ? near + other * all.near_row : far + other * all.far_row), used);
         sums[r * columns + c] += v * v;
       }
     };
-    const Index whole = H / L;
-    for (Index j = 0; j < whole; ++j) add(j, L);
-    if (H > whole * L) add(whole, H - whole * L);
+    for (; left >= L; left -= L) {
+      add(L);
+      near += rows.chunk_rows * all.near_row, far += rows.chunk_rows * all.far_row;
+    }
+    if (left > 0) add(left);
     return sums_of_lanes<T>(sums);
+  }
+  // Measures with care what sums of squares, as of sums_of_squares(), do not give.
+  __attribute__((noinline, cold)) void remeasure(int k, int some, Index row, Index n,
+                                                 const Native<T>& squares) const {
+    for (Index i = 0; i < n * columns; ++i) {
+      const int c = static_cast<int>(i % columns);
+      if (c >= some) continue;
+      const RowOf<T> column = of_column(k + c, row + i / columns);
+      if (column.n != call.dims.H || !in_bounds<T>(squares[i]))
+        measure_with_care(column, k + c,
+                          call.trace.norms + (chunk_row + row + i / columns) * (G + 4));
+    }
   }
   // Numbers of any size, also not finite, and rows of any length.
   void measure_with_care(const RowOf<T>& row, int k, double* out) const {
@@ -281,16 +300,16 @@ struct TracedRows {
   }
 
   // The gradients whose norms are column k, from a row of the chunk on.
-  RowsOf<T> of_column(int k, Index row) const {
+  RowOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;
-    if (k == 0) return {{dh + row * L, step, call.dims.P}, L};
-    if (k == 1) return {{dc + row * L, step, has_c ? call.dims.H : 0}, L};
+    if (k == 0) return {dh + row * L, step, call.dims.P};
+    if (k == 1) return {dc + row * L, step, has_c ? call.dims.H : 0};
     int gate = 0;
     while (x_gates[gate] != k - 2) ++gate;
     return of_sum(x_first + gate, row);
   }
-  RowsOf<T> of_sum(int k, Index row) const {
-    return {{dvalues + (row * S + k) * L, rows.chunk_rows * S * L, call.dims.H}, S * L};
+  RowOf<T> of_sum(int k, Index row) const {
+    return {dvalues + (row * S + k) * L, rows.chunk_rows * S * L, call.dims.H};
   }
   static void copy_row(const T* from, Index n, T* to) {
     __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));

@@ -418,6 +418,7 @@ struct Backward {
   void trace(const Span& chunk, const Forward<Backend>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);
     if (!own_groups) tracer.measure(share);
+    if (!own_groups && !call.trace.dh) return;
     for (Index t = chunk.begin; t < chunk.end; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
       const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);

@@ -165,12 +165,16 @@ struct TapeOf : Tape {
 
   // New arrays for a trace: norms, then the fields of Python's FullTrace; None for absent ones.
   py::tuple trace_arrays(int level, core::Trace<T>& trace) const {
-    py::list arrays;
+    py::tuple arrays(8);
+    std::size_t n = 0;
     const auto add = [&](auto*& pointer, bool wanted, py::ssize_t width) {
-      if (!wanted) return arrays.append(py::none());
-      auto array = make<std::remove_reference_t<decltype(*pointer)>, 3>({dims[0], dims[1], width});
-      pointer = array.mutable_data();
-      arrays.append(std::move(array));
+      py::object array = py::none();
+      if (wanted) {
+        auto made = make<std::remove_reference_t<decltype(*pointer)>, 3>({dims[0], dims[1], width});
+        pointer = made.mutable_data();
+        array = std::move(made);
+      }
+      arrays[n++] = std::move(array);
     };
     const bool full = level > 1;
     const py::ssize_t H = dims[3], G = plan.cell().gates;
@@ -182,6 +186,6 @@ struct TapeOf : Tape {
     add(trace.operand, full, plan.dims().U);
     add(trace.second_operand, full && plan.cell().second_product, H);
     add(trace.candidate_hh, full && plan.cell().split_gate, H);
-    return py::tuple(arrays);
+    return arrays;
   }
 };

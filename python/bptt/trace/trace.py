@@ -118,7 +118,7 @@ def _over_batch(norms: Array) -> Array:
     return np.asarray(scale * np.sqrt(((norms / scale[:, None]) ** 2).sum(axis=1)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Trace:
     """The gradient at each step of a backward pass with ``trace=True`` or ``trace="full"``.
 
@@ -144,6 +144,19 @@ class Trace:
     norms: Array = field(repr=False)
     full: FullTrace | None = field(repr=False)
     weights: tuple[Array, Array] | None = field(repr=False)
+
+    # The one of a frozen dataclass takes twice as long: a trace of a small network would feel it.
+    def __init__(
+        self,
+        find_source: Callable[[], Source],
+        norms: Array,
+        full: FullTrace | None,
+        weights: tuple[Array, Array] | None,
+    ) -> None:
+        own = self.__dict__
+        own["find_source"], own["norms"], own["full"], own["weights"] = (
+            find_source, norms, full, weights,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         T, B, _ = self.norms.shape

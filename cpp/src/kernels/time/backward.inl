@@ -360,7 +360,9 @@ struct Backward {
     const StepClip& clip = call.step_clip;
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
-    for (Index n = take_row(chunk, forward); n < chunk.end - chunk.begin; ++n) {
+    Index n = take_row(chunk, forward);
+    if (n && measures_steps()) tracer.measure({0, chunk.rows});
+    for (; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
       const Index first = rows.first[t] - chunk.row;
@@ -394,6 +396,7 @@ struct Backward {
           second.pass_back(first, mine);
           step(t, mine, forward, sums, Results::passed);
         }
+      if (measures_steps()) tracer.measure({first + mine.begin, first + mine.end});
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !poll.wait()) return;
       if (passes_back(t)) pass_back(first, mine);
@@ -415,15 +418,16 @@ struct Backward {
     if (!own_groups) poll.wait();
   }
 
+  // May this rank measure each step at once, while its gradients are in the cache? Not if other
+  // ranks have some of the units.
+  bool measures_steps() const { return tracer.on() && (team.sequences || team.size == 1); }
+  // The rest of the trace.
   void trace(const Span& chunk, const Forward<Backend>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);
-    if (!own_groups) tracer.measure(share);
-    if (!own_groups && !call.trace.dh) return;
-    for (Index t = chunk.begin; t < chunk.end; ++t) {
+    if (!measures_steps()) tracer.measure(share);
+    for (Index t = chunk.begin; t < chunk.end && call.trace.dh; ++t) {
       const Index first = rows.first[t] - chunk.row, count = rows.count[t];
       const Range mine = own_groups ? sequences_of(team, count) : part_of(share, first, count);
-      if (own_groups) tracer.measure(Range{first + mine.begin, first + mine.end});
-      if (!call.trace.dh) continue;
       const T* second_operand = nullptr;
       if constexpr (Cell::second_product)
         second_operand =

@@ -270,7 +270,7 @@ struct TracedRows {
         sums[r * columns + c] += v * v;
       }
     };
-    for (; left >= L; left -= L) {
+    for (; left >= L; left = counted(left) - L) {
       add(L);
       near += rows.chunk_rows * all.near_row, far += rows.chunk_rows * all.far_row;
     }

@@ -205,13 +205,15 @@ struct Backward {
 
   // The same for rows r of a chunk that begins with row `start`.
   void input_gradient(Index start, Range r) const {
+    const Index I = d.I;
+    T* const dx = call.dx + start * I;
     products.template for_each_tile<XSide<Cell>>(
-        r, tape.w_ih, d.I, {0, blocks_of<T>(d.I)},
-        [&](Index row, Index n_rows, Index column, Index width, const T* tile) {
-          for (Index i = 0; i < n_rows; ++i)
-            for (Index b = 0; b < width; ++b)
-              store(call.dx + (start + row + i) * d.I + column + b * L,
-                    load(tile + (i * width + b) * L), used_lanes<T>(column / L + b, d.I));
+        r, tape.w_ih, I, {0, blocks_of<T>(I)},
+        [I, dx](Index row, Index n_rows, Index column, Index width, const T* tile) {
+          T* to = dx + row * I + column;
+          for (Index i = 0; i < n_rows; ++i, to += I)
+            for (Index b = 0; b < width; ++b, tile += L)
+              store(to + b * L, load(tile), I - column - b * L);
         });
   }
 

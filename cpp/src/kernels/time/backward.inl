@@ -363,7 +363,7 @@ struct Backward {
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     Index n = take_row(chunk, forward);
-    if (n && measures_steps()) tracer.measure({0, chunk.rows});
+    if (n && measures_steps()) tracer.measure(Range{0, chunk.rows});
     for (; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
@@ -398,7 +398,7 @@ struct Backward {
           second.pass_back(first, mine);
           step(t, mine, forward, sums, Results::passed);
         }
-      if (measures_steps()) tracer.measure({first + mine.begin, first + mine.end});
+      if (measures_steps()) tracer.measure(Range{first + mine.begin, first + mine.end});
       products.prepare({first + mine.begin, first + mine.end});
       if (!team.sequences && !poll.wait()) return;
       if (passes_back(t)) pass_back(first, mine);

@@ -71,5 +71,6 @@ constexpr int max_rows = 3;
 #else
 constexpr int max_rows = 2;
 #endif
+constexpr int registers = max_rows == 6 ? 32 : 16;  // of vectors
 
 BPTT_KERNELS_END

@@ -164,10 +164,10 @@ struct FloatGradients {
           const auto weights = [&](Index column, Index block) {
             return w + column * L * blocks * inputs + block * inputs * row_size;
           };
-          const Next next(weights(within || !more ? j + width : first, within ? b
-                                                                       : more ? end
-                                                                              : 0),
-                          row_size * element, some.end - some.begin);
+          const Next<T> next(weights(within || !more ? j + width : first, within ? b
+                                                                          : more ? end
+                                                                                 : 0),
+                             row_size, some.end - some.begin);
           Index number = 0;
           for_each_row_block(some.begin, some.end, [&](auto n, Index row) {
             T* out = sums + (b || more ? row - some.begin : 0) * row_size;

@@ -60,7 +60,7 @@ struct Operands {
     return {rows + begin, row, w + begin * step, end - begin};
   }
   // From row `first` on, which begins the n-th row block.
-  BPTT_INLINE Operands from(Index first, const Next& next, Index n) const {
+  BPTT_INLINE Operands from(Index first, const Next<T>& next, Index n) const {
     return {rows + first * row, row, w, K, next.during(n, K)};
   }
 };
@@ -184,9 +184,6 @@ struct UnitProducts {
         h{step.operand, d.U, hh + j * d.U * Gh * L, d.U};
     return {x.part(k, end, width * G * L), h.part(k - of_x, end - of_x, width * Gh * L)};
   }
-  Next next(const Operands<T>& a, Index input, Index n_rows) const {
-    return {a.w, input * Index(sizeof(T)), n_rows};
-  }
 
   // Calls f(j, width, rows, sums, row_size) for the rows of a step, some at a time, and each panel
   // of a group of blocks, of `width` blocks from block j on; sums is [row][block][sum][lane], rows
@@ -211,8 +208,8 @@ struct UnitProducts {
                                  : more ? end
                                         : 0,
                                  K);
-        const Next next_x = next(then.x, width * G * L, some.end - some.begin),
-                   next_h = next(then.h, width * Gh * L, some.end - some.begin);
+        const Next<T> next_x(then.x.w, width * G * L, some.end - some.begin),
+            next_h(then.h.w, width * Gh * L, some.end - some.begin);
         Index number = 0;
         for_each_range(
             some.begin, some.end, unpacked() ? unpacked_rows : max_rows, [&](Range r) BPTT_INLINED {

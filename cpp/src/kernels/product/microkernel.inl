@@ -61,10 +61,16 @@ BPTT_INLINE void clear(Tile<T, MR, NV>& acc) {
       Native<T>{};
 }
 
-// Inputs that a tile takes in one turn of its loop: full ones, where a turn is few instructions
-// beside the multiply-adds, and single rows.
+// The tiles of nearly all rows where there are many.
 template <int MR>
-constexpr int inputs_together = !BPTT_MANY_CELLS && (MR == 1 || MR >= max_rows - 1) ? 4 : 1;
+constexpr bool full_tile =
+    !BPTT_MANY_CELLS && BPTT_VECTOR_BYTES > 16 && MR >= max_rows - max_rows / 6;
+// Inputs that a tile takes in one turn of its loop. A turn of a full one of floats is then few
+// instructions beside the multiply-adds.
+template <class T, int MR>
+constexpr int inputs_together = full_tile<MR> && sizeof(T) == 4 ? 12 / max_rows
+                                : MR == 1 && !BPTT_MANY_CELLS   ? 4
+                                                                : 1;
 
 // Prefetches memory little by little while a product runs: `step` bytes further with each turn.
 struct Ahead {
@@ -100,32 +106,32 @@ BPTT_INLINE void multiply_add(Tile<T, MR, Panels * NB * S>& acc, const T* a, Ind
                           BPTT_INLINED { return broadcast(a[r * a_row + p * a_panel]); };
   const auto vector = [&](int p, int v)
                           BPTT_INLINED { return load(w + p * w_panel + v * lanes<T>); };
-  // Whichever are fewer stay in registers while the others come one by one.
+  // The vectors of weights stay in registers while the scalars come one by one, or the other way
+  // round where there are not enough registers.
+  constexpr int vectors = NB * G;
+  constexpr bool hold_rows = MR < vectors && MR * Panels * NB * S + vectors + 1 > registers;
   const auto add = [&]() BPTT_INLINED {
     BPTT_UNROLL for (int p = 0; p < Panels; ++p) {
-      Native<T> few[MR < NB * G ? MR : NB * G];
-      if constexpr (MR < NB * G) {
-        BPTT_UNROLL for (int r = 0; r < MR; ++r) few[r] = scalar(r, p);
-      } else {
-        BPTT_UNROLL for (int v = 0; v < NB * G; ++v) few[v] = vector(p, v);
-      }
-      BPTT_UNROLL for (int i = 0; i < (MR < NB * G ? NB * G : MR); ++i) {
-        const Native<T> one = MR < NB * G ? vector(p, i) : scalar(i, p);
-        BPTT_UNROLL for (int j = 0; j < (MR < NB * G ? MR : NB * G); ++j) {
-          const int r = MR < NB * G ? j : i, v = MR < NB * G ? i : j;
-          acc[r][(p * NB + v / G) * S + First + v % G] += few[j] * one;
+      Native<T> held[hold_rows ? MR : vectors];
+      BPTT_UNROLL for (int i = 0; i < (hold_rows ? MR : vectors); ++i) held[i] =
+          hold_rows ? scalar(i, p) : vector(p, i);
+      BPTT_UNROLL for (int i = 0; i < (hold_rows ? vectors : MR); ++i) {
+        const Native<T> one = hold_rows ? vector(p, i) : scalar(i, p);
+        BPTT_UNROLL for (int j = 0; j < (hold_rows ? MR : vectors); ++j) {
+          const int r = hold_rows ? j : i, v = hold_rows ? i : j;
+          acc[r][(p * NB + v / G) * S + First + v % G] += held[j] * one;
         }
       }
     }
     a += a_step;
     w += w_step;
   };
-  constexpr int together = inputs_together<MR>;
-  for (; together > 1 && K >= together; K = counted<in_step>(K) - together) {
+  constexpr int together = inputs_together<T, MR>;
+  for (; K >= together; K = counted<in_step>(K) - together) {
     next.advance();
     BPTT_UNROLL for (int i = 0; i < together; ++i) add();
   }
-  for (; K > 0; K = counted<in_step>(K) - 1) add();
+  for (; together > 1 && K > 0; K = counted<in_step>(K) - 1) add();
 }
 
 // The same, prefetching, if it is a full tile.
@@ -133,7 +139,7 @@ template <class T, int MR, int Panels, int NB, int S, int First, int G>
 BPTT_INLINE void multiply_add_ahead(Tile<T, MR, Panels * NB * S>& acc, const T* a, Index a_row,
                                     Index a_panel, Index a_step, const T* w, Index w_panel,
                                     Index w_step, Index K, Ahead& ahead) {
-  if constexpr (BPTT_VECTOR_BYTES > 16 && MR > 1 && inputs_together<MR> > 1)
+  if constexpr (full_tile<MR>)
     multiply_add<T, MR, Panels, NB, S, First, G>(acc, a, a_row, a_panel, a_step, w, w_panel, w_step,
                                                  K, ahead);
   else

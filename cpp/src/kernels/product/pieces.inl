@@ -32,18 +32,18 @@ BPTT_INLINE Cut cut_product(const Caches& caches, Index K, Index bytes, Index ro
 
 // The weights that are used next are fetched while others are used for `rows` rows: else the first
 // of them would wait for each line.
+template <class T>
 struct Next {
+  static constexpr Index together = inputs_together<T, max_rows>;
   const char* weights;
   Index step;  // bytes for each turn of a full tile
 
-  Next(const void* next, Index input_bytes, Index rows)
-      : weights(static_cast<const char*>(next)),
-        step(ceil_div(input_bytes * inputs_together<max_rows>,
+  Next(const T* next, Index input_size, Index rows)
+      : weights(reinterpret_cast<const char*>(next)),
+        step(ceil_div(input_size * Index(sizeof(T)) * together,
                       larger(ceil_div(rows, max_rows), 1))) {}
   // During the product of K inputs with the n-th row block.
-  Ahead during(Index n, Index K) const {
-    return {weights + n * (K / inputs_together<max_rows>)*step, step};
-  }
+  Ahead during(Index n, Index K) const { return {weights + n * (K / together) * step, step}; }
 };
 
 // Calls f(rows, begin, end) for pieces [begin, end) of K, of `size` each. Some rows take all

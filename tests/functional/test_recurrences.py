@@ -32,7 +32,9 @@ from support.problems import (
 def test_core_equals_reference(isa: str, case: Case, dtype: str) -> None:
     for seed, shape in enumerate(shapes_of(case, dtype)):
         c = problem(case, shape, NO_BIAS if seed == 1 else PLAIN, seed=seed).cast(dtype)
-        assert_close(results(bptt, c), results(reference, c), TOLERANCE[dtype])
+        # In double: NumPy's own error in single differs from CPU to CPU, up to the tolerance.
+        want = results(reference, c.cast("float64"))
+        assert_close(results(bptt, c), want, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("how", BACKWARD, ids=str)

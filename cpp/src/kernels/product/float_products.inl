@@ -199,7 +199,7 @@ struct UnitProducts {
     const auto multiply = [&](Range some, Index k, Index end) BPTT_INLINED {
       T* sums = tile;
       for (Index j = group.begin, width; j < group.end; j += width) {
-        width = smaller(most, group.end - j);
+        width = group.end - j >= most ? most : smaller(NB, group.end - j);
         const Index row_size = width * S * L;
         const bool within = j + width < group.end, more = end < K;
         const Piece now = piece(step, j, width, k, end),

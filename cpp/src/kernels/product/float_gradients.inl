@@ -160,14 +160,12 @@ struct FloatGradients {
       const auto multiply = [&](Range some, Index b, Index end) {
         T* sums = tile;
         for (Index j = first; j < last; j += width) {
-          const bool within = j + width < last, more = end < blocks;
+          const bool more = end < blocks;
+          const Place place = place_after({first, last}, j + width, b, end, blocks);
           const auto weights = [&](Index column, Index block) {
             return w + column * L * blocks * inputs + block * inputs * row_size;
           };
-          const Next<T> next(weights(within || !more ? j + width : first, within ? b
-                                                                          : more ? end
-                                                                                 : 0),
-                             row_size, some.end - some.begin);
+          const Next<T> next(weights(place.j, place.k), row_size, some.end - some.begin);
           Index number = 0;
           for_each_row_block(some.begin, some.end, [&](auto n, Index row) {
             T* out = sums + (b || more ? row - some.begin : 0) * row_size;

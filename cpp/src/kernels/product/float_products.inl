@@ -201,13 +201,10 @@ struct UnitProducts {
       for (Index j = group.begin, width; j < group.end; j += width) {
         width = group.end - j >= most ? most : smaller(NB, group.end - j);
         const Index row_size = width * S * L;
-        const bool within = j + width < group.end, more = end < K;
+        const bool more = end < K;
+        const Place place = place_after(group, j + width, k, end, K);
         const Piece now = piece(step, j, width, k, end),
-                    then = piece(step, within || !more ? j + width : group.begin, width,
-                                 within ? k
-                                 : more ? end
-                                        : 0,
-                                 K);
+                    then = piece(step, place.j, width, place.k, K);
         const Next<T> next_x(then.x.w, width * G * L, some.end - some.begin),
             next_h(then.h.w, width * Gh * L, some.end - some.begin);
         Index number = 0;

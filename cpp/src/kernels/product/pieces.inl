@@ -30,6 +30,17 @@ BPTT_INLINE Cut cut_product(const Caches& caches, Index K, Index bytes, Index ro
           smaller(piece_sums / smaller(rows, piece_rows), group_panels)};
 }
 
+// A panel, by its first block, and an input of it.
+struct Place {
+  Index j, k;
+};
+// Where the products of a group go on after inputs [k, end) of K of the panel that ends before
+// block j: the same piece of the next panel, the next piece of the first one, or the next group.
+BPTT_INLINE Place place_after(Range group, Index j, Index k, Index end, Index K) {
+  if (j < group.end) return {j, k};
+  return end < K ? Place{group.begin, end} : Place{j, 0};
+}
+
 // The weights that are used next are fetched while others are used for `rows` rows: else the first
 // of them would wait for each line.
 template <class T>

@@ -11,6 +11,7 @@ import pytest
 import bptt
 from bptt import reference
 from bptt.regularise import flossing
+from support.compare import assert_close
 
 STEP = 1e-30
 T, B, I, H = 6, 3, 2, 3
@@ -104,8 +105,8 @@ def test_many_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     want = flossing(tape, 2)
     monkeypatch.setattr(bptt.jacobians.steps, "MOST_VALUES", 1)
     got = flossing(tape, 2)
-    for name, p in want.params.items():
-        np.testing.assert_allclose(got.params[name], p, rtol=1e-12)
+    # Relative to the largest: where terms cancel, their order decides the last digits.
+    assert_close(dict(got.params), dict(want.params), 1e-14)
 
 
 def test_float32_and_batch_first() -> None:

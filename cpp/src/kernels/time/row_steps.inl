@@ -15,33 +15,48 @@ struct RowOperand {
   Index K;
 };
 
-// Adds to the sums of a row, [block][sum][lane], its products with x and h for the next panels;
-// they start from `start`, which may be `sums`. Moves on to the panels after these.
+// Where the sums of a tile start, and where they go: [block][sum][lane], which may be the same.
+template <class T>
+struct RowSums {
+  const T* start;
+  T* sums;
+};
+
+// Adds to the sums of a row its products with x and h, for `Panels` panels.
 template <class T, class Cell, int Panels, int NB>
-BPTT_INLINE void row_tile(RowOperand<T>& x, RowOperand<T>& h, const T*& start, T*& sums) {
+BPTT_INLINE void row_tile(const RowOperand<T>& x, const RowOperand<T>& h, const RowSums<T>& at) {
   constexpr int G = Cell::gates, Gh = HSide<Cell>::count, S = Cell::sums, V = Panels * NB * S;
   constexpr Index L = lanes<T>, x_step = NB * G * L, h_step = NB * Gh * L;
   Tile<T, 1, V> acc;
-  BPTT_UNROLL for (int v = 0; v < V; ++v) acc[0][v] = load(start + v * L);
+  BPTT_UNROLL for (int v = 0; v < V; ++v) acc[0][v] = load(at.start + v * L);
   multiply_add<T, 1, Panels, NB, S, Cell::x_first, G, true>(acc, x.row, 0, 0, 1, x.w, x.K * x_step,
                                                             x_step, x.K);
   multiply_add<T, 1, Panels, NB, S, Cell::h_first, Gh, true>(acc, h.row, 0, 0, 1, h.w, h.K * h_step,
                                                              h_step, h.K);
-  BPTT_UNROLL for (int v = 0; v < V; ++v) store(sums + v * L, acc[0][v]);
-  x.w += Panels * x.K * x_step, h.w += Panels * h.K * h_step;
-  start += V * L, sums += V * L;
+  BPTT_UNROLL for (int v = 0; v < V; ++v) store(at.sums + v * L, acc[0][v]);
 }
 
-// The same for all blocks.
+// The same for all blocks; for pairs of panels from the last to the first if `back`. Steps take
+// turns: so each finds in the cache the weights that the one before used last.
 template <class T, class Cell>
-BPTT_INLINE void row_products(RowOperand<T> x, RowOperand<T> h, Index blocks, const T* start,
-                              T* sums) {
+BPTT_INLINE void row_products(RowOperand<T> x, RowOperand<T> h, Index blocks, RowSums<T> at,
+                              bool back) {
   constexpr int NB = unit_blocks<Cell>;
-  for (; blocks >= 2 * NB; blocks -= 2 * NB) row_tile<T, Cell, 2, NB>(x, h, start, sums);
-  for (Index width; blocks > 0; blocks -= width) {
-    width = smaller(NB, blocks);
-    static_int<NB>(
-        width, [&](auto nb) BPTT_INLINED { row_tile<T, Cell, 1, nb.value>(x, h, start, sums); });
+  const auto move = [&](Index n) BPTT_INLINED {  // by blocks
+    x.w += n * x.K * Cell::gates * lanes<T>, h.w += n * h.K * HSide<Cell>::count * lanes<T>;
+    at.start += n * Cell::sums * lanes<T>, at.sums += n * Cell::sums * lanes<T>;
+  };
+  if (blocks >= 2 * NB) {
+    const Index pairs = blocks / (2 * NB) * (2 * NB), step = back ? -2 * NB : 2 * NB;
+    if (back) move(pairs - 2 * NB);
+    for (Index n = pairs; n > 0; n -= 2 * NB) row_tile<T, Cell, 2, NB>(x, h, at), move(step);
+    if (back) move(pairs + 2 * NB);
+    blocks -= pairs;
+  }
+  while (blocks > 0) {
+    const Index width = smaller(NB, blocks);
+    static_int<NB>(width, [&](auto nb) BPTT_INLINED { row_tile<T, Cell, 1, nb.value>(x, h, at); });
+    if ((blocks -= width) > 0) move(width);
   }
 }
 
@@ -61,7 +76,7 @@ __attribute__((noinline)) void row_steps(const ForwardStep<T>& step, const StepS
   T *y = step.y, *saved = step.saved, *after[max_states];
   for (int q = 1; q < Cell::states; ++q) after[q] = step.after[q].base;
   for (; steps > 0; --steps) {
-    row_products<T, Cell>(x, h, blocks, start, sums);
+    row_products<T, Cell>(x, h, blocks, {start, sums}, steps & 1);
     BPTT_NO_UNROLL for (Index at = 0, used = H; used > 0; at += L, used = counted(used) - L) {
       Vec<T> a[Cell::sums], p[1], s0[Cell::states], s[Cell::states], k[Cell::saved + 1];
       BPTT_UNROLL for (int i = 0; i < Cell::sums; ++i) a[i] = load(sums + at * Cell::sums + i * L);

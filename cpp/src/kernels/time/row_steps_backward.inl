@@ -32,22 +32,27 @@ struct RowGradients {
 
 // Adds to the gradient of h that a step passes back, [block][lane], the product of the gradients of
 // its sums, in blocks `block` apart, with w_hh; without a gradient through the equations it is the
-// product alone.
+// product alone. Steps take turns in the order of the panels: see row_products.
 template <class T, class Cell>
-BPTT_INLINE void row_pass_back(const T* sums, Index block, Index blocks, const T* w, T* dh) {
+BPTT_INLINE void row_pass_back(const T* sums, Index block, Index blocks, const T* w, T* dh,
+                               bool back) {
   using Side = HSide<Cell>;
   constexpr int D = GradientsOf<Cell>::all;
   constexpr Index L = lanes<T>, wide = 2 * column_blocks;
   alignas(64) T tile[wide * L];
-  for (Index left = blocks, width; left > 0; left -= width) {
-    width = few_rows > 0 && left >= wide ? wide : smaller(column_blocks, left);
+  const auto pass = [&](Index j, Index width) BPTT_INLINED {
+    T* out = dh + j * L;
     product_of_rows<T, Side::count, D>(Int<1>(), width, sums + Side::first * L, D * L, block,
-                                       blocks, w, false, Cell::passes_h ? tile : dh,
-                                       Ahead{nullptr, 0});
+                                       blocks, w + j * L * blocks * L * Side::count, false,
+                                       Cell::passes_h ? tile : out, Ahead{nullptr, 0});
     for (Index b = 0; Cell::passes_h && b < width; ++b)
-      store(dh + b * L, load(dh + b * L) + load(tile + b * L));
-    dh += width * L, w += width * L * blocks * L * Side::count;
-  }
+      store(out + b * L, load(out + b * L) + load(tile + b * L));
+  };
+  if (blocks <= column_blocks) return pass(0, blocks);
+  const Index pairs = few_rows > 0 ? blocks / wide * wide : 0;
+  for (Index j = 0; j < pairs; j += wide) pass(back ? pairs - wide - j : j, wide);
+  for (Index j = pairs, width; j < blocks; j += width)
+    pass(j, width = smaller(column_blocks, blocks - j));
 }
 
 // Takes `steps` steps against the order of processing, from `step` on and each `stride` from the
@@ -93,7 +98,7 @@ __attribute__((noinline)) void row_steps_back(const BackwardCall<T>& call,
       BPTT_UNROLL for (int q = Cell::passes_h ? 0 : 1; q < Cell::states; ++q)
           store(dstates[q] + at, ds0[q].v);
     }
-    row_pass_back<T, Cell>(sums, block, blocks, g.w_hh, dstates[0]);
+    row_pass_back<T, Cell>(sums, block, blocks, g.w_hh, dstates[0], steps & 1);
     sums += next, y += by.h, h += by.h, dy += next_dy, saved += by.saved;
     traced_h += next_traced, traced_c += next_traced;
     for (int q = 1; q < Cell::states; ++q) before[q] += by.state, after[q] += by.state;

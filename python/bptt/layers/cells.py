@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
-from .._types import Seed
+from .._types import Activation, Seed
 from .._validate import as_count
 from .recurrent import LAYERS as LAYERS
 from .recurrent import Recurrent
@@ -30,11 +30,12 @@ class RNN(Recurrent, kind="rnn"):
 
     Parameters
     ----------
-    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}, optional
-        Keyword only, as are all arguments after it.
-    leak : float, optional
+    activation : str or tuple, optional
+        A name, or a tuple of a name and its parameters, such as ``("leaky_relu", 0.2)``; see
+        `rnn_forward`. Keyword only, as are all arguments after it.
+    leak : float or array_like, shape (H,), optional
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), a leaky integrator (Jaeger et al.,
-        2007).
+        2007). An array has one a for each unit, the same in all layers.
     preact_clip : float, optional
         The argument of the activation is clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
@@ -63,8 +64,8 @@ class RNN(Recurrent, kind="rnn"):
     ((5, 2, 3), (1, 2, 3), (5, 2, 4), (3,))
     """
 
-    activation: str
-    leak: float | None
+    activation: Activation
+    leak: float | tuple[float, ...] | None
     preact_clip: float | None
     layer_norm: bool
 
@@ -72,14 +73,19 @@ class RNN(Recurrent, kind="rnn"):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        activation: str = "tanh", leak: float | None = None, preact_clip: float | None = None,
-        layer_norm: bool = False,
+        activation: Activation = "tanh", leak: ArrayLike | None = None,
+        preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(**self._take_options(locals()))
+        common = self._take_options(locals())
+        H = as_count("RNN", "hidden_size", hidden_size, 1)
+        if isinstance(self.leak, tuple) and len(self.leak) != H:
+            raise ValueError(f"RNN: leak has shape ({len(self.leak)},), expected (H,) = ({H},)")
+        super().__init__(**common)
 
 
 @final
@@ -100,11 +106,12 @@ class LSTM(Recurrent, kind="lstm"):
     forget_gate : {"own", "coupled", "none"}, optional
         "coupled": f = 1 - i (Greff et al., 2017, arXiv:1503.04069); "none": f = 1. The gates are
         then i g o (G = 3).
-    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        The activation of i, f and o.
-    activation : {"tanh", "relu", "identity"}, optional
+    gate_activation : str or tuple, optional
+        The activation of i, f and o: a name, or a tuple of a name and its parameters, such as
+        ``("hard_sigmoid", 0.2)``; see `rnn_forward`.
+    activation : str or tuple, optional
         Replaces the tanh of g.
-    output_activation : {"tanh", "relu", "identity"}, optional
+    output_activation : str or tuple, optional
         Replaces the tanh of c_t.
     cell_clip : float, optional
         c_t is clipped to -cell_clip..cell_clip.
@@ -147,9 +154,9 @@ class LSTM(Recurrent, kind="lstm"):
     proj_size: int
     peepholes: bool
     forget_gate: str
-    gate_activation: str
-    activation: str
-    output_activation: str
+    gate_activation: Activation
+    activation: Activation
+    output_activation: Activation
     cell_clip: float | None
     preact_clip: float | None
     layer_norm: bool
@@ -159,9 +166,11 @@ class LSTM(Recurrent, kind="lstm"):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         proj_size: int = 0, peepholes: bool = False, forget_gate: str = "own",
-        gate_activation: str = "sigmoid", activation: str = "tanh", output_activation: str = "tanh",
+        gate_activation: Activation = "sigmoid", activation: Activation = "tanh",
+        output_activation: Activation = "tanh",
         cell_clip: float | None = None, preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -186,9 +195,10 @@ class GRU(Recurrent, kind="gru"):
     ----------
     reset_after : bool, optional
         False: the reset gate acts before the product, w_hn (sig(r) h_{t-1}), as in the paper.
-    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        The activation of r and z.
-    activation : {"tanh", "relu", "identity"}, optional
+    gate_activation : str or tuple, optional
+        The activation of r and z: a name, or a tuple of a name and its parameters, such as
+        ``("hard_sigmoid", 0.2)``; see `rnn_forward`.
+    activation : str or tuple, optional
         Replaces the tanh of n.
     preact_clip : float, optional
         The arguments of all gates are clipped to -preact_clip..preact_clip.
@@ -213,8 +223,8 @@ class GRU(Recurrent, kind="gru"):
     """
 
     reset_after: bool
-    gate_activation: str
-    activation: str
+    gate_activation: Activation
+    activation: Activation
     preact_clip: float | None
     layer_norm: bool
 
@@ -222,9 +232,10 @@ class GRU(Recurrent, kind="gru"):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        reset_after: bool = True, gate_activation: str = "sigmoid", activation: str = "tanh",
-        preact_clip: float | None = None, layer_norm: bool = False,
+        reset_after: bool = True, gate_activation: Activation = "sigmoid",
+        activation: Activation = "tanh", preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -275,6 +286,7 @@ class MGU(Recurrent, kind="mgu"):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -324,6 +336,7 @@ class SLSTM(Recurrent, kind="slstm"):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         heads: int = 1, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -371,6 +384,7 @@ class LSTM1997(Recurrent, kind="lstm1997"):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False,
         zoneout: float | tuple[float, float] = 0.0, variational_dropout: bool = False,
         dtype: DTypeLike = "float32", seed: Seed = None, compute: str | None = None,
     ) -> None:  # fmt: skip

@@ -19,9 +19,9 @@ from .._words import brief, shown
 from ..io import load
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
-from ..layers.from_weights import recurrent_parts, sizes_of
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
+from ..models.state_dict import recurrent_parts, sizes_of
 from ..trace.nonfinite import check_finite
 
 __all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]

@@ -15,11 +15,12 @@ from ..io import load
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
-from ..layers.from_weights import layer_of, recurrent_parts
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
+from ..models.loader import recurrent_of
+from ..models.rtneural import JSON, as_json, load_rtneural
+from ..models.state_dict import recurrent_parts
 from .c_header import HEADER, as_header, as_prefix
-from .rtneural import JSON, as_json, load_rtneural
 
 if TYPE_CHECKING:
     import argparse
@@ -120,7 +121,7 @@ def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | No
         name, _, activation = item.partition(":")
         if name in recurrent and not activation:
             part = recurrent[name]
-            layers.append(layer_of(part, cell=cell))
+            layers.append(recurrent_of(part, cell=cell))
         else:
             part = {k: arrays[_key(name, k)] for k in ("weight", "bias") if _key(name, k) in arrays}
             layers.append(_linear(name, part, activation or "identity"))

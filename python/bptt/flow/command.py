@@ -21,7 +21,7 @@ from .._types import Array
 from .._validate import as_path
 from .._words import brief, printable
 from ..layers.cells import LAYERS
-from ..layers.from_weights import layer_of
+from ..models.loader import recurrent_of
 from .html import PAGE
 from .report import FlowReport, gradient_flow, how_read
 
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.activation is not None:
         options["activation"] = args.activation
     try:
-        layer = layer_of(args.model, args.layer, cell=args.cell, **options)
+        layer = recurrent_of(args.model, args.layer, args.cell, options)
         lengths = None if args.lengths is None else _whole(_array(args.lengths))
         data = _array(args.data)
         report = gradient_flow(

@@ -123,7 +123,8 @@ def _powers(bits: Array) -> Array:
 
 # By name in the format: NumPy's dtype of the bits, and a decoder if they are not numbers yet.
 DTYPES: dict[str, tuple[str, Callable[[Array], Array] | None]] = {
-    "F64": ("<f8", None), "F32": ("<f4", None), "F16": ("<f2", None), "BF16": ("<u2", decode_bfloat16),
+    "F64": ("<f8", None), "F32": ("<f4", None), "F16": ("<f2", None),
+    "BF16": ("<u2", decode_bfloat16),
     "F8_E4M3": ("u1", _float8(4, 7, "nan at the top")),
     "F8_E5M2": ("u1", _float8(5, 15, "ieee")),
     "F8_E4M3FNUZ": ("u1", _float8(4, 8, "unsigned zero")),

@@ -143,7 +143,7 @@ def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> byt
         if isinstance(layer, Layer):  # its options are not in the weights
             title = ": ".join(filter(None, (_identifier(key), repr(layer).splitlines()[0])))
             lines.append(f"/* {title} */")
-    for key, part in recurrent_parts(arrays).items():
+    for key, part in recurrent_parts(WHERE, arrays).items():
         lines += _part_lines(names, key, part, layers.get(key), cell)
     for key, array in arrays.items():
         lines += _array_lines(names, key, array)

@@ -112,7 +112,7 @@ def _numbered(layers: list[Layer]) -> dict[str, Any]:
 
 def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
     """The layers of all arrays, in the order of the items NAME or NAME:ACTIVATION."""
-    recurrent = recurrent_parts(arrays)
+    recurrent = recurrent_parts("export", arrays)
     left = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
     if order is None:  # a single layer needs none
         order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
@@ -121,12 +121,13 @@ def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | No
         name, _, activation = item.partition(":")
         if name in recurrent and not activation:
             part = recurrent[name]
-            layers.append(recurrent_of(part, cell=cell))
+            layers.append(recurrent_of("export", "model", part, cell=cell))
         else:
             part = {k: arrays[_key(name, k)] for k in ("weight", "bias") if _key(name, k) in arrays}
             layers.append(_linear(name, part, activation or "identity"))
-        for key in part:
-            left.pop(_key(name, key), None)
+        for key in part:  # of one of PyTorch's cells, the name in the file has no number
+            for own in (key, key.removesuffix("_l0")):
+                left.pop(_key(name, own), None)
     if left or not layers:
         names = some(dict.fromkeys(key.rpartition(".")[0] or key for key in left))
         raise ValueError(

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.activation is not None:
         options["activation"] = args.activation
     try:
-        layer = recurrent_of(args.model, args.layer, args.cell, options)
+        layer = recurrent_of("flow", "model", args.model, args.layer, args.cell, options)
         lengths = None if args.lengths is None else _whole(_array(args.lengths))
         data = _array(args.data)
         report = gradient_flow(

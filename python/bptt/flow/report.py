@@ -196,7 +196,7 @@ def gradient_flow(
     seed = as_count(caller, "seed", seed, 0)
     needs = None if needs is None else as_count(caller, "needs", needs, 1)
     layer = copy.deepcopy(
-        recurrent_of(model, seed=seed)
+        recurrent_of("gradient_flow", "model", model, seed=seed)
     )  # the n-th call of forward draws the n-th masks
     batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer.structure, "x", batch, layer.input_size, "input_size").shape

@@ -44,7 +44,8 @@ def check_chain(
         inputs, outputs = sizes_of_layer(layer)
         if width is not None and inputs != width:
             raise ValueError(
-                f"{place} has {inputs or 'indices as'} inputs, expected {width}, the outputs before it"
+                f"{place} has {inputs or 'indices as'} inputs, expected {width}, the outputs "
+                "before it"
             )
         width = outputs
 

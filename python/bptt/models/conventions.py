@@ -39,7 +39,6 @@ LETTERS = {
     "gru": {"u": "z", "h": "n", "c": "n"},
     "mgu": {"h": "n", "c": "n"},
 }
-OF_REVERSE = ("kernel", "recurrent", "bias", "recurrent_bias", "peepholes")
 LIKE_OURS = (1 / 6, 0.5)  # slope and offset of the hard sigmoid
 
 
@@ -51,6 +50,10 @@ class Weights(NamedTuple):
     bias: Any = None
     recurrent_bias: Any = None
     peepholes: Any = None
+
+
+# How messages name the arrays of each direction.
+LABELS = (Weights._fields, tuple(f"reverse[{k}]" for k in range(len(Weights._fields))))
 
 
 class Convention(NamedTuple):
@@ -193,7 +196,10 @@ def layer_from_arrays(
         options |= {"reverse": True} if reverse else {}
     else:
         sides.append(_reverse(caller, reverse))
-    arrays = [_checked(caller, side, convention.transposed) for side in sides]
+    arrays = [
+        _checked(caller, side, labels, len(own), convention.transposed)
+        for side, labels in zip(sides, LABELS)
+    ]
     return filled(caller, kind, arrays, convention, options)
 
 
@@ -227,31 +233,43 @@ def _slope(caller: str, value: Any) -> tuple[float, float]:
 
 
 def _reverse(caller: str, value: Any) -> Weights:
-    if not isinstance(value, (tuple, list)) or not 2 <= len(value) <= len(OF_REVERSE):
+    if not isinstance(value, (tuple, list)) or not 2 <= len(value) <= len(Weights._fields):
         raise TypeError(
             f"{caller}: reverse is of type {type(value).__name__}, expected True, False or 2 to "
-            f"{len(OF_REVERSE)} arrays: ({', '.join(OF_REVERSE)})"
+            f"{len(Weights._fields)} arrays: ({', '.join(Weights._fields)})"
         )
     return Weights(*value)
 
 
-def _checked(caller: str, given: Weights, transposed: bool) -> Weights:
+def _checked(
+    caller: str, given: Weights, labels: Sequence[str], gates: int, transposed: bool
+) -> Weights:
     """The arrays as (G*H, I), (G*H, H), (G*H,), or their transposes."""
-    arrays: dict[str, Array | None] = {}
-    for name, value in given._asdict().items():
-        array = None if value is None and name in OF_REVERSE[2:] else as_array(
-            caller, name, to_numpy(value)
-        )  # fmt: skip
-        if array is not None and array.dtype.kind not in "fiu":
-            raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
-        if array is not None and name in ("kernel", "recurrent") and array.ndim == 3:
+    arrays: list[Array | None] = []
+    for k, (label, value) in enumerate(zip(labels, given)):
+        if value is None and k > 1:
+            arrays.append(None)
+            continue
+        array = as_array(caller, label, to_numpy(value))
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{caller}: {label} has dtype {array.dtype}, expected real numbers")
+        if k < 2 and array.ndim == 3:  # the gates have an axis of their own
             array = array.swapaxes(1, 2) if transposed else array
             array = array.reshape(array.shape[0] * array.shape[1], array.shape[2])
             array = array.T if transposed else array
-        elif array is not None and array.ndim == 2 and "bias" in name:
+        elif k in (2, 3) and array.ndim == 2:
             array = array.reshape(-1)
-        arrays[name] = array
-    return Weights(**arrays)
+        arrays.append(array)
+    recurrent = arrays[1]
+    if recurrent is not None and recurrent.ndim == 2 and gates > 1:
+        rows, columns = recurrent.shape[::-1] if transposed else recurrent.shape
+        if columns == gates * rows > 0:
+            shape = f"(H, {gates}*H)" if transposed else f"({gates}*H, H)"
+            raise ValueError(
+                f"{caller}: {labels[1]} has shape {recurrent.shape}, expected {shape}: "
+                f"transposed={not transposed} fits"
+            )
+    return Weights(*arrays)
 
 
 # --- for loaders ----------------------------------------------------------------------------------
@@ -279,7 +297,7 @@ def filled(
             f"{caller}: preact_clip is given, expected None with a hard sigmoid of other slope"
         )
     check_options(caller, LAYERS[kind], options)
-    found = [converted(caller, side, convention) for side in sides]
+    found = [converted(caller, side, convention, labels) for side, labels in zip(sides, LABELS)]
     biased = any("b_ih" in arrays for arrays in found)
     peeping = any("peepholes" in arrays for arrays in found)
     state: dict[str, Array] = {}
@@ -293,7 +311,7 @@ def filled(
     for arrays in found[1:]:
         for name, array in arrays.items():
             check_shape(
-                caller, f"{name} of the reverse direction", array, "that of the other",
+                caller, f"{name} of reverse", array, "that of the other direction",
                 shapes.get(name),
             )  # fmt: skip
     own = {"bias": biased, "bidirectional": len(found) == 2}
@@ -307,31 +325,32 @@ def filled(
     return layer
 
 
-def converted(caller: str, given: Weights, convention: Convention) -> dict[str, Array]:
+def converted(
+    caller: str, given: Weights, convention: Convention, labels: Sequence[str]
+) -> dict[str, Array]:
     """The arrays of one direction in our convention, by the functions' names."""
     c, G = convention, len(convention.gates)
     kernel, recurrent = (a.T if c.transposed else a for a in given[:2])
     rows = kernel.shape[0] if kernel.ndim == 2 else 0
     hidden = rows // G
-    for name, array, rest in (("kernel", kernel, "I"), ("recurrent", recurrent, "H")):
+    for k, (array, rest) in enumerate(((kernel, "I"), (recurrent, "H"))):
         fits = array.ndim == 2 and len(array) == G * hidden > 0
         if not fits or (rest == "H" and array.shape[1] != hidden):
             shape = f"({rest}, {G}*H)" if c.transposed else f"({G}*H, {rest})"
             numbers = f" with H = {hidden}" if rest == "H" and hidden else ""
             raise ValueError(
-                f"{caller}: {name} has shape {given[OF_REVERSE.index(name)].shape}, expected "
-                f"{shape}{numbers}{_turned(array, G, c.transposed)}"
+                f"{caller}: {labels[k]} has shape {given[k].shape}, expected {shape}{numbers}"
             )
     arrays = {"w_ih": kernel, "w_hh": recurrent}
     biases = {"b_ih": given.bias, "b_hh": given.recurrent_bias}
     offset = c.hard_sigmoid[1] - 0.5 if c.scaled else 0.0
     if any(b is not None for b in biases.values()) or c.forget_bias or offset:
-        for label, (name, bias) in zip(("bias", "recurrent_bias"), biases.items()):
+        for label, (name, bias) in zip(labels[2:], biases.items()):
             arrays[name] = np.zeros(rows, kernel.dtype) if bias is None else bias
             check_shape(caller, label, arrays[name], f"({G}*H,)", (rows,))
     arrays = {name: reorder(array, c.gates, c.wanted) for name, array in arrays.items()}
     if given.peepholes is not None:
-        check_shape(caller, "peepholes", given.peepholes, "(3, H)", (G - 1, hidden))
+        check_shape(caller, labels[4], given.peepholes, "(3, H)", (G - 1, hidden))
         seen = [[g for g in order if g != "g"] for order in (c.gates, c.wanted)]
         arrays["peepholes"] = reorder(given.peepholes, *seen)
     return _adjusted(arrays, c, hidden)
@@ -339,8 +358,8 @@ def converted(caller: str, given: Weights, convention: Convention) -> dict[str, 
 
 def _adjusted(arrays: dict[str, Array], c: Convention, hidden: int) -> dict[str, Array]:
     """Apply what is not an order of axes: senses, offsets and slopes."""
-    arrays = {n: a if a.dtype.kind == "f" else a.astype(np.float32) for n, a in arrays.items()}
-    arrays = {name: array.copy() for name, array in arrays.items()}
+    double = np.float64
+    arrays = {n: a.astype(double if a.dtype == double else np.float32) for n, a in arrays.items()}
     rows = {g: slice(k * hidden, (k + 1) * hidden) for k, g in enumerate(c.wanted)}
     if c.forget_bias:
         arrays["b_ih"][rows["f"]] += c.forget_bias
@@ -360,9 +379,3 @@ def reorder(array: Array, given: Sequence[str], wanted: Sequence[str]) -> Array:
     """Reorder the gates of the first axis."""
     blocks = array.reshape(len(given), -1, *array.shape[1:])
     return blocks[[given.index(gate) for gate in wanted]].reshape(array.shape)
-
-
-def _turned(array: Array, gates: int, transposed: bool) -> str:
-    """A hint, if the transpose would fit."""
-    turned = array.ndim == 2 and gates > 1 and array.shape[1] % gates == 0 < array.shape[0]
-    return f": transposed={not transposed} fits" if turned and array.shape[0] % gates else ""

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 from .._words import brief, listed, shown
 from ..layers.base import Layer
 
-__all__ = ["Entry", "chosen", "matching", "unsupported"]
+__all__ = ["Entry", "Where", "chosen", "matching", "unsupported"]
+
+
+class Where(NamedTuple):
+    """The function and the argument that messages name."""
+
+    caller: str
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.caller}: {self.label}"
 
 
 class Entry(NamedTuple):
@@ -52,14 +62,14 @@ def chosen(
     return {n: e.make(options if e.recurrent else {}) for n, e in entries.items()}
 
 
-def unsupported(caller: str, name: str, title: str, others: Callable[[], Iterable[str]]) -> Entry:
+def unsupported(where: Where, name: str, title: str, others: Callable[[], Iterable[str]]) -> Entry:
     """An entry that cannot be made; `others` lists the names that can."""
 
     def make(_: dict[str, Any]) -> Layer:
         names = list(others())
         expected = f"name= with one of {listed(names)}" if names else "a layer that it has"
         raise ValueError(
-            f"{caller}: source has {shown(name)} of type {brief(title)}, which bptt lacks, "
+            f"{where} has {shown(name)} of type {brief(title)}, which bptt lacks, "
             f"expected {expected}"
         )
 

@@ -23,7 +23,7 @@ from .._files.formats import Unreadable
 from .._files.hdf5 import Group, parse_hdf5
 from .._types import Array
 from .._words import listed
-from .entries import Entry
+from .entries import Entry, Where
 from .keras_layers import LOADABLE, entry_of, guessed_entry, settings
 
 __all__ = [
@@ -51,7 +51,7 @@ class KerasFile(NamedTuple):
     weights : Group
         The layers' arrays.
     version : str
-        Of Keras, such as "2.2.4"; "3" if the file does not say.
+        Of Keras, such as "2.2.4"; empty if the file does not say.
     tree : bool
         Are the weights a tree of objects, instead of a list for each layer?
     """
@@ -62,8 +62,9 @@ class KerasFile(NamedTuple):
     tree: bool
 
     @property
-    def old(self) -> bool:
-        return self.version.split(".")[0] in ("1", "2")
+    def old(self) -> bool | None:
+        """Is it of Keras 1 or 2? None if the file does not say."""
+        return self.version.split(".")[0] in ("1", "2") if self.version else None
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def parse_h5(content: bytes) -> KerasFile:
     version = weights.attrs.get("keras_version", root.attrs.get("keras_version"))
     if _names(weights, "layer_names") is None:
         if "layers" in root.groups or "_layer_checkpoint_dependencies" in root.groups:
-            return KerasFile(None, root, version if isinstance(version, str) else "3", True)
+            return KerasFile(None, root, "", True)
         raise Unreadable("is an HDF5 file without layers of Keras, expected a model or its weights")
     config = root.attrs.get("model_config")
     decoded = json.loads(config) if isinstance(config, str) else None
@@ -116,7 +117,7 @@ def _names(group: Group, key: str) -> list[str] | None:
     return [str(name) for piece in pieces if isinstance(piece, list) for name in piece]
 
 
-def entries_of_file(caller: str, file: KerasFile) -> dict[str, Entry]:
+def entries_of_file(where: Where, file: KerasFile) -> dict[str, Entry]:
     """The layers of a file that have arrays, by name, in the order of the model."""
     entries: dict[str, Entry] = {}
 
@@ -126,21 +127,21 @@ def entries_of_file(caller: str, file: KerasFile) -> dict[str, Entry]:
     if file.config is None:
         for name, arrays in _tree_lists(file.weights) if file.tree else _lists(file.weights):
             if arrays:
-                entries[name] = guessed_entry(caller, name, arrays, file.old, others)
+                entries[name] = guessed_entry(where, name, arrays, file.old, others)
     else:
         walk = _walk_tree if file.tree else _walk_lists
         used: set[str] = set()
         for name, title, config, arrays in walk(file.config, file.weights, used):
             if arrays or title in LOADABLE:
-                entries[name] = entry_of(caller, name, title, config, arrays, file.old, others)
+                entries[name] = entry_of(where, name, title, config, arrays, bool(file.old), others)
         rest = [name for name in _with_arrays(file) if name not in used]
         if rest:
             raise ValueError(
-                f"{caller}: source has arrays of {listed(rest)}, expected only layers of the "
+                f"{where} has arrays of {listed(rest)}, expected only layers of the "
                 "model's configuration"
             )
     if not entries:
-        raise ValueError(f"{caller}: source has no layer with arrays, expected one or more")
+        raise ValueError(f"{where} has no layer with arrays, expected one or more")
     return entries
 
 
@@ -275,7 +276,7 @@ def is_keras(value: Any) -> bool:
     return known and hasattr(value, "get_weights") and hasattr(value, "get_config")
 
 
-def entries_of_object(caller: str, value: Any) -> dict[str, Entry]:
+def entries_of_object(where: Where, value: Any) -> dict[str, Entry]:
     """The layers of a layer or model by their names in it."""
     entries: dict[str, Entry] = {}
 
@@ -286,9 +287,9 @@ def entries_of_object(caller: str, value: Any) -> dict[str, Entry]:
         title, arrays = type(layer).__name__, [np.asarray(a) for a in layer.get_weights()]
         if arrays or title in LOADABLE:
             config = layer.get_config()
-            entries[name] = entry_of(caller, name, title, config, arrays, _is_old(layer), others)
+            entries[name] = entry_of(where, name, title, config, arrays, _is_old(layer), others)
     if not entries:
-        raise ValueError(f"{caller}: source is {type(value).__name__} without weights")
+        raise ValueError(f"{where} is {type(value).__name__} without weights")
     return entries
 
 

@@ -29,7 +29,7 @@ from .conventions import (
     filled,
     scaled_gates,
 )
-from .entries import Entry, unsupported
+from .entries import Entry, Where, unsupported
 
 __all__ = ["GATES", "OLD_HARD_SIGMOID", "RECURRENT", "entry_of", "guessed_entry", "settings"]
 
@@ -44,7 +44,7 @@ LOADABLE = {*RECURRENT, *OTHERS, "Bidirectional", "TimeDistributed", "RNN"}
 
 
 def entry_of(
-    caller: str,
+    where: Where,
     name: str,
     title: str,
     config: Mapping[str, Any],
@@ -54,14 +54,14 @@ def entry_of(
 ) -> Entry:
     """The entry of one layer; `old`: of Keras 1 or 2; `others` as in `unsupported`."""
     if title not in LOADABLE:
-        return unsupported(caller, name, title, others)
+        return unsupported(where, name, title, others)
     inner = settings(config, "layer") if title in ("TimeDistributed", "Bidirectional") else config
-    place = f"{caller}: {brief(name)} ({title})"
+    place = f"{where.caller}: {brief(name)} ({title})"
     if title == "TimeDistributed":
         kind = str(inner.get("class_name"))
         if kind not in OTHERS:
-            return unsupported(caller, name, f"TimeDistributed({kind})", others)
-        return entry_of(caller, name, kind, settings(inner, "config"), arrays, old, others)
+            return unsupported(where, name, f"TimeDistributed({kind})", others)
+        return entry_of(where, name, kind, settings(inner, "config"), arrays, old, others)
     if title in OTHERS:
         return Entry(title, partial(_dense, place, OTHERS[title], config, arrays), False)
     return Entry(title, partial(_recurrent, place, title, config, arrays, old))
@@ -257,33 +257,39 @@ def _dense(
 
 
 def guessed_entry(
-    caller: str,
+    where: Where,
     name: str,
     arrays: Sequence[Array],
-    old: bool,
+    old: bool | None,
     others: Callable[[], Iterable[str]],
 ) -> Entry:
-    """The entry of a layer whose kind only names and shapes show."""
+    """The entry of a layer whose kind only names and shapes show; `old`: None if unknown."""
     title, config = _guess(name, [a.shape for a in arrays])
-    entry = entry_of(caller, name, title, config, arrays, old, others)
-    needs = entry.recurrent and old and title != "SimpleRNN"
     if title == "Dense or Embedding":
 
         def refuse(_: dict[str, Any]) -> Layer:
             raise ValueError(
-                f"{caller}: {brief(name)} has one matrix, which a Dense without a bias or an "
+                f"{where.caller}: {brief(name)} has one matrix, which a Dense without a bias or an "
                 "Embedding may have, expected a file with the configuration of the model"
             )
 
         return Entry("Dense", refuse, False)
-    if not needs or settings(config, "layer").get("class_name") == "SimpleRNN":
+    entry = entry_of(where, name, title, config, arrays, bool(old), others)
+    inner = settings(config, "layer").get("class_name", title)
+    if inner not in RECURRENT or RECURRENT[inner] == "rnn":
         return entry
 
     def make(options: dict[str, Any]) -> Layer:
-        if "gate_activation" not in options:
+        activation = options.get("gate_activation")
+        if old and activation is None:
             raise ValueError(
-                f"{caller}: {brief(name)} is of Keras 2, in a file without the configuration, "
-                "expected gate_activation='sigmoid' or 'hard_sigmoid', which both fit"
+                f"{where.caller}: {brief(name)} is of Keras 2, in a file without the "
+                "configuration, expected gate_activation='sigmoid' or 'hard_sigmoid': both fit"
+            )
+        if old is None and activation == "hard_sigmoid":
+            raise ValueError(
+                f"{where.caller}: gate_activation is 'hard_sigmoid', whose slope is 0.2 in "
+                "Keras 2 and 1/6 in Keras 3, expected a file with the configuration of the model"
             )
         return entry.make(options)
 

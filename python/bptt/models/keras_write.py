@@ -152,8 +152,8 @@ def _of_recurrent(place: str, layer: Recurrent, kind: str) -> Iterator[Node]:
     title, s = CLASSES[type(layer)], layer.structure
     assert isinstance(layer, (RNN, LSTM, GRU))
     config = {
-        "units": layer.hidden_size, "return_sequences": True, "use_bias": s.bias, "dtype": s.dtype.name,
-        "activation": _activation(layer.activation),
+        "units": layer.hidden_size, "return_sequences": True, "use_bias": s.bias,
+        "dtype": s.dtype.name, "activation": _activation(layer.activation),
     }  # fmt: skip
     if layer.activation == "leaky_relu":
         raise ValueError(f"{place} has activation='leaky_relu', expected one of Keras' slope")
@@ -176,9 +176,9 @@ def _of_recurrent(place: str, layer: Recurrent, kind: str) -> Iterator[Node]:
         if s.directions == 1:
             yield Node(title, config, [("cell", name, a) for name, a in cells[0].items()])
             continue
-        sides = ("forward", "backward")
-        halves = [{"name": f"{side}_{snake_case(title)}", "go_backwards": side == "backward", **config}
-                  for side in sides]  # fmt: skip
+        sides = {"forward": False, "backward": True}
+        halves = [{"name": f"{side}_{snake_case(title)}", "go_backwards": backwards, **config}
+                  for side, backwards in sides.items()]  # fmt: skip
         wrapped = [{"module": "keras.layers", "class_name": title, "config": c,
                     "registered_name": None} for c in halves]  # fmt: skip
         yield Node(

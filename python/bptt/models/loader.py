@@ -7,7 +7,7 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._files.access import naming, open_file
 from .._files.contents import read
@@ -17,7 +17,7 @@ from .._validate import as_path, check_mapping
 from .._words import listed, shown
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent
-from .entries import Entry, chosen
+from .entries import Entry, Where, chosen
 from .keras_files import (
     KerasFile,
     entries_of_file,
@@ -46,7 +46,7 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "torch": lambda content: parse_checkpoint(content)[0],
     "keras": parse_archive,
     "hdf5": parse_h5,
-    "json": lambda content: Json(parse_json("the file", content)),
+    "json": lambda content: Json(parse_json("it", content)),
 }
 KINDS = "a model: safetensors, npz, torch.save, Keras, ONNX, RTNeural or NAM"
 
@@ -117,111 +117,127 @@ def load_model(
       weight_hh_l0  (12, 3)
       60 parameters
     """
-    if isinstance(source, Layer):
-        _check_none(source, name, cell, options)
-        return source
-    return _in_source(source, name, cell, options, None, _everything)
+    asked = Request(Where(WHERE, "source"), name, cell, options)
+    return _load(source, asked, partial(chosen, WHERE))
 
 
 def recurrent_of(
+    caller: str,
+    label: str,
     source: Any,
     name: str | None = None,
     cell: str | None = None,
     options: dict[str, Any] | None = None,
     seed: int | None = None,
 ) -> Recurrent:
-    """The one recurrent layer of a source; `seed` is for the masks of a module of PyTorch."""
-    if isinstance(source, Recurrent):
-        _check_none(source, name, cell, options or {})
-        return source
-    found = _in_source(source, name, cell, options or {}, seed, _recurrent_only)
+    """The one recurrent layer of a source, for tools whose argument `label` is a model.
+
+    `seed` is for the masks of a module of PyTorch in training mode.
+    """
+    asked = Request(Where(caller, label), name, cell, options or {}, seed)
+    found = _load(source, asked, partial(_one_recurrent, asked.where))
     if not isinstance(found, Recurrent):
-        raise ValueError(f"{WHERE}: source is {type(found).__name__}, expected a recurrent layer")
+        raise ValueError(
+            f"{asked.where} is of type {type(found).__name__}, expected a recurrent layer"
+        )
     return found
 
 
-def _check_none(
-    source: Layer, name: str | None, cell: str | None, options: Mapping[str, Any]
-) -> None:
-    if name is not None or cell is not None or options:
-        raise TypeError(
-            f"{WHERE}: name, cell or options are given, expected none: {type(source).__name__} "
-            "has its own"
-        )
+class Request(NamedTuple):
+    """What is asked for besides the source."""
+
+    where: Where
+    name: str | None
+    cell: str | None
+    options: dict[str, Any]
+    seed: int | None = None
 
 
-Choose = Callable[[dict[str, Entry], str | None, dict[str, Any]], Any]
-_everything: Choose = partial(chosen, WHERE)
+Choose = Callable[[dict[str, Entry], "str | None", dict[str, Any]], Any]
 
 
-def _recurrent_only(entries: dict[str, Entry], name: str | None, options: dict[str, Any]) -> Any:
+def _one_recurrent(
+    where: Where, entries: dict[str, Entry], name: str | None, options: dict[str, Any]
+) -> Any:
     if name is None:
         entries = {n: entry for n, entry in entries.items() if entry.recurrent} or entries
         if len(entries) > 1:
-            raise ValueError(f"{WHERE}: name is missing, expected one of {listed(entries)}")
-    return chosen(WHERE, entries, name, options)
+            raise ValueError(
+                f"{where.caller}: name is missing, expected one of {listed(entries)} of "
+                f"{where.label}"
+            )
+    return chosen(where.caller, entries, name, options)
 
 
-def _in_source(
-    source: Any,
-    name: str | None,
-    cell: str | None,
-    options: dict[str, Any],
-    seed: int | None,
-    choose: Choose,
-) -> Any:
+def _load(source: Any, asked: Request, choose: Choose) -> Any:
+    where, name = asked.where, asked.name
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"{WHERE}: name is {shown(name)}, expected the name of a layer")
+        raise TypeError(f"{where.caller}: name is {shown(name)}, expected the name of a layer")
+    if isinstance(source, Layer):
+        if name is not None or asked.cell is not None or asked.options:
+            raise TypeError(
+                f"{where.caller}: name, cell or options are given, expected none: "
+                f"{type(source).__name__} has its own"
+            )
+        return source
     if _is_onnx(source):
-        return _onnx(source, name, cell, options)
+        return _onnx(source, asked)
     if not isinstance(source, (str, os.PathLike)):
-        return choose(_entries(source, name, cell, options, seed), name, options)
-    path = as_path(WHERE, source, "source")
-    with open_file(WHERE, path) as file:
+        return choose(_entries(source, asked), name, asked.options)
+    path = as_path(where.caller, source, where.label)
+    with open_file(where.caller, path) as file:
         kind = kind_of(file, path)
     if kind == "onnx":
-        return _onnx(path, name, cell, options)
-    content = read(WHERE, path, PARSERS, KINDS)
+        return _onnx(path, asked)
+    content = read(where.caller, path, PARSERS, KINDS)
     with naming(path):
-        return choose(_entries(content, name, cell, options, seed), name, options)
+        return choose(_entries(content, asked), name, asked.options)
 
 
-def _entries(
-    source: Any, name: str | None, cell: str | None, options: dict[str, Any], seed: int | None
-) -> dict[str, Entry]:
+def _entries(source: Any, asked: Request) -> dict[str, Entry]:
     """The layers of a source that is in memory."""
-    known = isinstance(source, (Json, KerasFile))
-    if isinstance(source, Mapping) and not known:
-        check_mapping(WHERE, "source", source, tensors=True)
-        return entries_of_arrays(WHERE, source, name, cell)
-    if cell is not None and (known or is_module(source) or is_keras(source)):
-        raise TypeError(
-            f"{WHERE}: cell is {shown(cell)}, expected None: the source names its cells"
-        )
+    where, parsed = asked.where, isinstance(source, (Json, KerasFile))
+    if isinstance(source, Mapping) and not parsed:
+        check_mapping(where.caller, where.label, source, tensors=True)
+        return entries_of_arrays(where, source, asked.name, asked.cell)
+    _check_no_cell(asked)
     if isinstance(source, Json):
-        return _of_json(source, options)
+        return _of_json(source, asked)
     if isinstance(source, KerasFile):
-        return entries_of_file(WHERE, source)
+        return entries_of_file(where, source)
     if is_keras(source):  # on PyTorch it is a module of PyTorch as well
-        return entries_of_object(WHERE, source)
+        return entries_of_object(where, source)
     if is_module(source):
-        return entries_of_module(WHERE, source, seed)
+        return entries_of_module(where, source, asked.seed)
     raise TypeError(
-        f"{WHERE}: source is of type {type(source).__name__}, expected a path, a dict of arrays, a "
-        "layer, or a module of PyTorch, Keras or ONNX"
+        f"{where} is of type {type(source).__name__}, expected a path, a dict of arrays, a layer, "
+        "or a module of PyTorch, Keras or ONNX"
     )
 
 
-def _of_json(model: Json, options: dict[str, Any]) -> dict[str, Entry]:
+def _check_no_cell(asked: Request) -> None:
+    if asked.cell is not None:
+        raise TypeError(
+            f"{asked.where.caller}: cell is {shown(asked.cell)}, expected None unless arrays are "
+            "given by name"
+        )
+
+
+def _of_json(model: Json, asked: Request) -> dict[str, Entry]:
     if is_nam(model):
-        found = layers_of_nam(WHERE, model, options)
+        found = layers_of_nam(asked.where.caller, model, asked.options)
     else:
-        layers = layers_of_rtneural(WHERE, model, options)
+        layers = layers_of_rtneural(asked.where.caller, model, asked.options)
         found = {str(k): layer for k, layer in enumerate(layers)}
     return {
-        name: Entry("layer", lambda _, layer=layer: layer, isinstance(layer, Recurrent))  # type: ignore[misc]
+        name: Entry("layer", partial(_made, layer), isinstance(layer, Recurrent))
         for name, layer in found.items()
     }
+
+
+def _made(layer: Any, options: dict[str, Any]) -> Any:
+    """A layer that has its options already."""
+    return layer
 
 
 # --- ONNX -----------------------------------------------------------------------------------------
@@ -233,10 +249,7 @@ def _is_onnx(source: Any) -> bool:
     return message in ("onnx.ModelProto", "onnx.GraphProto", "onnx.NodeProto")
 
 
-def _onnx(source: Any, name: str | None, cell: str | None, options: dict[str, Any]) -> Any:
-    if cell is not None:
-        raise TypeError(
-            f"{WHERE}: cell is {shown(cell)}, expected None: the source names its cells"
-        )
-    given = options if name is None else {"name": name, **options}
+def _onnx(source: Any, asked: Request) -> Any:
+    _check_no_cell(asked)
+    given = asked.options if asked.name is None else {"name": asked.name, **asked.options}
     return importlib.import_module("bptt.onnx").load(source, **given)

@@ -14,7 +14,7 @@ from ..layers.cells import LAYERS
 from ..layers.embedding import Embedding
 from ..layers.linear import Linear
 from .conventions import check_options
-from .entries import Entry, unsupported
+from .entries import Entry, Where, unsupported
 
 __all__ = ["entries_of_module", "is_module"]
 
@@ -29,7 +29,7 @@ def is_module(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def entries_of_module(caller: str, module: Any, seed: int | None) -> dict[str, Entry]:
+def entries_of_module(where: Where, module: Any, seed: int | None) -> dict[str, Entry]:
     """The layers of a module by their names in it; "" is the module itself.
 
     `seed` is for the masks of a module in training mode.
@@ -44,14 +44,14 @@ def entries_of_module(caller: str, module: Any, seed: int | None) -> dict[str, E
         entries[name] = (
             Entry(
                 title,
-                partial(_made, caller, name, part, seed),
+                partial(_made, where, name, part, seed),
                 title not in ("Linear", "Embedding"),
             )
             if title in LOADABLE
-            else unsupported(caller, name, title, loadable)
+            else unsupported(where, name, title, loadable)
         )
     if not entries:
-        raise ValueError(f"{caller}: source is {type(module).__name__} without parameters")
+        raise ValueError(f"{where} is {type(module).__name__} without parameters")
     return entries
 
 
@@ -81,7 +81,7 @@ def _parts(name: str, module: Any) -> Iterator[tuple[str, Any]]:
         yield from _parts(f"{name}.{child}" if name else child, part)
 
 
-def _made(caller: str, name: str, module: Any, seed: int | None, given: dict[str, Any]) -> Layer:
+def _made(where: Where, name: str, module: Any, seed: int | None, given: dict[str, Any]) -> Layer:
     title = _title(module)
     options: dict[str, Any] = {} if given.get("dtype") else {"dtype": _dtype(module)}
     if title == "Linear":
@@ -90,13 +90,15 @@ def _made(caller: str, name: str, module: Any, seed: int | None, given: dict[str
         options["bias"] = module.bias is not None
     elif title == "Embedding":
         if module.max_norm is not None:
-            raise ValueError(f"{caller}: {name} has max_norm={module.max_norm}, expected None")
+            raise ValueError(
+                f"{where.caller}: {name} has max_norm={module.max_norm}, expected None"
+            )
         kind, sizes = Embedding, (module.num_embeddings, module.embedding_dim)
     else:
         kind = LAYERS[CELLS.get(title) or MODES[title]]
         sizes = (module.input_size, module.hidden_size)
         options |= _of_cell(module) if title in CELLS else _of_layer(module, seed)
-    check_options(caller, kind, given)
+    check_options(where.caller, kind, given)
     layer: Layer = kind(*sizes, **{**options, **given})
     # A weight under a parametrization is an attribute, but not in the state dict.
     state = {k: v for k, v in module.state_dict().items() if "parametrizations." not in k}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The LSTM of Neural Amp Modeler's .nam files.
 
-The file is JSON with all numbers in one list: of each layer w_ih and w_hh side by side, (4H, I + H),
-one bias, and the initial h and c; then the weight and bias of a dense layer with one output.
+The file is JSON with all numbers in one list: of each layer w_ih and w_hh side by side, of shape
+(4H, I + H), one bias, and the initial h and c; then the weight and bias of a dense layer with one
+output.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ..layers.embedding import Embedding
 from ..layers.linear import Linear
 from ..layers.recurrent import Recurrent
 from .conventions import check_options
-from .entries import Entry, matching
+from .entries import Entry, Where, matching
 
 __all__ = ["entries_of_arrays", "recurrent_parts", "sizes_of"]
 
@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 
 
 def entries_of_arrays(
-    caller: str, arrays: Mapping[str, Any], name: str | None, cell: str | None
+    where: Where, arrays: Mapping[str, Any], name: str | None, cell: str | None
 ) -> dict[str, Entry]:
     """The recurrent layers among arrays; or the dense layer or embedding called `name`.
 
@@ -60,16 +60,14 @@ def entries_of_arrays(
     many layers, so others are looked up by name alone.
     """
     if cell is not None:
-        as_choice(caller, "cell", cell, (*LAYERS, *OTHERS))
-    parts = recurrent_parts(arrays)
+        as_choice(where.caller, "cell", cell, (*LAYERS, *OTHERS))
+    parts = recurrent_parts(where.caller, arrays)
     heads = {key.removesuffix("weight").rstrip("."): key for key in arrays if _ends(key, "weight")}
     if name is not None and not matching(parts, name) and (found := matching(heads, name)):
-        return {p: Entry("Linear", partial(_head, caller, arrays, p, cell), False) for p in found}
+        return {p: Entry("Linear", partial(_head, where, arrays, p, cell), False) for p in found}
     if not parts:
-        raise ValueError(
-            f"{caller}: source has the names {listed(arrays)}, expected weight_ih_l0, ..."
-        )
-    return {p: Entry("layer", partial(_recurrent, caller, arrays, p, cell)) for p in parts}
+        raise ValueError(f"{where} has the names {listed(arrays)}, expected weight_ih_l0, ...")
+    return {p: Entry("layer", partial(_recurrent, where, arrays, p, cell)) for p in parts}
 
 
 def _ends(key: str, name: str) -> bool:
@@ -77,28 +75,30 @@ def _ends(key: str, name: str) -> bool:
 
 
 def _head(
-    caller: str, arrays: Mapping[str, Any], prefix: str, cell: str | None, options: dict[str, Any]
+    where: Where, arrays: Mapping[str, Any], prefix: str, cell: str | None, options: dict[str, Any]
 ) -> Layer:
     start = f"{prefix}." if prefix else ""
-    own = {n: _array(caller, start + n, arrays[start + n]) for n in ("weight", "bias")
+    own = {n: _array(where, start + n, arrays[start + n]) for n in ("weight", "bias")
            if start + n in arrays}  # fmt: skip
     known = {start + n for n in own}
     others = [k for k in arrays if k.startswith(start) and k not in known] if start else []
     if own["weight"].ndim != 2 or others:
         raise ValueError(
-            f"{caller}: {shown(prefix)} has the names {listed([*known, *others])} and weight of "
-            f"shape {own['weight'].shape}, expected a matrix, and a bias or none"
+            f"{where.caller}: {shown(prefix)} has the names {listed([*known, *others])} and "
+            f"weight of shape {own['weight'].shape}, expected a matrix, and a bias or none"
         )
     fits = ["linear"] if "bias" in own else ["linear", "embedding"]
     if cell is None and len(fits) > 1:
         raise ValueError(
-            f"{caller}: {shown(prefix)} has a weight alone, which a dense layer or an embedding "
-            "may have, expected cell='linear' or cell='embedding'"
+            f"{where.caller}: {shown(prefix)} has a weight alone, which a dense layer or an "
+            "embedding may have, expected cell='linear' or cell='embedding'"
         )
     kind = OTHERS.get(cell or "linear")
     if kind is None or (cell is not None and cell not in fits):
-        raise ValueError(f"{caller}: cell is {cell!r}, expected one of {fits} for {shown(prefix)}")
-    check_options(caller, kind, options)
+        raise ValueError(
+            f"{where.caller}: cell is {cell!r}, expected one of {fits} for {shown(prefix)}"
+        )
+    check_options(where.caller, kind, options)
     double = all(a.dtype == np.float64 for a in own.values())
     given: dict[str, Any] = {"dtype": "float64" if double else "float32", **options}
     rows, columns = own["weight"].shape
@@ -112,16 +112,16 @@ def _head(
 
 
 def _recurrent(
-    caller: str, arrays: Mapping[str, Any], prefix: str, cell: str | None, given: dict[str, Any]
+    where: Where, arrays: Mapping[str, Any], prefix: str, cell: str | None, given: dict[str, Any]
 ) -> Recurrent:
     """The recurrent layer with this prefix."""
-    own = _one_layer(caller, arrays, prefix)
-    found = _with_second_bias({k: _array(caller, k, v) for k, v in own.items()})
+    own = _one_layer(where, arrays, prefix)
+    found = _with_second_bias({k: _array(where, k, v) for k, v in own.items()})
     if cell in OTHERS:
-        raise ValueError(f"{caller}: cell is {cell!r}, expected one of {listed(LAYERS)}")
+        raise ValueError(f"{where.caller}: cell is {cell!r}, expected one of {listed(LAYERS)}")
     if cell is None and "forget_gate" in given:  # only an LSTM has this option
         cell = "lstm"
-    sizes = sizes_of(caller, found, cell)
+    sizes = sizes_of(where.caller, found, cell)
     options: dict[str, Any] = {
         "num_layers": sizes.num_layers,
         "bias": _some(found, "bias_ih", "bias_hh") is not None,
@@ -137,11 +137,11 @@ def _recurrent(
         options["heads"] = max(1, sizes.hidden_size // max(1, found["weight_hh_l0"].shape[1]))
     if sizes.cell == "lstm" and sizes.gates == 3 and "forget_gate" not in given:
         raise ValueError(
-            f"{caller}: weight_hh_l0 has 3 gates, expected forget_gate='coupled' or 'none' to be "
-            "given with an LSTM of so many"
+            f"{where.caller}: weight_hh_l0 has 3 gates, expected forget_gate='coupled' or 'none' "
+            "to be given with an LSTM of so many"
         )
     kind = LAYERS[sizes.cell]
-    check_options(caller, kind, given)
+    check_options(where.caller, kind, given)
     double = all(a.dtype == np.float64 for a in found.values())
     given = {"dtype": "float64" if double else "float32", **options, **given}
     layer: Recurrent = kind(sizes.input_size, sizes.hidden_size, **given)
@@ -213,7 +213,8 @@ def _num_layers(caller: str, arrays: Mapping[str, Array], directions: int) -> in
             name = f"weight_hh_l{k}{suffix}"
             if name not in arrays:
                 raise ValueError(
-                    f"{caller}: the weights have no {name}, expected it with those of layer {max(numbers)}"
+                    f"{caller}: the weights have no {name}, expected it with those of layer "
+                    f"{max(numbers)}"
                 )
             if arrays[name].shape != shape:
                 _refuse_shape(caller, name, arrays[name], f"that of weight_hh_l0, {shape}")
@@ -224,7 +225,7 @@ def _refuse_shape(caller: str, name: str, array: Array, expected: str) -> None:
     raise ValueError(f"{caller}: {name} has shape {array.shape}, expected {expected}")
 
 
-def recurrent_parts(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def recurrent_parts(caller: str, arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The parameters of each recurrent layer among all arrays, by their prefix."""
     layers: dict[str, dict[str, Any]] = {}
     for key, value in arrays.items():
@@ -233,28 +234,24 @@ def recurrent_parts(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             name = f"{found[0]}_l0" if found[4] else found[0]
             part = layers.setdefault(key[: found.start()].rstrip("."), {})
             if name in part:
-                raise ValueError(f"{shown(key)} and {name} are both given, expected one")
+                raise ValueError(f"{caller}: {shown(key)} and {name} are both given, expected one")
             part[name] = value
     return layers
 
 
-def _one_layer(caller: str, arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def _one_layer(where: Where, arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The parameters of one layer among all arrays, without their prefix."""
-    found = recurrent_parts(arrays)[prefix]
+    found = recurrent_parts(where.caller, arrays)[prefix]
     start = f"{prefix}." if prefix else ""
     for key in arrays:
         own = key[len(start) :] if key.startswith(start) else ""
         if SIMILAR.fullmatch(own) and own not in found:
-            raise ValueError(
-                f"{caller}: source has {shown(key)}, expected parameters of bptt alone"
-            )
+            raise ValueError(f"{where} has {shown(key)}, expected parameters of bptt alone")
     return found
 
 
-def _array(caller: str, name: str, value: Any) -> Array:
-    array = as_array(caller, f"source[{shown(name)}]", to_numpy(value))
+def _array(where: Where, name: str, value: Any) -> Array:
+    array = as_array(where.caller, f"{where.label}[{shown(name)}]", to_numpy(value))
     if array.dtype.kind not in "fiu":
-        raise TypeError(
-            f"{caller}: source[{shown(name)}] has dtype {array.dtype}, expected real numbers"
-        )
+        raise TypeError(f"{where}[{shown(name)}] has dtype {array.dtype}, expected real numbers")
     return array

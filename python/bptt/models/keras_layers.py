@@ -106,7 +106,8 @@ def _recurrent(
     if title not in RECURRENT:
         raise ValueError(f"{place} has {brief(title)} inside, expected one of {listed(RECURRENT)}")
     kind, cudnn = RECURRENT[title], title.startswith("CuDNN")
-    own = _options(place, kind, config, arrays[2:3], cudnn, given)
+    first_bias = arrays[2 : len(arrays) // directions][:1]
+    own = _options(place, kind, config, first_bias, cudnn, given)
     bias = cudnn or bool(config.get("use_bias", True))
     if len(arrays) != directions * (2 + bias):
         raise ValueError(

@@ -328,21 +328,24 @@ def test_nam_that_does_not_fit(change: dict[str, Any], words: str, tmp_path: Pat
 
 
 def test_onnx_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
+    layers = {"encoder": bptt.GRU(I, H), "decoder": bptt.GRU(H, H)}
     module = types.ModuleType("bptt.onnx")
-    module.load = lambda source, **options: calls.append((source, options))  # type: ignore[attr-defined]
+    module.load = lambda source: ("loaded", source)  # type: ignore[attr-defined]
+    module.load_layers = lambda source: layers  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "bptt.onnx", module)
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\x08\x08\x12\x04test")
-    bptt.load_model(path)
-    bptt.load_model(str(path), "encoder", batch_first=True)
-    assert calls == [(str(path), {}), (str(path), {"name": "encoder", "batch_first": True})]
-    onnx = pytest.importorskip("onnx")
-    for message in (onnx.ModelProto(), onnx.GraphProto(), onnx.NodeProto()):
-        bptt.load_model(message)
-        assert calls[-1][0] is message
+    assert bptt.load_model(path) == ("loaded", str(path))
+    assert bptt.load_model(path, "encoder") is layers["encoder"]
+    with pytest.raises(ValueError, match="name is 'x', expected one of"):
+        bptt.load_model(path, "x")
     with pytest.raises(TypeError, match="cell is 'gru', expected None"):
         bptt.load_model(path, cell="gru")
+    with pytest.raises(TypeError, match=r"options \['batch_first'\] are given, expected none"):
+        bptt.load_model(path, batch_first=True)
+    onnx = pytest.importorskip("onnx")
+    for message in (onnx.ModelProto(), onnx.GraphProto(), onnx.NodeProto()):
+        assert bptt.load_model(message)[1] is message
 
 
 def test_layers_of_bptt_stay_and_others_are_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .parse import decode_bfloat16
 __all__ = ["Group", "h5py_for", "parse_hdf5"]
 
 READER = Path(__file__).with_name("hdf5_reader.py")
-SECONDS = 60  # and one more for each megabyte
+SECONDS = 20  # and one more for each megabyte
 
 
 class Group(NamedTuple):

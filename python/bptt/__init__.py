@@ -26,7 +26,8 @@ Long sequences
     tbptt
 
 Files
-    save load load_metadata save_c_header save_rtneural load_rtneural
+    load_model layer_from_arrays save_keras save load load_metadata save_c_header save_rtneural
+    load_rtneural
 
 Gradient flow of a model
     gradient_flow FlowReport FlowMonitor FlowWarning find_nonfinite NonFinite
@@ -71,7 +72,7 @@ from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .derivatives.directional import hvp, jvp, layer_hvp, vjp
 from .derivatives.gradcheck import gradcheck
-from .export import load_rtneural, save_c_header, save_rtneural
+from .export import save_c_header
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .functional import (
     additive_attention_backward,
@@ -110,6 +111,7 @@ from .layers.linear import Linear
 from .layers.nonfinite import find_nonfinite
 from .layers.tbptt import tbptt
 from .losses import binary_cross_entropy, cross_entropy, mse
+from .models import layer_from_arrays, load_model, load_rtneural, save_keras, save_rtneural
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .trace.nonfinite import NonFinite
@@ -168,9 +170,11 @@ __all__ = [
     "jacobian",
     "jacobian_norms",
     "jvp",
+    "layer_from_arrays",
     "layer_hvp",
     "load",
     "load_metadata",
+    "load_model",
     "load_rtneural",
     "losses",
     "lstm1997_backward",
@@ -190,6 +194,7 @@ __all__ = [
     "rnn_forward",
     "save",
     "save_c_header",
+    "save_keras",
     "save_rtneural",
     "schedules",
     "set_num_threads",

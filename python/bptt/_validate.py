@@ -23,11 +23,15 @@ MOST_CHARACTERS = 4096  # of a path: the most that Linux takes
 
 
 def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
-    """Return `value` as an array of at most `most` dimensions."""
+    """Return `value` as an array of at most `most` dimensions.
+
+    Besides what NumPy reads by itself, these are objects that have DLPack alone, and numbers of
+    fewer bits than NumPy has, such as bfloat16, which become float32 exactly.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array, expected one without a mask")
     try:
-        array: Array = np.asarray(value)
+        array: Array = _small_to_float32(_asarray(value))
     except MemoryError:
         raise
     except Exception as error:  # ragged lists, tensors that need .detach(), and others
@@ -38,13 +42,27 @@ def as_array(caller: str, name: str, value: Any, most: int = 64) -> Array:
     return array
 
 
-def to_numpy(value: Any) -> Any:
-    """Return a tensor as an array, of float32 if NumPy lacks its dtype; other values unchanged."""
-    if not hasattr(value, "detach"):
+def _asarray(value: Any) -> Array:
+    if type(value) is np.ndarray:
         return value
-    tensor = value.detach().cpu()
-    small = any(kind in str(tensor.dtype) for kind in ("bfloat16", "float8"))
-    return (tensor.float() if small else tensor).numpy()
+    if _is_small(value) and hasattr(value, "detach"):  # a tensor, which NumPy cannot view
+        value = value.float()
+    alone = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+    return np.from_dlpack(value) if alone else np.asarray(value)
+
+
+def _is_small(value: Any) -> bool:
+    """Is it of a dtype with fewer bits than NumPy has?"""
+    return any(kind in str(getattr(value, "dtype", "")) for kind in ("bfloat16", "float8"))
+
+
+def _small_to_float32(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype.kind == "V" and _is_small(array) else array
+
+
+def to_numpy(value: Any) -> Any:
+    """Return a tensor as an array, without its graph; other values unchanged."""
+    return _asarray(value.detach().cpu()) if hasattr(value, "detach") else value
 
 
 def as_integers(caller: str, name: str, value: Any, most: int = 64) -> Array:

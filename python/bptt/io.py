@@ -13,12 +13,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._files.access import Own, Path, check_target, open_file, write_atomically
-from ._files.formats import OTHERS, Unreadable, is_model, kind_of
+from ._files.access import Own, Path, check_target, write_atomically
+from ._files.contents import read
+from ._files.formats import is_model
 from ._files.parse import METADATA, PARSERS, safetensors_for
 from ._types import Array
 from ._validate import as_array, as_path, check_mapping, to_numpy
-from ._words import brief, printable, shown
+from ._words import printable, shown
 
 __all__ = ["load", "load_metadata", "save"]
 
@@ -220,24 +221,4 @@ def _write_npz(file: BinaryIO, arrays: dict[str, Array], metadata: dict[str, str
 
 
 def _read(caller: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    path = as_path(caller, path)
-    what = f"{caller}: {printable(path)}"
-    with open_file(caller, path) as file:
-        kind = kind_of(file, path)
-        if kind in OTHERS and kind not in PARSERS:  # refuse the file before reading all of it
-            raise ValueError(f"{what} {OTHERS[kind]}")
-        content = file.read() if kind in PARSERS else b""
-    try:
-        if kind not in PARSERS:
-            raise ValueError("no such format")
-        return PARSERS[kind](content)
-    except ImportError as error:
-        raise ImportError(f"{what} {error}") from error
-    except Unreadable as error:
-        raise ValueError(f"{what} {error}") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # parsers raise various errors for damaged files
-        known = isinstance(error, (ValueError, zipfile.BadZipFile))
-        reason = f" ({brief(str(error), 90)})" if known else ""
-        raise ValueError(f"{what} is damaged or not a safetensors or npz file{reason}") from error
+    return read(caller, path, PARSERS, MODEL.what)

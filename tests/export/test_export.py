@@ -186,7 +186,7 @@ ERRORS = [
         ValueError,
         "cell is 'cfc', expected one of ('rnn', 'lstm'",
     ),
-    ({"weight_ih_l0": W}, {}, ValueError, "model has no matrix weight_hh_l0, expected one"),
+    ({"weight_ih_l0": W}, {}, ValueError, "the weights have no matrix weight_hh_l0, expected one"),
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.flow import layer_of
+from bptt import load_model
 
 X = np.random.default_rng(0).standard_normal((30, 3, 4)).astype(np.float32)
 LAYERS = {
@@ -49,34 +49,39 @@ def files(tmp_path):
 @pytest.mark.parametrize("name", LAYERS)
 def test_names_and_shapes_tell_the_layer(name):
     layer = LAYERS[name]()
-    found = layer_of(layer.parameters)
+    found = load_model(layer.parameters)
     assert repr(found) == repr(layer)
     np.testing.assert_array_equal(found(X)[0], layer(X)[0])
-    assert layer_of(layer) is layer
+    assert load_model(layer) is layer
 
 
 def test_what_shapes_do_not_tell_can_be_stated():
     layer = bptt.SLSTM(4, 6, heads=2, seed=0)
-    found = layer_of(layer.parameters, cell="slstm", heads=2)
+    found = load_model(layer.parameters, cell="slstm", heads=2)
     np.testing.assert_array_equal(found(X)[0], layer(X)[0])
     old = bptt.LSTM1997(4, 6, seed=0)
-    np.testing.assert_array_equal(layer_of(old.parameters, cell="lstm1997")(X)[0], old(X)[0])
+    np.testing.assert_array_equal(load_model(old.parameters, cell="lstm1997")(X)[0], old(X)[0])
     rnn = bptt.RNN(4, 6, activation="relu", batch_first=True, seed=0)
-    found = layer_of(rnn.parameters, activation="relu", batch_first=True)
+    found = load_model(rnn.parameters, activation="relu", batch_first=True)
     assert repr(found) == repr(rnn)
     coupled = bptt.LSTM(4, 6, forget_gate="coupled", seed=0)
-    found = layer_of(coupled.parameters, cell="lstm", forget_gate="coupled")
+    found = load_model(coupled.parameters, cell="lstm", forget_gate="coupled")
     np.testing.assert_array_equal(found(X)[0], coupled(X)[0])
 
 
 def test_one_layer_among_others():
     parts = {"encoder": LAYERS["gru"](), "decoder": LAYERS["rnn"](), "out": bptt.Linear(6, 2)}
     both = bptt.optim.join(**{k: layer.parameters for k, layer in parts.items()})
-    assert repr(layer_of(both, "encoder")) == repr(parts["encoder"])
+    assert repr(load_model(both, "encoder")) == repr(parts["encoder"])
     with pytest.raises(ValueError, match=r"name is missing, expected one of .'enc"):
-        layer_of(both)
-    with pytest.raises(ValueError, match="name is 'out', expected one of"):
-        layer_of(both, "out")
+        bptt.gradient_flow(both, X)
+    found = load_model(both)
+    assert {k: repr(v) for k, v in found.items()} == {
+        k: repr(parts[k]) for k in ("encoder", "decoder")
+    }
+    assert repr(load_model(both, "out")) == repr(parts["out"])
+    with pytest.raises(ValueError, match="name is 'in', expected one of"):
+        load_model(both, "in")
 
 
 def test_torch_layers_and_state_dicts():
@@ -87,21 +92,21 @@ def test_torch_layers_and_state_dicts():
         torch.nn.GRU(4, 6, bidirectional=True, bias=False).double(),
         torch.nn.LSTM(4, 6, 2, dropout=0.5).eval(),
     ):
-        layer = layer_of(module)
+        layer = load_model(module)
         x = X.swapaxes(0, 1).copy() if module.batch_first else X
         weight = next(module.parameters())
         expected = module(torch.tensor(x, dtype=weight.dtype))[0].detach().numpy()
         np.testing.assert_allclose(layer(x)[0], expected, rtol=1e-5, atol=1e-6)
         assert layer.dtype == expected.dtype
         np.testing.assert_array_equal(layer.forward(x)[0], layer(x)[0])  # eval: drops nothing
-    assert repr(layer_of(module.state_dict())) == repr(layer)
+    assert repr(load_model(module.state_dict())) == repr(layer)
 
 
 @pytest.mark.parametrize(
     ("arrays", "how", "error", "words"),
     [
-        ({}, {}, ValueError, "model has the names []"),
-        ({"w": np.eye(2)}, {}, ValueError, "model has the names ['w'], expected weight_ih_l0"),
+        ({}, {}, ValueError, "source has the names []"),
+        ({"w": np.eye(2)}, {}, ValueError, "source has the names ['w'], expected weight_ih_l0"),
         ({"weight_hh_l0": np.eye(2)}, {}, ValueError, "no matrix weight_ih_l0"),
         (
             {"weight_hh_l0": np.ones((7, 3)), "weight_ih_l0": np.ones((7, 2))},
@@ -132,12 +137,12 @@ def test_torch_layers_and_state_dicts():
 )
 def test_what_is_no_layer(arrays, how, error, words):
     with pytest.raises(error, match=re.escape(words)):
-        layer_of(arrays, **how)
+        load_model(arrays, **how)
 
 
 def test_a_layer_states_its_own():
     with pytest.raises(TypeError, match="name, cell or options are given"):
-        layer_of(LAYERS["rnn"](), cell="rnn")
+        load_model(LAYERS["rnn"](), cell="rnn")
 
 
 # --- what x is ------------------------------------------------------------------------------------
@@ -253,7 +258,7 @@ def test_options_reach_the_report(files):
         "--layer", "rnn",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    layer = layer_of(LAYERS["rnn"]().parameters, activation="relu")
+    layer = load_model(LAYERS["rnn"]().parameters, activation="relu")
     report = bptt.gradient_flow(layer, X, loss="every", lengths=[30, 10, 20], seed=3)
     text = str(report).replace("RNN(4, 6, a", "RNN(4, 6, batch_first=True, a")
     text = text.replace("Loss", "x of shape (3, 30, 4) is read as (B, T, I)\nLoss", 1)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import init
-from bptt.flow import layer_of
+from bptt import init, load_model
 
 torch = pytest.importorskip("torch")
 
@@ -117,7 +116,7 @@ def test_a_value_that_is_not_finite_is_found(kind):
     assert report.verdict == "non-finite"
     assert "layer 0, step 37, sequence 2" in report.verdicts[0]
     assert report.advice[0].reason.startswith("x[37, 2, 1] is nan; not finite: 1 of")
-    layer = layer_of(TORCH[kind](SIZE, HIDDEN))
+    layer = load_model(TORCH[kind](SIZE, HIDDEN))
     layer.parameters["weight_hh_l0"][3, 4] = np.inf
     report = bptt.gradient_flow(layer, X)
     assert report.verdict == "non-finite"
@@ -191,7 +190,7 @@ def test_one_sequence_without_a_batch_axis():
         ({"dy": X}, ValueError, "dy has shape"),
         ({"x": X[..., :2]}, ValueError, "x has shape"),
         ({"seed": -1}, ValueError, "gradient_flow: seed is -1"),
-        ({"model": 3}, TypeError, "model is of type int"),
+        ({"model": 3}, TypeError, "gradient_flow: model is of type int"),
     ],
 )
 def test_wrong_arguments(how, error, words):

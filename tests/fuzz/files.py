@@ -14,8 +14,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.export.rtneural"]
-    + ["bptt.flow.command", "bptt.layers.from_weights", "csv", "json", "numpy.lib", "zipfile"]
+    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.models.rtneural"]
+    + ["bptt.flow.command", "bptt.models.state_dict", "csv", "json", "numpy.lib", "zipfile"]
 ):
     import json
     import zipfile
@@ -23,7 +23,8 @@ with atheris.instrument_imports(
     import numpy as np
 
     import bptt
-    from bptt.flow import command, layer_of
+    from bptt import load_model
+    from bptt.flow import command
     from bptt.io import load, load_metadata
 
 PATH = os.path.join(tempfile.mkdtemp(), "model")
@@ -51,9 +52,11 @@ def arrays(path: str) -> None:
 
 
 def layer(path: str) -> None:
-    found = layer_of(path)
-    y, _ = found(np.zeros((2, 1, found.input_size)))
-    assert y.shape[:2] == (2, 1)
+    found = load_model(path)
+    for one in found.values() if isinstance(found, dict) else [found]:
+        if isinstance(one, bptt.layers.Recurrent):
+            y, _ = one(np.zeros((2, 1, one.input_size)))
+            assert y.shape[:2] == (2, 1)
 
 
 def rtneural(path: str) -> None:

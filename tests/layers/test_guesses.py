@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.flow import layer_of
+from bptt import load_model
 
 LSTM = bptt.LSTM(2, 3, seed=0)
 X = np.ones((4, 1, 2))
@@ -102,7 +102,7 @@ def test_parameters_of_a_cell_by_its_own_names() -> None:
     twin = bptt.LSTM(2, 3, seed=1)
     twin.load(state)
     assert np.array_equal(twin(X)[0], LSTM(X)[0])
-    assert np.array_equal(layer_of(state)(X)[0], LSTM(X)[0])
+    assert np.array_equal(load_model(state)(X)[0], LSTM(X)[0])
     with pytest.raises(ValueError, match="missing names"):
         bptt.LSTM(2, 3, num_layers=2).load(state)
 
@@ -128,19 +128,21 @@ def test_a_module_and_numbers_in_bfloat16() -> None:
     twin.load(module.bfloat16().state_dict())
     for name, value in module.state_dict().items():
         assert np.array_equal(twin.parameters[name], value.float().numpy())
-    assert np.array_equal(layer_of(module)(X)[0], twin(X)[0])
+    assert np.array_equal(load_model(module)(X)[0], twin(X)[0])
     cell = torch.nn.LSTMCell(2, 3)
     twin.load(cell.state_dict())
     assert np.array_equal(twin.parameters["weight_hh_l0"], cell.weight_hh.detach().numpy())
 
 
-def test_a_model_around_the_layers_names_them() -> None:
+def test_a_model_around_one_layer_is_that_layer() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(2, 3), "out": torch.nn.Linear(3, 1)})
-    text = "layer_of: model is of type ModuleDict, expected a recurrent layer of bptt or PyTorch"
-    with pytest.raises(TypeError, match=text) as info:
+    report = bptt.gradient_flow(model, X)  # of the one recurrent layer in it
+    assert report.norms == bptt.gradient_flow(model["encoder"], X).norms
+    model["decoder"] = torch.nn.GRU(2, 3)
+    text = "gradient_flow: name is missing, expected one of ['encoder', 'decoder']"
+    with pytest.raises(ValueError, match=re.escape(text)):
         bptt.gradient_flow(model, X)
-    assert "pass one of its layers ['encoder']" in str(info.value)
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-8, 0.02, 1.0])

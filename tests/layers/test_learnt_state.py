@@ -278,7 +278,7 @@ def test_it_learns(tmp_path: Path) -> None:
     bptt.save(tmp_path / "layer.safetensors", layer.parameters)
     twins[1].load(bptt.load(tmp_path / "layer.safetensors"))
     twins += [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
-    twins += [bptt.flow.layer_of(layer.parameters)]
+    twins += [bptt.load_model(layer.parameters)]
     for twin in twins:
         assert twin.learn_state
         assert np.array_equal(twin(x)[0], layer(x)[0])

@@ -115,7 +115,7 @@ def with_nan():
 
 
 REFUSED = [
-    ([], TypeError, "layers is a list of length 0, expected a list of layers"),
+    ([], TypeError, "layers is an empty list, expected a list of layers"),
     (bptt.GRU(1, 2), TypeError, "layers is of type GRU, expected a list of layers"),
     ([bptt.RNN(1, 2)], TypeError, "layers[0] is of type RNN, expected LSTM, GRU or Linear"),
     ([bptt.LSTM(1, 2, bidirectional=True)], ValueError, "layers[0] has bidirectional=True"),

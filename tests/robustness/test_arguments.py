@@ -173,7 +173,7 @@ def fault(key: str, made: Call, name: str, kind: str, value: Any) -> str | None:
             return f"does not name the argument: {text[:150]}"
         return f"{len(text)} letters: {text[:100]}" if len(text) > 700 else None
     except OSError as error:
-        allowed = name in ("path", "model") and kind in ("text", "empty", "long")
+        allowed = name in ("path", "model", "source") and kind in ("text", "empty", "long")
         return None if allowed and len(str(error)) < 700 else repr(error)[:150]
     except AssertionError as error:  # what gradcheck finds
         return None if str(error).startswith("gradcheck: ") else repr(error)[:150]

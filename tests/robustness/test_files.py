@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.flow import layer_of
+from bptt import load_model
 from bptt.io import load, load_metadata, save
 
 LSTM = bptt.LSTM(3, 4, seed=0)
@@ -77,7 +77,7 @@ def test_a_model_that_torch_saved_in_bfloat16_and_float8(tmp_path):
     library.save_file(state, tmp_path / "m.safetensors")
     for name, array in load(tmp_path / "m.safetensors").items():
         np.testing.assert_array_equal(array, state[name].float().numpy())
-    assert layer_of(tmp_path / "m.safetensors").dtype == np.float32
+    assert load_model(tmp_path / "m.safetensors").dtype == np.float32
     small = {"w": torch.linspace(-3, 3, 50).to(torch.float8_e4m3fn)}
     library.save_file(small, tmp_path / "m8.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "m8.safetensors")["w"], small["w"].float())
@@ -246,7 +246,7 @@ def test_a_state_dict_of_torch(torch, zipped, tmp_path):
         np.testing.assert_array_equal(arrays[name], tensor.numpy())
     x = np.ones((5, 2, 3))
     expected = module(torch.tensor(x))[0].detach().numpy()
-    np.testing.assert_allclose(layer_of(path)(x)[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(load_model(path)(x)[0], expected, rtol=1e-12)
     assert load_metadata(path) == {}
     bptt.save_c_header(tmp_path / "m.h", path)
     assert "M_HIDDEN_SIZE 4" in (tmp_path / "m.h").read_text()
@@ -348,13 +348,13 @@ def torchscript():
 
 
 OTHERS = {
-    "m.h5": (hdf5, "is an HDF5 file, such as Keras writes, which h5py and keras"),
+    "m.h5": (hdf5, "is an HDF5 file, such as Keras writes, expected safetensors or npz: bptt."),
     "m.weights": (hdf5, "is an HDF5 file"),
     "m.keras": (
         lambda: archive(metadata__json="{}", config__json="{}"),
-        "is a model of Keras, which keras.saving.load_model reads",
+        "is a model of Keras, expected safetensors or npz: bptt.load_model reads its layers",
     ),
-    "m.onnx": (onnx, "is an ONNX graph, which onnx.load reads"),
+    "m.onnx": (onnx, "is an ONNX graph, expected safetensors or npz: bptt.load_model"),
     "m.bin": (onnx, "is an ONNX graph"),
     "a.onnx": (lambda: b"\0" * 99, "is an ONNX graph"),
     "m.pkl": (lambda: pickle.dumps({"w": [1.0]}), "is a pickle, which runs code"),

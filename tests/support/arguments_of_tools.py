@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import bptt
 from bptt import flow, init, jacobians, optim, regularise, tasks
@@ -247,12 +248,12 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 @call("gradient_flow", dy=MAYBE, lengths=MAYBE, needs="none big", seed="big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     good = {"model": lstm(), "x": X, "dy": Y, "lengths": [T, 2]}
-    return bptt.gradient_flow, good, "LSTM", "layer_of", "load"
+    return bptt.gradient_flow, good, "LSTM"
 
 
-@call("flow.layer_of", name="none empty", cell=MAYBE)
+@call("load_model", name="none empty", cell=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
-    return flow.layer_of, {"model": lstm().parameters}, "LSTM", "load"
+    return bptt.load_model, {"source": lstm().parameters}, "LSTM"
 
 
 @call("FlowMonitor", every="big", path="none text", on_alert=MAYBE, needs="none big")
@@ -316,6 +317,32 @@ def _(folder: Path, name: str) -> tuple[Any, ...]:
 )
 def _(folder: Path, name: str) -> tuple[Any, ...]:
     return bptt.save_c_header, {"path": folder / "a.h", "model": lstm().parameters}, "load"
+
+
+@call(
+    "layer_from_arrays",
+    bias="none",
+    recurrent_bias="none",
+    gates="none",
+    kernel="shape",  # more inputs
+    forget_bias="minus half big",
+    hard_sigmoid="none",
+    peepholes="none",
+    reverse="true",
+)
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    rows = np.ones((4 * H, 1))
+    good = {
+        "kind": "lstm", "kernel": np.ones((4 * H, I)), "recurrent": np.ones((4 * H, H)),
+        "bias": rows[:, 0], "recurrent_bias": rows[:, 0], "peepholes": np.ones((3, H)),
+    }  # fmt: skip
+    return bptt.layer_from_arrays, good, "LSTM"
+
+
+@call("save_keras")
+def _(folder: Path, name: str) -> tuple[Any, ...]:
+    pytest.importorskip("h5py")
+    return bptt.save_keras, {"path": folder / "a.keras", "layers": [lstm()]}
 
 
 @call("save_rtneural", path="text")

@@ -35,15 +35,14 @@ OTHERS = {
     "torch": "is a file of torch.save, which bptt.load and torch.load(weights_only=True) read",
     "torchscript": "is a TorchScript program, which torch.jit.load reads, expected arrays by name: "
     "bptt.save(new, program.state_dict())",
-    "hdf5": "is an HDF5 file, such as Keras writes, which h5py and keras.saving.load_model read, "
-    "expected safetensors or npz: bptt.save(new, arrays)",
-    "keras": "is a model of Keras, which keras.saving.load_model reads, expected safetensors or "
-    "npz: bptt.save(new, arrays)",
-    "onnx": "is an ONNX graph, which onnx.load reads (onnx.numpy_helper.to_array gives each "
-    "weight), expected safetensors or npz: bptt.save(new, arrays)",
+    "hdf5": "is an HDF5 file, such as Keras writes, expected safetensors or npz: bptt.load_model "
+    "reads its layers",
+    "keras": "is a model of Keras, expected safetensors or npz: bptt.load_model reads its layers",
+    "onnx": "is an ONNX graph, expected safetensors or npz: bptt.load_model reads its layers",
     "pickle": "is a pickle, which runs code when it is read, expected safetensors or npz: call "
-    "bptt.save(new, arrays) where it was made",
-    "json": "is JSON, expected safetensors or npz; bptt.load_rtneural reads RTNeural's JSON",
+    "bptt.save(new, arrays) where it was made, or pass the arrays: bptt.load_model(arrays)",
+    "json": "is JSON, expected safetensors or npz: bptt.load_model reads the layers of RTNeural's "
+    "and NAM's JSON",
     "zip": "is a zip archive of other files, expected safetensors or npz",
 }
 

@@ -13,7 +13,7 @@ import json
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -23,7 +23,15 @@ from .._types import Array
 from .._words import brief, some
 from .formats import Unreadable
 
-__all__ = ["METADATA", "PARSERS", "parse_npy", "parse_table", "safetensors_for"]
+__all__ = [
+    "METADATA",
+    "PARSERS",
+    "decode_bfloat16",
+    "parse_checkpoint",
+    "parse_npy",
+    "parse_table",
+    "safetensors_for",
+]
 
 METADATA = "__metadata__"  # safetensors reserves this name; npz files use it the same way
 
@@ -88,7 +96,7 @@ def _native(array: Array) -> Array:
     return np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _bfloat16(bits: Array) -> Array:
+def decode_bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
@@ -115,7 +123,8 @@ def _powers(bits: Array) -> Array:
 
 # By name in the format: NumPy's dtype of the bits, and a decoder if they are not numbers yet.
 DTYPES: dict[str, tuple[str, Callable[[Array], Array] | None]] = {
-    "F64": ("<f8", None), "F32": ("<f4", None), "F16": ("<f2", None), "BF16": ("<u2", _bfloat16),
+    "F64": ("<f8", None), "F32": ("<f4", None), "F16": ("<f2", None),
+    "BF16": ("<u2", decode_bfloat16),
     "F8_E4M3": ("u1", _float8(4, 7, "nan at the top")),
     "F8_E5M2": ("u1", _float8(5, 15, "ieee")),
     "F8_E4M3FNUZ": ("u1", _float8(4, 8, "unsigned zero")),
@@ -179,6 +188,37 @@ def parse_npz(content: bytes) -> Parsed:
 
 def parse_torch(content: bytes) -> Parsed:
     """A state dict, read by PyTorch with ``weights_only=True``."""
+    state = _torch_object(content)
+    if not _tensors(state):
+        raise Unreadable(_nested(state))
+    return {str(k): _of_tensor(str(k), v, len(content)) for k, v in state.items()}, {}
+
+
+def parse_checkpoint(content: bytes) -> Parsed:
+    """All tensors in the dicts of a checkpoint, with the keys on the way joined by dots."""
+    state = _torch_object(content)
+    if not isinstance(state, Mapping):
+        raise Unreadable(_nested(state))
+    tensors = list(_flattened(state))
+    if sum(t.numel() * t.element_size() for _, t in tensors) > 16 * len(content):
+        raise Unreadable("repeats its numbers under many names, expected a checkpoint of a model")
+    arrays: dict[str, Array] = {}
+    for name, tensor in tensors:
+        if name in arrays:
+            raise Unreadable(f"holds {brief(repr(name))} twice, expected different names")
+        arrays[name] = _of_tensor(name, tensor, len(content))
+    return arrays, {}
+
+
+def _flattened(state: Mapping[Any, Any], prefix: str = "", depth: int = 8) -> Iterator[Any]:
+    for key, value in state.items():
+        if isinstance(value, Mapping) and depth:
+            yield from _flattened(value, f"{prefix}{key}.", depth - 1)
+        elif hasattr(value, "detach"):
+            yield f"{prefix}{key}", value
+
+
+def _torch_object(content: bytes) -> Any:
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
@@ -188,15 +228,12 @@ def parse_torch(content: bytes) -> Parsed:
             "numpy.savez(new, **{k: v.float().numpy() for k, v in state.items()})"
         ) from error
     try:
-        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise Unreadable(
             "holds objects that could run code when they are read, expected a state dict: call "
             "torch.save(model.state_dict(), new) where it was made"
         ) from None
-    if not _tensors(state):
-        raise Unreadable(_nested(state))
-    return {str(k): _of_tensor(str(k), v, len(content)) for k, v in state.items()}, {}
 
 
 def _tensors(value: Any) -> bool:

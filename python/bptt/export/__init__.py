@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from ..models.rtneural import load_rtneural, save_rtneural
 from .c_header import save_c_header
 from .command import add_arguments, run
-from .rtneural import load_rtneural, save_rtneural
 
 __all__ = ["add_arguments", "load_rtneural", "run", "save_c_header", "save_rtneural"]

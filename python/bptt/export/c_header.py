@@ -19,9 +19,9 @@ from .._words import brief, shown
 from ..io import load
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
-from ..layers.from_weights import recurrent_parts, sizes_of
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
+from ..models.state_dict import recurrent_parts, sizes_of
 from ..trace.nonfinite import check_finite
 
 __all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]
@@ -143,7 +143,7 @@ def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> byt
         if isinstance(layer, Layer):  # its options are not in the weights
             title = ": ".join(filter(None, (_identifier(key), repr(layer).splitlines()[0])))
             lines.append(f"/* {title} */")
-    for key, part in recurrent_parts(arrays).items():
+    for key, part in recurrent_parts(WHERE, arrays).items():
         lines += _part_lines(names, key, part, layers.get(key), cell)
     for key, array in arrays.items():
         lines += _array_lines(names, key, array)

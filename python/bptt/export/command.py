@@ -15,11 +15,12 @@ from ..io import load
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
-from ..layers.from_weights import layer_of, recurrent_parts
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
+from ..models.loader import recurrent_of
+from ..models.rtneural import JSON, as_json, load_rtneural
+from ..models.state_dict import recurrent_parts
 from .c_header import HEADER, as_header, as_prefix
-from .rtneural import JSON, as_json, load_rtneural
 
 if TYPE_CHECKING:
     import argparse
@@ -111,7 +112,7 @@ def _numbered(layers: list[Layer]) -> dict[str, Any]:
 
 def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | None) -> list[Layer]:
     """The layers of all arrays, in the order of the items NAME or NAME:ACTIVATION."""
-    recurrent = recurrent_parts(arrays)
+    recurrent = recurrent_parts("export", arrays)
     left = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
     if order is None:  # a single layer needs none
         order = list(recurrent) if [len(part) for part in recurrent.values()] == [len(left)] else []
@@ -120,12 +121,13 @@ def _layers(arrays: Mapping[str, Array], order: list[str] | None, cell: str | No
         name, _, activation = item.partition(":")
         if name in recurrent and not activation:
             part = recurrent[name]
-            layers.append(layer_of(part, cell=cell))
+            layers.append(recurrent_of("export", "model", part, cell=cell))
         else:
             part = {k: arrays[_key(name, k)] for k in ("weight", "bias") if _key(name, k) in arrays}
             layers.append(_linear(name, part, activation or "identity"))
-        for key in part:
-            left.pop(_key(name, key), None)
+        for key in part:  # of one of PyTorch's cells, the name in the file has no number
+            for own in (key, key.removesuffix("_l0")):
+                left.pop(_key(name, own), None)
     if left or not layers:
         names = some(dict.fromkeys(key.rpartition(".")[0] or key for key in left))
         raise ValueError(

@@ -8,7 +8,6 @@ model uses its inputs.
 
 from __future__ import annotations
 
-from ..layers.from_weights import layer_of
 from .advice import Advice
 from .command import add_arguments, run
 from .curves import Curve
@@ -28,7 +27,6 @@ __all__ = [
     "NeededMemory",
     "add_arguments",
     "gradient_flow",
-    "layer_of",
     "needed_memory",
     "run",
 ]

@@ -21,7 +21,7 @@ from .._types import Array
 from .._validate import as_path
 from .._words import brief, printable
 from ..layers.cells import LAYERS
-from ..layers.from_weights import layer_of
+from ..models.loader import recurrent_of
 from .html import PAGE
 from .report import FlowReport, gradient_flow, how_read
 
@@ -42,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = "Exit code 0: a report was made, whatever its verdict."
     add = parser.add_argument
-    add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...")
+    add(
+        "model",
+        help="a file that bptt.load_model reads: .safetensors, .npz, .pt, .keras, ...",
+    )
     add(
         "--data",
         required=True,
@@ -56,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="steps that have a loss (default last)",
     )
-    add("--layer", metavar="NAME", help="prefix of the parameters, if there are several layers")
+    add("--layer", metavar="NAME", help="name of the layer, if the file has several")
     add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")
     add("--activation", metavar="NAME", help="activation of an RNN: tanh (default), relu, ...")
     add("--batch-first", action="store_true", help="data is (B, T, I)")
@@ -82,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.activation is not None:
         options["activation"] = args.activation
     try:
-        layer = layer_of(args.model, args.layer, cell=args.cell, **options)
+        layer = recurrent_of("flow", "model", args.model, args.layer, args.cell, options)
         lengths = None if args.lengths is None else _whole(_array(args.lengths))
         data = _array(args.data)
         report = gradient_flow(

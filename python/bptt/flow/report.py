@@ -15,9 +15,9 @@ from .._files.access import Path, check_target, write_file
 from .._types import Array
 from .._validate import as_array, as_count, as_lengths_within, as_scalar, to_numpy
 from .._words import shown
-from ..layers.from_weights import as_layer
 from ..layers.recurrent import Recurrent
 from ..layers.sequences import hint_on_ids, time_major
+from ..models.loader import recurrent_of
 from .advice import advise
 from .curves import norm
 from .entry import Entry
@@ -143,8 +143,8 @@ def gradient_flow(
     Parameters
     ----------
     model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        As in `layer_of`, which also takes options that a file does not hold, such as the activation
-        of an RNN.
+        As in `load_model`, which also takes options that a file does not hold, such as the
+        activation of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
         random noise instead of data gives another report.
@@ -195,7 +195,9 @@ def gradient_flow(
     caller = "gradient_flow"
     seed = as_count(caller, "seed", seed, 0)
     needs = None if needs is None else as_count(caller, "needs", needs, 1)
-    layer = copy.deepcopy(as_layer(model, seed))  # the n-th call of forward draws the n-th masks
+    layer = copy.deepcopy(
+        recurrent_of("gradient_flow", "model", model, seed=seed)
+    )  # the n-th call of forward draws the n-th masks
     batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer.structure, "x", batch, layer.input_size, "input_size").shape
     reading = how_read(layer, x)

@@ -8,7 +8,6 @@ gates of a GRU are z r n instead of r z n. An LSTM has one bias, a GRU two, as i
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._cells import CELLS
 from .._files.access import Path, mark, open_file, write_file
 from .._types import Array
 from .._validate import as_dtype, as_path
@@ -24,18 +24,24 @@ from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import GRU, LSTM
 from ..layers.linear import Linear
-from ..trace.nonfinite import check_finite
+from ..layers.recurrent import Recurrent
+from .chains import check_chain, sizes_of_layer
+from .conventions import Convention, Weights, check_options, filled, reorder
 
-__all__ = ["JSON", "as_json", "load_rtneural", "save_rtneural"]
+__all__ = [
+    "JSON",
+    "as_json",
+    "layers_of_rtneural",
+    "load_rtneural",
+    "parse_json",
+    "save_rtneural",
+]
 
-# Positions of RTNeural's gates, i f g o and z r n, in our order. The inverse is the same.
-GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
+GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}  # in the order of the columns
 START = '{"in_shape": [null, null, '
 JSON = mark("RTNeural's JSON made by bptt", START.encode(), b'"layers": [')
 KINDS = ("lstm", "gru", "dense", "time-distributed-dense", "activation")
-# Options that the file holds, and options that change only training or the order of axes.
-WRITTEN = {"num_layers", "bias", "dtype"}
-TRAINING = {"batch_first", "dropout", "recurrent_dropout", "variational_dropout", "seed", "compute"}
+WRITTEN = {"num_layers", "bias", "dtype"}  # options that the file holds
 
 
 def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
@@ -86,26 +92,14 @@ def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
 
 def as_json(layers: Sequence[Layer]) -> bytes:
     """The content that `save_rtneural` writes."""
-    caller = "save_rtneural"
-    if isinstance(layers, Layer) or not isinstance(layers, Sequence) or not layers:
-        raise TypeError(f"{caller}: layers is {_brief(layers)}, expected a list of layers")
+    check_chain("save_rtneural", layers, (LSTM, GRU, Linear), WRITTEN, "RTNeural")
+    first = sizes_of_layer(layers[0])[0]
     entries: list[dict[str, Any]] = []
-    first, width = None, None
-    for k, layer in enumerate(layers):
-        place = f"{caller}: layers[{k}]"
-        if not isinstance(layer, (LSTM, GRU, Linear)):
-            raise TypeError(f"{place} is {_brief(layer)}, expected LSTM, GRU or Linear")
-        if not isinstance(layer, Linear):
-            _check_options(place, layer)
-        for name, array in layer.parameters.items():
-            check_finite(f"{place}: {name}", array)
-        inputs, outputs = _sizes(layer)
-        if width is not None and inputs != width:
-            raise ValueError(
-                f"{place} has {inputs} inputs, expected {width}, the outputs before it"
-            )
-        first, width = first or inputs, outputs
-        entries += _dense(layer) if isinstance(layer, Linear) else _recurrent(layer)
+    for layer in layers:
+        if isinstance(layer, Linear):
+            entries += _dense(layer)
+        elif isinstance(layer, (LSTM, GRU)):
+            entries += _recurrent(layer)
     model = {"in_shape": [None, None, first], "layers": entries}
     return json.dumps(model, allow_nan=False).encode()
 
@@ -141,7 +135,15 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
     name, kind = as_path(caller, path), as_dtype(caller, dtype)
     with open_file(caller, name) as file:
         caller = f"{caller}: {printable(name)}"
-        model = _parse(caller, file.read())
+        model = parse_json(caller, file.read())
+    return layers_of_rtneural(caller, model, {"dtype": kind})
+
+
+def layers_of_rtneural(caller: str, model: dict[str, Any], options: dict[str, Any]) -> list[Layer]:
+    """The layers of a parsed file; `options` are for the recurrent ones."""
+    for kind in (LSTM, GRU):
+        check_options(caller, kind, options)
+    options = {**options, "dtype": as_dtype(caller, options.get("dtype", "float32"))}
     width = _width(f"{caller}: in_shape", model.get("in_shape"))
     layers: list[Layer] = []
     for k, entry in enumerate(_items(f"{caller}: layers", model.get("layers"))):
@@ -149,29 +151,13 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
         if not isinstance(entry, dict):
             raise ValueError(f"{place} is {_brief(entry)}, expected an object")
         inputs, width = width, _width(f"{place}.shape", entry.get("shape"))
-        _append(place, layers, entry, (inputs, width), kind)
+        _append(place, layers, entry, (inputs, width), options)
     if not layers:
         raise ValueError(f"{caller}: layers is empty, expected one or more")
     return layers
 
 
 # --- writing --------------------------------------------------------------------------------------
-
-
-def _check_options(place: str, layer: LSTM | GRU) -> None:
-    """Raise if an option is set that RTNeural's plain cells lack."""
-    for name, argument in inspect.signature(type(layer)).parameters.items():
-        plain, value = argument.default, getattr(layer, name, None)
-        if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
-            raise ValueError(
-                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural supports no other"
-            )
-
-
-def _sizes(layer: LSTM | GRU | Linear) -> tuple[int, int]:
-    if isinstance(layer, Linear):
-        return layer.in_features, layer.out_features
-    return layer.input_size, layer.hidden_size
 
 
 def _entry(kind: str, activation: str, width: int, weights: list[Array]) -> dict[str, Any]:
@@ -203,16 +189,14 @@ def _recurrent(layer: LSTM | GRU) -> list[dict[str, Any]]:
 
 
 def _reorder(kind: str, array: Array) -> Array:
-    """Swap the rows of gates between our order and RTNeural's."""
-    order = GATES[kind]
-    blocks = array.reshape(len(order), -1, *array.shape[1:])
-    return blocks[list(order)].reshape(array.shape)
+    """Reorder the gates from our order to RTNeural's."""
+    return reorder(array, tuple(CELLS[kind].gates), GATES[kind])
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _parse(caller: str, content: bytes) -> dict[str, Any]:
+def parse_json(caller: str, content: bytes) -> dict[str, Any]:
     """The JSON object, with all numbers as float and without NaN."""
     try:
         model = json.loads(content, parse_int=float, parse_constant=_refuse_constant)
@@ -228,7 +212,11 @@ def _refuse_constant(name: str) -> None:
 
 
 def _append(
-    place: str, layers: list[Layer], entry: dict[str, Any], sizes: tuple[int, int], dtype: Any
+    place: str,
+    layers: list[Layer],
+    entry: dict[str, Any],
+    sizes: tuple[int, int],
+    options: dict[str, Any],
 ) -> None:
     """Append the layer of one entry."""
     kind = _choice(f"{place}.type", entry.get("type"), KINDS)
@@ -236,11 +224,11 @@ def _append(
     activation, place = entry.get("activation", ""), f"{place} ({kind})"
     if kind in GATES:
         _choice(f"{place}.activation", activation, ("", "tanh"))
-        layers.append(_load_recurrent(place, kind, sizes, weights, dtype))
+        layers.append(_load_recurrent(place, kind, sizes, weights, options))
         return
     name = _choice(f"{place}.activation", activation, ("", *ACTIVATIONS)) or "identity"
     if kind != "activation":
-        layers.append(_load_dense(place, name, sizes, weights, dtype))
+        layers.append(_load_dense(place, name, sizes, weights, options.get("dtype", "float32")))
         return
     before = layers[-1] if layers else None
     if not isinstance(before, Linear) or before.activation != "identity":
@@ -265,8 +253,8 @@ def _load_dense(
 
 
 def _load_recurrent(
-    place: str, kind: str, sizes: tuple[int, int], weights: list[Any], dtype: Any
-) -> LSTM | GRU:
+    place: str, kind: str, sizes: tuple[int, int], weights: list[Any], options: dict[str, Any]
+) -> Recurrent:
     if len(weights) != 3:
         raise ValueError(
             f"{place}.weights has length {len(weights)}, expected kernel, recurrent kernel and bias"
@@ -276,13 +264,10 @@ def _load_recurrent(
     bias = ("(4*H,)", (4 * H,)) if kind == "lstm" else ("(2, 3*H)", (2, 3 * H))
     symbols = (f"(inputs, {G}*H)", f"(H, {G}*H)", bias[0])
     shapes = ((inputs, G * H), (H, G * H), bias[1])
-    arrays = _arrays(place, weights, symbols, shapes, dtype)
-    w_ih, w_hh, b = (_reorder(kind, array.T) for array in arrays)
-    b_ih, b_hh = (b, np.zeros_like(b)) if kind == "lstm" else b.T
-    layer = LSTM(inputs, H, dtype=dtype) if kind == "lstm" else GRU(inputs, H, dtype=dtype)
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    layer.load(dict(zip(names, (w_ih, w_hh, b_ih, b_hh))))
-    return layer
+    kernel, recurrent, b = _arrays(place, weights, symbols, shapes, options["dtype"])
+    biases = (b,) if kind == "lstm" else tuple(b)
+    convention = Convention(GATES[kind], tuple(CELLS[kind].gates), transposed=True)
+    return filled(place, kind, [Weights(kernel, recurrent, *biases)], convention, options)
 
 
 def _arrays(

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import cli
-from bptt.flow import layer_of
+from bptt import cli, load_model
 
 T, B, SIZE, HIDDEN = 9, 3, 4, 8
 X = np.random.default_rng(0).standard_normal((T, B, SIZE))
@@ -104,13 +103,13 @@ def test_every_layer_comes_back_from_its_file(tmp_path, cell, how, dtype):
     bptt.save(path, {f"net.{name}": a for name, a in layer.parameters.items()})
     stated = {name: value for name, value in how.items() if name not in SEEN}
     for source in (path, layer.parameters, bptt.load(path)):
-        again = layer_of(source, cell=cell, **stated)
+        again = load_model(source, cell=cell, **stated)
         assert repr(again) == repr(layer)
         assert again.parameters.keys() == layer.parameters.keys()
         for a, b in zip(outputs(again), outputs(layer)):
             np.testing.assert_array_equal(a, b, strict=True)
     if cell in ("rnn", "lstm", "gru", "mgu") and "forget_gate" not in how:  # told by the gates
-        told = layer_of(path, **stated)
+        told = load_model(path, **stated)
         assert repr(told) == repr(layer)
 
 
@@ -133,16 +132,16 @@ def test_each_array_is_used_or_named(cell):
     for name in arrays:
         left = {k: v for k, v in arrays.items() if k != name}
         with pytest.raises(ValueError, match=r"_l[01]") as error:
-            layer_of(left, cell=cell)
+            load_model(left, cell=cell)
         assert name in str(error.value)
     for extra in ("gain_q_l0", "weight_ch_l1_reverse", "gain_c_l2", "bias_c_l7", "weight_hr_l0"):
         if extra not in arrays:
             for prefix in ("", "net."):
                 more = {prefix + k: v for k, v in {**arrays, extra: np.ones((5, HIDDEN))}.items()}
-                with pytest.raises(ValueError, match=r"layer_of|arrays has"):
-                    layer_of(more, cell=cell)
-                with pytest.raises(ValueError, match=r"layer_of|arrays has"):
-                    layer_of(more, "net" if prefix else "", cell=cell)
+                with pytest.raises(ValueError, match=r"load_model|arrays has"):
+                    load_model(more, cell=cell)
+                with pytest.raises(ValueError, match=r"load_model|arrays has"):
+                    load_model(more, "net" if prefix else "", cell=cell)
 
 
 def test_other_layers_of_the_file_are_no_matter():
@@ -151,7 +150,7 @@ def test_other_layers_of_the_file_are_no_matter():
         {**lstm.parameters, **head.parameters},
         {**{f"a.{k}": v for k, v in lstm.parameters.items()}, "b.weight_l0": np.ones(3)},
     ):
-        np.testing.assert_array_equal(outputs(layer_of(arrays))[0], outputs(lstm)[0])
+        np.testing.assert_array_equal(outputs(load_model(arrays))[0], outputs(lstm)[0])
 
 
 GATES_3 = bptt.LSTM(SIZE, HIDDEN, forget_gate="coupled", peepholes=True, seed=0).parameters
@@ -163,9 +162,9 @@ PLAIN = bptt.LSTM(SIZE, HIDDEN, seed=0).parameters
     [
         (GATES_3, {}, ValueError, "3 gates, expected forget_gate='coupled' or 'none' to be given"),
         (PLAIN, {"layer_norm": True}, ValueError, "missing names ['gain_ih_l0'"),
-        (PLAIN, {"foo": 1}, TypeError, "layer_of: LSTM has no option 'foo'"),
-        ({**PLAIN, 3: np.ones(2)}, {}, TypeError, "layer_of: model has the name 3, expected text"),
-        ({**PLAIN, "weight_ih_l300000": np.ones(2)}, {}, ValueError, "model has no weight_hh_l1,"),
+        (PLAIN, {"foo": 1}, TypeError, "load_model: LSTM has no option 'foo'"),
+        ({**PLAIN, 3: np.ones(2)}, {}, TypeError, "source has the name 3, expected"),
+        ({**PLAIN, "weight_ih_l300000": np.ones(2)}, {}, ValueError, "have no weight_hh_l1,"),
         ({**PLAIN, "weight_ih_l99999999999": np.ones(2)}, {}, ValueError, "'weight_ih_l99999999999'"),  # noqa: E501
         ({**PLAIN, "weight_hr_l0": np.float32(1)}, {}, ValueError, "weight_hr has shape ()"),
         ({**PLAIN, "weight_ih_l0": np.ones((0, 10**9), np.float32)}, {}, ValueError,
@@ -173,12 +172,12 @@ PLAIN = bptt.LSTM(SIZE, HIDDEN, seed=0).parameters
         ({**PLAIN, "weight_hh_l1": np.float32(1)}, {}, ValueError,
          "weight_hh_l1 has shape (), expected that of weight_hh_l0, (32, 8)"),
         ({**PLAIN, "bias_ih_l0": np.ma.masked_equal(PLAIN["bias_ih_l0"], 0)}, {}, TypeError,
-         "model['bias_ih_l0'] is a masked array"),
+         "source['bias_ih_l0'] is a masked array"),
     ],
 )  # fmt: skip
 def test_refusals(model, how, error, words):
     with pytest.raises(error, match=re.escape(words)):
-        layer_of(model, **how)
+        load_model(model, **how)
 
 
 def test_the_command_reports_on_the_layer_that_was_saved(tmp_path, capsys):
@@ -223,5 +222,5 @@ def test_masks_of_a_torch_module_in_training_are_those_of_the_seed():
 
 def test_a_forget_gate_tells_an_lstm():
     lstm = bptt.LSTM(SIZE, HIDDEN, forget_gate="coupled", seed=0)
-    found = bptt.flow.layer_of(lstm.parameters, forget_gate="coupled")
+    found = bptt.load_model(lstm.parameters, forget_gate="coupled")
     np.testing.assert_array_equal(found(X)[0], lstm(X)[0])

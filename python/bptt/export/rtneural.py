@@ -8,7 +8,6 @@ gates of a GRU are z r n instead of r z n. An LSTM has one bias, a GRU two, as i
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from .._words import printable
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import GRU, LSTM
+from ..layers.expressible import check_expressible
 from ..layers.linear import Linear
 from ..trace.nonfinite import check_finite
 
@@ -33,9 +33,7 @@ GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
 START = '{"in_shape": [null, null, '
 JSON = mark("RTNeural's JSON made by bptt", START.encode(), b'"layers": [')
 KINDS = ("lstm", "gru", "dense", "time-distributed-dense", "activation")
-# Options that the file holds, and options that change only training or the order of axes.
-WRITTEN = {"num_layers", "bias", "dtype"}
-TRAINING = {"batch_first", "dropout", "recurrent_dropout", "variational_dropout", "seed", "compute"}
+WRITTEN = {"num_layers", "bias", "dtype"}  # options that the file holds
 
 
 def save_rtneural(path: Path, layers: Sequence[Layer]) -> None:
@@ -96,7 +94,7 @@ def as_json(layers: Sequence[Layer]) -> bytes:
         if not isinstance(layer, (LSTM, GRU, Linear)):
             raise TypeError(f"{place} is {_brief(layer)}, expected LSTM, GRU or Linear")
         if not isinstance(layer, Linear):
-            _check_options(place, layer)
+            check_expressible(place, layer, WRITTEN, "RTNeural")
         for name, array in layer.parameters.items():
             check_finite(f"{place}: {name}", array)
         inputs, outputs = _sizes(layer)
@@ -156,16 +154,6 @@ def load_rtneural(path: Path, dtype: DTypeLike = "float32") -> list[Layer]:
 
 
 # --- writing --------------------------------------------------------------------------------------
-
-
-def _check_options(place: str, layer: LSTM | GRU) -> None:
-    """Raise if an option is set that RTNeural's plain cells lack."""
-    for name, argument in inspect.signature(type(layer)).parameters.items():
-        plain, value = argument.default, getattr(layer, name, None)
-        if plain is not argument.empty and name not in WRITTEN | TRAINING and value != plain:
-            raise ValueError(
-                f"{place} has {name}={value!r}, expected {plain!r}: RTNeural supports no other"
-            )
 
 
 def _sizes(layer: LSTM | GRU | Linear) -> tuple[int, int]:

@@ -14,11 +14,13 @@ from .constants import constants_of, opset_of
 from .layer import obstacle
 from .library import library
 from .model import Model, unused
-from .operator import Operator
-from .read import as_model
+from .operator import Operator, operator_of
+from .read import as_model, refusing
 from .stack import stack_of
 
 __all__ = ["load", "load_layers"]
+
+NONE = "the graph has no recurrent node, expected RNN, GRU or LSTM"
 
 
 def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
@@ -88,10 +90,12 @@ def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
     if initializers is not None:
         raise TypeError(f"{caller}: initializers are given, expected none: the model has its own")
     caller, proto = as_model(caller, source)
-    model = Model(caller, _without_functions(caller, proto))
-    if not model.operators:
-        raise ValueError(f"{caller}: the graph has no recurrent node, expected RNN, GRU or LSTM")
-    return stack_of(model) or model
+    with refusing(caller):
+        proto = _without_functions(caller, proto)
+        if not any(map(is_recurrent, _nodes(proto.graph))):
+            raise ValueError(f"{caller}: {NONE}")
+        model = Model(caller, proto)
+        return stack_of(model) or model
 
 
 def load_layers(source: Any) -> dict[str, Recurrent]:
@@ -124,15 +128,17 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
     ['gru_l0']
     """
     caller, proto = as_model("load_layers", source)
-    proto = _without_functions(caller, proto)
     layers: dict[str, Recurrent] = {}
-    for k, (node, operator) in enumerate(_operators(caller, proto.graph, opset_of(caller, proto))):
-        if operator.layer is None:
-            reason = obstacle(operator.attributes) or "W, R, B or P depend on inputs of the graph"
-            raise ValueError(f"{caller}: {label(node)} is not a layer: {reason}")
-        layers[unused(node, k, layers)] = operator.layer
+    with refusing(caller):
+        proto = _without_functions(caller, proto)
+        found = _operators(caller, proto.graph, opset_of(caller, proto))
+        for k, (node, operator) in enumerate(found):
+            if operator.layer is None:
+                reason = obstacle(operator.attributes) or "its weights depend on inputs"
+                raise ValueError(f"{caller}: {label(node)} is not a layer: {reason}")
+            layers[unused(node, k, layers)] = operator.layer
     if not layers:
-        raise ValueError(f"{caller}: the graph has no recurrent node, expected RNN, GRU or LSTM")
+        raise ValueError(f"{caller}: {NONE}")
     return layers
 
 
@@ -143,10 +149,19 @@ def _operators(
     constants = constants_of(caller, graph, opset, outer)
     for node in graph.node:
         if is_recurrent(node):
-            yield node, Operator(node, {n: a for n, a in constants.items() if n in node.input})
+            yield node, operator_of(caller, node, constants)
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from _operators(caller, inner, opset, constants)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node of a graph and of the graphs inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _without_functions(caller: str, model: Any) -> Any:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,11 @@ from .._types import Array
 from .._validate import as_array, to_numpy
 from .._words import brief, listed, shown
 from ..layers.recurrent import Recurrent
-from .attributes import is_recurrent, label
+from .attributes import INPUTS, is_recurrent, label
 from .constants import constants_of, opset_of
 from .library import library
 from .nodes import node_function
-from .operator import Operator, as_inputs
+from .operator import Operator, as_inputs, operator_of
 
 __all__ = ["Input", "Model", "unused"]
 
@@ -33,10 +33,10 @@ class Input(NamedTuple):
 
 
 class Step(NamedTuple):
+    op: str
     inputs: list[str]
     outputs: list[str]
     run: Callable[[Mapping[str, Any]], list[Any]]
-    name: str
 
 
 class Model:
@@ -101,10 +101,8 @@ class Model:
         outputs = [name for name in node.output if name]
         if not is_recurrent(node):
             run = node_function(self._caller, node, opset)
-            return Step([name for name in node.input if name], outputs, run, label(node))
-        with_caller = f"{self._caller}: {label(node)}"
-        operator = Operator(node, {n: a for n, a in self._constants.items() if n in node.input})
-        operator.caller = with_caller
+            return Step(node.op_type, [name for name in node.input if name], outputs, run)
+        operator = operator_of(self._caller, node, self._constants)
         self.operators[unused(node, k, self.operators)] = operator
 
         def compute(values: Mapping[str, Any]) -> list[Any]:
@@ -112,7 +110,7 @@ class Model:
             return [results[role] for role in operator.outputs]
 
         inputs = [n for r, n in operator.inputs.items() if r not in operator.constant]
-        return Step(inputs, outputs, compute, label(node))
+        return Step(node.op_type, inputs, outputs, compute)
 
     def __call__(self, *arrays: Any, **named: ArrayLike) -> dict[str, Array]:
         """Run the graph.
@@ -188,6 +186,10 @@ class Model:
                 f"{self._caller}: {label} has shape {array.shape}, expected {_written(shape)}"
             )
         return array
+
+    def only_has(self, ops: Collection[str]) -> bool:
+        """Are all nodes that are not recurrent of these operators?"""
+        return all(step.op in ops or step.op in INPUTS for step in self._steps)
 
     def __repr__(self) -> str:
         ins = ", ".join(f"{brief(n)} {i.dtype}{_written(i.shape)}" for n, i in self.inputs.items())

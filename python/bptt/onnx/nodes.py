@@ -6,28 +6,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from .._words import brief
 from .attributes import label
 from .library import library
 
-__all__ = ["ARRANGING", "OPERATORS", "node_function"]
+__all__ = ["ARRANGING", "OPERATORS", "SURROUNDING", "node_function"]
 
 # Operators that only move or select numbers, and so may prepare constant weights.
 ARRANGING = {
     "Cast", "Concat", "Constant", "DequantizeLinear", "Flatten", "Gather", "Identity", "Reshape",
     "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
-OPERATORS = ARRANGING | {
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Ceil", "Clip",
-    "ConstantOfShape", "Conv", "CumSum", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal",
-    "Erf", "Exp", "Expand", "Floor", "GatherElements", "GatherND", "Gelu", "Gemm",
-    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
-    "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log",
-    "LogSoftmax", "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean", "Min", "Mul", "Neg", "Not",
-    "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL2", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "ReverseSequence", "Round",
-    "Selu", "Shape", "Sigmoid", "Sign", "Size", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub",
-    "Sum", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Where",
+# Operators that programs put around the nodes of one layer: to move axes, and to make states.
+SURROUNDING = ARRANGING | {
+    "Add", "And", "ConstantOfShape", "Div", "Dropout", "Equal", "Expand", "Greater", "Less", "Mul",
+    "Not", "Range", "ReduceMax", "ReverseSequence", "Shape", "Sub", "Where",
+}  # fmt: skip
+OPERATORS = SURROUNDING | {
+    "Abs", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Ceil", "Clip", "Conv",
+    "CumSum", "DynamicQuantizeLinear", "Elu", "Erf", "Exp", "Floor", "GatherElements", "GatherND",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "GreaterOrEqual", "HardSigmoid",
+    "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "LessOrEqual", "Log",
+    "LogSoftmax", "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean", "Min", "Neg", "Or", "PRelu",
+    "Pad", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Size", "Softmax",
+    "Softplus", "Softsign", "Sqrt", "Sum", "Tanh", "ThresholdedRelu", "Tile", "TopK",
 }  # fmt: skip
 
 Function = Callable[[Mapping[str, Any]], list[Any]]
@@ -60,7 +65,8 @@ def node_function(caller: str, node: Any, opset: int) -> Function:
     def run(values: Mapping[str, Any]) -> list[Any]:
         feeds = {name: values[name] for name in names}
         try:
-            return list(evaluator.run(outputs, feeds, {}))
+            with np.errstate(all="ignore"):
+                return list(evaluator.run(outputs, feeds, {}))
         except MemoryError:
             raise
         except Exception as error:  # wrong shapes and types

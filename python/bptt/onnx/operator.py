@@ -33,6 +33,8 @@ class OperatorTape(NamedTuple):
 
     Attributes
     ----------
+    shape : tuple of int
+        T and B.
     cells : list
         The tape of each direction: gates and states by name, as ``tape.cells[0].i``.
     weights : list
@@ -41,6 +43,7 @@ class OperatorTape(NamedTuple):
         Which sequences have length 0; None without `sequence_lens`.
     """
 
+    shape: tuple[int, int]
     cells: list[_core.Tape]
     weights: list[Weights]
     empty: Array | None
@@ -116,9 +119,9 @@ class Operator:
                 raise ValueError(f"{self.caller}: the node has no input {needed}, expected one")
         found = {role: constants[name] for role, name in self.inputs.items() if name in constants}
         self.layer: Recurrent | None = None
+        self.constant = frozenset(found)  # the names of the inputs that are constant
         if self.op == QUANTIZED:
             found = dequantized(self.caller, found)
-        self.constant = frozenset(found)  # the names of the inputs that are constant
         if all(role in found for role in WEIGHTS if role in self.inputs):
             self._keep_as_layer(found)
         states = ("initial_h", "initial_c")
@@ -217,7 +220,7 @@ class Operator:
         """
         if not isinstance(tape, OperatorTape):
             raise TypeError(f"{self.caller}: tape is {type(tape).__name__}, expected forward's")
-        T, B, _ = tape.cells[0].shape[:3]
+        T, B = tape.shape
         D, H = len(tape.cells), tape.weights[0].w_hh.shape[1]
         dy = self._time_major("dY", dY, (T, D, B, H))
         finals = [
@@ -302,7 +305,7 @@ class Operator:
             outputs = (outputs[0].transpose(2, 0, 1, 3), *(s.swapaxes(0, 1) for s in outputs[1:]))
         outputs = tuple(np.ascontiguousarray(array) for array in outputs)
         tapes = [tape for *_, tape in results if tape is not None]
-        return outputs, OperatorTape(tapes, cells, empty)
+        return outputs, OperatorTape((T, B), tapes, cells, empty)
 
     def _by_name(self, grads: list[Grads]) -> dict[str, Array]:
         """The gradients of all directions, by ONNX's names and in its shapes."""
@@ -372,6 +375,16 @@ def _real(caller: str, name: str, value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
     return array
+
+
+def operator_of(caller: str, node: Any, constants: Mapping[str, Array]) -> Operator:
+    """The operator of a node in a graph; its messages begin with `caller`."""
+    try:
+        operator = Operator(node, {n: a for n, a in constants.items() if n in node.input})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{caller}: {error}") from error
+    operator.caller = f"{caller}: {label(node)}"
+    return operator
 
 
 def as_inputs(operator: Operator, values: Mapping[str, Any]) -> dict[str, Any]:

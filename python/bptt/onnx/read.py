@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,18 @@ from .._validate import as_array, as_path, to_numpy
 from .._words import brief, printable, shown
 from .library import library
 
-__all__ = ["as_model", "as_node", "tensors_of"]
+__all__ = ["as_model", "as_node", "refusing", "tensor_of", "tensors_of"]
+
+
+@contextlib.contextmanager
+def refusing(caller: str) -> Iterator[None]:
+    """Turn errors that a damaged model may cause anywhere into one sentence."""
+    try:
+        yield
+    except (ImportError, MemoryError, ValueError):
+        raise
+    except Exception as error:  # text that is not UTF-8 is bytes here, and so on
+        raise ValueError(f"{caller} is damaged or not an ONNX model") from error
 
 
 def as_node(caller: str, value: Any) -> Any:

@@ -17,6 +17,7 @@ from ..layers.cells import LAYERS
 from ..layers.recurrent import Recurrent
 from .layer import named, weights_of
 from .model import Model
+from .nodes import SURROUNDING
 from .operator import Operator
 
 __all__ = ["stack_of"]
@@ -30,7 +31,7 @@ def stack_of(model: Model) -> Recurrent | None:
     """The layer that computes the outputs of a graph, or None."""
     operators = list(model.operators.values())
     roles = _roles(model)
-    if roles is None or not _fit(operators):
+    if roles is None or not model.only_has(SURROUNDING) or not _fit(operators):
         return None
     rng = np.random.default_rng(0)
     layers: list[Recurrent] = [o.layer for o in operators if o.layer is not None]
@@ -108,7 +109,7 @@ def _equal(model: Model, layer: Recurrent, roles: dict[str, str], rng: Any) -> b
         )  # fmt: skip
         try:
             outputs = model({name: inputs[role] for name, role in roles.items()})
-        except ValueError:  # an arrangement for other shapes
+        except (TypeError, ValueError):  # an arrangement for other shapes
             return False
         results = [y, *(final if isinstance(final, tuple) else (final,))]
         results += _as_node(model, layer, results)

@@ -104,7 +104,7 @@ def export(
     )
     names = _names(chain)
     for k, layer in enumerate(chain):
-        place = caller if isinstance(layers, Layer) else f"{caller}: layers[{k}]"
+        place = f"{caller}: layers" + ("" if isinstance(layers, Layer) else f"[{k}]")
         graph.append(place, names[k], layer)
     model = graph.model()
     if path is not None:

@@ -52,6 +52,12 @@ def activate(name: str, alpha: float, beta: float, x: Any) -> Any:
     }[name]()
 
 
+def shortest(number: float) -> float:
+    """The number that ONNX's 32 bits stand for: one of few digits, or a sixth."""
+    bits = np.float32(number)
+    return 1 / 6 if bits == np.float32(1 / 6) else float(str(bits))
+
+
 def activations_of(node: Node) -> list[list[Any]]:
     """For each direction, the functions f, g and h."""
     a = node.attributes
@@ -61,10 +67,10 @@ def activations_of(node: Node) -> list[list[Any]]:
     for name in names:
         count = NUMBERS.get(name, 0)
         numbers = [alpha.pop(0) if count > 0 else 0.0, beta.pop(0) if count > 1 else 0.0]
-        every.append((name, *map(np.float32, numbers)))
+        every.append((name, *map(shortest, numbers)))
     width = len(every) // node.directions
     return [
-        [lambda x, how=how: activate(how[0], float(how[1]), float(how[2]), x) for how in group]
+        [lambda x, how=how: activate(*how, x) for how in group]
         for group in (every[k : k + width] for k in range(0, len(every), width))
     ]
 
@@ -99,7 +105,7 @@ def step(node: Node, functions: list[Any], v: Arrays, d: int, x: Any, h: Any, c:
     W, R = v["W"][d].reshape(G, H, -1), v["R"][d].reshape(G, H, H)
     Wb, Rb = v["B"][d].reshape(2, G, H) if "B" in v else np.zeros((2, G, H))
     P = v["P"][d].reshape(3, H) if "P" in v else np.zeros((3, H))
-    bound = float(np.float32(a.get("clip", np.inf)))
+    bound = shortest(a.get("clip", np.inf))
 
     def clip(s: Any) -> Any:
         return np.where(s.real > bound, bound, np.where(s.real < -bound, -bound, s))

@@ -4,23 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from .._cells import ACTIVATIONS, CANDIDATE_ACTIVATIONS, GATE_ACTIVATIONS
 from .._words import shown
 
-__all__ = ["OPTIONS", "named_activation", "options_of"]
-
-
-class Activation(NamedTuple):
-    """An activation of ONNX, with the numbers that it takes."""
-
-    name: str
-    numbers: tuple[float, ...] = ()  # alpha, then beta
-
+__all__ = ["DEFAULTS", "LABELS", "OPTIONS", "number_of", "onnx_activation", "options_of"]
 
 # The options that name the activations f, g and h of an operator, and what each may be.
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -34,34 +26,33 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 
-# The defaults of alpha and beta: of the operators of the same names. ScaledTanh has none.
-NUMBERS: dict[str, tuple[float, ...]] = {
-    "Relu": (),
-    "Tanh": (),
-    "Sigmoid": (),
-    "Affine": (1.0, 0.0),
-    "LeakyRelu": (0.01,),
-    "ThresholdedRelu": (1.0,),
-    "ScaledTanh": (math.nan, math.nan),
-    "HardSigmoid": (0.2, 0.5),
-    "Elu": (1.0,),
-    "Softsign": (),
-    "Softplus": (),
+# By ONNX's name: the name here, and the defaults of alpha and beta, which are those of ONNX's
+# operators of the same names. ScaledTanh has none.
+KINDS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "Relu": ("relu", ()),
+    "Tanh": ("tanh", ()),
+    "Sigmoid": ("sigmoid", ()),
+    "Affine": ("affine", (1.0, 0.0)),
+    "LeakyRelu": ("leaky_relu", (0.01,)),
+    "ThresholdedRelu": ("thresholded_relu", (1.0,)),
+    "ScaledTanh": ("scaled_tanh", (math.nan, math.nan)),
+    "HardSigmoid": ("hard_sigmoid", (0.2, 0.5)),
+    "Elu": ("elu", (1.0,)),
+    "Softsign": ("softsign", ()),
+    "Softplus": ("softplus", ()),
 }
-BY_LOWER_CASE = {name.lower(): name for name in NUMBERS}  # as onnxruntime reads them
+BY_LOWER_CASE = {name.lower(): name for name in KINDS}  # as onnxruntime reads them
+LABELS = ("activation_alpha", "activation_beta")
 
-# The activations that the core has, the first of each name as it is written.
+# The defaults of the parameters here, where they matter to ONNX.
+PARAMETERS = {"leaky_relu": (0.01,), "hard_sigmoid": (1 / 6, 0.5)}
+# Activations with parameters that are others without any.
 SAME = {
-    Activation("Tanh"): "tanh",
-    Activation("Relu"): "relu",
-    Activation("Sigmoid"): "sigmoid",
-    Activation("LeakyRelu", (0.01,)): "leaky_relu",
-    Activation("HardSigmoid", (1 / 6, 0.5)): "hard_sigmoid",
-    Activation("Affine", (1.0, 0.0)): "identity",
-    Activation("ScaledTanh", (1.0, 1.0)): "tanh",
-    Activation("LeakyRelu", (0.0,)): "relu",
-    Activation("LeakyRelu", (1.0,)): "identity",
-    Activation("ThresholdedRelu", (0.0,)): "relu",
+    ("affine", 1.0, 0.0): "identity",
+    ("scaled_tanh", 1.0, 1.0): "tanh",
+    ("leaky_relu", 0.0): "relu",
+    ("leaky_relu", 1.0): "identity",
+    ("thresholded_relu", 0.0): "relu",
 }
 
 
@@ -69,57 +60,59 @@ def options_of(
     caller: str, op: str, names: Sequence[str], alpha: Sequence[float], beta: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The options of each direction, from the attributes of a node."""
-    width = len(OPTIONS[op])
-    numbers = (iter(alpha), iter(beta))
-    every = [_activation(caller, name, numbers) for name in names]
-    groups = [every[k : k + width] for k in range(0, len(every), width)]
-    return [_options(caller, op, group) for group in groups]
-
-
-def _activation(caller: str, name: str, numbers: tuple[Any, Any]) -> Activation:
-    """Take the numbers that an activation needs from those left over by the ones before it."""
-    known = BY_LOWER_CASE.get(name.lower())
-    if known is None:
-        raise ValueError(
-            f"{caller}: activations has {shown(name)}, expected one of {', '.join(NUMBERS)}"
-        )
-    taken = tuple(next(left, default) for left, default in zip(numbers, NUMBERS[known]))
-    if not all(map(math.isfinite, taken)):
-        labels = ("activation_alpha", "activation_beta")
-        missing = next(label for label, n in zip(labels, taken) if not math.isfinite(n))
-        raise ValueError(f"{caller}: {missing} has no finite number for {known}, expected one")
-    return Activation(known, taken)
-
-
-def _options(caller: str, op: str, group: list[Activation]) -> dict[str, Any]:
-    found = {}
-    for activation, default, (option, choices) in zip(group, DEFAULTS[op], OPTIONS[op].items()):
-        name = _known(activation)
-        if name not in choices:
-            numbers = "".join(f", {n:.9g}" for n in activation.numbers)
-            raise ValueError(
-                f"{caller}: activations has {activation.name}{numbers} as {option}, expected one "
-                f"of {', '.join(map(_written, choices))}: bptt has no other there"
-            )
-        if name != SAME[Activation(default)]:
-            found[option] = name
+    numbers, found = (iter(alpha), iter(beta)), []
+    for k in range(0, len(names), len(OPTIONS[op])):
+        options = {}
+        for name, default, option in zip(names[k:], DEFAULTS[op], OPTIONS[op]):
+            value = _activation(caller, op, option, name, numbers)
+            if value != KINDS[default][0]:
+                options[option] = value
+        found.append(options)
     return found
 
 
-def _known(activation: Activation) -> str | None:
-    """The name of an activation here. ONNX stores its numbers in 32 bits."""
-    for other, name in SAME.items():
-        rounded = [np.float32(n) for n in other.numbers]
-        if activation.name == other.name and rounded == [np.float32(n) for n in activation.numbers]:
-            return name
-    return None
+def _activation(
+    caller: str, op: str, option: str, name: str, left: tuple[Iterator[float], ...]
+) -> str:
+    """The value of an option; takes the numbers that it needs from those that are left."""
+    known = BY_LOWER_CASE.get(name.lower())
+    if known is None:
+        raise ValueError(
+            f"{caller}: activations has {shown(name)}, expected one of {', '.join(KINDS)}"
+        )
+    own, defaults = KINDS[known]
+    numbers = tuple(number_of(next(n, default)) for n, default in zip(left, defaults))
+    for label, number in zip(LABELS, numbers):
+        if not math.isfinite(number):
+            raise ValueError(
+                f"{caller}: {label} has no finite number for {known}, expected one for each"
+            )
+    usual = PARAMETERS.get(own, ())
+    if usual and tuple(map(np.float32, usual)) == tuple(map(np.float32, numbers)):
+        numbers = ()
+    value = SAME.get((own, *numbers), own)
+    if value not in OPTIONS[op][option] or (value == own and numbers):
+        written = " ".join([known, *(f"{n:.9g}" for n in numbers)])
+        raise ValueError(
+            f"{caller}: activations has {written} as {option}, expected one of "
+            f"{', '.join(map(_written, OPTIONS[op][option]))}: bptt has no other there"
+        )
+    return value
 
 
-def named_activation(name: str) -> Activation:
-    """The activation of ONNX with a name of bptt."""
-    return next(activation for activation, own in SAME.items() if own == name)
+def number_of(value: float) -> float:
+    """The shortest number that 32 bits, as ONNX stores it, do not tell from `value`: 0.2."""
+    return float(str(np.float32(value)))
 
 
-def _written(name: str) -> str:
-    activation = named_activation(name)
-    return activation.name + "".join(f" {n:.9g}" for n in activation.numbers)
+def onnx_activation(value: str) -> tuple[str, tuple[float, ...]]:
+    """ONNX's name of an activation here, and alpha and beta."""
+    if value == "identity":
+        return "Affine", (1.0, 0.0)
+    known = next(theirs for theirs, (own, _) in KINDS.items() if own == value)
+    return known, PARAMETERS.get(value, ())
+
+
+def _written(value: str) -> str:
+    name, numbers = onnx_activation(value)
+    return " ".join([name, *(f"{n:.9g}" for n in numbers)])

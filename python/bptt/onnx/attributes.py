@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._words import brief, listed, shown
-from .activations import DEFAULTS, OPTIONS, options_of
+from .activations import DEFAULTS, OPTIONS, number_of, options_of
 
 __all__ = ["INPUTS", "OUTPUTS", "QUANTIZED", "Attributes", "attributes_of", "is_recurrent", "label"]
 
@@ -141,7 +141,7 @@ def _value(caller: str, op: str, attribute: Any) -> Any:
 def _clip(caller: str, value: float) -> dict[str, float]:
     if not value > 0:
         raise ValueError(f"{caller}: clip is {value:.9g}, expected more than 0")
-    return {} if value >= np.finfo(np.float32).max else {"preact_clip": value}
+    return {} if value >= np.finfo(np.float32).max else {"preact_clip": number_of(value)}
 
 
 def _activations(caller: str, op: str, given: list[bytes] | None, directions: int) -> list[str]:

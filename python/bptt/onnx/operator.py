@@ -89,6 +89,9 @@ class Operator:
     differ: where the numbers are left out, Affine and ThresholdedRelu have the defaults of the
     operators of these names, as ONNX says, and ScaledTanh is an error; onnxruntime takes 0.
 
+    The attributes are numbers of 32 bits. They are read as the shortest decimals, so that a slope
+    of 0.2 is 0.2 in float64 too.
+
     Computes in float64 if one of the inputs is float64, else in float32.
 
     Examples

@@ -19,7 +19,7 @@ from ..layers.embedding import Embedding
 from ..layers.expressible import check_expressible
 from ..layers.linear import Linear
 from ..layers.recurrent import Recurrent
-from .activations import DEFAULTS, OPTIONS, named_activation
+from .activations import DEFAULTS, LABELS, OPTIONS, number_of, onnx_activation
 from .attributes import Attributes
 from .layer import weights_of
 from .library import library
@@ -318,19 +318,19 @@ def _attributes(place: str, layer: Recurrent) -> tuple[Attributes, dict[str, Any
     given: dict[str, Any] = {"hidden_size": s.hidden_size}
     if s.directions == 2:
         given["direction"] = "bidirectional"
-    chosen = [named_activation(getattr(layer, option)) for option in OPTIONS[op]]
-    if tuple(a.name for a in chosen) != DEFAULTS[op]:
-        given["activations"] = [a.name for a in chosen] * s.directions
-        for k, name in enumerate(("activation_alpha", "activation_beta")):
-            numbers = [a.numbers[k] for a in chosen if len(a.numbers) > k]
+    chosen = [onnx_activation(getattr(layer, option)) for option in OPTIONS[op]]
+    if tuple(name for name, _ in chosen) != DEFAULTS[op]:
+        given["activations"] = [name for name, _ in chosen] * s.directions
+        for k, label in enumerate(LABELS):
+            numbers = [own[k] for _, own in chosen if len(own) > k]
             if numbers:
-                given[name] = numbers * s.directions
+                given[label] = numbers * s.directions
     clip = s.options.get("preact_clip")
     if clip is not None and np.isfinite(clip):
-        if s.dtype == np.float64 and float(np.float32(clip)) != clip:
+        if s.dtype == np.float64 and number_of(clip) != clip:
             raise ValueError(
-                f"{place} has preact_clip={clip!r}, expected a number of 32 bits, such as "
-                f"{float(np.float32(clip))!r}: ONNX stores no other"
+                f"{place} has preact_clip={clip!r}, expected a number of few digits, such as "
+                f"{number_of(clip)!r}: ONNX stores 32 bits"
             )
         given["clip"] = float(clip)
     if s.options.get("forget_gate", "own") == "none":

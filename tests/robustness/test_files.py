@@ -354,7 +354,7 @@ OTHERS = {
         lambda: archive(metadata__json="{}", config__json="{}"),
         "is a model of Keras, which keras.saving.load_model reads",
     ),
-    "m.onnx": (onnx, "is an ONNX graph, which onnx.load reads"),
+    "m.onnx": (onnx, "is an ONNX graph, which bptt.onnx.load reads"),
     "m.bin": (onnx, "is an ONNX graph"),
     "a.onnx": (lambda: b"\0" * 99, "is an ONNX graph"),
     "m.pkl": (lambda: pickle.dumps({"w": [1.0]}), "is a pickle, which runs code"),

@@ -39,8 +39,8 @@ OTHERS = {
     "expected safetensors or npz: bptt.save(new, arrays)",
     "keras": "is a model of Keras, which keras.saving.load_model reads, expected safetensors or "
     "npz: bptt.save(new, arrays)",
-    "onnx": "is an ONNX graph, which onnx.load reads (onnx.numpy_helper.to_array gives each "
-    "weight), expected safetensors or npz: bptt.save(new, arrays)",
+    "onnx": "is an ONNX graph, which bptt.onnx.load reads, expected safetensors or npz: "
+    "bptt.save(new, layer.parameters)",
     "pickle": "is a pickle, which runs code when it is read, expected safetensors or npz: call "
     "bptt.save(new, arrays) where it was made",
     "json": "is JSON, expected safetensors or npz; bptt.load_rtneural reads RTNeural's JSON",

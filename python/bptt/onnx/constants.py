@@ -10,7 +10,7 @@ from .._types import Array
 from .._words import brief
 from .attributes import INPUTS, is_recurrent, label
 from .library import library
-from .nodes import ARRANGING, node_function
+from .nodes import ARRANGING, OtherNode
 from .read import tensor_of
 
 __all__ = ["constants_of", "opset_of"]
@@ -44,12 +44,12 @@ def _fold(
 ) -> None:
     """Compute a value and all that it depends on, if no input of the graph is among them."""
     for node in _makers_of(name, makers, constants):
-        results = node_function(caller, node, opset)(constants)
-        if sum(result.nbytes for result in results) > MOST_BYTES:
+        results = OtherNode(caller, node, opset)(constants)
+        if sum(result.nbytes for result in results.values()) > MOST_BYTES:
             raise ValueError(
                 f"{caller}: {label(node)} makes a constant of more than {MOST_BYTES:,} bytes"
             )
-        constants.update(zip([n for n in node.output if n], results))
+        constants.update(results)
 
 
 def _makers_of(name: str, makers: Mapping[str, Any], constants: Mapping[str, Array]) -> list[Any]:

@@ -94,7 +94,7 @@ def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
         proto = _without_functions(caller, proto)
         if not any(map(is_recurrent, _nodes(proto.graph))):
             raise ValueError(f"{caller}: {NONE}")
-        model = Model(caller, proto)
+        model = Model(proto, caller=caller)
         return stack_of(model) or model
 
 

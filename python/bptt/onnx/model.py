@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,15 @@ from .._types import Array
 from .._validate import as_array, to_numpy
 from .._words import brief, listed, shown
 from ..layers.recurrent import Recurrent
-from .attributes import INPUTS, is_recurrent, label
+from .attributes import is_recurrent, label
 from .constants import constants_of, opset_of
 from .library import library
-from .nodes import node_function
-from .operator import Operator, as_inputs, operator_of
+from .nodes import OtherNode
+from .operator import Operator, operator_of
 
 __all__ = ["Input", "Model", "unused"]
+
+OUTPUTS = ("Y", "Y_h", "Y_c")
 
 
 class Input(NamedTuple):
@@ -30,13 +32,6 @@ class Input(NamedTuple):
 
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
-
-
-class Step(NamedTuple):
-    op: str
-    inputs: list[str]
-    outputs: list[str]
-    run: Callable[[Mapping[str, Any]], list[Any]]
 
 
 class Model:
@@ -60,14 +55,17 @@ class Model:
         model has learnt.
     operators : dict of str to Operator
         By name, every recurrent node, with the inputs and outputs of ONNX and with gradients.
+    others : frozenset of str
+        The kinds of all other nodes, such as "MatMul".
     """
 
     inputs: dict[str, Input]
     outputs: tuple[str, ...]
     layers: dict[str, Recurrent]
     operators: dict[str, Operator]
+    others: frozenset[str]
 
-    def __init__(self, caller: str, model: Any) -> None:
+    def __init__(self, model: Any, *, caller: str = "Model") -> None:
         self._caller = caller
         graph, self.operators = model.graph, {}
         opset = opset_of(caller, model)
@@ -76,7 +74,7 @@ class Model:
             i.name: _input(caller, i) for i in graph.input if i.name not in self._constants
         }
         self.outputs = tuple(o.name for o in graph.output)
-        self._steps: list[Step] = []
+        self._steps: list[OtherNode | str] = []  # the name of an operator in place of itself
         known = {*self._constants, *self.inputs}
         for k, node in enumerate(graph.node):
             if all(name in self._constants for name in node.output if name):
@@ -87,30 +85,23 @@ class Model:
                         f"{caller}: {label(node)} reads {shown(name)}, expected an input or the "
                         "output of a node before it"
                     )
-            self._steps.append(self._step(node, k, opset))
+            if is_recurrent(node):
+                name = unused(node, k, self.operators)
+                self.operators[name] = operator_of(caller, node, self._constants)
+                self._steps.append(name)
+            else:
+                self._steps.append(OtherNode(caller, node, opset))
             known.update(node.output)
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"{caller}: no node computes the output {shown(name)}")
-        used = {name for step in self._steps for name in step.inputs} | {*self.outputs}
+        others = [step for step in self._steps if isinstance(step, OtherNode)]
+        self.others = frozenset(step.op for step in others)
+        free = [name for o in self.operators.values() for name in o.free.values()]
+        used = {*free, *self.outputs, *(name for step in others for name in step.inputs)}
         self._constants = {n: a for n, a in self._constants.items() if n in used}
         found = ((name, operator.layer) for name, operator in self.operators.items())
         self.layers = {name: layer for name, layer in found if layer is not None}
-
-    def _step(self, node: Any, k: int, opset: int) -> Step:
-        outputs = [name for name in node.output if name]
-        if not is_recurrent(node):
-            run = node_function(self._caller, node, opset)
-            return Step(node.op_type, [name for name in node.input if name], outputs, run)
-        operator = operator_of(self._caller, node, self._constants)
-        self.operators[unused(node, k, self.operators)] = operator
-
-        def compute(values: Mapping[str, Any]) -> list[Any]:
-            results = dict(zip(("Y", "Y_h", "Y_c"), operator(**as_inputs(operator, values))))
-            return [results[role] for role in operator.outputs]
-
-        inputs = [n for r, n in operator.inputs.items() if r not in operator.constant]
-        return Step(node.op_type, inputs, outputs, compute)
 
     def __call__(self, *arrays: Any, **named: ArrayLike) -> dict[str, Array]:
         """Run the graph.
@@ -138,8 +129,14 @@ class Model:
         given = self._given(arrays, named)
         values = {**self._constants, **given}
         for step in self._steps:
-            values.update(zip(step.outputs, step.run(values)))
+            values |= step(values) if isinstance(step, OtherNode) else self._recur(step, values)
         return {name: np.asarray(values[name]) for name in self.outputs}
+
+    def _recur(self, name: str, values: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs of a recurrent node by name."""
+        operator = self.operators[name]
+        results = operator(**{role: values[name] for role, name in operator.free.items()})
+        return {n: results[OUTPUTS.index(role)] for role, n in operator.outputs.items()}
 
     def _given(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Array]:
         """The inputs by name, checked and converted."""
@@ -186,10 +183,6 @@ class Model:
                 f"{self._caller}: {label} has shape {array.shape}, expected {_written(shape)}"
             )
         return array
-
-    def only_has(self, ops: Collection[str]) -> bool:
-        """Are all nodes that are not recurrent of these operators?"""
-        return all(step.op in ops or step.op in INPUTS for step in self._steps)
 
     def __repr__(self) -> str:
         ins = ", ".join(f"{brief(n)} {i.dtype}{_written(i.shape)}" for n, i in self.inputs.items())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .._words import brief
 from .attributes import label
 from .library import library
 
-__all__ = ["ARRANGING", "OPERATORS", "SURROUNDING", "node_function"]
+__all__ = ["ARRANGING", "OPERATORS", "SURROUNDING", "OtherNode"]
 
 # Operators that only move or select numbers, and so may prepare constant weights.
 ARRANGING = {
@@ -35,41 +35,46 @@ OPERATORS = SURROUNDING | {
     "Softplus", "Softsign", "Sqrt", "Sum", "Tanh", "ThresholdedRelu", "Tile", "TopK",
 }  # fmt: skip
 
-Function = Callable[[Mapping[str, Any]], list[Any]]
 
+class OtherNode:
+    """A node that is not recurrent: called with the values of a graph, by name."""
 
-def node_function(caller: str, node: Any, opset: int) -> Function:
-    """A function from the values of a graph, by name, to the node's outputs."""
-    known = node.op_type in OPERATORS and node.domain in ("", "ai.onnx")
-    if not known:
-        domain = f" of {brief(node.domain)}" if node.domain else ""
-        raise ValueError(
-            f"{caller}: the graph has {label(node)}{domain}, which bptt does not run; "
-            "bptt.onnx.load_layers loads the recurrent layers alone"
-        )
-    helper = library(caller, "onnx.helper")
-    reference = library(caller, "onnx.reference")
-    names = list(dict.fromkeys(name for name in node.input if name))
-    outputs = [name for name in node.output if name]
-    opsets = [helper.make_opsetid(node.domain, opset)]
-    try:
-        function = helper.make_function(
-            "bptt", "node", names, outputs, [node], opset_imports=opsets
-        )
-        evaluator = reference.ReferenceEvaluator(function)
-    except Exception as error:  # attributes that the operator lacks, versions that nobody knows
-        raise ValueError(
-            f"{caller}: {label(node)} cannot be run: {brief(str(error), 200)}"
-        ) from error
+    def __init__(self, caller: str, node: Any, opset: int) -> None:
+        self._made_of = (caller, node, opset)
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+            domain = f" of {brief(node.domain)}" if node.domain else ""
+            raise ValueError(
+                f"{caller}: the graph has {label(node)}{domain}, which bptt does not run; "
+                "bptt.onnx.load_layers loads the recurrent layers alone"
+            )
+        helper = library(caller, "onnx.helper")
+        reference = library(caller, "onnx.reference")
+        self.op = str(node.op_type)
+        self.inputs = list(dict.fromkeys(name for name in node.input if name))
+        self.outputs = [name for name in node.output if name]
+        opsets = [helper.make_opsetid(node.domain, opset)]
+        try:
+            function = helper.make_function(
+                "bptt", "node", self.inputs, self.outputs, [node], opset_imports=opsets
+            )
+            self._evaluator = reference.ReferenceEvaluator(function)
+        except Exception as error:  # attributes that the operator lacks, versions nobody knows
+            raise ValueError(
+                f"{caller}: {label(node)} cannot be run: {brief(str(error), 200)}"
+            ) from error
 
-    def run(values: Mapping[str, Any]) -> list[Any]:
-        feeds = {name: values[name] for name in names}
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The node's outputs by name."""
+        feeds = {name: values[name] for name in self.inputs}
         try:
             with np.errstate(all="ignore"):
-                return list(evaluator.run(outputs, feeds, {}))
+                results = self._evaluator.run(self.outputs, feeds, {})
         except MemoryError:
             raise
         except Exception as error:  # wrong shapes and types
+            caller, node, _ = self._made_of
             raise ValueError(f"{caller}: {label(node)} failed: {brief(str(error), 200)}") from error
+        return dict(zip(self.outputs, results))
 
-    return run
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OtherNode, self._made_of

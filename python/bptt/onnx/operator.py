@@ -69,6 +69,9 @@ class Operator:
     ----------
     name : str
         Of the node.
+    inputs, outputs, free : dict of str to str
+        The names that the node gives its inputs and outputs, and those inputs that are not
+        constant, by ONNX's names.
     layer : Recurrent or None
         A layer with the node's weights, if they are constant and a layer can express the node.
         The operator computes with its parameters, which may be trained.
@@ -122,7 +125,7 @@ class Operator:
                 raise ValueError(f"{self.caller}: the node has no input {needed}, expected one")
         found = {role: constants[name] for role, name in self.inputs.items() if name in constants}
         self.layer: Recurrent | None = None
-        self.constant = frozenset(found)  # the names of the inputs that are constant
+        self.free = {role: name for role, name in self.inputs.items() if role not in found}
         if self.op == QUANTIZED:
             found = dequantized(self.caller, found)
         if all(role in found for role in WEIGHTS if role in self.inputs):
@@ -388,8 +391,3 @@ def operator_of(caller: str, node: Any, constants: Mapping[str, Array]) -> Opera
         raise ValueError(f"{caller}: {error}") from error
     operator.caller = f"{caller}: {label(node)}"
     return operator
-
-
-def as_inputs(operator: Operator, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of an operator that are not constants, by ONNX's names, from a graph's values."""
-    return {r: values[n] for r, n in operator.inputs.items() if r not in operator.constant}

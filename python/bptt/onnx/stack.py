@@ -31,7 +31,7 @@ def stack_of(model: Model) -> Recurrent | None:
     """The layer that computes the outputs of a graph, or None."""
     operators = list(model.operators.values())
     roles = _roles(model)
-    if roles is None or not model.only_has(SURROUNDING) or not _fit(operators):
+    if roles is None or not model.others <= SURROUNDING or not _fit(operators):
         return None
     rng = np.random.default_rng(0)
     layers: list[Recurrent] = [o.layer for o in operators if o.layer is not None]

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,19 @@ def test_models_learn_by_their_layers() -> None:
     after = model(x)["y"]
     assert error(after, layers[1](layers[0](x)[0])) < TOLERANCE["float32"]
     assert error(after, before) > 0.01
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_learn_alone(copied: Any) -> None:
+    layers = [bptt.LSTM(3, 4, seed=0), bptt.Linear(4, 2, seed=1)]
+    model = bptt.onnx.load(bptt.onnx.export(layers))
+    x = np.random.default_rng(0).normal(size=(6, 2, 3))
+    before, other = model(x)["y"], copied(model)
+    assert error(other(x)["y"], before) == 0
+    other.layers["lstm_l0"].parameters["bias_ih_l0"] += 1
+    assert error(other(x)["y"], before) > 0.01
+    assert error(model(x)["y"], before) == 0
+    assert other.operators["lstm_l0"].layer is other.layers["lstm_l0"]
 
 
 def test_inputs_by_place_and_by_name() -> None:
@@ -269,7 +284,7 @@ def test_other_operators_pass_the_cases_of_the_backend() -> None:
             arrays = [to_array(a) if hasattr(a, "dims") else a for a in inputs]
             values = dict(zip((i.name for i in graph.input), arrays))
             try:
-                results = nodes.node_function("test", node, opset)(values)
+                results = nodes.OtherNode("test", node, opset)(values).values()
             except ValueError as refused:
                 refusals.append(str(refused))
                 continue

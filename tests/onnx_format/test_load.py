@@ -230,6 +230,13 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     assert all(error(loaded.parameters[n], a) == 0 for n, a in layer.parameters.items())
     with pytest.raises(ValueError, match="is in another file, expected the path of the model"):
         bptt.onnx.load(path.read_bytes())
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for entry in (e for t in model.graph.initializer for e in t.external_data):
+        entry.value = entry.value.replace("weights.bin", "../weights.bin")
+    (inner / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="weights in another file, which cannot be read"):
+        bptt.onnx.load(inner / "model.onnx")  # a path that leads out of the folder
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ValueError, match="weights in another file, which cannot be read"):
         bptt.onnx.load(path)

@@ -142,7 +142,15 @@ CHOICES = {
 
 
 def random_node(rng: np.random.Generator, dtype: Any = np.float32, layout: int = 0) -> Node:
-    """A node with any attributes and optional inputs."""
+    """A node with any attributes and optional inputs, whose values stay within bounds."""
+    while True:
+        node = _random_node(rng, dtype, layout)
+        with np.errstate(all="ignore"):
+            if all(np.abs(array).max() < 100 for array in textbook(node).values()):
+                return node
+
+
+def _random_node(rng: np.random.Generator, dtype: Any, layout: int) -> Node:
 
     def perhaps(probability: float = 0.5) -> bool:
         return bool(rng.random() < probability)

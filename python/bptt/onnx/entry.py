@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._types import Array
-from .._words import brief
+from .._words import brief, listed
 from ..layers.recurrent import Recurrent
 from .attributes import is_recurrent, label
 from .constants import constants_of, opset_of
@@ -116,7 +116,8 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
     Raises
     ------
     ValueError
-        As `load`; and if a node's weights are not constant, or no layer can express it.
+        As `load`; and if a node's weights are not constant, or no layer can express it, such as one
+        with an initial state of its own.
     TypeError, ImportError, OSError
         As `load`.
 
@@ -133,8 +134,12 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
         proto = _without_functions(caller, proto)
         found = _operators(caller, proto.graph, opset_of(caller, proto))
         for k, (node, operator) in enumerate(found):
-            if operator.layer is None:
-                reason = obstacle(operator.attributes) or "its weights depend on inputs"
+            if operator.layer is None or operator.constants:
+                reason = obstacle(operator.attributes) or (
+                    f"{listed(operator.constants)} are constant, and other than 0"
+                    if operator.layer
+                    else "its weights depend on inputs"
+                )
                 raise ValueError(f"{caller}: {label(node)} is not a layer: {reason}")
             layers[unused(node, k, layers)] = operator.layer
     if not layers:
@@ -173,5 +178,5 @@ def _without_functions(caller: str, model: Any) -> Any:
     except Exception as error:  # functions that call themselves, or others that are missing
         raise ValueError(
             f"{caller}: the model has functions that cannot be written out: "
-            f"{brief(str(error), 200)}"
+            f"{brief(str(error), 120)}"
         ) from error

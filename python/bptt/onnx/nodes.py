@@ -60,7 +60,7 @@ class OtherNode:
             self._evaluator = reference.ReferenceEvaluator(function)
         except Exception as error:  # attributes that the operator lacks, versions nobody knows
             raise ValueError(
-                f"{caller}: {label(node)} cannot be run: {brief(str(error), 200)}"
+                f"{caller}: {label(node)} cannot be run: {brief(str(error), 120)}"
             ) from error
 
     def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class OtherNode:
             raise
         except Exception as error:  # wrong shapes and types
             caller, node, _ = self._made_of
-            raise ValueError(f"{caller}: {label(node)} failed: {brief(str(error), 200)}") from error
+            raise ValueError(f"{caller}: {label(node)} failed: {brief(str(error), 120)}") from error
         return dict(zip(self.outputs, results))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -72,7 +72,7 @@ def _parsed(onnx: Any, caller: str, content: bytes, folder: str) -> Any:
             external.load_external_data_for_model(model, folder)
     except Exception as error:  # of the package, of the file system, of NumPy
         raise ValueError(
-            f"{caller} has weights in another file, which cannot be read: {brief(str(error), 200)}"
+            f"{caller} has weights in another file, which cannot be read: {brief(str(error), 120)}"
         ) from error
     return model
 

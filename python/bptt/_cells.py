@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ._activations import as_activation
+from ._types import Activation
 from ._validate import (
     as_bools,
     as_bound,
@@ -88,7 +90,7 @@ class Cell(NamedTuple):
     truncated: bool = False
     bf16: frozenset[str] | None = None
 
-    def activations(self, **options: Any) -> dict[str, str]:
+    def activations(self, **options: Any) -> dict[str, Activation]:
         """The activation of each gate that exists with these options, in the order of the rows."""
         absent = "f" if options.get("forget_gate", "own") != "own" else ""
         given = self.defaults | options
@@ -120,9 +122,6 @@ def _bound(most: float = float("inf")) -> Option:
     return Option(None, as_number, partial(as_bound, most=most))
 
 
-ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")  # of an RNN
-GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid")
-CANDIDATE_ACTIVATIONS = ("tanh", "relu", "identity")
 FORGET_GATES = ("own", "coupled", "none")
 
 # The options of every cell; the same for cells that have states beside h; and the few that the LSTM
@@ -148,7 +147,7 @@ CELLS = {
             gates={"h": "activation"},
             states=("h",),
             options={
-                "activation": _choice("tanh", ACTIVATIONS),
+                "activation": _same("tanh", as_activation),
                 "leak": _bound(1),
                 "preact_clip": _bound(),
                 **COMMON,
@@ -168,9 +167,9 @@ CELLS = {
                 "peepholes": _same(None, as_real),
                 "w_hr": _same(None, as_real),
                 "forget_gate": _choice("own", FORGET_GATES),
-                "gate_activation": _choice("sigmoid", GATE_ACTIVATIONS),
-                "activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
-                "output_activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
+                "gate_activation": _same("sigmoid", as_activation),
+                "activation": _same("tanh", as_activation),
+                "output_activation": _same("tanh", as_activation),
                 "cell_clip": _bound(),
                 "preact_clip": _bound(),
                 **OF_STATES,
@@ -185,8 +184,8 @@ CELLS = {
             states=("h",),
             options={
                 "reset_after": _same(True, as_flag),
-                "gate_activation": _choice("sigmoid", GATE_ACTIVATIONS),
-                "activation": _choice("tanh", CANDIDATE_ACTIVATIONS),
+                "gate_activation": _same("sigmoid", as_activation),
+                "activation": _same("tanh", as_activation),
                 "preact_clip": _bound(),
                 **COMMON,
             },

@@ -49,9 +49,13 @@ class Prepared:
     @property
     def isa(self) -> str: ...
 
-# As `stream`; of each layer one cell for each direction.
+# As `stream`; of each layer one cell for each direction. reverse: with one, is it the other one?
 def prepare(
-    caller: str, cell: str, cells: list[tuple[Any, tuple[Any, ...]]], residual: list[bool]
+    caller: str,
+    cell: str,
+    cells: list[tuple[Any, tuple[Any, ...]]],
+    residual: list[bool],
+    reverse: bool,
 ) -> Prepared: ...
 
 Options = dict[str, Any] | None

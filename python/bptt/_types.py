@@ -14,6 +14,8 @@ State = Any  # h for cells with no other, the tuple (h, c) for LSTM, (h, c, n, m
 Seed = int | np.random.Generator | None
 StepClip = tuple[str, float] | tuple[str, float, str]
 
+Activation = str | tuple[Any, ...]  # a name, or a tuple of a name and its parameters
+
 Maybe = ArrayLike | None
 # Of a forward call: x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse.
 Inputs = tuple[ArrayLike, ArrayLike, ArrayLike, Maybe, Maybe, State, Maybe, bool]

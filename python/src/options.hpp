@@ -15,7 +15,8 @@ using core::max_states;
 struct Arrays {
   py::handle x, w_ih, w_hh, b_ih, b_hh, lengths;
   py::handle state[max_states] = {py::none(), py::none(), py::none(), py::none()};
-  py::handle peepholes = py::none(), w_hr = py::none(), h_mask = py::none(), resets = py::none();
+  py::handle peepholes = py::none(), w_hr = py::none(), leak = py::none();
+  py::handle h_mask = py::none(), resets = py::none();
   py::handle zoneout[2] = {py::none(), py::none()};
   py::handle layer_norm[4] = {py::none(), py::none(), py::none(), py::none()};
 
@@ -25,8 +26,8 @@ struct Arrays {
     for (py::handle required : {x, w_ih, w_hh})
       if (!usable<T>(required)) return false;
     for (py::handle optional :
-         {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr, h_mask, zoneout[0],
-          zoneout[1], layer_norm[0], layer_norm[1], layer_norm[2], layer_norm[3]})
+         {b_ih, b_hh, state[0], state[1], state[2], state[3], peepholes, w_hr, leak, h_mask,
+          zoneout[0], zoneout[1], layer_norm[0], layer_norm[1], layer_norm[2], layer_norm[3]})
       if (!optional.is_none() && !usable<T>(optional)) return false;
     return (lengths.is_none() || usable<std::int64_t>(lengths)) &&
            (resets.is_none() || usable<bool>(resets));
@@ -40,6 +41,7 @@ struct Arrays {
     in.b_ih = view<T>(b_ih), in.b_hh = view<T>(b_hh);
     in.lengths = view<std::int64_t>(lengths);
     in.peepholes = view<T>(peepholes), in.w_hr = view<T>(w_hr), in.h_mask = view<T>(h_mask);
+    in.leak = view<T>(leak);
     for (int q = 0; q < 2; ++q) in.zoneout[q] = view<T>(zoneout[q]);
     in.resets = view<std::uint8_t>(resets);
     for (int i = 0; i < 4; ++i) in.layer_norm[i] = view<T>(layer_norm[i]);
@@ -69,6 +71,26 @@ inline void set_zoneout(py::handle value, core::Spec& spec, Arrays& arrays) {
       spec.zoneout[q] = py::cast<double>(amount);
   }
 }
+// value: a name, or a tuple of a name and its parameters.
+template <core::NamedActivation core::Spec::* member>
+void set_activation(py::handle value, core::Spec& spec, Arrays&) {
+  if (!PyTuple_Check(value.ptr())) {
+    spec.*member = py::cast<std::string>(value);
+    return;
+  }
+  const auto parts = py::reinterpret_borrow<py::tuple>(value);
+  core::NamedActivation& f = spec.*member = py::cast<std::string>(parts[0]);
+  for (std::size_t i = 1; i < parts.size() && i <= std::size(f.parameters); ++i, ++f.given)
+    f.parameters[i - 1] = py::cast<double>(parts[i]);
+}
+// value: a number, or an array of one for each unit.
+inline void set_leak(py::handle value, core::Spec& spec, Arrays& arrays) {
+  spec.unit_leak = py::isinstance<py::array>(value);
+  if (spec.unit_leak)
+    arrays.leak = value;
+  else
+    spec.leak = py::cast<double>(value);
+}
 template <auto member>
 void set_array(py::handle value, core::Spec&, Arrays& arrays) {
   arrays.*member = value;
@@ -79,9 +101,10 @@ inline void set_layer_norm(py::handle value, core::Spec&, Arrays& arrays) {
 }
 
 inline constexpr Option option_table[] = {
-    {"activation", set_spec<&core::Spec::activation>},
-    {"gate_activation", set_spec<&core::Spec::gate_activation>},
-    {"output_activation", set_spec<&core::Spec::output_activation>},
+    {"activation", set_activation<&core::Spec::activation>},
+    {"gate_activation", set_activation<&core::Spec::gate_activation>},
+    {"output_activation", set_activation<&core::Spec::output_activation>},
+    {"leak", set_leak},  // found before the number
     {"forget_gate", set_spec<&core::Spec::forget_gate>},
     {"reset_after", set_spec<&core::Spec::reset_after>},
 #define BPTT_OPTION(name, standard, least, most) {#name, set_spec<&core::Spec::name>},

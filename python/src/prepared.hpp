@@ -60,6 +60,7 @@ class PreparedOf : public AnyPrepared {
     py::ssize_t steps, B;
     const T* x;
     const T* state[max_states] = {};  // null: zeros
+    py::ssize_t initial_B = 0;        // rows of each cell's state: B, or B + 1, see core::Inputs
     T* state_n[max_states] = {};
     core::Tensor<const std::int64_t> lengths;
     core::Tensor<const std::uint8_t> resets[2];
@@ -100,7 +101,10 @@ class PreparedOf : public AnyPrepared {
     if (!usable<T>(state)) return false;
     const core::Tensor<const T> s = view<T>(state);
     c.state[q] = s.data;
-    return s.ndim == 3 && s.shape[0] == rows_ && s.shape[1] == c.B && s.shape[2] == width(q);
+    const py::ssize_t B = s.ndim == 3 ? s.shape[1] : 0;
+    if (!c.initial_B) c.initial_B = B;
+    return s.ndim == 3 && s.shape[0] == rows_ && B == c.initial_B &&
+           (B == c.B || (c.resets[0] && B == c.B + 1)) && s.shape[2] == width(q);
   }
 
   // False: stopped.
@@ -133,11 +137,12 @@ class PreparedOf : public AnyPrepared {
     in.lengths = c.lengths, in.resets = c.resets[k % directions_];
     out.y = y;
     for (int q = 0; q < states(); ++q) {
-      const py::ssize_t H = width(q), at = first_row_[k] * c.B * H;
-      out.state[q] = c.state_n[q] + at;
+      const py::ssize_t H = width(q), row = first_row_[k] * H;
+      out.state[q] = c.state_n[q] + row * c.B;
       if (!c.state[q]) continue;
-      in.state[q] = {c.state[q] + at, {dilation, c.B, H}};
-      if (dilation == 1) in.state[q] = {c.state[q] + at, {c.B, H}};
+      const T* initial = c.state[q] + row * c.initial_B;
+      in.state[q] = {initial, {dilation, c.initial_B, H}};
+      if (dilation == 1) in.state[q] = {initial, {c.initial_B, H}};
     }
     const core::Plan<T> plan(cell, in);
     const Buffer scratch(plan.forward_scratch_bytes());
@@ -170,25 +175,25 @@ class PreparedOf : public AnyPrepared {
 // Prepared layers of type T, or null if the arrays are of another type.
 template <class T>
 std::unique_ptr<AnyPrepared> prepared_of(const std::vector<GivenLayer>& given,
-                                         const std::vector<bool>& residual) {
+                                         const std::vector<bool>& residual, bool reverse) {
   std::vector<core::Prepared<T>> cells;
   for (std::size_t k = 0; k < given.size(); ++k) {
     if (!given[k].arrays.template all_usable<T>()) return nullptr;
     core::Spec spec = given[k].spec;
-    spec.reverse = k % (given.size() / residual.size()) == 1;
+    spec.reverse = reverse || k % (given.size() / residual.size()) == 1;
     cells.emplace_back(spec, given[k].arrays.template inputs<T>());
   }
   return std::make_unique<PreparedOf<T>>(std::move(cells), residual);
 }
 
-// cells: of each layer one for each direction.
+// cells: of each layer one for each direction; reverse: with one direction, is it this one?
 inline py::object make_prepared(const std::string& caller, const std::string& cell,
                                 const std::vector<LayerArguments>& cells,
-                                const std::vector<bool>& residual) {
+                                const std::vector<bool>& residual, bool reverse) {
   std::vector<GivenLayer> given;
   for (const LayerArguments& one : cells) given.emplace_back(caller, cell, one);
-  if (auto all = prepared_of<float>(given, residual)) return owned(std::move(all));
-  if (auto all = prepared_of<double>(given, residual)) return owned(std::move(all));
+  if (auto all = prepared_of<float>(given, residual, reverse)) return owned(std::move(all));
+  if (auto all = prepared_of<double>(given, residual, reverse)) return owned(std::move(all));
   throw py::type_error(caller + ": weights are no C-contiguous arrays of one type");
 }
 

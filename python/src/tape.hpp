@@ -139,7 +139,7 @@ struct TapeOf : Tape {
     if (wants(5)) {
       py::tuple states(static_cast<std::size_t>(plan.cell().states));
       for (std::size_t q = 0; q < states.size(); ++q) {
-        auto d = make_state<T>(dilation, B, q ? H : P);
+        auto d = make_state<T>(dilation, plan.initial_rows(), q ? H : P);
         out.state[q] = d.mutable_data();
         states[q] = std::move(d);
       }

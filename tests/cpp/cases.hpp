@@ -25,15 +25,23 @@ inline std::vector<Case> plain_cases() {
 
 // Cases with options that only some cells have.
 inline void add_own_options(std::vector<Case>& all) {
-  for (const char* f : {"relu", "leaky_relu", "sigmoid", "hard_sigmoid", "identity"})
+  for (const char* f : {"relu", "leaky_relu", "sigmoid", "hard_sigmoid", "identity", "elu",
+                        "softsign", "softplus", "thresholded_relu", "scaled_tanh", "affine"})
     all.push_back(with(f, "rnn", [&](Case& c) { c.spec.activation = f; }));
   all.push_back(with("leak", "rnn", [](Case& c) { c.spec.leak = 0.3, c.spec.preact_clip = 0.8; }));
   const auto activations = [](Case& c) {
     c.spec.activation = "identity", c.spec.gate_activation = "hard_sigmoid";
     c.spec.output_activation = "leaky_relu", c.spec.preact_clip = 0.9;
   };
-  all.push_back(with("activations", "lstm", activations));
-  all.push_back(with("activations", "gru", activations));
+  const auto parameters = [](Case& c) {
+    c.spec.activation = {"elu", {-0.7}};
+    c.spec.gate_activation = {"hard_sigmoid", {-0.2, 0.4}};
+    c.spec.output_activation = {"scaled_tanh", {1.7, 0.6}};
+  };
+  for (const char* cell : {"lstm", "gru"}) {
+    all.push_back(with("activations", cell, activations));
+    all.push_back(with("parameters", cell, parameters));
+  }
   all.push_back(with("before", "gru", [](Case& c) { c.spec.reset_after = false; }));
   all.push_back(with("peepholes", "lstm", [](Case& c) {
     c.peepholes = true, c.spec.cell_clip = 0.7, c.lengths = true;

@@ -48,13 +48,26 @@ N clipped(N a, double bound) {
   return v >= bound ? N(bound) : v <= -bound ? N(-bound) : a;
 }
 template <class N>
-N activated(const std::string& name, N a) {
-  if (name == "tanh") return tanh(a);
-  if (name == "sigmoid") return sigmoid(a);
-  if (name == "relu") return value(a) <= 0 ? N(0) : a;
-  if (name == "leaky_relu") return value(a) <= 0 ? N(0.01) * a : a;
-  if (name == "hard_sigmoid") return clipped(a / N(3), 1) / N(2) + N(0.5);
-  CHECK(name == "identity");
+N activated(const core::NamedActivation& f, N a) {
+  const auto number = [&](int i, double standard) {
+    return N(i < f.given ? f.parameters[i] : standard);
+  };
+  const bool above = value(a) > 0;
+  if (f.name == "tanh") return tanh(a);
+  if (f.name == "sigmoid") return sigmoid(a);
+  if (f.name == "relu") return above ? a : N(0);
+  if (f.name == "leaky_relu") return above ? a : number(0, 0.01) * a;
+  if (f.name == "hard_sigmoid") {
+    const N line = number(0, 1.0 / 6) * a + number(1, 0.5);
+    return clipped(N(2) * line - N(1), 1) / N(2) + N(0.5);
+  }
+  if (f.name == "elu") return above ? a : number(0, 1) * (exp(a) - N(1));
+  if (f.name == "softsign") return a / (N(1) + (above ? a : N(0) - a));
+  if (f.name == "softplus") return N(0) - log_sigmoid(N(0) - a);
+  if (f.name == "thresholded_relu") return value(a) > value(number(0, 1)) ? a : N(0);
+  if (f.name == "scaled_tanh") return number(0, 1) * tanh(number(1, 1) * a);
+  if (f.name == "affine") return number(0, 1) * a + number(1, 0);
+  CHECK(f.name == "identity");
   return a;
 }
 

@@ -75,7 +75,12 @@ TEST(options) {
               "here: cell is 'lstn', expected one of rnn, lstm, gru, slstm, mgu, lstm1997");
   CHECK_EQUAL(said([](Spec& s) { s.activation = "tan"; }),
               "here: activation is 'tan', expected one of tanh, relu, leaky_relu, sigmoid, "
-              "identity, hard_sigmoid");
+              "identity, hard_sigmoid, elu, softsign, softplus, thresholded_relu, scaled_tanh, "
+              "affine");
+  CHECK_EQUAL(said([](Spec& s) { s.activation = {"elu", {1, 2}}; }),
+              "here: activation has 2 parameters, expected 1 of elu");
+  CHECK_EQUAL(said([](Spec& s) { s.gate_activation = {"affine", {1, 1.0 / 0.0}}; }),
+              "here: gate_activation has parameter inf, expected a finite number");
   CHECK_EQUAL(said([](Spec& s) { s.forget_gate = "both"; }),
               "here: forget_gate is 'both', expected one of own, coupled, none");
   CHECK_EQUAL(said([](Spec& s) { s.threads = -1; }),

@@ -180,7 +180,7 @@ def files_that_name(pattern: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("page", "pattern"),
-    [(ADD_A_CELL, r"(?i)mgu"), (ADD_AN_OPTION, r"\bleak\b")],
+    [(ADD_A_CELL, r"(?i)mgu"), (ADD_AN_OPTION, r"\bcell_clip\b")],
     ids=["cell", "option"],
 )
 def test_a_page_lists_the_files_of_its_diff(page: str, pattern: str) -> None:

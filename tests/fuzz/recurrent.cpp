@@ -29,12 +29,13 @@ bool rarely(Bytes& bytes) { return bytes.ConsumeIntegralInRange(0, 7) == 7; }
 Case any_case(Bytes& bytes) {
   constexpr const char* cells[] = {"lstm", "gru", "rnn", "mgu", "slstm", "lstm1997", "", "lstm_"};
   constexpr const char* activations[] = {"tanh",     "relu",         "leaky_relu", "sigmoid",
-                                         "identity", "hard_sigmoid", "other"};
+                                         "identity", "hard_sigmoid", "elu",        "softplus",
+                                         "affine",   "other"};
   constexpr const char* forgets[] = {"own", "coupled", "none", "other"};
   Case c = plain(one_of(bytes, cells));
   core::Spec& s = c.spec;
   if (rarely(bytes)) s.activation = one_of(bytes, activations);
-  if (rarely(bytes)) s.gate_activation = one_of(bytes, activations);
+  if (rarely(bytes)) s.gate_activation = {one_of(bytes, activations), {-0.3, 0.7}};
   if (rarely(bytes)) s.output_activation = one_of(bytes, activations);
   if (s.cell == "lstm" && rarely(bytes)) s.forget_gate = one_of(bytes, forgets);
   if (rarely(bytes)) s.reset_after = false;

@@ -147,7 +147,11 @@ ERRORS = [
         TypeError,
         "GRU: dtype is float16, expected float32 or float64",
     ),
-    (lambda: RNN(2, 3, activation="elu"), ValueError, "RNN: activation is 'elu', expected one of"),
+    (
+        lambda: RNN(2, 3, activation="selu"),
+        ValueError,
+        "RNN: activation is 'selu', expected one of",
+    ),
     (lambda: RNN(2, 3, 1, "relu"), TypeError, "RNN: bias is 'relu', expected True or False"),
     (
         lambda: LSTM(4, 3)(np.zeros((5, 3))),

@@ -253,8 +253,12 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: LSTM(3, 4, cell_clip=-1), ValueError, "LSTM: cell_clip is -1, expected more than 0"),
     (lambda: LSTM(3, 4, forget_gate="x"), ValueError, "LSTM: forget_gate is 'x', expected one of"),
     (lambda: LSTM(3, 4, peepholes=3), TypeError, "LSTM: peepholes is 3, expected True or False"),  # type: ignore[arg-type]
-    (lambda: GRU(3, 4, activation="sigmoid"), ValueError, "GRU: activation is 'sigmoid', expected"),
-    (lambda: GRU(3, 4, gate_activation="tanh"), ValueError, "GRU: gate_activation is 'tanh', exp"),
+    (
+        lambda: GRU(3, 4, activation="sigmoids"),
+        ValueError,
+        "GRU: activation is 'sigmoids', expected",
+    ),
+    (lambda: GRU(3, 4, gate_activation="tan"), ValueError, "GRU: gate_activation is 'tan', exp"),
     (lambda: SLSTM(3, 4, heads=3), ValueError, "SLSTM: hidden_size is 4, expected a multiple of"),
     (lambda: SLSTM(3, 4, heads=0), ValueError, "SLSTM: heads is 0, expected 1 or more"),
     (lambda: MGU(3, 4, zoneout=1.5), ValueError, "MGU: zoneout is 1.5, expected a probability"),

@@ -16,6 +16,14 @@ from support.problems import Case, flat, forward, problem
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+# Each with parameters other than its defaults, if it has any.
+EVERY: list[tuple[Any, ...]] = [
+    ("affine", 0.4, -0.2), ("leaky_relu", 0.3), ("leaky_relu", -0.3), ("thresholded_relu", 0.2),
+    ("thresholded_relu", -0.2), ("scaled_tanh", 1.3, 0.6), ("scaled_tanh", -0.7, 0.6),
+    ("hard_sigmoid", 0.2, 0.5), ("hard_sigmoid", -0.3, 0.4), ("elu", 0.7), ("elu", -0.4),
+    ("softsign",), ("softplus",), ("tanh",), ("relu",), ("sigmoid",),
+]  # fmt: skip
+KERAS_2 = {"gate_activation": ("hard_sigmoid", 0.2, 0.5)}
 HARD = {"gate_activation": "hard_sigmoid"}
 CASES = [
     Case("rnn", "rnn", {}),
@@ -32,11 +40,22 @@ CASES = [
     Case("lstm-coupled", "lstm", {"forget_gate": "coupled"}),
     Case("lstm-coupled-peepholes", "lstm", {"forget_gate": "coupled", "peepholes": True}),
     Case("lstm-clip", "lstm", {"preact_clip": 0.5}),
+    *(Case(f"rnn-{a[0]}", "rnn", {"activation": a}) for a in EVERY),
+    *(Case(f"gru-{a[0]}", "gru", {"activation": a, **KERAS_2}) for a in EVERY),
+    *(
+        Case(f"lstm-{a[0]}-{b[0]}", "lstm", {"gate_activation": a, "output_activation": b})
+        for a, b in zip(EVERY, EVERY[7:] + EVERY[:7])
+    ),
     Case("lstm-hard-relu", "lstm", {**HARD, "activation": "relu", "output_activation": "relu"}),
 ]
 # Gates in ONNX's order, as indices of ours; c stands for the LSTM's g, h for the GRU's n.
 ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
-NAMES = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid"}
+NAMES = {
+    "tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "hard_sigmoid": "HardSigmoid",
+    "leaky_relu": "LeakyRelu", "thresholded_relu": "ThresholdedRelu", "elu": "Elu",
+    "scaled_tanh": "ScaledTanh", "affine": "Affine", "softsign": "Softsign",
+    "softplus": "Softplus",
+}  # fmt: skip
 
 
 def reorder(a: Any, order: list[int]) -> Any:
@@ -72,9 +91,14 @@ def attributes_of(c: Any) -> dict[str, Any]:
     gate, act = o.get("gate_activation", "sigmoid"), o.get("activation", "tanh")
     out = o.get("output_activation", "tanh")
     chosen = {"rnn": [act], "gru": [gate, act], "lstm": [gate, act, out]}[c.cell]
-    found: dict[str, Any] = {"hidden_size": H, "activations": [NAMES[a] for a in chosen]}
-    if "hard_sigmoid" in chosen:
-        found |= {"activation_alpha": [1 / 6], "activation_beta": [0.5]}
+    chosen = [a if isinstance(a, tuple) else (a,) for a in chosen]
+    chosen = [(a[0], 1 / 6, 0.5) if a == ("hard_sigmoid",) else a for a in chosen]
+    found: dict[str, Any] = {"hidden_size": H, "activations": [NAMES[a[0]] for a in chosen]}
+    # Only activations that have a parameter take one from these lists.
+    alphas = [a[1] for a in chosen if len(a) > 1]
+    betas = [a[2] for a in chosen if len(a) > 2]
+    found |= {"activation_alpha": alphas} if alphas else {}
+    found |= {"activation_beta": betas} if betas else {}
     if "preact_clip" in o:
         found["clip"] = o["preact_clip"]
     if "forget_gate" in o:

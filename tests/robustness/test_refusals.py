@@ -46,12 +46,38 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: rnn(activation="\ud800"),
         ValueError,
-        "rnn_forward: activation is '\\ud800', expected a name",
+        "rnn_forward: activation is '\\ud800', expected one of",
     ),
     (
         lambda: rnn(activation="x\0y"),
         ValueError,
-        "rnn_forward: activation is 'x\\x00y', expected a name",
+        "rnn_forward: activation is 'x\\x00y', expected one of",
+    ),
+    (
+        lambda: rnn(activation=("relu", 0.1)),
+        ValueError,
+        "rnn_forward: activation is ('relu', 0.1), expected 'relu' alone",
+    ),
+    (
+        lambda: rnn(activation=("elu", 1, 2)),
+        ValueError,
+        "rnn_forward: activation is ('elu', 1, 2), expected at most 'elu' and scale",
+    ),
+    (
+        lambda: rnn(activation=("affine", 1, "2")),
+        TypeError,
+        "rnn_forward: offset of activation is '2', expected a number",
+    ),
+    (
+        lambda: rnn(activation=["leaky_relu", np.nan]),
+        ValueError,
+        "rnn_forward: slope of activation is nan, expected a finite number",
+    ),
+    (lambda: rnn(activation=()), ValueError, "rnn_forward: activation is (), expected one of"),
+    (
+        lambda: bptt.LSTM(3, 4, gate_activation=("hard", 0.2)),
+        ValueError,
+        "LSTM: gate_activation is ('hard', 0.2), expected one of",
     ),
     (lambda: lstm(3), TypeError, "lstm_forward: state is 3 items, expected a tuple (h, c)"),
     (lambda: lstm(3, threads=1), TypeError, "lstm_forward: state is 3 items, expected a tuple"),

@@ -228,7 +228,11 @@ def test_a_wrong_derivative_is_caught(name: str, monkeypatch: pytest.MonkeyPatch
     check = gradient_check(problem(Case(name, "rnn", {"activation": name}), (4, 2, 3, 4)))
     check()
     value, derivative = reference.ACTIVATIONS[name]
-    for wrong in (lambda y: 0.9 * derivative(y), lambda y: derivative(y) + 0.1, lambda y: 1 - y):
+    for wrong in (
+        lambda a, y: 0.9 * derivative(a, y),
+        lambda a, y: derivative(a, y) + 0.1,
+        lambda a, y: 1 - y,
+    ):
         monkeypatch.setitem(reference.ACTIVATIONS, name, (value, wrong))
         assert fails(check)
 

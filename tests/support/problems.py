@@ -105,6 +105,35 @@ LSTM: dict[str, dict[str, Any]] = {
     "clips": {"cell_clip": 0.4, "peepholes": True, **CLIP},
     "layer_norm-peepholes": {"layer_norm": True, "peepholes": True, "cell_clip": 0.4},
 }
+# Parameters of any sign, in all places.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "lstm-hard-keras": {"gate_activation": ("hard_sigmoid", 0.2, 0.5)},
+    "lstm-falling": {
+        "gate_activation": ("hard_sigmoid", -0.2, 0.4),
+        "activation": "softsign",
+        "output_activation": ("scaled_tanh", 1.7, -0.6),
+        "forget_gate": "coupled",
+    },
+    "lstm-layer_norm-elu": {
+        "gate_activation": ("scaled_tanh", -0.5, 0.4),
+        "activation": ("elu", -0.4),
+        "output_activation": "softplus",
+        "layer_norm": True,
+        "peepholes": True,
+    },
+    "gru-softplus": {
+        "gate_activation": ("scaled_tanh", 0.5, 0.5),
+        "activation": "softplus",
+        "preact_clip": 0.9,
+    },
+    "gru-before-leaky": {
+        "gate_activation": "softsign",
+        "activation": ("leaky_relu", -0.3),
+        "reset_after": False,
+    },
+    "rnn-elu-leak": {"activation": ("elu", 0.4), "leak": 0.3},
+    "rnn-thresholded-mask": {"activation": ("thresholded_relu", -0.4), "h_mask": True},
+}
 PROJECTED: dict[str, dict[str, Any]] = {
     "plain": {},
     "peepholes-coupled": {"peepholes": True, "forget_gate": "coupled"},
@@ -133,6 +162,7 @@ CASES = [
     Case("rnn-leak", "rnn", {"leak": 0.3}),
     Case("rnn-leak-zoneout-mask", "rnn", {"leak": 0.3, "zoneout": 0.4, "h_mask": True}),
     *(Case(f"lstm-{k}", "lstm", o) for k, o in LSTM.items()),
+    *(Case(k, k.split("-")[0], o) for k, o in PARAMETERS.items()),
     *(Case(f"lstm-projected-{k}", "lstm", o, projection=True) for k, o in PROJECTED.items()),
     *(Case(f"gru-{k}", "gru", o) for k, o in GRU.items()),
     Case("slstm-heads", "slstm", {"heads": 2}),

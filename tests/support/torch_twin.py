@@ -21,9 +21,22 @@ ACTIVATIONS = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
     "sigmoid": torch.sigmoid,
-    "hard_sigmoid": lambda a: torch.clamp(a / 6 + 0.5, 0, 1),  # F.hardsigmoid has a 1/6 of float32
+    # F.hardsigmoid has a 1/6 of float32
+    "hard_sigmoid": lambda a, slope=1 / 6, offset=0.5: torch.clamp(slope * a + offset, 0, 1),
     "identity": lambda a: a,
+    "elu": F.elu,
+    "softsign": F.softsign,
+    "softplus": lambda a: F.softplus(a, threshold=700),
+    "thresholded_relu": lambda a, threshold=1.0: F.threshold(a, threshold, 0),
+    "scaled_tanh": lambda a, scale=1.0, factor=1.0: scale * torch.tanh(factor * a),
+    "affine": lambda a, slope=1.0, offset=0.0: slope * a + offset,
 }
+
+
+def activation(option: Any) -> Any:
+    """The function of a name, or of a tuple of a name and parameters."""
+    name, *parameters = option if isinstance(option, tuple) else (option,)
+    return lambda a: ACTIVATIONS[name](a, *parameters)
 
 
 class Twin:
@@ -36,8 +49,8 @@ class Twin:
         if self.o.get("forget_gate", "own") != "own":
             self.gates = 3
         self.H = len(arrays["w_ih"]) // self.gates
-        self.act = ACTIVATIONS[self.o.get("activation", "tanh")]
-        self.gate = ACTIVATIONS[self.o.get("gate_activation", "sigmoid")]
+        self.act = activation(self.o.get("activation", "tanh"))
+        self.gate = activation(self.o.get("gate_activation", "sigmoid"))
         self.activated: dict[str, Any] = {}  # of the last step, by gate
         self.seen: dict[tuple[int, int], tuple[Any, Any]] = {}  # of each step: states, activated
 
@@ -96,7 +109,7 @@ class Twin:
         seen = c
         if "layer_norm" in self.arrays:
             seen = F.layer_norm(c, c.shape, *self.arrays["layer_norm"][2:], 1e-5)
-        h = o * ACTIVATIONS[self.o.get("output_activation", "tanh")](seen)
+        h = o * activation(self.o.get("output_activation", "tanh"))(seen)
         return [self.arrays["w_hr"] @ h if "w_hr" in self.arrays else h, c]
 
     def gru(self, x: Any, u: Any, s: Any) -> Any:

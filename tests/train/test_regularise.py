@@ -258,6 +258,11 @@ EXPECTED = (
     "lengths"
 )
 ERRORS = [
+    (
+        lambda: omega(tape_of(bptt.RNN(1, 2, activation="softplus"))),
+        ValueError,
+        "omega: tape is that of activation 'softplus', expected one of ('tanh', 'sigmoid', ",
+    ),
     (lambda: omega(None), TypeError, "omega: tape is None, expected that of a layer's forward"),
     (
         lambda: omega(tape_of(bptt.LSTM(1, 2))),

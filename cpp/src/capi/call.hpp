@@ -23,7 +23,7 @@ inline Dims dims_of(const bptt_desc& d, bool one_step = false) {
 
 inline Options options_of(const bptt_desc& d) {
   Options o;
-  read_activation("", d, o.activation);  // checked before
+  read_activation("", d, o.activation.kind);  // checked before
   return o;
 }
 

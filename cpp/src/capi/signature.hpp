@@ -26,7 +26,7 @@ struct alignas(BPTT_ALIGNMENT) Signature {
   static Signature tape(const Engine<Number>& e) {
     Signature s = make("tape", e.cell.name, sizeof(Number), e.given.dims);
     s.reverse = e.schedule.reverse;
-    s.activation = static_cast<std::uint16_t>(e.options.activation);
+    s.activation = static_cast<std::uint16_t>(e.options.activation.kind);
     const Index* lengths = e.given.lengths;
     for (Index b = 0; lengths && b < e.given.dims.B; ++b)  // their FNV-1a hash
       s.lengths = (s.lengths ^ static_cast<std::uint64_t>(lengths[b])) * 0x100000001b3;

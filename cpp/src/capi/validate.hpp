@@ -93,8 +93,13 @@ inline bptt_status read_activation(const char* function, const bptt_desc& d, Act
   out = Activation::tanh;
   if (!d.activation) return BPTT_OK;
   const bool any = std::strcmp(d.cell, "rnn") == 0;
-  for (int i = 0; i < (any ? activations : 1); ++i)
-    if (std::strcmp(d.activation, activation_names[i]) == 0) {
+  constexpr const char* names[] = {
+#define BPTT_ACTIVATION(name, parameters, alpha, beta) #name,
+#include "kernels/activations.inc"
+#undef BPTT_ACTIVATION
+  };
+  for (int i = 0; i < (any ? plain_activations : 1); ++i)
+    if (std::strcmp(d.activation, names[i]) == 0) {
       out = static_cast<Activation>(i);
       return BPTT_OK;
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Activations that users choose: the value, and the slope as a function of the value.
+// Activations that users choose: the value, and the slope.
 #pragma once
 #include "cells/traits.inl"
 #include "kernels/vector/dual.inl"
 
 BPTT_KERNELS_BEGIN
+
+// --- of the plain RNN, which keeps the value alone: the slope follows from it
 
 template <class V>
 BPTT_INLINE V activate(Activation f, V a) {
@@ -32,6 +34,89 @@ BPTT_INLINE V slope(Activation f, V y) {
   }
 }
 
+// --- of the other cells, which keep the argument. One copy serves all gates of an object's cells,
+// except of the two activations that most gates have.
+
+template <class V>
+BPTT_INLINE V absolute(V a) {
+  return maximum(V(0) - a, a);
+}
+// a within the range where 1 + |a| has a square.
+template <class V>
+BPTT_INLINE V within_squares(V a) {
+  return maximum(V(-1e18), minimum(V(1e18), a));
+}
+
+// Replaces an argument by its value.
+template <class V>
+BPTT_SHARED void to_value(const GateActivation& f, V& a) {
+  const V alpha(f.alpha), beta(f.beta), zero(0), one(1);
+  switch (f.kind) {
+    case Activation::tanh: a = tanh(a); break;
+    case Activation::relu: a = maximum(zero, a); break;
+    case Activation::leaky_relu: a = select_nonpositive(a, alpha * a, a); break;
+    case Activation::sigmoid: a = sigmoid(a); break;
+    case Activation::hard_sigmoid: a = maximum(zero, minimum(one, a * alpha + beta)); break;
+    case Activation::elu: {  // e^a - 1 = 2 t / (1 - t), exact to the last digits near 0
+      const V t = tanh(minimum(zero, a) * V(0.5));
+      a = select_nonpositive(a, alpha * ((t + t) / (one - t)), a);
+      break;
+    }
+    case Activation::softsign: a = within_squares(a), a = a / (one + absolute(a)); break;
+    case Activation::softplus: a = zero - log_sigmoid(zero - a); break;
+    case Activation::thresholded_relu: a = select_nonpositive(a - alpha, zero, a); break;
+    case Activation::scaled_tanh: a = alpha * tanh(beta * a); break;
+    case Activation::affine: a = a * alpha + beta; break;
+    case Activation::identity: break;
+  }
+}
+// Replaces an argument whose value is y by the slope there; at a kink, by the slope below it.
+template <class V>
+BPTT_SHARED void to_slope(const GateActivation& f, V& a, const V& y) {
+  const V alpha(f.alpha), beta(f.beta), zero(0), one(1);
+  switch (f.kind) {
+    case Activation::tanh: a = one - y * y; break;
+    case Activation::relu: a = select_nonpositive(y, zero, one); break;
+    case Activation::leaky_relu: a = select_nonpositive(a, alpha, one); break;
+    case Activation::sigmoid: a = y * (one - y); break;
+    case Activation::hard_sigmoid: a = zero_outside(y - V(0.5), V(0.5), alpha); break;
+    case Activation::elu: {
+      const V t = tanh(minimum(zero, a) * V(0.5));
+      a = select_nonpositive(a, alpha * ((one + t) / (one - t)), one);
+      break;
+    }
+    case Activation::softsign: {
+      const V q = one / (one + absolute(within_squares(a)));
+      a = q * q;
+      break;
+    }
+    case Activation::softplus: a = sigmoid(a); break;
+    case Activation::thresholded_relu: a = select_nonpositive(a - alpha, zero, one); break;
+    case Activation::scaled_tanh: {
+      const V t = tanh(beta * a);
+      a = alpha * beta * (one - t * t);
+      break;
+    }
+    case Activation::affine: a = alpha; break;
+    case Activation::identity: a = one; break;
+  }
+}
+
+template <class V>
+BPTT_INLINE V activate(const GateActivation& f, V a) {
+  if (f.kind == Activation::tanh) return tanh(a);
+  if (f.kind == Activation::sigmoid) return sigmoid(a);
+  to_value(f, a);
+  return a;
+}
+template <class V>
+BPTT_INLINE V slope(const GateActivation& f, V a, V y) {
+  if (f.kind == Activation::tanh) return V(1) - y * y;
+  if (f.kind == Activation::sigmoid) return y * (V(1) - y);
+  to_slope(f, a, y);
+  return a;
+}
+
 // The values of the gates' activations.
 template <class Cell, class V>
 void read_activations(const Options& options, const V* p, const V* k, const V* s0, V* v) {
@@ -47,8 +132,8 @@ BPTT_INLINE V clipped(V a, V bound) {
   return maximum(V(0) - bound, minimum(bound, a));
 }
 template <class V>
-BPTT_INLINE V gate_gradient(Activation f, V dy, V y, V a, V bound) {
-  return zero_outside(a, bound, dy * slope(f, y));
+BPTT_INLINE V gate_gradient(const GateActivation& f, V dy, V y, V a, V bound) {
+  return zero_outside(a, bound, dy * slope(f, a, y));
 }
 
 BPTT_KERNELS_END

@@ -79,13 +79,14 @@ struct LayerNormLstm : LayerNorm<Lstm> {
 
   template <class V>
   struct Output {
-    V a, o, seen;  // argument and value of o, and the value that it multiplies
+    V a, o, scaled, seen;  // arguments and values of o, and of the activation that it multiplies
     Output(const Options& options, const V* p, const V* k, V normal_c) {
       V sums[Lstm::sums];
       Sums::sums_of(p, k, sums);
       a = sums[O] + p[O - 1] * k[c];
       o = activate(options.gate_activation, clipped(a, V(options.preact_clip)));
-      seen = activate(options.output_activation, p[gain_c] * normal_c + p[b_c]);
+      scaled = p[gain_c] * normal_c + p[b_c];
+      seen = activate(options.output_activation, scaled);
     }
   };
 
@@ -107,7 +108,7 @@ struct LayerNormLstm : LayerNorm<Lstm> {
     const Output<V> v(options, p, k, normal_c);
     da[O] = gate_gradient(options.gate_activation, dh * v.seen, v.o, v.a, V(options.preact_clip));
     da[Lstm::sums + Lstm::params - 1] = da[O] * k[c];
-    da[db_c] = dh * v.o * slope(options.output_activation, v.seen);
+    da[db_c] = dh * v.o * slope(options.output_activation, v.scaled, v.seen);
     da[dgain_c] = da[db_c] * normal_c;
     return da[db_c] * p[gain_c];
   }

@@ -103,14 +103,15 @@ struct LstmGeneral : LstmGates<own_forget> {
   template <class V>
   static void backward(const Options& options, const V* p, V* ds, const V* k, const V* s0, const V*,
                        V* da, V* ds0) {
-    const Activation gate = options.gate_activation;
+    const GateActivation& gate = options.gate_activation;
     const V bound(options.preact_clip), c0 = s0[1];
     V a[gates];
     BPTT_UNROLL for (int n = 0; n < gates; ++n) a[n] = k[n];
     const Values<V> v(options, p, a, c0);
     da[O] = gate_gradient(gate, ds[0] * v.out, v.o, a[O], bound);
     da[gates + params - 1] = da[O] * v.clipped_c;
-    ds[1] = ds[1] + ds[0] * v.o * slope(options.output_activation, v.out) + da[O] * p[O - 1];
+    ds[1] = ds[1] + ds[0] * v.o * slope(options.output_activation, v.clipped_c, v.out) +
+            da[O] * p[O - 1];
     through_c(options, p, ds[1], v, a, c0, da, ds0);
   }
 
@@ -118,7 +119,7 @@ struct LstmGeneral : LstmGates<own_forget> {
   template <class V>
   static void through_c(const Options& options, const V* p, V clipped_dc, const Values<V>& v,
                         const V* a, V c0, V* da, V* ds0) {
-    const Activation gate = options.gate_activation;
+    const GateActivation& gate = options.gate_activation;
     const V bound(options.preact_clip), dc = zero_outside(v.c, V(options.cell_clip), clipped_dc);
     const V di = options.coupled ? dc * (v.g - c0) : dc * v.g;
     da[0] = gate_gradient(gate, di, v.i, a[0], bound);

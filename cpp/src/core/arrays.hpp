@@ -35,16 +35,19 @@ struct Inputs {
   Tensor<const T> w_hh;               // [G*H, P]; of lstm1997 [G*H, 3*H]: of h, i, o
   Tensor<const T> w_hr;               // [P, H], of lstm, whose output it projects to h; or left out
   Tensor<const T> b_ih, b_hh;         // [G*H] each, or left out
-  Tensor<const T> state[max_states];  // [B, P], the others [B, H], or all left out: zeros
+  // [B, P], the others [B, H], or all left out: zeros. With resets also [B + 1, P] and [B + 1, H]:
+  // the last row is the state after each reset.
+  Tensor<const T> state[max_states];
   Tensor<const T> peepholes;          // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  Tensor<const T> leak;  // of rnn: [H], with Spec::unit_leak; or left out
   // Gains [G*H] of w_ih x and of w_hh h, each normalised to mean 0 and variance 1 over all units
   // and gates; of lstm gain and offset [H] of c before the output as well; or left out. Not with
   // lstm1997, not with reset_after = false.
   Tensor<const T> layer_norm[4];
   Tensor<const T> h_mask;      // [B, P] or left out: multiplies h in the product with w_hh
   Tensor<const T> zoneout[2];  // [T, B, P] and [T, B, H], or left out: see Spec
-  // [T, B], or left out: where it is not 0, the state is zero before the step, and no gradient
-  // passes. Not with a dilation.
+  // [T, B], or left out: where it is not 0, the state is zero before the step, or the last row of
+  // `state`, and no gradient passes. Not with a dilation.
   Tensor<const std::uint8_t> resets;
   // [B] in 0..T, any order, or left out: T. Steps beyond are never used.
   Tensor<const std::int64_t> lengths;
@@ -70,8 +73,8 @@ struct Gradients {
   T* x;  // zero beyond a sequence's length
   T *w_ih, *w_hh;
   T *b_ih, *b_hh;
-  T* state[max_states];
-  T *peepholes, *w_hr;  // null also if the layer has none
+  T* state[max_states];  // row B: the sum of all that begin with it
+  T *peepholes, *w_hr;   // null also if the layer has none
   T* layer_norm[4];     // as many as there are
   Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
 };

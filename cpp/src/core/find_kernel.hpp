@@ -10,12 +10,45 @@
 
 namespace bptt::core {
 
-inline Activation activation_of(const Spec& spec, const char* what, const std::string& name) {
-  for (int i = 0; i < activations; ++i)
-    if (name == activation_names[i]) return static_cast<Activation>(i);
-  refuse(spec.caller, std::string(what) + " is '" + name +
-                          "', expected one of tanh, relu, leaky_relu, sigmoid, identity, "
-                          "hard_sigmoid");
+// The activations, of kernels/activations.inc.
+struct KnownActivation {
+  const char* name;
+  int parameters;
+  GateActivation standard;
+};
+inline constexpr KnownActivation known_activations[] = {
+#define BPTT_ACTIVATION(name, parameters, alpha, beta) \
+  {#name, parameters, {Activation::name, alpha, beta}},
+#include "kernels/activations.inc"
+#undef BPTT_ACTIVATION
+};
+
+inline GateActivation activation_of(const Spec& spec, const char* what,
+                                    const NamedActivation& given) {
+  std::string names;
+  for (const KnownActivation& known : known_activations) {
+    names += (names.empty() ? "" : ", ") + std::string(known.name);
+    if (given.name != known.name) continue;
+    if (given.given > known.parameters)
+      refuse(spec.caller, std::string(what) + " has " + std::to_string(given.given) +
+                              " parameters, expected " + std::to_string(known.parameters) +
+                              " of " + known.name);
+    GateActivation f = known.standard;
+    if (given.given > 0) f.alpha = given.parameters[0];
+    if (given.given > 1) f.beta = given.parameters[1];
+    for (double parameter : {f.alpha, f.beta})
+      if (!std::isfinite(parameter))
+        refuse(spec.caller, std::string(what) + " has parameter " + std::to_string(parameter) +
+                                ", expected a finite number");
+    return f;
+  }
+  refuse(spec.caller, std::string(what) + " is '" + given.name + "', expected one of " + names);
+}
+// Has the plain RNN this activation?
+inline bool is_plain(const GateActivation& f) {
+  const int i = static_cast<int>(f.kind);
+  const GateActivation& standard = known_activations[i].standard;
+  return i < plain_activations && f.alpha == standard.alpha && f.beta == standard.beta;
 }
 
 // The options that are numbers, of kernels/options.inc.
@@ -60,6 +93,7 @@ inline Options options_of(const Spec& spec) {
   o.output_activation = activation_of(spec, "output_activation", spec.output_activation);
   o.coupled = spec.forget_gate == "coupled";
   for (const Number& n : numbers) o.*n.taken = spec.*n.given;
+  if (spec.unit_leak) o.leak = 0;
   o.preact_clip = std::min(o.preact_clip, std::numeric_limits<double>::max());
   return o;
 }
@@ -67,7 +101,7 @@ inline Options options_of(const Spec& spec) {
 template <class T>
 StepExtras<T> extras_of(const Spec& spec, const Inputs<T>& in, const Dims& d) {
   StepExtras<T> e{};
-  e.params = in.peepholes.data, e.h_mask = in.h_mask.data;
+  e.params = in.leak ? in.leak.data : in.peepholes.data, e.h_mask = in.h_mask.data;
   for (int q = 0; q < 2; ++q) {
     e.zoneout[q] = in.zoneout[q].data;
     e.zoneout_of_all[q] = static_cast<T>(spec.zoneout[q]);
@@ -96,8 +130,10 @@ std::string kernel_name(const Spec& spec, const Inputs<T>& in) {
   if (in.w_hr) refuse(spec.caller, "w_hr is given, expected it for lstm only");
   if (spec.cell == "lstm" && !forget.empty()) return "lstm" + forget;
   if (spec.cell == "gru" && !spec.reset_after) return "gru_before";
-  bool cell = spec.gate_activation != "sigmoid" || spec.output_activation != "tanh" ||
-              (spec.cell != "rnn" && spec.activation != "tanh") || in.peepholes;
+  const GateActivation f = activation_of(spec, "activation", spec.activation);
+  bool cell = spec.gate_activation.name != "sigmoid" || spec.output_activation.name != "tanh" ||
+              (spec.cell == "rnn" ? !is_plain(f) : f.kind != Activation::tanh) || in.peepholes ||
+              in.leak;
   for (const Number& n : numbers) cell |= spec.*n.given != n.standard;
   const bool extras = spec.zoneout[0] != 0 || spec.zoneout[1] != 0 || spec.skip || in.h_mask ||
                       in.zoneout[0] || in.zoneout[1] || in.layer_norm[0];

@@ -33,6 +33,8 @@ class Plan {
 
   const Dims& dims() const { return engine_.given.dims; }
   const CellKernels<T>& cell() const { return engine_.cell; }
+  // Rows of each initial state without a dilation: B, or B + 1.
+  Index initial_rows() const { return engine_.given.dims.B + engine_.given.reset_row; }
   const std::vector<Index>& lengths() const { return lengths_; }  // [B], or empty: all T
 
   // Sizes of the caller's buffers, which must be 64-byte aligned.

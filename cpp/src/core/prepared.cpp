@@ -47,7 +47,7 @@ Prepared<T>::Prepared(const Spec& spec, const Inputs<T>& in)
   shapes_.x = {};
   const T* data = static_cast<const T*>(memory_.get());
   for (Tensor<const T>* w : {&shapes_.w_ih, &shapes_.w_hh, &shapes_.w_hr, &shapes_.b_ih,
-                             &shapes_.b_hh, &shapes_.peepholes})
+                             &shapes_.b_hh, &shapes_.peepholes, &shapes_.leak})
     point_to(data, *w);
   for (Tensor<const T>& gain : shapes_.layer_norm) point_to(data, gain);
 }

@@ -2,22 +2,36 @@
 // The options of a recurrent layer and of its calls.
 #pragma once
 #include <cstddef>
+#include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "kernels/interface.hpp"
 
 namespace bptt::core {
 
+// A name of kernels/activations.inc, with its first parameters; the others have their defaults.
+struct NamedActivation {
+  std::string name;
+  int given = 0;
+  double parameters[2] = {0, 0};
+  NamedActivation(const char* n) : name(n) {}
+  NamedActivation(std::string n, std::initializer_list<double> numbers = {}) : name(std::move(n)) {
+    for (double number : numbers)
+      if (given < 2) parameters[given++] = number;
+  }
+};
+
 struct Spec {
   std::string cell;  // one of cells()
-  // tanh, relu, leaky_relu (slope 0.01), sigmoid, hard_sigmoid or identity: of rnn, or of the
-  // candidate of lstm and gru; of their gates; of the output of lstm.
-  std::string activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
+  // Of rnn, or of the candidate of lstm and gru; of their gates; of the output of lstm.
+  NamedActivation activation = "tanh", gate_activation = "sigmoid", output_activation = "tanh";
   std::string forget_gate = "own";  // of lstm; or "coupled", 1 - i; or "none", 1
   bool reset_after = true;          // of gru: r multiplies w_hn h + b_hn; or else h in w_hn h
 #define BPTT_OPTION(name, standard, least, most) double name = standard;
 #include "kernels/options.inc"
 #undef BPTT_OPTION
+  bool unit_leak = false;      // Inputs::leak replaces leak
   double zoneout[2] = {0, 0};  // the share of h, and of the other states, that stays as it was;
                                // Inputs::zoneout replaces it
   std::ptrdiff_t skip = 0;  // h of `skip` steps before is added to h; a multiple of the dilation;

@@ -88,24 +88,37 @@ inline void check_dilation(const Spec& spec, const Dims& d, bool resets) {
                             " are given, expected one of them");
 }
 
+// Have the states a row more, which takes the place of zeros after a reset?
+template <class T>
+bool has_reset_row(const Inputs<T>& in, const Dims& d) {
+  return in.resets && std::any_of(in.state, in.state + max_states,
+                                  [&](const auto& s) { return s && s.shape[0] == d.B + 1; });
+}
+
 template <class T>
 void check_states(const std::string& caller, const char* prefix, int states, const Tensor<T>* state,
-                  std::ptrdiff_t dilation, const Dims& d) {
+                  std::ptrdiff_t dilation, const Dims& d, bool reset_row = false) {
   for (int q = 0; q < states; ++q) {
     if (!state[q]) continue;
     const auto name = [&] { return prefix + state_name(states, q); };
     const auto symbols = [&] {
-      return (dilation > 1 ? "(dilation, B, " : "(B, ") + (q ? "H" : size_of_h(d)) + ")";
+      return (dilation > 1 ? "(dilation, B, " : reset_row ? "(B + 1, " : "(B, ") +
+             (q ? "H" : size_of_h(d)) + ")";
     };
     if (dilation > 1)
       check_shape(caller, name, state[q], symbols, {dilation, d.B, width_of(d, q)});
     else
-      check_shape(caller, name, state[q], symbols, {d.B, width_of(d, q)});
+      check_shape(caller, name, state[q], symbols, {d.B + reset_row, width_of(d, q)});
   }
 }
 
 template <class T>
-void check_extras(const std::string& caller, int params, const Dims& d, const Inputs<T>& in) {
+void check_extras(const Spec& spec, int params, const Dims& d, const Inputs<T>& in) {
+  const std::string& caller = spec.caller;
+  if (in.peepholes && spec.cell != "lstm")
+    refuse(caller, "peepholes is given, expected it for lstm only");
+  if (in.leak && spec.cell != "rnn") refuse(caller, "leak is given, expected it for rnn only");
+  if (in.leak) check_shape(caller, "leak", in.leak, "(H,)", {d.H});
   if (in.peepholes)
     check_shape(caller, "peepholes", in.peepholes, params == 3 ? "(3, H)" : "(2, H)",
                 {params, d.H});
@@ -167,8 +180,8 @@ Dims check_inputs(const Spec& spec, const CellKernels<T>& cell, const Inputs<T>&
   if (in.b_ih) check_shape(caller, "b_ih", in.b_ih, of_rows, {gates * d.H});
   if (in.b_hh) check_shape(caller, "b_hh", in.b_hh, of_rows, {gates * d.H});
   check_dilation(spec, d, bool(in.resets));
-  check_states(caller, "", states, in.state, spec.dilation, d);
-  check_extras(caller, params, d, in);
+  check_states(caller, "", states, in.state, spec.dilation, d, has_reset_row(in, d));
+  check_extras(spec, params, d, in);
   check_layer_norm(caller, cell, d, in);
   if (in.resets) check_shape(caller, "resets", in.resets, "(T, B)", {d.T, d.B});
   if (in.lengths) {

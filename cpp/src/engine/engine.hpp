@@ -52,6 +52,7 @@ struct Engine {
     StepExtras<T> extras;                 // the caller's
     bool train, rounds = false, reverse;  // rounds: the operands of the products
     Index dilation = 1;
+    bool reset_row = false;  // have the initial states a row more, of the state after a reset?
     Subsequences subsequences;
     const Index* lengths = nullptr;  // [B], where the sequences are split; null: T
     void* packed = nullptr;  // weights_bytes, which CellKernels::pack has filled and the call does
@@ -310,6 +311,12 @@ struct Engine {
       rows.gather_states(given.extras.h_mask, dims.P, &Subsequence::b, const_cast<T*>(to.h_mask));
   }
 
+  void scatter_initial(const GatherScatter<T>& rows, const T* from, Index width, T* to) const {
+    const Index B = given.dims.B;
+    rows.scatter_states(from, width, &Subsequence::initial, B * given.dilation, to);
+    if (given.reset_row) rows.add_states(from, width, &Subsequence::initial, B, to + B * width);
+  }
+
   // Without a step clip or cuts.
   BackwardCall<T> backward_call(const T* x, const T* y, const Cotangents<T>& cotangents,
                                 const Gradients<T>& out, const TapeLayout& kept,
@@ -358,8 +365,7 @@ struct Engine {
     });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
       if (out.state[q])
-        rows.scatter_states(work.dstate0[q], width_of(dims, q), &Subsequence::initial,
-                            given.dims.B * given.dilation, out.state[q]);
+        scatter_initial(rows, work.dstate0[q], width_of(dims, q), out.state[q]);
   }
 };
 

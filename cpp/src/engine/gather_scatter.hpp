@@ -55,11 +55,20 @@ struct GatherScatter {
       out += width;
     }
   }
-  // rows: of `to`; rows that belong to no subsequence become zero.
+  // rows: of `to`, the first of the caller's; those that belong to no subsequence become zero.
   void scatter_states(const T* in, Index width, Index Subsequence::* row, Index rows, T* to) const {
     std::memset(to, 0, bytes(rows * width));
     for (const Subsequence& s : subsequences) {
-      if (s.*row >= 0) std::memcpy(to + s.*row * width, in, bytes(width));
+      if (s.*row >= 0 && s.*row < rows) std::memcpy(to + s.*row * width, in, bytes(width));
+      in += width;
+    }
+  }
+
+  // The sum over the subsequences that have this row.
+  void add_states(const T* in, Index width, Index Subsequence::* row, Index shared, T* sum) const {
+    std::memset(sum, 0, bytes(width));
+    for (const Subsequence& s : subsequences) {
+      for (Index i = 0; s.*row == shared && i < width; ++i) sum[i] += in[i];
       in += width;
     }
   }

@@ -31,6 +31,7 @@ struct Boundaries {
   const std::uint8_t* resets = nullptr;   // [T, B], or null: none
   Index dilation = 1;                     // without resets if more
   bool reverse = false;
+  Index after_reset = -1;  // row of the initial state of steps with a reset; -1: zeros
 };
 
 // The steps of sequence b from one reset to the next, in the order of processing.
@@ -40,7 +41,7 @@ inline void add_from_reset_to_reset(const Dims& d, const Boundaries& how, Index 
   const auto step = [&](Index n) { return how.reverse ? length - 1 - n : n; };
   const auto resets = [&](Index n) { return how.resets && how.resets[step(n) * d.B + b]; };
   do {
-    if (done < length && resets(done)) initial = -1;
+    if (done < length && resets(done)) initial = how.after_reset;
     Index end = std::min(done + 1, length);
     while (end < length && !resets(end)) ++end;
     subsequences.push_back({b, how.reverse ? length - end : done, 1, end - done, initial,

@@ -55,15 +55,23 @@ struct Rows {
   bool reverse;                    // process the steps from T-1 down to 0
 };
 
-enum class Activation { tanh, relu, leaky_relu, sigmoid, identity, hard_sigmoid };
-constexpr int activations = 6;
-constexpr const char* activation_names[activations] = {"tanh",    "relu",     "leaky_relu",
-                                                       "sigmoid", "identity", "hard_sigmoid"};
+enum class Activation {
+#define BPTT_ACTIVATION(name, parameters, alpha, beta) name,
+#include "kernels/activations.inc"
+#undef BPTT_ACTIVATION
+};
+constexpr int plain_activations = 6;  // of the plain RNN
+
+// An activation with its parameters, of which most have none.
+struct GateActivation {
+  Activation kind;
+  double alpha = 0, beta = 0;
+};
 
 // Options of the equations; each cell reads some.
 struct Options {
-  Activation activation = Activation::tanh, gate_activation = Activation::sigmoid,
-             output_activation = Activation::tanh;
+  GateActivation activation{Activation::tanh}, gate_activation{Activation::sigmoid},
+      output_activation{Activation::tanh};
   bool coupled = false;  // the forget gate is 1 - i, else 1
 #define BPTT_OPTION(name, standard, least, most) double name = standard;
 #include "kernels/options.inc"

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
-from .._cells import ACTIVATIONS, CELLS
+from .._activations import ACTIVATIONS, OF_PLAIN_RNN
+from .._cells import CELLS
 from .._dual import as_duals
 from .._grads import ALL, BITS, Grads, bits_of
 from .._types import Array, BackwardHow, Control, How, Inputs, State, StepClip
@@ -63,8 +64,9 @@ def uses_bf16(
     """Are the products of a cell with these options, as the core takes them, in bfloat16?"""
     bf16 = as_bf16(caller, compute, dtype)
     if compute == "bf16_if_available":
-        known = CELLS[cell].bf16
-        bf16 &= known is not None and known.issuperset(options or ())
+        known, given = CELLS[cell].bf16, options or {}
+        bf16 &= known is not None and known.issuperset(given)
+        bf16 &= given.get("activation", "tanh") in OF_PLAIN_RNN
     return bf16
 
 

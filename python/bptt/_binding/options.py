@@ -45,5 +45,7 @@ def as_options(
         if is_default(value, option.default):
             continue
         kind = np.bool_ if option.convert is as_bools else dtype
-        core[name] = placed(option.convert(caller, name, value), kind, keep and option.kept)
+        converted = option.convert(caller, name, value)
+        if not is_default(converted, option.default):  # a tuple may have a default's parameters
+            core[name] = placed(converted, kind, keep and option.kept)
     return core or None

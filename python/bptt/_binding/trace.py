@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._activations import Bounds
 from .._cells import CELLS
 from .._types import Array
 from ..trace.full import FullTrace
 from ..trace.paths import Paths
-from ..trace.trace import Bounds, Source, Trace, count_outside
+from ..trace.trace import Source, Trace, count_outside
 
 
 def trace_of(

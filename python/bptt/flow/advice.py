@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._activations import turns_off
 from .._cells import CELLS
 from .._types import Array
 from ..layers.cells import RNN
@@ -107,7 +108,7 @@ def _dead(study: Study) -> list[Advice]:
 
 def _saturation(study: Study) -> list[Advice]:
     advice: list[Advice] = []
-    if {"exp", "relu", "leaky_relu"} & set(study.cells[0].ranges.values()):
+    if any(a == "exp" or turns_off(a) for a in study.cells[0].ranges.values()):
         return advice  # exponentials have no end, and units that are off are not saturated
     for k, c in enumerate(study.cells):
         if study.kinds[k] != "vanishing":

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .._activations import turns_off
 from .._binding.call import backward
 from .._cells import CELLS
-from .._types import Array
+from .._types import Activation, Array
 from ..jacobians import decay_bound, spectral_radius
 from ..layers.cells import RNN
 from ..layers.nonfinite import find_nonfinite
@@ -51,7 +52,7 @@ class CellFlow:
     saturated : dict of str to ndarray, shape (T,)
         Fraction of units whose gate is within 0.01 of an end of its range; for relu, fraction that
         is off. NaN at steps that no sequence has.
-    ranges : dict of str to str
+    ranges : dict of str to str or tuple
         The activation of each gate.
     retained : float or None
         Mean of the gate that keeps the state: f of an LSTM, z of a GRU.
@@ -79,7 +80,7 @@ class CellFlow:
     first: float
     share: Array
     saturated: dict[str, Array]
-    ranges: dict[str, str]
+    ranges: dict[str, Activation]
     retained: float | None
     radius: float | None
     bound: float | None
@@ -109,7 +110,7 @@ class CellFlow:
 
     def turns_off(self, gate: str) -> bool:
         """Does a unit of the gate turn off at one end of its range?"""
-        return self.ranges[gate] in ("relu", "leaky_relu")
+        return turns_off(self.ranges[gate])
 
     def saturation(self, gate: str) -> float:
         """Mean of `saturated` over all steps of all sequences."""

@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip, Wanted
+from .._types import Activation, Array, State, StepClip, Wanted
 
 __all__ = ["gru_backward", "gru_forward"]
 
@@ -25,8 +25,8 @@ def gru_forward(
     state: State = None,
     *,
     reset_after: bool = True,
-    gate_activation: str = "sigmoid",
-    activation: str = "tanh",
+    gate_activation: Activation = "sigmoid",
+    activation: Activation = "tanh",
     preact_clip: float | None = None,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
@@ -62,8 +62,8 @@ def gru_forward(
         False: n = tanh(w_in x_t + b_in + w_hn (r h_{t-1}) + b_hn), as in the paper, in ONNX
         (``linear_before_reset=0``) and in Keras 1. Two products one after the other in each step
         take more time; not with `compute`.
-    gate_activation, activation : str
-        Of r and z, and of n, as in `lstm_forward`.
+    gate_activation, activation : str or tuple, optional
+        Of r and z, and of n, as in `rnn_forward`.
     preact_clip : float, optional
         The arguments of all gates are clipped to -bound..bound, as in `lstm_forward`.
     lengths : array_like of int, shape (B,), optional

@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip, Wanted
+from .._types import Activation, Array, State, StepClip, Wanted
 
 __all__ = ["lstm_backward", "lstm_forward"]
 
@@ -27,9 +27,9 @@ def lstm_forward(
     peepholes: ArrayLike | None = None,
     w_hr: ArrayLike | None = None,
     forget_gate: str = "own",
-    gate_activation: str = "sigmoid",
-    activation: str = "tanh",
-    output_activation: str = "tanh",
+    gate_activation: Activation = "sigmoid",
+    activation: Activation = "tanh",
+    output_activation: Activation = "tanh",
     cell_clip: float | None = None,
     preact_clip: float | None = None,
     lengths: ArrayLike | None = None,
@@ -73,9 +73,10 @@ def lstm_forward(
         with `compute`.
     forget_gate : {"own", "coupled", "none"}
         "coupled": f = 1 - i (Greff et al., 2017); "none": f = 1. Gates are then i, g, o: 3*H rows.
-    gate_activation : {"sigmoid", "hard_sigmoid"}
-        For i, f and o; hard_sigmoid(a) = min(max(a/6 + 1/2, 0), 1), as in PyTorch and Keras 3.
-    activation, output_activation : {"tanh", "relu", "identity"}
+    gate_activation : str or tuple, optional
+        Of i, f and o: a name, or a tuple of a name and its parameters, as in `rnn_forward`.
+        "hard_sigmoid" is that of PyTorch and Keras 3; ``("hard_sigmoid", 0.2)`` that of Keras 2.
+    activation, output_activation : str or tuple, optional
         In place of the tanh of g, and of the tanh of c_t.
     cell_clip, preact_clip : float, optional
         c_t, or the arguments of all gates, are clipped to -bound..bound (forward; the gradient is

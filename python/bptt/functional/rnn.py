@@ -9,7 +9,7 @@ from .. import _core
 from .._binding.call import backward, forward
 from .._cells import CELLS
 from .._grads import Grads
-from .._types import Array, State, StepClip, Wanted
+from .._types import Activation, Array, State, StepClip, Wanted
 
 __all__ = ["rnn_backward", "rnn_forward"]
 
@@ -24,7 +24,7 @@ def rnn_forward(
     b_hh: ArrayLike | None = None,
     state: State = None,
     *,
-    activation: str = "tanh",
+    activation: Activation = "tanh",
     leak: float | None = None,
     preact_clip: float | None = None,
     lengths: ArrayLike | None = None,
@@ -54,8 +54,16 @@ def rnn_forward(
         Biases; none if omitted.
     state : array_like, shape (B, H), optional
         Before the first step; zeros if omitted.
-    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}
-        leaky_relu has slope 0.01.
+    activation : str or tuple, optional
+        "tanh", "relu", "sigmoid" or "identity"; "softsign", a / (1 + |a|); "softplus",
+        log(1 + e^a); or a tuple of a name and its parameters, such as ``("leaky_relu", 0.2)``:
+
+        - ("leaky_relu", slope): a, but slope a below 0; slope is 0.01 if left out;
+        - ("elu", scale): a, but scale (e^a - 1) below 0; 1;
+        - ("thresholded_relu", threshold): a above the threshold, else 0; 1;
+        - ("hard_sigmoid", slope, offset): slope a + offset, clipped to 0..1; 1/6, 1/2;
+        - ("scaled_tanh", scale, factor): scale tanh(factor a); 1, 1;
+        - ("affine", slope, offset): slope a + offset; 1, 0.
     leak : float, optional
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
         2007); 1 if omitted.

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._types import Array
-from .._validate import as_choice, as_flag, as_real
+from .._activations import as_activation, steepest
+from .._types import Activation, Array
+from .._validate import as_flag, as_real
 from .products import logs
 
 __all__ = ["decay_bound", "memory_horizon", "spectral_radius"]
-
-# The largest slope of each activation.
-SLOPES = {"tanh": 1.0, "relu": 1.0, "leaky_relu": 1.0, "sigmoid": 0.25, "identity": 1.0}
 
 
 def spectral_radius(w_hh: ArrayLike) -> float:
@@ -57,7 +55,7 @@ def spectral_radius(w_hh: ArrayLike) -> float:
     return float(np.abs(np.linalg.eigvals(w)).max(initial=0))
 
 
-def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> Array:
+def decay_bound(w_hh: ArrayLike, activation: Activation = "tanh", k: ArrayLike = 1) -> Array:
     """Upper bound of ||dh_t / dh_{t-k}|| of an RNN, by lag: (max |phi'| sigma_max(w_hh))^k.
 
     Each factor diag(phi') w_hh of the product has at most this norm for k = 1. If it is below 1,
@@ -68,8 +66,9 @@ def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> 
     ----------
     w_hh : array_like, shape (H, H)
         The recurrent matrix of an RNN without leak.
-    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}
-        The activation phi. Its largest slope is 1/4 for sigmoid, 1 for the others.
+    activation : str or tuple
+        The activation phi, as in `rnn_forward`. The largest slope of the logistic sigmoid is 1/4,
+        of tanh and relu 1.
     k : array_like
         Lags, in steps.
 
@@ -98,11 +97,11 @@ def decay_bound(w_hh: ArrayLike, activation: str = "tanh", k: ArrayLike = 1) -> 
     """
     caller = "decay_bound"
     w = _square(caller, w_hh)
-    as_choice(caller, "activation", activation, tuple(SLOPES))
+    slope = steepest(as_activation(caller, "activation", activation))
     lags = as_real(caller, "k", k).astype(float)
     if not (lags >= 0).all():
         raise ValueError(f"{caller}: k has minimum {lags.min()}, expected 0 or more")
-    base = SLOPES[activation] * np.linalg.norm(w, 2) if w.size else 0.0
+    base = slope * np.linalg.norm(w, 2) if w.size else 0.0
     with np.errstate(over="ignore"):
         return np.asarray(float(base) ** lags)
 

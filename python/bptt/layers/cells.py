@@ -13,7 +13,7 @@ from typing import final
 from numpy.typing import DTypeLike
 
 from .._guesses import answering
-from .._types import Seed
+from .._types import Activation, Seed
 from .._validate import as_count
 from .recurrent import LAYERS as LAYERS
 from .recurrent import Recurrent
@@ -30,8 +30,9 @@ class RNN(Recurrent, kind="rnn"):
 
     Parameters
     ----------
-    activation : {"tanh", "relu", "leaky_relu", "sigmoid", "identity"}, optional
-        Keyword only, as are all arguments after it.
+    activation : str or tuple, optional
+        A name, or a tuple of a name and its parameters, such as ``("leaky_relu", 0.2)``; see
+        `rnn_forward`. Keyword only, as are all arguments after it.
     leak : float, optional
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), a leaky integrator (Jaeger et al.,
         2007).
@@ -63,7 +64,7 @@ class RNN(Recurrent, kind="rnn"):
     ((5, 2, 3), (1, 2, 3), (5, 2, 4), (3,))
     """
 
-    activation: str
+    activation: Activation
     leak: float | None
     preact_clip: float | None
     layer_norm: bool
@@ -72,8 +73,8 @@ class RNN(Recurrent, kind="rnn"):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        activation: str = "tanh", leak: float | None = None, preact_clip: float | None = None,
-        layer_norm: bool = False,
+        activation: Activation = "tanh", leak: float | None = None,
+        preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
@@ -100,11 +101,12 @@ class LSTM(Recurrent, kind="lstm"):
     forget_gate : {"own", "coupled", "none"}, optional
         "coupled": f = 1 - i (Greff et al., 2017, arXiv:1503.04069); "none": f = 1. The gates are
         then i g o (G = 3).
-    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        The activation of i, f and o.
-    activation : {"tanh", "relu", "identity"}, optional
+    gate_activation : str or tuple, optional
+        The activation of i, f and o: a name, or a tuple of a name and its parameters, such as
+        ``("hard_sigmoid", 0.2)``; see `rnn_forward`.
+    activation : str or tuple, optional
         Replaces the tanh of g.
-    output_activation : {"tanh", "relu", "identity"}, optional
+    output_activation : str or tuple, optional
         Replaces the tanh of c_t.
     cell_clip : float, optional
         c_t is clipped to -cell_clip..cell_clip.
@@ -147,9 +149,9 @@ class LSTM(Recurrent, kind="lstm"):
     proj_size: int
     peepholes: bool
     forget_gate: str
-    gate_activation: str
-    activation: str
-    output_activation: str
+    gate_activation: Activation
+    activation: Activation
+    output_activation: Activation
     cell_clip: float | None
     preact_clip: float | None
     layer_norm: bool
@@ -159,7 +161,8 @@ class LSTM(Recurrent, kind="lstm"):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         proj_size: int = 0, peepholes: bool = False, forget_gate: str = "own",
-        gate_activation: str = "sigmoid", activation: str = "tanh", output_activation: str = "tanh",
+        gate_activation: Activation = "sigmoid", activation: Activation = "tanh",
+        output_activation: Activation = "tanh",
         cell_clip: float | None = None, preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
@@ -186,9 +189,10 @@ class GRU(Recurrent, kind="gru"):
     ----------
     reset_after : bool, optional
         False: the reset gate acts before the product, w_hn (sig(r) h_{t-1}), as in the paper.
-    gate_activation : {"sigmoid", "hard_sigmoid"}, optional
-        The activation of r and z.
-    activation : {"tanh", "relu", "identity"}, optional
+    gate_activation : str or tuple, optional
+        The activation of r and z: a name, or a tuple of a name and its parameters, such as
+        ``("hard_sigmoid", 0.2)``; see `rnn_forward`.
+    activation : str or tuple, optional
         Replaces the tanh of n.
     preact_clip : float, optional
         The arguments of all gates are clipped to -preact_clip..preact_clip.
@@ -213,8 +217,8 @@ class GRU(Recurrent, kind="gru"):
     """
 
     reset_after: bool
-    gate_activation: str
-    activation: str
+    gate_activation: Activation
+    activation: Activation
     preact_clip: float | None
     layer_norm: bool
 
@@ -222,8 +226,8 @@ class GRU(Recurrent, kind="gru"):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        reset_after: bool = True, gate_activation: str = "sigmoid", activation: str = "tanh",
-        preact_clip: float | None = None, layer_norm: bool = False,
+        reset_after: bool = True, gate_activation: Activation = "sigmoid",
+        activation: Activation = "tanh", preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,

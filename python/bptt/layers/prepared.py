@@ -93,7 +93,9 @@ class Prepared:
             for k, c in enumerate(cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
-        self._core = _core.prepare(caller, s.kind, given, added)  # a running call keeps its own
+        self._core = _core.prepare(
+            caller, s.kind, given, added, False
+        )  # a running call keeps its own
         self._packed, self._products = marks, products or s.dtype.name
         self._as_given = not s.batch_first and (max(s.dilations) == 1 or len(set(s.dilations)) > 1)
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from .._types import Array
 
-# --- activations: value from the pre-activation, derivative from the value
-
-LEAKY_SLOPE = 0.01
+# --- activations: value from the argument, derivative from the argument and the value; at a kink,
+# the derivative below it. A name may come with parameters, in a tuple.
 
 
 def sigmoid(a: Array) -> Array:
@@ -29,24 +28,81 @@ def clipped(a: Array, bound: float | None) -> tuple[Array, Array]:
     return np.where(inside, a, np.clip(a.real, -bound, bound)), inside.astype(float)
 
 
-def hard_sigmoid(a: Array) -> Array:
-    return clipped(a / 3, 1)[0] / 2 + 0.5
+def clipped_to_unit(a: Array, slope: float, offset: float) -> Array:
+    return clipped(2 * (slope * a + offset) - 1, 1)[0] / 2 + 0.5
 
 
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "tanh": (np.tanh, lambda y: 1 - y * y),
-    "relu": (
-        lambda a: np.where(a.real <= 0, 0, a),
-        lambda y: np.where(y.real <= 0, 0.0, 1.0),
-    ),
+def split(a: Array, below: Any, above: Any, at: float = 0) -> Array:
+    """`below` where a <= at, else `above`."""
+    return np.asarray(np.where(a.real <= at, below, above))
+
+
+def size(a: Array) -> Array:
+    """|a|, with its derivative along a."""
+    return split(a, -a, a)
+
+
+def below_0(a: Array) -> Array:
+    return split(a, a, 0)
+
+
+Value = Callable[..., Array]  # of (a, *parameters)
+Derivative = Callable[..., Array]  # of (a, y, *parameters)
+
+ACTIVATIONS: dict[str, tuple[Value, Derivative]] = {
+    "tanh": (np.tanh, lambda a, y: 1 - y * y),
+    "relu": (lambda a: split(a, 0, a), lambda a, y: split(y, 0.0, 1.0)),
     "leaky_relu": (
-        lambda a: np.where(a.real <= 0, LEAKY_SLOPE * a, a),
-        lambda y: np.where(y.real <= 0, LEAKY_SLOPE, 1.0),
+        lambda a, slope=0.01: split(a, slope * a, a),
+        lambda a, y, slope=0.01: split(a, slope, 1.0),
     ),
-    "sigmoid": (sigmoid, lambda y: y * (1 - y)),
-    "hard_sigmoid": (hard_sigmoid, lambda y: np.where((y.real > 0) & (y.real < 1), 1 / 6, 0.0)),
-    "identity": (lambda a: a, lambda y: np.ones_like(y)),
+    "sigmoid": (sigmoid, lambda a, y: y * (1 - y)),
+    "hard_sigmoid": (
+        lambda a, slope=1 / 6, offset=0.5: clipped_to_unit(a, slope, offset),
+        lambda a, y, slope=1 / 6, offset=0.5: np.where((y.real > 0) & (y.real < 1), slope, 0.0),
+    ),
+    "identity": (lambda a: a, lambda a, y: np.ones_like(y)),
+    "elu": (
+        lambda a, scale=1.0: split(a, scale * (np.exp(below_0(a)) - 1), a),
+        lambda a, y, scale=1.0: split(a, scale * np.exp(below_0(a)), 1.0),
+    ),
+    "softsign": (lambda a: a / (1 + size(a)), lambda a, y: 1 / (1 + size(a)) ** 2),
+    "softplus": (lambda a: -log_sigmoid(-a), lambda a, y: sigmoid(a)),
+    "thresholded_relu": (
+        lambda a, threshold=1.0: split(a, 0, a, threshold),
+        lambda a, y, threshold=1.0: split(a, 0.0, 1.0, threshold),
+    ),
+    "scaled_tanh": (
+        lambda a, scale=1.0, factor=1.0: scale * np.tanh(factor * a),
+        lambda a, y, scale=1.0, factor=1.0: scale * factor * (1 - np.tanh(factor * a) ** 2),
+    ),
+    "affine": (
+        lambda a, slope=1.0, offset=0.0: slope * a + offset,
+        lambda a, y, slope=1.0, offset=0.0: np.full_like(y, slope),
+    ),
 }
+STEP = 1e-170  # of the complex step
+
+
+def functions_of(activation: Any) -> tuple[Value, Derivative]:
+    """The value, and the derivative from argument and value.
+
+    An activation is a name; a tuple of a name and its parameters; a function of an array; or a
+    tuple of a function and its derivative. A function alone has to take complex arrays, as its
+    derivative is that of the complex step.
+    """
+    head, *rest = activation if isinstance(activation, tuple) else (activation,)
+    if isinstance(head, str):
+        value, derivative = ACTIVATIONS[head]
+        return lambda a: value(a, *rest), lambda a, y: derivative(a, y, *rest)
+    if rest:
+        return head, lambda a, y: rest[0](a)
+
+    def slope(a: Array, y: Array) -> Array:
+        wide = a.real.astype(np.result_type(a.real, np.float64))  # single precision lacks the step
+        return np.asarray(head(wide + 1j * STEP).imag / STEP, a.real.dtype)
+
+    return head, slope
 
 
 class Gate(NamedTuple):
@@ -56,12 +112,12 @@ class Gate(NamedTuple):
     slope: Array
 
 
-def activated(name: str, a: Array, bound: float | None = None) -> Gate:
+def activated(activation: Any, a: Array, bound: float | None = None) -> Gate:
     """An activation after the clipping of its argument."""
     a, inside = clipped(a, bound)
-    value, derivative = ACTIVATIONS[name]
+    value, derivative = functions_of(activation)
     y = value(a)
-    return Gate(y, derivative(y) * inside)
+    return Gate(y, derivative(a, y) * inside)
 
 
 # --- exponentials that do not overflow

@@ -78,6 +78,12 @@ def hvp(
     **options: Any,
 ) -> tuple[Grads, Grads]:
     """The gradients, and their derivative along the tangents; see `bptt.hvp`."""
+    for name, option in options.items():
+        if callable(option):
+            raise ValueError(
+                f"hvp: {name} is a function, expected a tuple of the function and its derivative: "
+                "the second derivative is that of the latter"
+            )
     y, state, tape = forward(**arguments(primals, tangents), **options)
     if callable(dy):
         dy, dy_tangent = dy(*parts(y))

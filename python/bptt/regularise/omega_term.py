@@ -162,7 +162,7 @@ def _add_tangents(
     layer: RNN, tape: RecurrentTape, w: Array, d: Array, to_passed: Array, to_d: Array
 ) -> Array:
     """Add the gradients through d_t to both, forward in time; return the gradient of h_t."""
-    slope, bend = SLOPES[layer.activation](tape.cells[0].h.astype(np.float64))
+    slope, bend = SLOPES[str(layer.activation)](tape.cells[0].h.astype(np.float64))
     to_delta, tangent = np.empty_like(d), np.zeros(d.shape[1:])
     for t in range(len(d)):
         to_passed[t] += tangent
@@ -186,6 +186,11 @@ def _plain_rnn(caller: str, tape: RecurrentTape) -> RNN:
         raise ValueError(
             f"{caller}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "
             "and direction without resets and options but activation and lengths"
+        )
+    if layer.activation not in SLOPES:
+        raise ValueError(
+            f"{caller}: tape is that of activation {layer.activation!r}, expected one of "
+            f"{(*SLOPES,)}"
         )
     return layer
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._types import Array
+from .._activations import Bounds, inside
+from .._types import Activation, Array
 from .._words import shown
 from .full import FullTrace
 from .nonfinite import NonFinite
@@ -23,9 +24,6 @@ class Vanished(NamedTuple):
 
     step: int
     sequence: int
-
-
-Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class Source:
     ----------
     cell : str
         Its kind, as "lstm".
-    ranges : dict of str to str
+    ranges : dict of str to str or tuple
         The activation of each gate by name, in the order of the rows of w_ih.
     sizes : tuple of int
         Size of h, and of all other states and gates.
@@ -65,7 +63,7 @@ class Source:
     """
 
     cell: str
-    ranges: dict[str, str]
+    ranges: dict[str, Activation]
     sizes: tuple[int, int]
     states: int
     paths: Paths
@@ -75,11 +73,12 @@ class Source:
 
     @property
     def ends(self) -> dict[str, Bounds]:
-        """Bounds of values that are not saturated, for each gate whose range has an end."""
-        return {name: INSIDE[a] for name, a in self.ranges.items() if a in INSIDE}
+        """Bounds of values that are not saturated, for each gate whose values tell."""
+        bounds = {name: inside(activation) for name, activation in self.ranges.items()}
+        return {name: found for name, found in bounds.items() if found is not None}
 
     def count_saturated(self) -> dict[str, Array]:
-        """(T, B) for each gate whose range has an end: number of a step's saturated values."""
+        """(T, B) for each gate whose values tell: number of a step's saturated values."""
         return self.count_outside(self.ends)
 
     def without_tape(self) -> Source:
@@ -95,14 +94,6 @@ class Source:
         """Names and sizes of the states and gates, in the order in which a place counts units."""
         H = self.sizes[1]
         return [("h", self.sizes[0]), ("c", H), *((name, H) for name in self.ranges)]
-
-
-INSIDE: dict[str, Bounds] = {  # without "exp", whose range has no end to saturate at
-    **dict.fromkeys(("sigmoid", "hard_sigmoid"), (0.01, 0.99)),
-    "tanh": (-0.99, 0.99),
-    **dict.fromkeys(("relu", "leaky_relu"), (1.2e-38, np.inf)),
-    "identity": (-np.inf, np.inf),
-}
 
 
 def count_outside(value: Array, bounds: Bounds) -> Array:
@@ -231,10 +222,13 @@ class Trace:
     def saturated(self) -> dict[str, Array]:
         """(T,) by gate: fraction of its values within 0.01 of an end of the activation's range.
 
-        For ReLU and leaky ReLU, the fraction of units that are off; for the identity, 0. For an
-        RNN, "h" is the activation before leak, zoneout and skip; for sLSTM, "f" is sig(f), and the
-        exponential i is left out. NaN at steps that no sequence has. The values are read from the
-        tape on first use; with a checkpoint, only a plain RNN's tape has them.
+        The ends of a scaled range are as near in proportion. For ReLU and its variants, the
+        fraction of units that are off; for an affine activation, 0; for a constant, 1. An
+        activation whose values do not tell is left out: the exponential i of sLSTM, a leaky ReLU or
+        ELU with a negative parameter, a ReLU with a negative threshold. For an RNN, "h" is the
+        activation before leak, zoneout and skip; for sLSTM, "f" is sig(f). NaN at steps that no
+        sequence has. The values are read from the tape on first use; with a checkpoint, only a
+        plain RNN's tape has them.
         """
         valid = self.valid
         counts = self.source.count_saturated()

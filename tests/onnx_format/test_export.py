@@ -32,6 +32,14 @@ LAYERS: list[tuple[type[Any], dict[str, Any]]] = [
     (bptt.LSTM, {"peepholes": True, "preact_clip": 0.5}),
     (bptt.LSTM, {"forget_gate": "coupled", "peepholes": True, "recurrent_dropout": 0.5}),
     (bptt.LSTM, {"output_activation": "identity", **HARD}),
+    (bptt.LSTM, {"gate_activation": ("hard_sigmoid", 0.2), "activation": "softsign"}),
+    (bptt.LSTM, {"activation": ("scaled_tanh", 1.7, 0.6), "output_activation": ("elu", 0.5)}),
+    (
+        bptt.GRU,
+        {"gate_activation": ("scaled_tanh", 0.9, 0.5), "activation": ("thresholded_relu", 0.1)},
+    ),
+    (bptt.GRU, {"gate_activation": ("affine", 0.3, 0.1), "activation": "leaky_relu"}),
+    (bptt.RNN, {"activation": ("leaky_relu", 0.2)}),
 ]
 FORMS = list(product((1, 2), (False, True), (False, True), (False, True)))
 
@@ -189,7 +197,9 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (bptt.GRU(2, 4, skip=2), ValueError, "has skip=2, expected 0: ONNX"),
     (bptt.GRU(4, 4, residual=True), ValueError, "has residual=True, expected False: ONNX"),
     (bptt.GRU(2, 4, preact_clip=1 / 3, dtype="float64"), ValueError,
-     "has preact_clip=0.3333333333333333, expected a number of few digits, such as 0.33333334:"),
+     "has preact_clip of 0.3333333333333333, expected a number of few digits, such as 0.333333"),
+    (bptt.RNN(2, 4, activation=("elu", 1 / 3), dtype="float64"), ValueError,
+     "has elu of 0.3333333333333333, expected a number of few digits, such as 0.33333334: ONNX"),
     (bptt.Linear(2, 3), ValueError, "layers has no recurrent layer, expected one or more"),
     ([bptt.GRU(2, 3), bptt.Embedding(3, 2)], ValueError, r"layers\[1\] is an Embedding, expected"),
     ([bptt.GRU(2, 3), bptt.Linear(2, 2)], ValueError, r"layers\[1\] has 2 inputs, expected 3"),

@@ -131,14 +131,8 @@ def step(node: Node, functions: list[Any], v: Arrays, d: int, x: Any, h: Any, c:
 
 # --- random nodes ---------------------------------------------------------------------------------
 
-# What f, g and h may be, with alpha and beta.
-GATE = [("Sigmoid",), ("HardSigmoid", 1 / 6, 0.5)]
-CANDIDATE = [("Tanh",), ("Relu",), ("Affine", 1.0, 0.0), ("ScaledTanh", 1.0, 1.0)]
-CHOICES = {
-    "RNN": [[("Tanh",), ("Relu",), ("LeakyRelu", 0.01), ("Sigmoid",), ("Affine", 1.0, 0.0)]],
-    "GRU": [GATE, CANDIDATE],
-    "LSTM": [GATE, CANDIDATE, CANDIDATE],
-}
+FUNCTIONS = [*NUMBERS, "Relu", "Tanh", "Sigmoid", "Softsign", "Softplus"]
+WIDTH = {"RNN": 1, "GRU": 2, "LSTM": 3}  # f, g and h
 
 
 def random_node(rng: np.random.Generator, dtype: Any = np.float32, layout: int = 0) -> Node:
@@ -161,11 +155,11 @@ def _random_node(rng: np.random.Generator, dtype: Any, layout: int) -> Node:
     D = 2 if direction == "bidirectional" else 1
     a: dict[str, Any] = {"hidden_size": H, "direction": direction}
     if perhaps():
-        lists = CHOICES[op] * D
-        chosen = [choices[rng.integers(len(choices))] for choices in lists]
-        a["activations"] = [c[0] for c in chosen]
-        a["activation_alpha"] = [c[1] for c in chosen if len(c) > 1]
-        a["activation_beta"] = [c[2] for c in chosen if len(c) > 2]
+        chosen = [str(rng.choice(FUNCTIONS)) for _ in range(WIDTH[op] * D)]
+        a["activations"] = chosen
+        for k, name in enumerate(("activation_alpha", "activation_beta")):
+            some = [n for n in chosen if NUMBERS.get(n, 0) > k]
+            a[name] = [float(np.float32(rng.uniform(0.1, 1))) for _ in some]
         a = {n: value for n, value in a.items() if value != []}
     if perhaps(0.3):
         a["clip"] = float(np.float32(rng.uniform(0.3, 2)))

@@ -9,20 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from .._cells import ACTIVATIONS, CANDIDATE_ACTIVATIONS, GATE_ACTIVATIONS
+from .._activations import ACTIVATIONS, as_activation
+from .._types import Activation
 from .._words import shown
 
-__all__ = ["DEFAULTS", "LABELS", "OPTIONS", "number_of", "onnx_activation", "options_of"]
+__all__ = [
+    "DEFAULTS",
+    "LABELS",
+    "OPTIONS",
+    "check_stored",
+    "number_of",
+    "onnx_activation",
+    "options_of",
+]
 
-# The options that name the activations f, g and h of an operator, and what each may be.
-OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "RNN": {"activation": ACTIVATIONS},
-    "GRU": {"gate_activation": GATE_ACTIVATIONS, "activation": CANDIDATE_ACTIVATIONS},
-    "LSTM": {
-        "gate_activation": GATE_ACTIVATIONS,
-        "activation": CANDIDATE_ACTIVATIONS,
-        "output_activation": CANDIDATE_ACTIVATIONS,
-    },
+# The options that name the activations f, g and h of an operator.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "RNN": ("activation",),
+    "GRU": ("gate_activation", "activation"),
+    "LSTM": ("gate_activation", "activation", "output_activation"),
 }
 DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 
@@ -44,17 +49,6 @@ KINDS: dict[str, tuple[str, tuple[float, ...]]] = {
 BY_LOWER_CASE = {name.lower(): name for name in KINDS}  # as onnxruntime reads them
 LABELS = ("activation_alpha", "activation_beta")
 
-# The defaults of the parameters here, where they matter to ONNX.
-PARAMETERS = {"leaky_relu": (0.01,), "hard_sigmoid": (1 / 6, 0.5)}
-# Activations with parameters that are others without any.
-SAME = {
-    ("affine", 1.0, 0.0): "identity",
-    ("scaled_tanh", 1.0, 1.0): "tanh",
-    ("leaky_relu", 0.0): "relu",
-    ("leaky_relu", 1.0): "identity",
-    ("thresholded_relu", 0.0): "relu",
-}
-
 
 def options_of(
     caller: str, op: str, names: Sequence[str], alpha: Sequence[float], beta: Sequence[float]
@@ -64,16 +58,14 @@ def options_of(
     for k in range(0, len(names), len(OPTIONS[op])):
         options = {}
         for name, default, option in zip(names[k:], DEFAULTS[op], OPTIONS[op]):
-            value = _activation(caller, op, option, name, numbers)
+            value = _activation(caller, option, name, numbers)
             if value != KINDS[default][0]:
                 options[option] = value
         found.append(options)
     return found
 
 
-def _activation(
-    caller: str, op: str, option: str, name: str, left: tuple[Iterator[float], ...]
-) -> str:
+def _activation(caller: str, option: str, name: str, left: tuple[Iterator[float], ...]) -> Any:
     """The value of an option; takes the numbers that it needs from those that are left."""
     known = BY_LOWER_CASE.get(name.lower())
     if known is None:
@@ -81,23 +73,17 @@ def _activation(
             f"{caller}: activations has {shown(name)}, expected one of {', '.join(KINDS)}"
         )
     own, defaults = KINDS[known]
-    numbers = tuple(number_of(next(n, default)) for n, default in zip(left, defaults))
+    numbers = [number_of(next(n, default)) for n, default in zip(left, defaults)]
     for label, number in zip(LABELS, numbers):
         if not math.isfinite(number):
             raise ValueError(
                 f"{caller}: {label} has no finite number for {known}, expected one for each"
             )
-    usual = PARAMETERS.get(own, ())
-    if usual and tuple(map(np.float32, usual)) == tuple(map(np.float32, numbers)):
-        numbers = ()
-    value = SAME.get((own, *numbers), own)
-    if value not in OPTIONS[op][option] or (value == own and numbers):
-        written = " ".join([known, *(f"{n:.9g}" for n in numbers)])
-        raise ValueError(
-            f"{caller}: activations has {written} as {option}, expected one of "
-            f"{', '.join(map(_written, OPTIONS[op][option]))}: bptt has no other there"
-        )
-    return value
+    if (own, *numbers) == ("affine", 1.0, 0.0):
+        return "identity"
+    usual = ACTIVATIONS[own].parameters.values()
+    same = [u if np.float32(u) == np.float32(n) else n for u, n in zip(usual, numbers)]
+    return as_activation(caller, option, (own, *same))
 
 
 def number_of(value: float) -> float:
@@ -105,14 +91,22 @@ def number_of(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def onnx_activation(value: str) -> tuple[str, tuple[float, ...]]:
+def onnx_activation(place: str, value: Activation, dtype: np.dtype[Any]) -> tuple[str, list[float]]:
     """ONNX's name of an activation here, and alpha and beta."""
-    if value == "identity":
-        return "Affine", (1.0, 0.0)
-    known = next(theirs for theirs, (own, _) in KINDS.items() if own == value)
-    return known, PARAMETERS.get(value, ())
+    name, *given = (value,) if isinstance(value, str) else value
+    if name == "identity":
+        return "Affine", [1.0, 0.0]
+    known = next(theirs for theirs, (own, _) in KINDS.items() if own == name)
+    for number in given:
+        if number not in ACTIVATIONS[name].parameters.values():
+            check_stored(place, name, number, dtype)
+    return known, given or [*ACTIVATIONS[name].parameters.values()]
 
 
-def _written(value: str) -> str:
-    name, numbers = onnx_activation(value)
-    return " ".join([name, *(f"{n:.9g}" for n in numbers)])
+def check_stored(place: str, name: str, number: float, dtype: np.dtype[Any]) -> None:
+    """Raise if a number of a layer in float64 would come back as another."""
+    if dtype == np.float64 and number_of(number) != number:
+        raise ValueError(
+            f"{place} has {name} of {number!r}, expected a number of few digits, such as "
+            f"{number_of(number)!r}: ONNX stores 32 bits"
+        )

@@ -19,7 +19,7 @@ from ..layers.embedding import Embedding
 from ..layers.expressible import check_expressible
 from ..layers.linear import Linear
 from ..layers.recurrent import Recurrent
-from .activations import DEFAULTS, LABELS, OPTIONS, number_of, onnx_activation
+from .activations import DEFAULTS, LABELS, OPTIONS, check_stored, onnx_activation
 from .attributes import Attributes
 from .layer import weights_of
 from .library import library
@@ -318,7 +318,7 @@ def _attributes(place: str, layer: Recurrent) -> tuple[Attributes, dict[str, Any
     given: dict[str, Any] = {"hidden_size": s.hidden_size}
     if s.directions == 2:
         given["direction"] = "bidirectional"
-    chosen = [onnx_activation(getattr(layer, option)) for option in OPTIONS[op]]
+    chosen = [onnx_activation(place, getattr(layer, option), s.dtype) for option in OPTIONS[op]]
     if tuple(name for name, _ in chosen) != DEFAULTS[op]:
         given["activations"] = [name for name, _ in chosen] * s.directions
         for k, label in enumerate(LABELS):
@@ -327,11 +327,7 @@ def _attributes(place: str, layer: Recurrent) -> tuple[Attributes, dict[str, Any
                 given[label] = numbers * s.directions
     clip = s.options.get("preact_clip")
     if clip is not None and np.isfinite(clip):
-        if s.dtype == np.float64 and number_of(clip) != clip:
-            raise ValueError(
-                f"{place} has preact_clip={clip!r}, expected a number of few digits, such as "
-                f"{number_of(clip)!r}: ONNX stores 32 bits"
-            )
+        check_stored(place, "preact_clip", clip, s.dtype)
         given["clip"] = float(clip)
     if s.options.get("forget_gate", "own") == "none":
         expected = listed(("own", "coupled"))

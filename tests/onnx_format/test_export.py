@@ -221,5 +221,8 @@ def test_what_onnx_lacks_is_refused_by_name(
 
 
 def test_flags_are_checked() -> None:
+    model = bptt.onnx.load(bptt.onnx.export([bptt.GRU(2, 3), bptt.Linear(3, 1)]))
+    with pytest.raises(TypeError, match="lengths or state is given with a Model, expected neither"):
+        bptt.onnx.export(model, lengths=True)
     with pytest.raises(TypeError, match="lengths is 1, expected True or False"):
         bptt.onnx.export(bptt.GRU(2, 3), lengths=1)  # type: ignore[arg-type]

@@ -95,6 +95,36 @@ class Packed(torch.nn.Module):  # type: ignore[misc]
 CELLS = ["LSTM", "GRU"]
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_trained_models_are_written(cell: str, new: bool, tmp_path: Path) -> None:
+    """A model is loaded, trained, written, and run by onnxruntime and bptt."""
+    torch.manual_seed(0)
+    module, tokens = Tagger(getattr(torch.nn, cell)), torch.randint(0, 11, (2, 7))
+    axes = {"tokens": {0: "batch", 1: "time"}}
+    loaded = bptt.onnx.load(exported(module, (tokens,), axes, new))
+    before = list(loaded(tokens).values())
+    for layer in loaded.layers.values():
+        for array in layer.parameters.values():
+            array += 0.1
+    written = bptt.onnx.export(loaded, tmp_path / "model.onnx")
+    importlib.import_module("onnx.checker").check_model(written, full_check=True)
+    assert (tmp_path / "model.onnx").read_bytes() == written.SerializeToString()
+    bptt.onnx.export(loaded, tmp_path / "model.onnx")  # may be replaced
+    again = bptt.onnx.load(tmp_path / "model.onnx")
+    name = written.graph.input[0].name
+    inputs = torch.randint(0, 11, (3, 5)).numpy()
+    want = list(loaded(inputs).values())
+    for got in (run_onnxruntime(written, {name: inputs}), again(inputs).values()):
+        assert all(error(g, w) < TOLERANCE["float32"] for g, w in zip(got, want))
+    changed = list(loaded(tokens).values())
+    assert all(error(c, b) > 0.01 for c, b in zip(changed, before))
+    with torch.no_grad():
+        for parameter in module.recurrent.parameters():
+            parameter += 0.1
+    assert error(changed[0], module(tokens)[0].detach().numpy()) < TOLERANCE["float32"]
+
+
 def compare(module: Any, model: Any, loaded: Any, *inputs: Any) -> None:
     """PyTorch, onnxruntime and the loaded model, on the same inputs."""
     with torch.no_grad():

@@ -270,6 +270,9 @@ def test_quantized_lstm(tmp_path: Path, per_channel: bool, kind: str) -> None:
     # onnxruntime rounds x and h to 8 bits as well.
     assert error(y, want) < 0.04
     assert error(np.roll(y, 1, 2), want) > 0.3
+    written = bptt.onnx.export(bptt.onnx.Model(model))
+    assert "LSTM" in {n.op_type for n in written.graph.node}
+    assert error(run_onnxruntime(written, {"x": x})[0], y) < TOLERANCE["float32"]
 
 
 # --- the other nodes ------------------------------------------------------------------------------

@@ -52,11 +52,13 @@ class Model:
     layers : dict of str to Recurrent
         By the name of its node, the layer of each recurrent node whose weights are constant and
         which a layer can express. The model computes with their parameters: train them, and the
-        model has learnt.
+        model has learnt; `bptt.onnx.export` then writes it.
     operators : dict of str to Operator
         By name, every recurrent node, with the inputs and outputs of ONNX and with gradients.
     others : frozenset of str
         The kinds of all other nodes, such as "MatMul".
+    proto : onnx.ModelProto
+        The graph as it was loaded.
     """
 
     inputs: dict[str, Input]
@@ -64,9 +66,10 @@ class Model:
     layers: dict[str, Recurrent]
     operators: dict[str, Operator]
     others: frozenset[str]
+    proto: Any
 
     def __init__(self, model: Any, *, caller: str = "Model") -> None:
-        self._caller = caller
+        self._caller, self.proto = caller, model
         graph, self.operators = model.graph, {}
         opset = opset_of(caller, model)
         self._constants = constants_of(caller, graph, opset)

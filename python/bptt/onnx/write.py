@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._files.access import Path, mark, write_file
+from .._files.access import Own, Path, write_file
 from .._types import Array
 from .._validate import as_flag
 from .._words import listed
@@ -23,12 +23,15 @@ from .activations import DEFAULTS, LABELS, OPTIONS, check_stored, onnx_activatio
 from .attributes import Attributes
 from .layer import weights_of
 from .library import library
+from .model import Model
+from .trained import trained
 from .weights import onnx_arrays
 
 __all__ = ["export"]
 
 OPSET, IR = 22, 10
-MODEL = mark("an ONNX model made by bptt", b"\x08" + bytes([IR]) + b"\x12\x04bptt")
+MADE = b"\x12\x04bptt"  # the field of the producer, after two bytes for the IR version
+MODEL = Own("an ONNX model made by bptt", lambda ends: ends[:1] == b"\x08" and ends[2:8] == MADE)
 MOST_BYTES = (1 << 31) - 1  # of a protobuf message
 # The options that the operators express.
 WRITTEN = {
@@ -40,13 +43,13 @@ STATES = ("h", "c")
 
 
 def export(
-    layers: Layer | Sequence[Layer],
+    layers: Layer | Sequence[Layer] | Model,
     path: Path | None = None,
     *,
     lengths: bool = False,
     state: bool = False,
 ) -> Any:
-    """Write a recurrent layer, or a chain of layers, as a model of ONNX.
+    """Write a recurrent layer, a chain of layers or a trained model as a model of ONNX.
 
     The model computes what calls of the layers compute, for any number of steps and sequences: in
     onnxruntime if they are of float32, its only type for recurrent operators, and in
@@ -54,11 +57,12 @@ def export(
 
     Parameters
     ----------
-    layers : Recurrent, or sequence of Recurrent, Linear and Embedding
+    layers : Recurrent, sequence of Recurrent, Linear and Embedding, or Model
         `RNN`, `GRU` and `LSTM`, also bidirectional, of several layers, and with the options
         `activation`, `gate_activation`, `output_activation`, `preact_clip`, `peepholes`,
         `reset_after` and a coupled forget gate. Of a sequence each layer reads the output of the
-        layer before it, and one or more are recurrent.
+        layer before it, and one or more are recurrent. A `Model` is written as it was loaded, but
+        with the weights that its layers have now.
     path : str or path-like, optional
         The file: a new one, or an earlier one made by this function. It is written whole or not at
         all. If omitted, nothing is written.
@@ -71,9 +75,9 @@ def export(
     Returns
     -------
     onnx.ModelProto
-        Of opset 22 and IR version 10. Inputs: ``x``, then ``lengths``, ``h0`` and ``c0`` if asked
-        for; outputs: ``y``, ``h`` and, for an LSTM, ``c``. With several recurrent layers, the names
-        of the states begin with the name of theirs, such as ``gru1_h``.
+        Of layers: of opset 22 and IR version 10. Inputs: ``x``, then ``lengths``, ``h0`` and ``c0``
+        if asked for; outputs: ``y``, ``h`` and, for an LSTM, ``c``. With several recurrent layers,
+        the names of the states begin with the name of theirs, such as ``gru1_h``.
 
     Raises
     ------
@@ -98,6 +102,8 @@ def export(
     {'y': (5, 2, 2), 'h': (1, 2, 4), 'c': (1, 2, 4)}
     """
     caller = "export"
+    if isinstance(layers, Model):
+        return _trained(caller, layers, path, lengths or state)
     chain = [layers] if isinstance(layers, Layer) else _listed(caller, layers)
     graph = _Graph(
         caller, as_flag(caller, "lengths", lengths), as_flag(caller, "state", state), chain
@@ -106,7 +112,26 @@ def export(
     for k, layer in enumerate(chain):
         place = f"{caller}: layers" + ("" if isinstance(layers, Layer) else f"[{k}]")
         graph.append(place, names[k], layer)
-    model = graph.model()
+    return _written(caller, graph.model(), path)
+
+
+def _trained(caller: str, source: Model, path: Path | None, more: bool) -> Any:
+    if more:
+        raise TypeError(
+            f"{caller}: lengths or state is given with a Model, expected neither: it has its inputs"
+        )
+    model = trained(caller, source)
+    model.producer_name, model.producer_version = "bptt", _core.__version__
+    return _written(caller, model, path)
+
+
+def _written(caller: str, model: Any, path: Path | None) -> Any:
+    """The model, after it has been written to the path, if there is one."""
+    if model.ByteSize() > MOST_BYTES:
+        raise ValueError(
+            f"{caller}: the model has {model.ByteSize():,} bytes, expected at most "
+            f"{MOST_BYTES:,}, which a file of ONNX can hold"
+        )
     if path is not None:
         write_file(caller, path, model.SerializeToString(), MODEL)
     return model
@@ -191,11 +216,6 @@ class _Graph:
         graph = self.helper.make_graph(
             self.nodes, "bptt", self.inputs, [y, *self.states], self.weights
         )
-        if graph.ByteSize() > MOST_BYTES:
-            raise ValueError(
-                f"{self.caller}: the model has {graph.ByteSize():,} bytes, expected at most "
-                f"{MOST_BYTES:,}, which a file of ONNX can hold"
-            )
         return self.helper.make_model(
             graph, producer_name="bptt", producer_version=_core.__version__, ir_version=IR,
             opset_imports=[self.helper.make_opsetid("", OPSET)],

@@ -201,20 +201,24 @@ def test_functions_of_a_model_are_written_out() -> None:
 
 
 def test_layers_inside_other_nodes() -> None:
-    """`load_layers` finds nodes in branches, whose weights may lie outside."""
+    """`load_layers` finds nodes in branches, whose weights may lie or be made outside."""
     node = plain_node("LSTM")
     model = one_node_model(node, WEIGHTS)
     branch = onnx.make_graph([proto(node)], "branch", [], model.graph.output[:1])
     condition = onnx.make_tensor_value_info("condition", 9, [])
     outer = onnx.make_node("If", ["condition"], ["Y"], then_branch=branch, else_branch=branch)
+    for tensor in model.graph.initializer:
+        if tensor.name == "W":
+            tensor.name = "first"
+    maker = onnx.make_node("Identity", ["first"], ["W"])
     graph = onnx.make_graph(
-        [outer], "g", [*model.graph.input, condition], model.graph.output[:1],
+        [maker, outer], "g", [*model.graph.input, condition], model.graph.output[:1],
         model.graph.initializer,
     )  # fmt: skip
     nested = onnx.make_model(graph, opset_imports=[onnx.make_opsetid("", 22)], ir_version=10)
     layers = bptt.onnx.load_layers(nested)
     assert list(layers) == ["node", "node_"]
-    want = bptt.onnx.load(model)
+    want = bptt.onnx.load(one_node_model(node, WEIGHTS))
     for layer in layers.values():
         assert all(error(layer.parameters[n], a) == 0 for n, a in want.parameters.items())
     with pytest.raises(ValueError, match=r"\(If\), which bptt does not run; bptt.onnx.load_layers"):
@@ -276,6 +280,29 @@ def test_quantized_lstm(tmp_path: Path, per_channel: bool, kind: str) -> None:
 
 
 # --- the other nodes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [10, 13, 17, 22])
+def test_old_versions_of_quantisation(opset: int) -> None:
+    """ONNX's reference has only newer ones."""
+    node = plain_node("GRU")
+    whole = np.round(node.inputs["W"] * 30).clip(-128, 127).astype(np.int8)
+    of_array = importlib.import_module("onnx.numpy_helper").from_array
+    model = one_node_model(node, ("R", "B"))
+    del model.graph.input[1]
+    model.opset_import[0].version = opset
+    model.graph.initializer.extend(
+        [of_array(whole, "whole"), of_array(np.float32(1 / 30), "scale"),
+         of_array(np.int8(3), "zero")]
+    )  # fmt: skip
+    made = onnx.make_node("DequantizeLinear", ["whole", "scale", "zero"], ["W"])
+    nodes_of_graph = [made, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes_of_graph)
+    (got,) = bptt.onnx.load_layers(model).values()
+    W = (whole.astype(np.float32) - 3) * np.float32(1 / 30)
+    want = bptt.onnx.load(proto(node), {"W": W, "R": node.inputs["R"], "B": node.inputs["B"]})
+    assert error(got.parameters["weight_ih_l0"], want.parameters["weight_ih_l0"]) < 1e-6
 
 
 @pytest.mark.slow

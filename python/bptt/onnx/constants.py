@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._types import Array
 from .._words import brief
@@ -13,30 +13,39 @@ from .library import library
 from .nodes import ARRANGING, OtherNode
 from .read import tensor_of
 
-__all__ = ["constants_of", "opset_of"]
+__all__ = ["NOTHING", "Scope", "opset_of", "scope_of"]
 
 MOST_BYTES = 1 << 31  # of a value that a node computes: as much as a file of ONNX can hold
 RUN_TIME = ("X", "sequence_lens")  # inputs that are of no use as constants
 
 
-def constants_of(
-    caller: str, graph: Any, opset: int, outer: Mapping[str, Array] | None = None
-) -> dict[str, Array]:
+class Scope(NamedTuple):
+    """What a graph may read: constants, and the node that makes each other value."""
+
+    constants: dict[str, Array]
+    makers: dict[str, Any]
+
+
+NOTHING = Scope({}, {})
+
+
+def scope_of(caller: str, graph: Any, opset: int, outer: Scope = NOTHING) -> Scope:
     """The initializers, and what nodes make of them alone for recurrent nodes.
 
-    `outer` has the constants of the graph around this one.
+    `outer` is the scope of the graph around this one, whose names are other ones.
     """
     if graph.sparse_initializer:
         raise ValueError(f"{caller}: the graph has sparse initializers, expected dense ones")
     constants = {t.name: tensor_of(caller, brief(t.name), t) for t in graph.initializer}
-    constants = {**(outer or {}), **constants}
-    makers = {name: node for node in graph.node for name in node.output if name}
+    constants = {**outer.constants, **constants}
+    made = {name: node for node in graph.node for name in node.output if name}
+    makers = {**outer.makers, **made}
     for node in graph.node:
         if is_recurrent(node):
             for role, name in zip(INPUTS[node.op_type], node.input):
                 if name and role not in RUN_TIME:
                     _fold(caller, name, makers, constants, opset)
-    return constants
+    return Scope(constants, makers)
 
 
 def _fold(

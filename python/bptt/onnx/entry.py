@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from .._types import Array
 from .._words import brief, listed
 from ..layers.recurrent import Recurrent
 from .attributes import is_recurrent, label
-from .constants import constants_of, opset_of
+from .constants import NOTHING, Scope, opset_of, scope_of
 from .layer import obstacle
 from .library import library
 from .model import Model, unused
@@ -148,16 +147,16 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
 
 
 def _operators(
-    caller: str, graph: Any, opset: int, outer: Mapping[str, Array] | None = None
+    caller: str, graph: Any, opset: int, outer: Scope = NOTHING
 ) -> Iterator[tuple[Any, Operator]]:
     """Every recurrent node of a graph and of the graphs inside its nodes."""
-    constants = constants_of(caller, graph, opset, outer)
+    scope = scope_of(caller, graph, opset, outer)
     for node in graph.node:
         if is_recurrent(node):
-            yield node, operator_of(caller, node, constants)
+            yield node, operator_of(caller, node, scope.constants)
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _operators(caller, inner, opset, constants)
+                yield from _operators(caller, inner, opset, scope)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from .._validate import as_array, to_numpy
 from .._words import brief, listed, shown
 from ..layers.recurrent import Recurrent
 from .attributes import is_recurrent, label
-from .constants import constants_of, opset_of
+from .constants import opset_of, scope_of
 from .library import library
 from .nodes import OtherNode
 from .operator import Operator, operator_of
@@ -72,7 +72,7 @@ class Model:
         self._caller, self.proto = caller, model
         graph, self.operators = model.graph, {}
         opset = opset_of(caller, model)
-        self._constants = constants_of(caller, graph, opset)
+        self._constants = scope_of(caller, graph, opset).constants
         self.inputs = {
             i.name: _input(caller, i) for i in graph.input if i.name not in self._constants
         }

@@ -35,6 +35,9 @@ OPERATORS = SURROUNDING | {
     "Softplus", "Softsign", "Sqrt", "Sum", "Tanh", "ThresholdedRelu", "Tile", "TopK",
 }  # fmt: skip
 
+# The first versions that the reference has, of operators whose older ones are cases of them.
+FIRST = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+
 
 class OtherNode:
     """A node that is not recurrent: called with the values of a graph, by name."""
@@ -49,6 +52,7 @@ class OtherNode:
             )
         helper = library(caller, "onnx.helper")
         reference = library(caller, "onnx.reference")
+        opset = max(opset, FIRST.get(node.op_type, 1))
         self.op = str(node.op_type)
         self.inputs = list(dict.fromkeys(name for name in node.input if name))
         self.outputs = [name for name in node.output if name]

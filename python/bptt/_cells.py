@@ -16,6 +16,8 @@ from ._validate import (
     as_count,
     as_flag,
     as_layer_norm,
+    as_leak,
+    as_leaks,
     as_name,
     as_number,
     as_real,
@@ -148,7 +150,7 @@ CELLS = {
             states=("h",),
             options={
                 "activation": _same("tanh", as_activation),
-                "leak": _bound(1),
+                "leak": Option(None, as_leak, as_leaks, kept=True),
                 "preact_clip": _bound(),
                 **COMMON,
             },

@@ -206,6 +206,25 @@ def as_bound(caller: str, name: str, value: Any, most: float = math.inf) -> floa
     return number
 
 
+def as_leak(caller: str, name: str, value: Any) -> float | Array | None:
+    """Return a number, or an array of one above 0 and at most 1 for each unit."""
+    if value is None or np.ndim(value) == 0:
+        return None if value is None else as_number(caller, name, value)
+    leaks = as_real(caller, name, value, 1)
+    wrong = ~((np.asarray(leaks, float) > 0) & (np.asarray(leaks, float) <= 1))
+    if wrong.any():
+        raise ValueError(
+            f"{caller}: {name} has {leaks[wrong][0]}, expected more than 0 and at most 1"
+        )
+    return leaks
+
+
+def as_leaks(caller: str, name: str, value: Any) -> float | tuple[float, ...] | None:
+    """Return the leak of a layer: a number, or one for each unit."""
+    leak = as_leak(caller, name, value)
+    return tuple(leak.tolist()) if isinstance(leak, np.ndarray) else as_bound(caller, name, leak, 1)
+
+
 def as_flag(caller: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{caller}: {name} is {shown(value)}, expected True or False")

@@ -13,7 +13,7 @@ import bptt
 from bptt import init
 from bptt.cli import main
 from bptt.flow import needed_memory
-from bptt.layers.recurrent import make_new
+from bptt.layers.new import make_new
 
 T, B, SIZE, HIDDEN = 60, 5, 4, 12
 RNG = np.random.default_rng(0)

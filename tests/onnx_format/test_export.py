@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,15 @@ LAYERS: list[tuple[type[Any], dict[str, Any]]] = [
     ),
     (bptt.GRU, {"gate_activation": ("affine", 0.3, 0.1), "activation": "leaky_relu"}),
     (bptt.RNN, {"activation": ("leaky_relu", 0.2)}),
+    (bptt.LSTM, {"reverse": True, "peepholes": True}),
+    (bptt.GRU, {"reverse": True}),
 ]
 FORMS = list(product((1, 2), (False, True), (False, True), (False, True)))
+
+
+def forms_of(options: dict[str, Any]) -> Iterator[tuple[int, bool, bool, bool]]:
+    """num_layers, bidirectional, batch_first, and whether there are lengths."""
+    return (form for form in FORMS if not (form[1] and options.get("reverse")))
 
 
 def checked(model: Any) -> Any:
@@ -73,7 +81,7 @@ def compare(layer: Any, lengths: bool, state: bool, sizes: tuple[int, int]) -> N
 @pytest.mark.filterwarnings("ignore:.*dropout acts between layers")
 @pytest.mark.parametrize(("kind", "options"), LAYERS)
 def test_onnxruntime_computes_the_same(kind: type[Any], options: dict[str, Any]) -> None:
-    for k, (num_layers, two, first, lengths) in enumerate(FORMS):
+    for k, (num_layers, two, first, lengths) in enumerate(forms_of(options)):
         layer = kind(
             3, 4, num_layers, bidirectional=two, batch_first=first, seed=k, **options
         )  # fmt: skip
@@ -85,7 +93,7 @@ def test_onnxruntime_computes_the_same(kind: type[Any], options: dict[str, Any])
 @pytest.mark.parametrize(("kind", "options"), LAYERS)
 def test_round_trip(kind: type[Any], options: dict[str, Any], dtype: str) -> None:
     kept = {n: v for n, v in options.items() if "dropout" not in n}
-    for k, (num_layers, two, first, lengths) in enumerate(FORMS):
+    for k, (num_layers, two, first, lengths) in enumerate(forms_of(options)):
         more = {"bidirectional": two, "batch_first": first, "dtype": dtype}
         layer = kind(3, 4, num_layers, seed=k, **more, **options)
         back = bptt.onnx.load(bptt.onnx.export(layer, lengths=lengths, state=bool(k % 2)))
@@ -194,6 +202,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (bptt.RNN(2, 4, leak=0.5), ValueError, "has leak=0.5, expected None: ONNX"),
     (bptt.GRU(2, 4, zoneout=0.1), ValueError, "has zoneout=0.1, expected 0.0: ONNX"),
     (bptt.GRU(2, 4, dilation=2), ValueError, "has dilation=2, expected 1: ONNX"),
+    (bptt.GRU(2, 4, learn_state=True), ValueError, "has learn_state=True, expected False: ONNX"),
     (bptt.GRU(2, 4, skip=2), ValueError, "has skip=2, expected 0: ONNX"),
     (bptt.GRU(4, 4, residual=True), ValueError, "has residual=True, expected False: ONNX"),
     (bptt.GRU(2, 4, preact_clip=1 / 3, dtype="float64"), ValueError,

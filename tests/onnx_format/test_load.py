@@ -63,14 +63,25 @@ def test_layout_1_is_batch_first() -> None:
     assert layer.batch_first
 
 
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
+def test_reverse_nodes_are_reverse_layers(op: str) -> None:
+    node = plain_node(op, direction="reverse")
+    parts = {n: a[:1] if n in "WRB" else a for n, a in node.inputs.items()}
+    node = node._replace(inputs=parts)
+    Y, Y_h, *_ = bptt.onnx.Operator(proto(node))(**node.inputs)
+    layer = bptt.onnx.load(one_node_model(node, WEIGHTS))
+    assert layer.reverse
+    y, final = layer(node.inputs["X"])
+    assert error(y[:, None], Y) < TOLERANCE["float32"]
+    state = final[0] if isinstance(final, tuple) else final
+    assert error(state, Y_h) < TOLERANCE["float32"]
+
+
 def test_what_no_layer_expresses_is_an_operator_or_a_model() -> None:
     mixed = plain_node("RNN", activations=["Tanh", "Relu"])
-    reverse = plain_node("RNN", direction="reverse")
-    reverse = reverse._replace(inputs={n: a[:1] if n in "WRB" else a
-                                       for n, a in reverse.inputs.items()})  # fmt: skip
     state = plain_node("RNN")
     state.inputs["initial_h"] = np.ones((2, 2, 4), np.float32)
-    for node, constant in ((mixed, WEIGHTS), (reverse, WEIGHTS), (state, (*WEIGHTS, "initial_h"))):
+    for node, constant in ((mixed, WEIGHTS), (state, (*WEIGHTS, "initial_h"))):
         given = {n: a for n, a in node.inputs.items() if n in constant}
         operator = bptt.onnx.load(proto(node), given)
         assert isinstance(operator, bptt.onnx.Operator)

@@ -160,6 +160,8 @@ CASES = [
     ),
     *(Case(f"{c}-preact_clip", c, CLIP) for c in NAMES if "preact_clip" in KINDS[c].options),
     Case("rnn-leak", "rnn", {"leak": 0.3}),
+    Case("rnn-leak-of-units", "rnn", {"leak": True, "activation": "softsign", "lengths": True}),
+    Case("rnn-leak-layer_norm", "rnn", {"leak": True, "layer_norm": True, "resets": True}),
     Case("rnn-leak-zoneout-mask", "rnn", {"leak": 0.3, "zoneout": 0.4, "h_mask": True}),
     *(Case(f"lstm-{k}", "lstm", o) for k, o in LSTM.items()),
     *(Case(k, k.split("-")[0], o) for k, o in PARAMETERS.items()),
@@ -331,6 +333,8 @@ def problem(
     }
     if case.projection:
         arrays["w_hr"] = normal(P, H, by=H**-0.5)
+    if given.get("leak") is True:
+        given["leak"] = rng.uniform(0.05, 1, H)
     if given.pop("peepholes", None):
         arrays["peepholes"] = normal(gates - 1, H, by=0.7)
     if given.pop("layer_norm", None):

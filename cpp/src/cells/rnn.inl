@@ -33,7 +33,8 @@ struct Rnn : CellTraits {
 
 // With a leak, the neuroscientists' RNN: h' = (1 - leak) h + leak activation(x + h); Jaeger et al.
 // (2007), "Optimization and applications of echo state networks with leaky-integrator neurons".
-// Params: the leak of each unit, beside that of all, one of which is 0. Saved before the activation.
+// Params: the leak of each unit, beside that of all, one of which is 0. Saved before the
+// activation.
 struct RnnGeneral : CellTraits {
   static constexpr const char* name = "rnn_general";
   static constexpr int gates = 1, sums = 1, params = 1, states = 1, saved = 1;

@@ -30,16 +30,16 @@ struct Tensor {
 
 template <class T>
 struct Inputs {
-  Tensor<const T> x;                  // [T, B, I]; a tape refers to it, see Plan::forward
-  Tensor<const T> w_ih;               // [G*H, I]
-  Tensor<const T> w_hh;               // [G*H, P]; of lstm1997 [G*H, 3*H]: of h, i, o
-  Tensor<const T> w_hr;               // [P, H], of lstm, whose output it projects to h; or left out
-  Tensor<const T> b_ih, b_hh;         // [G*H] each, or left out
+  Tensor<const T> x;           // [T, B, I]; a tape refers to it, see Plan::forward
+  Tensor<const T> w_ih;        // [G*H, I]
+  Tensor<const T> w_hh;        // [G*H, P]; of lstm1997 [G*H, 3*H]: of h, i, o
+  Tensor<const T> w_hr;        // [P, H], of lstm, whose output it projects to h; or left out
+  Tensor<const T> b_ih, b_hh;  // [G*H] each, or left out
   // [B, P], the others [B, H], or all left out: zeros. With resets also [B + 1, P] and [B + 1, H]:
   // the last row is the state after each reset.
   Tensor<const T> state[max_states];
-  Tensor<const T> peepholes;          // of lstm: [3, H], i f o; [2, H], i o, if it has no f
-  Tensor<const T> leak;  // of rnn: [H], with Spec::unit_leak; or left out
+  Tensor<const T> peepholes;  // of lstm: [3, H], i f o; [2, H], i o, if it has no f
+  Tensor<const T> leak;       // of rnn: [H], with Spec::unit_leak; or left out
   // Gains [G*H] of w_ih x and of w_hh h, each normalised to mean 0 and variance 1 over all units
   // and gates; of lstm gain and offset [H] of c before the output as well; or left out. Not with
   // lstm1997, not with reset_after = false.
@@ -75,8 +75,8 @@ struct Gradients {
   T *b_ih, *b_hh;
   T* state[max_states];  // row B: the sum of all that begin with it
   T *peepholes, *w_hr;   // null also if the layer has none
-  T* layer_norm[4];     // as many as there are
-  Trace<T> trace = {};  // its other arrays only together with norms: dh with all that the cell has
+  T* layer_norm[4];      // as many as there are
+  Trace<T> trace = {};   // its other arrays only together with norms: dh with all that the cell has
 };
 
 template <class T>

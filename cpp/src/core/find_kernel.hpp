@@ -31,8 +31,8 @@ inline GateActivation activation_of(const Spec& spec, const char* what,
     if (given.name != known.name) continue;
     if (given.given > known.parameters)
       refuse(spec.caller, std::string(what) + " has " + std::to_string(given.given) +
-                              " parameters, expected " + std::to_string(known.parameters) +
-                              " of " + known.name);
+                              " parameters, expected " + std::to_string(known.parameters) + " of " +
+                              known.name);
     GateActivation f = known.standard;
     if (given.given > 0) f.alpha = given.parameters[0];
     if (given.given > 1) f.beta = given.parameters[1];

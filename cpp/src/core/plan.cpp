@@ -41,8 +41,8 @@ Engine<T> Plan<T>::engine_of(const Inputs<T>& in) {
       lengths && std::any_of(lengths, lengths + d.B, [&](std::int64_t n) { return n != d.T; });
   if (in.resets || spec_.dilation != 1 || ragged) {
     given.reset_row = has_reset_row(in, d);
-    subsequences_ = split_sequences(d, {lengths, in.resets.data, spec_.dilation, spec_.reverse,
-                                        given.reset_row ? d.B : -1});
+    subsequences_ = split_sequences(
+        d, {lengths, in.resets.data, spec_.dilation, spec_.reverse, given.reset_row ? d.B : -1});
     if (lengths) lengths_.assign(lengths, lengths + d.B);
   }
   given.subsequences = {subsequences_.data(), static_cast<Index>(subsequences_.size()),

@@ -102,7 +102,9 @@ void check_states(const std::string& caller, const char* prefix, int states, con
     if (!state[q]) continue;
     const auto name = [&] { return prefix + state_name(states, q); };
     const auto symbols = [&] {
-      return (dilation > 1 ? "(dilation, B, " : reset_row ? "(B + 1, " : "(B, ") +
+      return (dilation > 1 ? "(dilation, B, "
+              : reset_row  ? "(B + 1, "
+                           : "(B, ") +
              (q ? "H" : size_of_h(d)) + ")";
     };
     if (dilation > 1)

@@ -364,8 +364,7 @@ struct Engine {
                                                                          given.lengths, team);
     });
     for (int q = 0; q < cell.states && team.rank == 0; ++q)
-      if (out.state[q])
-        scatter_initial(rows, work.dstate0[q], width_of(dims, q), out.state[q]);
+      if (out.state[q]) scatter_initial(rows, work.dstate0[q], width_of(dims, q), out.state[q]);
   }
 };
 

@@ -145,7 +145,7 @@ def probe(
 ) -> dict[str, Curve]:
     """The curves of layer and direction number k, in the order of the state."""
     T, B = tape.shape
-    reverse = k % (1 + layer.bidirectional) == 1
+    reverse = layer.structure.is_reverse(k)
     dy = at_ends(unit_vectors(B, layer.structure.width, seed, k), lengths, T, reverse)
     control = (None, None, True, None, ())  # the trace alone
     grads = backward(layer.structure.kind, tape.cells[k], dy.astype(layer.dtype), None, control)

@@ -288,7 +288,9 @@ def _loss(
         k = (layer.num_layers - 1) * directions + reverse
         u = unit_vectors(B, layer.structure.width, seed, k)
         inside = (np.arange(T)[:, None] < lengths)[..., None]
-        parts.append(at_ends(u, lengths, T, bool(reverse)) if loss == "last" else inside * u)
+        parts.append(
+            at_ends(u, lengths, T, layer.structure.is_reverse(k)) if loss == "last" else inside * u
+        )
     gradient = np.concatenate(parts, axis=-1).astype(layer.dtype)
     words = {
         "last": "on the last step, L = sum of <u_b, h_b> over sequences b, with random unit vectors"

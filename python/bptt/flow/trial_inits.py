@@ -14,7 +14,8 @@ import numpy as np
 from .. import init
 from .._types import Array
 from ..layers.cells import GRU, LSTM, RNN
-from ..layers.recurrent import Recurrent, make_new
+from ..layers.new import make_new
+from ..layers.recurrent import Recurrent
 from ..trace.full import FullTrace
 from .curves import Curve
 from .measure import CellFlow, probe

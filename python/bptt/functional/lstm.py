@@ -87,7 +87,8 @@ def lstm_forward(
         Process each sequence from its last step to its first. `y` stays aligned with `x`.
     resets : array_like of bool, shape (T, B), optional
         Where True, the state is zero before the step and no gradient passes, as if another
-        sequence began. Not with `dilation`.
+        sequence began. If each array in `state` has B + 1 rows, the last one takes the place of
+        zeros, and so the gradient of the state has a row more. Not with `dilation`.
     dilation : int
         k > 1: each step continues from the state of k steps before, not of one step before (Chang
         et al., 2017). States are then (k, B, H) each, the oldest first.

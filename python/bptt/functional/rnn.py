@@ -25,7 +25,7 @@ def rnn_forward(
     state: State = None,
     *,
     activation: Activation = "tanh",
-    leak: float | None = None,
+    leak: ArrayLike | None = None,
     preact_clip: float | None = None,
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
@@ -64,9 +64,9 @@ def rnn_forward(
         - ("hard_sigmoid", slope, offset): slope a + offset, clipped to 0..1; 1/6, 1/2;
         - ("scaled_tanh", scale, factor): scale tanh(factor a); 1, 1;
         - ("affine", slope, offset): slope a + offset; 1, 0.
-    leak : float, optional
+    leak : float or array_like, shape (H,), optional
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), the leaky integrator (Jaeger et al.,
-        2007); 1 if omitted.
+        2007); 1 if omitted. An array has one a for each unit.
     preact_clip : float, optional
         The argument of the activation is clipped to -bound..bound (forward; its gradient is zero
         where it was).

@@ -45,9 +45,14 @@ def through_layers(
         if above is not None and s.adds_input(layer):
             d = d + without_padding(above, tape.lengths)
     params: dict[str, Array] = {}
-    for cell, g in zip(cells, found):
-        if g is not None:
-            params |= by_parameter(g, cell.names, wanted)
+    for k, (cell, g) in enumerate(zip(cells, found)):
+        if g is None:
+            continue
+        params |= by_parameter(g, cell.names, wanted)
+        if cell.initial.arrays and g.state is not None:
+            states = cell.initial.gradients(g.state, tape.shape[1], tape.given_state)
+            params |= {n: d for n, d in states.items() if wanted is None or n in wanted}
+            found[k] = g._replace(state=cell.initial.without_resets(g.state, tape.shape[1]))
     dx = initial = None
     if wanted is None or "x" in wanted:
         dx = d.swapaxes(0, 1) if s.batch_first else d
@@ -61,5 +66,7 @@ def _lowest(s: Structure, cells: list[BoundCell], wanted: frozenset[str]) -> int
     """The lowest layer that the gradient has to reach."""
     if wanted & {"x", "state"}:
         return 0
-    layers = (c.number // s.directions for c in cells if wanted & {*c.names.values()})
+    layers = (
+        c.number // s.directions for c in cells if wanted & {*c.names.values(), *c.initial.arrays}
+    )
     return min(layers, default=s.num_layers)

@@ -21,7 +21,7 @@ from .._validate import (
     check_mapping,
     to_numpy,
 )
-from .._words import listed
+from .._words import listed, shown
 from ..trace.trace import LayerTrace
 from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
@@ -207,7 +207,7 @@ class Layer:
             if argument.default is argument.empty:
                 options.append(repr(value))
             elif value != argument.default:
-                options.append(f"{name}={value!r}")
+                options.append(f"{name}={shown(value)}")
         width = max(map(len, self.parameters), default=0)
         rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
         count = sum(array.size for array in self.parameters.values())

@@ -14,6 +14,7 @@ from .._cells import LAYER_NORM
 from .._grads import Grads, bits_of
 from .._types import Array, BackwardHow, Inputs, State
 from .._validate import prepare
+from .initial import Initial
 from .masks import Rates
 from .structure import Structure
 
@@ -27,12 +28,16 @@ class BoundCell:
     def __init__(
         self, structure: Structure, rates: Rates, parameters: Mapping[str, Array], k: int
     ) -> None:
-        layer, reverse = divmod(k, structure.directions)
+        layer = k // structure.directions
         arrays = structure.weights(parameters, k)
         self.kind, self.compute = structure.kind, structure.compute
         self.number, self.names = k, structure.names(k)
         self.caller = f"{self.kind}_backward"
-        self.reverse = reverse == 1
+        self.reverse = structure.is_reverse(k)
+        self.initial = Initial(
+            {name: parameters[name] for name in structure.initial_shapes(k)},
+            structure.dilations[layer],
+        )
         self.arrays = [arrays.pop(name, None) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
         self.dtype = self.arrays[0].dtype
         self.heads = structure.options.get("heads", 1)
@@ -78,6 +83,7 @@ class BoundCell:
         """The gradients to compute, as the core takes them; `passes`: of x too."""
         arguments = {a for a, name in self.names.items() if name in wanted}
         of = {"layer_norm" if a in LAYER_NORM else a for a in arguments} | (wanted & {"state"})
+        of |= {"state"} if wanted & self.initial.arrays.keys() else set()
         return bits_of(of | {"x"} if passes else of)
 
     def backward(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
 from .._types import Activation, Seed
@@ -33,9 +33,9 @@ class RNN(Recurrent, kind="rnn"):
     activation : str or tuple, optional
         A name, or a tuple of a name and its parameters, such as ``("leaky_relu", 0.2)``; see
         `rnn_forward`. Keyword only, as are all arguments after it.
-    leak : float, optional
+    leak : float or array_like, shape (H,), optional
         a in (0, 1]: h_t = (1 - a) h_{t-1} + a activation(...), a leaky integrator (Jaeger et al.,
-        2007).
+        2007). An array has one a for each unit, the same in all layers.
     preact_clip : float, optional
         The argument of the activation is clipped to -preact_clip..preact_clip.
     layer_norm : bool, optional
@@ -65,7 +65,7 @@ class RNN(Recurrent, kind="rnn"):
     """
 
     activation: Activation
-    leak: float | None
+    leak: float | tuple[float, ...] | None
     preact_clip: float | None
     layer_norm: bool
 
@@ -73,14 +73,19 @@ class RNN(Recurrent, kind="rnn"):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
-        activation: Activation = "tanh", leak: float | None = None,
+        activation: Activation = "tanh", leak: ArrayLike | None = None,
         preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(**self._take_options(locals()))
+        common = self._take_options(locals())
+        H = as_count("RNN", "hidden_size", hidden_size, 1)
+        if isinstance(self.leak, tuple) and len(self.leak) != H:
+            raise ValueError(f"RNN: leak has shape ({len(self.leak)},), expected (H,) = ({H},)")
+        super().__init__(**common)
 
 
 @final
@@ -165,6 +170,7 @@ class LSTM(Recurrent, kind="lstm"):
         output_activation: Activation = "tanh",
         cell_clip: float | None = None, preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -229,6 +235,7 @@ class GRU(Recurrent, kind="gru"):
         reset_after: bool = True, gate_activation: Activation = "sigmoid",
         activation: Activation = "tanh", preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -279,6 +286,7 @@ class MGU(Recurrent, kind="mgu"):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         preact_clip: float | None = None, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False, learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -328,6 +336,7 @@ class SLSTM(Recurrent, kind="slstm"):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         heads: int = 1, layer_norm: bool = False,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False,
         zoneout: float | tuple[float, float] = 0.0, recurrent_dropout: float = 0.0,
         variational_dropout: bool = False, dtype: DTypeLike = "float32", seed: Seed = None,
         compute: str | None = None,
@@ -375,6 +384,7 @@ class LSTM1997(Recurrent, kind="lstm1997"):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
         dilation: int | Sequence[int] = 1, skip: int = 0, residual: bool = False,
+        reverse: bool = False,
         zoneout: float | tuple[float, float] = 0.0, variational_dropout: bool = False,
         dtype: DTypeLike = "float32", seed: Seed = None, compute: str | None = None,
     ) -> None:  # fmt: skip

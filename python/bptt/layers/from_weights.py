@@ -27,7 +27,7 @@ __all__ = ["layer_of"]
 BY_GATES = {len(c.gates): name for name, c in reversed(CELLS.items()) if c.wide_as_h}
 OWN_WIDTH = {name: len(cell.gates) for name, cell in CELLS.items() if not cell.wide_as_h}
 TORCH_MODES = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "LSTM": "lstm", "GRU": "gru"}
-PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})_l([0-9]{{1,6}})(_reverse)?$")
+PARAMETER = re.compile(rf"({'|'.join((*NAMES.values(), 'h0', 'c0'))})_l([0-9]{{1,6}})(_reverse)?$")
 SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # names that another program's layer may have
 LSTM_ONLY = [
     name
@@ -174,6 +174,8 @@ def _of_arrays(
         options["peepholes"] = True
     if _some(found, "gain_ih", "gain_hh", "gain_c", "bias_c") is not None:
         options["layer_norm"] = True
+    if _some(found, "h0", "c0") is not None:
+        options["learn_state"] = True
     if sizes.cell == "slstm":
         options["heads"] = max(1, sizes.hidden_size // max(1, found["weight_hh_l0"].shape[1]))
     if sizes.cell == "lstm" and sizes.gates == 3 and "forget_gate" not in given:

@@ -15,7 +15,6 @@ from .._types import Array, State
 from .._validate import as_choice, as_lengths_within, prepare
 from .sequences import (
     as_resets,
-    join_state,
     resets_of_reverse,
     split_state,
     state_shape,
@@ -93,11 +92,13 @@ class Prepared:
             for k, c in enumerate(cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
-        self._core = _core.prepare(
-            caller, s.kind, given, added, False
-        )  # a running call keeps its own
+        # A running call keeps its own.
+        self._core = _core.prepare(caller, s.kind, given, added, s.reverse)
+        self._initial = [cell.initial.copy() for cell in cells]
         self._packed, self._products = marks, products or s.dtype.name
-        self._as_given = not s.batch_first and (max(s.dilations) == 1 or len(set(s.dilations)) > 1)
+        self._as_given = not (s.batch_first or s.learn_state) and (
+            max(s.dilations) == 1 or len(set(s.dilations)) > 1
+        )
 
     def _check_weights(self, caller: str) -> None:
         """Raise if the parameters cannot be rounded to 8 bits."""
@@ -174,19 +175,24 @@ class Prepared:
         x = time_major(s, "x", x, s.input_size, "input_size")
         T, B, _ = x.shape
         lengths = as_lengths_within(s.caller, given_lengths, T, B)
-        if state is not None:
-            parts = join_state(s, split_state(s, "state", state, B), B)
-            rows = s.directions * sum(s.dilations)
+        by_cell = [
+            initial.state(one, B, given_resets is not None)
+            for initial, one in zip(self._initial, split_state(s, "state", state, B))
+        ]
+        if by_cell[0] is not None:
+            by_state = zip(*by_cell) if s.states > 1 else [by_cell]
             arrays = [
-                prepare(p.reshape(rows, B, p.shape[-1]), s.dtype)
-                for p in (parts if s.states > 1 else [parts])
+                prepare(np.concatenate([p.reshape(-1, *p.shape[-2:]) for p in parts]), s.dtype)
+                for parts in by_state
             ]
             state = tuple(arrays) if s.states > 1 else arrays[0]
         resets = None
         if given_resets is not None:
             mask = as_resets(s, given_resets, T, B)
             both = (mask, resets_of_reverse(mask, lengths))
-            resets = tuple(prepare(m, np.dtype(bool)) for m in both)
+            resets = tuple(
+                prepare(both[s.is_reverse(k)], np.dtype(bool)) for k in range(s.directions)
+            )
         if lengths is not None:
             lengths = prepare(lengths, np.dtype(np.int64))
         result = core(prepare(x, s.dtype), state, lengths, resets)

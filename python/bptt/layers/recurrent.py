@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .._binding.call import as_backward_how, as_bf16
-from .._cells import CELLS, LAYER_NORM
+from .._cells import CELLS
 from .._guesses import answering
 from .._types import Array, Seed, State, StepClip, Wanted
 from .._validate import as_flag, as_generator, as_lengths_within, as_probability
@@ -23,7 +23,8 @@ from .backward import through_layers
 from .base import Layer, LayerGrads
 from .bound import BoundCell
 from .docstrings import arguments_of, composed
-from .masks import NO_MASKS, MaskCount, MaskCounter, Rates, draw, is_random
+from .masks import NO_MASKS, Rates, draw
+from .new import make_new
 from .prepared import Prepared
 from .sequences import (
     as_resets,
@@ -75,6 +76,13 @@ class Recurrent(Layer, ABC):
     residual : bool, optional
         True: each layer adds its input to its output where both are equally wide: every layer but
         the first always, the first if `input_size` is directions * H.
+    reverse : bool, optional
+        True: each layer reads each sequence from its last step to its first, as the second cell of
+        a bidirectional layer does; `y` stays aligned with `x`. The names of the parameters are
+        those of a forward layer. Not with `bidirectional`.
+    learn_state : bool, optional
+        True: the initial state of a sequence is a parameter, 0 at first, instead of zeros: at the
+        start of a call without a state, and after each reset.
     zoneout : float or pair of float, optional
         Probability, 0..1, that `forward` keeps an element of h from the step before; a call of the
         layer takes the mean instead (Krueger et al., 2017, arXiv:1606.01305). A pair has one
@@ -101,7 +109,7 @@ class Recurrent(Layer, ABC):
         ``bias_hh_l0`` (G*H,), where G is the number of gates, as in PyTorch. Layers above count up
         and have directions * H columns in ``weight_ih``; the names of the reverse direction end
         with ``_reverse``. With `layer_norm` also ``gain_ih_l0`` and ``gain_hh_l0`` (G*H,), 1 at
-        first.
+        first; with `learn_state` ``h0_l0`` (H,), and ``c0_l0`` (H,) of `LSTM`, 0 at first.
     dilations : tuple of int
         The dilation of each layer.
     """
@@ -126,6 +134,8 @@ class Recurrent(Layer, ABC):
         dilation: int | Sequence[int] = 1,
         skip: int = 0,
         residual: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
         variational_dropout: bool = False,
@@ -141,6 +151,10 @@ class Recurrent(Layer, ABC):
         self.batch_first = as_flag(caller, "batch_first", batch_first)
         self.bidirectional = as_flag(caller, "bidirectional", bidirectional)
         self.residual = as_flag(caller, "residual", residual)
+        self.reverse = as_flag(caller, "reverse", reverse)
+        self.learn_state = as_flag(caller, "learn_state", learn_state)
+        if self.reverse and self.bidirectional:
+            raise ValueError(f"{caller}: reverse is True, expected False with bidirectional")
         self.variational_dropout = as_flag(caller, "variational_dropout", variational_dropout)
         self.dropout = as_probability(caller, "dropout", dropout)
         self.recurrent_dropout = as_probability(caller, "recurrent_dropout", recurrent_dropout)
@@ -188,6 +202,8 @@ class Recurrent(Layer, ABC):
             dilations=self.dilations,
             skip=self.skip,
             residual=self.residual,
+            reverse=self.reverse,
+            learn_state=self.learn_state,
             dtype=self.dtype,
             compute=self.compute,
             options={n: v for n, v in own.items() if n not in LEARNT and v != options[n].default},
@@ -229,7 +245,7 @@ class Recurrent(Layer, ABC):
         batch : int, optional
             B, the number of sequences in every call.
         state : array_like, shape (num_layers, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c).
+            Initial state, zeros or the learnt state if omitted; for `LSTM` a tuple (h, c).
 
         Returns
         -------
@@ -239,8 +255,9 @@ class Recurrent(Layer, ABC):
         Raises
         ------
         ValueError
-            If the layer is bidirectional (it would need the end of the sequence first), has a
-            dilation or skip (it would need more than one state), or a value or shape is wrong.
+            If the layer is bidirectional or reverse (it would need the end of the sequence first),
+            has a dilation or skip (it would need more than one state), or a value or shape is
+            wrong.
         """
         return Stream(self.structure, self._cells, batch, state)
 
@@ -276,17 +293,19 @@ class Recurrent(Layer, ABC):
         x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
             T steps of B sequences.
         state : array_like, shape (num_layers * directions, B, H), optional
-            Initial state, zeros if omitted; for `LSTM` a tuple (h, c), for `SLSTM` (h, c, n, m),
-            for `LSTM1997` (h, c, i, o). With one dilation k for all layers the shape is
-            (num_layers * directions, k, B, H), the oldest step first. With several dilations the
-            rows of all layers follow each other: (directions * sum of dilations, B, H).
+            Initial state; zeros, or the learnt state, if omitted. For `LSTM` a tuple (h, c), for
+            `SLSTM` (h, c, n, m), for `LSTM1997` (h, c, i, o). With one dilation k for all layers
+            the shape is (num_layers * directions, k, B, H), the oldest step first. With several
+            dilations the rows of all layers follow each other: (directions * sum of dilations, B,
+            H).
         lengths : array_like of int, shape (B,), optional
             The number of steps of each sequence, 0..T, in any order. Later steps of `x` are not
             read and are 0 in `y`; the final state is the state after the last step of each
             sequence.
         resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
             True at a step where another sequence begins: no state passes from the steps before it
-            to this step, nor the other way in the reverse direction. Not with a dilation.
+            to this step, nor the other way in the reverse direction. It begins with zeros, or with
+            the learnt state. Not with a dilation.
 
         Returns
         -------
@@ -365,7 +384,7 @@ class Recurrent(Layer, ABC):
         if given_resets is not None:
             resets = as_resets(s, given_resets, T, B)
             both = (resets, resets_of_reverse(resets, lengths))
-            more = [options | {"resets": both[k % s.directions]} for k, options in enumerate(more)]
+            more = [o | {"resets": both[s.is_reverse(k)]} for k, o in enumerate(more)]
         final: list[State] = []
         tapes: list[Any] = []
         for layer, cells in enumerate(self._layers):
@@ -374,7 +393,8 @@ class Recurrent(Layer, ABC):
                 x = x * masks.dropout[layer - 1]
             for cell in cells:
                 k = cell.number
-                y, last, tape = cell.forward(x, initial[k], lengths, training, more[k], checkpoint)
+                first = cell.initial.state(initial[k], B, given_resets is not None)
+                y, last, tape = cell.forward(x, first, lengths, training, more[k], checkpoint)
                 outputs.append(y)
                 final.append(last)
                 tapes.append(tape)
@@ -386,7 +406,7 @@ class Recurrent(Layer, ABC):
         if not training:
             return y, last, None
         y.flags.writeable = False  # with one direction, the tape refers to it
-        return y, last, RecurrentTape(self, (T, B), tapes, *masks, lengths)
+        return y, last, RecurrentTape(self, (T, B), tapes, *masks, lengths, state is not None)
 
     def backward(
         self,
@@ -460,24 +480,6 @@ def _fixed(kind: str) -> frozenset[str]:
     """The attributes of a layer of this kind that its cells are bound to."""
     shared = arguments_of(Recurrent.__init__)
     return frozenset((*shared, *own_options(kind), "dilations")) - {"seed"}
-
-
-def make_new(layer: Recurrent, rng: np.random.Generator) -> None:
-    """Give `layer` the parameters and random masks of a new one."""
-    s, bound = layer.structure, 1 / np.sqrt(layer.hidden_size)
-    names = [s.names(k) for k in range(s.cells)]
-    shapes = {
-        names[k][argument]: shape
-        for k in range(s.cells)
-        for argument, shape in s.shapes(k // s.directions).items()
-    }
-    layer._fill(shapes, lambda shape: rng.uniform(-bound, bound, shape))
-    for of_one in names:
-        for argument in LAYER_NORM.keys() & of_one:
-            layer.parameters[of_one[argument]][...] = LAYER_NORM[argument]
-    count = MaskCount(int(rng.integers(2**63)), 0)
-    layer.mask_counter = MaskCounter(count) if is_random(s, layer.rates) else None
-    layer._bind()
 
 
 def with_arrays(layer: Recurrent, arrays: Mapping[str, Array]) -> Recurrent:

@@ -45,6 +45,8 @@ class Stream:
         s, caller = structure, f"{structure.caller}.stream"
         if s.directions > 1:
             raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+        if s.reverse:
+            raise ValueError(f"{caller}: the layer has reverse=True, expected False")
         if max(s.dilations) > 1:
             dilation = s.dilations[0] if len(set(s.dilations)) == 1 else s.dilations
             raise ValueError(f"{caller}: the layer has dilation {dilation}, expected 1")
@@ -61,6 +63,9 @@ class Stream:
         self._core = _core.stream(caller, s.kind, layers, added)
         self._shape, self._batch_first = (B, s.input_size), s.batch_first
         self._names, self.dtype = CELLS[s.kind].states, s.dtype
+        # Of each layer, and each state.
+        self._initial = [[*cell.initial.copy().arrays.values()] for cell in cells]
+        self.reset()
         if state is not None:
             self.state = state
 
@@ -134,7 +139,7 @@ class Stream:
         return y.swapaxes(0, 1) if self._batch_first else y
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Set the state to zero, as if another sequence began.
+        """Set the state to zero, or to the learnt state, as if another sequence began.
 
         Parameters
         ----------
@@ -150,8 +155,11 @@ class Stream:
         chosen = as_bools("stream.reset", "mask", mask)
         check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
         state = self._core.get_state()
-        for part in state:
+        for q, part in enumerate(state):
             part[:, chosen] = 0
+            for layer, initial in enumerate(self._initial):
+                if initial:
+                    part[layer, chosen] = initial[q]
         self._core.set_state(state)
 
     @property

@@ -72,6 +72,8 @@ class Structure(NamedTuple):
     dilations: tuple[int, ...]
     skip: int
     residual: bool
+    reverse: bool
+    learn_state: bool
     dtype: np.dtype[Any]
     compute: str | None
     options: dict[str, Any]
@@ -114,6 +116,17 @@ class Structure(NamedTuple):
         layer, reverse = divmod(k, self.directions)
         suffix = f"_l{layer}" + "_reverse" * reverse
         return {argument: NAMES[argument] + suffix for argument in self.shapes(layer)}
+
+    def is_reverse(self, k: int) -> bool:
+        """Does cell k read each sequence from its end?"""
+        return self.reverse or k % self.directions == 1
+
+    def initial_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters of cell k that are its initial state, by their names."""
+        layer, reverse = divmod(k, self.directions)
+        suffix, states = f"0_l{layer}" + "_reverse" * reverse, CELLS[self.kind].states
+        widths = [self.width, *[self.hidden_size] * (len(states) - 1)]
+        return {s + suffix: (w,) for s, w in zip(states, widths) if self.learn_state}
 
     def weights(self, parameters: Mapping[str, Array], k: int) -> dict[str, Any]:
         """The parameters of cell k as the functions take them."""

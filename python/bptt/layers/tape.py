@@ -44,6 +44,8 @@ class RecurrentTape(NamedTuple):
         product with weight_hh. Empty without recurrent dropout.
     lengths : ndarray, shape (B,), or None
         The number of steps of each sequence; None if all have T.
+    given_state : bool
+        Did the call have a state?
     """
 
     layer: Any
@@ -53,6 +55,7 @@ class RecurrentTape(NamedTuple):
     zoneout: list[Any]
     h_masks: list[Array]
     lengths: Array | None
+    given_state: bool = False
 
     def __getattr__(self, name: str) -> Array:
         known = self.cells[0].names

@@ -158,8 +158,8 @@ def tbptt(
     Raises
     ------
     ValueError
-        If the layer is bidirectional (its second direction would need the end of the sequence
-        first) or has a skip of more steps than its state holds, k1 or k2 is out of range, or a
+        If the layer is bidirectional or reverse (it would need the end of the sequence first) or
+        has a skip of more steps than its state holds, k1 or k2 is out of range, or a
         shape disagrees with the layer or with `x`.
     TypeError
         If `layer` is not such a layer, or an argument does not hold numbers of its kind.
@@ -195,6 +195,8 @@ def tbptt(
         raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
     if layer.bidirectional:
         raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
+    if layer.reverse:
+        raise ValueError(f"{caller}: the layer has reverse=True, expected False")
     k1 = as_count(caller, "k1", k1, 1)
     k2 = as_count(caller, "k2", k2, 1)
     if k2 < k1:

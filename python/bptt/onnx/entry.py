@@ -41,8 +41,8 @@ def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
         layer with `num_layers`, whatever moves the axes between them; the results of the layer
         have its own shapes and order. This is tried on random weights and inputs.
     Operator
-        For a node whose weights are not constant, or which no layer can express: such as the
-        reverse direction alone, or an initial state of its own.
+        For a node whose weights are not constant, or which no layer can express: such as one with
+        an initial state of its own.
     Model
         For a model with more in it: it runs, and its `layers` are bptt's.
 

@@ -19,8 +19,6 @@ __all__ = ["layer_of", "obstacle", "weights_of"]
 
 def obstacle(a: Attributes) -> str | None:
     """What no layer can express, as the end of a sentence; None if there is nothing."""
-    if a.reverse == (True,):
-        return "direction is 'reverse', expected 'forward' or 'bidirectional'"
     if any(options != a.options[0] for options in a.options):
         return "activations differ between the directions, expected the same for both"
     return None
@@ -34,7 +32,8 @@ def layer_of(a: Attributes, cells: Sequence[Weights], dtype: np.dtype[Any]) -> R
         options["peepholes"] = True
     layer: Recurrent = LAYERS[a.op.lower()](
         first.w_ih.shape[1], first.w_hh.shape[1], bias=first.b_ih is not None,
-        batch_first=a.batch_first, bidirectional=len(cells) == 2, dtype=dtype, seed=0, **options,
+        batch_first=a.batch_first, bidirectional=len(cells) == 2, reverse=a.reverse == (True,),
+        dtype=dtype, seed=0, **options,
     )  # fmt: skip
     layer.load(named(layer, 0, cells))
     return layer

@@ -70,7 +70,9 @@ def _fit(operators: list[Operator]) -> bool:
     structures = [o.layer.structure for o in operators if o.layer is not None]
     first = structures[0]
     width = first.directions * first.hidden_size
-    same = [(s.kind, s.options, s.learnt, s.bias, s.hidden_size, s.dtype) for s in structures]
+    same = [
+        (s.kind, s.reverse, s.options, s.learnt, s.bias, s.hidden_size, s.dtype) for s in structures
+    ]
     return (
         all(s == same[0] for s in same)
         and all(s.directions == first.directions for s in structures)
@@ -85,7 +87,8 @@ def _joined(operators: list[Operator], batch_first: bool) -> Recurrent:
     more = {"peepholes": True} if "peepholes" in s.learnt else {}
     joined: Recurrent = LAYERS[s.kind](
         s.input_size, s.hidden_size, len(layers), bias=s.bias, batch_first=batch_first,
-        bidirectional=s.directions == 2, dtype=s.dtype, seed=0, **s.options, **more,
+        bidirectional=s.directions == 2, reverse=s.reverse, dtype=s.dtype, seed=0, **s.options,
+        **more,
     )  # fmt: skip
     arrays: dict[str, Array] = {}
     for number, layer in enumerate(layers):

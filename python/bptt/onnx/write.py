@@ -35,7 +35,7 @@ MODEL = Own("an ONNX model made by bptt", lambda ends: ends[:1] == b"\x08" and e
 MOST_BYTES = (1 << 31) - 1  # of a protobuf message
 # The options that the operators express.
 WRITTEN = {
-    "num_layers", "bias", "bidirectional", "dtype", "activation", "gate_activation",
+    "num_layers", "bias", "bidirectional", "reverse", "dtype", "activation", "gate_activation",
     "output_activation", "preact_clip", "reset_after", "peepholes", "forget_gate",
 }  # fmt: skip
 LINEAR = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "elu": "Elu", "softmax": "Softmax"}
@@ -58,8 +58,8 @@ def export(
     Parameters
     ----------
     layers : Recurrent, sequence of Recurrent, Linear and Embedding, or Model
-        `RNN`, `GRU` and `LSTM`, also bidirectional, of several layers, and with the options
-        `activation`, `gate_activation`, `output_activation`, `preact_clip`, `peepholes`,
+        `RNN`, `GRU` and `LSTM`, also bidirectional or reverse, of several layers, and with the
+        options `activation`, `gate_activation`, `output_activation`, `preact_clip`, `peepholes`,
         `reset_after` and a coupled forget gate. Of a sequence each layer reads the output of the
         layer before it, and one or more are recurrent. A `Model` is written as it was loaded, but
         with the weights that its layers have now.
@@ -336,8 +336,8 @@ def _attributes(place: str, layer: Recurrent) -> tuple[Attributes, dict[str, Any
     check_expressible(place, layer, WRITTEN, "ONNX")
     s, op = layer.structure, type(layer).__name__
     given: dict[str, Any] = {"hidden_size": s.hidden_size}
-    if s.directions == 2:
-        given["direction"] = "bidirectional"
+    if s.directions == 2 or s.reverse:
+        given["direction"] = "reverse" if s.reverse else "bidirectional"
     chosen = [onnx_activation(place, getattr(layer, option), s.dtype) for option in OPTIONS[op]]
     if tuple(name for name, _ in chosen) != DEFAULTS[op]:
         given["activations"] = [name for name, _ in chosen] * s.directions
@@ -356,5 +356,5 @@ def _attributes(place: str, layer: Recurrent) -> tuple[Attributes, dict[str, Any
         given["input_forget"] = 1
     if op == "GRU":
         given["linear_before_reset"] = int("reset_after" not in s.options)
-    reverse = (False, True)[: s.directions]
+    reverse = tuple(s.is_reverse(k) for k in range(s.directions))
     return Attributes(op, s.hidden_size, reverse, False, (s.options,) * s.directions), given

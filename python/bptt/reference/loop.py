@@ -33,6 +33,7 @@ class Tape(NamedTuple):
     saved: list[Saved]  # per processed step, by name
     y: Array
     reverse: bool
+    reset_row: bool  # has the initial state a row more, the state after each reset?
 
 
 # --- queues
@@ -50,6 +51,23 @@ def filled(net: Network, state: State, K: int, B: int, dtype: Any) -> Queues:
     return queues
 
 
+def split_resets(net: Network, state: State, B: int, dtype: Any) -> tuple[State, list[Any]]:
+    """The state of the sequences, and of each state the row that follows a reset, or zeros."""
+    zeros = [np.zeros(size, dtype) for size in net.sizes]
+    if state is None or not has_reset_row(net, state, B):
+        return state, zeros
+    if len(net.sizes) == 1:
+        return state[:B], [state[B]]
+    rows = [zero if part is None else part[B] for part, zero in zip(state, zeros)]
+    return tuple(None if part is None else part[:B] for part in state), rows
+
+
+def has_reset_row(net: Network, state: State, B: int) -> bool:
+    parts = state if isinstance(state, (tuple, list)) else (state,)
+    rows = [len(part) for part in parts if part is not None]
+    return net.o.resets is not None and B + 1 in rows
+
+
 def newest(net: Network, queues: Queues) -> State:
     """The state as users see it: (B, H), or as many of these as the dilation."""
     d = net.o.dilation
@@ -65,6 +83,13 @@ def before(net: Network, queues: Queues) -> States:
 def is_reset(net: Network, t: int, on: Array) -> Array:
     resets = net.o.resets
     return np.zeros_like(on) if resets is None else on & np.asarray(resets, bool)[t][:, None]
+
+
+def reset(queue: Array, where: Array, row: Array) -> Array:
+    """The queue of a sequence that begins: the row, and zeros before it."""
+    begun = np.zeros_like(queue)
+    begun[-1] = row
+    return np.where(where, begun, queue)
 
 
 # --- zoneout (Krueger et al., 2017) and skip
@@ -151,12 +176,14 @@ def forward(
     active = np.arange(T)[:, None] < lengths
     x = np.where(active[:, :, None], x, 0)
     times = list(range(T))[::-1] if reverse else list(range(T))
+    reset_row = has_reset_row(net, state, B)
+    state, fresh = split_resets(net, state, B, dtype)
     queues = filled(net, state, max(o.dilation, o.skip), B, dtype)
     y = np.zeros((T, B, net.sizes[0]), dtype)
     before_steps, saved = [], []
     for t in times:
         on = active[t][:, None]
-        queues = [np.where(is_reset(net, t, on), 0, q) for q in queues]
+        queues = [reset(q, is_reset(net, t, on), row) for q, row in zip(queues, fresh)]
         new, kept = step(net, x[t], before(net, queues))
         new = mixed(net, new, queues, t)
         before_steps.append(queues)
@@ -166,7 +193,8 @@ def forward(
     final = newest(net, queues)
     if not keep_tape:
         return y, final, None
-    return y, final, Tape(net, x, times, active, [*before_steps, queues], saved, y.copy(), reverse)
+    states = [*before_steps, queues]
+    return y, final, Tape(net, x, times, active, states, saved, y.copy(), reverse, reset_row)
 
 
 # --- backward
@@ -230,11 +258,14 @@ def backward(
     dqueues = filled(net, dstate, K, B, final[0].dtype)
     total = {name: np.zeros_like(a) for name, a in net.parameters.items()}
     dx, seen = np.zeros_like(tape.x), []
+    fresh: list[Any] = [0] * len(net.sizes)
     for n in reversed(range(len(tape.times))):
         t = tape.times[n]
         on = tape.active[t][:, None]
         older, step_grads = retreat(tape, n, dqueues, dy, step_clip)
-        end = is_reset(net, t, on) | is_cut(tape, n, cut)
+        begins, ends = is_reset(net, t, on), is_cut(tape, n, cut)
+        fresh = [f + np.where(begins & ~ends, a[-1], 0).sum(0) for f, a in zip(fresh, older)]
+        end = begins | ends
         dqueues = [np.where(on, np.where(end, 0, a), b) for a, b in zip(older, dqueues)]
         dx[t] = step_grads["x"]
         seen.append(step_grads["seen"])
@@ -243,7 +274,12 @@ def backward(
     norm = tuple(total[name] for name in ("g_ih", "g_hh", "g_c", "b_c") if name in total)
     named: dict[str, Any] = {"b_ih": None, "b_hh": None, "layer_norm": norm or None}
     named |= {name: d for name, d in total.items() if name in Grads._fields}
-    all_grads = Grads(x=dx, state=newest(net, dqueues), **named)
+    initial = newest(net, dqueues)
+    if tape.reset_row:
+        several = initial if isinstance(initial, tuple) else (initial,)
+        joined = tuple(np.concatenate([d, row[None]]) for d, row in zip(several, fresh))
+        initial = joined if len(joined) > 1 else joined[0]
+    all_grads = Grads(x=dx, state=initial, **named)
     kept = set(Grads._fields if grads is None else grads)
     some_grads = Grads(*(d if name in kept else None for name, d in all_grads._asdict().items()))
     if not trace:

@@ -129,13 +129,18 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
             params[name] += part
 
     dx, dstate = _steps_backward(steps, Q[:-1].swapaxes(2, 3), A.swapaxes(2, 3), add)
+    state = _state(steps, dstate[:, None])
+    if not tape.given_state:
+        parts = state if isinstance(state, tuple) else (state,)
+        for name, part in zip(layer.structure.initial_shapes(0), parts):
+            params[name] += part.sum(axis=0)
     learn = [name for name in params if name not in layer.frozen]
     grads = {name: params[name].astype(layer.dtype) for name in learn}
     dx = dx.swapaxes(0, 1) if layer.batch_first else dx
-    state = _state(steps, dstate[:, None].astype(layer.dtype))
-    return Penalty(
-        value, grads, dx.astype(layer.dtype), join_state(layer.structure, [state], steps.B)
+    joined = join_state(
+        layer.structure, [_state(steps, dstate[:, None].astype(layer.dtype))], steps.B
     )
+    return Penalty(value, grads, dx.astype(layer.dtype), joined)
 
 
 def _single_cell(caller: str, tape: Any) -> Any:
@@ -143,11 +148,13 @@ def _single_cell(caller: str, tape: Any) -> Any:
         raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     cell = tape.cells[0]
     others = [name for name in cell.options or {} if name.startswith(("zoneout", "resets"))]
-    if len(tape.cells) > 1 or tape.layer.structure.kind not in KINDS or others:
+    s = tape.layer.structure
+    if len(tape.cells) > 1 or s.kind not in KINDS or s.reverse or others:
         *names, last = (LAYERS[kind].__name__ for kind in KINDS)
         raise ValueError(
             f"{caller}: tape is that of {str(tape.layer).splitlines()[0]}, expected an "
-            f"{', '.join(names)} or {last} of one layer and direction without resets and zoneout"
+            f"{', '.join(names)} or {last} of one layer and direction without resets, zoneout and "
+            "reverse"
         )
     return cell
 

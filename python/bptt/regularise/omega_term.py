@@ -182,7 +182,7 @@ def _plain_rnn(caller: str, tape: RecurrentTape) -> RNN:
         raise TypeError(f"{caller}: tape is {shown(tape)}, expected that of a layer's forward")
     layer = tape.layer
     plain = len(tape.cells) == 1 and set(tape.cells[0].options or ()) <= {"activation"}
-    if not isinstance(layer, RNN) or not plain or layer.residual:
+    if not isinstance(layer, RNN) or not plain or layer.residual or layer.reverse:
         raise ValueError(
             f"{caller}: tape is that of {str(layer).splitlines()[0]}, expected an RNN of one layer "
             "and direction without resets and options but activation and lengths"

@@ -18,7 +18,7 @@ from typing import Any
 FILE = Path(__file__).with_suffix(".txt")
 MODULES = (
     "bptt", "bptt.datasets", "bptt.export", "bptt.flow", "bptt.init", "bptt.layers", "bptt.losses",
-    "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
+    "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
 )  # fmt: skip
 COMMANDS = ("", "demo", "info", "bench", "flow", "export")
 

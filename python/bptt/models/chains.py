@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from .._words import shown
 from ..layers.base import Layer
 from ..layers.embedding import Embedding
+from ..layers.expressible import check_expressible
 from ..layers.linear import Linear
 from ..layers.recurrent import Recurrent
 from ..trace.nonfinite import check_finite
 
-__all__ = ["check_chain", "check_options_written", "sizes_of_layer"]
-
-# Options that change only training or the order of axes.
-TRAINING = {"batch_first", "dropout", "recurrent_dropout", "variational_dropout", "seed", "compute"}
+__all__ = ["check_chain", "sizes_of_layer"]
 
 
 def check_chain(
@@ -38,7 +35,7 @@ def check_chain(
                 f"{place} is {_brief(layer)}, expected {', '.join(names[:-1])} or {names[-1]}"
             )
         if isinstance(layer, Recurrent):
-            check_options_written(place, layer, written, library)
+            check_expressible(place, layer, written, library)
         for name, array in layer.parameters.items():
             check_finite(f"{place}: {name}", array)
         inputs, outputs = sizes_of_layer(layer)
@@ -48,18 +45,6 @@ def check_chain(
                 "before it"
             )
         width = outputs
-
-
-def check_options_written(
-    place: str, layer: Recurrent, written: Collection[str], library: str
-) -> None:
-    """Raise if an option is set that the library's cells lack."""
-    for name, argument in inspect.signature(type(layer)).parameters.items():
-        plain, value = argument.default, getattr(layer, name, None)
-        if plain is not argument.empty and name not in {*written, *TRAINING} and value != plain:
-            raise ValueError(
-                f"{place} has {name}={value!r}, expected {plain!r}: {library} supports no other"
-            )
 
 
 def sizes_of_layer(layer: Layer) -> tuple[int, int]:

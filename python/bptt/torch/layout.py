@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""How tensors lie in memory: from PyTorch's layouts to the core's (T, B, ...) arrays, and back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .._types import Array
+
+
+class Layout(NamedTuple):
+    """Where sequences have their axes of time and batch.
+
+    Attributes
+    ----------
+    kind : {"time", "batch", "single", "packed"}
+        (T, B, n), (B, T, n), (T, n), or the rows of a `PackedSequence`.
+    steps, batch : int
+        T and B.
+    rows : ndarray of int, or None
+        The places in (T * B) of the rows of a `PackedSequence`; None: all, in order.
+    """
+
+    kind: str
+    steps: int
+    batch: int
+    rows: Array | None = None
+
+    def inward(self, tensor: torch.Tensor) -> Array:
+        """A sequence as the core takes it, in the tensor's memory where that is possible."""
+        array: Array = tensor.detach().numpy()
+        if self.kind == "batch":
+            array = array.swapaxes(0, 1)
+        elif self.kind == "single":
+            array = array[:, None]
+        elif self.kind == "packed":
+            return self._spread(array)
+        return np.ascontiguousarray(array)
+
+    def outward(self, array: Array) -> torch.Tensor:
+        """A sequence of the core, as PyTorch returns it."""
+        array = writable(array)
+        if self.kind == "batch":
+            array = array.swapaxes(0, 1)
+        elif self.kind == "single":
+            array = array[:, 0]
+        elif self.kind == "packed":
+            array = array.reshape(self.steps * self.batch, -1)
+            array = array if self.rows is None else array[self.rows]
+        return torch.from_numpy(array)
+
+    def _spread(self, array: Array) -> Array:
+        shape = (self.steps, self.batch, array.shape[1])
+        if self.rows is None:
+            return np.ascontiguousarray(array).reshape(shape)
+        padded = np.zeros((self.steps * self.batch, array.shape[1]), array.dtype)
+        padded[self.rows] = array
+        return padded.reshape(shape)
+
+    def state_inward(self, tensor: torch.Tensor | None) -> Array | None:
+        """A state (cells, B, width)."""
+        if tensor is None:
+            return None
+        array: Array = tensor.detach().numpy()
+        return np.ascontiguousarray(array[:, None] if self.kind == "single" else array)
+
+    def state_outward(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(array[:, 0] if self.kind == "single" else array)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Is the result of `outward` the memory that it was given?"""
+        return self.rows is None
+
+
+def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:
+    """The layout of a `PackedSequence`, and the lengths of its sequences, None: all equal."""
+    sizes = batch_sizes.numpy()
+    T, B = len(sizes), int(sizes[0])
+    if int(sizes[-1]) == B:
+        return Layout("packed", T, B), None
+    running = np.arange(B) < sizes[:, None]
+    return Layout("packed", T, B, np.flatnonzero(running)), running.sum(0)
+
+
+class _Memory:
+    """The memory of an array, to be written."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        interface: Any = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def writable(array: Array) -> Array:
+    """The array, or another one of its memory that may be written.
+
+    The core marks as read-only what a tape refers to. PyTorch counts the changes of a tensor, and
+    refuses a backward call after one.
+    """
+    if not array.flags.writeable:
+        try:
+            array.flags.writeable = True
+        except ValueError:  # of memory that NumPy does not own
+            array = np.asarray(_Memory(array))
+    return array

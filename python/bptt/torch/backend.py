@@ -36,21 +36,24 @@ class Backend(str):
 BPTT = Backend("bptt")
 
 
-def reason(input: Any, states: Sequence[Any], weights: Sequence[Any]) -> str | None:
-    """Why PyTorch has to compute with these tensors; None: it has not."""
+def reason(input: Any, others: Sequence[Any], traced: bool) -> str | None:
+    """Why PyTorch has to compute with these tensors; None: it has not.
+
+    `traced`: a tracer or a transform may have tensors of its own kind.
+    """
     dtype = getattr(input, "dtype", None)
     if dtype not in DTYPES:
         return f"input has dtype {dtype}" if isinstance(input, Tensor) else "input is no tensor"
-    for tensor in (input, *states, *weights):
+    for tensor in (input, *others):
         if tensor is None or (
-            type(tensor) in PLAIN
+            (type(tensor) in PLAIN or (traced and isinstance(tensor, Tensor)))
             and tensor.dtype is dtype
-            and tensor.is_cpu
+            and tensor.device.type == "cpu"
             and tensor.layout is torch.strided
         ):
             continue
         return _difference(tensor, dtype)
-    if torch._C._get_tracing_state() is not None:
+    if not traced and torch._C._get_tracing_state() is not None:
         return "torch.jit traces the call"
     return None
 
@@ -58,10 +61,10 @@ def reason(input: Any, states: Sequence[Any], weights: Sequence[Any]) -> str | N
 def _difference(tensor: Any, dtype: torch.dtype) -> str:
     if not isinstance(tensor, Tensor):
         return f"an argument is {type(tensor).__name__}, no tensor"
-    if type(tensor) not in PLAIN:
-        return f"a tensor is a {type(tensor).__name__}"
-    if not tensor.is_cpu:
+    if tensor.device.type != "cpu":
         return f"a tensor is on {tensor.device}"
     if tensor.layout is not torch.strided:
         return f"a tensor has the layout {tensor.layout}"
-    return f"tensors have dtypes {dtype} and {tensor.dtype}"
+    if tensor.dtype is not dtype:
+        return f"tensors have the dtypes {dtype} and {tensor.dtype}"
+    return f"a tensor is a {type(tensor).__name__}"

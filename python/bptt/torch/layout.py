@@ -11,6 +11,12 @@ import torch
 from .._types import Array
 
 
+def array_of(tensor: torch.Tensor) -> Array:
+    """The tensor's memory, or a copy of it that is contiguous."""
+    array: Array = tensor.detach().numpy()
+    return array if array.flags.c_contiguous else array.copy()
+
+
 class Layout(NamedTuple):
     """Where sequences have their axes of time and batch.
 
@@ -69,11 +75,6 @@ class Layout(NamedTuple):
 
     def state_outward(self, array: Array) -> torch.Tensor:
         return torch.from_numpy(array[:, 0] if self.kind == "single" else array)
-
-    @property
-    def shares_memory(self) -> bool:
-        """Is the result of `outward` the memory that it was given?"""
-        return self.rows is None
 
 
 def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:

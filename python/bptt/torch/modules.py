@@ -8,30 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.functional import dropout
 from torch.nn.modules.rnn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
 from .._binding.call import as_backward_how, as_bf16
-from .._cells import CELLS
 from .._types import Array, StepClip
 from .._validate import as_lengths_within, own
 from ..layers.sequences import as_resets
 from ..layers.structure import Structure
 from ..trace.trace import LayerTrace
 from .backend import BPTT, Backend, reason
-from .eager import Call, Recurrence, infer
+from .call import Call
+from .eager import Recurrence
 from .layout import Layout, packed_layout
-from .stack import PLAIN, Sequences, Stack
+from .stack import PLAIN, Sequences, stack_of
+from .traced import TracedRecurrence, in_transform
 
-CELLS_OF_MODES: dict[str, tuple[str, dict[str, Any]]] = {
-    "RNN_TANH": ("rnn", {}),
-    "RNN_RELU": ("rnn", {"activation": "relu"}),
-    "LSTM": ("lstm", {}),
-    "GRU": ("gru", {}),
-}
-DTYPES: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64),
-}  # fmt: skip
+Extras = tuple[Any, Any, Any]  # lengths, resets, trace
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Recurrent(RNNBase):
@@ -79,7 +75,7 @@ class Recurrent(RNNBase):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        for name in ("_stacks", "trace", "backend"):  # made again; of one call
+        for name in ("trace", "backend"):  # of one call
             state.pop(name, None)
         return state
 
@@ -122,44 +118,138 @@ class Recurrent(RNNBase):
             If only PyTorch can compute this call, and it has no such argument.
         """
         trace = self.tracing if trace is None else trace
+        extras = lengths, resets, trace
+        if torch.is_autocast_enabled("cpu"):
+            return self._in_autocast(input, hx, extras)
+        return self._run(input, hx, extras, self.compute)
+
+    def _run(self, input: Any, hx: Any, extras: Extras, compute: str | None) -> Any:
+        compiling = torch.compiler.is_compiling()
+        traced = compiling or in_transform()
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
-        states = CELLS[CELLS_OF_MODES[self.mode][0]].states
-        initial = self._states(hx, len(states))
+        initial = self._states(hx)
         weights = self._weights()
-        why = reason(data, initial, weights)
-        if why is None and torch.is_autocast_enabled("cpu"):
-            why = "autocast"
-        layout, own_lengths = None, None
+        why = reason(data, (*initial, *weights), traced)
         if why is None:
-            stack = self._stack(data.dtype, trace)
             if packed:
-                layout, own_lengths = packed_layout(input.batch_sizes)
                 initial = self._permuted(initial, input.sorted_indices)
             else:
-                layout = self._layout(data)
-            why = self._misfit(data, initial, layout)
-        if why is not None or layout is None:
-            return self._by_torch(why, input, hx, lengths, resets, trace)
-        if self.backend is not BPTT:
+                why = self._misfit(data, initial)
+        if why is not None:
+            return self._by_torch(why, input, hx, extras)
+        if not compiling and self.backend is not BPTT:
             self.__dict__["backend"] = BPTT
-        sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
-        call = Call(stack, layout, sequences, self._take_trace)
-        if torch.is_grad_enabled():
-            y, *finals = Recurrence.apply(call, data, *initial, *weights)
-        else:
-            y, *finals = infer(call, data, initial, weights)
+        call = self._traced if traced else self._eager
+        y, *finals = call(input, data, initial, weights, extras, compute)
         if packed:
             finals = self._permuted(finals, input.unsorted_indices)
             y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         return y, tuple(finals) if len(finals) > 1 else finals[0]
 
+    def _eager(
+        self, input: Any, data: Tensor, initial: list[Any], weights: list[Any], extras: Extras,
+        compute: str | None,
+    ) -> Any:  # fmt: skip
+        """By one node of the autograd graph, from memory to memory."""
+        lengths, resets, trace = extras
+        stack = stack_of(
+            self.mode, self._sizes(), self.num_layers, self.bidirectional, self.bias,
+            self.batch_first, DTYPES[data.dtype], compute, self.step_clip, self.cut, trace,
+        )  # fmt: skip
+        own_lengths = None
+        if data is not input:
+            layout, own_lengths = packed_layout(input.batch_sizes)
+        else:
+            layout = self._layout(data)
+        sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
+        call = Call(stack, layout, sequences, self._take_trace if trace else None)
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+            return Recurrence.apply(call, data, *initial, *weights)
+        return call.forward((data, *initial, *weights), False)[0]
+
+    def _traced(
+        self, input: Any, data: Tensor, initial: list[Any], weights: list[Any], extras: Extras,
+        compute: str | None,
+    ) -> Any:  # fmt: skip
+        """By operators that tracers and transforms know."""
+        lengths, resets, trace = extras
+        packed, single = data is not input, data.dim() == 2
+        if trace:
+            raise NotImplementedError(
+                f"{self._caller()}: trace is {trace!r} inside torch.compile or a transform, "
+                "expected None"
+            )
+        if lengths is not None or resets is not None:
+            self._refuse(("lengths", lengths), ("resets", resets), packed, single)
+            lengths = None if lengths is None else torch.as_tensor(lengths)
+            resets = None if resets is None else torch.as_tensor(resets)
+        batch_sizes, rows = (input.batch_sizes, data.shape[:1]) if packed else (None, None)
+        if not packed and single:
+            data = data.unsqueeze(1)
+            initial = [part if part is None else part.unsqueeze(1) for part in initial]
+        elif not packed and self.batch_first:
+            data = data.transpose(0, 1)
+            resets = resets if resets is None else resets.transpose(0, 1)
+        B: Any = data.shape[1]
+        if batch_sizes is not None and initial[0] is None:
+            B = int(batch_sizes[0])  # a tracer does not know it
+        cells = self.num_layers * (1 + self.bidirectional)
+        widths = self._widths()[: len(initial)]
+        initial = [
+            data.new_zeros(cells, B, width) if part is None else part
+            for part, width in zip(initial, widths)
+        ]
+        masks = self._masks(data, rows or data.shape[:2])
+        clip = self.step_clip or ("none", 0.0)
+        results = TracedRecurrence.apply(
+            (len(initial), len(weights), len(masks)),
+            (self.mode, self.num_layers, self.bidirectional, compute),
+            (*clip, "h")[:3] + (self.cut,),
+            data, *initial, *weights, *masks, lengths, resets, batch_sizes,
+        )  # fmt: skip
+        y, *finals = results[: 1 + len(initial)]
+        if not packed and single:
+            return [part.squeeze(1) for part in (y, *finals)]
+        return [y.transpose(0, 1) if self.batch_first and not packed else y, *finals]
+
+    def _in_autocast(self, input: Any, hx: Any, extras: Extras) -> Any:
+        """The products in bfloat16, as autocast asks, and the results in the types of PyTorch's."""
+        packed = isinstance(input, PackedSequence)
+        data = input.data if packed else input
+        target = torch.get_autocast_dtype("cpu")
+        kinds = (torch.float32, torch.bfloat16)
+        if getattr(data, "dtype", None) not in kinds or target is not torch.bfloat16:
+            if getattr(data, "dtype", None) is torch.float64:  # which autocast leaves alone
+                return self._run(input, hx, extras, self.compute)
+            return self._by_torch(f"autocast is to {target}", input, hx, extras)
+
+        def whole(tensor: Any) -> Any:
+            return tensor.float() if isinstance(tensor, (Tensor, PackedSequence)) else tensor
+
+        states = [whole(state) for state in self._states(hx)]
+        given = None if hx is None else tuple(states) if len(states) > 1 else states[0]
+        y, final = self._run(whole(input), given, extras, self.compute or "bf16_if_available")
+        kind = data.dtype if self.mode == "GRU" else target
+        if isinstance(final, tuple):
+            return y.to(kind), tuple(part.to(kind) for part in final)
+        return y.to(kind), final.to(kind)
+
     # --- arguments
 
-    def _states(self, hx: Any, count: int) -> list[Any]:
-        if hx is None:
-            return [None] * count
-        return [hx] if count == 1 else list(hx)
+    def _caller(self) -> str:
+        return type(self).__name__
+
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.input_size, self.hidden_size, self.proj_size
+
+    def _widths(self) -> tuple[int, int]:
+        return self.proj_size or self.hidden_size, self.hidden_size
+
+    def _states(self, hx: Any) -> list[Any]:
+        if self.mode == "LSTM":
+            return [None, None] if hx is None else list(hx)
+        return [hx]
 
     def _weights(self) -> list[Any]:
         parameters, names = self._parameters, self._flat_weights_names
@@ -173,100 +263,75 @@ class Recurrent(RNNBase):
             return states
         return [s if s is None else s.index_select(1, indices) for s in states]
 
-    def _layout(self, data: Tensor) -> Layout | None:
-        shape = data.shape
-        if len(shape) == 3:
-            if self.batch_first:
-                return Layout("batch", shape[1], shape[0])
-            return Layout("time", shape[0], shape[1])
-        return Layout("single", shape[0], 1) if len(shape) == 2 else None
+    def _layout(self, data: Tensor) -> Layout:
+        if data.dim() == 2:
+            return Layout("single", data.shape[0], 1)
+        first, second = data.shape[:2]
+        return Layout("batch", second, first) if self.batch_first else Layout("time", first, second)
 
-    def _misfit(self, data: Tensor, states: list[Any], layout: Layout | None) -> str | None:
+    def _misfit(self, data: Tensor, states: list[Any]) -> str | None:
         """Why PyTorch, which has its own words for it, should refuse these shapes."""
-        if layout is None or data.shape[-1] != self.input_size or layout.steps == 0:
-            return f"input has the shape {tuple(data.shape)}"
+        shape = data.shape
+        steps = shape[1 if self.batch_first and len(shape) == 3 else 0] if shape else 0
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size or steps == 0:
+            return f"input has the shape {tuple(shape)}"
+        batch = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
         rows = self.num_layers * (1 + self.bidirectional)
-        for state, width in zip(states, (self.proj_size or self.hidden_size, self.hidden_size)):
-            shape = (rows, width) if layout.kind == "single" else (rows, layout.batch, width)
-            if state is not None and state.shape != shape:
+        for state, width in zip(states, self._widths()):
+            if state is not None and state.shape != (rows, *batch, width):
                 return f"hx has the shape {tuple(state.shape)}"
         return None
 
     def _sequences(
-        self,
-        structure: Structure,
-        data: Tensor,
-        layout: Layout,
-        own_lengths: Array | None,
-        lengths: Any,
-        resets: Any,
-    ) -> Sequences:
+        self, structure: Structure, data: Tensor, layout: Layout, own_lengths: Array | None,
+        lengths: Any, resets: Any,
+    ) -> Sequences:  # fmt: skip
         dropout = self.training and self.dropout > 0 and self.num_layers > 1
         if own_lengths is None and lengths is None and resets is None and not dropout:
             return PLAIN
         caller, T, B = structure.caller, layout.steps, layout.batch
-        for name, value in (("lengths", lengths), ("resets", resets)):
-            if value is not None and layout.kind in ("single", "packed"):
-                kind = "unbatched" if layout.kind == "single" else "a PackedSequence"
-                raise ValueError(f"{caller}: {name} are given and input is {kind}, expected none")
+        packed, single = layout.kind == "packed", layout.kind == "single"
+        self._refuse(("lengths", lengths), ("resets", resets), packed, single)
         if lengths is not None:
             own_lengths = as_lengths_within(caller, lengths, T, B)
         if resets is not None:
             resets = own(as_resets(structure, resets, T, B), np.bool_)
-        masks = self._masks(structure, data, layout) if dropout else ()
-        return Sequences(own_lengths, resets, masks)
+        masks = self._masks(data, data.shape[:1] if packed else (T, B))
+        arrays = [layout.inward(m) if packed else m.numpy() for m in masks]
+        return Sequences(own_lengths, resets, arrays)
 
-    def _masks(self, s: Structure, data: Tensor, layout: Layout) -> list[Array]:
-        """The masks that PyTorch would draw."""
-        rows = tuple(data.shape[:1]) if layout.kind == "packed" else (layout.steps, layout.batch)
-        keep, masks = 1 - self.dropout, []
-        for _ in range(self.num_layers - 1):
-            mask = data.new_empty(*rows, s.directions * s.width)
-            mask = mask.bernoulli_(keep).div_(keep) if keep else mask.zero_()
-            masks.append(layout.inward(mask) if layout.kind == "packed" else mask.numpy())
-        return masks
+    def _refuse(self, lengths: Any, resets: Any, packed: bool, single: bool) -> None:
+        for name, value in (lengths, resets):
+            if value is not None and (packed or single):
+                kind = "a PackedSequence" if packed else "unbatched"
+                raise ValueError(
+                    f"{self._caller()}: {name} are given and input is {kind}, expected None"
+                )
 
-    def _stack(self, dtype: torch.dtype, trace: Any) -> Stack:
-        key = dtype, self.batch_first, self.compute, self.step_clip, self.cut, trace
-        stacks: dict[Any, Stack] = self.__dict__.setdefault("_stacks", {})
-        if key not in stacks:
-            stacks[key] = self._new_stack(*key)
-        return stacks[key]
-
-    def _new_stack(
-        self, dtype: torch.dtype, batch_first: bool, compute: str | None, *backward: Any
-    ) -> Stack:
-        caller = type(self).__name__
-        kind, options = CELLS_OF_MODES[self.mode]
-        structure = Structure(
-            caller=caller, kind=kind, input_size=self.input_size, hidden_size=self.hidden_size,
-            width=self.proj_size or self.hidden_size, num_layers=self.num_layers,
-            directions=1 + self.bidirectional, bias=self.bias, batch_first=batch_first,
-            dilations=(1,) * self.num_layers, skip=0, residual=False, dtype=DTYPES[dtype],
-            compute=compute, options=options, learnt=("w_hr",) if self.proj_size else (),
-        )  # fmt: skip
-        return Stack(structure, as_backward_how(caller, *backward))
+    def _masks(self, data: Tensor, rows: Any) -> list[Tensor]:
+        """The masks of the layers above the first: what PyTorch's dropout makes of ones."""
+        above = self.num_layers - 1
+        if not (self.training and self.dropout > 0 and above):
+            return []
+        shape = *rows, (1 + self.bidirectional) * self._widths()[0]
+        return [dropout(data.new_ones(shape), self.dropout) for _ in range(above)]
 
     # --- results
 
     def _take_trace(self, trace: LayerTrace) -> None:
         self.__dict__["trace"] = trace
 
-    def _by_torch(
-        self, why: str | None, input: Any, hx: Any, lengths: Any, resets: Any, trace: Any
-    ) -> Any:
-        extras = {
-            "lengths": lengths, "resets": resets, "trace": trace or None,
-            "step_clip": self.step_clip, "cut": self.cut,
-        }  # fmt: skip
+    def _by_torch(self, why: str, input: Any, hx: Any, extras: Extras) -> Any:
         result = super().forward(input, hx)
-        for name, value in extras.items():
-            if value is not None:
+        names = ("lengths", "resets", "trace", "step_clip", "cut")
+        for name, value in zip(names, (*extras, self.step_clip, self.cut)):
+            if value is not None and value is not False:
                 raise NotImplementedError(
-                    f"{type(self).__name__}: {name} is given and PyTorch has to compute, as {why}; "
+                    f"{self._caller()}: {name} is given and PyTorch has to compute, as {why}; "
                     "expected None"
                 )
-        self.__dict__["backend"] = Backend("torch", why or "")
+        if not torch.compiler.is_compiling():
+            self.__dict__["backend"] = Backend("torch", why)
         return result
 
 

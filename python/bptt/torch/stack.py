@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import _core
-from .._binding.call import forward, pull_back, uses_bf16
+from .._binding.call import as_backward_how, forward, pull_back, uses_bf16
 from .._grads import BITS, Grads
 from .._types import Array, BackwardHow, Inputs
 from ..layers.sequences import resets_of_reverse
@@ -27,6 +27,10 @@ class Stack:
     how: BackwardHow
 
     @cached_property
+    def states(self) -> int:
+        return self.structure.states
+
+    @cached_property
     def arguments(self) -> tuple[str, ...]:
         """The parameters of one cell in PyTorch's order, by the names of the core."""
         return tuple(self.structure.shapes(0))
@@ -36,6 +40,38 @@ class Stack:
         s = self.structure
         options = dict.fromkeys((*s.options, *s.learnt))
         return uses_bf16(s.caller, s.kind, s.compute, s.dtype, options)
+
+
+CELLS_OF_MODES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "RNN_TANH": ("RNN", "rnn", {}),
+    "RNN_RELU": ("RNN", "rnn", {"activation": "relu"}),
+    "LSTM": ("LSTM", "lstm", {}),
+    "GRU": ("GRU", "gru", {}),
+}
+
+
+@lru_cache(maxsize=256)
+def stack_of(
+    mode: str,
+    sizes: tuple[int, int, int],
+    num_layers: int,
+    bidirectional: bool,
+    bias: bool,
+    batch_first: bool,
+    dtype: str,
+    compute: str | None = None,
+    *backward: Any,
+) -> Stack:
+    """The stack of a module; sizes: I, H, and P or 0; backward: step_clip, cut and trace."""
+    caller, kind, options = CELLS_OF_MODES[mode]
+    I, H, P = sizes
+    structure = Structure(
+        caller=caller, kind=kind, input_size=I, hidden_size=H, width=P or H,
+        num_layers=num_layers, directions=1 + bidirectional, bias=bias, batch_first=batch_first,
+        dilations=(1,) * num_layers, skip=0, residual=False, dtype=np.dtype(dtype),
+        compute=compute, options=options, learnt=("w_hr",) if P else (),
+    )  # fmt: skip
+    return Stack(structure, as_backward_how(caller, *backward))
 
 
 @dataclass(frozen=True)

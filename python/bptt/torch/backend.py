@@ -48,7 +48,7 @@ def reason(input: Any, others: Sequence[Any], traced: bool) -> str | None:
         if tensor is None or (
             (type(tensor) in PLAIN or (traced and isinstance(tensor, Tensor)))
             and tensor.dtype is dtype
-            and tensor.device.type == "cpu"
+            and tensor.is_cpu
             and tensor.layout is torch.strided
         ):
             continue
@@ -61,7 +61,7 @@ def reason(input: Any, others: Sequence[Any], traced: bool) -> str | None:
 def _difference(tensor: Any, dtype: torch.dtype) -> str:
     if not isinstance(tensor, Tensor):
         return f"an argument is {type(tensor).__name__}, no tensor"
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         return f"a tensor is on {tensor.device}"
     if tensor.layout is not torch.strided:
         return f"a tensor has the layout {tensor.layout}"

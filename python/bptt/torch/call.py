@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .layout import Layout, array_of
-from .stack import Sequences, Stack, pull, run
+from .layout import Layout
+from .stack import CellArrays, Sequences, Stack, pull, run
 
-Inputs = Sequence[Any]  # x, the initial states, and the weights
+Inputs = Sequence[Any]  # x, and the initial states; perhaps the weights
 
 
 class Call(NamedTuple):
-    """What a call has beside its tensors.
+    """What a call has beside its x and states.
 
     Attributes
     ----------
+    cells : list
+        The weights, in the memory of PyTorch's.
     on_trace : callable
         Gets the trace.
     """
@@ -27,50 +29,47 @@ class Call(NamedTuple):
     stack: Stack
     layout: Layout
     sequences: Sequences
+    cells: CellArrays
     on_trace: Callable[[Any], None] | None = None
 
     def forward(self, inputs: Inputs, keep_tape: bool) -> tuple[list[Tensor], list[Any]]:
         """y and the final states, and the tapes."""
-        layout, first = self.layout, 1 + self.stack.states
-        y, finals, tapes = run(
-            self.stack,
-            self.sequences,
-            layout.inward(inputs[0]),
-            [layout.state_inward(part) for part in inputs[1:first]],
-            [array_of(weight) for weight in inputs[first:]],
-            keep_tape,
-            torch.get_num_threads(),
+        x, state = self.inward(inputs[: 1 + self.stack.states])
+        results, tapes = run(
+            self.stack, self.sequences, x, state, self.cells, keep_tape, torch.get_num_threads()
         )
-        return self.outward(y, finals, ()), tapes
+        return self.outward(results), tapes
 
     def backward(
-        self, tapes: Any, inputs: Inputs, cotangents: Inputs, needs: Sequence[bool]
+        self, tapes: Any, inputs: Inputs, cotangents: Inputs, needs: tuple[bool, ...]
     ) -> list[Any]:
         """The gradients of `inputs`, None where `needs` has False; without tapes it makes them."""
-        layout, (dy, *dstate), first = self.layout, cotangents, 1 + self.stack.states
         if tapes is None:
             tapes = self.forward(inputs, True)[1]
-        dx, dinitial, dweights, trace = pull(
-            self.stack,
-            self.sequences,
-            tapes,
-            None if dy is None else layout.inward(dy),
-            [layout.state_inward(part) for part in dstate],
-            (needs[0], any(needs[1:first]), needs[first:]),
-            torch.get_num_threads(),
+        dy, dstate = self.inward(cotangents)
+        grads, trace = pull(
+            self.stack, self.sequences, tapes, dy, dstate, needs, torch.get_num_threads()
         )
         if self.on_trace is not None:
             self.on_trace(trace)
-        return self.outward(dx, dinitial, dweights)
+        return self.outward(grads)
 
-    def outward(self, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> list[Any]:
-        """Arrays of the core as tensors; None stays None."""
+    def inward(self, tensors: Inputs) -> tuple[Any, list[Any]]:
+        """A sequence and states as arrays of the core; None stays None."""
+        first, *states = tensors
         layout = self.layout
-        return [
-            None if x is None else layout.outward(x),
-            *[None if s is None else layout.state_outward(s) for s in states],
-            *[None if w is None else torch.from_numpy(w) for w in weights],
-        ]
+        x = None if first is None else layout.inward(first)
+        return x, [s if s is None else layout.state_inward(s) for s in states]
+
+    def outward(self, arrays: Sequence[Any]) -> list[Any]:
+        """A sequence, states, and perhaps weights as tensors; None stays None."""
+        layout, count = self.layout, 1 + self.stack.states
+        states = arrays[1:count]
+        if layout.kind == "single":
+            states = [s if s is None else s[:, 0] for s in states]
+        first = None if arrays[0] is None else layout.outward(arrays[0])
+        others = (*states, *arrays[count:])
+        return [first, *[a if a is None else torch.from_numpy(a) for a in others]]
 
     @property
     def shares_y(self) -> bool:

@@ -41,20 +41,18 @@ def tangents(
     stack = replace(
         call.stack, structure=s._replace(compute=None), how=("none", 0, "h", 0, 0, 0, 0)
     )
-    states, threads = call.stack.states, torch.get_num_threads()
-    places = [layout.inward, *[layout.state_inward] * states]
-    places += [array_of] * (len(inputs) - len(places))
-    x, *others = map(_dual, places, inputs, directions)
-    initial, weights = others[:states], others[states:]
+    first, threads = 1 + call.stack.states, torch.get_num_threads()
+    places = [layout.inward, *[layout.state_inward] * call.stack.states]
+    x, *others = map(_dual, places + [array_of] * (len(inputs) - first), inputs, directions)
+    initial, cells = others[: first - 1], stack.cells(others[first - 1 :])
     keep = cotangents is not None
-    y, finals, tapes = run(stack, call.sequences, x, initial, weights, keep, threads)
-    found = call.outward(_tangent(y), [_tangent(last) for last in finals], ())
+    results, tapes = run(stack, call.sequences, x, initial, cells, keep, threads)
+    found = call.outward([_tangent(r) for r in results])
     if cotangents is not None:
         dy, *dstate = map(_dual, places, cotangents, [None] * len(cotangents))
-        wanted = True, True, [True] * len(weights)
-        dx, dinitial, dweights, _ = pull(stack, call.sequences, tapes, dy, dstate, wanted, threads)
-        groups = [[_tangent(d) for d in group] for group in (dinitial, dweights)]
-        found += call.outward(_tangent(dx), *groups)
+        needs = (True,) * len(inputs)
+        grads, _ = pull(stack, call.sequences, tapes, dy, dstate, needs, threads)
+        found += call.outward([g if g is None else _tangent(g) for g in grads])
         found = [f if a is not None else None for f, a in zip(found, (*cotangents, *inputs))]
     return [f if f is None else f.to(inputs[0].dtype) for f in found]
 

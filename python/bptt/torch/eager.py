@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,7 +51,7 @@ class Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: Call, needs: Sequence[bool], count: int, *tensors: Tensor | None
+        ctx: Any, call: Call, needs: tuple[bool, ...], count: int, *tensors: Tensor | None
     ) -> tuple[Any, ...]:
         ctx.call, ctx.count = call, count
         ctx.set_materialize_grads(False)

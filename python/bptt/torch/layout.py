@@ -37,14 +37,14 @@ class Layout(NamedTuple):
 
     def inward(self, tensor: torch.Tensor) -> Array:
         """A sequence as the core takes it, in the tensor's memory where that is possible."""
-        array: Array = tensor.detach().numpy()
+        array: Array = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
         if self.kind == "batch":
             array = array.swapaxes(0, 1)
         elif self.kind == "single":
             array = array[:, None]
         elif self.kind == "packed":
             return self._spread(array)
-        return np.ascontiguousarray(array)
+        return array if array.flags.c_contiguous else array.copy()
 
     def outward(self, array: Array) -> torch.Tensor:
         """A sequence of the core, as PyTorch returns it."""
@@ -61,20 +61,15 @@ class Layout(NamedTuple):
     def _spread(self, array: Array) -> Array:
         shape = (self.steps, self.batch, array.shape[1])
         if self.rows is None:
-            return np.ascontiguousarray(array).reshape(shape)
+            return (array if array.flags.c_contiguous else array.copy()).reshape(shape)
         padded = np.zeros((self.steps * self.batch, array.shape[1]), array.dtype)
         padded[self.rows] = array
         return padded.reshape(shape)
 
-    def state_inward(self, tensor: torch.Tensor | None) -> Array | None:
+    def state_inward(self, tensor: torch.Tensor) -> Array:
         """A state (cells, B, width)."""
-        if tensor is None:
-            return None
-        array: Array = tensor.detach().numpy()
-        return np.ascontiguousarray(array[:, None] if self.kind == "single" else array)
-
-    def state_outward(self, array: Array) -> torch.Tensor:
-        return torch.from_numpy(array[:, 0] if self.kind == "single" else array)
+        array = array_of(tensor)
+        return array[:, None] if self.kind == "single" else array
 
 
 def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:

@@ -25,6 +25,7 @@ from .eager import Recurrence
 from .layout import Layout, packed_layout
 from .stack import PLAIN, Sequences, stack_of
 from .traced import TracedRecurrence, in_transform
+from .weights import WeightArrays
 
 Extras = tuple[Any, Any, Any]  # lengths, resets, trace
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -75,7 +76,7 @@ class Recurrent(RNNBase):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        for name in ("trace", "backend"):  # of one call
+        for name in ("trace", "backend", "_arrays"):  # of one call
             state.pop(name, None)
         return state
 
@@ -130,9 +131,12 @@ class Recurrent(RNNBase):
         data = input.data if packed else input
         initial = self._states(hx)
         weights = self._weights()
-        why = reason(data, (*initial, *weights), traced)
+        arrays = None if traced else self._known(weights)
+        why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
         if why is None:
-            if packed:
+            if arrays is not None and arrays.dtype is not data.dtype:
+                why = f"tensors have the dtypes {data.dtype} and {arrays.dtype}"
+            elif packed:
                 initial = self._permuted(initial, input.sorted_indices)
             else:
                 why = self._misfit(data, initial)
@@ -140,22 +144,25 @@ class Recurrent(RNNBase):
             return self._by_torch(why, input, hx, extras)
         if not compiling and self.backend is not BPTT:
             self.__dict__["backend"] = BPTT
-        call = self._traced if traced else self._eager
-        y, *finals = call(input, data, initial, weights, extras, compute)
+        if traced:
+            y, *finals = self._traced(input, data, initial, weights, extras, compute)
+        else:
+            y, *finals = self._eager(input, data, initial, weights, arrays, extras, compute)
         if packed:
             finals = self._permuted(finals, input.unsorted_indices)
             y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         return y, tuple(finals) if len(finals) > 1 else finals[0]
 
     def _eager(
-        self, input: Any, data: Tensor, initial: list[Any], weights: list[Any], extras: Extras,
-        compute: str | None,
+        self, input: Any, data: Tensor, initial: list[Any], weights: list[Any],
+        arrays: WeightArrays | None, extras: Extras, compute: str | None,
     ) -> Any:  # fmt: skip
         """By one node of the autograd graph, from memory to memory."""
         lengths, resets, trace = extras
         stack = stack_of(
-            self.mode, self._sizes(), self.num_layers, self.bidirectional, self.bias,
-            self.batch_first, DTYPES[data.dtype], compute, self.step_clip, self.cut, trace,
+            self.mode, (self.input_size, self.hidden_size, self.proj_size), self.num_layers,
+            self.bidirectional, self.bias, self.batch_first, DTYPES[data.dtype], compute,
+            self.step_clip, self.cut, trace,
         )  # fmt: skip
         own_lengths = None
         if data is not input:
@@ -163,10 +170,14 @@ class Recurrent(RNNBase):
         else:
             layout = self._layout(data)
         sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
-        call = Call(stack, layout, sequences, self._take_trace if trace else None)
+        if arrays is None:
+            arrays = WeightArrays(weights, stack)
+            if all(weight.is_leaf for weight in weights):  # else a new one comes with each call
+                self.__dict__["_arrays"] = arrays
+        call = Call(stack, layout, sequences, arrays.cells, self._take_trace if trace else None)
         if torch.is_grad_enabled() or forward_ad._current_level >= 0:
             return Recurrence.apply(call, data, *initial, *weights)
-        return call.forward((data, *initial, *weights), False)[0]
+        return call.forward((data, *initial), False)[0]
 
     def _traced(
         self, input: Any, data: Tensor, initial: list[Any], weights: list[Any], extras: Extras,
@@ -240,9 +251,6 @@ class Recurrent(RNNBase):
     def _caller(self) -> str:
         return type(self).__name__
 
-    def _sizes(self) -> tuple[int, int, int]:
-        return self.input_size, self.hidden_size, self.proj_size
-
     def _widths(self) -> tuple[int, int]:
         return self.proj_size or self.hidden_size, self.hidden_size
 
@@ -257,6 +265,11 @@ class Recurrent(RNNBase):
             return [parameters[name] for name in names]
         except KeyError:  # computed from others, as by a parametrization
             return [getattr(self, name) for name in names]
+
+    def _known(self, weights: list[Any]) -> WeightArrays | None:
+        """The arrays of an earlier call, if the weights are still in the same memory."""
+        arrays: WeightArrays | None = self.__dict__.get("_arrays")
+        return arrays if arrays is not None and arrays.fit(weights) else None
 
     def _permuted(self, states: list[Any], indices: Tensor | None) -> list[Any]:
         if indices is None:

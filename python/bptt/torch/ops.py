@@ -21,7 +21,7 @@ from .._cells import CELLS
 from .._validate import as_lengths_within, own
 from ..layers.sequences import as_resets
 from .call import Call
-from .layout import Layout, packed_layout
+from .layout import Layout, array_of, packed_layout
 from .stack import CELLS_OF_MODES, Sequences, stack_of
 from .tapes import held, hold
 
@@ -76,7 +76,8 @@ def _call(
     known = known if lengths is None else as_lengths_within(s.caller, lengths, T, B)
     borders = None if resets is None else own(as_resets(s, resets, T, B), np.bool_)
     sequences = Sequences(known, borders, [layout.inward(mask) for mask in masks])
-    return Call(stack, layout, sequences), (x, *state, *weights)
+    cells = stack.cells([array_of(weight) for weight in weights])
+    return Call(stack, layout, sequences, cells), (x, *state)
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -89,7 +90,7 @@ def _backward(*arguments: Any) -> list[Tensor]:
     inputs, (dy, dstate, _, tape, clip, bound, target, cut, wanted) = arguments[:-9], arguments[-9:]
     step_clip = (clip, bound, target) if clip != "none" else None
     call, tensors = _call(*inputs, step_clip, cut, None)
-    found = call.backward(held(tape), tensors, (dy, *dstate), wanted)
+    found = call.backward(held(tape), tensors, (dy, *dstate), tuple(wanted))
     return [d if w else dy.new_empty(0) for d, w in zip(found, wanted, strict=True)]
 
 

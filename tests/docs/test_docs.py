@@ -39,6 +39,8 @@ def test_code_on_a_page_runs(
     import_needs(page.name)
     monkeypatch.chdir(tmp_path)  # where the code writes its files
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    if page.stem == "torch":
+        pytest.importorskip("torch")
     exec("\n".join(blocks), {})
     capsys.readouterr()
 

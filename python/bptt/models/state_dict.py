@@ -29,9 +29,8 @@ __all__ = ["entries_of_arrays", "recurrent_parts", "sizes_of"]
 BY_GATES = {len(c.gates): name for name, c in reversed(CELLS.items()) if c.wide_as_h}
 OWN_WIDTH = {name: len(cell.gates) for name, cell in CELLS.items() if not cell.wide_as_h}
 # Names of a layer end with its number; those of PyTorch's LSTMCell, GRUCell and RNNCell do not.
-PARAMETER = re.compile(
-    rf"(?:({'|'.join((*NAMES.values(), 'h0', 'c0'))})_l([0-9]{{1,6}})(_reverse)?|({'|'.join(CELL)}))$"
-)
+NUMBERED = "|".join((*NAMES.values(), "h0", "c0"))
+PARAMETER = re.compile(rf"(?:({NUMBERED})_l([0-9]{{1,6}})(_reverse)?|({'|'.join(CELL)}))$")
 SIMILAR = re.compile(r"\w+_l[0-9]+(_reverse)?$")  # names that another program's layer may have
 LSTM_ONLY = [
     name

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""PyTorch modules that compute with bptt: `torch.nn.RNN`, `LSTM` and `GRU`, one import changed.
+
+They are subclasses of PyTorch's, with the same arguments, parameters and results. What bptt does
+not compute, PyTorch does: ``module.backend`` says which of the two did, and why.
+
+>>> import torch
+>>> import bptt.torch
+>>> lstm = bptt.torch.LSTM(3, 4, num_layers=2)
+>>> y, (h, c) = lstm(torch.ones(10, 2, 3))
+>>> y.sum().backward()
+>>> y.shape, lstm.weight_ih_l0.grad.shape, lstm.backend
+(torch.Size([10, 2, 4]), torch.Size([16, 3]), 'bptt')
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'bptt.torch: PyTorch is not installed; install it by pip install "bptt[torch]"'
+    ) from error
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .modules import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]

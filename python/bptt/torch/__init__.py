@@ -22,6 +22,7 @@ except ImportError as error:
         'bptt.torch: PyTorch is not installed; install it by pip install "bptt[torch]"'
     ) from error
 
+from .layer import Layer
 from .modules import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "Layer"]

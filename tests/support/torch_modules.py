@@ -60,7 +60,7 @@ def results(
         y = pad_packed_sequence(y, module.batch_first)[0]
     outputs = [y, *(final if isinstance(final, tuple) else [final])]
     made = torch.Generator().manual_seed(2)
-    loss = sum((o * torch.randn(o.shape, dtype=o.dtype, generator=made)).sum() for o in outputs)
+    loss = sum((o * torch.randn(o.shape, dtype=x.dtype, generator=made)).sum() for o in outputs)
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     leaves = {"x": x, **(dict(zip("hc", state)) if with_state else {}), **parameters}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}

@@ -241,10 +241,13 @@ class Recurrent(RNNBase):
         states = [whole(state) for state in self._states(hx)]
         given = None if hx is None else tuple(states) if len(states) > 1 else states[0]
         y, final = self._run(whole(input), given, extras, self.compute or "bf16_if_available")
-        kind = data.dtype if self.mode == "GRU" else target
+        by_onednn = self.mode == "LSTM" and not packed and not self.proj_size
+        lower = by_onednn or self.mode.startswith("RNN")
+        of_h = target if lower or self.proj_size else data.dtype
+        of_c = target if lower else data.dtype
         if isinstance(final, tuple):
-            return y.to(kind), tuple(part.to(kind) for part in final)
-        return y.to(kind), final.to(kind)
+            return y.to(of_h), (final[0].to(of_h), final[1].to(of_c))
+        return y.to(of_h), final.to(of_h)
 
     # --- arguments
 

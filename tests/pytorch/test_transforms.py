@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""The modules under torch.func, torch.compile, torch.export and other tracers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import bptt.torch
+from support.torch_modules import KINDS, B, I, T, twins
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "deep": {"num_layers": 2, "bidirectional": True, "batch_first": True},
+}
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+N = 3  # of vmap
+
+
+def close(got: Any, want: Any) -> None:
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def pair(kind: str, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], Any]:
+    theirs, ours = twins(kind, dtype=torch.float64, **options)
+    weights = {name: p.detach() for name, p in ours.named_parameters()}
+    return theirs, ours, weights, torch.randn(T, B, I, dtype=torch.float64)
+
+
+def loss_of(module: Any) -> Any:
+    def loss(weights: Any, x: Any) -> Any:
+        y, final = functional_call(module, weights, (x,))
+        return y.pow(2).sum() + (final[1] if isinstance(final, tuple) else final).sin().sum()
+
+    return loss
+
+
+# --- torch.func -----------------------------------------------------------------------------------
+
+
+@every_option
+@every_kind
+def test_grad_and_vjp(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours, weights, x = pair(kind, options)
+    close(grad(loss_of(ours), (0, 1))(weights, x), grad(loss_of(theirs), (0, 1))(weights, x))
+    (y, pull), (z, other) = (vjp(lambda x, m=m: m(x)[0], x) for m in (ours, theirs))
+    close(y, z)
+    close(pull(torch.ones_like(y)), other(torch.ones_like(y)))
+    assert ours.backend == "bptt"
+
+
+@every_option
+@every_kind
+def test_vmap(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours, weights, _ = pair(kind, options)
+    xs = torch.randn(2, N, T, I, dtype=torch.float64)
+    want = torch.stack([theirs(x)[0] for x in xs.unbind(1)])
+    close(vmap(lambda x: ours(x)[0], in_dims=1)(xs), want)
+    each = [grad(loss_of(theirs))(weights, x) for x in xs.unbind(1)]
+    got = vmap(grad(loss_of(ours)), in_dims=(None, 1))(weights, xs)
+    close(got, {name: torch.stack([d[name] for d in each]) for name in weights})
+    whole = grad(lambda w: vmap(lambda x: loss_of(ours)(w, x), in_dims=1)(xs).sum())(weights)
+    close(whole, {name: sum(d[name] for d in each) for name in weights})
+
+
+@every_kind
+def test_vmap_over_weights_and_nested(kind: str) -> None:
+    theirs, ours, weights, x = pair(kind, {})
+    many = {name: torch.stack([w, 2 * w]) for name, w in weights.items()}
+
+    def both(module: Any) -> Any:
+        inner = vmap(lambda w, x: functional_call(module, w, (x,))[0], in_dims=(0, None))
+        return vmap(lambda x: inner(many, x))
+
+    xs = torch.stack([x, -x, 3 * x])
+    want = torch.stack([
+        torch.stack([
+            functional_call(theirs, {n: w[k] for n, w in many.items()}, (x,))[0] for k in range(2)
+        ])
+        for x in xs
+    ])  # fmt: skip
+    close(both(ours)(xs), want)
+    small = x[:2, :1]
+    close(*(jacrev(lambda x, m=m: m(x)[0])(small) for m in (ours, theirs)))
+    close(
+        *(
+            vmap(jacrev(lambda x, m=m: m(x)[0][-1]))(torch.stack([small, -small]))
+            for m in (ours, theirs)
+        )
+    ) if False else None
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
+@every_kind
+def test_forward_mode_and_second_derivatives_are_refused(kind: str) -> None:
+    _, ours, weights, x = pair(kind, {})
+    with pytest.raises((NotImplementedError, RuntimeError), match="jvp"):
+        jvp(lambda x: ours(x)[0], (x,), (x,))
+    with pytest.raises(NotImplementedError, match="second derivatives are not computed"):
+        grad(lambda x: grad(lambda x: loss_of(ours)(weights, x))(x).sum())(x)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        hessian(lambda x: loss_of(ours)(weights, x))(x)
+
+
+def test_extras_in_a_transform() -> None:
+    _, ours, _, x = pair("GRU", {"batch_first": True})
+    x = x.transpose(0, 1)
+    resets = torch.rand(B, T) < 0.4
+    for more in ({"lengths": torch.tensor([2, 6, 3])}, {"resets": resets}):
+        x = x.detach().requires_grad_()
+        (want,) = torch.autograd.grad(ours(x, **more)[0].sum(), x)
+        close(grad(lambda x, more=more: ours(x, **more)[0].sum())(x.detach()), want)
+    with pytest.raises(NotImplementedError, match="GRU: trace is True inside"):
+        grad(lambda x: ours(x, trace=True)[0].sum())(x.detach())
+
+
+def test_limits_in_a_transform() -> None:
+    for more in ({"step_clip": ("norm", 1e-2)}, {"cut": 2}):
+        gru = bptt.torch.GRU(I, 5, dtype=torch.float64, **more)
+        x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+        (want,) = torch.autograd.grad(gru(x)[0].sum(), x)
+        close(grad(lambda x, gru=gru: gru(x)[0].sum())(x.detach()), want)
+
+
+def test_packed_sequence_in_a_transform() -> None:
+    _, ours, _, x = pair("LSTM", {"num_layers": 2})  # PyTorch's own is refused there
+    packed = pack_padded_sequence(x, torch.tensor([6, 4, 2]))
+
+    def loss(data: Any) -> Any:
+        return ours(packed._replace(data=data))[0].data.pow(2).sum()
+
+    data = packed.data.requires_grad_()
+    (want,) = torch.autograd.grad(loss(data), data)
+    close(grad(loss)(data.detach()), want)
+
+
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_dropout_in_vmap(randomness: str) -> None:
+    _, ours, _, x = pair("GRU", {"num_layers": 2, "dropout": 0.5})
+    ys = vmap(lambda x: ours(x)[0], randomness=randomness)(torch.stack([x, x]))
+    assert torch.equal(ys[0], ys[1]) == (randomness == "same")
+
+
+# --- compilers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """PyTorch compiles no module that is an nn.RNN, unless it is told to."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(allow_rnn=True):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("dynamic", [False, True])
+@every_option
+@every_kind
+def test_compile(kind: str, options: dict[str, Any], dynamic: bool, compiler: None) -> None:
+    theirs, ours, _, _ = pair(kind, options)
+    compiled = torch.compile(ours, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for steps in (4, 6, 7):
+        x = torch.randn(steps, B, I, dtype=torch.float64, requires_grad=True)
+        found = []
+        for module in (compiled, theirs):
+            y, final = module(x)
+            loss = (2 * y).relu().pow(2).sum() + (final[0] if kind == "LSTM" else final).sum()
+            found.append(torch.autograd.grad(loss, [x, *module.parameters()]))
+        close(*found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+@every_kind
+def test_compile_by_inductor(kind: str, compiler: None) -> None:
+    theirs, ours, _, x = pair(kind, {"num_layers": 2})
+    x.requires_grad_()
+    found = []
+    for module in (ours, theirs):
+        model = torch.nn.Sequential(module)
+        step = torch.compile(lambda x, m=module: (m(x)[0] * 2).relu_().pow(2), fullgraph=True)
+        found.append(torch.autograd.grad(step(x).sum(), [x, *model.parameters()]))
+    close(*found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_with_extras(compiler: None) -> None:
+    _, ours, _, x = pair("GRU", {})
+    lengths, resets = torch.tensor([2, 6, 3]), torch.rand(T, B) < 0.4
+    step = torch.compile(
+        lambda x: (ours(x, lengths=lengths)[0], ours(x, resets=resets)[0]),
+        fullgraph=True, backend="aot_eager",
+    )  # fmt: skip
+    close(step(x), (ours(x, lengths=lengths)[0], ours(x, resets=resets)[0]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("strict", [False, True])
+@every_option
+@every_kind
+def test_export(kind: str, options: dict[str, Any], strict: bool) -> None:
+    _, ours, _, x = pair(kind, options)
+    T_dim = torch.export.Dim("T", min=2, max=50)
+    axis = 1 if ours.batch_first else 0
+    program = torch.export.export(
+        ours, (x,), dynamic_shapes=({axis: T_dim}, None)[:1], strict=strict
+    )
+    text = str(program.graph_module.print_readable(print_output=False))
+    assert "bptt.recurrence" in text
+    longer = torch.cat([x, x], axis)
+    close(program.module()(longer), ours(longer))
+
+
+@every_kind
+def test_fx_tracer(kind: str) -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    _, ours, _, x = pair(kind, {})
+    graph = make_fx(lambda x: ours(x)[0])(x)
+    assert "bptt.recurrence" in graph.code
+    close(graph(2 * x), ours(2 * x)[0])

@@ -22,7 +22,19 @@ except ImportError as error:
         'bptt.torch: PyTorch is not installed; install it by pip install "bptt[torch]"'
     ) from error
 
+from .accelerate import Accelerated, accelerate, restore
 from .layer import Layer
 from .modules import GRU, LSTM, RNN
+from .watch import Watch, watch
 
-__all__ = ["GRU", "LSTM", "RNN", "Layer"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Accelerated",
+    "Layer",
+    "Watch",
+    "accelerate",
+    "restore",
+    "watch",
+]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -186,7 +187,7 @@ class Layer(torch.nn.Module):
             layer, _own(lengths), _own(resets), self._seed(layer),
             {"step_clip": self.step_clip, "cut": self.cut, "trace": trace}, self._take_trace,
         )  # fmt: skip
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
             results = LayerNode.apply(call, *tensors, *weights)
         else:
             results = call.forward(tensors, False)[0]
@@ -304,7 +305,7 @@ class LayerNode(torch.autograd.Function):
 
 def _own(value: Any) -> Any:
     """A copy that the caller cannot change."""
-    return None if value is None else np.array(value)
+    return None if value is None else np.asarray(value).copy()
 
 
 def _taken(state: Any, indices: Tensor | None) -> Any:

@@ -30,6 +30,8 @@ def test_code_on_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the code writes its files
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    if page.stem == "torch":
+        pytest.importorskip("torch")
     exec("\n".join(blocks), {})
     capsys.readouterr()
 
@@ -65,10 +67,10 @@ def test_the_page_of_names_is_that_of_the_docstrings() -> None:
     assert "|  |" not in api_page.page()
 
 
-def test_the_layout_has_fifteen_rooms_which_exist() -> None:
+def test_the_layout_has_sixteen_rooms_which_exist() -> None:
     table = (ROOT / "docs" / "layout.md").read_text("utf-8").split("\n\n")[3]
     rooms = [line.split("|")[1] for line in table.splitlines()[2:]]
-    assert len(rooms) == 15
+    assert len(rooms) == 16
     package, found = ROOT / "python" / "bptt", set()
     for path in (path for room in rooms for path in re.findall(r"`(.*?)`", room)):
         places = [*ROOT.glob(path), *package.glob(path)]
@@ -116,6 +118,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name: str) -> None:
+    if name.startswith("bptt.torch"):
+        pytest.importorskip("torch")
     failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0
 

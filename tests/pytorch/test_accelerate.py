@@ -143,6 +143,19 @@ def test_parametrizations_stay(kind: str, form: str) -> None:
         assert type(module) is getattr(nn, module.mode.split("_")[0])
 
 
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells(kind: str) -> None:
+    cell, x = getattr(nn, kind)(4, 5), torch.randn(3, 4)
+    want = cell(x)
+    assert list(bptt.torch.accelerate(cell).swapped) == [""]
+    assert type(cell) is getattr(bptt.torch, kind)
+    torch.testing.assert_close(cell(x), want)
+    assert cell.backend == "bptt"
+    bptt.torch.restore(cell)
+    assert type(cell) is getattr(nn, kind)
+    assert torch.equal(cell(x)[0], want[0])
+
+
 class Own(nn.LSTM):
     """A subclass, which may compute anything."""
 

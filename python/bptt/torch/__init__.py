@@ -23,6 +23,7 @@ except ImportError as error:
     ) from error
 
 from .accelerate import Accelerated, accelerate, restore
+from .cells import GRUCell, LSTMCell, RNNCell
 from .layer import Layer
 from .modules import GRU, LSTM, RNN
 from .watch import Watch, watch
@@ -32,7 +33,10 @@ __all__ = [
     "LSTM",
     "RNN",
     "Accelerated",
+    "GRUCell",
+    "LSTMCell",
     "Layer",
+    "RNNCell",
     "Watch",
     "accelerate",
     "restore",

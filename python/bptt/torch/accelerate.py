@@ -16,9 +16,12 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from .._words import shown
 from .backend import reason
+from .cells import GRUCell, LSTMCell, RNNCell
 from .modules import GRU, LSTM, RNN
 
-TWINS: dict[type, type] = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
+TWINS: dict[type, type] = {
+    getattr(torch.nn, ours.__name__): ours for ours in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)
+}
 OURS = {twin: theirs for theirs, twin in TWINS.items()}
 MARK = "_accelerated"
 OF_CALLS = ("trace", "backend", "_arrays")  # attributes that a call sets
@@ -52,9 +55,9 @@ class Accelerated:
 def accelerate(model: torch.nn.Module) -> Accelerated:
     """Let the recurrent modules of a model compute with bptt.
 
-    Each `torch.nn.RNN`, `LSTM` and `GRU` in it becomes the module of `bptt.torch` with the same
-    name. It is still the same object: parameters, optimisers, tied weights, hooks, parametrizations
-    and the training flag go on, and `state_dict` is the same.
+    Each `torch.nn.RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell` and `GRUCell` in it becomes the module
+    of `bptt.torch` with the same name. It is still the same object: parameters, optimisers, tied
+    weights, hooks, parametrizations and the training flag go on, and `state_dict` is the same.
 
     Parameters
     ----------
@@ -167,9 +170,7 @@ def _why_not(module: torch.nn.Module) -> str | None:
     if "quantiz" in cls.__module__:
         return "is quantised"
     if cls not in TWINS:
-        base = next((c for c in cls.__mro__ if c in TWINS), None)
-        if base is None:
-            return "bptt.torch has no such module"
+        base = next((c for c in cls.__mro__ if c in TWINS), RNNBase)
         return f"is a subclass of {base.__name__}, which may compute something else"
     if "forward" in module.__dict__:
         return "has a forward of its own"

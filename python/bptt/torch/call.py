@@ -64,12 +64,12 @@ class Call(NamedTuple):
     def outward(self, arrays: Sequence[Any]) -> list[Any]:
         """A sequence, states, and perhaps weights as tensors; None stays None."""
         layout, count = self.layout, 1 + self.stack.states
-        states = arrays[1:count]
-        if layout.kind == "single":
-            states = [s if s is None else s[:, 0] for s in states]
-        first = None if arrays[0] is None else layout.outward(arrays[0])
-        others = (*states, *arrays[count:])
-        return [first, *[a if a is None else torch.from_numpy(a) for a in others]]
+        first, *states = arrays[:count]
+        return [
+            None if first is None else layout.outward(first),
+            *[s if s is None else layout.state_outward(s) for s in states],
+            *[w if w is None else torch.from_numpy(w) for w in arrays[count:]],
+        ]
 
     @property
     def shares_y(self) -> bool:

@@ -17,13 +17,22 @@ def array_of(tensor: torch.Tensor) -> Array:
     return array if array.flags.c_contiguous else array.copy()
 
 
+# Of kinds without all axes: how to index tensors on their way in, and arrays on their way out.
+VIEWS: dict[str, tuple[Any, Any]] = {
+    "single": (np.s_[:, None], np.s_[:, 0]),
+    "step": (np.s_[None], np.s_[0]),
+    "vector": (np.s_[None, None], np.s_[0, 0]),
+}
+
+
 class Layout(NamedTuple):
     """Where sequences have their axes of time and batch.
 
     Attributes
     ----------
-    kind : {"time", "batch", "single", "packed"}
-        (T, B, n), (B, T, n), (T, n), or the rows of a `PackedSequence`.
+    kind : {"time", "batch", "single", "packed", "step", "vector"}
+        (T, B, n), (B, T, n), (T, n), the rows of a `PackedSequence`, (B, n) of one step, or (n,).
+        States are (cells, B, n), (cells, n) of "single", and (B, n) or (n,) of one step.
     steps, batch : int
         T and B.
     rows : ndarray of int, or None
@@ -40,10 +49,10 @@ class Layout(NamedTuple):
         array: Array = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
         if self.kind == "batch":
             array = array.swapaxes(0, 1)
-        elif self.kind == "single":
-            array = array[:, None]
         elif self.kind == "packed":
             return self._spread(array)
+        elif self.kind != "time":
+            array = array[VIEWS[self.kind][0]]
         return array if array.flags.c_contiguous else array.copy()
 
     def outward(self, array: Array) -> torch.Tensor:
@@ -51,12 +60,19 @@ class Layout(NamedTuple):
         array = writable(array)
         if self.kind == "batch":
             array = array.swapaxes(0, 1)
-        elif self.kind == "single":
-            array = array[:, 0]
         elif self.kind == "packed":
             array = array.reshape(self.steps * self.batch, -1)
             array = array if self.rows is None else array[self.rows]
+        elif self.kind != "time":
+            array = array[VIEWS[self.kind][1]]
         return torch.from_numpy(array)
+
+    def state_inward(self, tensor: torch.Tensor) -> Array:
+        array = array_of(tensor)
+        return array[VIEWS[self.kind][0]] if self.kind in VIEWS else array
+
+    def state_outward(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(array[VIEWS[self.kind][1]] if self.kind in VIEWS else array)
 
     def _spread(self, array: Array) -> Array:
         shape = (self.steps, self.batch, array.shape[1])
@@ -65,11 +81,6 @@ class Layout(NamedTuple):
         padded = np.zeros((self.steps * self.batch, array.shape[1]), array.dtype)
         padded[self.rows] = array
         return padded.reshape(shape)
-
-    def state_inward(self, tensor: torch.Tensor) -> Array:
-        """A state (cells, B, width)."""
-        array = array_of(tensor)
-        return array[:, None] if self.kind == "single" else array
 
 
 def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:

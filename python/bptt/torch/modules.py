@@ -25,10 +25,9 @@ from .eager import Recurrence
 from .layout import Layout, packed_layout
 from .stack import PLAIN, Sequences, stack_of
 from .traced import TracedRecurrence, in_transform
-from .weights import WeightArrays
+from .weights import DTYPES, WeightArrays, known, remembered
 
 Extras = tuple[Any, Any, Any]  # lengths, resets, trace
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Recurrent(RNNBase):
@@ -131,7 +130,7 @@ class Recurrent(RNNBase):
         data = input.data if packed else input
         initial = self._states(hx)
         weights = self._weights()
-        arrays = None if traced else self._known(weights)
+        arrays = None if traced else known(self, weights)
         why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
         if why is None:
             if arrays is not None and arrays.dtype is not data.dtype:
@@ -170,10 +169,7 @@ class Recurrent(RNNBase):
         else:
             layout = self._layout(data)
         sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
-        if arrays is None:
-            arrays = WeightArrays(weights, stack)
-            if all(weight.is_leaf for weight in weights):  # else a new one comes with each call
-                self.__dict__["_arrays"] = arrays
+        arrays = arrays or remembered(self, weights, stack)
         call = Call(stack, layout, sequences, arrays.cells, self._take_trace if trace else None)
         if torch.is_grad_enabled() or forward_ad._current_level >= 0:
             return Recurrence.apply(call, data, *initial, *weights)
@@ -269,11 +265,6 @@ class Recurrent(RNNBase):
         except KeyError:  # computed from others, as by a parametrization
             return [getattr(self, name) for name in names]
 
-    def _known(self, weights: list[Any]) -> WeightArrays | None:
-        """The arrays of an earlier call, if the weights are still in the same memory."""
-        arrays: WeightArrays | None = self.__dict__.get("_arrays")
-        return arrays if arrays is not None and arrays.fit(weights) else None
-
     def _permuted(self, states: list[Any], indices: Tensor | None) -> list[Any]:
         if indices is None:
             return states
@@ -291,6 +282,8 @@ class Recurrent(RNNBase):
         steps = shape[1 if self.batch_first and len(shape) == 3 else 0] if shape else 0
         if len(shape) not in (2, 3) or shape[-1] != self.input_size or steps == 0:
             return f"input has the shape {tuple(shape)}"
+        if self.mode == "LSTM" and len(states) != 2:
+            return f"hx has {len(states)} states"
         batch = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
         rows = self.num_layers * (1 + self.bidirectional)
         for state, width in zip(states, self._widths()):

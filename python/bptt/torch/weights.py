@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .layout import array_of
 from .stack import CellArrays, Stack
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class WeightArrays:
@@ -38,3 +41,17 @@ class WeightArrays:
             ):
                 return False
         return True
+
+
+def known(module: Any, weights: Sequence[Tensor]) -> WeightArrays | None:
+    """The arrays of an earlier call, if the weights are still in the same memory."""
+    arrays: WeightArrays | None = module.__dict__.get("_arrays")
+    return arrays if arrays is not None and arrays.fit(weights) else None
+
+
+def remembered(module: Any, weights: Sequence[Tensor], stack: Stack) -> WeightArrays:
+    """New arrays, which `known` will find."""
+    arrays = WeightArrays(weights, stack)
+    if all(weight.is_leaf for weight in weights):  # else new ones come with each call
+        module.__dict__["_arrays"] = arrays
+    return arrays

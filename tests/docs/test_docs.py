@@ -22,7 +22,14 @@ from support.paths import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.")]
 # The start of names of pages and modules with code that needs an extra, and a module of it.
-NEEDS = {"onnx.md": "onnx.helper", "bptt.onnx": "onnx.helper"}
+NEEDS = {
+    "onnx.md": "onnx.helper",
+    "bptt.onnx": "onnx.helper",
+    "torch.md": "torch",
+    "bptt.torch": "torch",
+    "jax.md": "jax",
+    "bptt.jax": "jax",
+}
 MODULES = [name for name in NAMES if not name.endswith("__main__")]
 
 
@@ -39,8 +46,6 @@ def test_code_on_a_page_runs(
     import_needs(page.name)
     monkeypatch.chdir(tmp_path)  # where the code writes its files
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    if page.stem == "torch":
-        pytest.importorskip("torch")
     exec("\n".join(blocks), {})
     capsys.readouterr()
 

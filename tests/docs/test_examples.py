@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -69,6 +70,29 @@ def test_next_character(tmp_path):
         "next_character", tmp_path, r"held out (\S+)\nletter.*: (\S+) bits/character\n\n\nHam\.\n"
     )
     assert bits < unigram == 4.664
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "extra", "least", "most"),
+    [
+        ("speakers", "torch", 0.9, 1),  # accuracy
+        ("skorch", "skorch", 0.24, 1),
+        ("deepar", "torch", 0, 1.7),  # RMSE; the seasonal naive forecast has 1.733
+        ("cartpole", "sb3_contrib", 9, 500),  # steps
+    ],
+)
+def test_projects_of_pytorch_have_the_same_numbers_with_bptt(name, extra, least, most):
+    pytest.importorskip(extra)
+    module = importlib.import_module(f"torch_{name}")
+    before = module.MlpLstmPolicy if name == "cartpole" else importlib.import_module("torch.nn")
+    after = module.Policy if name == "cartpole" else importlib.import_module("bptt.torch")
+    (want, _), (got, score) = (module.train(variant, quick=True) for variant in (before, after))
+    assert len(got) == len(want) > 1
+    # Rounding grows from update to update, and an action may differ after the first.
+    count = 1 if name == "cartpole" else 4
+    np.testing.assert_allclose(got[:count], want[:count], rtol=1e-4)
+    assert least < score < most
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

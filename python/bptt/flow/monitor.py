@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,15 +149,21 @@ class FlowMonitor:
         """Should this update be sampled? Pass the answer as ``backward(..., trace=...)``."""
         return as_count("FlowMonitor.wants", "step", step, 0) % self.every == 0
 
-    def update(self, step: int, trace: Trace | LayerTrace | None, **numbers: float) -> None:
+    def update(
+        self,
+        step: int,
+        trace: Trace | LayerTrace | Mapping[str, Trace | LayerTrace] | None,
+        **numbers: float,
+    ) -> None:
         """Take a sample.
 
         Parameters
         ----------
         step : int
             The number of the update.
-        trace : Trace, LayerTrace or None
-            ``grads.trace``; None takes no sample.
+        trace : Trace, LayerTrace, dict of them, or None
+            ``grads.trace``; None takes no sample. A dict has the traces of several layers by the
+            names that the cells have in the sample, as "encoder, layer 0".
         **numbers : float
             Other numbers to record with the sample, as ``loss=...``.
 
@@ -182,12 +188,18 @@ class FlowMonitor:
         }
         if trace is None:
             return
-        if not isinstance(trace, (Trace, LayerTrace)):
-            raise TypeError(
-                f"{caller}: trace is {shown(trace)}, expected grads.trace of a backward call with "
-                "trace=True, or None"
-            )
-        place, cells = trace.nonfinite, _samples(trace, self.needs)
+        by_layer = trace if isinstance(trace, Mapping) else {"": trace}
+        for one in by_layer.values():
+            if not isinstance(one, (Trace, LayerTrace)):
+                raise TypeError(
+                    f"{caller}: trace is {shown(one)}, expected grads.trace of a backward call "
+                    "with trace=True, a dict of them, or None"
+                )
+        place, cells = None, list[dict[str, Any]]()
+        for name, one in by_layer.items():
+            if place is None and one.nonfinite is not None:
+                place = one.nonfinite._replace(layer=one.nonfinite.layer + len(cells))
+            cells += _samples(one, self.needs, f"{name}, " if name else "")
         record = {
             "step": step,
             "cells": cells,
@@ -281,13 +293,13 @@ def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _samples(trace: Trace | LayerTrace, needs: int | None) -> list[dict[str, Any]]:
+def _samples(trace: Trace | LayerTrace, needs: int | None, of: str) -> list[dict[str, Any]]:
     """A sample of each layer and direction, or of the one trace of a function."""
     traces = trace.cells if isinstance(trace, LayerTrace) else [trace]
     directions = len({cell.source.paths.reverse for cell in traces})
     samples = []
     for k, cell in enumerate(traces):
-        name = f"layer {k // directions}" + ", reverse" * cell.source.paths.reverse
+        name = of + f"layer {k // directions}" + ", reverse" * cell.source.paths.reverse
         mixed = directions > 1 and k < len(traces) - directions
         samples.append(_sample(name, cell, mixed, needs))
     return samples

@@ -22,7 +22,23 @@ except ImportError as error:
         'bptt.torch: PyTorch is not installed; install it by pip install "bptt[torch]"'
     ) from error
 
+from .accelerate import Accelerated, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
+from .layer import Layer
 from .modules import GRU, LSTM, RNN
+from .watch import Watch, watch
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Accelerated",
+    "GRUCell",
+    "LSTMCell",
+    "Layer",
+    "RNNCell",
+    "Watch",
+    "accelerate",
+    "restore",
+    "watch",
+]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Many processes: PyTorch's DistributedDataParallel, torchrun after a crash, and MPI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+
+from support import ddp
+from support.child import PATIENCE
+from support.paths import ROOT, TESTS
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not hasattr(os, "fork"), reason="needs gloo"
+)
+EXAMPLE = ROOT / "examples" / "distributed.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def on_two_ranks(tmp_path: Path, library: str) -> list[dict[str, Any]]:
+    """What `ddp.train` finds on each rank."""
+    program = "import sys\nfrom support import ddp\nddp.main(*sys.argv[1:])"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program, library, str(tmp_path), str(rank)],
+            cwd=TESTS, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=120 * PATIENCE)
+        assert rank.returncode == 0, errors
+    return [torch.load(tmp_path / f"{library}{rank}.pt") for rank in range(2)]
+
+
+def test_ddp_has_the_bits_of_the_sum_and_the_loss_of_one_process(tmp_path: Path) -> None:
+    ranks = on_two_ranks(tmp_path, "bptt")
+    together, whole = ddp.by_hand(parts=2), ddp.by_hand(parts=1)
+    assert len(together["gradients"]) == ddp.STEPS
+    for rank in ranks:
+        for name in ("gradients", "parameters"):
+            for got, want in zip(rank[name], together[name], strict=True):
+                assert got.keys() == want.keys()
+                assert all(torch.equal(got[n], want[n]) for n in want), name
+    mean = sum(torch.tensor(rank["losses"], dtype=torch.float64) for rank in ranks) / 2
+    torch.testing.assert_close(mean, torch.tensor(whole["losses"], dtype=torch.float64))
+    for got, want in zip(ranks[0]["gradients"], whole["gradients"], strict=True):
+        for n in want:
+            torch.testing.assert_close(got[n], want[n], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_ddp_of_pytorchs_modules_agrees(tmp_path: Path) -> None:
+    ours, theirs = (on_two_ranks(tmp_path, library)[0] for library in ("bptt", "torch"))
+    assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-5)
+
+
+# --- torchrun -------------------------------------------------------------------------------------
+
+
+def torchrun(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone",
+            "--local-addr=127.0.0.1", "--nproc-per-node=2", "--max-restarts=2",
+            "--monitor-interval=0.1", EXAMPLE, "state.pt", "--quick",
+        ],
+        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def workers(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [
+        int(c) for c in children if b"distributed.py" in Path(f"/proc/{c}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_after_a_killed_rank_training_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    outputs = []
+    for kill in (False, True):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        run = torchrun(folder)
+        if kill:
+            end = time.monotonic() + 60 * PATIENCE
+            while not (folder / "state.pt").exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.2)
+            os.kill(workers(run.pid)[1], signal.SIGKILL)
+        out, errors = run.communicate(timeout=120 * PATIENCE)
+        assert run.returncode == 0, errors
+        outputs.append(out)
+    whole, killed = outputs
+    assert "goes on" not in whole
+    assert re.search(r"goes on from step \d+\n", killed)
+    losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in outputs]
+    assert len(losses[0]) == 10
+    assert losses[0] == losses[1]
+
+
+# --- MPI ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_recipe_of_mpi(tmp_path: Path) -> None:
+    """Two ranks end with the loss of one."""
+    pytest.importorskip("mpi4py")
+    beside = Path(sys.executable).with_name("mpiexec")
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if mpiexec is None:
+        pytest.skip("needs mpiexec")
+    page = (ROOT / "docs" / "distributed.md").read_text("utf-8")
+    (program,) = re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "train.py").write_text(program)
+    losses = []
+    for ranks in ("1", "2"):
+        done = subprocess.run(
+            [mpiexec, "-n", ranks, sys.executable, "train.py"], cwd=tmp_path, env=ENVIRONMENT,
+            capture_output=True, text=True, timeout=120 * PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        losses.append(float(done.stdout.removeprefix("loss ")))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] < 0.5

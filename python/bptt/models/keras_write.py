@@ -221,7 +221,7 @@ def _model(nodes: Sequence[Node], first: Layer, legacy: bool) -> dict[str, Any]:
         layers = [{"module": "keras.layers", "registered_name": None, **layer} for layer in layers]
     model: dict[str, Any] = {
         "class_name": "Sequential",
-        "config": {"name": "sequential", "dtype": first.dtype.name, "layers": layers},
+        "config": {"name": "sequential", "layers": layers},
     }  # fmt: skip
     return model if legacy else {"module": "keras", "registered_name": None, **model}
 

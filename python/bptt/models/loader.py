@@ -251,5 +251,14 @@ def _is_onnx(source: Any) -> bool:
 
 def _onnx(source: Any, asked: Request) -> Any:
     _check_no_cell(asked)
-    given = asked.options if asked.name is None else {"name": asked.name, **asked.options}
-    return importlib.import_module("bptt.onnx").load(source, **given)
+    if asked.options:
+        raise TypeError(
+            f"{asked.where.caller}: options {listed(asked.options)} are given, expected none: ONNX "
+            "states its own"
+        )
+    library = importlib.import_module("bptt.onnx")
+    if asked.name is None:
+        return library.load(source)
+    layers = library.load_layers(source)
+    entries = {n: Entry("layer", partial(_made, layer)) for n, layer in layers.items()}
+    return chosen(asked.where.caller, entries, asked.name, {})

@@ -63,8 +63,7 @@ def test_chars2vec(size: int, keras: Any, tmp_path: Path) -> None:
 def test_textgenrnn(keras: Any, tmp_path: Path) -> None:
     names = [f"textgenrnn/textgenrnn_{end}" for end in ("weights.hdf5", "vocab.json")]
     path, words = files_of("textgenrnn", names, tmp_path).values()
-    first = bptt.load_model(path, "rnn_1", gate_activation="sigmoid")
-    second = bptt.load_model(path, "rnn_2", gate_activation="sigmoid")
+    first, second = bptt.load_model(path, "rnn_1"), bptt.load_model(path, "rnn_2")
     embedding, out = bptt.load_model(path, "embedding"), bptt.load_model(path, "output")
 
     # The file is of CuDNNLSTM; Keras converts it as it loads the model of textgenrnn/model.py.

@@ -277,7 +277,7 @@ def guessed_entry(
         return Entry("Dense", refuse, False)
     entry = entry_of(where, name, title, config, arrays, bool(old), others)
     inner = settings(config, "layer").get("class_name", title)
-    if inner not in RECURRENT or RECURRENT[inner] == "rnn":
+    if RECURRENT.get(inner, "rnn") == "rnn" or inner.startswith("CuDNN"):  # one activation alone
         return entry
 
     def make(options: dict[str, Any]) -> Layer:

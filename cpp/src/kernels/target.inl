@@ -41,14 +41,20 @@
 
 #define BPTT_INLINED __attribute__((always_inline))  // for lambdas
 #define BPTT_INLINE inline BPTT_INLINED
-// An object of many cells has one copy of each function that they share; the plain cells, which are
-// few, each have their own inline.
-#if defined(BPTT_OTHERS) || defined(BPTT_DUAL)
+// An object of many cells has one copy of each function that they share, and so has one for CPUs that
+// are seldom met (BPTT_SMALL); the plain cells of others, which are few, each have their own inline.
+#if defined(BPTT_OTHERS) || defined(BPTT_DUAL) || defined(BPTT_SMALL)
 #define BPTT_MANY_CELLS true
 #define BPTT_SHARED __attribute__((noinline))
 #else
 #define BPTT_MANY_CELLS false
 #define BPTT_SHARED BPTT_INLINE
+#endif
+// The functions in equations.
+#if defined(BPTT_SMALL)
+#define BPTT_FUNCTION inline __attribute__((noinline))
+#else
+#define BPTT_FUNCTION BPTT_INLINE
 #endif
 #if defined(__clang__)
 #define BPTT_UNROLL _Pragma("clang loop unroll(full)")

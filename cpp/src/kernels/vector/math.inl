@@ -97,12 +97,12 @@ BPTT_INLINE Vec<float> one_plus_exp(Vec<float> x) {
 
 // 1 / (1 + e^-x)
 template <class T>
-BPTT_INLINE Vec<T> sigmoid(Vec<T> x) {
+BPTT_FUNCTION Vec<T> sigmoid(Vec<T> x) {
   return Vec<T>(1) / one_plus_exp(x);
 }
 
 // (e^2x - 1) / (e^2x + 1) through e^2x - 1, which keeps its relative precision near 0.
-BPTT_INLINE Vec<double> tanh(Vec<double> x) {
+BPTT_FUNCTION Vec<double> tanh(Vec<double> x) {
   const Vec<double> limit(20.8), zero(0);  // tanh(20.8) rounds to 1
   const Split<double> split(maximum(zero - limit, minimum(limit, x)), 2 * log2_e);
   const Vec<double> two_n = split.power(), r = split.r;
@@ -112,7 +112,7 @@ BPTT_INLINE Vec<double> tanh(Vec<double> x) {
 // 2 t / (1 + t^2) with t = n / 2d = tanh(|x|/2), a rational function. Only its error near 0
 // matters: towards 1 the quotient hides it, so few terms do. n d / (n d + (d - n/2)^2) never
 // exceeds 1.
-BPTT_INLINE Vec<float> tanh(Vec<float> x) {
+BPTT_FUNCTION Vec<float> tanh(Vec<float> x) {
   constexpr double odd[] = {0.02976766283, 0.0001141296302},  // of (n - x) / x^3; error 7e-9
       even[] = {1, 0.1131009472, 0.001205917989, 1.226601857e-06};
   constexpr std::uint32_t sign = 0x80000000;
@@ -125,7 +125,7 @@ BPTT_INLINE Vec<float> tanh(Vec<float> x) {
 // v e^x wherever the product is representable, even if e^x is not. The relative error grows with
 // |x|, to 1e-5 (float) and 1e-13 (double) at the limits of the precisions.
 template <class T>
-BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
+BPTT_FUNCTION Vec<T> times_exp(Vec<T> v, Vec<T> x) {
   const Vec<T> magic(Exponent<T>::magic), normal(Exponent<T>::limit), limit = normal + normal;
   const Vec<T> ends = limit * Vec<T>(1 / log2_e);
   const Split<T> split(maximum(Vec<T>(0) - ends, minimum(ends, x)), log2_e);
@@ -138,7 +138,7 @@ BPTT_INLINE Vec<T> times_exp(Vec<T> v, Vec<T> x) {
 // log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|); the series of atanh gives the logarithm, of a
 // number in 1..2.
 template <class T>
-BPTT_INLINE Vec<T> log_sigmoid(Vec<T> x) {
+BPTT_FUNCTION Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
   const Vec<T> zero(0.0), e = times_exp(Vec<T>(1), minimum(x, zero - x)), s = e / (e + Vec<T>(2)),
                           s2 = s * s;

@@ -42,6 +42,8 @@ ARGUMENTS = {
     "hx": "state, its name in bptt",
     "initial_state": "state, its name in bptt",
     "input": "x, its name in bptt",
+    "go_backwards": "reverse, its name in bptt",
+    "recurrent_activation": "gate_activation, its name in bptt",
     "units": "hidden_size, its name in bptt",
     "T_max": "t_max, its name in bptt",
     "return_sequences": f"{_NO_ARGUMENT}: {_RESULTS}",

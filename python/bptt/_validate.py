@@ -226,9 +226,13 @@ def as_bound(caller: str, name: str, value: Any, most: float = math.inf) -> floa
 
 def as_leak(caller: str, name: str, value: Any) -> float | Array | None:
     """Return a number, or an array of one above 0 and at most 1 for each unit."""
-    if value is None or np.ndim(value) == 0:
-        return None if value is None else as_number(caller, name, value)
+    if value is None:
+        return None
+    if isinstance(value, (str, int, float, np.generic)):
+        return as_number(caller, name, value)
     leaks = as_real(caller, name, value, 1)
+    if not leaks.ndim:
+        return as_number(caller, name, leaks[()])
     wrong = ~((np.asarray(leaks, float) > 0) & (np.asarray(leaks, float) <= 1))
     if wrong.any():
         raise ValueError(

@@ -43,6 +43,7 @@ STATED: dict[str, list[dict[str, Any]]] = {
     "rnn": [
         *({"activation": a} for a in ("relu", "leaky_relu", "sigmoid", "identity")),
         {"leak": 0.3},
+        {"leak": (0.3, 0.4, 0.5, 0.6) * 2, "activation": ("elu", 0.5)},
         {"preact_clip": 0.5},
     ],
     "lstm": [
@@ -69,8 +70,11 @@ EVERY: list[dict[str, Any]] = [
     {"num_layers": 2, "residual": True},
     {"zoneout": 0.3},
     {"batch_first": True},
+    {"reverse": True},
 ]
+LEARNT = {"learn_state": True, "num_layers": 2, "bidirectional": True}
 SEEN = {"num_layers", "bidirectional", "bias", "proj_size", "peepholes", "layer_norm", "heads"}
+SEEN |= {"learn_state"}
 CLASSES = {"rnn": bptt.RNN, "lstm": bptt.LSTM, "gru": bptt.GRU, "mgu": bptt.MGU,
            "slstm": bptt.SLSTM, "lstm1997": bptt.LSTM1997}  # fmt: skip
 CASES = [
@@ -79,13 +83,14 @@ CASES = [
     for own in shapes
     for common in COMMON
 ] + [(cell, how) for cell in SHAPES for how in [*STATED[cell], *EVERY]]
+CASES += [(cell, LEARNT) for cell in ("rnn", "lstm", "gru", "mgu")]
 
 
 def made(cell: str, how: dict[str, Any], dtype: str = "float32") -> Any:
     layer = CLASSES[cell](SIZE, HIDDEN, dtype=dtype, seed=1, **how)
     rng = np.random.default_rng(2)
     for name, array in layer.parameters.items():  # nothing is as it starts
-        if name.startswith(("gain", "bias_c")):
+        if name.startswith(("gain", "bias_c", "h0", "c0")):
             array += rng.uniform(-0.5, 0.5, array.shape).astype(array.dtype)
     return layer
 

@@ -155,7 +155,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 # --- layers ---------------------------------------------------------------------------------------
 
 SWITCHES = ("bias", "batch_first", "bidirectional", "residual", "variational_dropout")
-SWITCHES += ("reset_after", "peepholes", "layer_norm")
+SWITCHES += ("reset_after", "peepholes", "layer_norm", "reverse", "learn_state")
 LAYER = {**dict.fromkeys(SWITCHES, "true"), "seed": SEED, "compute": MAYBE}
 LAYER |= {"leak": MAYBE, "preact_clip": "none big half inf", "cell_clip": "none big half inf"}
 

@@ -160,7 +160,7 @@ CASES = [
     ),
     *(Case(f"{c}-preact_clip", c, CLIP) for c in NAMES if "preact_clip" in KINDS[c].options),
     Case("rnn-leak", "rnn", {"leak": 0.3}),
-    Case("rnn-leak-of-units", "rnn", {"leak": True, "activation": "softsign", "lengths": True}),
+    Case("rnn-leak-of-units", "rnn", {"leak": True, "activation": "sigmoid", "lengths": True}),
     Case("rnn-leak-layer_norm", "rnn", {"leak": True, "layer_norm": True, "resets": True}),
     Case("rnn-leak-zoneout-mask", "rnn", {"leak": 0.3, "zoneout": 0.4, "h_mask": True}),
     *(Case(f"lstm-{k}", "lstm", o) for k, o in LSTM.items()),

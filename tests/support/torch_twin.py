@@ -91,6 +91,7 @@ class Twin:
         y = self.act(self.clip(self.sums(x, u)[0]))
         self.activated = {"h": y}
         leak = self.o.get("leak")
+        leak = torch.from_numpy(leak) if isinstance(leak, np.ndarray) else leak
         return [y if leak is None else (1 - leak) * s[0] + leak * y]
 
     def lstm(self, x: Any, u: Any, s: Any) -> Any:

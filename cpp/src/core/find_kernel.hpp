@@ -25,9 +25,7 @@ inline constexpr KnownActivation known_activations[] = {
 
 inline GateActivation activation_of(const Spec& spec, const char* what,
                                     const NamedActivation& given) {
-  std::string names;
   for (const KnownActivation& known : known_activations) {
-    names += (names.empty() ? "" : ", ") + std::string(known.name);
     if (given.name != known.name) continue;
     if (given.given > known.parameters)
       refuse(spec.caller, std::string(what) + " has " + std::to_string(given.given) +
@@ -42,6 +40,9 @@ inline GateActivation activation_of(const Spec& spec, const char* what,
                                 ", expected a finite number");
     return f;
   }
+  std::string names;
+  for (const KnownActivation& known : known_activations)
+    names += (names.empty() ? "" : ", ") + std::string(known.name);
   refuse(spec.caller, std::string(what) + " is '" + given.name + "', expected one of " + names);
 }
 // Has the plain RNN this activation?

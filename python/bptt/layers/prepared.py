@@ -182,7 +182,7 @@ class Prepared:
         if by_cell[0] is not None:
             by_state = zip(*by_cell) if s.states > 1 else [by_cell]
             arrays = [
-                prepare(np.concatenate([p.reshape(-1, *p.shape[-2:]) for p in parts]), s.dtype)
+                prepare(np.concatenate([p if p.ndim > 2 else p[None] for p in parts]), s.dtype)
                 for parts in by_state
             ]
             state = tuple(arrays) if s.states > 1 else arrays[0]

@@ -65,7 +65,8 @@ class Stream:
         self._names, self.dtype = CELLS[s.kind].states, s.dtype
         # Of each layer, and each state.
         self._initial = [[*cell.initial.copy().arrays.values()] for cell in cells]
-        self.reset()
+        if s.learn_state:
+            self.reset()
         if state is not None:
             self.state = state
 

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Models of Keras 2 and 3, from files and in memory, and models that Keras loads."""
+"""Models of Keras 2 and 3, from files and in memory, and files that do not fit."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,52 +16,11 @@ import numpy as np
 import pytest
 
 import bptt
+from support.keras_models import IDS, X, chain, keras_of, outputs, randomised, save
 
 h5py = pytest.importorskip("h5py")
-os.environ.setdefault("KERAS_BACKEND", "torch")
 # Of Keras on PyTorch, which NumPy asks for arrays in a new way.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((2, 6, 3)).astype(np.float32)
-IDS = RNG.integers(0, 7, (2, 6))
-
-
-def keras_of(version: int) -> Any:
-    """Keras 3 on PyTorch, or Keras 2, which is called tf_keras today."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if version == 3:
-            pytest.importorskip("torch")
-            library = pytest.importorskip("keras")
-            if library.backend.backend() != "torch":
-                pytest.skip("Keras has another backend than torch")
-            return library
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        return pytest.importorskip("tf_keras")
-
-
-def outputs(model: Any, x: Any) -> Any:
-    y = model(x)
-    return np.asarray(y.detach() if hasattr(y, "detach") else y)
-
-
-def chain(layers: Any, x: Any) -> Any:
-    for layer in layers:
-        result = layer(x)
-        x = result[0] if isinstance(result, tuple) else result
-    return x
-
-
-def randomised(model: Any) -> Any:
-    model.set_weights([RNG.standard_normal(w.shape) * 0.7 for w in model.get_weights()])
-    return model
-
-
-def save(model: Any, path: Path) -> Path:
-    with warnings.catch_warnings():  # .h5 is old
-        warnings.simplefilter("ignore")
-        getattr(model, "save_weights" if "weights" in path.name else "save")(str(path))
-    return path
 
 
 def one(library: Any, layer: Any, inputs: int = 3) -> Any:
@@ -170,6 +127,23 @@ def test_the_layout_of_cudnn(kind: str, wrap: bool, tmp_path: Path) -> None:
         np.testing.assert_allclose(bptt.load_model(source)(X)[0], expected, atol=1e-6)
 
 
+def test_a_matrix_alone_in_a_file_of_weights(tmp_path: Path) -> None:
+    library = keras_of(3)
+    L = library.layers
+    first, last = L.Dense(4, use_bias=False, name="first"), L.SimpleRNN(4, name="last")
+    model = randomised(library.Sequential([L.Input((None, 3)), first, last]))
+    save(model, tmp_path / "m.weights.h5")
+    assert [type(v).__name__ for v in bptt.load_model(tmp_path / "m.weights.h5").values()] == [
+        "Linear", "RNN",
+    ]  # fmt: skip
+    with h5py.File(tmp_path / "m.weights.h5", "a") as file:
+        file.move("layers/dense", "layers/some")
+    text = "some has one matrix, which a Dense without a bias or an Embedding may have, expected"
+    with pytest.raises(ValueError, match=rf"{text} .*name= with one of \['simple_rnn'\]"):
+        bptt.load_model(tmp_path / "m.weights.h5")
+    assert type(bptt.load_model(tmp_path / "m.weights.h5", "simple_rnn")) is bptt.RNN
+
+
 def test_a_functional_model_by_name(tmp_path: Path) -> None:
     library = keras_of(3)
     L = library.layers
@@ -228,111 +202,9 @@ def test_what_bptt_lacks_is_named(version: int, make: Any, words: str, tmp_path:
             bptt.load_model(source)
 
 
-# --- writing --------------------------------------------------------------------------------------
-
-CHAINS: dict[str, Any] = {
-    "lstm": lambda how: [bptt.LSTM(3, 4, num_layers=2, seed=0, **how)],
-    "both directions": lambda how: [bptt.LSTM(3, 4, 2, bidirectional=True, seed=0, **how),
-                                    bptt.GRU(8, 3, bidirectional=True, seed=1, **how)],
-    "gru before": lambda how: [bptt.GRU(3, 4, reset_after=False, activation="relu", **how)],
-    "no bias": lambda how: [bptt.GRU(3, 4, bias=False, **how), bptt.LSTM(4, 2, bias=False, **how),
-                            bptt.RNN(2, 4, bias=False, activation="identity", **how)],
-    "embedding": lambda how: [bptt.Embedding(7, 3, seed=0, dtype=how["dtype"]),
-                              bptt.RNN(3, 4, activation="sigmoid", **how),
-                              bptt.Linear(4, 2, activation="elu", dtype=how["dtype"])],
-    "dense first": lambda how: [bptt.Linear(3, 2, bias=False, dtype=how["dtype"]),
-                                bptt.LSTM(2, 4, activation="relu", output_activation="relu",
-                                          **how)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("version", [2, 3])
-def test_keras_loads_what_is_written(version: int, name: str, dtype: str, tmp_path: Path) -> None:
-    library = keras_of(version)
-    layers = CHAINS[name]({"batch_first": True, "dtype": dtype})
-    x = IDS if name == "embedding" else X.astype(dtype)
-    expected = chain(layers, x)
-    for suffix in (".h5", ".keras")[: 1 + (version == 3)]:
-        path = tmp_path / f"m{suffix}"
-        bptt.save_keras(path, layers)
-        bptt.save_keras(path, layers)  # over the earlier file
-        model = library.models.load_model(str(path), compile=False)
-        assert outputs(model, x).dtype == dtype
-        atol = 1e-12 if dtype == "float64" else 2e-6
-        # Keras on PyTorch multiplies some matrices of float64 in float32.
-        theirs = 2e-6 if version == 3 else atol
-        np.testing.assert_allclose(outputs(model, x), expected, atol=theirs)
-        again = bptt.load_model(path)
-        found = again.values() if isinstance(again, dict) else [again]
-        np.testing.assert_allclose(chain(found, x), expected, atol=atol)
-    if version == 3:
-        bptt.save_keras(tmp_path / "m.weights.h5", layers)
-        randomised(model).load_weights(str(tmp_path / "m.weights.h5"))
-        np.testing.assert_allclose(outputs(model, x), expected, atol=2e-6)
-
-
-def test_hard_sigmoid_and_names(tmp_path: Path) -> None:
-    library = keras_of(3)
-    layers = {"first": bptt.LSTM(3, 4, 2, gate_activation="hard_sigmoid", batch_first=True),
-              "head": bptt.Linear(4, 2)}  # fmt: skip
-    path = tmp_path / "m.keras"
-    bptt.save_keras(path, layers)
-    model = library.models.load_model(str(path), compile=False)
-    assert [layer.name for layer in model.layers] == ["first_0", "first_1", "head"]
-    np.testing.assert_allclose(outputs(model, X), chain(layers.values(), X), atol=1e-6)
-    assert list(bptt.load_model(path)) == ["first_0", "first_1", "head"]
-    with pytest.raises(ValueError, match="its slope in Keras 2 is another than in Keras 3"):
-        bptt.save_keras(tmp_path / "m.h5", layers)
-    assert [p.name for p in tmp_path.iterdir()] == ["m.keras"]
-
+# --- files by hand --------------------------------------------------------------------------------
 
 LSTM = bptt.LSTM(3, 4, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "layers", "error", "words"),
-    [
-        ("m.npz", [LSTM], ValueError, "path is 'm.npz', expected .keras, .h5 or .weights.h5"),
-        ("m.h5", LSTM, TypeError, "layers is of type LSTM, expected a list of layers"),
-        ("m.h5", [], TypeError, "layers is an empty list, expected a list of layers"),
-        ("m.h5", [bptt.MGU(3, 4)], TypeError, "layers[0] is of type MGU, expected RNN, LSTM,"),
-        ("m.h5", [LSTM, bptt.Linear(3, 2)], ValueError, "layers[1] has 3 inputs, expected 4"),
-        ("m.h5", [LSTM, bptt.Embedding(3, 2)], ValueError, "has indices as inputs, expected 4"),
-        ("m.h5", [bptt.LSTM(3, 4, peepholes=True)], ValueError, "has peepholes=True, expected"),
-        ("m.h5", [bptt.GRU(3, 4, dilation=2)], ValueError, "has dilation=2, expected 1: Keras"),
-        ("m.h5", [bptt.RNN(3, 4, activation="leaky_relu")], ValueError, "activation='leaky_relu'"),
-        ("m.h5", [bptt.LSTM(3, 4, activation="relu")], ValueError, "output_activation='tanh'"),
-        ("m.h5", {"a/b": LSTM}, ValueError, "layers has the name 'a/b', expected one without /"),
-    ],
-)
-def test_what_keras_lacks_is_refused_and_nothing_is_written(
-    name: str, layers: Any, error: Any, words: str, tmp_path: Path, monkeypatch: Any
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(error, match=re.escape(words)) as info:
-        bptt.save_keras(name, layers)
-    assert str(info.value).startswith("save_keras: ")
-    assert not list(tmp_path.iterdir())
-
-
-def test_other_files_and_large_configurations_stay(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["x"] = X
-    before = (tmp_path / "data.h5").read_bytes()
-    with pytest.raises(ValueError, match="not known to be a file of Keras made by bptt"):
-        bptt.save_keras(tmp_path / "data.h5", [LSTM])
-    assert (tmp_path / "data.h5").read_bytes() == before
-    with pytest.raises(ValueError, match="configuration too long"):
-        bptt.save_keras(tmp_path / "m.h5", [bptt.RNN(2, 2)] * 400)
-    many = [bptt.RNN(2, 2, seed=k) for k in range(400)]
-    bptt.save_keras(tmp_path / "m.keras", many)
-    bptt.save_keras(tmp_path / "m.keras", many)
-    assert len(bptt.load_model(tmp_path / "m.keras")) == 400
-
-
-# --- files by hand --------------------------------------------------------------------------------
 
 
 def archive(tmp_path: Path, config: Any = None, **members: Any) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Saved layers as models of a report: all of a layer comes back, or is refused by name."""
+"""Saved layers: all of a layer comes back, or is refused by name."""
 
 from __future__ import annotations
 

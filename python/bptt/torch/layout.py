@@ -11,9 +11,18 @@ import torch
 from .._types import Array
 
 
+def memory_of(tensor: torch.Tensor) -> Array:
+    """The tensor's memory as an array; a copy where that is not what the tensor means."""
+    try:
+        array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    except RuntimeError:  # such as an imaginary part of a conjugate, which is negated when read
+        array = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()).numpy()
+    return array
+
+
 def array_of(tensor: torch.Tensor) -> Array:
-    """The tensor's memory, or a copy of it that is contiguous."""
-    array: Array = tensor.detach().numpy()
+    """As `memory_of`, but contiguous."""
+    array = memory_of(tensor)
     return array if array.flags.c_contiguous else array.copy()
 
 
@@ -46,7 +55,7 @@ class Layout(NamedTuple):
 
     def inward(self, tensor: torch.Tensor) -> Array:
         """A sequence as the core takes it, in the tensor's memory where that is possible."""
-        array: Array = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
+        array = memory_of(tensor)
         if self.kind == "batch":
             array = array.swapaxes(0, 1)
         elif self.kind == "packed":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +91,20 @@ class Layout(NamedTuple):
         padded = np.zeros((self.steps * self.batch, array.shape[1]), array.dtype)
         padded[self.rows] = array
         return padded.reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def layout_of(shape: tuple[int, ...], batch_first: bool, input_size: int) -> Layout | None:
+    """The layout of the input of a module with this shape; None if it has no such input."""
+    if len(shape) not in (2, 3) or shape[-1] != input_size:
+        return None
+    if len(shape) == 2:
+        found = Layout("single", shape[0], 1)
+    elif batch_first:
+        found = Layout("batch", shape[1], shape[0])
+    else:
+        found = Layout("time", shape[0], shape[1])
+    return found if found.steps else None
 
 
 def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:

@@ -21,7 +21,7 @@ from ..trace.trace import LayerTrace
 from .backend import BPTT, Backend, reason
 from .call import Call
 from .eager import Recurrence, wants_graph
-from .layout import Layout, packed_layout
+from .layout import Layout, layout_of, packed_layout
 from .stack import PLAIN, Sequences, stack_of
 from .traced import TracedRecurrence, in_transform
 from .weights import DTYPES, WeightArrays, known, remembered
@@ -132,9 +132,11 @@ class Recurrent(RNNBase):
         arrays = None if traced else known(self, weights)
         why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
         if why is None:
+            # Mostly there is nothing to see: this shape has come before, without a state.
+            usual = hx is None and not packed and not traced and self._layout(data) is not None
             if arrays is not None and arrays.dtype is not data.dtype:
                 why = f"tensors have the dtypes {data.dtype} and {arrays.dtype}"
-            else:
+            elif not usual:
                 why = self._misfit(data, initial, input.batch_sizes if packed else None)
         if why is not None:
             return self._by_torch(why, input, hx, extras)
@@ -162,11 +164,10 @@ class Recurrent(RNNBase):
             self.bidirectional, self.bias, self.batch_first, DTYPES[data.dtype], compute,
             self.step_clip, self.cut, trace,
         )  # fmt: skip
-        own_lengths = None
+        layout, own_lengths = self._layout(data), None
         if data is not input:
             layout, own_lengths = packed_layout(input.batch_sizes)
-        else:
-            layout = self._layout(data)
+        assert layout is not None  # as the shapes have been looked at
         sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
         arrays = arrays or remembered(self, weights, stack)
         call = Call(stack, layout, sequences, arrays.cells, self._take_trace if trace else None)
@@ -269,11 +270,8 @@ class Recurrent(RNNBase):
             return states
         return [s if s is None else s.index_select(1, indices) for s in states]
 
-    def _layout(self, data: Tensor) -> Layout:
-        if data.dim() == 2:
-            return Layout("single", data.shape[0], 1)
-        first, second = data.shape[:2]
-        return Layout("batch", second, first) if self.batch_first else Layout("time", first, second)
+    def _layout(self, data: Tensor) -> Layout | None:
+        return layout_of(data.shape, self.batch_first, self.input_size)
 
     def _misfit(self, data: Tensor, states: list[Any], batch_sizes: Tensor | None) -> str | None:
         """Why PyTorch, which has its own words for it, should refuse these shapes."""

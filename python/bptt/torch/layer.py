@@ -77,7 +77,7 @@ class Layer(torch.nn.Module):
     >>> import bptt, bptt.torch
     >>> module = bptt.torch.Layer(bptt.LSTM(3, 4, layer_norm=True, zoneout=0.1, seed=0))
     >>> module
-    Layer(LSTM(3, 4, zoneout=0.1, layer_norm=True))
+    Layer(LSTM(3, 4, layer_norm=True, zoneout=0.1))
     >>> y, (h, c) = module(torch.ones(10, 2, 3))
     >>> y.square().sum().backward()
     >>> module.gain_hh_l0.grad.shape

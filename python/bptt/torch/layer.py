@@ -177,8 +177,8 @@ class Layer(torch.nn.Module):
         states = [None] * (len(self._call.names(self._layer)) - 1)
         if state is not None:
             states = list(state) if isinstance(state, (tuple, list)) else [state]
-        tensors = [self._converted(t) for t in (x, *states)]
         weights = self._weights()
+        tensors = self._converted([x, *states], weights)
         self._refuse_others(tensors, weights)
         trace = self.tracing if trace is None else trace
         as_backward_how("Layer", self.step_clip, self.cut, trace)
@@ -217,16 +217,11 @@ class Layer(torch.nn.Module):
                 kind = "a PackedSequence" if known else name
                 raise TypeError(f"Layer: {argument} is {shown(value)} with {kind}, expected None")
 
-    def _dtype(self) -> torch.dtype:
-        for weight in self._weights():
-            return weight.dtype
-        own: torch.dtype = getattr(torch, self._layer.dtype.name)
-        return own
-
-    def _converted(self, tensor: Any) -> Any:
-        if not isinstance(tensor, Tensor) or self._call.indices:
-            return tensor
-        return tensor.to(self._dtype())
+    def _converted(self, tensors: list[Any], weights: list[Tensor]) -> list[Any]:
+        if self._call.indices:
+            return tensors
+        own = weights[0].dtype if weights else getattr(torch, self._layer.dtype.name)
+        return [t.to(own) if isinstance(t, Tensor) else t for t in tensors]
 
     def _refuse_others(self, tensors: list[Any], weights: list[Tensor]) -> None:
         if in_transform():

@@ -101,7 +101,7 @@ def test_gradients_are_those_of_finite_differences(name: str, training: bool) ->
     def results(*tensors: Any) -> tuple[Any, ...]:
         return run(module, tensors[:count])
 
-    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()))
+    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()), fast_mode=True)
 
 
 @pytest.mark.parametrize("what", ["lengths", "resets", "both"])
@@ -116,7 +116,7 @@ def test_lengths_and_resets(what: str) -> None:
     def results(*tensors: Any) -> tuple[Any, ...]:
         return run(module, tensors[:3], **given)
 
-    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()))
+    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()), fast_mode=True)
 
 
 @every_layer

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import bptt.torch
 from bptt.torch.backend import Backend
@@ -100,6 +101,26 @@ def test_errors_are_pytorchs(kind: str) -> None:
         (x, (h[0], h[0]) if kind == "LSTM" else h[0]), (None,), (x.numpy(),),
     ]  # fmt: skip
     for arguments in bad:
+        with pytest.raises(Exception) as want:  # noqa: PT011
+            theirs(*arguments)
+        with pytest.raises(type(want.value)) as got:
+            ours(*arguments)
+        assert str(got.value) == str(want.value)
+
+
+@every_kind
+def test_errors_of_packed_sequences_are_pytorchs(kind: str) -> None:
+    theirs, ours = twins(kind)
+    x, lengths = torch.randn(T, B, I), torch.tensor([6, 4, 2])
+
+    def hx(*shape: int) -> Any:
+        h = torch.randn(*shape)
+        return (h, h) if kind == "LSTM" else h
+
+    narrow = pack_padded_sequence(x[..., :3], lengths)
+    packed = pack_padded_sequence(x, lengths)
+    wrong = [(packed, hx(1, 2, 5)), (packed, hx(2, B, 5)), (packed, hx(1, B, 4)), (narrow, None)]
+    for arguments in wrong:
         with pytest.raises(Exception) as want:  # noqa: PT011
             theirs(*arguments)
         with pytest.raises(type(want.value)) as got:

@@ -150,3 +150,22 @@ def test_weights_that_move_change_or_swap(kind: str) -> None:
     for module in (theirs, ours):  # of other strides
         module.weight_hh_l0.data = module.weight_hh_l0.data.clone().t().contiguous().t()
     check(theirs, ours)
+
+
+@every_kind
+def test_views_of_any_kind(kind: str) -> None:
+    theirs, ours = twins(kind)
+    made = torch.Generator().manual_seed(0)
+    z = torch.randn(3, 6, 8, 2, generator=made)
+    views = {
+        "transposed": z[..., :4, 0].transpose(0, 1), "strided": z[:, :, ::2, 0].transpose(0, 1),
+        "expanded": z[:1, :, :4, 0].transpose(0, 1).expand(6, 3, 4),
+        "negated": torch.view_as_complex(z).conj().imag[..., :4],
+        "flipped": z[..., :4, 0].flip(1),
+    }  # fmt: skip
+    assert views["negated"].is_neg()
+    for x in views.values():
+        torch.testing.assert_close(ours(x), theirs(x.contiguous()))
+        assert ours.backend == "bptt"
+        y, _ = ours(x)
+        y.backward(torch.ones(()).expand(y.shape))

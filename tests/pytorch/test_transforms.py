@@ -206,6 +206,26 @@ def test_compile_with_extras(compiler: None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_in_autocast(compiler: None) -> None:
+    lstm, x = bptt.torch.LSTM(I, 5), torch.randn(T, B, I)
+    with torch.autocast("cpu", torch.bfloat16):
+        want, _ = lstm(x)
+        got, _ = torch.compile(lstm, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(got, want)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_packed_sequence(compiler: None) -> None:
+    _, ours, _, x = pair("LSTM", {"num_layers": 2})
+    packed = pack_padded_sequence(x, torch.tensor([6, 4, 2]))
+    hx = torch.randn(2, 2, B, 5, dtype=torch.float64).unbind()
+    compiled = torch.compile(
+        lambda d: ours(packed._replace(data=d), hx)[0].data, backend="aot_eager"
+    )
+    close(compiled(packed.data), ours(packed, hx)[0].data)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("strict", [False, True])
 @every_option
 @every_kind

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn.modules.rnn import RNNCellBase
 
 from .backend import BPTT, Backend, reason
 from .call import Call
-from .eager import Recurrence
+from .eager import Recurrence, wants_graph
 from .layout import Layout
 from .stack import PLAIN, stack_of
 from .traced import in_transform
@@ -69,7 +68,7 @@ class Cell(RNNCellBase):
         )  # fmt: skip
         arrays = arrays or remembered(self, weights, stack)
         call = Call(stack, layout, PLAIN, arrays.cells)
-        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        if wants_graph((*weights, input, *initial)):
             _, *final = Recurrence.apply(call, input, *initial, *weights)
         else:
             _, *final = call.forward((input, *initial), False)[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +14,14 @@ from torch.autograd.function import once_differentiable
 from .call import Call
 from .duals import tangents
 from .tapes import held, hold
+
+
+def wants_graph(tensors: Iterable[Tensor | None]) -> bool:
+    """Does PyTorch need to know how results depend on these tensors?"""
+    if forward_ad._current_level >= 0:
+        return True
+    needed = torch.is_grad_enabled()
+    return needed and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 class Recurrence(torch.autograd.Function):

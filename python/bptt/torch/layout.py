@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,18 @@ import torch
 from .._types import Array
 
 
+def memory_of(tensor: torch.Tensor) -> Array:
+    """The tensor's memory as an array; a copy where that is not what the tensor means."""
+    try:
+        array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    except RuntimeError:  # such as an imaginary part of a conjugate, which is negated when read
+        array = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()).numpy()
+    return array
+
+
 def array_of(tensor: torch.Tensor) -> Array:
-    """The tensor's memory, or a copy of it that is contiguous."""
-    array: Array = tensor.detach().numpy()
+    """As `memory_of`, but contiguous."""
+    array = memory_of(tensor)
     return array if array.flags.c_contiguous else array.copy()
 
 
@@ -46,7 +56,7 @@ class Layout(NamedTuple):
 
     def inward(self, tensor: torch.Tensor) -> Array:
         """A sequence as the core takes it, in the tensor's memory where that is possible."""
-        array: Array = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
+        array = memory_of(tensor)
         if self.kind == "batch":
             array = array.swapaxes(0, 1)
         elif self.kind == "packed":
@@ -81,6 +91,20 @@ class Layout(NamedTuple):
         padded = np.zeros((self.steps * self.batch, array.shape[1]), array.dtype)
         padded[self.rows] = array
         return padded.reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def layout_of(shape: tuple[int, ...], batch_first: bool, input_size: int) -> Layout | None:
+    """The layout of the input of a module with this shape; None if it has no such input."""
+    if len(shape) not in (2, 3) or shape[-1] != input_size:
+        return None
+    if len(shape) == 2:
+        found = Layout("single", shape[0], 1)
+    elif batch_first:
+        found = Layout("batch", shape[1], shape[0])
+    else:
+        found = Layout("time", shape[0], shape[1])
+    return found if found.steps else None
 
 
 def packed_layout(batch_sizes: torch.Tensor) -> tuple[Layout, Array | None]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn.functional import dropout
 from torch.nn.modules.rnn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
@@ -21,8 +20,8 @@ from ..layers.structure import Structure
 from ..trace.trace import LayerTrace
 from .backend import BPTT, Backend, reason
 from .call import Call
-from .eager import Recurrence
-from .layout import Layout, packed_layout
+from .eager import Recurrence, wants_graph
+from .layout import Layout, layout_of, packed_layout
 from .stack import PLAIN, Sequences, stack_of
 from .traced import TracedRecurrence, in_transform
 from .weights import DTYPES, WeightArrays, known, remembered
@@ -133,14 +132,16 @@ class Recurrent(RNNBase):
         arrays = None if traced else known(self, weights)
         why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
         if why is None:
+            # Mostly there is nothing to see: this shape has come before, without a state.
+            usual = hx is None and not packed and not traced and self._layout(data) is not None
             if arrays is not None and arrays.dtype is not data.dtype:
                 why = f"tensors have the dtypes {data.dtype} and {arrays.dtype}"
-            elif packed:
-                initial = self._permuted(initial, input.sorted_indices)
-            else:
-                why = self._misfit(data, initial)
+            elif not usual:
+                why = self._misfit(data, initial, input.batch_sizes if packed else None)
         if why is not None:
             return self._by_torch(why, input, hx, extras)
+        if packed:
+            initial = self._permuted(initial, input.sorted_indices)
         if not compiling and self.backend is not BPTT:
             self.__dict__["backend"] = BPTT
         if traced:
@@ -163,15 +164,14 @@ class Recurrent(RNNBase):
             self.bidirectional, self.bias, self.batch_first, DTYPES[data.dtype], compute,
             self.step_clip, self.cut, trace,
         )  # fmt: skip
-        own_lengths = None
+        layout, own_lengths = self._layout(data), None
         if data is not input:
             layout, own_lengths = packed_layout(input.batch_sizes)
-        else:
-            layout = self._layout(data)
+        assert layout is not None  # as the shapes have been looked at
         sequences = self._sequences(stack.structure, data, layout, own_lengths, lengths, resets)
         arrays = arrays or remembered(self, weights, stack)
         call = Call(stack, layout, sequences, arrays.cells, self._take_trace if trace else None)
-        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        if wants_graph((*weights, data, *initial)):
             return Recurrence.apply(call, data, *initial, *weights)
         return call.forward((data, *initial), False)[0]
 
@@ -188,7 +188,7 @@ class Recurrent(RNNBase):
                 "expected None"
             )
         if lengths is not None or resets is not None:
-            self._refuse(("lengths", lengths), ("resets", resets), packed, single)
+            self._refuse(lengths, resets, "packed" if packed else "single" if single else "time")
             lengths = None if lengths is None else torch.as_tensor(lengths)
             resets = None if resets is None else torch.as_tensor(resets)
         batch_sizes, rows = (input.batch_sizes, data.shape[:1]) if packed else (None, None)
@@ -270,24 +270,28 @@ class Recurrent(RNNBase):
             return states
         return [s if s is None else s.index_select(1, indices) for s in states]
 
-    def _layout(self, data: Tensor) -> Layout:
-        if data.dim() == 2:
-            return Layout("single", data.shape[0], 1)
-        first, second = data.shape[:2]
-        return Layout("batch", second, first) if self.batch_first else Layout("time", first, second)
+    def _layout(self, data: Tensor) -> Layout | None:
+        return layout_of(data.shape, self.batch_first, self.input_size)
 
-    def _misfit(self, data: Tensor, states: list[Any]) -> str | None:
+    def _misfit(self, data: Tensor, states: list[Any], batch_sizes: Tensor | None) -> str | None:
         """Why PyTorch, which has its own words for it, should refuse these shapes."""
-        shape = data.shape
-        steps = shape[1 if self.batch_first and len(shape) == 3 else 0] if shape else 0
-        if len(shape) not in (2, 3) or shape[-1] != self.input_size or steps == 0:
+        packed, shape = batch_sizes is not None, data.shape
+        if len(shape) not in ((2,) if packed else (2, 3)) or shape[-1] != self.input_size:
             return f"input has the shape {tuple(shape)}"
         if self.mode == "LSTM" and len(states) != 2:
             return f"hx has {len(states)} states"
-        batch = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
+        batched = len(shape) == 3
+        if not packed and shape[1 if self.batch_first and batched else 0] == 0:
+            return "input has no steps"
+        batch = tuple(shape[0:1] if self.batch_first else shape[1:2]) if batched else ()
         rows = self.num_layers * (1 + self.bidirectional)
         for state, width in zip(states, self._widths()):
-            if state is not None and state.shape != (rows, *batch, width):
+            if state is None:
+                continue
+            if batch_sizes is not None:  # whose first number no compiler knows
+                compiling = torch.compiler.is_compiling()
+                batch = tuple(state.shape[1:2]) if compiling else (int(batch_sizes[0]),)
+            if state.shape != (rows, *batch, width):
                 return f"hx has the shape {tuple(state.shape)}"
         return None
 
@@ -299,8 +303,8 @@ class Recurrent(RNNBase):
         if own_lengths is None and lengths is None and resets is None and not dropout:
             return PLAIN
         caller, T, B = structure.caller, layout.steps, layout.batch
-        packed, single = layout.kind == "packed", layout.kind == "single"
-        self._refuse(("lengths", lengths), ("resets", resets), packed, single)
+        packed = layout.kind == "packed"
+        self._refuse(lengths, resets, layout.kind)
         if lengths is not None:
             own_lengths = as_lengths_within(caller, lengths, T, B)
         if resets is not None:
@@ -309,12 +313,12 @@ class Recurrent(RNNBase):
         arrays = [layout.inward(m) if packed else m.numpy() for m in masks]
         return Sequences(own_lengths, resets, arrays)
 
-    def _refuse(self, lengths: Any, resets: Any, packed: bool, single: bool) -> None:
-        for name, value in (lengths, resets):
-            if value is not None and (packed or single):
-                kind = "a PackedSequence" if packed else "unbatched"
+    def _refuse(self, lengths: Any, resets: Any, kind: str) -> None:
+        what = {"packed": "a PackedSequence", "single": "unbatched"}.get(kind)
+        for name, value in (("lengths", lengths), ("resets", resets)):
+            if value is not None and what is not None:
                 raise ValueError(
-                    f"{self._caller()}: {name} are given and input is {kind}, expected None"
+                    f"{self._caller()}: {name} are given and input is {what}, expected None"
                 )
 
     def _masks(self, data: Tensor, rows: Any) -> list[Tensor]:

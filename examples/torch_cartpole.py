@@ -51,7 +51,7 @@ def train(policy, quick=False):
         DummyVecEnv([blind_cartpole] * 8),
         n_steps=128,
         batch_size=256,
-        n_epochs=2 if quick else 10,
+        n_epochs=10,
         learning_rate=1e-3,
         gamma=0.98,
         seed=0,
@@ -66,7 +66,7 @@ def train(policy, quick=False):
         losses.append(model.logger.name_to_value["train/loss"])
 
     model.train = trained
-    model.learn(total_timesteps=1024 * (2 if quick else 20), log_interval=1000)
+    model.learn(total_timesteps=1024 * (2 if quick else 100), log_interval=1000)
     return losses, float(np.mean([episode["l"] for episode in model.ep_info_buffer]))
 
 

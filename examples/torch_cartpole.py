@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.ppo_recurrent import MlpLstmPolicy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import bptt.torch
@@ -40,7 +41,7 @@ def blind_cartpole():
     env = gymnasium.make("CartPole-v1")
     low, high = env.observation_space.low[[0, 2]], env.observation_space.high[[0, 2]]
     space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-    return gymnasium.wrappers.TransformObservation(env, lambda o: o[[0, 2]], space)
+    return Monitor(gymnasium.wrappers.TransformObservation(env, lambda o: o[[0, 2]], space))
 
 
 def train(policy, quick=False):
@@ -65,7 +66,7 @@ def train(policy, quick=False):
         losses.append(model.logger.name_to_value["train/loss"])
 
     model.train = trained
-    model.learn(total_timesteps=1024 * (2 if quick else 40), log_interval=1000)
+    model.learn(total_timesteps=1024 * (2 if quick else 100), log_interval=1000)
     return losses, float(np.mean([episode["l"] for episode in model.ep_info_buffer]))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, Dataset
 
 import bptt
 import bptt.torch
@@ -99,7 +101,7 @@ def test_gradients_are_those_of_finite_differences(name: str, training: bool) ->
     def results(*tensors: Any) -> tuple[Any, ...]:
         return run(module, tensors[:count])
 
-    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()))
+    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()), fast_mode=True)
 
 
 @pytest.mark.parametrize("what", ["lengths", "resets", "both"])
@@ -114,7 +116,7 @@ def test_lengths_and_resets(what: str) -> None:
     def results(*tensors: Any) -> tuple[Any, ...]:
         return run(module, tensors[:3], **given)
 
-    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()))
+    assert torch.autograd.gradcheck(results, (*inputs, *module.parameters()), fast_mode=True)
 
 
 @every_layer
@@ -217,16 +219,54 @@ def test_parameters_that_move() -> None:
         module(inputs[0])
 
 
+class Count(torch.nn.Module):
+    calls = 0
+
+    def forward(self, weight: Any) -> Any:
+        self.calls += 1
+        return weight
+
+
 def test_a_parametrization() -> None:
     module = bptt.torch.Layer(LAYERS["peepholes"]())
     inputs = inputs_of(module)
     want = gradients(module, inputs)
+    count = Count()
+    torch.nn.utils.parametrize.register_parametrization(module, "bias_ih_l0", count)
+    count.calls = 0
+    module(inputs[0])
+    assert count.calls == 1
     torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
     got = gradients(module, inputs)
     assert_close(
         {n: got[n] for n in want if n in got}, {n: want[n] for n in want if n in got}, 1e-12
     )
     assert "d parametrizations.weight_hh_l0.original0" in got
+
+
+class Features(Dataset[Any]):
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, k: int) -> Any:
+        x = torch.full((T, 1, I), float(k), dtype=torch.float64, requires_grad=True)
+        y, _ = self.module(x)
+        y.sum().backward()
+        return y.detach(), x.grad
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe here")
+def test_in_workers_of_a_data_loader() -> None:
+    data = Features(bptt.torch.Layer(LAYERS["layer norm"]()))
+    want = [data[k] for k in range(4)]  # also starts the threads of this process
+    loader = DataLoader(data, None, num_workers=2, multiprocessing_context="fork")
+    for got, (y, dx) in zip(loader, want, strict=True):
+        assert torch.equal(got[0], y)
+        assert torch.equal(got[1], dx)
 
 
 # --- autograd -------------------------------------------------------------------------------------
@@ -388,7 +428,7 @@ def test_step_clip_cut_and_trace() -> None:
             "Layer: step_clip",
         ),
         (lambda m: m(torch.ones(2, 3)), ValueError, r"MGU: x has shape \(2, 3\), expected \(T, B"),
-        (lambda m: m([[1.0]]), TypeError, "Layer: an argument is list, no tensor, expected"),
+        (lambda m: m([[1.0]]), TypeError, r"Layer: x is \[\[1\.0\]\] with MGU, expected a te"),
         (
             lambda m: m(torch.ones(2, 1, 4, device="meta")),
             TypeError,

@@ -110,8 +110,12 @@ def test_a_dict_of_traces_of_layers() -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ((3, "sgd", "monitor"), TypeError, "watch: model is 3, expected a Module"),
-        (("model", 3, "monitor"), TypeError, "watch: optimizer is 3, expected a Optimizer"),
+        ((3, "sgd", "monitor"), TypeError, r"watch: model is 3, expected a torch\.nn\.Module"),
+        (
+            ("model", 3, "monitor"),
+            TypeError,
+            r"watch: optimizer is 3, expected a torch\.optim\.Optim",
+        ),
         (("model", "sgd", 3), TypeError, "watch: monitor is 3, expected a FlowMonitor"),
         (("linear", "sgd", "monitor"), ValueError, r"watch: model has no module of bptt\.torch"),
     ],

@@ -22,11 +22,11 @@ except ImportError as error:
         'bptt.torch: PyTorch is not installed; install it by pip install "bptt[torch]"'
     ) from error
 
-from .accelerate import Accelerated, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layer import Layer
 from .modules import GRU, LSTM, RNN
-from .watch import Watch, watch
+from .monitor import Watch, watch
+from .swap import Accelerated, accelerate, restore
 
 __all__ = [
     "GRU",

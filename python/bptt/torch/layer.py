@@ -21,7 +21,7 @@ from ..layers.masks import is_random
 from ..layers.parameters import Parameters
 from ..trace.trace import LayerTrace
 from .backend import reason
-from .layer_calls import CALLS, LayerCall
+from .layer_calls import CALLS, LayerCall, RecurrentCall
 from .layout import array_of
 from .tapes import held, hold
 from .traced import in_transform
@@ -77,7 +77,7 @@ class Layer(torch.nn.Module):
     >>> import bptt, bptt.torch
     >>> module = bptt.torch.Layer(bptt.LSTM(3, 4, layer_norm=True, zoneout=0.1, seed=0))
     >>> module
-    Layer(LSTM(3, 4, zoneout=0.1, layer_norm=True))
+    Layer(LSTM(3, 4, layer_norm=True, zoneout=0.1))
     >>> y, (h, c) = module(torch.ones(10, 2, 3))
     >>> y.square().sum().backward()
     >>> module.gain_hh_l0.grad.shape
@@ -171,14 +171,14 @@ class Layer(torch.nn.Module):
             Inside a transform of `torch.func`.
         """
         given = {"state": state, "lengths": lengths, "resets": resets, "trace": trace}
-        self._refuse_unknown(isinstance(x, PackedSequence), given)
+        self._refuse_unknown(x, given)
         if isinstance(x, PackedSequence):
             return self._run_packed(x, state, trace)
-        states = [None] * (self._states() - 1)
+        states = [None] * (len(self._call.names(self._layer)) - 1)
         if state is not None:
             states = list(state) if isinstance(state, (tuple, list)) else [state]
-        tensors = [self._converted(t) for t in (x, *states)]
         weights = self._weights()
+        tensors = self._converted([x, *states], weights)
         self._refuse_others(tensors, weights)
         trace = self.tracing if trace is None else trace
         as_backward_how("Layer", self.step_clip, self.cut, trace)
@@ -192,7 +192,7 @@ class Layer(torch.nn.Module):
         else:
             results = call.forward(tensors, False)[0]
         y, *others = results
-        if self._call is not CALLS[layers.Recurrent]:
+        if self._call is not RecurrentCall:
             return (y, *others) if others else y
         return y, tuple(others) if len(others) > 1 else others[0]
 
@@ -207,35 +207,21 @@ class Layer(torch.nn.Module):
 
     # --- arguments
 
-    def _states(self) -> int:
-        """How many inputs may have a gradient."""
-        if self._call is CALLS[layers.Recurrent]:
-            return 1 + int(self._layer.structure.states)
-        return len(self._call.names)
-
-    def _refuse_unknown(self, packed: bool, given: dict[str, Any]) -> None:
-        recurrent = self._call is CALLS[layers.Recurrent]
-        pools = self._call is CALLS[layers.Attention]
-        known = {"state": recurrent or pools, "lengths": (recurrent or pools) and not packed}
-        known |= {"resets": recurrent and not packed, "trace": recurrent}
-        name = type(self._layer).__name__
+    def _refuse_unknown(self, x: Any, given: dict[str, Any]) -> None:
+        packed, name = isinstance(x, PackedSequence), type(self._layer).__name__
+        if not isinstance(x, Tensor) and not (packed and self._call is RecurrentCall):
+            raise TypeError(f"Layer: x is {shown(x)} with {name}, expected a tensor")
         for argument, value in given.items():
-            if value is not None and not known[argument]:
-                kind = "a PackedSequence" if packed and recurrent else name
+            known = argument in self._call.knows
+            if value is not None and (not known or (packed and argument in ("lengths", "resets"))):
+                kind = "a PackedSequence" if known else name
                 raise TypeError(f"Layer: {argument} is {shown(value)} with {kind}, expected None")
-        if packed and not recurrent:
-            raise TypeError(f"Layer: x is a PackedSequence with {name}, expected a tensor")
 
-    def _dtype(self) -> torch.dtype:
-        for weight in self._weights():
-            return weight.dtype
-        own: torch.dtype = getattr(torch, self._layer.dtype.name)
-        return own
-
-    def _converted(self, tensor: Any) -> Any:
-        if not isinstance(tensor, Tensor) or self._call.indices:
-            return tensor
-        return tensor.to(self._dtype())
+    def _converted(self, tensors: list[Any], weights: list[Tensor]) -> list[Any]:
+        if self._call.indices:
+            return tensors
+        own = weights[0].dtype if weights else getattr(torch, self._layer.dtype.name)
+        return [t.to(own) if isinstance(t, Tensor) else t for t in tensors]
 
     def _refuse_others(self, tensors: list[Any], weights: list[Tensor]) -> None:
         if in_transform():
@@ -249,7 +235,7 @@ class Layer(torch.nn.Module):
             raise TypeError(f"Layer: {why}, expected tensors of float32 or float64 on the CPU")
 
     def _seed(self, layer: Any) -> int | None:
-        if self._call is not CALLS[layers.Recurrent] or not self.training:
+        if self._call is not RecurrentCall or not self.training:
             return None
         if not is_random(layer.structure, layer.rates):
             return None

@@ -40,9 +40,18 @@ class LayerCall:
     how: dict[str, Any]
     on_trace: Callable[[LayerTrace], None]
 
-    names: ClassVar[Any] = ("x",)  # of the gradients of the inputs
-    shared: ClassVar[Any] = ()  # the results that the tape refers to
+    knows: ClassVar[tuple[str, ...]] = ()  # the optional arguments of the module's call
     indices: ClassVar[bool] = False  # are the input?
+
+    @staticmethod
+    def names(layer: Any) -> tuple[str, ...]:
+        """The names of the gradients of the inputs."""
+        return ("x",)
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """The results that the tape refers to."""
+        return ()
 
     def forward(self, inputs: Sequence[Tensor | None], keep_tape: bool) -> tuple[list[Any], Any]:
         """The results as tensors, and the tape."""
@@ -55,7 +64,7 @@ class LayerCall:
         """The gradients of the inputs and the parameters, None where `needs` has False."""
         if all(d is None for d in cotangents):
             return [None] * len(needs)
-        names = (*self.names, *self.layer.parameters)
+        names = (*self.names(self.layer), *self.layer.parameters)
         wanted = {name for name, need in zip(names, needs) if need}
         found = self._backward(tape, [_array(d) for d in cotangents], wanted)
         found = [d if need else None for d, need in zip(found, needs)]
@@ -81,8 +90,15 @@ class EmbeddingCall(LayerCall):
 
 
 class AttentionCall(LayerCall):
-    names = "x", "query"
-    shared = (1,)
+    knows = "state", "lengths"
+
+    @staticmethod
+    def names(layer: Any) -> tuple[str, ...]:
+        return "x", "query"
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        return (1,)
 
     def _forward(self, inputs: list[Any], keep_tape: bool) -> tuple[list[Array], Any]:
         *results, tape = self.layer.forward(*inputs, self.lengths)
@@ -94,9 +110,11 @@ class AttentionCall(LayerCall):
 
 
 class RecurrentCall(LayerCall):
-    @property
-    def names(self) -> tuple[str, ...]:
-        return "x", *["state"] * self.layer.structure.states
+    knows = "state", "lengths", "resets", "trace"
+
+    @staticmethod
+    def names(layer: Any) -> tuple[str, ...]:
+        return "x", *["state"] * layer.structure.states
 
     @property
     def shared(self) -> tuple[int, ...]:

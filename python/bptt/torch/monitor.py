@@ -98,12 +98,13 @@ def watch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, monitor: Flo
     >>> watched.remove()
     """
     expected = {
-        "model": (model, torch.nn.Module), "optimizer": (optimizer, torch.optim.Optimizer),
-        "monitor": (monitor, FlowMonitor),
-    }  # fmt: skip
-    for name, (value, kind) in expected.items():
+        "model": (model, torch.nn.Module, "torch.nn.Module"),
+        "optimizer": (optimizer, torch.optim.Optimizer, "torch.optim.Optimizer"),
+        "monitor": (monitor, FlowMonitor, "FlowMonitor"),
+    }
+    for name, (value, kind, text) in expected.items():
         if not isinstance(value, kind):
-            raise TypeError(f"watch: {name} is {shown(value)}, expected a {kind.__name__}")
+            raise TypeError(f"watch: {name} is {shown(value)}, expected a {text}")
     modules = {name: module for name, module in model.named_modules() if _has_trace(module)}
     if not modules:
         raise ValueError(

@@ -126,7 +126,9 @@ def test_without_jax() -> None:
         except ImportError as error:
             print(error)
     """
-    assert output(program) == 'bptt.jax: JAX is not installed: pip install "bptt[jax]"\n'
+    assert (
+        output(program) == 'bptt.jax: JAX 0.7 or newer is not installed: pip install "bptt[jax]"\n'
+    )
 
 
 def test_jax_comes_with_bptt_jax_alone() -> None:

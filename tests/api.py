@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import re
@@ -20,6 +21,7 @@ MODULES = (
     "bptt", "bptt.datasets", "bptt.export", "bptt.flow", "bptt.init", "bptt.layers", "bptt.losses",
     "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
 )  # fmt: skip
+EXTRAS = {"bptt.jax": "jax"}  # modules, and the package that each needs
 COMMANDS = ("", "demo", "info", "bench", "flow", "export")
 
 
@@ -42,8 +44,13 @@ def members(kind: type) -> Iterator[str]:
             yield f"  {name}"
 
 
+def missing() -> tuple[str, ...]:
+    """Modules whose package is not installed."""
+    return tuple(m for m, package in EXTRAS.items() if importlib.util.find_spec(package) is None)
+
+
 def names() -> Iterator[str]:
-    for module_name in MODULES:
+    for module_name in sorted({*MODULES, *EXTRAS} - {*missing()}):
         module = importlib.import_module(module_name)
         for name in sorted(module.__all__):
             value, path = getattr(module, name), f"{module_name}.{name}"

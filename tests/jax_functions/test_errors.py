@@ -42,6 +42,7 @@ ROWS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"peepholes": np.ones((2, 4))}, ValueError, "peepholes has shape (2, 4), expected (3, H) = "),
     ({"layer_norm": (np.ones(16),)}, ValueError, "layer_norm has 1 items, expected (g_ih, g_hh)"),
     ({"zoneout": (np.ones((5, 2, 4)), 0.5)}, TypeError, "zoneout is a number and an array, "),
+    ({"nonlinearity": "relu"}, TypeError, "nonlinearity is no argument, expected one of ['peep"),
     ({"forget_gate": "other"}, ValueError, "forget_gate is 'other', expected "),
     ({"cell_clip": "1"}, TypeError, "cell_clip is '1', expected a number"),
     ({"cell_clip": -1.0}, ValueError, "cell_clip is -1"),
@@ -125,7 +126,9 @@ def test_without_jax() -> None:
         except ImportError as error:
             print(error)
     """
-    assert output(program) == 'bptt.jax: JAX is not installed: pip install "bptt[jax]"\n'
+    assert (
+        output(program) == 'bptt.jax: JAX 0.7 or newer is not installed: pip install "bptt[jax]"\n'
+    )
 
 
 def test_jax_comes_with_bptt_jax_alone() -> None:

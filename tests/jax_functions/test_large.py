@@ -28,7 +28,7 @@ PROGRAM = """
             return (y**2).sum()
 
         value, grads = jax.value_and_grad(loss, (0, 1, 2, 3))(x, w_ih, w_hh, w)
-        return value, [a - 1e-4 * d for a, d in zip((x, w_ih, w_hh, w), grads)]
+        return value, [a - 1e-15 * d for a, d in zip((x, w_ih, w_hh, w), grads)]
 
     arrays, values = (x, w_ih, w_hh, w), []
     for _ in range(12):
@@ -36,7 +36,7 @@ PROGRAM = """
         values.append(value)
         busy = (jnp.ones((500, 500)) @ jnp.ones((500, 500))).sum()  # beside it
     values = [float(value) for value in values]
-    print(values == sorted(values, reverse=True), values[0] > 0, float(busy))
+    print(max(values) < 1.001 * min(values), values[0] > 0, float(busy))
 """
 
 

@@ -9,7 +9,8 @@ import api
 
 
 def test_the_public_interface_is_the_recorded_one() -> None:
-    recorded = api.FILE.read_text("utf-8").splitlines()
+    lines = api.FILE.read_text("utf-8").splitlines()
+    recorded = [line for line in lines if not line.startswith(api.missing())]
     found = api.interface().splitlines()
     changes = "\n".join(difflib.unified_diff(recorded, found, "recorded", "found", lineterm=""))
     assert not changes, f"{changes}\nIf this is meant, write the file anew: python tests/api.py"

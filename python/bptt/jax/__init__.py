@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Functions for JAX that compute with bptt: inside `jit`, `grad`, `vmap` and `scan`.
 
-A compiled program calls the core through `jax.pure_callback`; nothing is built against JAX.
+A compiled program calls the core through a callback; nothing is built against JAX.
 
 >>> import jax, jax.numpy as jnp
 >>> import bptt.jax
@@ -17,9 +17,11 @@ A compiled program calls the core through `jax.pure_callback`; nothing is built 
 from __future__ import annotations
 
 try:
-    import jax as _jax  # noqa: F401
+    import jax.experimental.buffer_callback as _buffer_callback  # noqa: F401
 except ImportError as error:
-    raise ImportError('bptt.jax: JAX is not installed: pip install "bptt[jax]"') from error
+    raise ImportError(
+        'bptt.jax: JAX 0.7 or newer is not installed: pip install "bptt[jax]"'
+    ) from error
 
 from .functions import gru, lstm, rnn
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _core
 from .._binding.call import as_bf16, as_threads
+from .._binding.options import is_default
 from .._cells import CELLS
 from .._validate import as_checkpoint, as_count, as_flag, as_lengths_within, as_step_clip
+from .._words import listed
 from .axes import SEQUENCES, Given, leaves, tree_map
 from .callbacks import Call, Shapes, results_of
 
@@ -23,15 +24,14 @@ KINDS: dict[str, tuple[Any, str]] = {
 
 
 def as_call(
-    cell: str, arrays: Given, reverse: Any, options: tuple[Any, ...], how: tuple[Any, ...]
+    cell: str, arrays: Given, reverse: Any, options: dict[str, Any], how: tuple[Any, ...]
 ) -> tuple[Call, Given]:
     """The arrays, and everything else of a call.
 
-    `options` are values in the order of the cell's row; `how`: step_clip, cut, threads, checkpoint
-    and compute.
+    `options` are those of the cell's row; `how`: step_clip, cut, threads, checkpoint, compute.
     """
     caller = f"jax.{cell}"
-    static, more = split_options(caller, cell, _core.given(CELLS[cell].defaults, options) or {})
+    static, more = split_options(caller, cell, options)
     given = {name: as_given(caller, cell, name, v) for name, v in (arrays | more).items()}
     for name in ("x", "w_ih", "w_hh"):
         if given[name] is None:
@@ -71,11 +71,15 @@ def split_options(
     caller: str, cell: str, options: dict[str, Any]
 ) -> tuple[tuple[tuple[str, Any], ...], Given]:
     """Options that are constants of the compiled program, checked; and those that are arrays."""
-    static, arrays = [], {}
+    static, arrays, known = [], {}, CELLS[cell].options
     for name, value in options.items():
+        if name not in known:
+            raise TypeError(f"{caller}: {name} is no argument, expected one of {listed(known, 16)}")
+        if is_default(value, known[name].default):
+            continue
         if not is_array(value):
             value = value.item() if hasattr(value, "item") else value
-            converted = CELLS[cell].options[name].convert(caller, name, value)
+            converted = known[name].convert(caller, name, value)
             if not is_array(converted):
                 static.append((name, tuple(value) if isinstance(value, list) else value))
                 continue

@@ -19,7 +19,7 @@ SymbolicZero = jax.custom_derivatives.SymbolicZero
 
 
 def recurrence(
-    cell: str, arrays: Given, reverse: Any, options: tuple[Any, ...], how: tuple[Any, ...]
+    cell: str, arrays: Given, reverse: Any, options: dict[str, Any], how: tuple[Any, ...]
 ) -> tuple[Any, Any]:
     """y and the final state; the arguments are those of `as_call`."""
     call, given = as_call(cell, arrays, reverse, options, how)

@@ -25,27 +25,14 @@ def lstm(
     b_hh: Maybe = None,
     state: Any = None,
     *,
-    peepholes: Maybe = None,
-    w_hr: Maybe = None,
-    forget_gate: str = "own",
-    gate_activation: str = "sigmoid",
-    activation: str = "tanh",
-    output_activation: str = "tanh",
-    cell_clip: float | None = None,
-    preact_clip: float | None = None,
     lengths: Maybe = None,
-    resets: Maybe = None,
     reverse: bool = False,
-    dilation: int = 1,
-    skip: int = 0,
-    zoneout: Any = None,
-    h_mask: Maybe = None,
-    layer_norm: tuple[ArrayLike, ...] | None = None,
     step_clip: StepClip | None = None,
     cut: int | None = None,
     threads: int | None = None,
     checkpoint: str | int | None = None,
     compute: str | None = None,
+    **options: Any,
 ) -> Result:
     """LSTM over whole sequences, for programs of JAX.
 
@@ -65,18 +52,17 @@ def lstm(
         Biases; none if omitted.
     state : tuple (h, c) of array_like, shape (B, H) each, optional
         Before the first step; zeros if omitted.
-    peepholes, w_hr, layer_norm : array_like, optional
-        As in `bptt.lstm_forward`; with gradients.
-    lengths, resets, h_mask, zoneout : array_like, optional
-        As in `bptt.lstm_forward`; without gradients.
-    forget_gate, gate_activation, activation, output_activation, cell_clip, preact_clip : optional
-        Constants, as in `bptt.lstm_forward`.
-    reverse, dilation, skip : optional
-        Constants, as in `bptt.lstm_forward`.
+    lengths : array_like of int, shape (B,), optional
+        Steps of each sequence, 0..T in any order; T if omitted.
+    reverse : bool
+        Process each sequence from its last step to its first. `y` stays aligned with `x`.
     step_clip, cut : optional
-        Constants of the backward pass, as in `bptt.lstm_backward`.
+        Of the backward pass, as in `bptt.lstm_backward`.
     threads, checkpoint, compute : optional
-        Constants, as in `bptt.lstm_forward`.
+        As in `bptt.lstm_forward`.
+    **options
+        All other options of `bptt.lstm_forward`, such as `resets`. Parameters among them
+        (`peepholes`, `w_hr`, `layer_norm`) have gradients.
 
     Returns
     -------
@@ -120,10 +106,6 @@ def lstm(
         "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
         "lengths": lengths,
     }  # fmt: skip
-    options = (
-        peepholes, w_hr, forget_gate, gate_activation, activation, output_activation, cell_clip,
-        preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
-    )  # fmt: skip
     how = (step_clip, cut, threads, checkpoint, compute)
     return recurrence("lstm", arrays, reverse, options, how)
 
@@ -136,23 +118,14 @@ def gru(
     b_hh: Maybe = None,
     state: Maybe = None,
     *,
-    reset_after: bool = True,
-    gate_activation: str = "sigmoid",
-    activation: str = "tanh",
-    preact_clip: float | None = None,
     lengths: Maybe = None,
-    resets: Maybe = None,
     reverse: bool = False,
-    dilation: int = 1,
-    skip: int = 0,
-    zoneout: Any = None,
-    h_mask: Maybe = None,
-    layer_norm: tuple[ArrayLike, ...] | None = None,
     step_clip: StepClip | None = None,
     cut: int | None = None,
     threads: int | None = None,
     checkpoint: str | int | None = None,
     compute: str | None = None,
+    **options: Any,
 ) -> Result:
     """GRU over whole sequences, for programs of JAX.
 
@@ -170,16 +143,10 @@ def gru(
         Biases; none if omitted.
     state : array_like, shape (B, H), optional
         Before the first step; zeros if omitted.
-    layer_norm : tuple (g_ih, g_hh) of array_like, optional
-        As in `bptt.gru_forward`; with gradients.
-    lengths, resets, h_mask, zoneout : array_like, optional
-        As in `bptt.gru_forward`; without gradients.
-    reset_after, gate_activation, activation, preact_clip, reverse, dilation, skip : optional
-        Constants, as in `bptt.gru_forward`.
-    step_clip, cut : optional
-        Constants of the backward pass, as in `bptt.gru_backward`.
-    threads, checkpoint, compute : optional
-        Constants, as in `bptt.gru_forward`.
+    lengths, reverse, step_clip, cut, threads, checkpoint, compute : optional
+        As in `lstm`.
+    **options
+        All other options of `bptt.gru_forward`, such as `reset_after`.
 
     Returns
     -------
@@ -210,10 +177,6 @@ def gru(
         "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
         "lengths": lengths,
     }  # fmt: skip
-    options = (
-        reset_after, gate_activation, activation, preact_clip, resets, dilation, skip, zoneout,
-        h_mask, layer_norm,
-    )  # fmt: skip
     how = (step_clip, cut, threads, checkpoint, compute)
     return recurrence("gru", arrays, reverse, options, how)
 
@@ -226,22 +189,14 @@ def rnn(
     b_hh: Maybe = None,
     state: Maybe = None,
     *,
-    activation: str = "tanh",
-    leak: float | None = None,
-    preact_clip: float | None = None,
     lengths: Maybe = None,
-    resets: Maybe = None,
     reverse: bool = False,
-    dilation: int = 1,
-    skip: int = 0,
-    zoneout: Any = None,
-    h_mask: Maybe = None,
-    layer_norm: tuple[ArrayLike, ...] | None = None,
     step_clip: StepClip | None = None,
     cut: int | None = None,
     threads: int | None = None,
     checkpoint: str | int | None = None,
     compute: str | None = None,
+    **options: Any,
 ) -> Result:
     """Elman RNN over whole sequences, for programs of JAX.
 
@@ -257,16 +212,10 @@ def rnn(
         Biases; none if omitted.
     state : array_like, shape (B, H), optional
         Before the first step; zeros if omitted.
-    layer_norm : tuple (g_ih, g_hh) of array_like, optional
-        As in `bptt.rnn_forward`; with gradients.
-    lengths, resets, h_mask, zoneout : array_like, optional
-        As in `bptt.rnn_forward`; without gradients.
-    activation, leak, preact_clip, reverse, dilation, skip : optional
-        Constants, as in `bptt.rnn_forward`.
-    step_clip, cut : optional
-        Constants of the backward pass, as in `bptt.rnn_backward`.
-    threads, checkpoint, compute : optional
-        Constants, as in `bptt.rnn_forward`.
+    lengths, reverse, step_clip, cut, threads, checkpoint, compute : optional
+        As in `lstm`.
+    **options
+        All other options of `bptt.rnn_forward`, such as `activation`.
 
     Returns
     -------
@@ -297,8 +246,5 @@ def rnn(
         "x": x, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "state": state,
         "lengths": lengths,
     }  # fmt: skip
-    options = (
-        activation, leak, preact_clip, resets, dilation, skip, zoneout, h_mask, layer_norm,
-    )  # fmt: skip
     how = (step_clip, cut, threads, checkpoint, compute)
     return recurrence("rnn", arrays, reverse, options, how)

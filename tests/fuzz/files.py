@@ -14,7 +14,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.export.rtneural"]
+    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.models.rtneural"]
     + ["bptt.flow.command", "bptt.models.state_dict", "csv", "json", "numpy.lib", "zipfile"]
 ):
     import json
@@ -53,8 +53,10 @@ def arrays(path: str) -> None:
 
 def layer(path: str) -> None:
     found = load_model(path)
-    y, _ = found(np.zeros((2, 1, found.input_size)))
-    assert y.shape[:2] == (2, 1)
+    for one in found.values() if isinstance(found, dict) else [found]:
+        if isinstance(one, bptt.layers.Recurrent):
+            y, _ = one(np.zeros((2, 1, one.input_size)))
+            assert y.shape[:2] == (2, 1)
 
 
 def rtneural(path: str) -> None:

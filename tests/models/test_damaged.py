@@ -97,7 +97,8 @@ def test_files_cut_at_any_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     FORMATS[name](path)
     content = path.read_bytes()
-    for end in np.linspace(0, len(content) - 1, 25).astype(int):
+    # The end of an archive by `save_keras` is a comment.
+    for end in np.linspace(0, len(content) - 20, 25).astype(int):
         path.write_bytes(content[:end])
         with pytest.raises(ValueError, match=name):
             bptt.load_model(path)

@@ -42,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = "Exit code 0: a report was made, whatever its verdict."
     add = parser.add_argument
-    add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...")
+    add(
+        "model",
+        help="a file that bptt.load_model reads: .safetensors, .npz, .pt, .keras, ...",
+    )
     add(
         "--data",
         required=True,
@@ -56,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="steps that have a loss (default last)",
     )
-    add("--layer", metavar="NAME", help="prefix of the parameters, if there are several layers")
+    add("--layer", metavar="NAME", help="name of the layer, if the file has several")
     add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")
     add("--activation", metavar="NAME", help="activation of an RNN: tanh (default), relu, ...")
     add("--batch-first", action="store_true", help="data is (B, T, I)")

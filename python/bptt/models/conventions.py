@@ -32,13 +32,8 @@ __all__ = [
 ]
 
 KINDS = tuple(name for name, cell in CELLS.items() if cell.wide_as_h)
-# The letters that other libraries use for our gates.
-LETTERS = {
-    "rnn": {"n": "h"},
-    "lstm": {"c": "g", "j": "g"},
-    "gru": {"u": "z", "h": "n", "c": "n"},
-    "mgu": {"h": "n", "c": "n"},
-}
+# Other libraries' letters for our gates.
+LETTERS = {"g": "cj", "z": "u", "n": "hc", "h": "n"}
 LIKE_OURS = (1 / 6, 0.5)  # slope and offset of the hard sigmoid
 
 
@@ -183,7 +178,7 @@ def layer_from_arrays(
     if hard_sigmoid is not None:
         options = {**options, "gate_activation": "hard_sigmoid"}
     convention = Convention(
-        gates=_order(caller, kind, gates, tuple(own)),
+        gates=_order(caller, gates, tuple(own)),
         wanted=tuple(own),
         transposed=as_flag(caller, "transposed", transposed),
         inverted=update == "inverted",
@@ -203,13 +198,12 @@ def layer_from_arrays(
     return filled(caller, kind, arrays, convention, options)
 
 
-def _order(caller: str, kind: str, gates: str | None, own: tuple[str, ...]) -> tuple[str, ...]:
+def _order(caller: str, gates: str | None, own: tuple[str, ...]) -> tuple[str, ...]:
     """The gates of the arrays by our names."""
     if gates is None:
         return own
-    letters = [LETTERS[kind].get(g, g) for g in gates] if isinstance(gates, str) else []
-    if kind == "mgu":
-        letters = ["f" if g == "z" else g for g in letters]
+    ours = {letter: gate for gate in own for letter in LETTERS.get(gate, "")}
+    letters = [ours.get(g, g) for g in gates] if isinstance(gates, str) else []
     if sorted(letters) != sorted(own):
         raise ValueError(
             f"{caller}: gates is {shown(gates)}, expected the letters of {''.join(own)!r} in the "

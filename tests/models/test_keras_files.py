@@ -170,6 +170,23 @@ def test_the_layout_of_cudnn(kind: str, wrap: bool, tmp_path: Path) -> None:
         np.testing.assert_allclose(bptt.load_model(source)(X)[0], expected, atol=1e-6)
 
 
+def test_a_matrix_alone_in_a_file_of_weights(tmp_path: Path) -> None:
+    library = keras_of(3)
+    L = library.layers
+    first, last = L.Dense(4, use_bias=False, name="first"), L.SimpleRNN(4, name="last")
+    model = randomised(library.Sequential([L.Input((None, 3)), first, last]))
+    save(model, tmp_path / "m.weights.h5")
+    assert [type(v).__name__ for v in bptt.load_model(tmp_path / "m.weights.h5").values()] == [
+        "Linear", "RNN",
+    ]  # fmt: skip
+    with h5py.File(tmp_path / "m.weights.h5", "a") as file:
+        file.move("layers/dense", "layers/some")
+    text = "some has one matrix, which a Dense without a bias or an Embedding may have, expected"
+    with pytest.raises(ValueError, match=rf"{text} .*name= with one of \['simple_rnn'\]"):
+        bptt.load_model(tmp_path / "m.weights.h5")
+    assert type(bptt.load_model(tmp_path / "m.weights.h5", "simple_rnn")) is bptt.RNN
+
+
 def test_a_functional_model_by_name(tmp_path: Path) -> None:
     library = keras_of(3)
     L = library.layers

@@ -271,14 +271,15 @@ def guessed_entry(
         def refuse(_: dict[str, Any]) -> Layer:
             raise ValueError(
                 f"{where.caller}: {brief(name)} has one matrix, which a Dense without a bias or an "
-                "Embedding may have, expected a file with the configuration of the model"
+                "Embedding may have, expected a file with the configuration of the model, or name= "
+                f"with one of {listed(others())}"
             )
 
-        return Entry("Dense", refuse, False)
+        return Entry(title, refuse, False)
     entry = entry_of(where, name, title, config, arrays, bool(old), others)
     inner = settings(config, "layer").get("class_name", title)
-    if RECURRENT.get(inner, "rnn") == "rnn" or inner.startswith("CuDNN"):  # one activation alone
-        return entry
+    if inner not in RECURRENT or RECURRENT[inner] == "rnn" or inner.startswith("CuDNN"):
+        return entry  # cuDNN has sigmoids alone
 
     def make(options: dict[str, Any]) -> Layer:
         activation = options.get("gate_activation")

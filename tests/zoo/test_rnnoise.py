@@ -20,11 +20,10 @@ from support.zoo import assert_outputs, files_of
 from support.zoo_formats import c_arrays
 
 RNNOISE = [
-    f"plugins/obs-filters/rnnoise/src/{name}"
-    for name in ("rnn.c", "rnn_data.c", "rnn.h", "rnn_data.h", "tansig_table.h", "opus_types.h",
-                 "common.h", "arch.h")
+    f"plugins/obs-filters/rnnoise/{name}"
+    for name in ("src/rnn.c", "src/rnn_data.c", "src/rnn.h", "src/rnn_data.h", "src/arch.h",
+                 "src/tansig_table.h", "src/opus_types.h", "src/common.h", "include/rnnoise.h")
 ]  # fmt: skip
-RNNOISE.append("plugins/obs-filters/rnnoise/include/rnnoise.h")
 OPUS = [
     *(f"src/{name}" for name in ("mlp.c", "mlp_data.c", "mlp.h", "tansig_table.h")),
     *(f"include/{name}" for name in ("opus_types.h", "opus_defines.h")),
@@ -35,10 +34,8 @@ T = 200
 
 def dense(a: Mapping[str, Array], name: str, outputs: int, scale: int, activation: str) -> Any:
     w, b = a[f"{name}_weights"].reshape(-1, outputs).T / scale, a[f"{name}_bias"] / scale
-    layer = bptt.load_model(
-        {"d.weight": w, "d.bias": b}, "d", dtype="float32", activation=activation
-    )
-    return layer
+    arrays = {"d.weight": w, "d.bias": b}
+    return bptt.load_model(arrays, "d", dtype="float32", activation=activation)
 
 
 def gru(a: Mapping[str, Array], name: str, H: int, scale: int, activation: str) -> bptt.GRU:
@@ -68,15 +65,13 @@ def pointer(array: Array) -> Any:
 def test_rnnoise(tmp_path: Path) -> None:
     files = list(files_of("obs-studio", RNNOISE, tmp_path).values())
     a = c_arrays(files[1].read_text("latin1"))
-    first, vad_out = (
-        dense(a, "input_dense", 24, 256, "tanh"),
-        dense(a, "vad_output", 1, 256, "sigmoid"),
+    first = dense(a, "input_dense", 24, 256, "tanh")
+    vad, noise, denoise = (
+        gru(a, f"{name}_gru", H, 256, "relu")
+        for name, H in (("vad", 24), ("noise", 48), ("denoise", 96))
     )
-    vad, noise = gru(a, "vad_gru", 24, 256, "relu"), gru(a, "noise_gru", 48, 256, "relu")
-    denoise, out = (
-        gru(a, "denoise_gru", 96, 256, "relu"),
-        dense(a, "denoise_output", 22, 256, "sigmoid"),
-    )
+    vad_out = dense(a, "vad_output", 1, 256, "sigmoid")
+    out = dense(a, "denoise_output", 22, 256, "sigmoid")
 
     x = np.random.default_rng(0).normal(size=(T, 1, 42)).astype(np.float32)
     h = first(x)

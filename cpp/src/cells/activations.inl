@@ -103,7 +103,7 @@ BPTT_SHARED void to_slope(const GateActivation& f, V& a, const V& y) {
 }
 
 template <class V>
-BPTT_INLINE V activate(const GateActivation& f, V a) {
+BPTT_SHARED V activate(const GateActivation& f, V a) {
   if (f.kind == Activation::tanh) return tanh(a);
   if (f.kind == Activation::sigmoid) return sigmoid(a);
   to_value(f, a);

@@ -125,7 +125,7 @@ BPTT_FUNCTION Vec<float> tanh(Vec<float> x) {
 // v e^x wherever the product is representable, even if e^x is not. The relative error grows with
 // |x|, to 1e-5 (float) and 1e-13 (double) at the limits of the precisions.
 template <class T>
-BPTT_FUNCTION Vec<T> times_exp(Vec<T> v, Vec<T> x) {
+BPTT_SHARED Vec<T> times_exp(Vec<T> v, Vec<T> x) {
   const Vec<T> magic(Exponent<T>::magic), normal(Exponent<T>::limit), limit = normal + normal;
   const Vec<T> ends = limit * Vec<T>(1 / log2_e);
   const Split<T> split(maximum(Vec<T>(0) - ends, minimum(ends, x)), log2_e);
@@ -138,7 +138,7 @@ BPTT_FUNCTION Vec<T> times_exp(Vec<T> v, Vec<T> x) {
 // log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|); the series of atanh gives the logarithm, of a
 // number in 1..2.
 template <class T>
-BPTT_FUNCTION Vec<T> log_sigmoid(Vec<T> x) {
+BPTT_SHARED Vec<T> log_sigmoid(Vec<T> x) {
   constexpr int terms = sizeof(T) == 4 ? 8 : 18;  // of (1/3)^(2k + 1) / (2k + 1)
   const Vec<T> zero(0.0), e = times_exp(Vec<T>(1), minimum(x, zero - x)), s = e / (e + Vec<T>(2)),
                           s2 = s * s;

@@ -344,6 +344,14 @@ def test_one_bias_two_or_none() -> None:
     np.testing.assert_array_equal(mixed.parameters["bias_ih_l0_reverse"], b)
 
 
+def test_a_learnt_state_starts_at_zero() -> None:
+    w, r = draw(3 * H, I), draw(3 * H, H)
+    layer = bptt.layer_from_arrays("gru", w, r, reverse=(w, r), learn_state=True)
+    assert layer.learn_state
+    assert not layer.parameters["h0_l0"].any()
+    assert not layer.parameters["h0_l0_reverse"].any()
+
+
 def test_types_and_arrays_stay_the_callers() -> None:
     w, r = draw(3 * H, I), draw(3 * H, H)
     assert bptt.layer_from_arrays("gru", w.astype("f4"), r).dtype == np.float32

@@ -30,6 +30,9 @@ CHAINS: dict[str, Any] = {
     "dense first": lambda how: [bptt.Linear(3, 2, bias=False, dtype=how["dtype"]),
                                 bptt.LSTM(2, 4, activation="relu", output_activation="relu",
                                           **how)],
+    **{name: lambda how, name=name: [bptt.GRU(3, 4, activation=name, gate_activation="sigmoid",
+                                              **how)]
+       for name in ("identity", "sigmoid", "elu", "softsign", "softplus")},
 }  # fmt: skip
 
 
@@ -91,6 +94,13 @@ LSTM = bptt.LSTM(3, 4, seed=0)
         ("m.h5", [bptt.GRU(3, 4, dilation=2)], ValueError, "has dilation=2, expected 1: Keras"),
         ("m.h5", [bptt.RNN(3, 4, activation="leaky_relu")], ValueError, "activation='leaky_relu'"),
         ("m.h5", [bptt.LSTM(3, 4, activation="relu")], ValueError, "output_activation='tanh'"),
+        ("m.h5", [bptt.RNN(3, 4, activation=("elu", 0.5))], ValueError, "activation=('elu', 0.5)"),
+        (
+            "m.h5",
+            [bptt.GRU(3, 4, gate_activation=("hard_sigmoid", 0.2))],
+            ValueError,
+            "gate_activation=('hard_sigmoid', 0.2",
+        ),
         ("m.h5", {"a/b": LSTM}, ValueError, "layers has the name 'a/b', expected one without /"),
     ],
 )

@@ -41,8 +41,9 @@
 
 #define BPTT_INLINED __attribute__((always_inline))  // for lambdas
 #define BPTT_INLINE inline BPTT_INLINED
-// An object of many cells has one copy of each function that they share, and so has one for CPUs that
-// are seldom met (BPTT_SMALL); the plain cells of others, which are few, each have their own inline.
+// An object of many cells has one copy of each function that they share, and so has one for CPUs
+// that are seldom met (BPTT_SMALL); the plain cells of others, which are few, each have their own
+// inline.
 #if defined(BPTT_OTHERS) || defined(BPTT_DUAL) || defined(BPTT_SMALL)
 #define BPTT_MANY_CELLS true
 #define BPTT_SHARED __attribute__((noinline))

@@ -315,7 +315,9 @@ def filled(
     dtype = {"dtype": "float64" if double else "float32"}
     hidden = rows // len(convention.wanted)
     layer: Recurrent = LAYERS[kind](inputs, hidden, **{**dtype, **own, **options})
-    layer.load(state)
+    # A learnt state starts where it does in a new layer.
+    learnt = {n: a for n, a in layer.parameters.items() if n.startswith(("h0_", "c0_"))}
+    layer.load(learnt | state)
     return layer
 
 

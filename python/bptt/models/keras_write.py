@@ -16,7 +16,7 @@ from .._files.access import Own, Path, write_file
 from .._files.hdf5 import h5py_for
 from .._types import Array
 from .._validate import as_path, check_mapping
-from .._words import shown
+from .._words import listed, shown
 from ..layers.base import Layer
 from ..layers.cells import GRU, LSTM, RNN
 from ..layers.embedding import Embedding
@@ -137,15 +137,27 @@ def _of_other(layer: Layer) -> Iterator[Node]:
     elif isinstance(layer, Linear):
         config = {
             "units": layer.out_features, "use_bias": layer.bias,
-            "activation": _activation(layer.activation),
+            "activation": "linear" if layer.activation == "identity" else layer.activation,
         }  # fmt: skip
         own = [("", "kernel", arrays["weight"].T)]
         own += [("", "bias", arrays["bias"])] if layer.bias else []
         yield Node("Dense", config, own)
 
 
-def _activation(name: str) -> str:
-    return "linear" if name == "identity" else name
+# Names of activations that Keras has with the same values.
+ACTIVATIONS = {"identity": "linear"} | {
+    name: name
+    for name in ("tanh", "relu", "sigmoid", "hard_sigmoid", "elu", "softsign", "softplus")
+}
+
+
+def _activation(place: str, label: str, value: Any) -> str:
+    if value not in ACTIVATIONS:
+        raise ValueError(
+            f"{place} has {label}={value!r}, expected one of {listed(ACTIVATIONS)}: Keras has no "
+            "such activation, or with other numbers"
+        )
+    return ACTIVATIONS[value]
 
 
 def _of_recurrent(place: str, layer: Recurrent, kind: str) -> Iterator[Node]:
@@ -153,17 +165,17 @@ def _of_recurrent(place: str, layer: Recurrent, kind: str) -> Iterator[Node]:
     assert isinstance(layer, (RNN, LSTM, GRU))
     config = {
         "units": layer.hidden_size, "return_sequences": True, "use_bias": s.bias,
-        "dtype": s.dtype.name, "activation": _activation(layer.activation),
+        "dtype": s.dtype.name, "activation": _activation(place, "activation", layer.activation),
     }  # fmt: skip
-    if layer.activation == "leaky_relu":
-        raise ValueError(f"{place} has activation='leaky_relu', expected one of Keras' slope")
     if isinstance(layer, LSTM) and layer.output_activation != layer.activation:
         raise ValueError(
             f"{place} has output_activation={layer.output_activation!r}, expected "
             f"{layer.activation!r}, its activation: Keras has one for both"
         )
     if isinstance(layer, (LSTM, GRU)):
-        config["recurrent_activation"] = layer.gate_activation
+        config["recurrent_activation"] = _activation(
+            place, "gate_activation", layer.gate_activation
+        )
         if layer.gate_activation == "hard_sigmoid" and kind == ".h5":
             raise ValueError(
                 f"{place} has gate_activation='hard_sigmoid', expected 'sigmoid' in .h5, since its "

@@ -82,8 +82,9 @@ def stack_of(
     structure = Structure(
         caller=caller, kind=kind, input_size=I, hidden_size=H, width=P or H,
         num_layers=num_layers, directions=1 + bidirectional, bias=bias, batch_first=batch_first,
-        dilations=(1,) * num_layers, skip=0, residual=False, dtype=np.dtype(dtype),
-        compute=compute, options=options, learnt=("w_hr",) if P else (),
+        dilations=(1,) * num_layers, skip=0, residual=False, reverse=False,
+        learn_state=False, dtype=np.dtype(dtype), compute=compute, options=options,
+        learnt=("w_hr",) if P else (),
     )  # fmt: skip
     return Stack(structure, as_backward_how(caller, *backward))
 

@@ -167,9 +167,9 @@ def test_a_functional_model_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda L: L.LSTM(4, activation="elu"), "activation is 'elu', expected one of"),
+        (lambda L: L.LSTM(4, activation="gelu"), "activation is 'gelu', expected one of"),
         (lambda L: L.SimpleRNN(4, activation="leaky_relu"), "has activation='leaky_relu'"),
-        (lambda L: L.LSTM(4, recurrent_activation="tanh"), "gate_activation is 'tanh', expected"),
+        (lambda L: L.LSTM(4, recurrent_activation="gelu"), "gate_activation is 'gelu', expected"),
         (lambda L: L.LSTM(4, go_backwards=True), "has go_backwards=True, expected False"),
         (
             lambda L: L.Bidirectional(L.LSTM(4), merge_mode="sum"),

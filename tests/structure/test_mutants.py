@@ -29,10 +29,12 @@ from support.problems import (
     Case,
     Problem,
     backward,
+    flat,
     forward,
     problem,
     reference_results,
     results,
+    state_of,
 )
 
 Check = Callable[[], None]  # raises if something is wrong
@@ -254,7 +256,19 @@ def test_a_wrong_loop_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     checks = loop_checks("lstm") + loop_checks("gru")
     checks += option_checks("gru", OF_LOOP, gradients)
+    checks += [
+        gradient_check(with_state_after_resets("lstm")),
+        gradient_check(with_state_after_resets("gru").given(skip=2)),
+    ]
     assert survivors(reference.backward, install, checks) == []
+
+
+def with_state_after_resets(cell: str) -> Problem:
+    """A state has a row more, which follows each reset."""
+    p = problem(Case("", cell, {"resets": True}), (5, 2, 3, 4))
+    rng = np.random.default_rng(5)
+    states = [np.concatenate([s, rng.normal(size=s[:1].shape)]) for s in flat(p.arrays["state"])]
+    return p._replace(arrays={**p.arrays, "state": state_of(states)})
 
 
 def no_dy(p: Problem) -> None:

@@ -189,7 +189,7 @@ class FlowMonitor:
         if trace is None:
             return
         by_layer = trace if isinstance(trace, Mapping) else {"": trace}
-        for one in by_layer.values():
+        for one in by_layer.values() or [trace]:
             if not isinstance(one, (Trace, LayerTrace)):
                 raise TypeError(
                     f"{caller}: trace is {shown(one)}, expected grads.trace of a backward call "

@@ -57,9 +57,13 @@ class Call(NamedTuple):
 # --- shapes of results ----------------------------------------------------------------------------
 
 
-def blank(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Zeros that take no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
+def blank(shape: tuple[int, ...], dtype: DTypeLike, number: int = 0) -> Array:
+    """An array of one number, which takes no memory."""
+    return np.broadcast_to(np.array(number, dtype), shape)
+
+
+def blanks_like(value: Any, number: int = 0) -> Any:
+    return tree_map(lambda a: blank(a.shape, a.dtype, number), value)
 
 
 @lru_cache(maxsize=256)
@@ -68,14 +72,15 @@ def results_of(call: Call, given: Shapes) -> Given:
 
     The core gets blanks and lengths of 0: it checks all arguments, and computes no step.
     """
-    blanks: Given = {n: tree_map(lambda a: blank(a.shape, a.dtype), value) for n, value in given}
+    # A leak of 0 is out of its range.
+    blanks: Given = {name: blanks_like(value, int(name == "leak")) for name, value in given}
     if blanks["lengths"] is None and blanks["x"].ndim == 3:
         blanks["lengths"] = blank(blanks["x"].shape[1:2], np.int64)
     y, state, tape = call.forward(blanks, keep_tape=True)
     names = [n for n in Grads._fields if n in blanks]
     grads = call.backward(tape, None, None, tuple(names))
     found = {"y": y, "state": state, "grads": grads}
-    results: Given = tree_map(lambda a: blank(a.shape, a.dtype), found)
+    results: Given = blanks_like(found)
     return results
 
 

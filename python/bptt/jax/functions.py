@@ -13,7 +13,6 @@ from .call import recurrence
 
 __all__ = ["gru", "lstm", "rnn"]
 
-Maybe = ArrayLike | None
 Result = tuple[jax.Array, Any]
 
 
@@ -21,11 +20,11 @@ def lstm(
     x: ArrayLike,
     w_ih: ArrayLike,
     w_hh: ArrayLike,
-    b_ih: Maybe = None,
-    b_hh: Maybe = None,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
     state: Any = None,
     *,
-    lengths: Maybe = None,
+    lengths: ArrayLike | None = None,
     reverse: bool = False,
     step_clip: StepClip | None = None,
     cut: int | None = None,
@@ -114,11 +113,11 @@ def gru(
     x: ArrayLike,
     w_ih: ArrayLike,
     w_hh: ArrayLike,
-    b_ih: Maybe = None,
-    b_hh: Maybe = None,
-    state: Maybe = None,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: ArrayLike | None = None,
     *,
-    lengths: Maybe = None,
+    lengths: ArrayLike | None = None,
     reverse: bool = False,
     step_clip: StepClip | None = None,
     cut: int | None = None,
@@ -185,11 +184,11 @@ def rnn(
     x: ArrayLike,
     w_ih: ArrayLike,
     w_hh: ArrayLike,
-    b_ih: Maybe = None,
-    b_hh: Maybe = None,
-    state: Maybe = None,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    state: ArrayLike | None = None,
     *,
-    lengths: Maybe = None,
+    lengths: ArrayLike | None = None,
     reverse: bool = False,
     step_clip: StepClip | None = None,
     cut: int | None = None,

@@ -12,7 +12,7 @@ from support import child
 # Each of these would run for minutes if nothing stopped it, a forward call alone for seconds.
 CALLS = {
     "many tiny steps": (
-        "bptt.rnn_forward(zeros(2**23, 1, 1), zeros(1, 1), zeros(1, 1), keep_tape=False)"
+        "bptt.rnn_forward(zeros(2**25, 1, 1), zeros(1, 1), zeros(1, 1), keep_tape=False)"
     ),
     "few huge steps": "bptt.lstm_forward(zeros(500, 4096, 64), *weights, keep_tape=False)",
     "backward": "bptt.gru_backward(tape, y)",

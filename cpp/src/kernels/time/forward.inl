@@ -242,8 +242,8 @@ struct Forward {
             n * d.U,
             kept * states.padded,
             kept * states.padded * Cell::saved,
-            kept * d.H,
-            kept * moments_of_row,
+            where(step.second_operand, kept * d.H),
+            where(step.moments, kept * moments_of_row),
             where(step.sums, n * blocks * S * L)};
   }
   // How many steps from step t on, at most n, are one stride apart? All of their rows continue.

@@ -109,11 +109,34 @@ def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
     assert update(text) == text, "python -m benchmarks.speed --pages"
 
 
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_extras_that_are_named_exist() -> None:
+    """In the documentation, and in the errors of the package."""
+    section = (ROOT / "pyproject.toml").read_text("utf-8").split("[project.optional-dependencies]")
+    extras = re.findall(r"^(\w+) = \[", section[1].split("\n[")[0], re.MULTILINE)
+    sources = [*PAGES, *(ROOT / "python" / "bptt").rglob("*.py")]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    named = ",".join(re.findall(r"(?:bptt|\.)\[([a-z,]+)\]\"", text)).split(",")
+    assert {"torch", "jax", "onnx", "keras", "plot"} <= set(named) <= set(extras)
+    table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGES[0].read_text("utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"\w+", " ".join(table))) == sorted(extras)
 
 
 @pytest.mark.parametrize("name", MODULES)

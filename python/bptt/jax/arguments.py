@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments of a call, checked while JAX traces it: shapes and kinds are known, values are not."""
+"""Checks a call's arguments while JAX traces it: shapes and dtypes are known, values are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[Any, str]] = {
 def as_call(
     cell: str, arrays: Given, reverse: Any, options: dict[str, Any], how: tuple[Any, ...]
 ) -> tuple[Call, Given]:
-    """The arrays, and everything else of a call.
+    """Split a call into its arrays and everything else.
 
     `options` are those of the cell's row; `how`: step_clip, cut, threads, checkpoint, compute.
     """

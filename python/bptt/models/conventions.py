@@ -52,14 +52,14 @@ LABELS = (Weights._fields, tuple(f"reverse[{k}]" for k in range(len(Weights._fie
 
 
 class Convention(NamedTuple):
-    """What the shapes of `Weights` do not show.
+    """The properties of `Weights` that their shapes do not show.
 
     Attributes
     ----------
     gates : sequence of str
-        The order of the gates in the arrays, by our names.
+        The order of the gates in the arrays, by their names in bptt.
     wanted : sequence of str
-        Our order.
+        The order in bptt.
     transposed : bool
         Are the kernels (I, G*H) and (H, G*H)?
     inverted : bool
@@ -97,18 +97,18 @@ def layer_from_arrays(
     reverse: Any = False,
     **options: Any,
 ) -> Recurrent:
-    """Make a layer of weights in the convention of any library.
+    """Make a layer from weights in the convention of any library.
 
-    The arguments say what the shapes of arrays do not show; the table in ``docs/coming_from.md``
-    lists them for several libraries. With the defaults the convention is PyTorch's.
+    The arguments describe everything that the shapes of the arrays do not show; the tables in
+    ``docs/coming_from.md`` list them for several libraries. The defaults are PyTorch's convention.
 
     Parameters
     ----------
     kind : {"rnn", "lstm", "gru", "mgu"}
         The cell.
     kernel : array_like, shape (G*H, I)
-        The input weights. The gates may have an axis of their own, (G, H, I), as a list with one
-        matrix for each gate has.
+        The input weights. The gates may have an axis of their own, (G, H, I), as in a list with one
+        matrix for each gate.
     recurrent : array_like, shape (G*H, H)
         The recurrent weights, or (G, H, H).
     bias, recurrent_bias : array_like, shape (G*H,), optional

@@ -52,10 +52,10 @@ class Node(NamedTuple):
 def save_keras(path: Path, layers: Sequence[Layer] | Mapping[str, Layer]) -> None:
     """Write a chain of layers as a Sequential model for Keras.
 
-    ``keras.saving.load_model(path)`` gives the model, whose outputs are those of the layers called
-    one after another, with ``batch_first=True``. A layer of several layers becomes several. The one
-    bias of Keras' SimpleRNN and LSTM is the sum of both biases. The file is written whole or not at
-    all. Needs h5py: ``pip install "bptt[keras]"``.
+    ``keras.saving.load_model(path)`` loads the model. Its outputs are the outputs of the layers
+    called one after another, with ``batch_first=True``. A layer with `num_layers` becomes as many
+    layers. The one bias of Keras' SimpleRNN and LSTM is the sum of both biases. The file is written
+    whole or not at all. Needs h5py: ``pip install "bptt[keras]"``.
 
     Parameters
     ----------

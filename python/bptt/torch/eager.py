@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way through PyTorch's autograd in eager mode: one node for all layers of a module."""
+"""Calls in eager mode: one node of PyTorch's autograd for all layers of a module."""
 
 from __future__ import annotations
 

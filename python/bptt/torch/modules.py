@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The recurrent modules: PyTorch's, whose `forward` goes to the core where that can."""
+"""The recurrent modules: subclasses of PyTorch's whose `forward` calls the core if it can."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Extras = tuple[Any, Any, Any]  # lengths, resets, trace
 
 
 class Recurrent(RNNBase):
-    """What `RNN`, `LSTM` and `GRU` share; comes before PyTorch's class among their bases.
+    """The part that `RNN`, `LSTM` and `GRU` share; it precedes PyTorch's class among their bases.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Recurrent(RNNBase):
         resets: Any = None,
         trace: bool | str | None = None,
     ) -> Any:
-        """Run the module as PyTorch's does, with a few arguments more.
+        """Run the module as PyTorch does, with three more arguments.
 
         Parameters
         ----------
         input, hx
-            As of `torch.nn.LSTM`.
+            As in `torch.nn.LSTM`.
         lengths : Tensor or sequence of int, shape (B,), optional
             The number of steps of each sequence, 0..T, in any order. Later steps of `input` are not
             read and are 0 in the result; the final state is the state after the last step of each
@@ -101,20 +101,20 @@ class Recurrent(RNNBase):
             True at a step where another sequence begins, such as an episode: no state passes from
             the steps before it to this step, nor any gradient back.
         trace : bool or "full", optional
-            Record how the gradient flows in the backward call, in ``module.trace``. None: as the
-            module was made.
+            Record how the gradient flows in the backward call, in ``module.trace``. None: the
+            argument `trace` of the module.
 
         Returns
         -------
         output, hx
-            As of `torch.nn.LSTM`.
+            As in `torch.nn.LSTM`.
 
         Raises
         ------
         ValueError, TypeError
             If `lengths`, `resets` or `trace` is wrong.
         NotImplementedError
-            If only PyTorch can compute this call, and it has no such argument.
+            If one of these arguments is given and only PyTorch can compute the call.
         """
         trace = self.tracing if trace is None else trace
         extras = lengths, resets, trace

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The operators `bptt::recurrence` and `bptt::recurrence_backward`.
 
-They let `torch.compile`, `torch.export` and the transforms of `torch.func` see a call as one step,
-which eager mode does without: each goes through PyTorch's dispatcher, which takes longer than a
-small network computes.
+With them `torch.compile`, `torch.export` and the transforms of `torch.func` see a call as one
+step. Eager mode does not use them, because PyTorch's dispatcher takes longer than a small network
+computes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tapes as tensors, so that PyTorch frees them with its own saved tensors.
 
-A tape is held by a small tensor, and found by the address of its memory as long as that exists. So
-a tape ends where a saved tensor does: at a backward call without `retain_graph`, and in the first
-pass of a checkpoint.
+A small tensor holds a tape, which is found by the address of the tensor's memory while that memory
+exists. So a tape is freed when PyTorch frees a saved tensor: at a backward call without
+`retain_graph`, and in the first pass of a checkpoint.
 """
 
 from __future__ import annotations

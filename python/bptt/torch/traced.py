@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way through the operators, for `torch.compile`, `torch.export` and `torch.func`."""
+"""Calls through the operators, for `torch.compile`, `torch.export` and `torch.func`."""
 
 from __future__ import annotations
 

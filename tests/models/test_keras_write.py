@@ -32,7 +32,7 @@ CHAINS: dict[str, Any] = {
                                           **how)],
     **{name: lambda how, name=name: [bptt.GRU(3, 4, activation=name, gate_activation="sigmoid",
                                               **how)]
-       for name in ("identity", "sigmoid", "elu", "softsign", "softplus")},
+       for name in ("identity", "sigmoid", "elu", "softsign", "softplus", ("leaky_relu", 0.2))},
 }  # fmt: skip
 
 

@@ -360,7 +360,7 @@ OTHERS = {
     "m.pkl": (lambda: pickle.dumps({"w": [1.0]}), "is a pickle, which runs code"),
     "m.dat": (lambda: pickle.dumps({"w": [1.0]}, 2), "is a pickle, which runs code"),
     "old.pkl": (lambda: pickle.dumps({"w": [1.0]}, 0), "is a pickle, which runs code"),
-    "script.pt": (torchscript, "is a TorchScript program, which torch.jit.load reads"),
+    "script.pt": (torchscript, "is a TorchScript program, expected arrays by name: torch"),
     "x.npy": (lambda: npy(np.ones(3)), "is one array in npy format, which numpy.load reads"),
     "x.csv": (lambda: b"a,b\n1,2\n", "is a table, which numpy.loadtxt reads"),
     "amp.json": (lambda: b' {"in_shape": []}', "is JSON, expected safetensors or npz"),

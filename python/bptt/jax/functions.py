@@ -76,7 +76,7 @@ def lstm(
         While JAX traces the call: if shapes disagree, or an option is unknown or impossible.
     TypeError
         While JAX traces the call: if an array is complex, lengths are not integers, or a gradient
-        is wanted that is not computed: of `h_mask` or `zoneout`, or a second derivative.
+        is wanted that is not computed: of `h_mask`, `zoneout` or `leak`, or a second derivative.
     jax.errors.JaxRuntimeError or ValueError
         While a compiled program runs: if a length is outside 0..T.
 

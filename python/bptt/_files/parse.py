@@ -223,7 +223,7 @@ def _torch_object(content: bytes) -> Any:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise ImportError(
-            "is a file of torch.save, expected PyTorch to be installed, or safetensors or npz; "
+            'is a file of torch.save, expected PyTorch (pip install "bptt[torch]"), or npz; '
             "where PyTorch is installed: state = torch.load(path, 'cpu', weights_only=True); "
             "numpy.savez(new, **{k: v.float().numpy() for k, v in state.items()})"
         ) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from benchmarks.speed.tables import update
 
+import api
 import api_page
 import bptt
 from bptt import reference
@@ -65,6 +66,13 @@ def test_the_page_of_names_is_that_of_the_docstrings() -> None:
         if "|" in line
     )
     assert "|  |" not in api_page.page()
+
+
+@pytest.mark.parametrize("module", api.EXTRAS)
+def test_the_page_of_names_has_those_of_extras(module: str) -> None:
+    """Also where the package that the module needs is not installed."""
+    names = re.findall(rf"^\| `{module}\.(\w+)` \| \S", api_page.recorded(module), re.M)
+    assert sorted(names) == sorted(api_page.public(module)) != []
 
 
 def test_the_layout_has_seventeen_rooms_which_exist() -> None:

@@ -76,7 +76,7 @@ def lstm(
         While JAX traces the call: if shapes disagree, or an option is unknown or impossible.
     TypeError
         While JAX traces the call: if an array is complex, or lengths are not integers. Also if JAX
-        asks for a gradient of `h_mask` or `zoneout`, or for a second derivative.
+        asks for a gradient of `h_mask`, `zoneout` or `leak`, or for a second derivative.
     jax.errors.JaxRuntimeError or ValueError
         While a compiled program runs: if a length is outside 0..T.
 

@@ -88,8 +88,8 @@ def load_model(
         its order. Arrays by name give the recurrent layers alone, because other arrays have no name
         that shows their layer. A module or model gives `Linear` and `Embedding` as well, and is
         refused if it has a layer with weights that bptt lacks; layers without weights are left out.
-        RTNeural's layers are called "0", "1", ...; NAM's "lstm" and "head", and "state" is the
-        initial state (h, c) of one sequence. For ONNX it is the result of `bptt.onnx.load`.
+        RTNeural's layers are called "0", "1", ...; NAM's "lstm", with ``learn_state=True``, and
+        "head". For ONNX it is the result of `bptt.onnx.load`.
 
         Layers of Keras are in the layout that it uses, ``batch_first=True``. Without `dtype`, a
         layer is in float64 if all its weights are, else in float32.

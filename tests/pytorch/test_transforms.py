@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 import torch
+import torch._dynamo
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -90,12 +92,6 @@ def test_vmap_over_weights_and_nested(kind: str) -> None:
     close(both(ours)(xs), want)
     small = x[:2, :1]
     close(*(jacrev(lambda x, m=m: m(x)[0])(small) for m in (ours, theirs)))
-    close(
-        *(
-            vmap(jacrev(lambda x, m=m: m(x)[0][-1]))(torch.stack([small, -small]))
-            for m in (ours, theirs)
-        )
-    ) if False else None
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
@@ -154,12 +150,9 @@ def test_dropout_in_vmap(randomness: str) -> None:
 
 @pytest.fixture
 def compiler() -> Iterator[None]:
-    """PyTorch compiles no module that is an nn.RNN, unless it is told to."""
-    import torch._dynamo
-
+    """With no program of an earlier test, as there is a limit for each module."""
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(allow_rnn=True):
-        yield
+    yield
     torch._dynamo.reset()
 
 
@@ -178,6 +171,52 @@ def test_compile(kind: str, options: dict[str, Any], dynamic: bool, compiler: No
             loss = (2 * y).relu().pow(2).sum() + (final[0] if kind == "LSTM" else final).sum()
             found.append(torch.autograd.grad(loss, [x, *module.parameters()]))
         close(*found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+@every_kind
+def test_compile_without_a_gradient(kind: str, compiler: None) -> None:
+    """Of nothing, then of x alone."""
+    theirs, ours, _, x = pair(kind, {"num_layers": 2})
+    model = torch.nn.Sequential(ours)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        close(compiled(x), theirs(x))
+    model.requires_grad_(False)
+    close(compiled(x), theirs(x))
+    x.requires_grad_()
+    found = [torch.autograd.grad(m(x)[0].pow(2).sum(), x) for m in (compiled, theirs)]
+    close(*found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_still_refuses_modules_of_pytorch(compiler: None) -> None:
+    """Which would become one graph of all steps."""
+    both = torch.nn.ModuleList([bptt.torch.LSTM(I, 5), torch.nn.LSTM(5, 5)])
+    compiled = torch.compile(
+        lambda x: both[1](both[0](x)[0])[0], fullgraph=True, backend="aot_eager"
+    )
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="does not support RNN, GRU, or LSTM"):
+        compiled(torch.randn(T, B, I))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_of_a_swapped_model_and_a_subclass(compiler: None) -> None:
+    class Own(bptt.torch.GRU):
+        def forward(self, input: Any, hx: Any = None, **more: Any) -> Any:
+            y, h = super().forward(input, hx, **more)
+            return 2 * y, h
+
+    theirs = torch.nn.Sequential(torch.nn.GRU(I, 5))
+    swapped, own = copy.deepcopy(theirs), torch.nn.Sequential(Own(I, 5))
+    bptt.torch.accelerate(swapped)
+    own.load_state_dict(theirs.state_dict())
+    x = torch.randn(T, B, I)
+    y, h = theirs(x)
+    for model, want in ((swapped, (y, h)), (own, (2 * y, h))):
+        torch.testing.assert_close(
+            torch.compile(model, fullgraph=True, backend="aot_eager")(x), want
+        )
 
 
 @pytest.mark.slow

@@ -20,10 +20,11 @@ from ..layers.structure import Structure
 from ..trace.trace import LayerTrace
 from .backend import BPTT, Backend, reason
 from .call import Call
+from .compiler import let_trace
 from .eager import Recurrence, wants_graph
 from .layout import Layout, layout_of, packed_layout
 from .stack import PLAIN, Sequences, stack_of
-from .traced import TracedRecurrence, in_transform
+from .traced import in_transform, recurrence
 from .weights import DTYPES, WeightArrays, known, remembered
 
 Extras = tuple[Any, Any, Any]  # lengths, resets, trace
@@ -153,6 +154,7 @@ class Recurrent(RNNBase):
             y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         return y, tuple(finals) if len(finals) > 1 else finals[0]
 
+    @torch.compiler.disable  # where it cannot trace a call, it would compile each function below
     def _eager(
         self, input: Any, data: Tensor, initial: list[Any], weights: list[Any],
         arrays: WeightArrays | None, extras: Extras, compute: str | None,
@@ -209,7 +211,7 @@ class Recurrent(RNNBase):
         ]
         masks = self._masks(data, rows or data.shape[:2])
         clip = self.step_clip or ("none", 0.0)
-        results = TracedRecurrence.apply(
+        results = recurrence(
             (len(initial), len(weights), len(masks)),
             (self.mode, self.num_layers, self.bidirectional, compute),
             (*clip, "h")[:3] + (self.cut,),
@@ -346,6 +348,9 @@ class Recurrent(RNNBase):
         if not torch.compiler.is_compiling():
             self.__dict__["backend"] = Backend("torch", why)
         return result
+
+
+let_trace(Recurrent)
 
 
 class RNN(Recurrent, torch.nn.RNN):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import ops as ops
+from .eager import wants_graph
 
 
 def in_transform() -> bool:
@@ -17,6 +18,14 @@ def in_transform() -> bool:
         torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def recurrence(counts: Any, settings: Any, backward: Any, *tensors: Any) -> Any:
+    """As of `TracedRecurrence`, which `torch.compile` cannot trace where no gradient is needed."""
+    if torch.compiler.is_compiling() and not wants_graph(tensors):
+        x, *others = tensors
+        return torch.ops.bptt.recurrence(x, *_listed(counts, others), *settings)
+    return TracedRecurrence.apply(counts, settings, backward, *tensors)
 
 
 class TracedRecurrence(torch.autograd.Function):

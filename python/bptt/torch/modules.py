@@ -18,13 +18,14 @@ from .._validate import as_lengths_within, own
 from ..layers.sequences import as_resets
 from ..layers.structure import Structure
 from ..trace.trace import LayerTrace
+from . import traced
 from .backend import BPTT, Backend, reason
 from .call import Call
 from .compiler import let_trace
 from .eager import Recurrence, wants_graph
 from .layout import Layout, layout_of, packed_layout
 from .stack import PLAIN, Sequences, stack_of
-from .traced import in_transform, recurrence
+from .traced import in_transform
 from .weights import DTYPES, WeightArrays, known, remembered
 
 Extras = tuple[Any, Any, Any]  # lengths, resets, trace
@@ -125,16 +126,16 @@ class Recurrent(RNNBase):
 
     def _run(self, input: Any, hx: Any, extras: Extras, compute: str | None) -> Any:
         compiling = torch.compiler.is_compiling()
-        traced = compiling or in_transform()
+        in_trace = compiling or in_transform()
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
         initial = self._states(hx)
         weights = self._weights()
-        arrays = None if traced else known(self, weights)
-        why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
+        arrays = None if in_trace else known(self, weights)
+        why = reason(data, (*initial, *weights) if arrays is None else initial, in_trace)
         if why is None:
             # Mostly there is nothing to see: this shape has come before, without a state.
-            usual = hx is None and not packed and not traced and self._layout(data) is not None
+            usual = hx is None and not packed and not in_trace and self._layout(data) is not None
             if arrays is not None and arrays.dtype is not data.dtype:
                 why = f"tensors have the dtypes {data.dtype} and {arrays.dtype}"
             elif not usual:
@@ -145,7 +146,7 @@ class Recurrent(RNNBase):
             initial = self._permuted(initial, input.sorted_indices)
         if not compiling and self.backend is not BPTT:
             self.__dict__["backend"] = BPTT
-        if traced:
+        if in_trace:
             y, *finals = self._traced(input, data, initial, weights, extras, compute)
         else:
             y, *finals = self._eager(input, data, initial, weights, arrays, extras, compute)
@@ -211,12 +212,14 @@ class Recurrent(RNNBase):
         ]
         masks = self._masks(data, rows or data.shape[:2])
         clip = self.step_clip or ("none", 0.0)
-        results = recurrence(
+        call = traced.Call(
             (len(initial), len(weights), len(masks)),
             (self.mode, self.num_layers, self.bidirectional, compute),
             (*clip, "h")[:3] + (self.cut,),
-            data, *initial, *weights, *masks, lengths, resets, batch_sizes,
-        )  # fmt: skip
+        )
+        results = traced.recurrence(
+            call, data, *initial, *weights, *masks, lengths, resets, batch_sizes
+        )
         y, *finals = results[: 1 + len(initial)]
         if not packed and single:
             return [part.squeeze(1) for part in (y, *finals)]

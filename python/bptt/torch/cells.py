@@ -57,6 +57,7 @@ class Cell(RNNCellBase):
             self.__dict__["backend"] = BPTT
         return self._by_core(input, initial, weights, arrays)
 
+    @torch.compiler.disable
     def _by_core(
         self, input: Tensor, initial: list[Any], weights: list[Any], arrays: WeightArrays | None
     ) -> Any:

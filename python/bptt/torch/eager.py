@@ -40,6 +40,7 @@ class Recurrence(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
+    @torch.compiler.disable
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         holder, _, *inputs = ctx.saved_tensors
         call, needs = ctx.call, ctx.needs_input_grad[1:]

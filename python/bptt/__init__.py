@@ -72,6 +72,7 @@ from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .derivatives.directional import hvp, jvp, layer_hvp, vjp
 from .derivatives.gradcheck import gradcheck
+from .exchange import layer_from_arrays, load_model, load_rtneural, save_keras, save_rtneural
 from .export import save_c_header
 from .flow import FlowMonitor, FlowReport, FlowWarning, gradient_flow
 from .functional import (
@@ -111,7 +112,6 @@ from .layers.linear import Linear
 from .layers.nonfinite import find_nonfinite
 from .layers.tbptt import tbptt
 from .losses import binary_cross_entropy, cross_entropy, mse
-from .models import layer_from_arrays, load_model, load_rtneural, save_keras, save_rtneural
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .trace.nonfinite import NonFinite

@@ -15,9 +15,9 @@ from .._files.access import Path, check_target, write_file
 from .._types import Array
 from .._validate import as_array, as_count, as_lengths_within, as_scalar, to_numpy
 from .._words import shown
+from ..exchange.loader import recurrent_of
 from ..layers.recurrent import Recurrent
 from ..layers.sequences import hint_on_ids, time_major
-from ..models.loader import recurrent_of
 from .advice import advise
 from .curves import norm
 from .entry import Entry

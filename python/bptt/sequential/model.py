@@ -415,6 +415,8 @@ class Sequential(Layer):
           2  Linear(4, 2)  (B, 2)      10
           118 parameters
         """
+        if metadata is not None:
+            check_mapping("save", "metadata", metadata)
         save(path, self.state_dict(), {**(metadata or {}), **as_metadata(self)})
 
     def __repr__(self) -> str:

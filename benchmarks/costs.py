@@ -287,8 +287,8 @@ def sequential() -> Table:
     }
     rows = []
     for what, both in runs.items():
-        best = minima({name: repeated(run, 100) for name, run in both.items()}, 1.0)
-        hand, whole = (best[name] * 1e4 for name in ("hand", "model"))
+        best = minima({name: repeated(run, 10) for name, run in both.items()}, 2.0)
+        hand, whole = (best[name] * 1e5 for name in ("hand", "model"))
         each = (whole - hand) / len(row)
         rows.append([what, f"{hand:.1f} us", f"{whole:.1f} us", f"{each:.2f} us"])
     return Table(

@@ -453,7 +453,7 @@ class Sequential(Layer):
 
     def _plan(self, grads: Wanted) -> list[Wanted]:
         """The gradients to ask of each layer from the top down to the lowest that is needed."""
-        nothing_frozen = not any([part._frozen for part in self._parts])
+        nothing_frozen = not any(part._frozen for part in self._parts)
         if nothing_frozen and grads is None:
             return [None] * len(self._places)
         if nothing_frozen and grads is PARAMS and self._places[0].names:

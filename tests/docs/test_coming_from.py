@@ -180,9 +180,9 @@ def test_a_row_of_the_table_is_what_the_library_does(name: str, cell: str, tmp_p
 
 
 def test_every_call_of_the_page_has_the_convention_of_its_test() -> None:
-    """The page's calls are those of tests/models/test_conventions.py, but for names."""
+    """The page's calls are those of tests/exchange/test_conventions.py, but for names."""
     page = PAGE.split("## Converting weights")[1].split("## PyTorch")[0]
-    tested = (ROOT / "tests" / "models" / "test_conventions.py").read_text("utf-8")
+    tested = (ROOT / "tests" / "exchange" / "test_conventions.py").read_text("utf-8")
 
     def conventions(text: str) -> set[str]:
         calls = re.findall(r"layer_from_arrays\((.*?)\n?\)$", text, re.DOTALL | re.MULTILINE)

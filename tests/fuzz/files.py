@@ -14,8 +14,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.models.rtneural"]
-    + ["bptt.flow.command", "bptt.models.state_dict", "csv", "json", "numpy.lib", "zipfile"]
+    include=["bptt.io", "bptt._files.formats", "bptt._files.parse", "bptt.exchange.rtneural"]
+    + ["bptt.flow.command", "bptt.exchange.state_dict", "csv", "json", "numpy.lib", "zipfile"]
 ):
     import json
     import zipfile

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ..models.rtneural import load_rtneural, save_rtneural
+from ..exchange.rtneural import load_rtneural, save_rtneural
 from .c_header import save_c_header
 from .command import add_arguments, run
 

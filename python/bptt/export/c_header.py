@@ -16,12 +16,12 @@ from .._files.access import Path, mark, write_file
 from .._types import Array
 from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
 from .._words import brief, shown
+from ..exchange.state_dict import recurrent_parts, sizes_of
 from ..io import load
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
-from ..models.state_dict import recurrent_parts, sizes_of
 from ..trace.nonfinite import check_finite
 
 __all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]

@@ -11,15 +11,15 @@ import numpy as np
 from .._files.access import check_target, naming, write_file
 from .._types import Array
 from .._words import some
+from ..exchange.loader import recurrent_of
+from ..exchange.rtneural import JSON, as_json, load_rtneural
+from ..exchange.state_dict import recurrent_parts
 from ..io import load
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
-from ..models.loader import recurrent_of
-from ..models.rtneural import JSON, as_json, load_rtneural
-from ..models.state_dict import recurrent_parts
 from .c_header import HEADER, as_header, as_prefix
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from .._files.pictures import check_picture, write_picture
 from .._types import Array
 from .._validate import as_path
 from .._words import brief, printable
+from ..exchange.loader import recurrent_of
 from ..layers.cells import LAYERS
-from ..models.loader import recurrent_of
 from .html import PAGE
 from .report import FlowReport, gradient_flow, how_read
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,6 +33,19 @@ __all__ = ["Layer", "LayerGrads"]
 
 
 MOST_LAYERS = 1 << 16  # the names alone of more layers take seconds
+
+
+_MOST_PARAMETERS: ContextVar[float] = ContextVar("most_parameters", default=math.inf)
+
+
+@contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Refuse to make a layer with more parameters, before any memory is taken."""
+    token = _MOST_PARAMETERS.set(parameters)
+    try:
+        yield
+    finally:
+        _MOST_PARAMETERS.reset(token)
 
 
 class LayerGrads(NamedTuple):
@@ -65,7 +81,8 @@ class Layer:
         ``layer.parameters[name] = value`` copies into the array that is there, as the steps of
         optimisers do. Names and shapes are fixed.
     dtype : numpy.dtype
-        The type of parameters, computation and results.
+        The type of parameters, computation and results. `Dropout`, `Last` and `MeanPool`, which
+        have no parameters, have none: they compute in the type of their input.
     frozen : frozenset of str
         Names of parameters that do not learn: `backward` computes no gradient of them unless its
         `grads` names it, and optimisers leave them as they are. Set it to any names, as in
@@ -96,6 +113,11 @@ class Layer:
                     f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
                     "addressed"
                 )
+        count, most = sum(map(math.prod, shapes.values())), _MOST_PARAMETERS.get()
+        if count > most:
+            raise ValueError(
+                f"{type(self).__name__}: the sizes make {count:,} parameters, expected {most:,}"
+            )
         # Draw in float64, so that a seed gives the same weights in both precisions.
         arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
         self._parameters = Parameters(type(self).__name__, arrays)
@@ -200,7 +222,12 @@ class Layer:
         if counter and count:
             counter.count = count
 
-    def __repr__(self) -> str:
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy counts its masks for itself.
+        return self.__dict__ | {"mask_counter": copy.copy(self.mask_counter)}
+
+    def _title(self) -> str:
+        """The constructor's call, without the arguments that have their defaults."""
         options = []
         for name, argument in inspect.signature(type(self)).parameters.items():
             value = self.dtype.name if name == "dtype" else getattr(self, name, None)
@@ -208,8 +235,18 @@ class Layer:
                 options.append(repr(value))
             elif value != argument.default:
                 options.append(f"{name}={shown(value)}")
+        return f"{type(self).__name__}({', '.join(options)})"
+
+    def __repr__(self) -> str:
         width = max(map(len, self.parameters), default=0)
         rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
         count = sum(array.size for array in self.parameters.values())
-        title = f"{type(self).__name__}({', '.join(options)})"
-        return "\n".join([title, *rows, f"  {count:,} parameters"])
+        return "\n".join([self._title(), *rows, f"  {count:,} parameters"])
+
+
+class LayerWithoutParameters(Layer):
+    """The base of layers that have no parameters, and so compute in the type of their input."""
+
+    def __init__(self) -> None:
+        self.mask_counter = None
+        self._fill({}, np.zeros)

@@ -8,7 +8,13 @@ Recurrent layers
     RNN LSTM GRU MGU SLSTM LSTM1997
 
 Other layers
-    Linear Embedding Attention
+    Linear Embedding Attention LayerNorm Dropout Last MeanPool
+
+Models
+    Sequential
+
+Batches and predictions
+    pad_sequences minibatches last softmax
 
 Losses
     mse cross_entropy binary_cross_entropy
@@ -71,6 +77,7 @@ except ImportError as error:
 
 from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
 from ._grads import Grads
+from .batches import minibatches, pad_sequences
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
 from .config import get_num_threads, set_num_threads, show_config
 from .derivatives.directional import hvp, jvp, layer_hvp, vjp
@@ -110,13 +117,17 @@ from .jacobians import (
 from .jacobians.lags import by_lag
 from .layers.attention import Attention
 from .layers.cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .layers.dropout import Dropout
 from .layers.embedding import Embedding
+from .layers.layer_norm import LayerNorm
 from .layers.linear import Linear
 from .layers.nonfinite import find_nonfinite
+from .layers.pooling import Last, MeanPool, last
 from .layers.tbptt import tbptt
-from .losses import binary_cross_entropy, cross_entropy, mse
+from .losses import binary_cross_entropy, cross_entropy, mse, softmax
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
+from .sequential.model import Sequential
 from .trace.nonfinite import NonFinite
 from .trace.per_sample import per_sample_gradients
 from .trace.shares import Shares
@@ -138,17 +149,22 @@ __all__ = [
     "Attention",
     "AutoClip",
     "CosineAnnealing",
+    "Dropout",
     "Embedding",
     "FlowMonitor",
     "FlowReport",
     "FlowWarning",
     "Grads",
     "History",
+    "Last",
+    "LayerNorm",
     "LayerTrace",
     "Linear",
+    "MeanPool",
     "NonFinite",
     "RMSprop",
     "ReduceLROnPlateau",
+    "Sequential",
     "Shares",
     "StepLR",
     "Trace",
@@ -176,6 +192,7 @@ __all__ = [
     "jacobian",
     "jacobian_norms",
     "jvp",
+    "last",
     "layer_from_arrays",
     "layer_hvp",
     "load",
@@ -191,8 +208,10 @@ __all__ = [
     "memory_horizon",
     "mgu_backward",
     "mgu_forward",
+    "minibatches",
     "mse",
     "optim",
+    "pad_sequences",
     "per_sample_gradients",
     "reference",
     "regularise",
@@ -208,6 +227,7 @@ __all__ = [
     "singular_values",
     "slstm_backward",
     "slstm_forward",
+    "softmax",
     "spectral_radius",
     "step_jacobians",
     "tasks",

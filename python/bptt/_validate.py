@@ -127,6 +127,16 @@ def as_float(caller: str, name: str, value: ArrayLike, dtype: np.dtype[Any]) -> 
     return np.asarray(array, dtype)
 
 
+def as_own_float(caller: str, name: str, value: ArrayLike) -> Array:
+    """Return `value` as an array of float32 if it is one, else of float64."""
+    if type(value) is np.ndarray and value.dtype in (np.float32, np.float64):
+        return value
+    array = as_array(caller, name, value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
+    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
+
+
 def check_shape(caller: str, name: str, array: Array, symbols: str, expected: Any) -> None:
     if array.shape != expected:
         raise ValueError(

@@ -12,22 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._types import Array
-from ._validate import as_array
+from ._validate import as_array, as_count, as_own_float
 from ._words import shown
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
-
-
-def _real(caller: str, name: str, value: ArrayLike) -> Array:
-    array = as_array(caller, name, value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected real numbers")
-    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
+__all__ = ["binary_cross_entropy", "cross_entropy", "mse", "softmax"]
 
 
 def _real_pair(caller: str, name: str, value: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     """Prediction and target, equal in shape; the prediction decides the dtype."""
-    prediction, target = _real(caller, name, value), _real(caller, "target", target)
+    prediction, target = as_own_float(caller, name, value), as_own_float(caller, "target", target)
     if target.shape != prediction.shape:
         raise ValueError(
             f"{caller}: target has shape {target.shape}, "
@@ -111,7 +104,7 @@ def cross_entropy(
         raise TypeError(
             f"cross_entropy: ignore_index is {shown(ignore_index)}, expected an integer"
         )
-    logits = _real("cross_entropy", "logits", logits)
+    logits = as_own_float("cross_entropy", "logits", logits)
     target = as_array("cross_entropy", "target", target)
     if logits.ndim == 0 or target.shape != logits.shape[:-1]:
         raise ValueError(
@@ -182,3 +175,42 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, A
     # sig(z) - t over a common denominator, without cancellation where the sigmoid saturates.
     grad = np.where(z >= 0, (1 - t) - t * e, (1 - t) * e - t) / (1 + e)
     return float(value), grad / n
+
+
+def softmax(logits: ArrayLike, axis: int = -1) -> Array:
+    """Probabilities from unnormalised log-probabilities: exp(z) / sum(exp(z)).
+
+    Parameters
+    ----------
+    logits : array_like
+        The log-probabilities z, such as a model trained with `cross_entropy` returns.
+    axis : int, optional
+        The axis of the classes.
+
+    Returns
+    -------
+    ndarray, shape of `logits`
+        Float32 for float32 logits, else float64; it sums to 1 along `axis`, without overflow.
+
+    Raises
+    ------
+    ValueError
+        If `logits` has no such axis.
+    TypeError
+        If `logits` does not hold real numbers, or `axis` is no whole number.
+
+    Examples
+    --------
+    >>> from bptt import softmax
+    >>> softmax([[0.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    z = as_own_float("softmax", "logits", logits)
+    axis = as_count("softmax", "axis", axis, -z.ndim, z.ndim - 1)
+    if not z.size:
+        return z.copy()
+    with np.errstate(over="ignore"):  # a difference may become -inf, with probability 0
+        p: Array = np.exp(z - z.max(axis=axis, keepdims=True))
+    p /= p.sum(axis=axis, keepdims=True)
+    return p

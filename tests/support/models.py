@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import bptt
+from bptt.layers.base import LayerGrads
 from bptt.optim import join, split
 
 __all__ = ["Chain"]
@@ -31,22 +32,27 @@ class Chain:
         y, h = self.gru(x, lengths=lengths)
         return self.readout(y if self.every else h[-1])
 
-    def loss_and_grads(
-        self, x: Any, target: Any, loss: Any, *, lengths: Any = None, trace: bool = False
-    ) -> Any:
-        self.calls.append((x, lengths))
+    def forward(self, x: Any, *, lengths: Any = None) -> Any:
         y, h, tape = self.gru.forward(x, lengths=lengths)
         out, readout_tape = self.readout.forward(y if self.every else h[-1])
-        more = {"lengths": lengths} if self.every and lengths is not None else {}
-        value, d = loss(out, target, **more)
+        return out, (tape, h, readout_tape)
+
+    def backward(self, tape: Any, d: Any, *, trace: bool = False, grads: Any = None) -> LayerGrads:
+        below, h, readout_tape = tape
         end = self.readout.backward(readout_tape, d)
         dh = np.zeros_like(h)
         if not self.every:
             dh[-1] = end.x
         dy = end.x if self.every else None
-        grads = self.gru.backward(tape, dy, dh, trace=trace, grads=["params"])
-        params = join(gru=grads.params, readout=end.params)
-        return (value, params, {"gru": grads.trace}) if trace else (value, params)
+        of = self.gru.backward(below, dy, dh, trace=trace, grads=["params"])
+        return LayerGrads(join(gru=of.params, readout=end.params), None, None, of.trace)
+
+    def loss_and_grads(self, x: Any, target: Any, loss: Any, *, lengths: Any = None) -> Any:
+        self.calls.append((x, lengths))
+        y, tape = self.forward(x, lengths=lengths)
+        more = {"lengths": lengths} if self.every and lengths is not None else {}
+        value, d = loss(y, target, **more)
+        return value, self.backward(tape, d).params
 
     def state_dict(self) -> dict[str, Any]:
         return join(gru=self.gru.state_dict(), readout=self.readout.state_dict())

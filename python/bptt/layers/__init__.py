@@ -3,8 +3,11 @@
 
 from .attention import Attention
 from .cells import GRU, LSTM, LSTM1997, MGU, RNN, SLSTM
+from .dropout import Dropout
 from .embedding import Embedding
+from .layer_norm import LayerNorm
 from .linear import Linear
+from .pooling import Last, MeanPool
 from .recurrent import Recurrent
 from .tape import RecurrentTape
 
@@ -16,8 +19,12 @@ __all__ = [
     "RNN",
     "SLSTM",
     "Attention",
+    "Dropout",
     "Embedding",
+    "Last",
+    "LayerNorm",
     "Linear",
+    "MeanPool",
     "Recurrent",
     "RecurrentTape",
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import sys
@@ -26,7 +27,7 @@ from ..trace.trace import LayerTrace
 from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
 
-__all__ = ["Layer", "LayerGrads"]
+__all__ = ["Layer", "LayerGrads", "LayerWithoutParameters"]
 
 
 MOST_LAYERS = 1 << 16  # the names alone of more layers take seconds
@@ -65,7 +66,8 @@ class Layer:
         ``layer.parameters[name] = value`` copies into the array that is there, as the steps of
         optimisers do. Names and shapes are fixed.
     dtype : numpy.dtype
-        The type of parameters, computation and results.
+        The type of parameters, computation and results. `Dropout`, `Last` and `MeanPool`, which
+        have no parameters, have none: they compute in the type of their input.
     frozen : frozenset of str
         Names of parameters that do not learn: `backward` computes no gradient of them unless its
         `grads` names it, and optimisers leave them as they are. Set it to any names, as in
@@ -200,7 +202,12 @@ class Layer:
         if counter and count:
             counter.count = count
 
-    def __repr__(self) -> str:
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy counts its masks for itself.
+        return self.__dict__ | {"mask_counter": copy.copy(self.mask_counter)}
+
+    def _title(self) -> str:
+        """The constructor's call, without the arguments that have their defaults."""
         options = []
         for name, argument in inspect.signature(type(self)).parameters.items():
             value = self.dtype.name if name == "dtype" else getattr(self, name, None)
@@ -208,8 +215,18 @@ class Layer:
                 options.append(repr(value))
             elif value != argument.default:
                 options.append(f"{name}={shown(value)}")
+        return f"{type(self).__name__}({', '.join(options)})"
+
+    def __repr__(self) -> str:
         width = max(map(len, self.parameters), default=0)
         rows = [f"  {name:{width}}  {array.shape}" for name, array in self.parameters.items()]
         count = sum(array.size for array in self.parameters.values())
-        title = f"{type(self).__name__}({', '.join(options)})"
-        return "\n".join([title, *rows, f"  {count:,} parameters"])
+        return "\n".join([self._title(), *rows, f"  {count:,} parameters"])
+
+
+class LayerWithoutParameters(Layer):
+    """The base of layers that have no parameters, and so compute in the type of their input."""
+
+    def __init__(self) -> None:
+        self.mask_counter = None
+        self._fill({}, np.zeros)

@@ -95,10 +95,14 @@ class MaskCounter:
         try:
             yield
         except BaseException:
-            with _COUNTING:
-                if self.count == before._replace(calls=before.calls + len(done)):
-                    self.count = before
+            self.take_back(before, len(done))
             raise
+
+    def take_back(self, before: MaskCount, calls: int) -> None:
+        """Forget the calls since `before`, if they are all that drew masks since."""
+        with _COUNTING:
+            if self.count == before._replace(calls=before.calls + calls):
+                self.count = before
 
 
 # --- the masks ------------------------------------------------------------------------------------
@@ -139,17 +143,25 @@ def is_random(structure: Structure, rates: Rates) -> bool:
     return bool(between or rates.recurrent_dropout) or rates.has_zoneout
 
 
+def read_only(mask: Array) -> Array:
+    mask.flags.writeable = False  # the tape refers to it
+    return mask
+
+
+def dropout_mask(
+    rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]
+) -> Array:
+    """0 with probability p, else 1 / (1 - p)."""
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return read_only((rng.random(shape) >= p) * dtype.type(scale))
+
+
 def draw(structure: Structure, rates: Rates, rng: np.random.Generator, T: int, B: int) -> Masks:
     P, dtype = structure.width, structure.dtype
     cells, above = structure.cells, structure.num_layers - 1
 
-    def read_only(mask: Array) -> Array:
-        mask.flags.writeable = False  # the tape refers to it
-        return mask
-
     def kept(shape: tuple[int, ...], p: float) -> list[Array]:
-        scale = 1 / (1 - p) if p < 1 else 0.0
-        return list(read_only((rng.random(shape) >= p) * dtype.type(scale)))
+        return list(dropout_mask(rng, shape, p, dtype))
 
     def zones(p: float, width: int) -> Any:
         return read_only((rng.random((T, B, width)) < p).astype(dtype)) if p else 0.0

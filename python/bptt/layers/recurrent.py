@@ -218,8 +218,7 @@ class Recurrent(Layer, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         bound = ("_cells", "_layers", "_no_options")
-        state = {name: value for name, value in self.__dict__.items() if name not in bound}
-        return state | {"mask_counter": copy.copy(self.mask_counter)}  # a copy counts for itself
+        return {n: value for n, value in super().__getstate__().items() if n not in bound}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,15 @@ from ..schedules import CosineAnnealing, ReduceLROnPlateau, Schedule, WarmUp
 from .loop import Model
 from .samples import Layout, Samples, as_samples, split
 
-__all__ = ["as_clip", "as_optimizer", "as_schedule", "check_model", "held_out_of", "layout_of"]
+__all__ = [
+    "as_clip",
+    "as_optimizer",
+    "as_schedule",
+    "check_model",
+    "check_monitors",
+    "held_out_of",
+    "layout_of",
+]
 
 NEEDS = ("parameters", "loss_and_grads", "state_dict", "load_state_dict", "__call__")
 
@@ -31,6 +40,15 @@ def check_model(model: Any) -> None:
         raise TypeError(
             f"fit: model is {shown(model)}{lacks}, expected a model such as "
             "bptt.Sequential(layer, bptt.Last(), bptt.Linear(...))"
+        )
+
+
+def check_monitors(model: Any, monitors: Sequence[Any]) -> None:
+    """Raise if there is a monitor of gradients and the model has no traces for it."""
+    missing = [name for name in ("forward", "backward") if not hasattr(model, name)]
+    if monitors and missing:
+        raise TypeError(
+            f"fit: model has no {missing[0]}, which a FlowMonitor needs, expected a bptt.Sequential"
         )
 
 

@@ -11,7 +11,15 @@ from .._validate import as_between, as_callable, as_choice, as_count, as_flag
 from ..clip import AutoClip
 from ..optim import Optimizer
 from ..schedules import Schedule
-from .arguments import as_clip, as_optimizer, as_schedule, check_model, held_out_of, layout_of
+from .arguments import (
+    as_clip,
+    as_optimizer,
+    as_schedule,
+    check_model,
+    check_monitors,
+    held_out_of,
+    layout_of,
+)
 from .call import call_of
 from .callbacks import Callbacks
 from .checkpoint import Checkpoint
@@ -57,17 +65,18 @@ def fit(
     ----------
     model : Sequential
         Or any object with ``parameters``, ``model(x, lengths=...)``, ``loss_and_grads(x, target,
-        loss, lengths=...)``, ``state_dict()`` and ``load_state_dict(state)``. It gets batches of
-        shape (T, B, ...), or (B, T, ...) if it has a true ``batch_first``.
+        loss, lengths=...)``, ``state_dict()`` and ``load_state_dict(state)``; for a `FlowMonitor`
+        also ``forward`` and ``backward``, as a `Sequential`. It gets batches of shape (T, B, ...),
+        or (B, T, ...) if its ``batch_first`` is true.
     data : (x, target)
         x has the sequences first: an array (n, T, features), or (n, T) of indices, or a list of n
-        arrays of different numbers of steps. Sequences are padded by batch; the model gets
-        `lengths`. The target has an entry for each sequence: one number or row, or, if the model's
-        output has steps, one for each step.
+        arrays of different numbers of steps, which are padded in batches of similar lengths. The
+        target has an entry for each sequence: one number or row, or, if the model's output has
+        steps, one for each step.
     loss : callable
         ``loss(prediction, target)`` returns the loss, a mean, and its gradient, as
         `bptt.cross_entropy`. With steps in the output and different lengths it is also given
-        ``lengths=``.
+        ``lengths=``, as by `Sequential.loss_and_grads`.
     epochs : int
         How often each sequence is seen.
     batch_size : int, optional
@@ -167,6 +176,7 @@ def fit(
         seed=as_count("fit", "seed", seed, 0),
     )
     listeners = Callbacks(callbacks)
+    check_monitors(model, listeners.monitors)
     shows = None if progress is None else as_flag("fit", "progress", progress)
     minutes = as_between("fit", "checkpoint_minutes", checkpoint_minutes, 0)
     steps = settings.epochs * -(-len(samples) // settings.batch_size)

@@ -164,13 +164,14 @@ class Training:
     def _epoch(
         self, stop: Interrupt, bar: Progress, callbacks: Callbacks, checkpoint: Checkpoint | None
     ) -> None:
-        at, size = self.at, self.settings.batch_size
+        at, settings = self.at, self.settings
         # A generator of each epoch's own: nothing of it need be saved.
-        order = np.random.default_rng((self.settings.seed, at.epoch)).permutation(len(self.samples))
+        rng = np.random.default_rng((settings.seed, at.epoch))
+        order = self.samples.order(settings.batch_size, rng)
         begun = time.monotonic() - at.seconds
         while at.batches < self.batches and not stop.pressed:
-            chosen = order[at.batches * size : (at.batches + 1) * size]
-            step, trace = self._update(self.samples.batch(chosen, self.layout), callbacks)
+            batch = self.samples.batch(order[at.batches], self.layout)
+            step, trace = self._update(batch, callbacks)
             at.seconds = time.monotonic() - begun
             bar.update(step.epoch, at.total / max(at.steps, 1), step.lr)
             callbacks.on_batch(step, trace)
@@ -186,11 +187,8 @@ class Training:
 
     def _update(self, batch: Batch, callbacks: Callbacks) -> tuple[Step, Any]:
         at, settings = self.at, self.settings
-        traced = {"trace": True} if callbacks.wants_trace(at.updates) else {}
-        value, grads, *more = self.model.loss_and_grads(
-            batch.x, batch.target, settings.loss, lengths=batch.lengths, **traced
-        )
-        value, trace = float(value), more[0] if more else None
+        wants_trace = callbacks.wants_trace(at.updates)
+        value, grads, trace = (self._traced if wants_trace else self._plain)(batch)
         place = f"update {at.updates} in epoch {at.epoch + 1}"
         if settings.nonfinite == "raise" and not math.isfinite(value):
             raise FloatingPointError(
@@ -213,6 +211,20 @@ class Training:
         at.batches += 1
         at.updates += 1
         return step, trace
+
+    def _plain(self, batch: Batch) -> tuple[float, dict[str, Array], None]:
+        value, grads = self.model.loss_and_grads(
+            batch.x, batch.target, self.settings.loss, lengths=batch.lengths
+        )
+        return float(value), grads, None
+
+    def _traced(self, batch: Batch) -> tuple[float, dict[str, Array], Any]:
+        """The same, with the trace of the backward pass."""
+        model: Any = self.model
+        y, tape = model.forward(batch.x, lengths=batch.lengths)
+        value, d = self.loss_of(y, batch)
+        grads = model.backward(tape, d, trace=True, grads=["params"])
+        return value, grads.params, grads.trace
 
     def _finish(self, loss: float | None, metric: float | None) -> Epoch:
         """Close an epoch: its row, the best weights, the schedule by epoch."""
@@ -245,12 +257,10 @@ class Training:
         if self.held_out is None:
             return None, None
         total, steps, outputs, targets = 0.0, 0, list[Array](), list[Array]()
-        size = self.settings.batch_size
-        for start in range(0, len(self.held_out), size):
-            chosen = np.arange(start, min(start + size, len(self.held_out)))
+        for chosen in self.held_out.order(self.settings.batch_size, None):
             batch = self.held_out.batch(chosen, self.layout)
             y = self.model(batch.x, lengths=batch.lengths)
-            value = self.loss_of(y, batch)
+            value, _ = self.loss_of(y, batch)
             total, steps = total + value * batch.steps, steps + batch.steps
             if self.settings.metric is not None:
                 outputs.append(self._rows(y, batch))
@@ -263,16 +273,17 @@ class Training:
             metric = as_scalar("fit", "the result of metric", value)
         return total / max(steps, 1), metric
 
-    def loss_of(self, y: Array, batch: Batch) -> float:
-        """The loss of a batch, as `loss_and_grads` computes it."""
-        ragged = self.layout.per_step and batch.lengths is not None
-        more = {"lengths": batch.lengths} if ragged else {}
+    def loss_of(self, y: Array, batch: Batch) -> tuple[float, Array]:
+        """The loss of a batch and its gradient, as `Sequential.loss_and_grads` calls it."""
+        more: dict[str, Any] = {}
+        if self.layout.per_step and batch.lengths is not None:
+            more = {"lengths": batch.lengths}
+            more |= {"batch_first": True} if self.layout.batch_first else {}
         result = self.settings.loss(y, batch.target, **more)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"fit: loss returns {shown(result)}, expected the loss and its gradient"
-            )
-        return float(result[0])
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            has = shown(result)
+            raise TypeError(f"fit: loss returns {has}, expected the loss and its gradient")
+        return as_scalar("fit", "the loss", result[0]), result[1]
 
     def _rows(self, values: Array, batch: Batch) -> Array:
         """One row for each sequence; or for each step, without padding, sequence by sequence."""

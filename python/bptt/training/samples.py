@@ -13,6 +13,7 @@ import numpy as np
 from .._types import Array
 from .._validate import as_array
 from .._words import shown
+from ..batches import batch_order, pad_sequences
 
 __all__ = ["Batch", "Layout", "Samples", "as_samples", "split"]
 
@@ -60,6 +61,11 @@ class Samples:
         steps = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
         return Batch(x, _padded(self.target, chosen, layout), lengths, steps)
 
+    def order(self, batch_size: int, rng: np.random.Generator | None) -> list[Array]:
+        """Indices of each batch of an epoch: shuffled if there is a generator."""
+        lengths = np.zeros(len(self), np.int64) if self.lengths is None else self.lengths
+        return batch_order(lengths, batch_size, rng)
+
     def checksum(self, start: int = 0) -> int:
         """CRC-32 of all numbers, shapes and types."""
         for values in (self.x, self.target):
@@ -78,14 +84,10 @@ def _padded(values: Values, chosen: Array, layout: Layout) -> Array:
     if isinstance(values, np.ndarray):
         rows = values[chosen]
         rows = rows if layout.batch_first else rows.swapaxes(0, 1)
-        return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
-    picked = [values[k] for k in chosen]
-    dtype = layout.dtype if picked[0].dtype.kind == "f" else picked[0].dtype
-    sizes = len(picked), max(map(len, picked))
-    out = np.zeros((*(sizes if layout.batch_first else sizes[::-1]), *picked[0].shape[1:]), dtype)
-    for row, one in zip(out if layout.batch_first else out.swapaxes(0, 1), picked):
-        row[: len(one)] = one
-    return out
+    else:
+        picked = [values[k] for k in chosen]
+        rows, _ = pad_sequences(picked, batch_first=layout.batch_first)
+    return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
 
 
 # --- checks ---------------------------------------------------------------------------------------

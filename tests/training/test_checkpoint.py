@@ -361,6 +361,10 @@ def test_a_checkpoint_of_another_model_or_data_is_refused(tmp_path: Path) -> Non
     calls["optimizer, .Adam"] = lambda: bptt.fit(model, (x, target), optimizer=other, **arguments)
     decayed = bptt.Adam(model.parameters, weight_decay=0.1)
     calls["optimizer"] = lambda: bptt.fit(model, (x, target), optimizer=decayed, **arguments)
+    slow = bptt.Adam(model.parameters, groups=[{"params": "gru.*", "lr": 0.1}])
+    calls["optimizer, .Adam.*0.1"] = lambda: bptt.fit(
+        model, (x, target), optimizer=slow, **arguments
+    )
     for what, call in calls.items():
         with pytest.raises(ValueError, match=f"^fit: checkpoint .* with other {what}"):
             call()

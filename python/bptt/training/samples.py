@@ -117,7 +117,8 @@ def as_samples(label: str, data: Any) -> Samples:
 
 def _as_values(place: str, values: Any) -> Values:
     """One array if all entries have one shape, else a list of arrays that differ in length."""
-    ragged = isinstance(values, (tuple, list)) or getattr(values, "dtype", None) == np.dtype(object)
+    objects = isinstance(values, np.ndarray) and values.dtype.kind == "O" and values.ndim > 0
+    ragged = isinstance(values, (tuple, list)) or objects
     if not ragged:
         array = as_array("fit", place, values)
         _check_numbers(place, array)
@@ -181,7 +182,11 @@ def split(
     if groups is None:
         names, of = np.arange(n), np.arange(n)
     else:
-        names, of = np.unique(as_array("fit", "groups", groups), return_inverse=True)
+        array = as_array("fit", "groups", groups)
+        try:
+            names, of = np.unique(array, return_inverse=True)
+        except TypeError:  # of values that have no order
+            raise TypeError("fit: groups has values of several kinds, expected one kind") from None
     if of.shape != (n,):
         raise ValueError(f"fit: groups has shape {of.shape}, expected (n,) = ({n},)")
     if len(names) < 2:

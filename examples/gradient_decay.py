@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How far a gradient can reach back through untrained networks.
+"""How far a gradient can reach
+============================
+
+Jacobians of untrained networks, and how fast their products shrink or grow with the lag.
 
 ||dh_T/dh_k||, the spectral norm of a Jacobian, is the largest factor by which a gradient at the
 last step can be multiplied on its way to step k. For RNNs whose w_hh is orthogonal times 0.9, 1 or

@@ -41,6 +41,7 @@ extensions = [
 ]
 myst_heading_anchors = 4  # as GitHub names them
 default_role = "py:obj"
+smartquotes = False  # quotes in a sentence are often those of code
 add_module_names = False
 numpydoc_show_class_members = False  # autosummary's template lists them
 autodoc_typehints = "none"  # the sections of a docstring have the types

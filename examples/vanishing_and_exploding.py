@@ -10,6 +10,7 @@ docs/vanishing_and_exploding.md explains them; this writes its tables and pictur
     python vanishing_and_exploding.py ../docs/vanishing_and_exploding.md
 """
 
+# sphinx_gallery_thumbnail_path = "docs/vanishing.png"
 import re
 import sys
 from pathlib import Path

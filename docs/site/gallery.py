@@ -40,6 +40,8 @@ SETTINGS = {
     "filename_pattern": r"/(?!torch_|distributed)\w+\.py$",  # the others train for minutes
     "within_subsection_order": "gallery.place",
     "reset_argv": "gallery.arguments",
+    "default_thumb_file": str(ROOT / "docs" / "bench-lstm.png"),  # of scripts that are not run
+    "remove_config_comments": True,
     "image_scrapers": ("gallery.saved_picture",),
     "reset_modules": (),
     "download_all_examples": False,

@@ -20,7 +20,7 @@ import bptt
 T, B, I, H = 201, 8, 4, 32
 LAGS = np.arange(T)
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description="How far a gradient can reach")
 parser.add_argument("--plot", metavar="FILE", help="save a picture (needs bptt[plot])")
 parser.add_argument("--quick", action="store_true", help="one sequence instead of eight")
 args = parser.parse_args()

@@ -77,8 +77,9 @@ if "--plot" in sys.argv:
     left, right = figure.subplots(1, 2)
     left.plot(dates[-PAST - AHEAD :], ppm[-PAST - AHEAD :], "k", lw=1, label="measured")
     left.plot(dates[-AHEAD:], model[-1], label="LSTM, given the two years before")
+    left.tick_params("x", rotation=30)
     left.set(title="The last year of the data", ylabel="CO2, ppm")
-    right.plot(np.arange(1, AHEAD + 1), rmse(model, 0), "C0", label="LSTM")
+    right.plot(np.arange(1, AHEAD + 1), rmse(model, 0), label="LSTM")
     right.plot(
         np.arange(1, AHEAD + 1), rmse(naive + growth[test][:, None], 0), label="naive + growth"
     )

@@ -62,7 +62,7 @@ if "--plot" in sys.argv:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for T, share in shares.items():
-        axes.semilogy(np.arange(T)[::-1], np.abs(share), ".-", label=f"{T} digits, trained")
+        axes.semilogy(np.arange(T)[::-1], np.abs(share), ".", label=f"{T} digits, trained")
     axes.set(xlabel="steps before the last", ylabel="share in dL/dw_in")
     axes.legend(frameon=False)
     figure.savefig(sys.argv[-1], dpi=120)

@@ -48,7 +48,7 @@ def pages() -> Iterator[tuple[str, str]]:
             members = api_page.names_of(importlib.import_module(module))
             names = [member.removeprefix(f"{module}.") for member in members]
             text = f".. automodule:: {module}\n\n{table(names) if names else ''}"
-        yield module, f"{heading(module)}\n.. currentmodule:: {module}\n\n{text}"
+        yield f"module_{name}", f"{heading(module)}\n.. currentmodule:: {module}\n\n{text}"
 
 
 def write(app: Sphinx, config: Config) -> None:

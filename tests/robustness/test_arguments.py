@@ -58,7 +58,7 @@ RECORDS = {
     "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
     "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
     "optim.Optimizer", "schedules.Schedule", "sequential.tbptt.Chunk", "layers.stream.Stream",
-    "layers.prepared.Prepared",
+    "layers.prepared.Prepared", "History",
     "layers.Recurrent", "layers.RecurrentTape", "layers.base.Layer", "layers.base.LayerGrads",
     "layers.attention.AttentionLayerGrads",
 }  # fmt: skip

@@ -64,6 +64,27 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return clip.load_state_dict, {"state": clip.state_dict()}
 
 
+FIT = {"optimizer": MAYBE, "lr": f"{MAYBE} {MORE}", "schedule": MAYBE, "clip": "none big half inf"}
+FIT |= {"validation": MAYBE, "groups": MAYBE, "patience": MAYBE, "metric": MAYBE}
+FIT |= {"callbacks": "list dict generator", "checkpoint": "none text", "checkpoint_minutes": MORE}
+FIT |= {"progress": "none true"}
+
+
+@call("fit", **FIT)
+def _(folder: Path, name: str) -> tuple[Any, ...]:
+    model = bptt.Sequential(bptt.GRU(I, H, seed=0), bptt.Last(), bptt.Linear(H, 2, seed=1))
+    good = {"data": (np.ones((8, T, I)), np.arange(8) % 2), "loss": bptt.cross_entropy}
+    more = {"epochs": 1, "validation": 0.5, "callbacks": [bptt.FlowMonitor(on_alert=print)]}
+    return bptt.fit, {"model": model, **good, **more}, "Sequential", "cross_entropy"
+
+
+@call("History.plot", path=MAYBE)
+def _(folder: Path, name: str) -> tuple[Any, ...]:
+    pytest.importorskip("matplotlib")
+    epoch = bptt.training.Epoch(1, 1.0, None, None, 0.1, 1.0, 0)
+    return bptt.History([epoch]).plot, {"path": folder / "history.png"}
+
+
 ANYTHING = "none text object complex ragged masked objects shape generator"
 ANYTHING = " ".join(f"{kind}_inside" for kind in ANYTHING.split())
 

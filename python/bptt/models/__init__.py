@@ -3,6 +3,8 @@
 
 from .base import NotFittedError
 from .files import load
+from .forecaster import Forecaster
+from .language_model import LanguageModel
 from .vocabulary import Vocabulary
 
-__all__ = ["NotFittedError", "Vocabulary", "load"]
+__all__ = ["Forecaster", "LanguageModel", "NotFittedError", "Vocabulary", "load"]

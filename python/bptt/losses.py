@@ -369,6 +369,8 @@ def softmax(logits: ArrayLike, axis: int = -1) -> Array:
            [1. , 0. ]])
     """
     z = as_own_float("softmax", "logits", logits)
+    if not z.ndim:
+        raise ValueError("softmax: logits has shape (), expected at least one axis")
     axis = as_count("softmax", "axis", axis, -z.ndim, z.ndim - 1)
     if not z.size:
         return z.copy()

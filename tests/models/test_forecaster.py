@@ -266,3 +266,13 @@ def test_bad_arguments_of_predict() -> None:
     dated = small().fit(Y, dates=DAYS[:60])
     with pytest.raises(ValueError, match=r"dates\[0\] is missing, expected dates as in fit"):
         dated.predict(series=Y)
+
+
+@pytest.mark.parametrize("change", ["steps", "quantiles", "scales_", "series_"])
+def test_a_file_whose_parts_do_not_fit_is_refused(change, tmp_path) -> None:
+    model = small().fit(Y)
+    wrong = {"steps": 4, "quantiles": (0.5,), "scales_": [], "series_": [Series(Y, Y[:, None])]}
+    setattr(model, change, wrong[change])
+    model.save(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match=r"model.npz is damaged: .* not fit"):
+        load(tmp_path / "model.npz")

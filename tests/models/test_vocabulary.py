@@ -28,7 +28,7 @@ def test_unknown_tokens_have_number_0() -> None:
 
 
 def test_there_and_back() -> None:
-    text = "To be, or not to be — that's Hamlet's question!\n"
+    text = "To be, or not to be \u2014 that's Hamlet's question!\n"
     for unit in ("words", "characters"):
         tokens = tokens_of("test", text, unit)
         vocabulary = Vocabulary.of([tokens])

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import arguments_of_tools  # noqa: F401  (fills the table)
+from support import arguments_of_models, arguments_of_tools  # noqa: F401  (fill the table)
 from support.arguments import CALLS, Call
 
 LONG = "n" * 70_000
@@ -58,7 +58,7 @@ RECORDS = {
     "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
     "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
     "optim.Optimizer", "schedules.Schedule", "sequential.tbptt.Chunk", "layers.stream.Stream",
-    "layers.prepared.Prepared", "History",
+    "layers.prepared.Prepared", "History", "Sequential",
     "layers.Recurrent", "layers.RecurrentTape", "layers.base.Layer", "layers.base.LayerGrads",
     "layers.attention.AttentionLayerGrads",
 }  # fmt: skip

@@ -40,7 +40,7 @@ OPTIMISERS = ("SGD", "Adam", "AdamW", "RMSprop")
 RATES = {"lr": MORE, "weight_decay": MORE, "momentum": MORE, "alpha": "half", "eps": MORE}
 
 
-@call(*OPTIMISERS, params=NAMED, **RATES | {"alpha": ""})
+@call(*OPTIMISERS, params=NAMED, groups="list", **RATES | {"alpha": ""})
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {"params": params()}
 
@@ -148,19 +148,23 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 BOUND = "big half inf"
 
 
-@call("clip_grad_norm", "clip_grad_value", grads=NAMED, max_norm=BOUND, bound=BOUND)
+@call("clip_grad_norm", "clip_grad_value", grads=NAMED, max_norm=f"{BOUND} dict", bound=BOUND)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     other = {"max_norm": 1.0} if name == "clip_grad_norm" else {"bound": 1.0}
     return getattr(bptt, name), {"grads": params(), **other}
 
 
-@call("mse", "binary_cross_entropy")
+WEIGHTS = {"lengths": MAYBE, "mask": "none true", "batch_first": "true"}
+WEIGHTS |= dict.fromkeys(("weight", "sample_weight"), "none true big half zero_d shape")
+
+
+@call("mse", "binary_cross_entropy", **WEIGHTS)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     first = "prediction" if name == "mse" else "logits"
     return getattr(bptt, name), {first: np.ones((2, 3)), "target": np.ones((2, 3))}
 
 
-@call("cross_entropy", logits="shape", ignore_index="minus big")
+@call("cross_entropy", logits="shape", ignore_index="minus big", **WEIGHTS)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.cross_entropy, {"logits": np.ones((2, 3)), "target": np.array([0, 2])}
 

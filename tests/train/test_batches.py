@@ -122,7 +122,7 @@ ERRORS = [
     ),
     (
         lambda: bptt.minibatches([[1, 2], [2]], [[0, 0], [0, 1]], 1, per_step=True),
-        "minibatches: target[1] has shape (2,), expected 1 steps, as x[1] has",
+        "minibatches: per_step is True, expected False: target[1] has shape (2,), and x[1] has",
     ),
     (lambda: bptt.minibatches([[1]], [0], 0), "minibatches: batch_size is 0, expected 1 or more"),
     (lambda: bptt.minibatches([[1]], [0], 1, bucket=0), "minibatches: bucket is 0, expected 1 or"),

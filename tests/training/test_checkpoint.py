@@ -139,7 +139,8 @@ def killed_and_resumed(case: str, folder: Path, moments: list[float]) -> bool:
         killed |= not rest
         assert child.wait(60 * PATIENCE) in (0, -signal.SIGKILL)
         child.stdout.close()
-    child = start(case, folder, 99, 60)
+    # Killed before its first checkpoint, a training begins again, from its own weights.
+    child = start(case, folder, 99 if (folder / "run.npz").exists() else 0, 60)
     assert child.communicate(timeout=60 * PATIENCE)[0] == "begun\ndone\n"
     assert child.returncode == 0
     return killed

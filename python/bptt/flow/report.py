@@ -146,8 +146,9 @@ def gradient_flow(
     ----------
     model : Recurrent, Sequential, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
         Of a `Sequential`, which has one recurrent layer, that layer is reported; `x` is the model's
-        input, such as ids, and `dy` and a function `loss` are of the model's output. Others as in `load_model`, which also takes options that a file does not hold, such as the
-        activation of an RNN.
+        input, such as ids, and `dy` and a function `loss` are of the model's output. Others as in
+        `load_model`, which also takes options that a file does not hold, such as the activation of
+        an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
         random noise instead of data gives another report.

@@ -29,7 +29,7 @@ from ..trace.trace import LayerTrace
 from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
 
-__all__ = ["Layer", "LayerGrads", "LayerWithoutParameters", "at_most"]
+__all__ = ["Layer", "LayerGrads"]
 
 
 MOST_LAYERS = 1 << 16  # the names alone of more layers take seconds

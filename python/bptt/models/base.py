@@ -14,7 +14,12 @@ from .._files.access import Path
 from .._words import listed
 from . import files
 
-__all__ = ["Estimator", "NotFittedError"]
+__all__ = ["Estimator", "NotFittedError", "of_sklearn"]
+
+
+def of_sklearn(name: str, own: type[Any]) -> type[Any]:
+    """The class of ``sklearn.exceptions``, if something has imported that, else `own`."""
+    return getattr(sys.modules.get("sklearn.exceptions"), name, own)
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -41,6 +46,10 @@ class Estimator:
     @classmethod
     def argument_names(cls) -> list[str]:
         return [*inspect.signature(cls).parameters]
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Store the arguments of the constructor, its `locals()`, as they are."""
+        vars(self).update({name: arguments[name] for name in self.argument_names()})
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments of the constructor by name; `deep` is not used."""
@@ -104,9 +113,7 @@ class Estimator:
     def _check_fitted(self, method: str) -> None:
         """Raise unless `fit` has been called."""
         if not self.__sklearn_is_fitted__():
-            known = sys.modules.get("sklearn.exceptions")
-            kind = known.NotFittedError if known else NotFittedError
-            name = type(self).__name__
+            kind, name = of_sklearn("NotFittedError", NotFittedError), type(self).__name__
             raise kind(f"{name}.{method}: the estimator is not fitted, expected {name}.fit first")
 
     def __sklearn_tags__(self) -> Any:  # which scikit-learn alone calls

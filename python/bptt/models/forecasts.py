@@ -133,6 +133,20 @@ class Forecasts(Estimator):
         rows = [self._quantiles(*parts)[0, :steps] for parts in zip(found, scales, last)]
         return rows[0] if single else np.stack(rows)
 
+    def _check_loaded(self) -> None:
+        features, outputs = self.features_, self.features_.steps * len(list(self.quantiles))
+        x = np.zeros((1, 1, features.size), np.float32)
+        parts = [*zip(self.series_, self.scales_)]
+        right = all(
+            isinstance(one, Series) and isinstance(scale, Scale) and len(one) == self._least
+            for one, scale in parts
+        )
+        if not right or not parts or len(self.series_) != len(self.scales_):
+            raise ValueError("its series do not fit their scales")
+        if self.model_(x).shape != (1, 1, outputs) or features.steps != self.steps:
+            raise ValueError("the model does not fit its inputs and quantiles")
+        as_levels("Forecaster", self.quantiles)
+
 
 def quantiles_at(
     model: Sequential, features: Features, window: int, series: Series, scale: Scale, origins: Array

@@ -94,7 +94,7 @@ class Sequential(Layer):
         self._places = places_of("Sequential", self.layers)
         parts = {str(k): layer.parameters for k, layer in enumerate(self.layers)}
         names = {f"{k}.{n}": array for k, of_one in parts.items() for n, array in of_one.items()}
-        self._parameters = Parameters("Sequential", names, parts)
+        self._parameters, self._parts = Parameters("Sequential", names, parts), [*parts.values()]
         self.mask_counter = None  # each layer has its own
         self.dtype = next((of.dtype for of in self.layers if of.parameters), np.dtype("float32"))
         self._stateful = [k for k, place in enumerate(self._places) if place.has_state]
@@ -260,15 +260,15 @@ class Sequential(Layer):
         except (ValueError, TypeError) as error:
             self._blame(k, error)
         found.reverse()
-        params = {
-            place.names[name]: array
-            for place, g in zip(self._places[k:], found)
-            for name, array in g.params.items()
-        }
+        params: dict[str, Array] = {}
+        for place, g in zip(self._places[k:], found):
+            names = place.names
+            for name, array in g.params.items():
+                params[names[name]] = array
         every = [None] * k + found
         state = [every[i] and every[i].state for i in self._stateful]
         has_all = grads is None or "state" in grads
-        seen = [cell for g in found if g.trace for cell in g.trace.cells]
+        seen = [cell for g in found if g.trace for cell in g.trace.cells] if trace else []
         return LayerGrads(
             params,
             d if not k and (grads is None or "x" in grads) else None,
@@ -415,6 +415,8 @@ class Sequential(Layer):
           2  Linear(4, 2)  (B, 2)      10
           118 parameters
         """
+        if metadata is not None:
+            check_mapping("save", "metadata", metadata)
         save(path, self.state_dict(), {**(metadata or {}), **as_metadata(self)})
 
     def __repr__(self) -> str:
@@ -451,7 +453,7 @@ class Sequential(Layer):
 
     def _plan(self, grads: Wanted) -> list[Wanted]:
         """The gradients to ask of each layer from the top down to the lowest that is needed."""
-        nothing_frozen = not any(layer.parameters.frozen for layer in self.layers)
+        nothing_frozen = not any(part._frozen for part in self._parts)
         if nothing_frozen and grads is None:
             return [None] * len(self._places)
         if nothing_frozen and grads is PARAMS and self._places[0].names:

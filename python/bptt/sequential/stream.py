@@ -113,7 +113,7 @@ class SequentialStream:
         self._streams = [part.stream for part in self._parts if isinstance(part, RunningState)]
         self._name = repr_
         if state is not None:
-            self.state = list(state)
+            self.state = state
 
     def __repr__(self) -> str:
         return f"SequentialStream(batch={self._batch}) of {self._name}"

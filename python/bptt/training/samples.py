@@ -81,13 +81,17 @@ def _some(values: Values, chosen: Array) -> Values:
 
 def _padded(values: Values, chosen: Array, layout: Layout) -> Array:
     """A batch in the model's order of axes and, for floats, its type; zeros after each sequence."""
-    if isinstance(values, np.ndarray):
-        rows = values[chosen]
-        rows = rows if layout.batch_first else rows.swapaxes(0, 1)
-    else:
+    if not isinstance(values, np.ndarray):
         picked = [values[k] for k in chosen]
         rows, _ = pad_sequences(picked, batch_first=layout.batch_first)
-    return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
+        return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
+    dtype = layout.dtype if values.dtype.kind == "f" else values.dtype
+    if layout.batch_first:
+        return np.ascontiguousarray(values[chosen], dtype)
+    out = np.empty((values.shape[1], len(chosen), *values.shape[2:]), dtype)
+    for b, k in enumerate(chosen):  # one copy, where indexing and then turning would make two
+        out[:, b] = values[k]
+    return out
 
 
 # --- checks ---------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ Threads and kernels
     set_num_threads get_num_threads show_config
 
 Modules
-    init losses optim schedules regularise tasks datasets reference
+    init losses optim schedules models regularise tasks datasets reference
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ except ImportError as error:
         f"folder. ({error})"
     ) from None
 
-from . import datasets, init, losses, optim, reference, regularise, schedules, tasks
+from . import datasets, init, losses, models, optim, reference, regularise, schedules, tasks
 from ._grads import Grads
 from .batches import minibatches, pad_sequences
 from .clip import AutoClip, clip_grad_norm, clip_grad_value
@@ -209,6 +209,7 @@ __all__ = [
     "mgu_backward",
     "mgu_forward",
     "minibatches",
+    "models",
     "mse",
     "optim",
     "pad_sequences",

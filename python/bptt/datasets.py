@@ -54,6 +54,10 @@ class Sequences(NamedTuple):
     lengths: NDArray[np.int64]
     labels: NDArray[np.int64]
 
+    def to_list(self) -> list[NDArray[np.float32]]:
+        """Return the sequences without their padding, B arrays of shape (T_i, I)."""
+        return [self.x[:length, k] for k, length in enumerate(self.lengths)]
+
 
 class JapaneseVowels(NamedTuple):
     """The two parts of the data set, as its authors divided it.

@@ -339,6 +339,8 @@ ARGUMENTS = {
     "bidirectional": (1, "bidirectional is 1, expected True or False"),
     "pooling": ("max", "pooling is 'max', expected one of"),
     "dropout": (2, "dropout is 2, expected a probability"),
+    "tokens": ("letters", "tokens is 'letters', expected one of"),
+    "embedding_size": (0, "embedding_size is 0, expected 1 or more"),
     "min_count": (0, "min_count is 0, expected 1 or more"),
     "vocabulary_size": (1, "vocabulary_size is 1, expected 2 or more"),
     "seed": (-1, "seed is -1, expected 0 or more"),

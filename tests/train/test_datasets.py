@@ -62,6 +62,9 @@ def test_japanese_vowels():
         inside = np.arange(len(part.x))[:, None] < part.lengths
         assert (part.x[~inside] == 0).all()
         assert (part.x[inside] != 0).any(axis=-1).all()
+        sequences = part.to_list()
+        assert [len(one) for one in sequences] == part.lengths.tolist()
+        np.testing.assert_array_equal(np.concatenate(sequences), part.x.swapaxes(0, 1)[inside.T])
     # The first channel's first and last number and the second's first, as in the source.
     assert train.x[0, 0, 0] == np.float32(1.860936)
     assert train.x[19, 0, 0] == np.float32(1.261441)

@@ -28,7 +28,7 @@ class SequenceClassifier(SequenceEstimator):
 
     Parameters
     ----------
-    cell : {"lstm", "gru", "rnn", "mgu", "slstm"}, optional
+    cell : {"lstm", "gru", "rnn", "mgu", "slstm", "lstm1997"}, optional
         The recurrent layers.
     hidden_size, num_layers, bidirectional : optional
         Their size, number and directions.

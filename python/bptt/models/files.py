@@ -17,6 +17,8 @@ import numpy as np
 
 from .. import io
 from .._files.access import Path
+from .._files.contents import read
+from .._files.parse import PARSERS
 from .._types import Array
 from .._validate import as_path
 from .._words import brief, listed, printable, shown
@@ -142,8 +144,9 @@ def load(path: Path) -> Any:
     >>> bool((again.predict(x) == model.predict(x)).all())
     True
     """
-    arrays, metadata = io.load(path), io.load_metadata(path)
-    place = f"models.load: {printable(as_path('models.load', path))}"
+    caller = "models.load"
+    place = f"{caller}: {printable(as_path(caller, path))}"
+    arrays, metadata = read(caller, path, PARSERS, "a file of an estimator")
     if KEY not in metadata:
         raise ValueError(f"{place} holds no estimator, expected a file that its save has written")
     try:

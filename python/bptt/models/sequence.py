@@ -25,6 +25,7 @@ from .frames import of_each_sequence
 from .inputs import read
 from .preparation import Preparation
 from .stream import SequenceStream
+from .vocabulary import UNITS
 
 __all__ = ["FITTED", "SequenceEstimator"]
 
@@ -96,6 +97,7 @@ class SequenceEstimator(Estimator, ABC):
         caller = f"{name}.fit"
         of_each = {"y": y, "sample_weight": sample_weight, "groups": groups}
         beside = [value for value in of_each.values() if isinstance(value, str)]
+        as_choice(caller, "tokens", self.tokens, UNITS)
         given = read(caller, X, self.tokens, self.group_column, None, beside)
         if y is None:
             raise ValueError(f"{caller}: {name} requires y to be passed, but the target y is None")
@@ -131,13 +133,14 @@ class SequenceEstimator(Estimator, ABC):
         rate = as_probability(caller, "dropout", self.dropout)
         hidden = as_count(caller, "hidden_size", self.hidden_size, 1)
         seed = as_count(caller, "seed", self.seed, 0)
+        embedded = as_count(caller, "embedding_size", self.embedding_size, 1)
         seeds = map(int, np.random.SeedSequence(seed).generate_state(6))
 
         layers: list[Any] = []
         size = inputs.features
         if size is None:
             assert inputs.vocabulary is not None
-            size = as_count(caller, "embedding_size", self.embedding_size, 1)
+            size = embedded
             layers.append(Embedding(len(inputs.vocabulary), size, seed=next(seeds)))
             layers += [Dropout(rate, seed=next(seeds))] if rate else []
         layers.append(kind(

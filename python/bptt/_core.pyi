@@ -89,6 +89,10 @@ def backward(
 def fingerprint(array: Any) -> int: ...  # of a C-contiguous one
 def digest(array: Any) -> int: ...  # of every byte
 
+# Of one step x (B, I); C-contiguous arrays of one type, the bias of `linear` may be None.
+def linear(x: Any, weight: Any, bias: Any, activation: str) -> Any: ...
+def layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any: ...
+
 MOST_THREADS: int
 
 def threads() -> int: ...

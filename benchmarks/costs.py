@@ -248,6 +248,57 @@ def layers() -> Table:
     )
 
 
+def sequential() -> Table:
+    """Compare a `Sequential` with the same layers called by hand, in small calls."""
+    T, B, V, H, C = 8, 1, 32, 16, 8
+    ids = np.random.default_rng(0).integers(0, V, (T, B))
+    dy = np.ones((B, C), "float32")
+    row = (
+        *(bptt.Embedding(V, H, seed=0), bptt.LSTM(H, H, seed=1), bptt.GRU(H, H, seed=2)),
+        *(bptt.LayerNorm(H), bptt.Last(), bptt.Linear(H, C, seed=3)),
+    )
+    model, (embedding, lstm, gru, norm, last, head) = bptt.Sequential(*row), row
+
+    def forward() -> tuple[Any, ...]:
+        a, t_a = embedding.forward(ids)
+        b, _, t_b = lstm.forward(a)
+        c, _, t_c = gru.forward(b)
+        d, t_d = norm.forward(c)
+        e, t_e = last.forward(d)
+        return (*head.forward(e), t_e, t_d, t_c, t_b, t_a)
+
+    def backward(tapes: tuple[Any, ...]) -> list[Any]:
+        grads, d = [], dy
+        for layer, tape in zip(reversed(row), tapes):
+            grads.append(layer.backward(tape, d))
+            d = grads[-1].x
+        return grads
+
+    runs: dict[str, dict[str, Run]] = {
+        "call": {
+            "hand": lambda: head(last(norm(gru(lstm(embedding(ids))[0])[0]))),
+            "model": partial(model, ids),
+        },
+        "forward": {"hand": forward, "model": partial(model.forward, ids)},
+        "backward": {
+            "hand": partial(backward, forward()[1:]),
+            "model": partial(model.backward, model.forward(ids)[1], dy),
+        },
+    }
+    rows = []
+    for what, both in runs.items():
+        best = minima({name: repeated(run, 10) for name, run in both.items()}, 2.0)
+        hand, whole = (best[name] * 1e5 for name in ("hand", "model"))
+        each = (whole - hand) / len(row)
+        rows.append([what, f"{hand:.1f} us", f"{whole:.1f} us", f"{each:.2f} us"])
+    return Table(
+        f"A `Sequential` of {len(row)} layers beside the same calls by hand, T = {T}, B = {B}, "
+        f"H = {H}",
+        "what | by hand | Sequential | more for each layer",
+        rows,
+    )
+
+
 def prepared() -> Table:
     """Compare `layer.prepare()`, and its weights of 8 bits, with calls of the layer, at B = 1."""
     rows = []
@@ -381,7 +432,18 @@ def subnormals() -> Table:
 TABLES: dict[str, Callable[[], Table]] = {
     f.__name__: f
     for f in (
-        *(ragged, widths, float64, threads, calls, layers, prepared, tracing, subnormals),
+        *(
+            ragged,
+            widths,
+            float64,
+            threads,
+            calls,
+            layers,
+            sequential,
+            prepared,
+            tracing,
+            subnormals,
+        ),
         instructions,
         *(footprint.memory, footprint.imports),
     )

@@ -20,6 +20,7 @@ FILE = Path(__file__).with_suffix(".txt")
 MODULES = (
     "bptt", "bptt.datasets", "bptt.export", "bptt.flow", "bptt.init", "bptt.layers", "bptt.losses",
     "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
+    "bptt.training",
 )  # fmt: skip
 EXTRAS = {"bptt.jax": "jax"}  # modules, and the package that each needs
 COMMANDS = ("", "demo", "info", "bench", "flow", "export")

@@ -18,7 +18,7 @@ import bptt
 
 FILE = Path(__file__).parents[1] / "docs" / "api.md"
 # Of modules that are not in `bptt.__all__`: `bptt.flow` has more than the names above it.
-MORE = ("flow", "onnx")
+MORE = ("flow", "onnx", "training")
 # Of modules, for the command line and for other modules of the package.
 INTERNAL = {"flow": ("add_arguments", "run")}
 HEAD = """# Public names

@@ -123,11 +123,11 @@ from .layers.layer_norm import LayerNorm
 from .layers.linear import Linear
 from .layers.nonfinite import find_nonfinite
 from .layers.pooling import Last, MeanPool, last
-from .layers.tbptt import tbptt
 from .losses import binary_cross_entropy, cross_entropy, mse, softmax
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .sequential.model import Sequential
+from .sequential.tbptt import tbptt
 from .trace.nonfinite import NonFinite
 from .trace.per_sample import per_sample_gradients
 from .trace.shares import Shares

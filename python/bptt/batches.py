@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._types import Array, Seed
-from ._validate import as_array, as_count, as_flag, as_generator, as_integers
+from ._validate import as_array, as_count, as_flag, as_generator, as_integers, as_number
 from ._words import shown
 
 __all__ = ["Batch", "batch_order", "minibatches", "pad_sequences"]
@@ -58,13 +58,18 @@ def pad_sequences(
     array([3, 1])
     """
     batch_first = as_flag("pad_sequences", "batch_first", batch_first)
+    as_number("pad_sequences", "value", value)
     return _padded("pad_sequences", "sequences", _arrays("pad_sequences", "sequences", sequences),
                    batch_first, value)  # fmt: skip
 
 
+def _has_length(value: Any) -> bool:
+    return hasattr(value, "__len__") and not (isinstance(value, np.ndarray) and not value.ndim)
+
+
 def _arrays(caller: str, label: str, sequences: Any) -> list[Array]:
     """Check the sequences of a batch or data set; return them as arrays."""
-    if isinstance(sequences, (str, bytes)) or not hasattr(sequences, "__len__"):
+    if isinstance(sequences, (str, bytes, Mapping)) or not _has_length(sequences):
         raise TypeError(f"{caller}: {label} is {shown(sequences)}, expected a list of sequences")
     if not len(sequences):
         raise ValueError(f"{caller}: {label} is empty, expected at least one sequence")
@@ -238,8 +243,8 @@ def _targets(caller: str, target: Any, lengths: Array, per_step: bool | None) ->
     """The targets, as a list of arrays if there is one for each step, else as an array."""
     if target is None:
         return None, False
-    if not hasattr(target, "__len__") or len(target) != len(lengths):
-        has = f"{len(target)} items" if hasattr(target, "__len__") else shown(target)
+    if not _has_length(target) or len(target) != len(lengths):
+        has = f"{len(target)} items" if _has_length(target) else shown(target)
         raise ValueError(
             f"{caller}: target has {has}, expected {len(lengths)}, one for each sequence of x"
         )
@@ -247,11 +252,14 @@ def _targets(caller: str, target: Any, lengths: Array, per_step: bool | None) ->
     fits = counts == lengths.tolist()
     stepwise = fits if per_step is None else as_flag(caller, "per_step", per_step)
     if not stepwise:
-        return as_array(caller, "target", target), False
+        array = as_array(caller, "target", target)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{caller}: target has dtype {array.dtype}, expected numbers")
+        return array, False
     if not fits:
         i = int(np.flatnonzero(np.array(counts) != lengths)[0])
         raise ValueError(
-            f"{caller}: target[{i}] has shape {np.shape(target[i])}, expected {lengths[i]} steps, "
-            f"as x[{i}] has"
+            f"{caller}: per_step is True, expected False: target[{i}] has shape "
+            f"{np.shape(target[i])}, and x[{i}] has {lengths[i]} steps"
         )
     return _arrays(caller, "target", target), True

@@ -10,10 +10,12 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._patterns import grouped
 from ._types import Array
 from ._validate import (
     as_array,
@@ -170,9 +172,27 @@ def _norms_of(history: Iterable[float]) -> list[float]:
     return [as_number("AutoClip", f"history[{k}]", norm) for k, norm in enumerate(norms)]
 
 
+@overload
 def clip_grad_norm(
     grads: Mapping[str, Array], max_norm: float | AutoClip, *, nonfinite: str = "raise"
-) -> float:
+) -> float: ...
+
+
+@overload
+def clip_grad_norm(
+    grads: Mapping[str, Array],
+    max_norm: Mapping[str, float | AutoClip],
+    *,
+    nonfinite: str = "raise",
+) -> dict[str, float]: ...
+
+
+def clip_grad_norm(
+    grads: Mapping[str, Array],
+    max_norm: float | AutoClip | Mapping[str, float | AutoClip],
+    *,
+    nonfinite: str = "raise",
+) -> float | dict[str, float]:
     """Scale all gradients by one factor so that their global Euclidean norm is at most `max_norm`.
 
     The direction of the whole gradient does not change, unlike with `clip_grad_value`.
@@ -181,9 +201,11 @@ def clip_grad_norm(
     ----------
     grads : dict of str to ndarray
         The gradients, float32 or float64; changed in place.
-    max_norm : float or AutoClip
+    max_norm : float or AutoClip, or dict of them
         The largest norm, more than 0; inf only measures. An `AutoClip` adds the norm to its
-        history, and provides a quantile of it.
+        history, and provides a quantile of it. A dict has one for each group, by a pattern of
+        names, as ``{"0.*": 0.1, "*": 1.0}``: the first pattern that fits a name counts, and each
+        group is scaled by its own factor. Gradients in no group are not scaled.
     nonfinite : {"raise", "skip", "zero"}, optional
         What to do if a value is NaN or infinite:
 
@@ -196,7 +218,8 @@ def clip_grad_norm(
     Returns
     -------
     norm : float
-        The global norm before clipping, computed without overflow. With "zero", the norm of the
+        The global norm before clipping, computed without overflow; for a dict, a dict with the norm
+        of each group. With "zero", the norm of the
         finite values; with "skip", NaN if a value is NaN, else inf if a value is infinite.
 
     Raises
@@ -229,6 +252,8 @@ def clip_grad_norm(
             "clip_grad_norm: max_norm is 'auto', expected a number, or an AutoClip, which remembers"
             " the norms: make auto = bptt.AutoClip() before the loop, and pass max_norm=auto in it"
         )
+    if isinstance(max_norm, Mapping):
+        return _by_group(grads, max_norm, nonfinite)
     auto = max_norm if isinstance(max_norm, AutoClip) else None
     bound = math.inf if isinstance(max_norm, AutoClip) else max_norm
     largest = _largest("clip_grad_norm", grads, "max_norm", bound, nonfinite)
@@ -250,6 +275,31 @@ def clip_grad_norm(
             s = scaled(g)
             g[...] = np.multiply(s, bound / root, out=s)
     return largest * root
+
+
+def _by_group(
+    grads: Mapping[str, Array], bounds: Mapping[str, float | AutoClip], nonfinite: str
+) -> dict[str, float]:
+    caller = "clip_grad_norm"
+    check_mapping(caller, "max_norm", bounds)
+    check_writable(caller, "grads", grads)
+    as_choice(caller, "nonfinite", nonfinite, ("raise", "skip", "zero"))
+    for pattern, bound in bounds.items():
+        if not isinstance(bound, AutoClip) and as_bound(caller, "max_norm", bound) is None:
+            raise TypeError(f"{caller}: max_norm[{shown(pattern)}] is None, expected a number")
+    number_of = grouped(caller, grads, [(pattern,) for pattern in bounds])
+    groups = {
+        pattern: {name: grads[name] for name, of in number_of.items() if of == number}
+        for number, pattern in enumerate(bounds)
+    }
+    if nonfinite == "skip" and not math.isfinite(_max_abs(grads)):
+        norms = {pattern: _max_abs(group) for pattern, group in groups.items()}
+        for g in grads.values():
+            g[...] = 0
+        return norms
+    if nonfinite == "raise":  # for a value in any group, before one changes
+        _largest(caller, grads, "max_norm", math.inf, nonfinite)
+    return {p: clip_grad_norm(groups[p], bounds[p], nonfinite=nonfinite) for p in bounds}
 
 
 def clip_grad_value(grads: Mapping[str, Array], bound: float, *, nonfinite: str = "raise") -> float:

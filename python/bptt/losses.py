@@ -4,67 +4,99 @@
 Values are means over all elements (`cross_entropy`: over all positions that count), the default in
 PyTorch. Gradients are float32 for float32 predictions, else float64. The mean over no elements is
 0, with gradient 0.
+
+Elements beyond `lengths` and those where `mask` is False do not count: they are not read, and have
+gradient 0.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._types import Array
-from ._validate import as_array, as_count, as_own_float
+from ._types import Array, Maybe
+from ._validate import as_array, as_bools, as_count, as_flag, as_lengths_within, as_own_float
 from ._words import shown
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse", "softmax"]
 
 
-def _real_pair(caller: str, name: str, value: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
-    """Prediction and target, equal in shape; the prediction decides the dtype."""
-    prediction, target = as_own_float(caller, name, value), as_own_float(caller, "target", target)
-    if target.shape != prediction.shape:
-        raise ValueError(
-            f"{caller}: target has shape {target.shape}, "
-            f"expected the shape of {name} = {prediction.shape}"
-        )
-    return prediction, target.astype(prediction.dtype)
-
-
-def mse(prediction: ArrayLike, target: ArrayLike) -> tuple[float, Array]:
+def mse(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    lengths: Maybe = None,
+    mask: Maybe = None,
+    weight: Maybe = None,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
     """Mean squared error, mean((prediction - target)^2).
 
     Parameters
     ----------
     prediction, target : array_like
         Arrays of the same shape; they are not broadcast.
+    lengths : array_like of int, shape (B,), optional
+        The number of steps of each sequence, where the first axes are (T, B), or (B, T) with
+        `batch_first`. Later steps do not count.
+    mask : array_like of bool, optional
+        True where an element counts, in the shape of the first axes of `prediction`.
+    weight : array_like, optional
+        Weights w, 0 or more, that broadcast to the shape of `prediction`: the loss is
+        sum(w (prediction - target)^2) / sum(w), as in PyTorch. For one weight for each of B samples
+        (B, ...) write ``w[:, None]``.
+    batch_first : bool, optional
+        How `lengths` reads the axes.
 
     Returns
     -------
     value : float
         The loss, in squared units of the prediction.
     grad : ndarray, shape of `prediction`
-        The gradient 2 (prediction - target) / n, with n the number of elements.
+        The gradient 2 (prediction - target) / n, with n the number of elements that count; with
+        weights 2 w (prediction - target) / sum(w).
 
     Raises
     ------
     ValueError
-        If the shapes differ.
+        If shapes disagree, a length is outside 0..T, or a weight is below 0.
     TypeError
-        If an argument does not hold real numbers.
+        If an argument does not hold numbers of its kind.
 
     Examples
     --------
     >>> from bptt.losses import mse
     >>> mse([1.0, 2.0], [1.0, 4.0])
     (2.0, array([ 0., -2.]))
+    >>> mse([[1.0], [2.0]], [[3.0], [5.0]], lengths=[1])  # one sequence, with one step of two
+    (4.0, array([[-4.],
+           [ 0.]]))
     """
     prediction, target = _real_pair("mse", "prediction", prediction, target)
-    error = prediction - target
-    n = max(error.size, 1)
-    return float(np.sum(error * error) / n), error * (2 / n)
+    counts = _counting("mse", "prediction", prediction.shape, lengths, mask, batch_first)
+    weights = _weights("mse", "weight", weight, prediction.shape, prediction.dtype)
+
+    error, w = _chosen(prediction, counts) - _chosen(target, counts), _chosen(weights, counts)
+    if w is None:
+        n = max(error.size, 1)
+        return float(np.sum(error * error) / n), _placed(error * (2 / n), counts, prediction)
+    n = float(w.sum(dtype=np.float64)) or 1.0
+    weighted = w * error
+    return float(np.sum(weighted * error) / n), _placed(weighted * (2 / n), counts, prediction)
 
 
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, ignore_index: int = -100
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    ignore_index: int = -100,
+    lengths: Maybe = None,
+    mask: Maybe = None,
+    weight: Maybe = None,
+    sample_weight: Maybe = None,
+    batch_first: bool = False,
 ) -> tuple[float, Array]:
     """Cross-entropy of the softmax of `logits`: mean of -log softmax(logits)[target].
 
@@ -76,6 +108,19 @@ def cross_entropy(
         The right class, 0..C-1, at each position.
     ignore_index : int, optional
         Positions with this target do not count: their logits are not read, and have gradient 0.
+    lengths : array_like of int, shape (B,), optional
+        The number of steps of each sequence, where the first axes are (T, B), or (B, T) with
+        `batch_first`. Later positions do not count; their targets may be anything.
+    mask : array_like of bool, optional
+        True where a position counts, in the shape of the first axes of `target`.
+    weight : array_like, shape (C,), optional
+        A weight for each class, 0 or more: the mean is sum(w[target] loss) / sum(w[target]) over
+        the positions, as in PyTorch.
+    sample_weight : array_like, optional
+        Weights, 0 or more, that broadcast to the shape of `target`, such as (B,): they multiply
+        those of the classes.
+    batch_first : bool, optional
+        How `lengths` reads the axes.
 
     Returns
     -------
@@ -83,15 +128,16 @@ def cross_entropy(
         The loss in nats; divide by log(2) for bits.
     grad : ndarray, shape (..., C)
         The gradient (softmax(logits) - onehot(target)) / n, with n the number of positions that
-        count.
+        count; with weights w (softmax(logits) - onehot(target)) / sum(w).
 
     Raises
     ------
     ValueError
-        If the shapes disagree, or a target is neither a class nor `ignore_index`.
+        If the shapes disagree, or a target is neither a class nor `ignore_index`; if a length is
+        outside 0..T, or a weight is below 0.
     TypeError
         If `logits` does not hold real numbers or has a mask, or `target` or `ignore_index` are not
-        integers.
+        integers; if another argument does not hold numbers of its kind.
 
     Examples
     --------
@@ -100,26 +146,31 @@ def cross_entropy(
     (0.6931471805599453, array([[-0.5,  0.5],
            [ 0. ,  0. ]]))
     """
+    caller = "cross_entropy"
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
-        raise TypeError(
-            f"cross_entropy: ignore_index is {shown(ignore_index)}, expected an integer"
-        )
-    logits = as_own_float("cross_entropy", "logits", logits)
-    target = as_array("cross_entropy", "target", target)
+        raise TypeError(f"{caller}: ignore_index is {shown(ignore_index)}, expected an integer")
+    logits = as_own_float(caller, "logits", logits)
+    target = as_array(caller, "target", target)
     if logits.ndim == 0 or target.shape != logits.shape[:-1]:
         raise ValueError(
-            f"cross_entropy: target has shape {target.shape}, "
+            f"{caller}: target has shape {target.shape}, "
             f"expected the shape {logits.shape} of logits without the last axis"
         )
     if target.dtype.kind not in "iu" and target.size:
-        raise TypeError(f"cross_entropy: target has dtype {target.dtype}, expected integers")
+        raise TypeError(f"{caller}: target has dtype {target.dtype}, expected integers")
+    C, dtype = logits.shape[-1], logits.dtype
     counts = target != ignore_index
+    within = _counting(caller, "target", target.shape, lengths, mask, batch_first)
+    if within is not None:
+        counts &= within
     classes = target[counts].astype(np.intp)
-    if classes.size and (classes.min() < 0 or classes.max() >= logits.shape[-1]):
+    if classes.size and (classes.min() < 0 or classes.max() >= C):
         raise ValueError(
-            f"cross_entropy: target has values {classes.min()}..{classes.max()}, "
-            f"expected 0..C-1 = 0..{logits.shape[-1] - 1} or ignore_index = {ignore_index}"
+            f"{caller}: target has values {classes.min()}..{classes.max()}, "
+            f"expected 0..C-1 = 0..{C - 1} or ignore_index = {ignore_index}"
         )
+    of_classes = _weights(caller, "weight", weight, (C,), dtype, exact=True)
+    of_samples = _weights(caller, "sample_weight", sample_weight, target.shape, dtype)
     grad = np.zeros_like(logits)
     if not classes.size:
         return 0.0, grad
@@ -128,14 +179,29 @@ def cross_entropy(
         picked -= picked.max(axis=-1, keepdims=True)
     p = np.exp(picked)
     total = p.sum(axis=-1, keepdims=True)
-    value = np.mean(np.log(total[:, 0]) - picked[rows, classes])
+    each = np.log(total[:, 0]) - picked[rows, classes]
     p /= total
     p[rows, classes] -= 1
-    grad[counts] = p / classes.size
-    return float(value), grad
+    if of_classes is None and of_samples is None:
+        grad[counts] = p / classes.size
+        return float(np.mean(each)), grad
+    w = np.ones(classes.size, dtype) if of_classes is None else of_classes[classes]
+    w = w if of_samples is None else w * of_samples[counts]
+    w = w / (float(w.sum(dtype=np.float64)) or 1.0)
+    grad[counts] = p * w[:, None]
+    heavy = w > 0  # a position of weight 0 does not count, even where its loss is infinite
+    return float(np.sum(w[heavy] * each[heavy])), grad
 
 
-def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, Array]:
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    lengths: Maybe = None,
+    mask: Maybe = None,
+    weight: Maybe = None,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
     """Cross-entropy of the sigmoid of `logits`: mean of -t log sig(z) - (1 - t) log(1 - sig(z)).
 
     Parameters
@@ -144,20 +210,31 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, A
         The log-odds z that the target is 1.
     target : array_like, shape of `logits`
         The labels or probabilities t, 0..1; they are not broadcast.
+    lengths : array_like of int, shape (B,), optional
+        The number of steps of each sequence, where the first axes are (T, B), or (B, T) with
+        `batch_first`. Later steps do not count; their targets may be anything.
+    mask : array_like of bool, optional
+        True where an element counts, in the shape of the first axes of `logits`.
+    weight : array_like, optional
+        Weights, 0 or more, that broadcast to the shape of `logits`: they multiply each element's
+        loss. The sum is divided by the number of elements, as in PyTorch, not by the weights.
+    batch_first : bool, optional
+        How `lengths` reads the axes.
 
     Returns
     -------
     value : float
         The loss in nats.
     grad : ndarray, shape of `logits`
-        The gradient (sig(z) - t) / n, with n the number of elements.
+        The gradient (sig(z) - t) / n, with n the number of elements that count, times the weights.
 
     Raises
     ------
     ValueError
-        If the shapes differ, or a target is outside 0..1.
+        If shapes disagree, a target is outside 0..1, a length is outside 0..T, or a weight is below
+        0.
     TypeError
-        If an argument does not hold real numbers.
+        If an argument does not hold numbers of its kind.
 
     Examples
     --------
@@ -165,16 +242,20 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> tuple[float, A
     >>> binary_cross_entropy([0.0, 1000.0], [0, 1])
     (0.34657359027997264, array([0.25, 0.  ]))
     """
-    z, t = _real_pair("binary_cross_entropy", "logits", logits, target)
+    caller = "binary_cross_entropy"
+    logits, target = _real_pair(caller, "logits", logits, target)
+    counts = _counting(caller, "logits", logits.shape, lengths, mask, batch_first)
+    w = _chosen(_weights(caller, "weight", weight, logits.shape, logits.dtype), counts)
+    z, t = _chosen(logits, counts), _chosen(target, counts)
     if not np.all((t >= 0) & (t <= 1)):
-        raise ValueError(
-            f"binary_cross_entropy: target has values {t.min()}..{t.max()}, expected 0..1"
-        )
+        raise ValueError(f"{caller}: target has values {t.min()}..{t.max()}, expected 0..1")
     n, e = max(z.size, 1), np.exp(-np.abs(z))
-    value = np.sum(np.maximum(z, 0) - z * t + np.log1p(e)) / n
+    each = np.maximum(z, 0) - z * t + np.log1p(e)
     # sig(z) - t over a common denominator, without cancellation where the sigmoid saturates.
     grad = np.where(z >= 0, (1 - t) - t * e, (1 - t) * e - t) / (1 + e)
-    return float(value), grad / n
+    if w is not None:
+        each, grad = w * each, w * grad
+    return float(np.sum(each) / n), _placed(grad / n, counts, logits)
 
 
 def softmax(logits: ArrayLike, axis: int = -1) -> Array:
@@ -207,6 +288,8 @@ def softmax(logits: ArrayLike, axis: int = -1) -> Array:
            [1. , 0. ]])
     """
     z = as_own_float("softmax", "logits", logits)
+    if not z.ndim:
+        raise ValueError("softmax: logits has shape (), expected at least one axis")
     axis = as_count("softmax", "axis", axis, -z.ndim, z.ndim - 1)
     if not z.size:
         return z.copy()
@@ -214,3 +297,96 @@ def softmax(logits: ArrayLike, axis: int = -1) -> Array:
         p: Array = np.exp(z - z.max(axis=axis, keepdims=True))
     p /= p.sum(axis=axis, keepdims=True)
     return p
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _real_pair(caller: str, name: str, value: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
+    """Prediction and target, equal in shape; the prediction decides the dtype."""
+    prediction = as_own_float(caller, name, value)
+    target = as_own_float(caller, "target", target)
+    if target.shape != prediction.shape:
+        raise ValueError(
+            f"{caller}: target has shape {target.shape}, "
+            f"expected the shape of {name} = {prediction.shape}"
+        )
+    return prediction, target.astype(prediction.dtype)
+
+
+def _counting(
+    caller: str,
+    label: str,
+    shape: tuple[int, ...],
+    lengths: Maybe,
+    mask: Maybe,
+    batch_first: bool,
+) -> Array | None:
+    """True where an element of `shape` counts; None if all do."""
+    batch_first = as_flag(caller, "batch_first", batch_first)
+    counts: Array | None = None
+    if lengths is not None:
+        if len(shape) < 2:
+            axes = "(B, T, ...)" if batch_first else "(T, B, ...)"
+            raise ValueError(f"{caller}: {label} has shape {shape}, expected {axes} with lengths")
+        T, B = shape[1::-1] if batch_first else shape[:2]
+        within = as_lengths_within(caller, lengths, T, B)
+        assert within is not None
+        steps = np.arange(T)[:, None] < within
+        counts = _filled(steps.T if batch_first else steps, shape)
+    if mask is not None:
+        given = as_bools(caller, "mask", mask, 64)
+        if given.shape != shape[: given.ndim]:
+            raise ValueError(
+                f"{caller}: mask has shape {given.shape}, expected the first axes of {label} = "
+                f"{shape}"
+            )
+        filled = _filled(given, shape)
+        counts = filled if counts is None else counts & filled
+    return counts
+
+
+def _filled(first: Array, shape: tuple[int, ...]) -> Array:
+    """Repeat an array of the first axes along the others."""
+    return np.broadcast_to(first.reshape(first.shape + (1,) * (len(shape) - first.ndim)), shape)
+
+
+def _weights(
+    caller: str,
+    label: str,
+    value: Maybe,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    exact: bool = False,
+) -> Array | None:
+    """Weights of `shape`; with `exact` they are not broadcast."""
+    if value is None:
+        return None
+    given = as_own_float(caller, label, value).astype(dtype)
+    try:
+        weights = np.broadcast_to(given, shape)
+    except ValueError:
+        weights = None
+    if weights is None or (exact and given.shape != shape):
+        how = "" if exact else " or one that broadcasts to it"
+        raise ValueError(f"{caller}: {label} has shape {given.shape}, expected {shape}{how}")
+    if not np.all((given >= 0) & np.isfinite(given)):
+        raise ValueError(
+            f"{caller}: {label} has values {given.min()}..{given.max()}, expected 0 or more, and "
+            "finite"
+        )
+    return weights
+
+
+def _chosen(array: Any, counts: Array | None) -> Any:
+    """The elements that count; all, in their shape, if `counts` is None."""
+    return array if array is None or counts is None else array[counts]
+
+
+def _placed(grad: Array, counts: Array | None, like: Array) -> Array:
+    """The gradient of all elements from that of `_chosen` ones."""
+    if counts is None:
+        return grad
+    every = np.zeros_like(like)
+    every[counts] = grad
+    return every

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import arguments_of_tools  # noqa: F401  (fills the table)
+from support import arguments_of_models, arguments_of_tools  # noqa: F401  (fill the table)
 from support.arguments import CALLS, Call
 
 LONG = "n" * 70_000
@@ -57,14 +57,14 @@ RECORDS = {
     "flow.add_arguments", "flow.run", "export.add_arguments", "export.run", "FlowReport",
     "FlowWarning", "Grads", "LayerTrace", "NonFinite", "Shares", "Trace", "regularise.Penalty",
     "tasks.Task", "datasets.CO2", "datasets.JapaneseVowels", "datasets.Sequences",
-    "optim.Optimizer", "schedules.Schedule", "layers.tbptt.Chunk", "layers.stream.Stream",
-    "layers.prepared.Prepared",
+    "optim.Optimizer", "schedules.Schedule", "sequential.tbptt.Chunk", "layers.stream.Stream",
+    "layers.prepared.Prepared", "History", "Sequential",
     "layers.Recurrent", "layers.RecurrentTape", "layers.base.Layer", "layers.base.LayerGrads",
     "layers.attention.AttentionLayerGrads",
 }  # fmt: skip
 MODULES = ("optim", "init", "tasks", "datasets", "losses", "schedules", "clip", "flow")
 MODULES += ("export", "regularise", "jacobians", "layers", "layers.base", "layers.attention")
-MODULES += ("layers.prepared", "layers.stream", "layers.tbptt")
+MODULES += ("layers.prepared", "layers.stream", "sequential.tbptt")
 
 
 def is_array(value: Any) -> bool:

@@ -40,7 +40,7 @@ OPTIMISERS = ("SGD", "Adam", "AdamW", "RMSprop")
 RATES = {"lr": MORE, "weight_decay": MORE, "momentum": MORE, "alpha": "half", "eps": MORE}
 
 
-@call(*OPTIMISERS, params=NAMED, **RATES | {"alpha": ""})
+@call(*OPTIMISERS, params=NAMED, groups="list", **RATES | {"alpha": ""})
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(bptt, name), {"params": params()}
 
@@ -62,6 +62,27 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 def _(_: Path, name: str) -> tuple[Any, ...]:
     clip = bptt.AutoClip(history=[1.0, 2.0])
     return clip.load_state_dict, {"state": clip.state_dict()}
+
+
+FIT = {"optimizer": MAYBE, "lr": f"{MAYBE} {MORE}", "schedule": MAYBE, "clip": "none big half inf"}
+FIT |= {"validation": MAYBE, "groups": MAYBE, "patience": MAYBE, "metric": MAYBE}
+FIT |= {"callbacks": "list dict generator", "checkpoint": "none text", "checkpoint_minutes": MORE}
+FIT |= {"progress": "none true"}
+
+
+@call("fit", **FIT)
+def _(folder: Path, name: str) -> tuple[Any, ...]:
+    model = bptt.Sequential(bptt.GRU(I, H, seed=0), bptt.Last(), bptt.Linear(H, 2, seed=1))
+    good = {"data": (np.ones((8, T, I)), np.arange(8) % 2), "loss": bptt.cross_entropy}
+    more = {"epochs": 1, "validation": 0.5, "callbacks": [bptt.FlowMonitor(on_alert=print)]}
+    return bptt.fit, {"model": model, **good, **more}, "Sequential", "cross_entropy"
+
+
+@call("History.plot", path=MAYBE)
+def _(folder: Path, name: str) -> tuple[Any, ...]:
+    pytest.importorskip("matplotlib")
+    epoch = bptt.training.Epoch(1, 1.0, None, None, 0.1, 1.0, 0)
+    return bptt.History([epoch]).plot, {"path": folder / "history.png"}
 
 
 ANYTHING = "none text object complex ragged masked objects shape generator"
@@ -127,19 +148,23 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 BOUND = "big half inf"
 
 
-@call("clip_grad_norm", "clip_grad_value", grads=NAMED, max_norm=BOUND, bound=BOUND)
+@call("clip_grad_norm", "clip_grad_value", grads=NAMED, max_norm=f"{BOUND} dict", bound=BOUND)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     other = {"max_norm": 1.0} if name == "clip_grad_norm" else {"bound": 1.0}
     return getattr(bptt, name), {"grads": params(), **other}
 
 
-@call("mse", "binary_cross_entropy")
+WEIGHTS = {"lengths": MAYBE, "mask": "none true", "batch_first": "true"}
+WEIGHTS |= dict.fromkeys(("weight", "sample_weight"), "none true big half zero_d shape")
+
+
+@call("mse", "binary_cross_entropy", **WEIGHTS)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     first = "prediction" if name == "mse" else "logits"
     return getattr(bptt, name), {first: np.ones((2, 3)), "target": np.ones((2, 3))}
 
 
-@call("cross_entropy", logits="shape", ignore_index="minus big")
+@call("cross_entropy", logits="shape", ignore_index="minus big", **WEIGHTS)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.cross_entropy, {"logits": np.ones((2, 3)), "target": np.array([0, 2])}
 

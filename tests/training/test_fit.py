@@ -363,3 +363,39 @@ def test_a_flow_monitor_is_a_callback() -> None:
     other = bptt.FlowMonitor(every=2, on_alert=lambda alert: None)
     other.update(0, first.backward(tape, d, trace=True).trace)
     assert monitor.records[0]["cells"] == other.records[0]["cells"]
+
+
+# --- Sequential -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_row_of_layers_with_an_output_at_each_step(batch_first: bool) -> None:
+    """Ids of different lengths; what is measured is what the model gives for each sequence."""
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(0, 5, rng.integers(1, 9)) for _ in range(20)]
+    target = [np.roll(one, 1) for one in ids]
+    model = bptt.Sequential(
+        bptt.Embedding(5, 4, seed=0),
+        bptt.LSTM(4, 6, seed=1, batch_first=batch_first),
+        bptt.Dropout(0.5, seed=2),
+        bptt.Linear(6, 5, seed=3),
+    )
+    monitor = bptt.FlowMonitor(1, on_alert=lambda alert: None)
+    adam = bptt.Adam(model.parameters, 0.03, groups=[{"params": "0.*", "lr": 0.0}])
+    before = model.parameters["0.weight"].copy()
+    history = bptt.fit(
+        model, (ids, target), loss=bptt.cross_entropy, epochs=3, batch_size=6, optimizer=adam,
+        validation=(ids, target), callbacks=[monitor],
+        metric=lambda y, t: np.mean(y.argmax(1) == t),
+    )  # fmt: skip
+    np.testing.assert_array_equal(model.parameters["0.weight"], before)
+    assert len(monitor.records) == 12
+    axis = slice(None), None
+    outputs = [model(x[axis[::-1] if batch_first else axis]).reshape(-1, 5) for x in ids]
+    value, _ = bptt.cross_entropy(np.concatenate(outputs), np.concatenate(target))
+    right = np.concatenate(outputs).argmax(1) == np.concatenate(target)
+    best = history.best
+    assert best is not None
+    assert best.validation_loss == pytest.approx(value, rel=1e-5)
+    assert best.metric == pytest.approx(right.mean())
+    assert history.epochs[-1].loss < history.epochs[0].loss

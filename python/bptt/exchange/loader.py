@@ -17,6 +17,9 @@ from .._validate import as_path, check_mapping
 from .._words import listed, shown
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent
+from ..sequential.description import KEY
+from ..sequential.model import Sequential
+from ..sequential.rebuild import from_metadata
 from .entries import Entry, Where, chosen
 from .keras_files import (
     KerasFile,
@@ -40,9 +43,20 @@ class Json(dict[str, Any]):
     """The object of a JSON file, to tell it from a dict of arrays."""
 
 
+class OwnModel(NamedTuple):
+    """What a file of `Sequential.save` holds."""
+
+    arrays: dict[str, Any]
+    metadata: dict[str, str]
+
+
+def _own_or_arrays(parsed: tuple[dict[str, Any], dict[str, str]]) -> Any:
+    return OwnModel(*parsed) if KEY in parsed[1] else parsed[0]
+
+
 PARSERS: dict[str, Callable[[bytes], Any]] = {
-    "safetensors": lambda content: parse_safetensors(content)[0],
-    "npz": lambda content: parse_npz(content)[0],
+    "safetensors": lambda content: _own_or_arrays(parse_safetensors(content)),
+    "npz": lambda content: _own_or_arrays(parse_npz(content)),
     "torch": lambda content: parse_checkpoint(content)[0],
     "keras": parse_archive,
     "hdf5": parse_h5,
@@ -62,6 +76,8 @@ def load_model(
     Parameters
     ----------
     source : path, dict of str to array_like, module or Layer
+        - A file of `Sequential.save`, which holds the whole model; `name` is the number of one of
+          its layers, as "1".
         - A file: safetensors, npz, ``torch.save`` of a state dict or of a checkpoint with one
           inside, Keras' .keras and .h5, ONNX, RTNeural's JSON, Neural Amp Modeler's .nam with an
           LSTM.
@@ -70,7 +86,7 @@ def load_model(
         - A module of PyTorch, a layer or model of Keras, an ONNX model or node. None of these
           packages is imported, except for their files. Keras' files need h5py
           (``pip install "bptt[keras]"``), not TensorFlow.
-        - A layer of bptt, which is returned unchanged.
+        - A layer or `Sequential` of bptt, which is returned unchanged.
     name : str, optional
         The one layer to load, by its name or the end of it: "encoder" for ``model.encoder``. Of
         arrays by name it may also be a dense layer or an embedding.
@@ -117,7 +133,7 @@ def load_model(
       weight_hh_l0  (12, 3)
       60 parameters
     """
-    asked = Request(Where(WHERE, "source"), name, cell, options)
+    asked = Request(Where(WHERE, "source"), name, cell, options, whole=name is None)
     return _load(source, asked, partial(chosen, WHERE))
 
 
@@ -151,6 +167,7 @@ class Request(NamedTuple):
     cell: str | None
     options: dict[str, Any]
     seed: int | None = None
+    whole: bool = False  # may the result be a model of several layers?
 
 
 Choose = Callable[[dict[str, Entry], "str | None", dict[str, Any]], Any]
@@ -173,12 +190,12 @@ def _load(source: Any, asked: Request, choose: Choose) -> Any:
     where, name = asked.where, asked.name
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{where.caller}: name is {shown(name)}, expected the name of a layer")
+    if isinstance(source, Sequential):
+        return _of_row(source, asked, choose)
     if isinstance(source, Layer):
-        if name is not None or asked.cell is not None or asked.options:
-            raise TypeError(
-                f"{where.caller}: name, cell or options are given, expected none: "
-                f"{type(source).__name__} has its own"
-            )
+        if name is not None:
+            raise TypeError(f"{where.caller}: name is given, expected none of one layer")
+        _check_nothing_more(source, asked)
         return source
     if _is_onnx(source):
         return _onnx(source, asked)
@@ -191,7 +208,26 @@ def _load(source: Any, asked: Request, choose: Choose) -> Any:
         return _onnx(path, asked)
     content = read(where.caller, path, PARSERS, KINDS)
     with naming(path):
+        if isinstance(content, OwnModel):
+            model = from_metadata(where.caller, content.metadata, content.arrays)
+            return _of_row(model, asked, choose)
         return choose(_entries(content, asked), name, asked.options)
+
+
+def _check_nothing_more(source: Layer, asked: Request) -> None:
+    if asked.cell is not None or asked.options:
+        raise TypeError(
+            f"{asked.where.caller}: cell or options are given, expected none: "
+            f"{type(source).__name__} has its own"
+        )
+
+
+def _of_row(model: Sequential, asked: Request, choose: Choose) -> Any:
+    """The model, or one of its layers."""
+    _check_nothing_more(model, asked)
+    if asked.whole:
+        return model
+    return choose(_made_already({str(k): of for k, of in enumerate(model.layers)}), asked.name, {})
 
 
 def _entries(source: Any, asked: Request) -> dict[str, Entry]:
@@ -229,9 +265,13 @@ def _of_json(model: Json, asked: Request) -> dict[str, Entry]:
     else:
         layers = layers_of_rtneural(asked.where.caller, model, asked.options)
         found = {str(k): layer for k, layer in enumerate(layers)}
+    return _made_already(found)
+
+
+def _made_already(layers: Mapping[str, Any]) -> dict[str, Entry]:
     return {
         name: Entry("layer", partial(_made, layer), isinstance(layer, Recurrent))
-        for name, layer in found.items()
+        for name, layer in layers.items()
     }
 
 

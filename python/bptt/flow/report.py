@@ -18,11 +18,13 @@ from .._words import shown
 from ..exchange.loader import recurrent_of
 from ..layers.recurrent import Recurrent
 from ..layers.sequences import hint_on_ids, time_major
+from ..sequential.model import Sequential
 from .advice import advise
 from .curves import norm
 from .entry import Entry
 from .html import PAGE, fragment, page
 from .measure import at_ends, measure, unit_vectors
+from .of_row import recurrent_part
 from .plot import draw
 from .report_data import ReportData
 from .text import as_rich, as_text
@@ -142,9 +144,11 @@ def gradient_flow(
 
     Parameters
     ----------
-    model : Recurrent, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        As in `load_model`, which also takes options that a file does not hold, such as the
-        activation of an RNN.
+    model : Recurrent, Sequential, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
+        Of a `Sequential`, which has one recurrent layer, that layer is reported; `x` is the model's
+        input, such as ids, and `dy` and a function `loss` are of the model's output. Others as in
+        `load_model`, which also takes options that a file does not hold, such as the activation of
+        an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
         random noise instead of data gives another report.
@@ -195,8 +199,11 @@ def gradient_flow(
     caller = "gradient_flow"
     seed = as_count(caller, "seed", seed, 0)
     needs = None if needs is None else as_count(caller, "needs", needs, 1)
+    part: Any = model
+    if isinstance(model, Sequential):
+        part, x, dy, loss = recurrent_part(caller, model, x, dy, loss, lengths)
     layer = copy.deepcopy(
-        recurrent_of("gradient_flow", "model", model, seed=seed)
+        recurrent_of("gradient_flow", "model", part, seed=seed)
     )  # the n-th call of forward draws the n-th masks
     batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
     T, B, _ = time_major(layer.structure, "x", batch, layer.input_size, "input_size").shape

@@ -7,7 +7,9 @@ import copy
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,10 +29,23 @@ from ..trace.trace import LayerTrace
 from .masks import MaskCounter, as_mask_count, is_mask_count
 from .parameters import Parameters
 
-__all__ = ["Layer", "LayerGrads", "LayerWithoutParameters"]
+__all__ = ["Layer", "LayerGrads"]
 
 
 MOST_LAYERS = 1 << 16  # the names alone of more layers take seconds
+
+
+_MOST_PARAMETERS: ContextVar[float] = ContextVar("most_parameters", default=math.inf)
+
+
+@contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Refuse to make a layer with more parameters, before any memory is taken."""
+    token = _MOST_PARAMETERS.set(parameters)
+    try:
+        yield
+    finally:
+        _MOST_PARAMETERS.reset(token)
 
 
 class LayerGrads(NamedTuple):
@@ -98,6 +113,11 @@ class Layer:
                     f"{type(self).__name__}: {name} has shape {shape}, expected one that can be "
                     "addressed"
                 )
+        count, most = sum(map(math.prod, shapes.values())), _MOST_PARAMETERS.get()
+        if count > most:
+            raise ValueError(
+                f"{type(self).__name__}: the sizes make {count:,} parameters, expected {most:,}"
+            )
         # Draw in float64, so that a seed gives the same weights in both precisions.
         arrays = {name: draw(s).astype(self.dtype) for name, s in shapes.items()}
         self._parameters = Parameters(type(self).__name__, arrays)

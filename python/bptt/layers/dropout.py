@@ -83,7 +83,7 @@ class Dropout(LayerWithoutParameters):
             return x, DropoutTape(x.shape, x.dtype, None)
         with self.mask_counter.next_call() as rng:
             mask = dropout_mask(rng, x.shape, self.p, x.dtype)
-            return x * mask, DropoutTape(x.shape, x.dtype, mask)
+            return np.asarray(x * mask), DropoutTape(x.shape, x.dtype, mask)
 
     def backward(self, tape: DropoutTape, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
         """Return the gradient of a loss with respect to x, from `dy`, that with respect to y.

@@ -153,7 +153,7 @@ def dropout_mask(
 ) -> Array:
     """0 with probability p, else 1 / (1 - p)."""
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return read_only((rng.random(shape) >= p) * dtype.type(scale))
+    return read_only(np.asarray((rng.random(shape) >= p) * dtype.type(scale)))
 
 
 def draw(structure: Structure, rates: Rates, rng: np.random.Generator, T: int, B: int) -> Masks:

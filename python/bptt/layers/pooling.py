@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array, Wanted
-from .._validate import as_float, as_lengths_within, as_own_float, check_shape
+from .._validate import as_flag, as_float, as_lengths_within, as_own_float, check_shape
 from .._words import shown
 from .base import LayerGrads, LayerWithoutParameters
 from .sequences import without_padding
@@ -29,13 +29,14 @@ class PoolTape(NamedTuple):
 
 
 def _steps(
-    caller: str, x: ArrayLike, lengths: ArrayLike | None, batch_first: bool
+    caller: str, x: ArrayLike, lengths: ArrayLike | None, batch_first: bool, name: str = "x"
 ) -> tuple[Array, Array | None]:
     """Check the arguments; return x as (T, B, H), and the lengths."""
-    x = as_own_float(caller, "x", x)
+    batch_first = as_flag(caller, "batch_first", batch_first)
+    x = as_own_float(caller, name, x)
     if x.ndim != 3:
         axes = "(B, T, H)" if batch_first else "(T, B, H)"
-        raise ValueError(f"{caller}: x has shape {x.shape}, expected {axes}")
+        raise ValueError(f"{caller}: {name} has shape {x.shape}, expected {axes}")
     steps = x.swapaxes(0, 1) if batch_first else x
     return steps, as_lengths_within(caller, lengths, *steps.shape[:2])
 
@@ -130,6 +131,8 @@ class Last(Pool):
         """
         steps, ends_at = _steps("Last", x, lengths, batch_first)
         _, B, H = steps.shape
+        bidirectional = as_flag("Last", "bidirectional", bidirectional)
+        reverse = as_flag("Last", "reverse", reverse)
         if bidirectional and H % 2:
             raise ValueError(f"Last: x has {H} features, expected an even number of two directions")
         ends = (False, True) if bidirectional else (reverse,)
@@ -289,4 +292,5 @@ def last(
     array([[3.],
            [2.]])
     """
+    _steps("last", y, lengths, batch_first, "y")
     return Last()(y, lengths, batch_first=batch_first, bidirectional=bidirectional, reverse=reverse)

@@ -5,44 +5,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._files.access import Path
 from .._types import Array, State, StepClip, Wanted
 from .._validate import as_callable, as_integers, as_scalar, check_mapping
 from .._words import listed, shown
+from ..io import save
 from ..layers.base import Layer, LayerGrads
 from ..layers.masks import MaskCount, MaskCounter
 from ..layers.parameters import Parameters, split
 from ..trace.trace import LayerTrace
+from .description import as_metadata
 from .places import Place, places_of, titled
+from .stream import SequentialStream
+from .tape import SequentialTape
 
-__all__ = ["Sequential", "SequentialTape"]
+__all__ = ["Sequential"]
 
 Loss = Callable[..., tuple[float, ArrayLike]]
-
-
-class SequentialTape(NamedTuple):
-    """The values that `Sequential.backward` needs from `forward`.
-
-    Attributes
-    ----------
-    model : Sequential
-        The model that made the tape.
-    tapes : list
-        The tape of each layer.
-    state : list
-        The final state of each recurrent layer; `forward` takes it as `state`.
-    """
-
-    model: Any
-    tapes: list[Any]
-    state: list[State]
-
-    def __repr__(self) -> str:
-        return f"SequentialTape({len(self.tapes)} layers, {len(self.state)} states)"
 
 
 @final
@@ -110,7 +94,7 @@ class Sequential(Layer):
         self._places = places_of("Sequential", self.layers)
         parts = {str(k): layer.parameters for k, layer in enumerate(self.layers)}
         names = {f"{k}.{n}": array for k, of_one in parts.items() for n, array in of_one.items()}
-        self._parameters = Parameters("Sequential", names, parts)
+        self._parameters, self._parts = Parameters("Sequential", names, parts), [*parts.values()]
         self.mask_counter = None  # each layer has its own
         self.dtype = next((of.dtype for of in self.layers if of.parameters), np.dtype("float32"))
         self._stateful = [k for k, place in enumerate(self._places) if place.has_state]
@@ -213,12 +197,12 @@ class Sequential(Layer):
             if isinstance(error, (ValueError, TypeError)):
                 self._blame(len(tapes), error)
             raise
-        return y, SequentialTape(self, tapes, finals)
+        return y, SequentialTape(self, y.shape, tapes, finals)
 
     def backward(
         self,
         tape: SequentialTape,
-        dy: ArrayLike,
+        dy: ArrayLike | None = None,
         dstate: Sequence[State] | None = None,
         *,
         step_clip: StepClip | None = None,
@@ -231,8 +215,8 @@ class Sequential(Layer):
         ----------
         tape : SequentialTape
             The second result of `forward`; not modified.
-        dy : array_like, shape of `y`
-            Gradient of the loss with respect to `y`.
+        dy : array_like, shape of `y`, optional
+            Gradient of the loss with respect to `y`; zeros if omitted.
         dstate : list, optional
             Gradient of the loss with respect to each final state of ``tape.state``, or None.
         step_clip, trace
@@ -254,7 +238,7 @@ class Sequential(Layer):
         ValueError, TypeError
             As the layers raise them; also if `tape` is not from this model's `forward`.
         """
-        if not isinstance(tape, SequentialTape) or tape.model is not self:
+        if not isinstance(tape, SequentialTape) or tape.layer is not self:
             raise TypeError(
                 f"Sequential: tape is {shown(tape)}, expected the second result of this model's "
                 "forward"
@@ -266,7 +250,7 @@ class Sequential(Layer):
             how["trace"] = trace
         plan = self._plan(grads)
         found: list[LayerGrads] = []
-        d: Any = dy
+        d: Any = np.zeros(tape.y_shape, self.dtype) if dy is None else dy
         k = len(self._places)
         try:
             for some in reversed(plan):
@@ -276,15 +260,15 @@ class Sequential(Layer):
         except (ValueError, TypeError) as error:
             self._blame(k, error)
         found.reverse()
-        params = {
-            place.names[name]: array
-            for place, g in zip(self._places[k:], found)
-            for name, array in g.params.items()
-        }
+        params: dict[str, Array] = {}
+        for place, g in zip(self._places[k:], found):
+            names = place.names
+            for name, array in g.params.items():
+                params[names[name]] = array
         every = [None] * k + found
         state = [every[i] and every[i].state for i in self._stateful]
         has_all = grads is None or "state" in grads
-        seen = [cell for g in found if g.trace for cell in g.trace.cells]
+        seen = [cell for g in found if g.trace for cell in g.trace.cells] if trace else []
         return LayerGrads(
             params,
             d if not k and (grads is None or "x" in grads) else None,
@@ -341,6 +325,23 @@ class Sequential(Layer):
         value = as_scalar("Sequential", "value of loss", result[0])
         return value, self.backward(tape, result[1], grads=PARAMS).params
 
+    def stream(self, batch: int = 1, state: Sequence[State] | None = None) -> SequentialStream:
+        """Make a copy that runs step by step and keeps its states: see `SequentialStream`.
+
+        Parameters
+        ----------
+        batch : int, optional
+            B, the number of sequences in every step.
+        state : list, optional
+            The initial state of each recurrent layer.
+
+        Raises
+        ------
+        ValueError
+            If a layer cannot run step by step: one that reads from the end, or `Attention`.
+        """
+        return SequentialStream(self._places, batch, state, f"{len(self.layers)} layers")
+
     # --- everything that later calls depend on ----------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
@@ -381,6 +382,43 @@ class Sequential(Layer):
                 self._blame(k, error)
             raise
 
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the whole model to a file, whole or not at all; `bptt.load_model` reads it.
+
+        The file has the `state_dict`, and in its metadata the classes and arguments of the layers
+        as JSON, with a format version: safetensors or npz, no pickle.
+
+        Parameters
+        ----------
+        path : str or path-like
+            As in `bptt.save`: the suffix decides the format.
+        metadata : dict of str to str, optional
+            Text to store beside it; `bptt.load_metadata` reads it.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError, OSError
+            As in `bptt.save`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import bptt
+        >>> model = bptt.Sequential(bptt.GRU(3, 4, seed=0), bptt.Last(), bptt.Linear(4, 2, seed=1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(os.path.join(folder, "model.npz"))
+        ...     again = bptt.load_model(os.path.join(folder, "model.npz"))
+        >>> print(again)
+        Sequential
+          0  GRU(3, 4)     (T, B, 4)  108
+          1  Last()        (B, 4)
+          2  Linear(4, 2)  (B, 2)      10
+          118 parameters
+        """
+        if metadata is not None:
+            check_mapping("save", "metadata", metadata)
+        save(path, self.state_dict(), {**(metadata or {}), **as_metadata(self)})
+
     def __repr__(self) -> str:
         counts = [sum(a.size for a in of.parameters.values()) for of in self.layers]
         rows = [
@@ -415,7 +453,7 @@ class Sequential(Layer):
 
     def _plan(self, grads: Wanted) -> list[Wanted]:
         """The gradients to ask of each layer from the top down to the lowest that is needed."""
-        nothing_frozen = not any(layer.parameters.frozen for layer in self.layers)
+        nothing_frozen = not any(part._frozen for part in self._parts)
         if nothing_frozen and grads is None:
             return [None] * len(self._places)
         if nothing_frozen and grads is PARAMS and self._places[0].names:

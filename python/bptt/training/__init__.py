@@ -2,7 +2,7 @@
 """One training loop for every model: `fit`, its `History`, and what callbacks are given."""
 
 from .callbacks import Step
-from .fit import fit
+from .entry import fit
 from .history import Epoch, History
 
 __all__ = ["Epoch", "History", "Step", "fit"]

@@ -34,16 +34,13 @@ def call_of(training: Training, rate: float) -> dict[str, str]:
 
 
 def _described(value: Any) -> str:
-    """A name and the plain attributes that training does not change."""
-    if value is None or isinstance(value, (int, float, str, tuple)):
+    """A name and the public attributes that training does not change."""
+    if value is None or isinstance(value, (int, float, str, tuple, list)):
         return repr(value)
     if callable(value):
         return getattr(value, "__qualname__", type(value).__name__)
-    changing = {"lr", "steps", "best", "bad_steps", "cooldown_left"}
-    plain = {
-        name.removeprefix("_"): _described(v)
-        for name, v in vars(value).items()
-        if isinstance(v, (int, float, str, tuple, Schedule, type(None)))
-    }
-    kept = sorted(f"{name}={text}" for name, text in plain.items() if name not in changing)
+    changing = {"steps", "best", "bad_steps", "cooldown_left"}
+    kinds = (int, float, str, tuple, list, Schedule, type(None))
+    plain = {n: v for n, v in vars(value).items() if n[0] != "_" and isinstance(v, kinds)}
+    kept = sorted(f"{n}={_described(v)}" for n, v in plain.items() if n not in changing)
     return f"{type(value).__name__}({', '.join(kept)})"

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._validate import as_callable
 from .._words import shown
 from .history import Epoch
@@ -41,7 +43,8 @@ class Callbacks:
     """Calls the methods that each callback has: ``on_batch``, ``on_epoch``, or a monitor's."""
 
     def __init__(self, callbacks: Any) -> None:
-        if isinstance(callbacks, (str, bytes)) or not isinstance(callbacks, Iterable):
+        number = isinstance(callbacks, np.ndarray) and not callbacks.ndim
+        if number or isinstance(callbacks, (str, bytes)) or not isinstance(callbacks, Iterable):
             raise TypeError(f"fit: callbacks is {shown(callbacks)}, expected a list of objects")
         every = list(callbacks)
         for k, one in enumerate(every):

@@ -81,13 +81,17 @@ def _some(values: Values, chosen: Array) -> Values:
 
 def _padded(values: Values, chosen: Array, layout: Layout) -> Array:
     """A batch in the model's order of axes and, for floats, its type; zeros after each sequence."""
-    if isinstance(values, np.ndarray):
-        rows = values[chosen]
-        rows = rows if layout.batch_first else rows.swapaxes(0, 1)
-    else:
+    if not isinstance(values, np.ndarray):
         picked = [values[k] for k in chosen]
         rows, _ = pad_sequences(picked, batch_first=layout.batch_first)
-    return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
+        return np.ascontiguousarray(rows, layout.dtype if rows.dtype.kind == "f" else None)
+    dtype = layout.dtype if values.dtype.kind == "f" else values.dtype
+    if layout.batch_first:
+        return np.ascontiguousarray(values[chosen], dtype)
+    out = np.empty((values.shape[1], len(chosen), *values.shape[2:]), dtype)
+    for b, k in enumerate(chosen):  # one copy, where indexing and then turning would make two
+        out[:, b] = values[k]
+    return out
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -117,7 +121,8 @@ def as_samples(label: str, data: Any) -> Samples:
 
 def _as_values(place: str, values: Any) -> Values:
     """One array if all entries have one shape, else a list of arrays that differ in length."""
-    ragged = isinstance(values, (tuple, list)) or getattr(values, "dtype", None) == np.dtype(object)
+    objects = isinstance(values, np.ndarray) and values.dtype.kind == "O" and values.ndim > 0
+    ragged = isinstance(values, (tuple, list)) or objects
     if not ragged:
         array = as_array("fit", place, values)
         _check_numbers(place, array)
@@ -181,7 +186,11 @@ def split(
     if groups is None:
         names, of = np.arange(n), np.arange(n)
     else:
-        names, of = np.unique(as_array("fit", "groups", groups), return_inverse=True)
+        array = as_array("fit", "groups", groups)
+        try:
+            names, of = np.unique(array, return_inverse=True)
+        except TypeError:  # of values that have no order
+            raise TypeError("fit: groups has values of several kinds, expected one kind") from None
     if of.shape != (n,):
         raise ValueError(f"fit: groups has shape {of.shape}, expected (n,) = ({n},)")
     if len(names) < 2:

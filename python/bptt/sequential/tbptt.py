@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array, State, StepClip, Wanted
-from .._validate import as_count, as_float, as_lengths_within, check_shape
-from .base import LayerGrads
-from .recurrent import Recurrent
-from .sequences import as_resets, split_state, time_major
-from .tape import RecurrentTape
+from .._validate import as_array, as_count, as_float, as_indices, as_lengths_within, check_shape
+from ..layers.base import LayerGrads
+from ..layers.embedding import Embedding
+from ..layers.recurrent import Recurrent
+from ..layers.sequences import as_resets, split_state, time_major
+from .model import Sequential
+from .places import titled
 
 __all__ = ["Chunk", "tbptt"]
 
@@ -31,10 +33,10 @@ class Chunk(NamedTuple):
     window : slice
         The steps in time that the gradient reaches, at most k2; the last of them are `steps`.
     y : ndarray, shape (k1, B, H), or (B, k1, H) with `batch_first`
-        The layer's output at `steps`, read-only.
-    state : ndarray or tuple of ndarray
-        The layer's state after `steps`: the next chunk starts from it.
-    tapes : list of RecurrentTape
+        The output of the layer or model at `steps`, read-only.
+    state : ndarray or tuple of ndarray; for a `Sequential` a list of them
+        The state after `steps`: the next chunk starts from it.
+    tapes : list of RecurrentTape or SequentialTape
         The tapes of the pieces of `window`, oldest first; emptied when the next chunk is drawn.
     """
 
@@ -42,7 +44,7 @@ class Chunk(NamedTuple):
     window: slice
     y: Array
     state: State
-    tapes: list[RecurrentTape]
+    tapes: list[Any]
 
     def __repr__(self) -> str:
         steps, window = (f"{s.start}:{s.stop}" for s in (self.steps, self.window))
@@ -68,7 +70,7 @@ class Chunk(NamedTuple):
             Gradient of the loss with respect to `y`; zeros if omitted. Padding is not read.
         dstate : array_like, shape of `state`, optional
             Gradient of the loss with respect to `state`; zeros if omitted. For `LSTM` a tuple
-            (dh, dc).
+            (dh, dc), for a `Sequential` a list.
         step_clip : (kind, bound) or (kind, bound, target), optional
             As in the layer's `backward`.
         grads : collection of str, optional
@@ -106,20 +108,20 @@ class Chunk(NamedTuple):
             params = {k: params[k] + v for k, v in g.params.items()} if params else g.params
             dxs.append(g.x)
             end, dstate = begin, g.state
-        dx = _join(layer, dxs[::-1]) if "x" in wanted else None
+        dx = None if dxs[0] is None else _join(layer, dxs[::-1])  # ids have no gradient
         return LayerGrads(params, dx, dstate)
 
 
-def _cut(layer: Recurrent, array: Array, steps: slice) -> Array:
+def _cut(layer: Recurrent | Sequential, array: Array, steps: slice) -> Array:
     return array[:, steps] if layer.batch_first else array[steps]
 
 
-def _join(layer: Recurrent, pieces: list[Array]) -> Array:
+def _join(layer: Recurrent | Sequential, pieces: list[Array]) -> Array:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=int(layer.batch_first))
 
 
 def tbptt(
-    layer: Recurrent,
+    layer: Recurrent | Sequential,
     x: ArrayLike,
     k1: int,
     k2: int,
@@ -136,15 +138,18 @@ def tbptt(
 
     Parameters
     ----------
-    layer : RNN, LSTM, GRU, MGU, SLSTM or LSTM1997
-        A layer of one direction. Its parameters may change between chunks; see Notes.
+    layer : RNN, LSTM, GRU, MGU, SLSTM, LSTM1997 or Sequential
+        A layer of one direction, or a model whose recurrent layers have one and whose other layers
+        work step by step. Its parameters may change between chunks; see Notes.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
-        It must not change before the last `backward`, which raises an error if it sees a change.
+        Ids (T, B) for a model with an `Embedding` in front, which is trained as well. It must not
+        change before the last `backward`, which raises an error if it sees a change.
     k1, k2 : int
         The steps of a chunk and of its gradient, 1 <= k1 <= k2. The last chunk is shorter if k1
         does not divide T.
     state : array_like, shape (num_layers, B, H), optional
-        Initial state, zeros if omitted; for `LSTM` a tuple (h, c).
+        Initial state, zeros if omitted; for `LSTM` a tuple (h, c), for a `Sequential` a list of
+        one for each recurrent layer.
     lengths : array_like of int, shape (B,), optional
         The number of steps of each sequence, as in a call of the layer.
     resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
@@ -162,7 +167,7 @@ def tbptt(
         has a skip of more steps than its state holds, k1 or k2 is out of range, or a
         shape disagrees with the layer or with `x`.
     TypeError
-        If `layer` is not such a layer, or an argument does not hold numbers of its kind.
+        If `layer` is not such a layer or model, or an argument does not hold numbers of its kind.
 
     Notes
     -----
@@ -191,36 +196,86 @@ def tbptt(
     Chunk(steps 20:25, window 5:25) (5, 2, 4) (20, 2, 3)
     """
     caller = "tbptt"
-    if not isinstance(layer, Recurrent):
-        raise TypeError(f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer")
-    if layer.bidirectional:
-        raise ValueError(f"{caller}: the layer is bidirectional, expected one direction")
-    if layer.reverse:
-        raise ValueError(f"{caller}: the layer has reverse=True, expected False")
+    recurrent = _recurrent_layers(caller, layer)
+    for name, part in recurrent:
+        _check_goes_on(f"{caller}: {name}", part)
     k1 = as_count(caller, "k1", k1, 1)
     k2 = as_count(caller, "k2", k2, 1)
     if k2 < k1:
         raise ValueError(f"{caller}: k2 is {k2}, expected k1 or more = {k1}")
-    for dilation in layer.dilations:
-        if layer.skip > dilation:
-            raise ValueError(
-                f"{caller}: the layer has skip {layer.skip}, expected at most its dilation = "
-                f"{dilation}: a state has no steps before these"
-            )
     # Check everything now: a message about a piece would name shapes that the caller never saw.
-    steps = time_major(layer.structure, "x", x, layer.input_size, "input_size")
-    T, B, _ = steps.shape
-    split_state(layer.structure, "state", state, B)
+    steps, T, B = _steps(caller, layer, x)
+    states = [state]
+    if isinstance(layer, Sequential):
+        states = [layer._states("state", state)[k] for k in layer._stateful]
+    for (_, part), initial in zip(recurrent, states):
+        split_state(part.structure, "state", initial, B)
     lengths = as_lengths_within(caller, lengths, T, B)
     if resets is not None:
-        resets = as_resets(layer.structure, resets, T, B).copy()  # chunks are drawn later
+        resets = as_resets(recurrent[0][1].structure, resets, T, B).copy()  # chunks are drawn later
         resets = resets.swapaxes(0, 1) if layer.batch_first else resets
-    steps = steps.swapaxes(0, 1) if layer.batch_first else steps
     return _chunks(layer, steps, T, k1, k2, state, lengths, resets)
 
 
+def _recurrent_layers(caller: str, layer: Any) -> list[tuple[str, Recurrent]]:
+    """The recurrent layers, and what messages call them."""
+    if isinstance(layer, Recurrent):
+        return [("the layer", layer)]
+    if not isinstance(layer, Sequential):
+        raise TypeError(
+            f"{caller}: layer is {type(layer).__name__}, expected a recurrent layer or a Sequential"
+        )
+    for k, place in enumerate(layer._places):
+        if place.pools:
+            raise ValueError(
+                f"{caller}: {titled(k, place.layer)}, removes the time axis, expected layers that "
+                "work step by step"
+            )
+    found = [(f"{titled(k, layer.layers[k])},", layer.layers[k]) for k in layer._stateful]
+    if not found:
+        raise ValueError(f"{caller}: the model has no recurrent layer, expected at least one")
+    return found
+
+
+def _check_goes_on(name: str, layer: Recurrent) -> None:
+    """Raise unless a chunk can begin with the state that another has ended with."""
+    if layer.bidirectional:
+        raise ValueError(f"{name} is bidirectional, expected one direction")
+    if layer.reverse:
+        raise ValueError(f"{name} has reverse=True, expected False")
+    for dilation in layer.dilations:
+        if layer.skip > dilation:
+            raise ValueError(
+                f"{name} has skip {layer.skip}, expected at most its dilation = "
+                f"{dilation}: a state has no steps before these"
+            )
+
+
+def _steps(caller: str, layer: Any, x: ArrayLike) -> tuple[Array, int, int]:
+    """The input as the layer takes it, and its T and B."""
+    first = layer.layers[0] if isinstance(layer, Sequential) else layer
+    if isinstance(first, Recurrent):
+        array = time_major(first.structure, "x", x, first.input_size, "input_size")
+        return (array.swapaxes(0, 1) if first.batch_first else array), *array.shape[:2]
+    array = as_array(caller, "x", x)
+    if array.ndim < 2:
+        axes = "(B, T)" if layer.batch_first else "(T, B)"
+        raise ValueError(f"{caller}: x has shape {array.shape}, expected {axes} or more axes")
+    if isinstance(first, Embedding):
+        as_indices(caller, "x", array, "0..num_embeddings - 1", first.num_embeddings - 1)
+    T, B = array.shape[1::-1] if layer.batch_first else array.shape[:2]
+    return array, T, B
+
+
+def _forward(layer: Any, *call: Any) -> tuple[Array, State, Any]:
+    if isinstance(layer, Sequential):
+        y, tape = layer.forward(*call)
+        return y, tape.state, tape
+    return layer.forward(*call)  # type: ignore[no-any-return]
+
+
 def _chunks(
-    layer: Recurrent,
+    layer: Recurrent | Sequential,
     x: Array,
     T: int,
     k1: int,
@@ -231,8 +286,9 @@ def _chunks(
 ) -> Iterator[Chunk]:
     ends = [*range(k1, T, k1), T]
     starts = {end - k2 for end in ends}  # of windows: pieces end there too
-    together = layer.mask_counter.all_or_none if layer.mask_counter else nullcontext
-    begin, first, tapes = 0, 0, list[RecurrentTape]()
+    own = [layer.mask_counter] if layer.mask_counter else []
+    counters = [c for _, c in layer._counters] if isinstance(layer, Sequential) else own
+    begin, first, tapes = 0, 0, list[Any]()
     for end in ends:
         # The caller still has the previous chunk. Free the tapes that only this chunk needs before
         # taking more memory.
@@ -241,11 +297,14 @@ def _chunks(
         while first < end - k2:
             first += tapes.pop(0).shape[0]
         ys = list[Array]()
-        with together(ys):
+        with ExitStack() as together:
+            for counter in counters:
+                together.enter_context(counter.all_or_none(ys))
             for a, b in pairwise([begin, *(t for t in range(begin + 1, end) if t in starts), end]):
                 inside = None if lengths is None else np.clip(lengths - a, 0, b - a)
                 borders = None if resets is None else _cut(layer, resets, slice(a, b))
-                y, state, tape = layer.forward(_cut(layer, x, slice(a, b)), state, inside, borders)
+                piece = _cut(layer, x, slice(a, b))
+                y, state, tape = _forward(layer, piece, state, inside, borders)
                 ys.append(y)
                 tapes.append(tape)
         y = _join(layer, ys)

@@ -13,7 +13,7 @@ import pytest
 
 import bptt
 from bptt.layers import RecurrentTape
-from bptt.layers.tbptt import Chunk
+from bptt.sequential.tbptt import Chunk
 from support.compare import assert_close, same_bits
 from support.problems import flat
 

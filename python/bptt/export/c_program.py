@@ -68,8 +68,13 @@ def check_runs_in_c(model: Sequential) -> None:
             raise ValueError(f"{place}, has no function in C, expected RNN, LSTM or GRU")
         if layer.compute is not None:
             raise ValueError(f"{place}, has compute={layer.compute!r}, expected None in C")
-        own = {"activation"} if kind == "rnn" and layer.activation in OF_PLAIN_RNN else set()
+        plain = kind == "rnn" and _activation(layer) in OF_PLAIN_RNN
+        own = {"activation"} if plain else set()
         check_expressible(place, layer, WRITTEN | own, "the program in C")
+
+
+def _activation(layer: Recurrent) -> Any:
+    return getattr(layer, "activation", None)
 
 
 # --- a layer at a time ----------------------------------------------------------------------------
@@ -140,7 +145,7 @@ def _mean_pool(code: Code, k: int, layer: MeanPool) -> None:
 
 def _recurrent(code: Code, k: int, layer: Recurrent) -> None:
     of = layer.structure
-    activation = [f'desc->activation = "{layer.activation}";'] if of.kind == "rnn" else []
+    activation = [f'desc->activation = "{_activation(layer)}";'] if of.kind == "rnn" else []
     for n in range(of.num_layers):
         states = [f"{name}_{k}_l{n}" for name in CELLS[of.kind].states]
         names = {argument: code.array(k, name) for argument, name in of.names(n).items()}

@@ -109,9 +109,7 @@ def own(array: Array | None) -> Array | None:
     return None if array is None else np.array(array, order="C")
 
 
-def as_rows(
-    caller: str, x: ArrayLike, dtype: Any, axes: str, shape: tuple[int, int]
-) -> Array:
+def as_rows(caller: str, x: ArrayLike, dtype: Any, axes: str, shape: tuple[int, int]) -> Array:
     rows = as_float(caller, "x", x, dtype)
     check_shape(caller, "x", rows, axes, shape)
     return np.ascontiguousarray(rows)

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+"""Estimators: from arrays, a table or texts to a trained model, with scikit-learn's conventions."""
+
+from .base import NotFittedError
+from .classifier import SequenceClassifier
+from .files import load
+from .regressor import SequenceRegressor
+from .vocabulary import Vocabulary
+
+__all__ = ["NotFittedError", "SequenceClassifier", "SequenceRegressor", "Vocabulary", "load"]

@@ -17,7 +17,7 @@ Batches and predictions
     pad_sequences minibatches last softmax
 
 Losses
-    mse cross_entropy binary_cross_entropy
+    mse cross_entropy binary_cross_entropy quantile_loss
 
 Optimisers
     SGD Adam AdamW RMSprop
@@ -123,7 +123,7 @@ from .layers.layer_norm import LayerNorm
 from .layers.linear import Linear
 from .layers.nonfinite import find_nonfinite
 from .layers.pooling import Last, MeanPool, last
-from .losses import binary_cross_entropy, cross_entropy, mse, softmax
+from .losses import binary_cross_entropy, cross_entropy, mse, quantile_loss, softmax
 from .optim import SGD, Adam, AdamW, RMSprop
 from .schedules import CosineAnnealing, ReduceLROnPlateau, StepLR, WarmUp
 from .sequential.model import Sequential
@@ -213,6 +213,7 @@ __all__ = [
     "optim",
     "pad_sequences",
     "per_sample_gradients",
+    "quantile_loss",
     "reference",
     "regularise",
     "rnn_backward",

@@ -20,7 +20,7 @@ from ._types import Array, Maybe
 from ._validate import as_array, as_bools, as_count, as_flag, as_lengths_within, as_own_float
 from ._words import shown
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "mse", "softmax"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "mse", "quantile_loss", "softmax"]
 
 
 def mse(
@@ -256,6 +256,87 @@ def binary_cross_entropy(
     if w is not None:
         each, grad = w * each, w * grad
     return float(np.sum(each) / n), _placed(grad / n, counts, logits)
+
+
+def quantile_loss(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    quantiles: ArrayLike,
+    *,
+    lengths: Maybe = None,
+    mask: Maybe = None,
+    weight: Maybe = None,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
+    """Pinball loss: mean of max(q (t - y), (q - 1) (t - y)), lowest where y is the q-quantile of t.
+
+    Parameters
+    ----------
+    prediction : array_like, shape (..., Q)
+        A prediction y for each quantile.
+    target : array_like, shape (...)
+        The values t.
+    quantiles : array_like, shape (Q,)
+        The quantiles q, between 0 and 1. With 0.5 alone, the loss is half the mean absolute error.
+    lengths, mask, weight, batch_first
+        As in `mse`, for the elements of `target`.
+
+    Returns
+    -------
+    value : float
+        The loss, in units of the prediction.
+    grad : ndarray, shape of `prediction`
+        The gradient -q / n where y < t, (1 - q) / n where y > t, and 0 where they are equal, with
+        n the number of elements of `prediction` that count.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a quantile is not between 0 and 1, a length is outside 0..T, or a weight
+        is below 0.
+    TypeError
+        If an argument does not hold numbers of its kind.
+
+    References
+    ----------
+    Koenker & Bassett (1978), "Regression quantiles", Econometrica 46(1), 33-50.
+
+    Examples
+    --------
+    >>> from bptt.losses import quantile_loss
+    >>> quantile_loss([[1.0, 4.0]], [3.0], quantiles=[0.25, 0.75])
+    (0.375, array([[-0.125,  0.125]]))
+    """
+    caller = "quantile_loss"
+    prediction = as_own_float(caller, "prediction", prediction)
+    target = as_own_float(caller, "target", target).astype(prediction.dtype)
+    q = as_quantiles(caller, quantiles).astype(prediction.dtype)
+    if prediction.shape != (*target.shape, len(q)):
+        raise ValueError(
+            f"{caller}: prediction has shape {prediction.shape}, expected the shape of target and "
+            f"the number of quantiles = {(*target.shape, len(q))}"
+        )
+    counts = _counting(caller, "target", target.shape, lengths, mask, batch_first)
+    w = _chosen(_weights(caller, "weight", weight, target.shape, prediction.dtype), counts)
+    error = _chosen(target, counts)[..., None] - _chosen(prediction, counts)
+    slope = np.where(error > 0, q, np.where(error < 0, q - 1, 0)).astype(prediction.dtype)
+    n = max(error.size, 1)
+    if w is not None:
+        n, slope = len(q) * (float(w.sum(dtype=np.float64)) or 1.0), slope * w[..., None]
+    # A NaN of the prediction must not become a loss of 0.
+    slope = np.where(np.isnan(error), error, slope)
+    value = float(np.sum(slope * error, where=slope != 0) / n)
+    return value, _placed(slope * (-1 / n), counts, prediction)
+
+
+def as_quantiles(caller: str, value: ArrayLike) -> Array:
+    """Check quantiles; return them as an array."""
+    q = as_own_float(caller, "quantiles", value)
+    if q.ndim != 1 or not q.size:
+        raise ValueError(f"{caller}: quantiles is {shown(value)}, expected a list of numbers")
+    if not np.all((q > 0) & (q < 1)):
+        raise ValueError(f"{caller}: quantiles is {shown(value)}, expected numbers between 0 and 1")
+    return q
 
 
 def softmax(logits: ArrayLike, axis: int = -1) -> Array:

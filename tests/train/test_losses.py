@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bptt.derivatives.gradcheck import gradcheck
-from bptt.losses import binary_cross_entropy, cross_entropy, mse
+from bptt.losses import binary_cross_entropy, cross_entropy, mse, quantile_loss
 
 
 def check_against_torch(ours, theirs, prediction, tolerance=1e-12):
@@ -191,3 +191,66 @@ ERRORS = [
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+QUANTILES = [0.1, 0.5, 0.8]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_quantile_loss_is_its_definition_and_its_gradient_exact(dtype):
+    rng = np.random.default_rng(0)
+    prediction = rng.standard_normal((4, 5, 3)).astype(dtype)
+    target = rng.standard_normal((4, 5)).astype(dtype)
+    weight = rng.random((4, 5)).astype(dtype)
+    mask = rng.random((4, 5)) < 0.7
+
+    def theirs(torch, p):
+        error = torch.tensor(target)[..., None] - p
+        q = torch.tensor(QUANTILES, dtype=p.dtype)
+        loss = torch.maximum(q * error, (q - 1) * error).mean(-1)
+        w = torch.tensor(weight * mask)
+        return (w * loss).sum() / w.sum()
+
+    tolerance = 1e-12 if dtype == "float64" else 1e-6
+    check_against_torch(
+        lambda p: quantile_loss(p, target, QUANTILES, weight=weight, mask=mask),
+        theirs,
+        prediction,
+        tolerance,
+    )
+    gradcheck(
+        lambda prediction: quantile_loss(prediction, target, QUANTILES, lengths=[4, 0, 2, 4, 1]),
+        lambda grad, d: {"prediction": d * grad},
+        {"prediction": prediction.astype(float)},
+    )
+
+
+def test_the_lowest_quantile_loss_is_at_the_quantiles():
+    target = np.random.default_rng(0).gamma(2, size=1001)
+    grid = np.sort(target)
+    for q in (0.1, 0.5, 0.9):
+        losses = [quantile_loss(np.full((1001, 1), y), target, [q])[0] for y in grid]
+        assert grid[np.argmin(losses)] == np.quantile(target, q)
+
+
+def test_quantile_loss_reads_no_padding_and_hides_no_nan():
+    prediction, target = np.array([[1.0, 2.0], [np.nan, np.inf]]), np.array([3.0, np.nan])
+    value, grad = quantile_loss(prediction, target, [0.2, 0.4], mask=[True, False])
+    assert (value, grad.tolist()) == (0.4, [[-0.1, -0.2], [0, 0]])
+    assert quantile_loss([[1.0]], [1.0], [0.2])[1] == 0  # between the slopes on both sides
+    assert np.isnan(quantile_loss([[np.nan]], [1.0], [0.5])[0])
+    assert np.isnan(quantile_loss([[1.0]], [np.nan], [0.5])[0])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "quantiles", "message"),
+    [
+        ([1.0], [1.0], [0.5], r"prediction has shape (1,), expected the shape of target and the"),
+        ([[1.0]], [1.0], [0.0], "quantiles is [0.0], expected numbers between 0 and 1"),
+        ([[1.0]], [1.0], 0.5, "quantiles is 0.5, expected a list of numbers"),
+        ([[1.0]], [1.0], [], "quantiles is [], expected a list of numbers"),
+    ],
+)
+def test_bad_arguments_of_quantile_loss(prediction, target, quantiles, message):
+    with pytest.raises(ValueError, match=re.escape(f"quantile_loss: {message}")):
+        quantile_loss(prediction, target, quantiles)

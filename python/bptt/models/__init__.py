@@ -4,7 +4,17 @@
 from .base import NotFittedError
 from .classifier import SequenceClassifier
 from .files import load
+from .forecaster import Forecaster
+from .language_model import LanguageModel
 from .regressor import SequenceRegressor
 from .vocabulary import Vocabulary
 
-__all__ = ["NotFittedError", "SequenceClassifier", "SequenceRegressor", "Vocabulary", "load"]
+__all__ = [
+    "Forecaster",
+    "LanguageModel",
+    "NotFittedError",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "Vocabulary",
+    "load",
+]

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* bptt in other programs: recurrent layers (RNN, LSTM, GRU), forward, exact backpropagation through
- * time and single steps, on one CPU. For C89 and later, C++, and whatever calls C.
+ * time and single steps, and the other layers of a trained model, on one CPU. For C89 and later, C++, and whatever calls C.
  *
  *   bptt_desc desc = {sizeof desc};
  *   desc.cell = "lstm", desc.steps = T, desc.batch = B, desc.input_size = I, desc.hidden_size = H;
@@ -197,6 +197,23 @@ bptt_status bptt_backward(const bptt_desc* desc, const void* x, const void* y,
  * workspace: sizes.step_workspace bytes. */
 bptt_status bptt_step(const bptt_desc* desc, const bptt_weights* weights, const void* x, void* h,
                       void* c, void* workspace);
+
+/* The other layers of a model, over the last axis of x; the streams of the Python package have the
+ * same bits. Sums are made in double in one order, without fused multiply-adds: unlike the
+ * recurrent layers, these give the same bits with every instruction set. They keep subnormal
+ * numbers. */
+
+/* y [batch, outputs] = activation(x [batch, inputs] weight^T + bias). weight: [outputs, inputs];
+ * bias: [outputs] or null. activation: "identity" (also if null), "tanh", "relu", "sigmoid", "elu"
+ * or "softmax" over the outputs. */
+bptt_status bptt_linear(bptt_dtype dtype, const char* activation, ptrdiff_t batch, ptrdiff_t inputs,
+                        ptrdiff_t outputs, const void* weight, const void* bias, const void* x,
+                        void* y);
+
+/* y = (x - mean(x)) / sqrt(var(x) + eps) weight + bias over each row of x [batch, size]; eps > 0.
+ * weight, bias: [size]. y may be x. */
+bptt_status bptt_layer_norm(bptt_dtype dtype, ptrdiff_t batch, ptrdiff_t size, double eps,
+                            const void* weight, const void* bias, const void* x, void* y);
 
 /* The following functions compute over plain arrays of a dtype; in float with the same bits as the
  * optimisers of the Python package. BPTT_TOO_LARGE where an array cannot be addressed. */

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "dense.hpp"
 #include "engine/fingerprint.hpp"
 #include "forward.hpp"
 #include "prepared.hpp"
@@ -115,6 +116,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("expect_siblings", &core::expect_siblings);
   m.def("has_bf16", &core::has_bf16);
   m.def("set_threads", &core::set_threads);
+  m.def("linear", &dense_linear);
+  m.def("softmax", &dense_softmax);
+  m.def("layer_norm", &dense_layer_norm);
   bind_stream(m);
   bind_prepared(m);
   m.def("compiled_isas", &core::compiled_isas);

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,24 +14,23 @@ from .._core import __version__
 from .._files.access import Path, mark, write_file
 from .._types import Array
 from .._validate import as_array, as_choice, as_path, check_mapping, to_numpy
-from .._words import brief, shown
+from .._words import shown
 from ..exchange.state_dict import recurrent_parts, sizes_of
-from ..io import load
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
 from ..trace.nonfinite import check_finite
+from .c_ends import Exported
+from .c_names import WHERE, Names, array_lines, as_prefix, identifier
+from .c_program import check_runs_in_c, program_lines
+from .source import exported, read_model
 
-__all__ = ["HEADER", "as_header", "as_prefix", "save_c_header"]
+__all__ = ["HEADER", "as_header", "save_c_header"]
 
-WHERE = "save_c_header"
 START = "/* Weights of "
 HEADER = mark("a header made by bptt", START.encode(), b", made by bptt ")
-IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # C++ reserves two underscores in a row
-LONGEST = 1000  # characters of a prefix, so that the first line of the file can be recognised
 
-CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}
 TEMPLATE = (
     START
     + """\
@@ -132,68 +130,37 @@ def save_c_header(
 def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> bytes:
     """The content that `save_c_header` writes."""
     path = as_path(WHERE, path)
-    arrays, layers = _collect(model)
+    arrays, layers, program = _collect(model)
     if cell is not None:
         as_choice(WHERE, "cell", cell, tuple(LAYERS))
         if any(isinstance(layer, Layer) for layer in layers.values()):
             raise ValueError(f"{WHERE}: cell is {cell!r}, expected None: the layer has its own")
-    names = _Names(as_prefix(path, name))
+    names = Names(as_prefix(path, name))
     lines = []
     for key, layer in layers.items():
         if isinstance(layer, Layer):  # its options are not in the weights
-            title = ": ".join(filter(None, (_identifier(key), repr(layer).splitlines()[0])))
+            title = ": ".join(filter(None, (identifier(key), repr(layer).splitlines()[0])))
             lines.append(f"/* {title} */")
     for key, part in recurrent_parts(WHERE, arrays).items():
         lines += _part_lines(names, key, part, layers.get(key), cell)
     for key, array in arrays.items():
-        lines += _array_lines(names, key, array)
+        lines += array_lines(names, key, array)
+    if program is not None:
+        lines += program_lines(names, program)
     text = TEMPLATE.format(
         name=names.prefix, NAME=names.prefix.upper(), version=__version__, body="\n".join(lines)
     )
     return text.encode("ascii")
 
 
-class _Names:
-    """The identifiers of a header, each used once."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self._keys = {f"{prefix.upper()}_{own}": own for own in ("H", "CONST")}
-
-    def array(self, key: str) -> str:
-        return self._take(key, self.prefix, key)
-
-    def macro(self, key: str, suffix: str) -> str:
-        return self._take(key, self.prefix.upper(), f"{key}.{suffix}".upper())
-
-    def _take(self, key: str, *words: str) -> str:
-        identifier = _identifier(*words)
-        if identifier in self._keys:
-            raise ValueError(
-                f"{WHERE}: model has {shown(key)} and {shown(self._keys[identifier])}, which both "
-                f"become {brief(identifier)}, expected names that differ in letters and digits"
-            )
-        self._keys[identifier] = key
-        return identifier
-
-
-def _identifier(*words: str) -> str:
-    return "_".join(re.findall("[A-Za-z0-9]+", " ".join(words)))
-
-
-def as_prefix(path: Path, name: str | None) -> str:
-    """The prefix of all names in a header."""
-    if name is None:
-        name = _identifier(os.path.splitext(os.path.basename(as_path(WHERE, path)))[0])
-    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name) or len(name) > LONGEST:
-        raise ValueError(f"{WHERE}: name is {shown(name)}, expected a C identifier, such as 'amp'")
-    return name
-
-
-def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """All arrays by name, and all layers by the prefix of their arrays' names."""
+def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any], Exported | None]:
+    """All arrays by name, all layers by the prefix of their arrays' names, and a whole model."""
     if isinstance(model, (str, os.PathLike)):
-        model = load(as_path(WHERE, model, "model"))
+        model = read_model(WHERE, as_path(WHERE, model, "model"))
+    program = exported(WHERE, model)
+    if program is not None:
+        check_runs_in_c(program.model)
+        model = {str(k): layer for k, layer in enumerate(program.model.layers)}
     if hasattr(model, "state_dict"):
         model = {"": model}
     if not isinstance(model, Mapping):
@@ -210,7 +177,7 @@ def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays = {key: array for key, array in arrays.items() if not is_mask_count(key, array)}
     if not arrays:
         raise ValueError(f"{WHERE}: model has no arrays, expected one or more")
-    return {key: _checked(key, array) for key, array in arrays.items()}, layers
+    return {key: _checked(key, array) for key, array in arrays.items()}, layers, program
 
 
 def _checked(key: str, value: Any) -> Array:
@@ -225,7 +192,7 @@ def _checked(key: str, value: Any) -> Array:
 
 
 def _part_lines(
-    names: _Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
+    names: Names, prefix: str, part: Mapping[str, Array], layer: Any, cell: str | None
 ) -> list[str]:
     """Macros for the sizes of a recurrent layer."""
     sizes = sizes_of(WHERE, part, layer.structure.kind if isinstance(layer, Recurrent) else cell)
@@ -243,19 +210,3 @@ def _gate_order(kind: str, count: int) -> str | None:
         if len(gates) == count > 1:
             return " ".join(gates)
     return None
-
-
-def _array_lines(names: _Names, key: str, array: Array) -> list[str]:
-    """An array, and macros for its shape."""
-    ctype, spec, suffix = CTYPES[array.dtype]
-    name = names.array(key)
-    lines = [f"#define {names.macro(key, f'DIM{k}')} {n}" for k, n in enumerate(array.shape)]
-    numbers = [_number(value, spec) + suffix for value in array.reshape(-1).tolist()]
-    rows = [", ".join(numbers[k : k + 6]) for k in range(0, len(numbers), 6)]
-    start = f"{names.prefix.upper()}_CONST {ctype} {name}[{array.size}] = {{"
-    return ["", *lines, start, "    " + ",\n    ".join(rows), "};"]
-
-
-def _number(value: float, spec: str) -> str:
-    text = format(value, spec)
-    return text if set(".e") & set(text) else text + ".0"

@@ -14,13 +14,16 @@ from .._words import some
 from ..exchange.loader import recurrent_of
 from ..exchange.rtneural import JSON, as_json, load_rtneural
 from ..exchange.state_dict import recurrent_parts
-from ..io import load
 from ..layers.activations import ACTIVATIONS
 from ..layers.base import Layer
 from ..layers.cells import LAYERS
+from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
-from .c_header import HEADER, as_header, as_prefix
+from .c_ends import Exported
+from .c_header import HEADER, as_header
+from .c_names import as_prefix
+from .source import exported, read_model
 
 if TYPE_CHECKING:
     import argparse
@@ -28,11 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 DESCRIPTION = """\
-Write the weights of a saved model for programs without Python: as constant arrays in a header of
-C89 and C++, or as JSON for RTNeural."""
+Write a saved model for programs without Python: as a header of C89 and C++, or as JSON for
+RTNeural. The header has the weights as constant arrays. Of a whole model (Sequential.save) it also
+has the functions NAME_start, NAME_step and NAME_reset, which run the model step by step with the
+bits of its stream in Python; link such a program with libbptt.a:
+
+  cc main.c $(bptt --includes) $(bptt --libs)"""
 
 EPILOG = """\
 examples:
+  bptt export model.npz --c-header model.h     # a whole model, with model_step()
   bptt export amp.safetensors --c-header amp.h
   bptt export amp.safetensors --json amp.json --layers lstm head:tanh
   bptt export amp.json --c-header amp.h        # layers are named 0, 1, ..."""
@@ -43,8 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
     add = parser.add_argument
-    add("model", help="safetensors or npz, with PyTorch's names: weight_ih_l0, ...; or .json")
-    add("--c-header", metavar="FILE", help="write the arrays as a header")
+    add(
+        "model",
+        help="safetensors or npz: a whole model by Sequential.save, or arrays under PyTorch's "
+        "names, weight_ih_l0, ...; or RTNeural's .json",
+    )
+    add("--c-header", metavar="FILE", help="write a header")
     add("--name", help="prefix of all names in the header (default: the name of the file)")
     add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")
     add("--json", metavar="FILE", help="write RTNeural's JSON")
@@ -85,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
     if args.c_header is not None:
         args.name = as_prefix(args.c_header, args.name)
     try:
-        model = _numbered(load_rtneural(args.model)) if from_json else load(args.model)
+        model: Any = (
+            _numbered(load_rtneural(args.model)) if from_json else read_model("export", args.model)
+        )
         with naming(args.model):
             contents = _contents(args, model)
     except (TypeError, ImportError) as error:  # of files, not of a program
@@ -96,14 +110,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _contents(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, bytes]:
+def _contents(args: argparse.Namespace, model: Any) -> dict[str, bytes]:
     """The contents to write, by option."""
     contents = {}
+    whole = exported("export", model)
+    if whole and (args.layers or args.cell):
+        option = "--layers" if args.layers else "--cell"
+        raise ValueError(f"export: {option} is given, expected none: the file has a whole model")
     if args.c_header is not None:
         contents["--c-header"] = as_header(args.c_header, model, args.name, args.cell)
     if args.json is not None:
-        contents["--json"] = as_json(_layers(model, args.layers, args.cell))
+        layers = _chain(whole) if whole else _layers(model, args.layers, args.cell)
+        contents["--json"] = as_json(layers)
     return contents
+
+
+def _chain(whole: Exported) -> list[Layer]:
+    """The layers that do something outside training."""
+    if whole != Exported(whole.model):
+        raise ValueError("export: --json has an estimator, expected a model without normalisation")
+    return [layer for layer in whole.model.layers if not isinstance(layer, Dropout)]
 
 
 def _numbered(layers: list[Layer]) -> dict[str, Any]:

@@ -3,32 +3,62 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import _core
 from .._types import Array, State
-from .._validate import as_bools, as_count, check_shape
+from .._validate import as_bools, as_count, as_float, check_shape
+from ..layers.layer_norm import LayerNorm
+from ..layers.linear import Linear
 from ..layers.pooling import Last, MeanPool
 from ..layers.recurrent import Recurrent
 from .places import Place, titled
 
-__all__ = ["SequentialStream"]
+__all__ = ["SequentialStream", "in_one_order"]
 
 
 class Running:
     """One layer that keeps nothing from step to step."""
 
     def __init__(self, place: Place, batch: int) -> None:
-        self.layer = place.layer
+        self.layer = copy.deepcopy(place.layer)
 
     def step(self, x: Any) -> Any:
         return self.layer(x)
 
     def reset(self, chosen: Array) -> None:
         pass
+
+
+class RunningLinear(Running):
+    """The core's product, which has the same bits in any batch and in C."""
+
+    def __init__(self, place: Place, batch: int) -> None:
+        of, self.shape = place.layer, (batch, place.layer.in_features)
+        parts = of.parameters["weight"], of.parameters["bias"] if of.bias else None
+        self.dtype, self.arguments = of.dtype, (*map(own, parts), of.activation)
+
+    def step(self, x: Any) -> Any:
+        x = as_rows("Linear", x, self.dtype, "(B, in_features)", self.shape)
+        return _core.linear(x, *self.arguments)
+
+
+class RunningNorm(Running):
+    """The core's normalisation."""
+
+    def __init__(self, place: Place, batch: int) -> None:
+        of, self.shape = place.layer, (batch, place.layer.size)
+        parts = of.parameters["weight"], of.parameters["bias"]
+        self.dtype, self.arguments = of.dtype, (*map(own, parts), of.eps)
+
+    def step(self, x: Any) -> Any:
+        x = as_rows("LayerNorm", x, self.dtype, "(B, size)", self.shape)
+        return _core.layer_norm(x, *self.arguments)
 
 
 class RunningState(Running):
@@ -69,17 +99,39 @@ class RunningMean(Running):
 
 
 RUNNING: dict[type[Any], type[Running]] = {
-    Recurrent: RunningState, Last: RunningLast, MeanPool: RunningMean
+    Recurrent: RunningState, Linear: RunningLinear, LayerNorm: RunningNorm, Last: RunningLast,
+    MeanPool: RunningMean,
 }  # fmt: skip
+
+
+def own(array: Array | None) -> Array | None:
+    """A copy as the core takes it."""
+    return None if array is None else np.array(array, order="C")
+
+
+def as_rows(caller: str, x: ArrayLike, dtype: Any, axes: str, shape: tuple[int, int]) -> Array:
+    rows = as_float(caller, "x", x, dtype)
+    check_shape(caller, "x", rows, axes, shape)
+    return np.ascontiguousarray(rows)
+
+
+def in_one_order(layer: Linear, x: Array) -> Array:
+    """The output of a layer for rows (B, in_features), with the bits that a stream has."""
+    x = as_rows("Linear", x, layer.dtype, "(B, in_features)", (len(x), layer.in_features))
+    parts = map(np.ascontiguousarray, layer.parameters.values())
+    weight, bias = [*parts, None][:2]
+    y: Array = _core.linear(x, weight, bias, layer.activation)
+    return y
 
 
 class SequentialStream:
     """A model that keeps its states from call to call; made by `Sequential.stream`.
 
     Each step gives the output that the model would give if the sequences ended there. The recurrent
-    layers have the bits of a call over the whole sequence; the products of the other layers are
-    NumPy's, whose last bits may depend on the number of rows. A stream has a copy of the recurrent
-    layers' parameters: after further training, make another one.
+    layers have the bits of a call over the whole sequence. `Linear` and `LayerNorm` are computed in
+    one order, with the same bits in any batch and in the program of `save_c_header`; the last bits
+    of a call of the model may differ, as they are NumPy's. A stream has a copy of the parameters:
+    after further training, make another one.
 
     Examples
     --------

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Train on many cores or machines: PyTorch's DistributedDataParallel around a GRU of `bptt.torch`.
+"""PyTorch: train on several processes or machines
+===============================================
+
+PyTorch's DistributedDataParallel around a GRU of `bptt.torch`.
 
 Each process trains on its part of every batch, and PyTorch averages the gradients. After a crash,
 torchrun starts all processes again, and they go on from the last checkpoint. Several machines run
-the same command, with a checkpoint that all of them see; docs/distributed.md explains it.
+the same command, with a checkpoint that all of them see; docs/distributed.md explains it. ::
 
     export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # else PyTorch 2.13 may hang in a restart
     torchrun --standalone --nproc-per-node 2 --max-restarts 3 examples/distributed.py adding.pt

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Forecast atmospheric CO2: an LSTM reads 104 weeks and gives the next 52.
+"""Forecast atmospheric CO2
+========================
+
+An LSTM reads 104 weeks and gives the next 52.
 
 Data: weekly averages from Mauna Loa, 1958 to 2001 (Keeling & Whorf), shipped with the package.
 Trained on the weeks before 1990; scored on a forecast every week from then on, against the seasonal
@@ -29,6 +32,8 @@ scale = np.std(past[training] - last[training])
 x = ((past - last) / scale).T[:, :, None].astype(np.float32)  # (T, B, 1)
 y = ((future - last) / scale).astype(np.float32)  # (B, 52)
 
+# %%
+# One state after two years, and a linear layer that reads all 52 weeks from it.
 lstm = bptt.LSTM(input_size=1, hidden_size=48, seed=0)
 out = bptt.Linear(48, AHEAD, seed=0)
 optimizer = bptt.optim.Adam(bptt.optim.join(lstm=lstm.parameters, out=out.parameters), lr=5e-3)
@@ -50,14 +55,35 @@ for step in range(1, STEPS + 1):
         print(f"step {step:4}  training RMSE {scale * loss**0.5:.3f} ppm")
 
 
-def rmse(forecast):
-    return np.sqrt(np.mean((forecast - future[test]) ** 2))
+# %%
+# Forecasts of the years after 1990, which the network has not seen.
+def rmse(forecast, axis=None):
+    return np.sqrt(np.mean((forecast - future[test]) ** 2, axis))
 
 
 _, (h, c) = lstm(x[:, test])
+model = last[test] + scale * out(h[0])
 growth = (ppm[start - 1] - ppm[np.maximum(start - 521, 0)]) / 10  # ppm a year
 naive = past[test][:, -AHEAD:]
 print(f"{test.sum()} forecasts of 52 weeks, RMSE in ppm:")
-print(f"  LSTM                        {rmse(last[test] + scale * out(h[0])):.3f}")
+print(f"  LSTM                        {rmse(model):.3f}")
 print(f"  seasonal naive with growth  {rmse(naive + growth[test][:, None]):.3f}")
 print(f"  seasonal naive              {rmse(naive):.3f}")
+
+if "--plot" in sys.argv:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(dates[-PAST - AHEAD :], ppm[-PAST - AHEAD :], "k", lw=1, label="measured")
+    left.plot(dates[-AHEAD:], model[-1], label="LSTM, given the two years before")
+    left.tick_params("x", rotation=30)
+    left.set(title="The last year of the data", ylabel="CO2, ppm")
+    right.plot(np.arange(1, AHEAD + 1), rmse(model, 0), label="LSTM")
+    right.plot(
+        np.arange(1, AHEAD + 1), rmse(naive + growth[test][:, None], 0), label="naive + growth"
+    )
+    right.set(title="All forecasts from 1990 on", xlabel="weeks ahead", ylabel="RMSE, ppm")
+    for axes in (left, right):
+        axes.legend(frameon=False)
+    figure.savefig(sys.argv[-1], dpi=120)

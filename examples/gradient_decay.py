@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How far a gradient can reach back through untrained networks.
+"""How far a gradient can reach
+============================
+
+Jacobians of untrained networks, and how fast their products shrink or grow with the lag.
 
 ||dh_T/dh_k||, the spectral norm of a Jacobian, is the largest factor by which a gradient at the
 last step can be multiplied on its way to step k. For RNNs whose w_hh is orthogonal times 0.9, 1 or
@@ -17,7 +20,7 @@ import bptt
 T, B, I, H = 201, 8, 4, 32
 LAGS = np.arange(T)
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description="How far a gradient can reach")
 parser.add_argument("--plot", metavar="FILE", help="save a picture (needs bptt[plot])")
 parser.add_argument("--quick", action="store_true", help="one sequence instead of eight")
 args = parser.parse_args()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Learn to write like Hamlet: an LSTM predicts the next character of the play.
+"""Write like Hamlet: the next character
+=====================================
+
+An LSTM learns to predict the next character of the play.
 
 Truncated backpropagation through time: 16 stretches of the play are read side by side, in chunks of
 64 characters, and each chunk starts from the last state of the chunk before. Text: Shakespeare,
@@ -23,6 +26,8 @@ codes = np.array([letters.index(c) for c in text])
 split = len(codes) * 9 // 10
 train, test = codes[:split], codes[split:]
 
+# %%
+# Read the play in order: the state goes on from chunk to chunk, the gradient does not.
 lstm = bptt.LSTM(input_size=len(letters), hidden_size=HIDDEN, seed=0)
 out = bptt.Linear(HIDDEN, len(letters), seed=0)
 one_hot = np.eye(len(letters), dtype=np.float32)
@@ -39,6 +44,7 @@ def bits_per_character(codes):
     return bptt.losses.cross_entropy(out(y[:, 0]), codes[1:])[0] / np.log(2)
 
 
+curves = []
 for n in range(1, PASSES + 1):
     state, losses = None, []
     for piece in pieces:
@@ -53,12 +59,15 @@ for n in range(1, PASSES + 1):
         optimizer.step(grads)
         schedule.step()
         losses.append(loss)
-    bits = np.mean(losses) / np.log(2)
-    print(f"pass {n:2}  {bits:.3f} bits/character, held out {bits_per_character(test):.3f}")
+    curves.append((np.mean(losses) / np.log(2), bits_per_character(test)))
+    print("pass {:2}  {:.3f} bits/character, held out {:.3f}".format(n, *curves[-1]))
 
 frequency = (np.bincount(train, minlength=len(letters)) + 1) / (len(train) + len(letters))
-print(f"letter frequencies alone (unigram): {-np.log2(frequency[test]).mean():.3f} bits/character")
+unigram = -np.log2(frequency[test]).mean()
+print(f"letter frequencies alone (unigram): {unigram:.3f} bits/character")
 
+# %%
+# The network writes: each character is drawn from its prediction, and read as the next input.
 written, state = list("\n\nHam.\n"), None
 codes = [letters.index(c) for c in written]
 while len(written) < 400:
@@ -68,3 +77,14 @@ while len(written) < 400:
     codes = [rng.choice(len(letters), p=p / p.sum())]
     written.append(letters[codes[0]])
 print("".join(written))
+
+if "--plot" in sys.argv:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(1 + np.arange(PASSES), curves, label=("training", "held out"))
+    axes.axhline(unigram, color="0.6", lw=0.8, label="letter frequencies alone")
+    axes.set(xlabel="pass over the play", ylabel="bits per character", ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.savefig(sys.argv[-1], dpi=120)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Backpropagation through time with three weights, every number visible.
+"""Three digits: backpropagation through time by hand
+==================================================
 
-Sequences of three binary digits; the answer is the first digit. One neuron reads them:
+Three weights, and every number visible.
+
+Sequences of three binary digits; the answer is the first digit. One neuron reads them::
 
     O_t = tanh(x_t w_in + O_{t-1} w_h),   answer = w_out O_3
 
@@ -9,9 +12,13 @@ dL/dw_in is a sum over time steps. The term of step 1 is the long-term dependenc
 last step the short-term one. With 100 digits the first term vanishes, and nothing is learnt.
 """
 
+import sys
+
 import numpy as np
 
 import bptt
+
+shares = {}
 
 
 def train(T, updates, rate=0.5):
@@ -39,10 +46,23 @@ def train(T, updates, rate=0.5):
         w_h -= rate * grads.w_hh[0, 0]
         w_out -= rate * (danswer @ h[:, 0])
 
+    shares[T] = terms / terms.sum()
     print(f"       answers {answer.round(2)} for {target}; answering 1/2 costs {baseline}\n")
 
 
+# %%
 print("three digits: 101 -> 1, 001 -> 0, 000 -> 0, 111 -> 1")
 train(T=3, updates=2000)
 print("a hundred digits, the same first three")
 train(T=100, updates=2000)
+
+if "--plot" in sys.argv:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for T, share in shares.items():
+        axes.semilogy(np.arange(T)[::-1], np.abs(share), ".", label=f"{T} digits, trained")
+    axes.set(xlabel="steps before the last", ylabel="share in dL/dw_in")
+    axes.legend(frameon=False)
+    figure.savefig(sys.argv[-1], dpi=120)

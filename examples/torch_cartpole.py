@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch: balance a pole without seeing velocities, by RecurrentPPO of sb3-contrib.
+"""PyTorch: balance a pole without its velocity
+============================================
+
+RecurrentPPO of sb3-contrib balances a pole without seeing velocities.
 
 Its policy resets the state where an episode starts, in a loop of Python over the steps. `Policy`
 makes one call of it, with `resets=`; and the one line that changes names that policy.
-Needs `pip install "bptt[torch]" sb3-contrib`.
+Needs `pip install "bptt[torch]" sb3-contrib`::
 
     python examples/torch_cartpole.py              # --before: as it was;  --quick: fewer steps
 """

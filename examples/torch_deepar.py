@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch: a probabilistic forecast of CO2 as DeepAR makes it (Salinas et al., 2020).
+"""PyTorch: draw the paths of a forecast
+=====================================
+
+A probabilistic forecast of CO2 as DeepAR makes it (Salinas et al., 2020).
 
 A two-layer LSTM reads the week before and gives mean and deviation of the next week. A forecast
 draws a week, reads it, and so on for a year: 52 calls of one step each. The one line that changes
 says `bptt.torch` in place of `torch.nn`. Needs `pip install "bptt[torch]"`. Data: weekly averages
-from Mauna Loa, shipped with the package.
+from Mauna Loa, shipped with the package. ::
 
     python examples/torch_deepar.py                # --before: with torch.nn;  --quick: fewer steps
 """

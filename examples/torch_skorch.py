@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch: skorch's fit and predict around a GRU, which says in which order two symbols came.
+"""PyTorch: skorch, and the order of two symbols
+=============================================
+
+skorch's fit and predict around a GRU, which says in which order two symbols came.
 
 skorch makes the module, so the one line that changes is the class that it gets: `bptt.torch.GRU` in
-place of `torch.nn.GRU`. Needs `pip install "bptt[torch]" skorch`.
+place of `torch.nn.GRU`. Needs `pip install "bptt[torch]" skorch`::
 
     python examples/torch_skorch.py                # --before: with torch.nn;  --quick: fewer epochs
 """

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch: which of nine men says /ae/? A GRU reads a PackedSequence of 7 to 29 frames.
+"""PyTorch: recognise a speaker
+============================
+
+Which of nine men says /ae/? A GRU reads a PackedSequence of 7 to 29 frames.
 
 The last line but two is the one that changes: `bptt.torch` in place of `torch.nn`.
-Needs `pip install "bptt[torch]"`. Data: JapaneseVowels, shipped with the package, CC BY 4.0.
+Needs `pip install "bptt[torch]"`. Data: JapaneseVowels, shipped with the package, CC BY 4.0. ::
 
     python examples/torch_speakers.py              # --before: with torch.nn;  --quick: fewer epochs
 """

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Vanishing and exploding gradients: the statements of the usual articles, measured.
+"""Vanishing and exploding gradients: the claims
+=============================================
+
+The statements of the usual articles, measured.
 
 Each function in `claims` measures one statement and returns a table. The page
-docs/vanishing_and_exploding.md explains them; this writes its tables and pictures:
+docs/vanishing_and_exploding.md explains them; this writes its tables and pictures::
 
     python vanishing_and_exploding.py ../docs/vanishing_and_exploding.md
 """
 
+# sphinx_gallery_thumbnail_path = "docs/vanishing.png"
 import re
 import sys
 from pathlib import Path

@@ -22,7 +22,7 @@ MODULES = (
     "bptt.onnx", "bptt.optim", "bptt.reference", "bptt.regularise", "bptt.schedules", "bptt.tasks",
     "bptt.training",
 )  # fmt: skip
-EXTRAS = {"bptt.jax": "jax"}  # modules, and the package that each needs
+EXTRAS = {"bptt.jax": "jax", "bptt.torch": "torch"}  # modules, and the package that each needs
 COMMANDS = ("", "demo", "info", "bench", "flow", "export")
 
 
@@ -33,15 +33,18 @@ def signature(function: Any) -> str:
 
 
 def members(kind: type) -> Iterator[str]:
-    """The public attributes of a class, one line each; inherited ones too."""
+    """The public attributes of a class, one line each; inherited ones too, but of bptt alone."""
     fields = getattr(kind, "_fields", getattr(kind, "__dataclass_fields__", ()))
     for name in sorted({n for n in dir(kind) if not n.startswith("_")} | set(fields)):
+        owner = next((k for k in kind.__mro__ if name in vars(k)), kind)
+        if not owner.__module__.startswith("bptt"):
+            continue
         value = inspect.getattr_static(kind, name, None)
         if isinstance(value, (staticmethod, classmethod)):
             value = value.__func__
         if inspect.isfunction(value):
             yield f"  {name}{signature(value)}"
-        elif name not in ("count", "index") or name in fields:  # of tuples
+        else:
             yield f"  {name}"
 
 
@@ -67,6 +70,12 @@ def names() -> Iterator[str]:
                 yield f"{path}{signature(value)}"
             else:
                 yield f"{path}: {type(value).__name__}"
+
+
+def recorded() -> list[str]:
+    """The lines of the file, without those of modules whose package is not installed."""
+    blocks = re.split(r"\n(?! )", FILE.read_text("utf-8").rstrip("\n"))
+    return "\n".join(b for b in blocks if not b.startswith(missing())).splitlines()
 
 
 def commands() -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from benchmarks.speed.tables import update
 
+import api
 import api_page
 import bptt
 from bptt import reference
@@ -67,7 +68,14 @@ def test_the_page_of_names_is_that_of_the_docstrings() -> None:
     assert "|  |" not in api_page.page()
 
 
-def test_the_layout_has_eighteen_rooms_which_exist() -> None:
+@pytest.mark.parametrize("module", api.EXTRAS)
+def test_the_page_of_names_has_those_of_extras(module: str) -> None:
+    """Also where the package that the module needs is not installed."""
+    names = re.findall(rf"^\| `{module}\.(\w+)` \| \S", api_page.recorded(module), re.M)
+    assert sorted(names) == sorted(api_page.public(module)) != []
+
+
+def test_the_layout_names_rooms_which_exist() -> None:
     table = (ROOT / "docs" / "layout.md").read_text("utf-8").split("\n\n")[3]
     rooms = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert len(rooms) == 18
@@ -82,7 +90,7 @@ def test_the_layout_has_eighteen_rooms_which_exist() -> None:
 
 def test_the_page_of_pages_lists_each_once() -> None:
     text = (ROOT / "docs" / "README.md").read_text("utf-8")
-    pages = [path.name for path in PAGES[1:] if path.name != "README.md"]
+    pages = [path.name for path in PAGES[1:] if path.name not in ("README.md", "index.md")]
     assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Use it", "Understand it", "Change it"]
     assert sorted(re.findall(r"^\| \[(\w+\.md)\]", text, re.MULTILINE)) == pages
 
@@ -109,11 +117,34 @@ def test_tables_of_results_are_those_of_the_samples(page: Path) -> None:
     assert update(text) == text, "python -m benchmarks.speed --pages"
 
 
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_extras_that_are_named_exist() -> None:
+    """In the documentation, and in the errors of the package."""
+    section = (ROOT / "pyproject.toml").read_text("utf-8").split("[project.optional-dependencies]")
+    extras = re.findall(r"^(\w+) = \[", section[1].split("\n[")[0], re.MULTILINE)
+    sources = [*PAGES, *(ROOT / "python" / "bptt").rglob("*.py")]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    named = ",".join(re.findall(r"(?:bptt|\.)\[([a-z,]+)\]\"", text)).split(",")
+    assert {"torch", "jax", "onnx", "keras", "plot"} <= set(named) <= set(extras)
+    table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGES[0].read_text("utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"\w+", " ".join(table))) == sorted(extras)
 
 
 @pytest.mark.parametrize("name", MODULES)

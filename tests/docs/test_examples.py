@@ -99,6 +99,6 @@ def test_projects_of_pytorch_have_the_same_numbers_with_bptt(name, extra, least,
 def test_examples_are_short_and_listed(path):
     source = path.read_text()
     assert source.startswith('# SPDX-License-Identifier: MIT\n"""')
-    assert source.count("\n") <= 85
+    assert source.count("\n") <= 100
     assert "bptt.demo" not in source
     assert f"]({path.name})" in (EXAMPLES / "README.md").read_text()

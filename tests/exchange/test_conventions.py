@@ -75,7 +75,7 @@ def of_icu_bilstm() -> Made:
 def of_keras_2_lstm() -> Made:
     step, arrays = keras_lstm(lambda a: hard(a, 0.2, 0.5))
     return run(step, 2), lambda: bptt.layer_from_arrays(
-        "lstm", *arrays, gates="ifco", transposed=True, hard_sigmoid=(0.2, 0.5)
+        "lstm", *arrays, gates="ifco", transposed=True, gate_activation=("hard_sigmoid", 0.2)
     )
 
 
@@ -95,7 +95,8 @@ def of_keras_gru(after: bool, slope: float = 0, offset: float = 0.5) -> Made:
 
     return run(step, 1), lambda: bptt.layer_from_arrays(
         "gru", kernel, recurrent, *bias[: 1 + after], gates="zrh", transposed=True,
-        reset_after=after, hard_sigmoid=(slope, offset) if slope else None,
+        reset_after=after,
+        gate_activation=("hard_sigmoid", slope, offset) if slope else "sigmoid",
     )  # fmt: skip
 
 
@@ -317,7 +318,7 @@ def test_outputs_are_those_of_the_equations(name: str) -> None:
 
 
 @pytest.mark.parametrize("peepholes", [False, True])
-def test_a_slope_scales_peepholes_too(peepholes: bool) -> None:
+def test_a_hard_sigmoid_of_any_slope(peepholes: bool) -> None:
     w, r, b, p = draw(4 * H, I), draw(4 * H, H), draw(4 * H), draw(3, H) * peepholes
 
     def step(x: Any, h: Any, c: Any) -> Any:
@@ -325,7 +326,9 @@ def test_a_slope_scales_peepholes_too(peepholes: bool) -> None:
         c_new = hard(f + p[1] * c, 0.25, 0.6) * c + hard(i + p[0] * c, 0.25, 0.6) * np.tanh(g)
         return hard(o + p[2] * c_new, 0.25, 0.6) * np.tanh(c_new), c_new
 
-    layer = bptt.layer_from_arrays("lstm", w, r, b, peepholes=p, hard_sigmoid=(0.25, 0.6))
+    layer = bptt.layer_from_arrays(
+        "lstm", w, r, b, peepholes=p, gate_activation=("hard_sigmoid", 0.25, 0.6)
+    )
     np.testing.assert_allclose(layer(X)[0], run(step, 2), rtol=0, atol=1e-13)
 
 
@@ -393,12 +396,6 @@ W, R, V = np.ones((4 * H, I)), np.ones((4 * H, H)), np.ones(4 * H)
         (("lstm", W, R, V, V[1:]), {}, "recurrent_bias has shape (19,), expected (4*H,) = (20,)"),
         (("lstm", W, R), {"peepholes": V}, "peepholes has shape (20,), expected (3, H) = (3, 5)"),
         (("gru", W[:15], R[:15]), {"peepholes": V}, "peepholes is given, expected None"),
-        (("lstm", W, R), {"hard_sigmoid": 0.2}, "hard_sigmoid is 0.2, expected (slope, offset)"),
-        (
-            ("lstm", W, R),
-            {"hard_sigmoid": (0.2, 0.5), "preact_clip": 1.0},
-            "preact_clip is given, expected None with a hard sigmoid of other slope",
-        ),
         (("lstm", W, R), {"reverse": (W, R[1:])}, "reverse[1] has shape (19, 5), expected (4*H"),
         (("lstm", W, R), {"reverse": (W[:, 1:], R)}, "w_ih of reverse has shape (20, 3), expected"),
         (("lstm", W, R), {"reverse": (W, R, None, None, np.ones((3, H)))}, "peepholes of reverse"),
@@ -415,7 +412,7 @@ def test_what_does_not_fit_is_named(arguments: Any, options: dict[str, Any], wor
         (("lstm", W * 1j, R), {}, "kernel has dtype complex128, expected real numbers"),
         (("lstm", W, None), {}, "recurrent has dtype object, expected real numbers"),
         (("lstm", W, R), {"foo": 1}, "LSTM has no option 'foo'"),
-        (("rnn", W, R[:, :1]), {"hard_sigmoid": (0.2, 0.5)}, "RNN has no option 'gate_activation'"),
+        (("rnn", W, R[:, :1]), {"gate_activation": "tanh"}, "RNN has no option 'gate_activation'"),
         (("lstm", W, R), {"reverse": W}, "reverse is of type ndarray, expected True, False or"),
     ],
 )

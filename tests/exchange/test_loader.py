@@ -293,9 +293,9 @@ def test_nam(sizes: tuple[int, int, int], tmp_path: Path) -> None:
     model, process = nam(sizes)
     (tmp_path / "amp.nam").write_text(json.dumps(model))
     found = bptt.load_model(tmp_path / "amp.nam", dtype="float64")
-    assert list(found) == ["lstm", "head", "state"]
+    assert list(found) == ["lstm", "head"]
     x = RNG.standard_normal((20, sizes[0]))
-    y = found["head"](found["lstm"](x[:, None], found["state"])[0])
+    y = found["head"](found["lstm"](x[:, None])[0])
     np.testing.assert_allclose(y[:, 0, 0], process(x), atol=1e-12)
     assert bptt.load_model(tmp_path / "amp.nam", "lstm").dtype == np.float32
 

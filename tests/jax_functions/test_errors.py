@@ -29,6 +29,7 @@ ROWS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": np.ones((5, 2, 3), complex)}, TypeError, "x has dtype complex64, expected real numbers"),
     ({"x": [[1.0], [1.0, 2.0]]}, TypeError, "x is not an array: "),
     ({"x": "text"}, TypeError, "x is not an array: "),
+    ({"x": jax.random.key(0)}, TypeError, "x has dtype key<fry>, expected real numbers"),
     ({"w_hh": np.ones((16, 5))}, ValueError, "w_hh has shape (16, 5), expected "),
     ({"b_ih": np.ones(4)}, ValueError, "b_ih has shape (4,), expected (4*H,) = (16,)"),
     ({"state": np.ones((2, 4))}, TypeError, "expected a tuple (h, c)"),
@@ -76,6 +77,21 @@ def test_shapes_are_checked_while_tracing() -> None:
     assert not ran
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("reverse", "reverse is JitTracer(bool[]), expected True or False"),
+        ("threads", "threads is JitTracer(bool[]), expected a whole number"),
+        ("cell_clip", "cell_clip is a traced number, expected a constant"),
+        ("zoneout", "zoneout is a traced number, expected a constant"),
+    ],
+)
+def test_what_must_be_a_constant(name: str, text: str) -> None:
+    program = jax.jit(lambda value: bptt.jax.lstm(**GOOD, **{name: value})[0])
+    with pytest.raises(TypeError, match=re.escape(f"jax.lstm: {text}")):
+        program(True)
+
+
 def test_lengths_of_a_compiled_program_are_checked_when_it_runs() -> None:
     program = jax.jit(lambda lengths: bptt.jax.lstm(**GOOD, lengths=lengths)[0])
     assert program(jnp.array([5, 0])).shape == (5, 2, 4)
@@ -104,12 +120,17 @@ def test_second_derivatives(jit: Any) -> None:
         jit(jax.grad(lambda x: jax.grad(squared)(x).sum()))(jnp.ones((5, 2, 3)))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("h_mask", (2, 4)), ("zoneout", (5, 2, 4))])
-def test_no_gradient_of_masks(name: str, shape: Any) -> None:
-    def loss(mask: Any) -> Any:
-        return bptt.jax.lstm(**GOOD, **{name: mask})[0].sum()
+@pytest.mark.parametrize(
+    ("cell", "name", "shape"),
+    [("lstm", "h_mask", (2, 4)), ("lstm", "zoneout", (5, 2, 4)), ("rnn", "leak", (16,))],
+)
+def test_no_gradient_of_masks(cell: str, name: str, shape: Any) -> None:
+    given = GOOD if cell == "lstm" else {**GOOD, "w_hh": np.ones((16, 16), np.float32)}
 
-    text = f"jax.lstm: a gradient of {name} is wanted, which is not computed; expected "
+    def loss(mask: Any) -> Any:
+        return getattr(bptt.jax, cell)(**given, **{name: mask})[0].sum()
+
+    text = f"jax.{cell}: a gradient of {name} is wanted, which is not computed; expected "
     with pytest.raises(TypeError, match=re.escape(f"{text}jax.lax.stop_gradient({name})")):
         jax.grad(loss)(jnp.ones(shape))
     stopped = jax.grad(lambda mask: loss(jax.lax.stop_gradient(mask)))(jnp.ones(shape))

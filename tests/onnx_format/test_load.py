@@ -268,16 +268,17 @@ def test_quantized_lstm(tmp_path: Path, per_channel: bool, kind: str) -> None:
     lstm = bptt.LSTM(6, 12, bidirectional=True, seed=0)
     bptt.onnx.export(lstm, tmp_path / "float.onnx")
     weight_type = getattr(package.QuantType, kind)
+    # Without `reduce_range`, onnxruntime's products saturate on CPUs that lack VNNI.
     package.quantize_dynamic(
         tmp_path / "float.onnx", tmp_path / "int8.onnx", per_channel=per_channel,
-        weight_type=weight_type, op_types_to_quantize=["LSTM"],
+        reduce_range=True, weight_type=weight_type, op_types_to_quantize=["LSTM"],
     )  # fmt: skip
     model = importlib.import_module("onnx").load(tmp_path / "int8.onnx")
     assert "DynamicQuantizeLSTM" in {n.op_type for n in model.graph.node}
     found = bptt.onnx.load(model)
     assert isinstance(found, bptt.LSTM)
     for name, array in lstm.parameters.items():
-        step = 2 * np.abs(array).max() / 250 if "weight" in name else 1e-9
+        step = 2 * np.abs(array).max() / 125 if "weight" in name else 1e-9
         assert np.abs(found.parameters[name] - array).max() <= step
     x = np.random.default_rng(0).normal(size=(7, 3, 6)).astype(np.float32)
     (want, *_) = run_onnxruntime(model, {"x": x})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 import torch
+import torch._dynamo
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -90,24 +92,109 @@ def test_vmap_over_weights_and_nested(kind: str) -> None:
     close(both(ours)(xs), want)
     small = x[:2, :1]
     close(*(jacrev(lambda x, m=m: m(x)[0])(small) for m in (ours, theirs)))
-    close(
-        *(
-            vmap(jacrev(lambda x, m=m: m(x)[0][-1]))(torch.stack([small, -small]))
-            for m in (ours, theirs)
-        )
-    ) if False else None
+    found = vmap(jacrev(lambda x: ours(x)[0][-1]))(torch.stack([small, -small]))
+    close(found, torch.stack([jacrev(lambda x: theirs(x)[0][-1])(s) for s in (small, -small)]))
+
+
+# Each makes a function of x and weights of a loss.
+SECOND: dict[str, Any] = {
+    "jvp": lambda f: lambda x, w: jvp(f, (x, w), (x, w)),
+    "jvp of grad": lambda f: lambda x, w: jvp(grad(f, (0, 1)), (x, w), (x, w)),
+    "grad of grad": lambda f: grad(lambda x, w: square(grad(f, (0, 1))(x, w)), (0, 1)),
+    "hessian": hessian,
+    "jacrev of jacrev": lambda f: jacrev(jacrev(f)),
+    "vmap of hessian": lambda f: lambda x, w: vmap(lambda a: hessian(f)(a * x, w))(FACTORS),
+    "vmap of jvp": lambda f: lambda x, w: vmap(lambda a: jvp(f, (a * x, w), (x, w)))(FACTORS),
+}
+FACTORS = torch.tensor([1.0, -0.7], dtype=torch.float64)
+
+
+def square(tree: Any) -> Any:
+    return sum(leaf.pow(2).sum() for leaf in torch.utils._pytree.tree_leaves(tree))
+
+
+def by_steps(module: Any) -> Any:
+    """PyTorch's equations without its fused operators, some of which no transform takes."""
+
+    def loss(x: Any, w: Any) -> Any:
+        h = x.new_zeros(x.shape[1], module.hidden_size)
+        c, total = h, x.new_zeros(())
+        for step in x:
+            a, b = (
+                v @ w[f"weight_{n}_l0"].T + w[f"bias_{n}_l0"] for v, n in ((step, "ih"), (h, "hh"))
+            )
+            if module.mode == "LSTM":
+                i, f, g, o = (a + b).chunk(4, -1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+            elif module.mode == "GRU":
+                (ar, az, an), (br, bz, bn) = a.chunk(3, -1), b.chunk(3, -1)
+                z = (az + bz).sigmoid()
+                h = (1 - z) * (an + (ar + br).sigmoid() * bn).tanh() + z * h
+            else:
+                h = (a + b).tanh()
+            total = total + h.pow(2).sum()
+        return total + (c if module.mode == "LSTM" else h).sin().sum()
+
+    return loss
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("second", SECOND.values(), ids=SECOND.keys())
 @every_kind
-def test_forward_mode_and_second_derivatives_are_refused(kind: str) -> None:
+def test_forward_mode_and_second_derivatives(kind: str, second: Any) -> None:
     _, ours, weights, x = pair(kind, {})
-    with pytest.raises((NotImplementedError, RuntimeError), match="jvp"):
-        jvp(lambda x: ours(x)[0], (x,), (x,))
-    with pytest.raises(NotImplementedError, match="second derivatives are not computed"):
-        grad(lambda x: grad(lambda x: loss_of(ours)(weights, x))(x).sum())(x)
-    with pytest.raises((NotImplementedError, RuntimeError)):
-        hessian(lambda x: loss_of(ours)(weights, x))(x)
+    x = x[:3, :2]
+    loss = loss_of(ours)
+    close(second(lambda x, w: loss(w, x))(x, weights), second(by_steps(ours))(x, weights))
+    assert ours.backend == "bptt"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
+def test_second_derivatives_with_more() -> None:
+    """As those of autograd."""
+    _, ours, _, x = pair("LSTM", {"num_layers": 2, "bidirectional": True, "proj_size": 3})
+    x, lengths = x[:4], torch.tensor([2, 4, 1])
+    for more in ({"lengths": lengths}, {"resets": torch.rand(4, B) < 0.4}):
+
+        def loss(x: Any, more: Any = more) -> Any:
+            y, (h, c) = ours(x, **more)
+            return y.pow(3).sum() + h.sin().sum() + c.cos().sum()
+
+        want = torch.autograd.functional.hessian(loss, x)
+        close(hessian(loss)(x), want)
+        close(jvp(loss, (x,), (x,))[1], (grad(loss)(x) * x).sum())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
+def test_derivatives_that_are_refused() -> None:
+    _, ours, _, x = pair("GRU", {})
+    x = x[:2]
+
+    def total(y: Any) -> Any:
+        return y.pow(2).sum()
+
+    def loss(x: Any) -> Any:
+        return total(ours(x)[0])
+
+    with pytest.raises(NotImplementedError, match="a derivative of a tangent"):
+        grad(lambda x: total(grad(lambda x: total(grad(loss)(x)))(x)))(x)
+    with pytest.raises(NotImplementedError, match="a derivative of a tangent"):
+        jvp(lambda x: jvp(grad(loss), (x,), (x,))[1], (x,), (x,))
+    for outer in (lambda f: grad(f)(x), lambda f: jvp(f, (x,), (x,))):
+        with pytest.raises(NotImplementedError, match="a derivative of a tangent"):
+            outer(lambda x: jvp(loss, (x,), (x,))[1])
+    ours.step_clip = "norm", 1.0
+    with pytest.raises(NotImplementedError, match="step_clip or cut is given"):
+        grad(lambda x: total(grad(loss)(x)))(x)
+
+
+def test_tapes_of_nested_vmaps() -> None:
+    """Of as many elements, so that one tape could be taken for another."""
+    _, ours, _, _ = pair("RNN", {})
+    xs = torch.randn(2, 1, 1, I, dtype=torch.float64)
+    found = vmap(jacrev(lambda x: ours(x)[0][-1, -1, :2]))(xs)
+    close(found, torch.stack([jacrev(lambda x: ours(x)[0][-1, -1, :2])(x) for x in xs]))
 
 
 def test_extras_in_a_transform() -> None:
@@ -154,12 +241,9 @@ def test_dropout_in_vmap(randomness: str) -> None:
 
 @pytest.fixture
 def compiler() -> Iterator[None]:
-    """PyTorch compiles no module that is an nn.RNN, unless it is told to."""
-    import torch._dynamo
-
+    """With no program of an earlier test, as there is a limit for each module."""
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(allow_rnn=True):
-        yield
+    yield
     torch._dynamo.reset()
 
 
@@ -178,6 +262,52 @@ def test_compile(kind: str, options: dict[str, Any], dynamic: bool, compiler: No
             loss = (2 * y).relu().pow(2).sum() + (final[0] if kind == "LSTM" else final).sum()
             found.append(torch.autograd.grad(loss, [x, *module.parameters()]))
         close(*found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+@every_kind
+def test_compile_without_a_gradient(kind: str, compiler: None) -> None:
+    """Of nothing, then of x alone."""
+    theirs, ours, _, x = pair(kind, {"num_layers": 2})
+    model = torch.nn.Sequential(ours)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        close(compiled(x), theirs(x))
+    model.requires_grad_(False)
+    close(compiled(x), theirs(x))
+    x.requires_grad_()
+    found = [torch.autograd.grad(m(x)[0].pow(2).sum(), x) for m in (compiled, theirs)]
+    close(*found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_still_refuses_modules_of_pytorch(compiler: None) -> None:
+    """Which would become one graph of all steps."""
+    both = torch.nn.ModuleList([bptt.torch.LSTM(I, 5), torch.nn.LSTM(5, 5)])
+    compiled = torch.compile(
+        lambda x: both[1](both[0](x)[0])[0], fullgraph=True, backend="aot_eager"
+    )
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="does not support RNN, GRU, or LSTM"):
+        compiled(torch.randn(T, B, I))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_compile_of_a_swapped_model_and_a_subclass(compiler: None) -> None:
+    class Own(bptt.torch.GRU):
+        def forward(self, input: Any, hx: Any = None, **more: Any) -> Any:
+            y, h = super().forward(input, hx, **more)
+            return 2 * y, h
+
+    theirs = torch.nn.Sequential(torch.nn.GRU(I, 5))
+    swapped, own = copy.deepcopy(theirs), torch.nn.Sequential(Own(I, 5))
+    bptt.torch.accelerate(swapped)
+    own.load_state_dict(theirs.state_dict())
+    x = torch.randn(T, B, I)
+    y, h = theirs(x)
+    for model, want in ((swapped, (y, h)), (own, (2 * y, h))):
+        torch.testing.assert_close(
+            torch.compile(model, fullgraph=True, backend="aot_eager")(x), want
+        )
 
 
 @pytest.mark.slow

@@ -312,7 +312,10 @@ def test_without_torch_the_two_lines_that_convert(torch, tmp_path, monkeypatch):
     torch.save(state, "m.pth")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torch", None)
-        with pytest.raises(ImportError, match=r"load: m\.pth is a file of torch") as caught:
+        words = re.escape(
+            'load: m.pth is a file of torch.save, expected PyTorch (pip install "bptt['
+        )
+        with pytest.raises(ImportError, match=words) as caught:
             load("m.pth")
     lines = str(caught.value).rpartition("where PyTorch is installed: ")[2].split("; ")
     assert len(lines) == 2
@@ -360,7 +363,7 @@ OTHERS = {
     "m.pkl": (lambda: pickle.dumps({"w": [1.0]}), "is a pickle, which runs code"),
     "m.dat": (lambda: pickle.dumps({"w": [1.0]}, 2), "is a pickle, which runs code"),
     "old.pkl": (lambda: pickle.dumps({"w": [1.0]}, 0), "is a pickle, which runs code"),
-    "script.pt": (torchscript, "is a TorchScript program, which torch.jit.load reads"),
+    "script.pt": (torchscript, "is a TorchScript program, expected arrays by name: torch"),
     "x.npy": (lambda: npy(np.ones(3)), "is one array in npy format, which numpy.load reads"),
     "x.csv": (lambda: b"a,b\n1,2\n", "is a table, which numpy.loadtxt reads"),
     "amp.json": (lambda: b' {"in_shape": []}', "is JSON, expected safetensors or npz"),

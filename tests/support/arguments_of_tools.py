@@ -351,7 +351,6 @@ def _(folder: Path, name: str) -> tuple[Any, ...]:
     gates="none",
     kernel="shape",  # more inputs
     forget_bias="minus half big",
-    hard_sigmoid="none",
     peepholes="none",
     reverse="true",
 )

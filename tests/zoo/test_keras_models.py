@@ -48,7 +48,7 @@ def outputs(layer: Any, weights: list[Array], x: Array) -> Array:
 @pytest.mark.parametrize("size", [50, 100, 150, 200, 300])
 def test_chars2vec(size: int, keras: Any, tmp_path: Path) -> None:
     path = file_of("chars2vec", f"chars2vec/trained_models/eng_{size}/weights.h5", tmp_path)
-    model = bptt.load_model(path, gate_activation="hard_sigmoid")
+    model = bptt.load_model(path, gate_activation=("hard_sigmoid", 0.2))
     first, second = model.values()
 
     x = np.eye(first.input_size, dtype=np.float32)[RNG.integers(first.input_size, size=(8, 12))]

@@ -34,8 +34,7 @@ BPTT_INLINE V slope(Activation f, V y) {
   }
 }
 
-// --- of the other cells, which keep the argument. One copy serves all gates of an object's cells,
-// except of the two activations that most gates have.
+// --- of the other cells, which keep the argument. One copy serves all gates of an object's cells.
 
 template <class V>
 BPTT_INLINE V absolute(V a) {
@@ -47,27 +46,26 @@ BPTT_INLINE V within_squares(V a) {
   return maximum(V(-1e18), minimum(V(1e18), a));
 }
 
-// Replaces an argument by its value.
 template <class V>
-BPTT_SHARED void to_value(const GateActivation& f, V& a) {
+BPTT_SHARED V activate(const GateActivation& f, V a) {
   const V alpha(f.alpha), beta(f.beta), zero(0), one(1);
   switch (f.kind) {
-    case Activation::tanh: a = tanh(a); break;
-    case Activation::relu: a = maximum(zero, a); break;
-    case Activation::leaky_relu: a = select_nonpositive(a, alpha * a, a); break;
-    case Activation::sigmoid: a = sigmoid(a); break;
-    case Activation::hard_sigmoid: a = maximum(zero, minimum(one, a * alpha + beta)); break;
+    case Activation::tanh: return tanh(a);
+    case Activation::relu: return maximum(zero, a);
+    case Activation::leaky_relu: return select_nonpositive(a, alpha * a, a);
+    case Activation::sigmoid: return sigmoid(a);
+    case Activation::hard_sigmoid: return maximum(zero, minimum(one, a * alpha + beta));
     case Activation::elu: {  // e^a - 1 = 2 t / (1 - t), exact to the last digits near 0
       const V t = tanh(minimum(zero, a) * V(0.5));
-      a = select_nonpositive(a, alpha * ((t + t) / (one - t)), a);
-      break;
+      return select_nonpositive(a, alpha * ((t + t) / (one - t)), a);
     }
-    case Activation::softsign: a = within_squares(a), a = a / (one + absolute(a)); break;
-    case Activation::softplus: a = zero - log_sigmoid(zero - a); break;
-    case Activation::thresholded_relu: a = select_nonpositive(a - alpha, zero, a); break;
-    case Activation::scaled_tanh: a = alpha * tanh(beta * a); break;
-    case Activation::affine: a = a * alpha + beta; break;
-    case Activation::identity: break;
+    case Activation::softsign: a = within_squares(a); return a / (one + absolute(a));
+    case Activation::softplus: return zero - log_sigmoid(zero - a);
+    case Activation::thresholded_relu: return select_nonpositive(a - alpha, zero, a);
+    case Activation::scaled_tanh: return alpha * tanh(beta * a);
+    case Activation::affine: return a * alpha + beta;
+    case Activation::identity:
+    default: return a;
   }
 }
 // Replaces an argument whose value is y by the slope there; at a kink, by the slope below it.
@@ -102,13 +100,7 @@ BPTT_SHARED void to_slope(const GateActivation& f, V& a, const V& y) {
   }
 }
 
-template <class V>
-BPTT_SHARED V activate(const GateActivation& f, V a) {
-  if (f.kind == Activation::tanh) return tanh(a);
-  if (f.kind == Activation::sigmoid) return sigmoid(a);
-  to_value(f, a);
-  return a;
-}
+// The two activations that most gates have are not called.
 template <class V>
 BPTT_INLINE V slope(const GateActivation& f, V a, V y) {
   if (f.kind == Activation::tanh) return V(1) - y * y;

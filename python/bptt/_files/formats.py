@@ -33,8 +33,8 @@ OTHERS = {
     "bptt.save(new, {'weight_ih_l0': array, ...})",
     "table": "is a table, which numpy.loadtxt reads, expected arrays by name",
     "torch": "is a file of torch.save, which bptt.load and torch.load(weights_only=True) read",
-    "torchscript": "is a TorchScript program, which torch.jit.load reads, expected arrays by name: "
-    "bptt.save(new, program.state_dict())",
+    "torchscript": "is a TorchScript program, expected arrays by name: "
+    "torch.jit.load(path).state_dict() has them, and bptt.load_model takes them",
     "hdf5": "is an HDF5 file, such as Keras writes, expected safetensors or npz: bptt.load_model "
     "reads its layers",
     "keras": "is a model of Keras, expected safetensors or npz: bptt.load_model reads its layers",

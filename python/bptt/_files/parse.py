@@ -223,7 +223,7 @@ def _torch_object(content: bytes) -> Any:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise ImportError(
-            "is a file of torch.save, expected PyTorch to be installed, or safetensors or npz; "
+            'is a file of torch.save, expected PyTorch (pip install "bptt[torch]"), or npz; '
             "where PyTorch is installed: state = torch.load(path, 'cpu', weights_only=True); "
             "numpy.savez(new, **{k: v.float().numpy() for k, v in state.items()})"
         ) from error
@@ -266,6 +266,10 @@ def _path(state: Mapping[Any, Any], depth: int = 4) -> list[Any]:
 def _of_tensor(name: str, tensor: Any, most: int) -> Array:
     if tensor.numel() * tensor.element_size() > most:  # strides of 0 repeat a number
         raise ValueError(f"{brief(name)} states more numbers than the file holds")
+    if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.is_meta:
+        raise Unreadable(
+            f"has {brief(repr(name))} as a sparse, quantised or meta tensor, expected plain numbers"
+        )
     tensor = tensor.detach()
     try:
         return _native(tensor.numpy())

@@ -32,6 +32,16 @@ __all__ = ["add_arguments", "run"]
 POINTS_BY_DEFAULT = [name for name in POINTS if name not in ("large", "xl")]
 JSON = mark("results made by bptt", b'{\n "date": ', b' "fma_peak_gflops": ')
 POINTS_QUICK = ["tiny", "small", "stream128"]
+EPILOG = """\
+names of --peers:
+  reference      bptt.reference, in NumPy
+  torch_tuned    torch, with a C library that keeps freed memory
+  onednn         oneDNN from C++; onednn3 is a second version of it
+  ..._packed     with weights packed once; bptt_prepared: by layer.prepare()
+  ..._bf16       in bfloat16
+
+example:
+  bptt bench --points small,medium --cells lstm --peers torch,onnxruntime"""
 
 # --- arguments ------------------------------------------------------------------------------------
 
@@ -68,6 +78,7 @@ def _seconds(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt bench`` to a parser."""
+    parser.epilog = EPILOG
     lists = {
         "points": (list(POINTS), None, "problem sizes", "all but large and xl"),
         "cells": (list(CELLS), list(CELLS), "kinds of cells", "all"),

@@ -20,21 +20,11 @@ from .._words import shown
 from ..layers.cells import LAYERS
 from ..layers.recurrent import Recurrent
 
-__all__ = [
-    "LIKE_OURS",
-    "Convention",
-    "Weights",
-    "check_options",
-    "filled",
-    "layer_from_arrays",
-    "reorder",
-    "scaled_gates",
-]
+__all__ = ["Convention", "Weights", "check_options", "filled", "layer_from_arrays", "reorder"]
 
 KINDS = tuple(name for name, cell in CELLS.items() if cell.wide_as_h)
 # Other libraries' letters for our gates.
 LETTERS = {"g": "cj", "z": "u", "n": "hc", "h": "n"}
-LIKE_OURS = (1 / 6, 0.5)  # slope and offset of the hard sigmoid
 
 
 class Weights(NamedTuple):
@@ -52,24 +42,20 @@ LABELS = (Weights._fields, tuple(f"reverse[{k}]" for k in range(len(Weights._fie
 
 
 class Convention(NamedTuple):
-    """What the shapes of `Weights` do not show.
+    """The properties of `Weights` that their shapes do not show.
 
     Attributes
     ----------
     gates : sequence of str
-        The order of the gates in the arrays, by our names.
+        The order of the gates in the arrays, by their names in bptt.
     wanted : sequence of str
-        Our order.
+        The order in bptt.
     transposed : bool
         Are the kernels (I, G*H) and (H, G*H)?
     inverted : bool
         Does an update gate of 1 take the candidate?
     forget_bias : float
         Added to the forget gate at run time.
-    hard_sigmoid : tuple of float
-        Slope and offset.
-    scaled : sequence of str
-        The gates with a hard sigmoid.
     """
 
     gates: Sequence[str]
@@ -77,8 +63,6 @@ class Convention(NamedTuple):
     transposed: bool = False
     inverted: bool = False
     forget_bias: float = 0.0
-    hard_sigmoid: tuple[float, float] = LIKE_OURS
-    scaled: Sequence[str] = ()
 
 
 def layer_from_arrays(
@@ -92,23 +76,22 @@ def layer_from_arrays(
     transposed: bool = False,
     update: str = "keep",
     forget_bias: float = 0.0,
-    hard_sigmoid: tuple[float, float] | None = None,
     peepholes: ArrayLike | None = None,
     reverse: Any = False,
     **options: Any,
 ) -> Recurrent:
-    """Make a layer of weights in the convention of any library.
+    """Make a layer from weights in the convention of any library.
 
-    The arguments say what the shapes of arrays do not show; the table in ``docs/coming_from.md``
-    lists them for several libraries. With the defaults the convention is PyTorch's.
+    The arguments describe everything that the shapes of the arrays do not show; the tables in
+    ``docs/coming_from.md`` list them for several libraries. The defaults are PyTorch's convention.
 
     Parameters
     ----------
     kind : {"rnn", "lstm", "gru", "mgu"}
         The cell.
     kernel : array_like, shape (G*H, I)
-        The input weights. The gates may have an axis of their own, (G, H, I), as a list with one
-        matrix for each gate has.
+        The input weights. The gates may have an axis of their own, (G, H, I), as in a list with one
+        matrix for each gate.
     recurrent : array_like, shape (G*H, H)
         The recurrent weights, or (G, H, H).
     bias, recurrent_bias : array_like, shape (G*H,), optional
@@ -128,10 +111,6 @@ def layer_from_arrays(
         1 - sigmoid(a) = sigmoid(-a). For a GRU.
     forget_bias : float, optional
         A number that the library adds to the forget gate's bias at run time. For an LSTM.
-    hard_sigmoid : pair of float, optional
-        Slope and offset of the gates' activation, min(max(slope a + offset, 0), 1): (0.2, 0.5) in
-        Keras 2. The weights are scaled, so that the layer's own hard sigmoid, of slope 1/6, gives
-        the same. Not with `preact_clip`.
     peepholes : array_like, shape (3, H), optional
         The peepholes of an LSTM, in the order of `gates` without the candidate.
     reverse : sequence of array_like, or bool, optional
@@ -139,8 +118,8 @@ def layer_from_arrays(
         peepholes; the layer is then bidirectional. A boolean is an option of the layer.
     **options
         Other arguments of the layer's constructor: ``reset_after=False``, ``batch_first=True``,
-        ``activation="relu"``, ``dtype="float64"``, ... Without `dtype`, the layer is in float64 if
-        all arrays are, else in float32.
+        ``activation="relu"``, ``gate_activation=("hard_sigmoid", 0.2)``, ``dtype="float64"``, ...
+        Without `dtype`, the layer is in float64 if all arrays are, else in float32.
 
     Returns
     -------
@@ -175,16 +154,12 @@ def layer_from_arrays(
         raise ValueError(f"{caller}: forget_bias is {added}, expected 0 without a forget gate")
     if peepholes is not None and kind != "lstm":
         raise ValueError(f"{caller}: peepholes is given, expected None for {kind!r}")
-    if hard_sigmoid is not None:
-        options = {**options, "gate_activation": "hard_sigmoid"}
     convention = Convention(
         gates=_order(caller, gates, tuple(own)),
         wanted=tuple(own),
         transposed=as_flag(caller, "transposed", transposed),
         inverted=update == "inverted",
         forget_bias=added,
-        hard_sigmoid=_slope(caller, hard_sigmoid),
-        scaled=scaled_gates(kind, own),
     )
     sides = [Weights(kernel, recurrent, bias, recurrent_bias, peepholes)]
     if isinstance(reverse, (bool, np.bool_)):
@@ -210,20 +185,6 @@ def _order(caller: str, gates: str | None, own: tuple[str, ...]) -> tuple[str, .
             "order of the arrays"
         )
     return tuple(letters)
-
-
-def scaled_gates(kind: str, own: Collection[str]) -> list[str]:
-    """The gates whose activation is the option `gate_activation`."""
-    return [g for g, name in CELLS[kind].gates.items() if name == "gate_activation" and g in own]
-
-
-def _slope(caller: str, value: Any) -> tuple[float, float]:
-    if value is None:
-        return LIKE_OURS
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{caller}: hard_sigmoid is {shown(value)}, expected (slope, offset)")
-    slope, offset = (as_finite(caller, f"hard_sigmoid[{k}]", v) for k, v in enumerate(value))
-    return slope, offset
 
 
 def _reverse(caller: str, value: Any) -> Weights:
@@ -285,11 +246,6 @@ def filled(
     options: Mapping[str, Any],
 ) -> Recurrent:
     """A layer of one direction or two, whose arrays are checked against each other first."""
-    options = dict(options)
-    if convention.hard_sigmoid != LIKE_OURS and options.get("preact_clip") is not None:
-        raise ValueError(
-            f"{caller}: preact_clip is given, expected None with a hard sigmoid of other slope"
-        )
     check_options(caller, LAYERS[kind], options)
     found = [converted(caller, side, convention, labels) for side, labels in zip(sides, LABELS)]
     biased = any("b_ih" in arrays for arrays in found)
@@ -339,8 +295,7 @@ def converted(
             )
     arrays = {"w_ih": kernel, "w_hh": recurrent}
     biases = {"b_ih": given.bias, "b_hh": given.recurrent_bias}
-    offset = c.hard_sigmoid[1] - 0.5 if c.scaled else 0.0
-    if any(b is not None for b in biases.values()) or c.forget_bias or offset:
+    if any(b is not None for b in biases.values()) or c.forget_bias:
         for label, (name, bias) in zip(labels[2:], biases.items()):
             arrays[name] = np.zeros(rows, kernel.dtype) if bias is None else bias
             check_shape(caller, label, arrays[name], f"({G}*H,)", (rows,))
@@ -353,21 +308,15 @@ def converted(
 
 
 def _adjusted(arrays: dict[str, Array], c: Convention, hidden: int) -> dict[str, Array]:
-    """Apply what is not an order of axes: senses, offsets and slopes."""
+    """Apply what is not an order of axes: the sense of the update gate, the forget gate's bias."""
     double = np.float64
     arrays = {n: a.astype(double if a.dtype == double else np.float32) for n, a in arrays.items()}
     rows = {g: slice(k * hidden, (k + 1) * hidden) for k, g in enumerate(c.wanted)}
     if c.forget_bias:
         arrays["b_ih"][rows["f"]] += c.forget_bias
-    for name, array in arrays.items():
-        if c.inverted:
+    if c.inverted:
+        for array in arrays.values():
             array[rows["z"]] *= -1
-        if c.hard_sigmoid != LIKE_OURS:
-            slope, offset = c.hard_sigmoid
-            for gate in [slice(None)] if name == "peepholes" else [rows[g] for g in c.scaled]:
-                array[gate] *= 6 * slope
-                if name == "b_ih":
-                    array[gate] += 6 * (offset - 0.5)
     return arrays
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The layers that a source holds, by name, made only once they are chosen."""
+"""The layers in a source by name; a layer is made only when it is chosen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     make : callable
         Takes the options of the constructor; raises if bptt has no such layer.
     recurrent : bool
-        Options that are given for several layers are for the recurrent ones.
+        Is it recurrent? Options for several layers apply to these only.
     """
 
     title: str

@@ -42,7 +42,7 @@ OWN = re.compile(r"(keras|tf_keras|tensorflow)(\.|$)")
 
 
 class KerasFile(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     Attributes
     ----------

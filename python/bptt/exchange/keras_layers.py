@@ -2,7 +2,7 @@
 """Layers of Keras 2 and 3, from their configuration and arrays, as layers of bptt.
 
 Kernels are (I, G*H), the transpose of ours. The gates are i f c o and z r h. There is one bias,
-but two, (2, 3*H), in a GRU that resets after the product. Keras 2's hard sigmoid has slope 0.2.
+but two, (2, 3*H), in a GRU that resets after the product.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from typing import Any
 import numpy as np
 
 from .._cells import CELLS
-from .._types import Array
+from .._types import Activation, Array
 from .._validate import check_shape
 from .._words import brief, listed, shown
-from ..layers.activations import ACTIVATIONS
+from ..layers.activations import ACTIVATIONS as OF_LINEAR
 from ..layers.base import Layer
 from ..layers.embedding import Embedding
 from ..layers.linear import Linear
-from .conventions import (
-    LIKE_OURS,
-    Convention,
-    Weights,
-    check_options,
-    filled,
-    scaled_gates,
-)
+from .conventions import Convention, Weights, check_options, filled
 from .entries import Entry, Where, unsupported
 
-__all__ = ["GATES", "OLD_HARD_SIGMOID", "RECURRENT", "entry_of", "guessed_entry", "settings"]
+__all__ = ["ACTIVATIONS", "GATES", "entry_of", "guessed_entry", "settings"]
 
 RECURRENT = {
     "SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru",
     "SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru",
 }  # fmt: skip
 GATES = {"rnn": ("h",), "lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
-OLD_HARD_SIGMOID = (0.2, 0.5)  # slope and offset in Keras 1 and 2
+# By Keras' name: the activation of a recurrent layer here.
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": "identity",
+    "leaky_relu": ("leaky_relu", 0.2),
+    **{
+        name: name
+        for name in ("tanh", "relu", "sigmoid", "hard_sigmoid", "elu", "softsign", "softplus")
+    },
+}
+IN_KERAS_2: dict[str, Activation] = {**ACTIVATIONS, "hard_sigmoid": ("hard_sigmoid", 0.2, 0.5)}
 OTHERS: dict[str, type[Any]] = {"Dense": Linear, "Embedding": Embedding}
 LOADABLE = {*RECURRENT, *OTHERS, "Bidirectional", "TimeDistributed", "RNN"}
 
@@ -52,7 +54,7 @@ def entry_of(
     old: bool,
     others: Callable[[], Iterable[str]],
 ) -> Entry:
-    """The entry of one layer; `old`: of Keras 1 or 2; `others` as in `unsupported`."""
+    """The entry of one layer; `old`: perhaps of Keras 1 or 2; `others` as in `unsupported`."""
     if title not in LOADABLE:
         return unsupported(where, name, title, others)
     inner = settings(config, "layer") if title in ("TimeDistributed", "Bidirectional") else config
@@ -107,7 +109,12 @@ def _recurrent(
         raise ValueError(f"{place} has {brief(title)} inside, expected one of {listed(RECURRENT)}")
     kind, cudnn = RECURRENT[title], title.startswith("CuDNN")
     first_bias = arrays[2 : len(arrays) // directions][:1]
-    own = _options(place, kind, config, first_bias, cudnn, given)
+    if old and given.get("gate_activation") == "hard_sigmoid":
+        raise ValueError(
+            f"{place}: gate_activation is 'hard_sigmoid', expected ('hard_sigmoid', 0.2), which is "
+            "Keras 2's, or ('hard_sigmoid', 1/6), Keras 3's"
+        )
+    own = _options(place, kind, config, first_bias, cudnn, old) | given
     bias = cudnn or bool(config.get("use_bias", True))
     if len(arrays) != directions * (2 + bias):
         raise ValueError(
@@ -118,14 +125,7 @@ def _recurrent(
     sides = [
         _weights(place, kind, arrays[k : k + step], cudnn) for k in range(0, len(arrays), step)
     ]
-    hard = own.get("gate_activation") == "hard_sigmoid"
-    convention = Convention(
-        gates=GATES[kind],
-        wanted=tuple(CELLS[kind].gates),
-        transposed=True,
-        hard_sigmoid=OLD_HARD_SIGMOID if hard and old else LIKE_OURS,
-        scaled=scaled_gates(kind, GATES[kind]) if hard else (),
-    )
+    convention = Convention(GATES[kind], tuple(CELLS[kind].gates), transposed=True)
     return filled(place, kind, sides, convention, own)
 
 
@@ -151,17 +151,17 @@ def _options(
     config: Mapping[str, Any],
     bias: Sequence[Array],
     cudnn: bool,
-    given: dict[str, Any],
+    old: bool,
 ) -> dict[str, Any]:
-    """The options of the layer: those of the configuration, replaced by those that are given."""
+    """The options of the layer that the configuration states."""
     own: dict[str, Any] = {"batch_first": not config.get("time_major", False)}
-    activation = _name(place, "activation", config.get("activation", "tanh"))
+    activation = _activation(place, "activation", config.get("activation", "tanh"), old)
     own["activation"] = activation
     if kind == "lstm":
         own["output_activation"] = activation
     if kind != "rnn":
         name = "recurrent_activation"
-        own["gate_activation"] = _name(place, name, config.get(name, "sigmoid"))
+        own["gate_activation"] = _activation(place, name, config.get(name, "sigmoid"), old)
     if kind == "gru":
         after = cudnn or (bool(bias) and bias[0].ndim == 2)
         stated = bool(config.get("reset_after", after)) or cudnn
@@ -171,23 +171,22 @@ def _options(
                 "(2, 3*H) where it is True, and (3*H,) where it is False"
             )
         own["reset_after"] = stated
-    own |= given
-    for name in ("activation", "output_activation", "gate_activation"):
-        option = CELLS[kind].options.get(name)
-        if option and name in own:
-            option.check(place, name, own[name])
     return own
 
 
-def _name(place: str, label: str, value: Any) -> str:
-    """The name of an activation in bptt; a configuration may have it in an object."""
-    if isinstance(value, Mapping):
-        value = value.get("config") if value.get("class_name") == "function" else value
-    if not isinstance(value, str):
-        raise ValueError(f"{place} has {label}={shown(value)}, expected the name of an activation")
-    if value == "leaky_relu":  # its slope is 0.2 in Keras, 0.01 in bptt
-        raise ValueError(f"{place} has {label}='leaky_relu', expected one that bptt has")
-    return "identity" if value == "linear" else value
+def _activation(place: str, label: str, value: Any, old: bool) -> Activation:
+    """The activation of a recurrent layer, by its name in Keras."""
+    name, known = _name(value), IN_KERAS_2 if old else ACTIVATIONS
+    if name not in known:
+        raise ValueError(f"{place} has {label}={shown(name)}, expected one of {listed(known, 16)}")
+    return known[name]
+
+
+def _name(value: Any) -> Any:
+    """The name of an activation; a configuration may have it in an object."""
+    if isinstance(value, Mapping) and value.get("class_name") == "function":
+        value = value.get("config")
+    return value if isinstance(value, str) else shown(value)
 
 
 def _weights(place: str, kind: str, arrays: Sequence[Array], cudnn: bool) -> Weights:
@@ -241,12 +240,13 @@ def _dense(
         layer = Embedding(*weight.shape, **{**options, **given})
         layer.load({"weight": weight})
         return layer
-    activation = _name(place, "activation", config.get("activation", "linear"))
-    if activation not in ("identity", *ACTIVATIONS):
+    activation = _name(config.get("activation", "linear"))
+    if activation not in ("linear", *OF_LINEAR):
         raise ValueError(
-            f"{place} has activation={shown(activation)}, expected one of {listed(ACTIVATIONS)}"
+            f"{place} has activation={shown(activation)}, expected one of "
+            f"{listed(['linear', *OF_LINEAR])}"
         )
-    options |= {"activation": activation, **given}
+    options |= {"activation": "identity" if activation == "linear" else activation, **given}
     if bias:
         check_shape(place, "bias", bias[0], "(outputs,)", weight.shape[1:])
     layer = Linear(weight.shape[0], weight.shape[1], bool(bias), **options)
@@ -276,22 +276,17 @@ def guessed_entry(
             )
 
         return Entry(title, refuse, False)
-    entry = entry_of(where, name, title, config, arrays, bool(old), others)
+    entry = entry_of(where, name, title, config, arrays, old is not False, others)
     inner = settings(config, "layer").get("class_name", title)
     if inner not in RECURRENT or RECURRENT[inner] == "rnn" or inner.startswith("CuDNN"):
         return entry  # cuDNN has sigmoids alone
 
     def make(options: dict[str, Any]) -> Layer:
-        activation = options.get("gate_activation")
-        if old and activation is None:
+        if old and options.get("gate_activation") is None:
             raise ValueError(
                 f"{where.caller}: {brief(name)} is of Keras 2, in a file without the "
-                "configuration, expected gate_activation='sigmoid' or 'hard_sigmoid': both fit"
-            )
-        if old is None and activation == "hard_sigmoid":
-            raise ValueError(
-                f"{where.caller}: gate_activation is 'hard_sigmoid', whose slope is 0.2 in "
-                "Keras 2 and 1/6 in Keras 3, expected a file with the configuration of the model"
+                "configuration, expected gate_activation='sigmoid' or ('hard_sigmoid', 0.2): both "
+                "fit"
             )
         return entry.make(options)
 

@@ -25,7 +25,7 @@ from ..layers.recurrent import Recurrent
 from .chains import check_chain, sizes_of_layer
 from .conventions import reorder
 from .keras_files import snake_case
-from .keras_layers import GATES
+from .keras_layers import ACTIVATIONS, GATES
 
 __all__ = ["save_keras"]
 
@@ -52,10 +52,10 @@ class Node(NamedTuple):
 def save_keras(path: Path, layers: Sequence[Layer] | Mapping[str, Layer]) -> None:
     """Write a chain of layers as a Sequential model for Keras.
 
-    ``keras.saving.load_model(path)`` gives the model, whose outputs are those of the layers called
-    one after another, with ``batch_first=True``. A layer of several layers becomes several. The one
-    bias of Keras' SimpleRNN and LSTM is the sum of both biases. The file is written whole or not at
-    all. Needs h5py: ``pip install "bptt[keras]"``.
+    ``keras.saving.load_model(path)`` loads the model. Its outputs are the outputs of the layers
+    called one after another, with ``batch_first=True``. A layer with `num_layers` becomes as many
+    layers. The one bias of Keras' SimpleRNN and LSTM is the sum of both biases. The file is written
+    whole or not at all. Needs h5py: ``pip install "bptt[keras]"``.
 
     Parameters
     ----------
@@ -144,20 +144,15 @@ def _of_other(layer: Layer) -> Iterator[Node]:
         yield Node("Dense", config, own)
 
 
-# Names of activations that Keras has with the same values.
-ACTIVATIONS = {"identity": "linear"} | {
-    name: name
-    for name in ("tanh", "relu", "sigmoid", "hard_sigmoid", "elu", "softsign", "softplus")
-}
-
-
 def _activation(place: str, label: str, value: Any) -> str:
-    if value not in ACTIVATIONS:
-        raise ValueError(
-            f"{place} has {label}={value!r}, expected one of {listed(ACTIVATIONS)}: Keras has no "
-            "such activation, or with other numbers"
-        )
-    return ACTIVATIONS[value]
+    """The name in Keras."""
+    for name, ours in ACTIVATIONS.items():
+        if ours == value:
+            return name
+    raise ValueError(
+        f"{place} has {label}={value!r}, expected one of {listed(ACTIVATIONS.values(), 16)}: Keras "
+        "has no such activation, or with other numbers"
+    )
 
 
 def _of_recurrent(place: str, layer: Recurrent, kind: str) -> Iterator[Node]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`load_model`: trained layers from whatever holds them."""
+"""`load_model`: trained layers from files, arrays and modules."""
 
 from __future__ import annotations
 
@@ -91,21 +91,21 @@ def load_model(
         The one layer to load, by its name or the end of it: "encoder" for ``model.encoder``. Of
         arrays by name it may also be a dense layer or an embedding.
     cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997", "linear", "embedding"}, optional
-        The kind of the layer, only for arrays by name. If omitted, the number of gates tells it as
-        in PyTorch: 1 is an RNN, 3 a GRU, 4 an LSTM; 2 is an MGU.
+        The kind of the layer, only for arrays by name. If omitted, the number of gates decides it:
+        1 is an RNN, 2 an MGU, 3 a GRU, 4 an LSTM.
     **options
-        Arguments of the recurrent layers' constructor that the source does not tell, or that
-        replace what it tells: ``activation="relu"``, ``batch_first=True``, ``dtype="float64"``, ...
+        Arguments of the recurrent layers' constructor that the source does not state, or that
+        replace its settings: ``activation="relu"``, ``batch_first=True``, ``dtype="float64"``, ...
 
     Returns
     -------
     Layer or dict of str to Layer
         The layer, if the source holds one or if `name` is given; else a dict of all its layers, in
-        its order. Arrays by name give the recurrent layers alone, as no name shows what else an
-        array is. A module or model gives `Linear` and `Embedding` as well, and is refused if it has
-        a layer with weights that bptt lacks; layers without weights are left out. RTNeural's layers
-        are called "0", "1", ...; NAM's "lstm" and "head", and "state" is the initial state (h, c)
-        of one sequence. For ONNX it is the result of `bptt.onnx.load`.
+        its order. Arrays by name give the recurrent layers alone, because other arrays have no name
+        that shows their layer. A module or model gives `Linear` and `Embedding` as well, and is
+        refused if it has a layer with weights that bptt lacks; layers without weights are left out.
+        RTNeural's layers are called "0", "1", ...; NAM's "lstm", with ``learn_state=True``, and
+        "head". For ONNX it is the result of `bptt.onnx.load`.
 
         Layers of Keras are in the layout that it uses, ``batch_first=True``. Without `dtype`, a
         layer is in float64 if all its weights are, else in float32.
@@ -160,7 +160,7 @@ def recurrent_of(
 
 
 class Request(NamedTuple):
-    """What is asked for besides the source."""
+    """The arguments of `load_model` besides the source."""
 
     where: Where
     name: str | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Modules of PyTorch, of which none is imported here, as layers."""
+"""Layers from modules of PyTorch, without importing PyTorch."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._types import Array
 from .._words import shown
+from ..layers.base import Layer
 from ..layers.cells import LSTM
 from ..layers.linear import Linear
 from .conventions import check_options
@@ -28,8 +29,10 @@ def is_nam(model: Mapping[str, Any]) -> bool:
     return "architecture" in model and "weights" in model
 
 
-def layers_of_nam(caller: str, model: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The recurrent layer, the dense layer, and the initial state (h, c), each (layers, 1, H)."""
+def layers_of_nam(
+    caller: str, model: Mapping[str, Any], options: dict[str, Any]
+) -> dict[str, Layer]:
+    """The recurrent layer, which begins with the file's state, and the dense layer."""
     if model["architecture"] != "LSTM":
         raise ValueError(
             f"{caller}: architecture is {shown(model['architecture'])}, expected 'LSTM'"
@@ -56,19 +59,18 @@ def layers_of_nam(caller: str, model: Mapping[str, Any], options: dict[str, Any]
     check_options(caller, LSTM, options)
     parts = np.split(numbers, np.cumsum(of_layer))
     arrays: dict[str, Array] = {}
-    state = np.empty((2, L, 1, H), np.float32)
     for k, part in enumerate(parts[:L]):
         inputs = H if k else I
         matrix, bias, first = np.split(part, [4 * H * (inputs + H), 4 * H * (inputs + H + 1)])
         w_ih, w_hh = np.split(matrix.reshape(4 * H, inputs + H), [inputs], axis=1)
         arrays |= {f"weight_ih_l{k}": w_ih, f"weight_hh_l{k}": w_hh}
         arrays |= {f"bias_ih_l{k}": bias, f"bias_hh_l{k}": np.zeros_like(bias)}
-        state[:, k, 0] = first.reshape(2, H)
-    lstm = LSTM(I, H, L, **options)
+        arrays[f"h0_l{k}"], arrays[f"c0_l{k}"] = first.reshape(2, H)
+    lstm = LSTM(I, H, L, **{"learn_state": True, **options})
     lstm.load(arrays)
     head = Linear(H, 1, dtype=lstm.dtype)
     head.load({"weight": parts[L][None, :H], "bias": parts[L][H:]})
-    return {"lstm": lstm, "head": head, "state": tuple(state.astype(lstm.dtype))}
+    return {"lstm": lstm, "head": head}
 
 
 def _size(caller: str, config: Mapping[str, Any], key: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arrays under PyTorch's names, as in a state dict, as layers."""
+"""Layers from arrays with PyTorch's names, as in a state dict."""
 
 from __future__ import annotations
 

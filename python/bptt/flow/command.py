@@ -35,12 +35,17 @@ ARRAYS = {"npy": parse_npy, "table": parse_table}
 DESCRIPTION = """\
 Run a saved recurrent model forward and backward over a batch, and report on its gradient: how
 far back it reaches, whether it vanishes or explodes, and what would help."""
+EPILOG = """\
+example:
+  bptt flow model.safetensors --data x.npy --html report.html
+
+Exit code 0: a report was made, whatever its verdict."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bptt flow`` to a parser."""
     parser.description = DESCRIPTION
-    parser.epilog = "Exit code 0: a report was made, whatever its verdict."
+    parser.epilog = EPILOG
     add = parser.add_argument
     add(
         "model",
@@ -57,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--loss",
         choices=("last", "every"),
         default="last",
-        help="steps that have a loss (default last)",
+        help="steps at which the probe, a random linear loss, reads the output (default last)",
     )
     add("--layer", metavar="NAME", help="name of the layer, if the file has several")
     add("--cell", choices=tuple(LAYERS), help="kind of cell (default: by the number of gates)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Functions for JAX that compute with bptt: inside `jit`, `grad`, `vmap` and `scan`.
+"""RNN, LSTM and GRU for JAX programs, computed by bptt inside `jit`, `grad`, `vmap` and `scan`.
 
 A compiled program calls the core through a callback; nothing is built against JAX.
 

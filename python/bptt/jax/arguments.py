@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments of a call, checked while JAX traces it: shapes and kinds are known, values are not."""
+"""Checks a call's arguments while JAX traces it: shapes and dtypes are known, values are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[Any, str]] = {
 def as_call(
     cell: str, arrays: Given, reverse: Any, options: dict[str, Any], how: tuple[Any, ...]
 ) -> tuple[Call, Given]:
-    """The arrays, and everything else of a call.
+    """Split a call into its arrays and everything else.
 
     `options` are those of the cell's row; `how`: step_clip, cut, threads, checkpoint, compute.
     """
@@ -78,6 +78,8 @@ def split_options(
         if is_default(value, known[name].default):
             continue
         if not is_array(value):
+            if isinstance(value, jax.core.Tracer):
+                raise TypeError(f"{caller}: {name} is a traced number, expected a constant")
             value = value.item() if hasattr(value, "item") else value
             converted = known[name].convert(caller, name, value)
             if not is_array(converted):
@@ -108,7 +110,10 @@ def as_jax(caller: str, name: str, value: Any) -> jax.Array:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{caller}: {name} is not an array: {str(error)[:200]}") from None
     kind, expected = KINDS.get(name, (None, "real numbers"))
-    fits = jnp.issubdtype(array.dtype, kind) if kind else jnp.isrealobj(array)
+    if kind:
+        fits = jnp.issubdtype(array.dtype, kind)
+    else:  # extended: keys of random numbers
+        fits = jnp.isrealobj(array) and not jnp.issubdtype(array.dtype, jax.dtypes.extended)
     if not fits:
         raise TypeError(f"{caller}: {name} has dtype {array.dtype}, expected {expected}")
     return array

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The axes that `jax.vmap` adds before those of every array: as more sequences, or one by one."""
+"""The leading axes that `jax.vmap` adds: computed as more sequences, or index by index."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a compiled JAX program calls, with memory of JAX that NumPy views.
+"""The callbacks of a compiled JAX program, on memory of JAX that NumPy views.
 
-A callback runs on a thread of JAX. If it started work of JAX, it could wait for its own thread, so
+A callback runs on a thread of JAX. If it called JAX, it could wait for its own thread, so
 nothing here uses JAX.
 """
 
@@ -27,7 +27,7 @@ COTANGENTS = ("dy", "dstate")
 
 
 class Call(NamedTuple):
-    """Everything of a call but its arrays."""
+    """Everything of a call except its arrays."""
 
     cell: str
     options: tuple[tuple[str, Any], ...]
@@ -105,7 +105,7 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """The gradients of these names, from the arrays of the forward call and dy and dstate.
+    """Computes the gradients of `names` from the arrays of the forward call, dy and dstate.
 
     A tape cannot pass through JAX: the forward pass is computed again.
     """

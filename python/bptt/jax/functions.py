@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The public functions; each has the arguments of bptt's function of the same cell."""
+"""The public functions: each has the arguments of `bptt.lstm_forward`, or of its own cell."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def lstm(
     Parameters
     ----------
     x : array_like, shape (T, B, I) or (T, I)
-        T time steps of B sequences of I features. Without B it is one sequence, and neither the
-        other arrays nor the results have that axis.
+        T time steps of B sequences of I features. Without B, x is one sequence, and neither the
+        other arrays nor the results have the axis of B.
     w_ih, w_hh : array_like, shapes (4*H, I) and (4*H, H)
         Weights of the input and of the previous state; gate order i, f, g, o (PyTorch's).
     b_ih, b_hh : array_like, shape (4*H,), optional
         Biases; none if omitted.
     state : tuple (h, c) of array_like, shape (B, H) each, optional
-        Before the first step; zeros if omitted.
+        The state before the first step; zeros if omitted.
     lengths : array_like of int, shape (B,), optional
-        Steps of each sequence, 0..T in any order; T if omitted.
+        The number of steps of each sequence, 0..T in any order; T if omitted.
     reverse : bool
         Process each sequence from its last step to its first. `y` stays aligned with `x`.
     step_clip, cut : optional
-        Of the backward pass, as in `bptt.lstm_backward`.
+        Options of the backward pass, as in `bptt.lstm_backward`.
     threads, checkpoint, compute : optional
         As in `bptt.lstm_forward`.
     **options
@@ -68,26 +68,27 @@ def lstm(
     y : jax.Array, shape (T, B, H)
         h after each step, 0 beyond a sequence's length.
     state : tuple (h, c) of jax.Array, shape (B, H) each
-        After the last step of each sequence.
+        The state after the last step of each sequence.
 
     Raises
     ------
     ValueError
         While JAX traces the call: if shapes disagree, or an option is unknown or impossible.
     TypeError
-        While JAX traces the call: if an array is complex, lengths are not integers, or a gradient
-        is wanted that is not computed: of `h_mask` or `zoneout`, or a second derivative.
+        While JAX traces the call: if an array is complex, or lengths are not integers. Also if JAX
+        asks for a gradient of `h_mask`, `zoneout` or `leak`, or for a second derivative.
     jax.errors.JaxRuntimeError or ValueError
         While a compiled program runs: if a length is outside 0..T.
 
     Notes
     -----
-    Computes in float64 if x, a weight or a bias is float64, else in float32. The backward pass
-    computes the forward pass again, since a tape cannot pass through JAX, and only gradients that
-    are wanted. Forward-mode derivatives (`jax.jvp`, `jax.jacfwd`) raise an error of JAX.
+    Computes in float64 if x, a weight or a bias is float64, else in float32. The
+    backward pass computes the forward pass again, because a tape cannot pass through JAX. It
+    computes only the gradients that JAX asks for. Forward-mode derivatives (`jax.jvp`,
+    `jax.jacfwd`) raise an error of JAX.
 
-    Under `jax.vmap`, the mapped axis becomes more sequences of one call, unless weights are mapped,
-    or gradients of weights are wanted: then there is one call for each index.
+    Under `jax.vmap`, the mapped axis becomes more sequences of one call. If weights are mapped, or
+    gradients of weights are wanted, there is one call for each index instead.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The activations of ONNX's recurrent operators, and their names here."""
+"""The activations of ONNX's recurrent operators, and their names in bptt."""
 
 from __future__ import annotations
 

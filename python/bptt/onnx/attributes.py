@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a node of ONNX says about its recurrence: inputs, outputs, attributes."""
+"""The inputs, outputs and attributes of a recurrent node of ONNX."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Attributes(NamedTuple):
     ----------
     op : {"RNN", "GRU", "LSTM"}
     hidden_size : int or None
-        None if the node does not say it; the weights do.
+        None if the node does not have it; the weights then show it.
     reverse : tuple of bool
         For each direction, whether it reads the sequences from their ends.
     batch_first : bool

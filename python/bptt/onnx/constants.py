@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The values of a graph that do not depend on its inputs, as far as recurrent nodes need them."""
+"""The constant values of a graph that its recurrent nodes need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN_TIME = ("X", "sequence_lens")  # inputs that are of no use as constants
 
 
 class Scope(NamedTuple):
-    """What a graph may read: constants, and the node that makes each other value."""
+    """The values that a graph can read: constants, and the node that makes each of the others."""
 
     constants: dict[str, Array]
     makers: dict[str, Any]

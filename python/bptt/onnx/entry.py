@@ -29,22 +29,22 @@ def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
     ----------
     source : path, bytes, onnx.ModelProto or onnx.NodeProto
         A model with recurrent nodes: RNN, GRU, LSTM, or onnxruntime's DynamicQuantizeLSTM, whose
-        weights become real numbers; or one such node. Weights in other files are read if they lie
-        in the folder of the path.
+        weights become floating-point numbers; or one such node. Weights in other files are read if
+        they lie in the folder of the path.
     initializers : dict of str to array_like, or list of onnx.TensorProto, optional
         For a node: its constant inputs, by the names that the node gives them.
 
     Returns
     -------
     Recurrent
-        If a layer computes all outputs of the model or node. Nodes on top of each other become one
-        layer with `num_layers`, whatever moves the axes between them; the results of the layer
-        have its own shapes and order. This is tried on random weights and inputs.
+        If a layer computes all outputs of the model or node, as a run with random weights and
+        inputs shows. Recurrent nodes on top of each other become one layer with `num_layers`, also
+        with nodes between them that move axes. The results have the layer's shapes and order.
     Operator
-        For a node whose weights are not constant, or which no layer can express: such as one with
-        an initial state of its own.
+        For a node whose weights are not constant, or which no layer can express, such as a node
+        with a constant initial state.
     Model
-        For a model with more in it: it runs, and its `layers` are bptt's.
+        For any other model: it runs, and its `layers` are layers of bptt.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def load(source: Any, initializers: Any = None) -> Recurrent | Operator | Model:
 
     Notes
     -----
-    A layer and ONNX differ for a sequence of length 0: the final state of the layer is the initial
-    state, that of ONNX is 0. `Model` and `Operator` do as ONNX does.
+    A layer and ONNX differ for a sequence of length 0: its final state is the initial state in a
+    layer, and 0 in ONNX, in `Model` and in `Operator`.
 
     Examples
     --------
@@ -109,14 +109,14 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
     Returns
     -------
     dict of str to Recurrent
-        By the names of their nodes, one layer for each. Its results have the shapes of a layer:
-        y (T, B, D*H) where ONNX has Y (T, D, B, H).
+        One layer for each recurrent node, by the name of the node. Its results have the shapes of a
+        layer: y (T, B, D*H) where ONNX has Y (T, D, B, H).
 
     Raises
     ------
     ValueError
-        As `load`; and if a node's weights are not constant, or no layer can express it, such as one
-        with an initial state of its own.
+        As `load`; and if a node's weights are not constant, or no layer can express it, such as a
+        node with a constant initial state.
     TypeError, ImportError, OSError
         As `load`.
 

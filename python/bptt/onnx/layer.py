@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A layer of the package for the weights of a node, where a layer can express it."""
+"""Makes a layer of bptt from the weights of a node, if a layer can express the node."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ class Model:
     outputs : tuple of str
         The names of the graph's outputs.
     layers : dict of str to Recurrent
-        By the name of its node, the layer of each recurrent node whose weights are constant and
-        which a layer can express. The model computes with their parameters: train them, and the
-        model has learnt; `bptt.onnx.export` then writes it.
+        By the name of the node, the layer of each recurrent node whose weights are constant and
+        which a layer can express. The model computes with the parameters of these layers: train
+        them, and the model changes. `bptt.onnx.export` then writes the new weights.
     operators : dict of str to Operator
-        By name, every recurrent node, with the inputs and outputs of ONNX and with gradients.
+        Every recurrent node by name, with the inputs and outputs of ONNX and with gradients.
     others : frozenset of str
         The kinds of all other nodes, such as "MatMul".
     proto : onnx.ModelProto

@@ -60,18 +60,18 @@ class Operator:
     Parameters
     ----------
     node : onnx.NodeProto
-        Of the operator RNN, GRU, LSTM, or ``com.microsoft.DynamicQuantizeLSTM``, whose weights
-        become real numbers; its inputs are not quantised here.
+        A node RNN, GRU, LSTM, or ``com.microsoft.DynamicQuantizeLSTM``. Weights of the last become
+        floating-point numbers, and its inputs are not quantised.
     initializers : dict of str to array_like, or list of onnx.TensorProto, optional
         Inputs of the node that are constant, by the names that the node gives them.
 
     Attributes
     ----------
     name : str
-        Of the node.
+        The name of the node.
     inputs, outputs, free : dict of str to str
-        The names that the node gives its inputs and outputs, and those inputs that are not
-        constant, by ONNX's names.
+        By ONNX's names, the names in the graph of the node's inputs and outputs; `free` has the
+        inputs that are not constant.
     layer : Recurrent or None
         A layer with the node's weights, if they are constant and a layer can express the node.
         The operator computes with its parameters, which may be trained.
@@ -86,11 +86,11 @@ class Operator:
 
     Notes
     -----
-    Where ONNX's text is silent, the results are those of onnxruntime: `clip` bounds the arguments
-    of f and g, not of h; `activation_alpha` and `activation_beta` hold numbers only for the
-    activations that take any; Y_h and Y_c are 0 for a sequence of length 0. In one point they
-    differ: where the numbers are left out, Affine and ThresholdedRelu have the defaults of the
-    operators of these names, as ONNX says, and ScaledTanh is an error; onnxruntime takes 0.
+    Where ONNX's specification says nothing, the results are onnxruntime's: `clip`
+    bounds the arguments of f and g, not of h; `activation_alpha` and `activation_beta` hold numbers
+    only for the activations that take any; Y_h and Y_c are 0 for a sequence of length 0. In one
+    point they differ: where the numbers are left out, Affine and ThresholdedRelu have the defaults
+    of the operators of these names, as ONNX says, and ScaledTanh is an error; onnxruntime takes 0.
 
     The attributes are numbers of 32 bits. They are read as the shortest decimals, so that a slope
     of 0.2 is 0.2 in float64 too.

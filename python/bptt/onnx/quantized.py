@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""DynamicQuantizeLSTM, whose weights are whole numbers of 8 bits with scales and zero points."""
+"""DynamicQuantizeLSTM, whose weights are integers of 8 bits with scales and zero points."""
 
 from __future__ import annotations
 

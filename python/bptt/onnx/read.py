@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Models, nodes and tensors of ONNX from files and objects, which nothing is known of yet."""
+"""Reads models, nodes and tensors of ONNX from files and objects, and checks them."""
 
 from __future__ import annotations
 

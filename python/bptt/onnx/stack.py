@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Finds out whether a graph is nothing but one recurrent layer, as programs export it.
+"""Finds out whether a graph computes one recurrent layer and nothing else.
 
-They surround the nodes with others that move axes and pick states, each in its own way. So the
-graph is not read but tried: with random weights, it must give the results of the layer.
+Each program adds nodes of its own that move axes and pick states. So these nodes are not
+interpreted: the graph runs with random weights, and must give the results of the layer.
 """
 
 from __future__ import annotations

@@ -51,18 +51,18 @@ def export(
 ) -> Any:
     """Write a recurrent layer, a chain of layers or a trained model as a model of ONNX.
 
-    The model computes what calls of the layers compute, for any number of steps and sequences: in
-    onnxruntime if they are of float32, its only type for recurrent operators, and in
-    `bptt.onnx.load` in any case.
+    The model computes the same as calls of the layers, for any number of steps and sequences.
+    `bptt.onnx.load` runs it in any case, onnxruntime if the layers are in float32, because its
+    recurrent operators have no other type.
 
     Parameters
     ----------
     layers : Recurrent, sequence of Recurrent, Linear and Embedding, or Model
         `RNN`, `GRU` and `LSTM`, also bidirectional or reverse, of several layers, and with the
         options `activation`, `gate_activation`, `output_activation`, `preact_clip`, `peepholes`,
-        `reset_after` and a coupled forget gate. Of a sequence each layer reads the output of the
-        layer before it, and one or more are recurrent. A `Model` is written as it was loaded, but
-        with the weights that its layers have now.
+        `reset_after` and a coupled forget gate. In a sequence each layer reads the output of the
+        layer before it, and at least one layer is recurrent. A `Model` is written as it was loaded,
+        but with the weights that its layers have now.
     path : str or path-like, optional
         The file: a new one, or an earlier one made by this function. It is written whole or not at
         all. If omitted, nothing is written.
@@ -75,14 +75,14 @@ def export(
     Returns
     -------
     onnx.ModelProto
-        Of layers: of opset 22 and IR version 10. Inputs: ``x``, then ``lengths``, ``h0`` and ``c0``
-        if asked for; outputs: ``y``, ``h`` and, for an LSTM, ``c``. With several recurrent layers,
-        the names of the states begin with the name of theirs, such as ``gru1_h``.
+        For layers, of opset 22 and IR version 10. Inputs: ``x``, then ``lengths``, ``h0`` and
+        ``c0`` if asked for; outputs: ``y``, ``h`` and, for an LSTM, ``c``. With several recurrent
+        layers, the name of a state begins with the name of its layer, such as ``gru1_h``.
 
     Raises
     ------
     ValueError
-        If ONNX has no such layer or option, as dilation, zoneout or layer normalisation; if no
+        If ONNX has no such layer or option, such as dilation, zoneout or layer normalisation; if no
         layer is recurrent; or if `path` is a file that bptt did not make. Nothing is written.
     TypeError
         If `layers` holds something else.

@@ -17,7 +17,7 @@ LEAST = 1e-20  # squared norms of dL/dh below it are no direction
 
 
 def omega(tape: Tape, dy: Array | None = None, dstate: State = None) -> Any:
-    """Mean of (|(dL/dh_t) (dh_t/dh_{t-1})|^2 / |dL/dh_t|^2 - 1)^2 over steps and sequences."""
+    """Mean of ``(|(dL/dh_t) (dh_t/dh_{t-1})|^2 / |dL/dh_t|^2 - 1)^2`` over steps and sequences."""
     final = tape.queues[-1][0]
     K, B, _ = final.shape
     dtype = np.result_type(final, *(a for a in (dy, dstate) if a is not None))

@@ -35,7 +35,7 @@ def flossing(tape: RecurrentTape, n: int, *, rng: Seed = 0) -> Penalty:
 
     n orthonormal directions Q pass through the Jacobians J_t = ds_t/ds_{t-1} of the whole state (h,
     or (h, c) of an LSTM), and are made orthonormal again at each step: J_t Q_{t-1} = Q_t R_t. With
-    lambda_i the mean of log R_t,ii over the T steps of a sequence, in nats per step:
+    lambda_i the mean of log R_t,ii over the T steps of a sequence, in nats per step::
 
         flossing = mean over sequences of sum_i lambda_i^2
 

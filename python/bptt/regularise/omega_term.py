@@ -56,7 +56,7 @@ def omega(
     """Penalty on a gradient that shrinks or grows on its way back through an RNN.
 
     With the total gradient d_t = dL/dh_t, and p_{t-1} = d_t dh_t/dh_{t-1}, its part that step t
-    passes back:
+    passes back::
 
         Omega = mean of (|p_{t-1}|^2 / |d_t|^2 - 1)^2
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch modules that compute with bptt: `torch.nn.RNN`, `LSTM` and `GRU`, one import changed.
+"""PyTorch's recurrent modules, computed by bptt: `bptt.torch.LSTM` in place of `torch.nn.LSTM`.
 
-They are subclasses of PyTorch's, with the same arguments, parameters and results. What bptt does
-not compute, PyTorch does: ``module.backend`` says which of the two did, and why.
+They are subclasses of PyTorch's, with the same arguments, parameters and results. PyTorch
+computes the calls that bptt cannot: ``module.backend`` says which of the two did, and why.
 
 >>> import torch
 >>> import bptt.torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who computes a call of a module: bptt, or PyTorch, and then why."""
+"""Decides who computes a call of a module: bptt, or PyTorch for a reason."""
 
 from __future__ import annotations
 

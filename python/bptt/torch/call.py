@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One call of a module: tensors in, tensors out, with no word of PyTorch's autograd."""
+"""One call of a module, from tensors to tensors, without PyTorch's autograd."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Inputs = Sequence[Any]  # x, and the initial states; perhaps the weights
 
 
 class Call(NamedTuple):
-    """What a call has beside its x and states.
+    """Everything of a call except its x and states.
 
     Attributes
     ----------
     cells : list
-        The weights, in the memory of PyTorch's.
+        The weights as arrays in the memory of PyTorch's tensors.
     on_trace : callable
-        Gets the trace.
+        Called with the trace.
     """
 
     stack: Stack

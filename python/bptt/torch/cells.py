@@ -19,7 +19,7 @@ from .weights import DTYPES, WeightArrays, known, remembered
 
 
 class Cell(RNNCellBase):
-    """What the cells share; comes before PyTorch's class among their bases.
+    """The part that the cells share; it precedes PyTorch's class among their bases.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Cell(RNNCellBase):
         return {n: v for n, v in self.__dict__.items() if n not in ("backend", "_arrays")}
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """One step, as of PyTorch's cell."""
+        """Compute one step, as PyTorch's cell does."""
         if torch.compiler.is_compiling():
             return super().forward(input, hx)
         initial = [hx] if self._states == 1 else [None, None] if hx is None else list(hx)
@@ -57,6 +57,7 @@ class Cell(RNNCellBase):
             self.__dict__["backend"] = BPTT
         return self._by_core(input, initial, weights, arrays)
 
+    @torch.compiler.disable
     def _by_core(
         self, input: Tensor, initial: list[Any], weights: list[Any], arrays: WeightArrays | None
     ) -> Any:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Derivatives along a direction, by the core's dual numbers: forward mode, and second derivatives.
 
-With g(d, p) the gradient of <d, y(p)>, where p are all arguments and y all results: the product of
-a vector v with the Jacobian of g is, for d, the tangent of y along v, and for p, the tangent of g
-along v, as second derivatives commute.
+Let p be all arguments, y(p) all results, and g(d, p) the gradient of <d, y(p)> with respect to p.
+The product of a vector v with the Jacobian of g has two parts. For d it is the tangent of y along
+v. For p it is the tangent of g along v, because second derivatives commute.
 """
 
 from __future__ import annotations

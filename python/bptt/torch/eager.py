@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way through PyTorch's autograd in eager mode: one node for all layers of a module."""
+"""Calls in eager mode: one node of PyTorch's autograd for all layers of a module."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Recurrence(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
+    @torch.compiler.disable
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         holder, _, *inputs = ctx.saved_tensors
         call, needs = ctx.call, ctx.needs_input_grad[1:]

@@ -28,26 +28,26 @@ from .traced import in_transform
 
 
 class Layer(torch.nn.Module):
-    """A layer of bptt as a module of PyTorch: what `torch.nn` lacks, trained by autograd.
+    """A layer of bptt as a module of PyTorch, trained by autograd.
 
-    For instance an LSTM with layer normalisation, peepholes or zoneout, an `MGU`, an `SLSTM`, a
-    dilated `RNN`, or `Attention`.
+    So PyTorch can train layers that `torch.nn` lacks, such as an LSTM with layer normalisation,
+    peepholes or zoneout, an `MGU`, an `SLSTM`, a dilated `RNN`, or `Attention`.
 
     Parameters
     ----------
     layer : layer of bptt
         `RNN`, `LSTM`, `GRU`, `MGU`, `SLSTM`, `LSTM1997`, `Attention`, `Linear` or `Embedding`.
-        The module's parameters have its names and **share the memory** of its arrays: an optimiser
-        of PyTorch trains the layer, and loading into the layer changes the module. Parameters that
-        are frozen in the layer have ``requires_grad=False``.
+        The module's parameters have the layer's names and **share the memory** of its arrays: an
+        optimiser of PyTorch trains the layer, and loading into the layer changes the module.
+        Parameters that are frozen in the layer have ``requires_grad=False``.
     step_clip, cut, trace : optional
-        As of the layer's `backward`, for each backward call; only for recurrent layers.
+        Arguments of the layer's `backward` in each backward call; only for recurrent layers.
 
     Attributes
     ----------
     layer : layer of bptt
-        The layer in the memory of the module's parameters. It is the one given, or another one if
-        they have moved since, as by `deepcopy`, ``double()`` or ``share_memory()``.
+        The layer in the memory of the module's parameters: the one given, until `deepcopy`,
+        ``double()`` or ``share_memory()`` move the parameters; then a new one in their memory.
     trace : LayerTrace or None
         How the gradient flowed in the last backward call that was traced.
 
@@ -60,16 +60,16 @@ class Layer(torch.nn.Module):
 
     Notes
     -----
-    Results are those of the layer, as are the shapes of states. In training its random masks are
-    drawn by PyTorch's generator, so that `torch.manual_seed` repeats them; in evaluation nothing
-    is random, and zoneout takes the mean.
+    Results and shapes of states are the layer's. In training PyTorch's generator draws the random
+    masks, so that `torch.manual_seed` repeats them. In evaluation nothing is random, and zoneout
+    takes the mean.
 
-    A change of the input, of a parameter or of a result between the forward and the backward call
-    raises an error as in PyTorch if it was made by PyTorch. PyTorch does not see changes by NumPy.
+    If PyTorch changes the input, a parameter or a result in place between the forward and the
+    backward call, the backward call raises PyTorch's error. PyTorch does not see changes by NumPy.
 
-    Second derivatives, forward mode and the transforms of `torch.func` raise an error, as
-    `torch.compile` does with ``fullgraph=True``; without it, the layer runs outside of the compiled
-    graphs. The number of threads is that of `bptt.set_num_threads`.
+    Second derivatives, forward mode and the transforms of `torch.func` raise an error.
+    `torch.compile` raises one with ``fullgraph=True``; without it, the layer runs outside of the
+    compiled graphs. `bptt.set_num_threads` sets the number of threads.
 
     Examples
     --------
@@ -149,16 +149,16 @@ class Layer(torch.nn.Module):
         state : Tensor or tuple of Tensor, optional
             The initial state of a recurrent layer; the query of `Attention`.
         lengths, resets : optional
-            As of the layer.
+            As in the layer's `forward`.
         trace : bool or "full", optional
-            Record how the gradient flows in the backward call, in ``module.trace``. None: as the
-            module was made.
+            Record how the gradient flows in the backward call, in ``module.trace``. None: the
+            argument `trace` of the module.
 
         Returns
         -------
         y, state
-            Of a recurrent layer, y as a PackedSequence if x is one; context and weights of
-            `Attention`; y alone of `Linear` and `Embedding`.
+            For a recurrent layer, y as a PackedSequence if x is one. `Attention` returns context
+            and weights, `Linear` and `Embedding` return y alone.
 
         Raises
         ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One call of a layer of bptt, forward and backward, in terms of tensors and their gradients."""
+"""One call of a layer of bptt, forward and backward, on tensors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LayerCall:
     Attributes
     ----------
     layer : Layer
-        Of bptt; its parameters are in the memory of the module's.
+        The layer of bptt; its parameters share memory with the module's.
     seed : int or None
-        Of the random masks; None: nothing is random.
+        The seed of the random masks; None if nothing is random.
     how : dict
         The options of the layer's `backward`.
     on_trace : callable
-        Gets the trace, if there is one.
+        Called with the trace, if there is one.
     """
 
     layer: Any

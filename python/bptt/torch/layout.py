@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How tensors lie in memory: from PyTorch's layouts to the core's (T, B, ...) arrays, and back."""
+"""Converts PyTorch's layouts of tensors to the core's (T, B, ...) arrays, and back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VIEWS: dict[str, tuple[Any, Any]] = {
 
 
 class Layout(NamedTuple):
-    """Where sequences have their axes of time and batch.
+    """The axes of time and batch of a sequence.
 
     Attributes
     ----------

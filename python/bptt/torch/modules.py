@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The recurrent modules: PyTorch's, whose `forward` goes to the core where that can."""
+"""The recurrent modules: subclasses of PyTorch's whose `forward` calls the core if it can."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from .._validate import as_lengths_within, own
 from ..layers.sequences import as_resets
 from ..layers.structure import Structure
 from ..trace.trace import LayerTrace
+from . import traced
 from .backend import BPTT, Backend, reason
 from .call import Call
+from .compiler import let_trace
 from .eager import Recurrence, wants_graph
 from .layout import Layout, layout_of, packed_layout
 from .stack import PLAIN, Sequences, stack_of
-from .traced import TracedRecurrence, in_transform
+from .traced import in_transform
 from .weights import DTYPES, WeightArrays, known, remembered
 
 Extras = tuple[Any, Any, Any]  # lengths, resets, trace
 
 
 class Recurrent(RNNBase):
-    """What `RNN`, `LSTM` and `GRU` share; comes before PyTorch's class among their bases.
+    """The part that `RNN`, `LSTM` and `GRU` share; it precedes PyTorch's class among their bases.
 
     Attributes
     ----------
@@ -87,12 +89,12 @@ class Recurrent(RNNBase):
         resets: Any = None,
         trace: bool | str | None = None,
     ) -> Any:
-        """Run the module as PyTorch's does, with a few arguments more.
+        """Run the module as PyTorch does, with three more arguments.
 
         Parameters
         ----------
         input, hx
-            As of `torch.nn.LSTM`.
+            As in `torch.nn.LSTM`.
         lengths : Tensor or sequence of int, shape (B,), optional
             The number of steps of each sequence, 0..T, in any order. Later steps of `input` are not
             read and are 0 in the result; the final state is the state after the last step of each
@@ -101,20 +103,20 @@ class Recurrent(RNNBase):
             True at a step where another sequence begins, such as an episode: no state passes from
             the steps before it to this step, nor any gradient back.
         trace : bool or "full", optional
-            Record how the gradient flows in the backward call, in ``module.trace``. None: as the
-            module was made.
+            Record how the gradient flows in the backward call, in ``module.trace``. None: the
+            argument `trace` of the module.
 
         Returns
         -------
         output, hx
-            As of `torch.nn.LSTM`.
+            As in `torch.nn.LSTM`.
 
         Raises
         ------
         ValueError, TypeError
             If `lengths`, `resets` or `trace` is wrong.
         NotImplementedError
-            If only PyTorch can compute this call, and it has no such argument.
+            If one of these arguments is given and only PyTorch can compute the call.
         """
         trace = self.tracing if trace is None else trace
         extras = lengths, resets, trace
@@ -124,16 +126,16 @@ class Recurrent(RNNBase):
 
     def _run(self, input: Any, hx: Any, extras: Extras, compute: str | None) -> Any:
         compiling = torch.compiler.is_compiling()
-        traced = compiling or in_transform()
+        in_trace = compiling or in_transform()
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
         initial = self._states(hx)
         weights = self._weights()
-        arrays = None if traced else known(self, weights)
-        why = reason(data, (*initial, *weights) if arrays is None else initial, traced)
+        arrays = None if in_trace else known(self, weights)
+        why = reason(data, (*initial, *weights) if arrays is None else initial, in_trace)
         if why is None:
             # Mostly there is nothing to see: this shape has come before, without a state.
-            usual = hx is None and not packed and not traced and self._layout(data) is not None
+            usual = hx is None and not packed and not in_trace and self._layout(data) is not None
             if arrays is not None and arrays.dtype is not data.dtype:
                 why = f"tensors have the dtypes {data.dtype} and {arrays.dtype}"
             elif not usual:
@@ -144,7 +146,7 @@ class Recurrent(RNNBase):
             initial = self._permuted(initial, input.sorted_indices)
         if not compiling and self.backend is not BPTT:
             self.__dict__["backend"] = BPTT
-        if traced:
+        if in_trace:
             y, *finals = self._traced(input, data, initial, weights, extras, compute)
         else:
             y, *finals = self._eager(input, data, initial, weights, arrays, extras, compute)
@@ -153,6 +155,7 @@ class Recurrent(RNNBase):
             y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         return y, tuple(finals) if len(finals) > 1 else finals[0]
 
+    @torch.compiler.disable  # where it cannot trace a call, it would compile each function below
     def _eager(
         self, input: Any, data: Tensor, initial: list[Any], weights: list[Any],
         arrays: WeightArrays | None, extras: Extras, compute: str | None,
@@ -209,12 +212,14 @@ class Recurrent(RNNBase):
         ]
         masks = self._masks(data, rows or data.shape[:2])
         clip = self.step_clip or ("none", 0.0)
-        results = TracedRecurrence.apply(
+        call = traced.Call(
             (len(initial), len(weights), len(masks)),
             (self.mode, self.num_layers, self.bidirectional, compute),
             (*clip, "h")[:3] + (self.cut,),
-            data, *initial, *weights, *masks, lengths, resets, batch_sizes,
-        )  # fmt: skip
+        )
+        results = traced.recurrence(
+            call, data, *initial, *weights, *masks, lengths, resets, batch_sizes
+        )
         y, *finals = results[: 1 + len(initial)]
         if not packed and single:
             return [part.squeeze(1) for part in (y, *finals)]
@@ -346,6 +351,9 @@ class Recurrent(RNNBase):
         if not torch.compiler.is_compiling():
             self.__dict__["backend"] = Backend("torch", why)
         return result
+
+
+let_trace(Recurrent)
 
 
 class RNN(Recurrent, torch.nn.RNN):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The monitor of the gradient in a training loop of PyTorch."""
+"""Watches the gradient in a training loop of PyTorch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def watch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, monitor: Flo
     Parameters
     ----------
     model : torch.nn.Module
-        With modules of `bptt.torch`, made as such or by `accelerate`, or recurrent `Layer`.
+        A model with modules of `bptt.torch`, also by `accelerate`, or with a recurrent `Layer`.
     optimizer : torch.optim.Optimizer
         Its steps are the updates.
     monitor : FlowMonitor

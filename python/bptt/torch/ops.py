@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The operators `bptt::recurrence` and `bptt::recurrence_backward`.
+"""The operators `bptt::recurrence`, `recurrence_backward` and `recurrence_tangents`.
 
-They let `torch.compile`, `torch.export` and the transforms of `torch.func` see a call as one step,
-which eager mode does without: each goes through PyTorch's dispatcher, which takes longer than a
-small network computes.
+With them `torch.compile`, `torch.export` and the transforms of `torch.func` see a call as one
+step. Eager mode does not use them, because PyTorch's dispatcher takes longer than a small network
+computes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .._cells import CELLS
 from .._validate import as_lengths_within, own
 from ..layers.sequences import as_resets
 from .call import Call
+from .duals import tangents
 from .layout import Layout, array_of, packed_layout
 from .stack import CELLS_OF_MODES, Sequences, stack_of
 from .tapes import held, hold
@@ -30,14 +31,15 @@ INPUTS = (
     "Tensor x, Tensor[] state, Tensor[] weights, Tensor[] masks, Tensor? lengths, Tensor? resets, "
     "Tensor? batch_sizes, str mode, int num_layers, bool bidirectional, str? compute"
 )
-# step_clip: a kind, bound and target.
-BACKWARD = (
-    "Tensor dy, Tensor[] dstate, Tensor y, Tensor tape, str clip, float bound, str target, "
-    "int? cut, bool[] wanted"
-)
+HOW = "str clip, float bound, str target, int? cut"  # step_clip: a kind, bound and target
+BACKWARD = f"Tensor dy, Tensor[] dstate, {HOW}, Tensor y, Tensor tape, bool[] wanted"
+COUNT = INPUTS.count(",") + 1
 library = Library("bptt", "DEF")
 library.define(f"recurrence({INPUTS}) -> (Tensor y, Tensor h, Tensor c, Tensor tape)")
 library.define(f"recurrence_backward({INPUTS}, {BACKWARD}) -> Tensor[]")
+library.define(
+    f"recurrence_tangents({INPUTS}, Tensor[] cotangents, {HOW}, Tensor?[] directions) -> Tensor[]"
+)
 
 
 def states_of(mode: str) -> int:
@@ -87,15 +89,27 @@ def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _backward(*arguments: Any) -> list[Tensor]:
-    inputs, (dy, dstate, _, tape, clip, bound, target, cut, wanted) = arguments[:-9], arguments[-9:]
-    step_clip = (clip, bound, target) if clip != "none" else None
-    call, tensors = _call(*inputs, step_clip, cut, None)
+    inputs, (dy, dstate, *how, _, tape, wanted) = arguments[:COUNT], arguments[COUNT:]
+    call, tensors = _call(*inputs, *_backward_how(how))
     found = call.backward(held(tape), tensors, (dy, *dstate), tuple(wanted))
     return [d if w else dy.new_empty(0) for d, w in zip(found, wanted, strict=True)]
 
 
+def _tangents(*arguments: Any) -> list[Tensor]:
+    """The tangents of y and the states; with cotangents also of the gradients."""
+    inputs, (cotangents, *how, directions) = arguments[:COUNT], arguments[COUNT:]
+    call, tensors = _call(*inputs, *_backward_how(how))
+    return tangents(call, (*tensors, *inputs[2]), directions, cotangents or None)
+
+
+def _backward_how(how: Sequence[Any]) -> tuple[Any, ...]:
+    clip, bound, target, cut = how
+    return (clip, bound, target) if clip != "none" else None, cut, None
+
+
 library.impl("recurrence", _forward, "CPU")
 library.impl("recurrence_backward", _backward, "CPU")
+library.impl("recurrence_tangents", _tangents, "CPU")
 
 
 # --- on shapes alone ------------------------------------------------------------------------------
@@ -117,49 +131,52 @@ def _fake_backward(*arguments: Any) -> list[Tensor]:
     ]
 
 
+def _fake_tangents(*arguments: Any) -> list[Tensor]:
+    (x, state, weights), cotangents = arguments[:3], arguments[COUNT]
+    y, h, c, _ = _fake_forward(*arguments[:COUNT])
+    found = [y, h, c][: 1 + len(state)]
+    return found + [of.new_empty(of.shape) for of in (x, *state, *weights) if cotangents]
+
+
 torch.library.register_fake("bptt::recurrence", _fake_forward, lib=library)
 torch.library.register_fake("bptt::recurrence_backward", _fake_backward, lib=library)
+torch.library.register_fake("bptt::recurrence_tangents", _fake_tangents, lib=library)
 
 
 # --- vmap: one call after the other ---------------------------------------------------------------
 
 
-TAPE = -6  # the place of the tape among the arguments of recurrence_backward
-
-
-class ByCall(tuple[Any, ...]):
-    """The tensors that hold the tapes of each call."""
-
-
-def _each(info: Any, in_dims: Any, arguments: Any) -> list[Any]:
-    """The arguments of each call."""
+def _results(run_one: Any, info: Any, in_dims: Any, arguments: Any) -> list[Any]:
+    """Of each call."""
     values, spec = tree_flatten(arguments)
     dims = tree_flatten(in_dims, is_leaf=lambda d: d is None)[0]
     assert len(values) == len(dims)
     return [
-        tree_unflatten([v if d is None else v.select(d, k) for v, d in zip(values, dims)], spec)
+        run_one(*tree_unflatten(
+            [v if d is None else v.select(d, k) for v, d in zip(values, dims)], spec
+        ))
         for k in range(info.batch_size)
-    ]
+    ]  # fmt: skip
 
 
 def _vmap_forward(info: Any, in_dims: Any, *inputs: Any) -> Any:
-    run_one = torch.ops.bptt.recurrence
-    results = [run_one(*one) for one in _each(info, in_dims, inputs)]
-    y, h, c, tapes = zip(*results)
-    held_by_call = hold(ByCall(tapes))
-    return (torch.stack(y), torch.stack(h), torch.stack(c), held_by_call), (0, 0, 0, None)
+    y, h, c, tapes = zip(*_results(torch.ops.bptt.recurrence, info, in_dims, inputs))
+    if torch._C._functorch.is_batchedtensor(tapes[0]):  # by an outer vmap
+        tape = torch.stack(tapes)  # copies, which hold nothing
+    else:
+        tape = hold(*map(held, tapes)).unsqueeze(1)
+    return (torch.stack(y), torch.stack(h), torch.stack(c), tape), (0, 0, 0, 0)
 
 
-def _vmap_backward(info: Any, in_dims: Any, *arguments: Any) -> Any:
-    run_one = torch.ops.bptt.recurrence_backward
-    tapes = held(arguments[TAPE])
-    results = []
-    for k, one in enumerate(_each(info, in_dims, arguments)):
-        if isinstance(tapes, ByCall):
-            one = (*one[:TAPE], tapes[k], *one[TAPE + 1 :])
-        results.append(run_one(*one))
-    return [torch.stack(parts) for parts in zip(*results)], [0] * len(results[0])
+def _vmap_lists(run_one: Any) -> Any:
+    def rule(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        found = [torch.stack(parts) for parts in zip(*_results(run_one, info, in_dims, arguments))]
+        return found, [0] * len(found)
+
+    return rule
 
 
 torch.library.register_vmap("bptt::recurrence", _vmap_forward, lib=library)
-torch.library.register_vmap("bptt::recurrence_backward", _vmap_backward, lib=library)
+for name in ("recurrence_backward", "recurrence_tangents"):
+    rule = _vmap_lists(getattr(torch.ops.bptt, name))
+    torch.library.register_vmap(f"bptt::{name}", rule, lib=library)

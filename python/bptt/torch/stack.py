@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The layers and directions of one call, from arrays to arrays: PyTorch is not seen here."""
+"""All layers and directions of one call, from arrays to arrays, without PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CellArrays = list[tuple[tuple[Any, ...], dict[str, Any] | None]]
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """What all calls of a module share: sizes and options, and how the gradient goes back."""
+    """The settings of all calls of a module: sizes, options, and arguments of the backward pass."""
 
     structure: Structure
     how: BackwardHow
@@ -90,7 +90,7 @@ def stack_of(
 
 
 class Sequences(NamedTuple):
-    """What one call knows of its sequences.
+    """The lengths, resets and masks of one call.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ def _joined(parts: list[Any]) -> list[Array]:
 
 
 class Plan(NamedTuple):
-    """Which gradients to compute: how far down to go, and of each cell which."""
+    """The gradients to compute: the lowest layer to reach, and the gradients of each cell."""
 
     lowest: int  # layer
     of_x: bool

@@ -57,7 +57,7 @@ def accelerate(model: torch.nn.Module) -> Accelerated:
 
     Each `torch.nn.RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell` and `GRUCell` in it becomes the module
     of `bptt.torch` with the same name. It is still the same object: parameters, optimisers, tied
-    weights, hooks, parametrizations and the training flag go on, and `state_dict` is the same.
+    weights, hooks, parametrizations and the training flag stay, and `state_dict` is the same.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def accelerate(model: torch.nn.Module) -> Accelerated:
 def restore(model: torch.nn.Module) -> None:
     """Undo `accelerate`: let the modules that it swapped compute with PyTorch again.
 
-    Modules that were made as those of `bptt.torch` stay what they are.
+    Modules that were created as modules of `bptt.torch` do not change.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The arrays of a module's weights, which stay the same from call to call."""
+"""The arrays of a module's weights, kept from call to call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class WeightArrays:
-    """Arrays in the memory of weights, to be made again where a weight has another memory."""
+    """Arrays in the memory of weights, made again when a weight has moved to other memory."""
 
     def __init__(self, weights: Sequence[Tensor], stack: Stack) -> None:
         self.dtype: torch.dtype = weights[0].dtype

@@ -66,14 +66,14 @@ BPTT_INLINE void store(Dual* p, Duals v) {
 }
 template <>
 BPTT_INLINE Duals load(const Dual* p, Index n) {
-  if (n == lanes<Dual>) return load(p);
+  if (n >= lanes<Dual>) return load(p);
   Dual all[lanes<Dual>]{};
   for (Index i = 0; i < n; ++i) all[i] = p[i];
   return load<Dual>(all);
 }
 template <>
 BPTT_INLINE void store(Dual* p, Duals v, Index n) {
-  if (n == lanes<Dual>) return store(p, v);
+  if (n >= lanes<Dual>) return store(p, v);
   Dual all[lanes<Dual>];
   store(all, v);
   for (Index i = 0; i < n; ++i) p[i] = all[i];

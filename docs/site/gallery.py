@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""The scripts of `examples/` as pages: their text, their output, and the picture of `--plot`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sphinx_gallery.scrapers import figure_rst
+
+ROOT = Path(__file__).parents[2]
+LIST = (ROOT / "examples" / "README.md").read_text("utf-8")
+PICTURE = Path(tempfile.mkdtemp()) / "picture.png"
+
+
+def place(name: str) -> int:
+    """Sort the scripts as in their list."""
+    return LIST.find(f"]({name})")
+
+
+def arguments(settings: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """Ask for a picture if the script can make one."""
+    return ["--plot", str(PICTURE)] if "--plot" in Path(script["src_file"]).read_text() else []
+
+
+def saved_picture(block: Any, script: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Move a picture that the block has saved to the page."""
+    if not PICTURE.exists():
+        return ""
+    path = next(script["image_path_iterator"])
+    shutil.move(PICTURE, path)
+    return str(figure_rst([path], settings["src_dir"]))
+
+
+SETTINGS = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "docs/gallery",
+    "filename_pattern": r"/(?!torch_|distributed)\w+\.py$",  # the others train for minutes
+    "within_subsection_order": "gallery.place",
+    "reset_argv": "gallery.arguments",
+    "default_thumb_file": str(ROOT / "docs" / "bench-lstm.png"),  # of scripts that are not run
+    "remove_config_comments": True,
+    "image_scrapers": ("gallery.saved_picture",),
+    "reset_modules": (),
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1,
+    "write_computation_times": False,
+    "copyfile_regex": "",
+}

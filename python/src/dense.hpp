@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The layers without a loop over time, for one step of a stream.
 #pragma once
+#include <algorithm>
+
 #include "arrays.hpp"
 #include "dense/dense.hpp"
 
@@ -37,6 +39,19 @@ inline py::object dense_linear(const py::object& x, const py::object& weight,
     auto y = make<T, 2>({in.shape[0], w.shape[0]});
     core::linear(core::LinearCall<T>{in.shape[0], in.shape[1], w.shape[0], f, in.data, w.data,
                                      b.data, y.mutable_data()});
+    return std::move(y);
+  });
+}
+
+// x (B, n)
+inline py::object dense_softmax(const py::object& x) {
+  return for_dense_type("softmax", {x}, [&](auto zero) -> py::object {
+    using T = decltype(zero);
+    const auto in = view<T>(x);
+    check_dense("softmax", in.ndim == 2 && in.shape[1] > 0);
+    auto y = make<T, 2>({in.shape[0], in.shape[1]});
+    std::copy_n(in.data, in.shape[0] * in.shape[1], y.mutable_data());
+    core::softmax(in.shape[0], in.shape[1], y.mutable_data());
     return std::move(y);
   });
 }

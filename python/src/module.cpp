@@ -117,6 +117,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("has_bf16", &core::has_bf16);
   m.def("set_threads", &core::set_threads);
   m.def("linear", &dense_linear);
+  m.def("softmax", &dense_softmax);
   m.def("layer_norm", &dense_layer_norm);
   bind_stream(m);
   bind_prepared(m);

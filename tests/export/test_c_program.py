@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import bptt
+import bptt.models
+from bptt.models.calendar import phases
 from support.toolchain import needs, needs_installed_package, options, run
 
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
@@ -235,4 +237,140 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     model.parameters["1.bias"][1] = np.nan
     with pytest.raises(ValueError, match=r"model\['1\.bias'\]"):
         bptt.save_c_header(tmp_path / "model.h", model)
+    assert not list(tmp_path.iterdir())
+
+
+# --- estimators
+
+
+RNG = np.random.default_rng(0)
+WAVE = 20 + 3 * np.sin(np.arange(150) * 2 * np.pi / 12) + 0.1 * RNG.standard_normal(150)
+DAYS = np.datetime64("2024-01-01") + np.arange(150)
+FAST = {"hidden_size": 8, "epochs": 2, "progress": False}
+
+
+def sequences(features: int) -> list[Any]:
+    return [5 + 2 * RNG.standard_normal((RNG.integers(4, 9), features)) for _ in range(40)]
+
+
+def classifier(**options: Any) -> Any:
+    names = np.array(["one", 'two "??=\\ \u00e9\n', "three"])
+    return bptt.models.SequenceClassifier(**FAST, **options).fit(
+        sequences(2), names[np.arange(40) % 3]
+    )
+
+
+ESTIMATORS: dict[str, Callable[[], Any]] = {
+    "last": classifier,
+    "mean": lambda: classifier(pooling="mean", cell="gru", num_layers=2, dropout=0.1),
+    "two targets": lambda: bptt.models.SequenceRegressor(**FAST).fit(
+        sequences(3), 1e3 * RNG.standard_normal((40, 2))
+    ),
+    "one target": lambda: bptt.models.SequenceRegressor(**FAST, cell="rnn").fit(
+        sequences(1), 7 + RNG.standard_normal(40)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_estimator_has_the_bits_of_its_stream(name: str, tmp_path: Path) -> None:
+    model = ESTIMATORS[name]()
+    model.save(tmp_path / "estimator.npz")
+    x = 5 + 2 * RNG.standard_normal((60, model.n_features_in_))
+    stream = model.stream()
+    want = np.array([stream.step(row) for row in x])
+    program = build(tmp_path, tmp_path / "estimator.npz", x, want, *C89, *CHECKED)
+    assert answers(program, [*x]) == want.tobytes()
+    predict = model.predict_proba if hasattr(model, "classes_") else model.predict
+    assert want[8].tobytes() == predict([x[:9]])[0].tobytes()
+
+
+def test_the_names_of_classes_and_tokens_are_tables(tmp_path: Path) -> None:
+    model = bptt.models.SequenceClassifier(**FAST, min_count=1, embedding_size=3).fit(
+        ["ein gut\u00e9s Wort", "kein ?? Wort"] * 8, [3, 5] * 8
+    )
+    bptt.save_c_header(tmp_path / "model.h", model)
+    program = tmp_path / "main.c"
+    needs_installed_package()
+    needs("cc")
+    program.write_text(
+        '#include <stdio.h>\n#include "model.h"\nint main(void) {\n    int k;\n'
+        "    for (k = 0; k < MODEL_IDS; ++k) puts(model_tokens[k]);\n"
+        "    for (k = 0; k < MODEL_OUTPUTS; ++k) puts(model_classes[k]);\n    return 0;\n}\n"
+    )
+    run(*C89, *STRICT, program, *sdk_options(), "-o", tmp_path / "main")
+    assert run(tmp_path / "main").splitlines() == [*model.vocabulary_.tokens, "3", "5"]
+    other = classifier()
+    bptt.save_c_header(tmp_path / "model.h", other)
+    program.write_text(
+        '#include <stdio.h>\n#include "model.h"\nint main(void) {\n    int k;\n'
+        "    for (k = 0; k < MODEL_OUTPUTS; ++k) puts(model_classes[k]);\n    return 0;\n}\n"
+    )
+    run(*C89, *STRICT, program, *sdk_options(), "-o", tmp_path / "main")
+    assert run(tmp_path / "main") == "\n".join([*other.classes_, ""])
+
+
+KNOWN = RNG.standard_normal((160, 2))
+FORECASTERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "season": ({"season": 12, "steps": 30}, {}),
+    "dates": ({"season": 7, "quantiles": (0.25, 0.5)}, {"dates": DAYS}),
+    "inputs": ({}, {"dates": DAYS, "inputs": KNOWN}),
+}
+
+
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_a_forecaster_has_the_bits_of_its_stream(name: str, tmp_path: Path) -> None:
+    options, data = FORECASTERS[name]
+    model = bptt.models.Forecaster(**{"steps": 4, "window": 24, **options}, **FAST).fit(
+        WAVE, **data
+    )
+    features, streams = model.features_, [model.stream(), model.stream()]
+    steps, commands, want = features.steps, list[Any](), list[Any]()
+    for stream in streams:  # the second after a reset
+        for t in range(100):
+            date = DAYS[t] if "dates" in data else None
+            known = KNOWN[t + 1 : t + 1 + steps] if "inputs" in data else None
+            y = stream.step(WAVE[t], known, date)
+            assert (y is None) == (t < features.lead)
+            others = [] if date is None else phases(DAYS[t : t + 1], features.cycles)[0]
+            commands.append(np.array([WAVE[t], *others, *(() if known is None else known.T.flat)]))
+            if y is not None:
+                want.append(y)
+        commands.append(None)
+    assert len({y.tobytes() for y in want}) == len(want) // 2
+    model.save(tmp_path / "forecaster.npz")
+    again = bptt.models.load(tmp_path / "forecaster.npz")
+    program = build(tmp_path, again, np.array(commands[:1]), want[0], *C89, *CHECKED)
+    skipped = answers(program, commands)
+    # The first values give no forecast: the program writes what y was before.
+    rows = np.frombuffer(skipped).reshape(200, -1)
+    kept = [*range(features.lead, 100), *range(100 + features.lead, 200)]
+    assert rows[kept].tobytes() == np.array(want).tobytes()
+
+
+def test_the_stream_of_a_forecaster_begins_as_it_predicts() -> None:
+    model = bptt.models.Forecaster(steps=3, window=20, season=12, **FAST).fit(WAVE)
+    stream = model.stream()
+    for value in WAVE[-32:]:
+        y = stream.step(value)
+    np.testing.assert_allclose(y, model.predict_quantiles(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"ForecastStream\.step: value or inputs has NaN"):
+        stream.step(np.nan)
+    with pytest.raises(ValueError, match=r"inputs has shape \(1, 2\), expected"):
+        stream.step(1.0, [[1, 2]])
+    with pytest.raises(ValueError, match=r"number is 1, expected"):
+        model.stream(1)
+
+
+def test_estimators_that_c_cannot_run_are_refused(tmp_path: Path) -> None:
+    several = bptt.models.Forecaster(steps=3, window=20, **FAST).fit([WAVE, 2 * WAVE])
+    with pytest.raises(ValueError, match="has the units of 2 series, expected a Forecaster of on"):
+        bptt.save_c_header(tmp_path / "model.h", several)
+    with pytest.raises(ValueError, match="layer 0, LSTM: the layer is bidirectional"):
+        bptt.save_c_header(tmp_path / "model.h", classifier(bidirectional=True))
+    with pytest.raises(ValueError, match="layer 1, Attention, needs all steps at once"):
+        bptt.save_c_header(tmp_path / "model.h", classifier(pooling="attention"))
+    with pytest.raises(bptt.models.NotFittedError, match="expected Sequence"):
+        bptt.save_c_header(tmp_path / "model.h", bptt.models.SequenceClassifier())
     assert not list(tmp_path.iterdir())

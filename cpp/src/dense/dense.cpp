@@ -31,7 +31,7 @@ double sum_of(Index n, const F& term) {
 double exponential(double a) { return times_exp(V(1), V(a)).v[0]; }
 
 template <class T>
-void softmax(Index n, T* y) {
+void softmax_row(Index n, T* y) {
   double most = y[0];
   for (Index i = 1; i < n; ++i) most = y[i] > most ? double(y[i]) : most;
   double sum = 0;
@@ -45,7 +45,7 @@ void activate_row(DenseActivation f, Index n, T* y) {
   constexpr Activation kinds[] = {Activation::identity, Activation::tanh, Activation::relu,
                                   Activation::sigmoid, Activation::elu};
   if (f == DenseActivation::identity) return;
-  if (f == DenseActivation::softmax) return softmax(n, y);
+  if (f == DenseActivation::softmax) return softmax_row(n, y);
   const GateActivation g{kinds[static_cast<int>(f)], 1};
   for (Index i = 0; i < n; ++i) y[i] = T(dense::activate(g, V(double(y[i]))).v[0]);
 }
@@ -63,6 +63,12 @@ void run(const LinearCall<T>& c) {
     }
     activate_row(c.activation, c.O, y);
   }
+}
+
+template <class T>
+void softmax_rows(Index B, Index n, T* y) {
+  const FloatState state(FloatRegisters::standard());
+  for (Index b = 0; b < B; ++b) softmax_row(n, y + b * n);
 }
 
 template <class T>
@@ -96,6 +102,8 @@ bool find_dense_activation(const char* name, DenseActivation& found) {
 
 void linear(const LinearCall<float>& call) { run(call); }
 void linear(const LinearCall<double>& call) { run(call); }
+void softmax(Index B, Index n, float* y) { softmax_rows(B, n, y); }
+void softmax(Index B, Index n, double* y) { softmax_rows(B, n, y); }
 void layer_norm(const LayerNormCall<float>& call) { run(call); }
 void layer_norm(const LayerNormCall<double>& call) { run(call); }
 

@@ -20,11 +20,11 @@ from ..layers.base import Layer
 from ..layers.cells import LAYERS
 from ..layers.masks import is_mask_count
 from ..layers.recurrent import Recurrent
-from ..sequential.model import Sequential
 from ..trace.nonfinite import check_finite
+from .c_ends import Exported
 from .c_names import WHERE, Names, array_lines, as_prefix, identifier
-from .c_program import Exported, check_runs_in_c, program_lines
-from .source import read_model
+from .c_program import check_runs_in_c, program_lines
+from .source import exported, read_model
 
 __all__ = ["HEADER", "as_header", "save_c_header"]
 
@@ -155,14 +155,12 @@ def as_header(path: Path, model: Any, name: str | None, cell: str | None) -> byt
 
 def _collect(model: Any) -> tuple[dict[str, Array], dict[str, Any], Exported | None]:
     """All arrays by name, all layers by the prefix of their arrays' names, and a whole model."""
-    program = None
     if isinstance(model, (str, os.PathLike)):
         model = read_model(WHERE, as_path(WHERE, model, "model"))
-    if isinstance(model, Sequential):
-        model = Exported(model)
-    if isinstance(model, Exported):
-        check_runs_in_c(model.model)
-        program, model = model, {str(k): layer for k, layer in enumerate(model.model.layers)}
+    program = exported(WHERE, model)
+    if program is not None:
+        check_runs_in_c(program.model)
+        model = {str(k): layer for k, layer in enumerate(program.model.layers)}
     if hasattr(model, "state_dict"):
         model = {"": model}
     if not isinstance(model, Mapping):

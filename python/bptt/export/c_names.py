@@ -14,9 +14,12 @@ from .._types import Array
 from .._validate import as_path
 from .._words import brief, shown
 
-__all__ = ["CTYPES", "WHERE", "Names", "array_lines", "as_prefix", "identifier", "number", "texts"]
+__all__ = [
+    "CTYPES", "WHERE", "WIDE", "Names", "array_lines", "as_prefix", "identifier", "number", "texts"
+]  # fmt: skip
 
 WHERE = "save_c_header"
+WIDE = np.dtype(np.float64)
 IDENTIFIER = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")  # C++ reserves two underscores in a row
 LONGEST = 1000  # characters of a prefix, so that the first line of the file can be recognised
 CTYPES = {np.dtype(np.float32): ("float", ".9g", "f"), np.dtype(np.float64): ("double", ".17g", "")}

@@ -20,10 +20,10 @@ from ..layers.cells import LAYERS
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..layers.masks import is_mask_count
-from ..sequential.model import Sequential
+from .c_ends import Exported
 from .c_header import HEADER, as_header
 from .c_names import as_prefix
-from .source import read_model
+from .source import exported, read_model
 
 if TYPE_CHECKING:
     import argparse
@@ -113,21 +113,23 @@ def run(args: argparse.Namespace) -> int:
 def _contents(args: argparse.Namespace, model: Any) -> dict[str, bytes]:
     """The contents to write, by option."""
     contents = {}
-    whole = isinstance(model, Sequential)
+    whole = exported("export", model)
     if whole and (args.layers or args.cell):
         option = "--layers" if args.layers else "--cell"
         raise ValueError(f"export: {option} is given, expected none: the file has a whole model")
     if args.c_header is not None:
         contents["--c-header"] = as_header(args.c_header, model, args.name, args.cell)
     if args.json is not None:
-        layers = _without_dropout(model) if whole else _layers(model, args.layers, args.cell)
+        layers = _chain(whole) if whole else _layers(model, args.layers, args.cell)
         contents["--json"] = as_json(layers)
     return contents
 
 
-def _without_dropout(model: Sequential) -> list[Layer]:
+def _chain(whole: Exported) -> list[Layer]:
     """The layers that do something outside training."""
-    return [layer for layer in model.layers if not isinstance(layer, Dropout)]
+    if whole != Exported(whole.model):
+        raise ValueError("export: --json has an estimator, expected a model without normalisation")
+    return [layer for layer in whole.model.layers if not isinstance(layer, Dropout)]
 
 
 def _numbered(layers: list[Layer]) -> dict[str, Any]:

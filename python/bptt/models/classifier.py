@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import _core
 from .._files.access import Path
 from .._types import Array
-from ..losses import cross_entropy, softmax
+from ..losses import cross_entropy
 from .labels import as_classes, weights_of
 from .sequence import FITTED, SequenceEstimator
 
@@ -172,4 +173,5 @@ class SequenceClassifier(SequenceEstimator):
 
     @staticmethod
     def _result(logits: Array) -> Array:
-        return softmax(logits)
+        y: Array = _core.softmax(np.ascontiguousarray(logits))  # the bits of `bptt export`
+        return y

@@ -15,6 +15,7 @@ from ..sequential.model import Sequential
 from .backtest import Backtest, backtest_of
 from .base import Estimator
 from .calendar import dates_after
+from .forecast_stream import ForecastStream
 from .series import Series, as_series, check_series, with_future
 from .windows import Features, Scale, as_levels
 
@@ -100,6 +101,26 @@ class Forecasts(Estimator):
         scales = [self.features_.scale(one.values[:first]) for one in found]
         origins = [np.arange(first - 1, len(one) - self.steps, stride) for one in found]
         return self._backtest(found, scales, origins)
+
+    def stream(self, number: int = 0) -> ForecastStream:
+        """Return a `ForecastStream`, which reads a series from its first value on.
+
+        Parameters
+        ----------
+        number : int, optional
+            Of the series of `fit` whose units it has.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If there is no such series.
+        """
+        self._check_fitted("stream")
+        most = len(self.scales_) - 1
+        scale = self.scales_[as_count("Forecaster.stream", "number", number, 0, most)]
+        return ForecastStream(self.model_, self.features_, scale)
 
     def _backtest(self, series: Any, scales: Any, origins: Any) -> Backtest:
         found = [self._quantiles(*parts) for parts in zip(series, scales, origins)]

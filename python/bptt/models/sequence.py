@@ -19,6 +19,7 @@ from ..layers.linear import Linear
 from ..layers.pooling import Last, MeanPool
 from ..layers.recurrent import LAYERS
 from ..sequential.model import Sequential
+from ..sequential.stream import in_one_order
 from ..training import History, fit
 from .base import Estimator
 from .frames import of_each_sequence
@@ -163,8 +164,8 @@ class SequenceEstimator(Estimator, ABC):
         body, rows = Sequential(*below), list[Array]()
         for start in range(0, len(given), CHUNK):
             x, lengths = pad_sequences([*sequences[start : start + CHUNK]])
-            # Row by row, since the bits of NumPy's products depend on the number of rows.
-            rows += [head(row[None]) for row in body(x, lengths=lengths)]
+            # NumPy's products have bits that depend on the number of rows.
+            rows.append(in_one_order(head, body(x, lengths=lengths)))
         return np.concatenate(rows)
 
     def _scored(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array]:

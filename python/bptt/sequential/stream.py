@@ -19,7 +19,7 @@ from ..layers.pooling import Last, MeanPool
 from ..layers.recurrent import Recurrent
 from .places import Place, titled
 
-__all__ = ["SequentialStream"]
+__all__ = ["SequentialStream", "in_one_order"]
 
 
 class Running:
@@ -113,6 +113,15 @@ def as_rows(caller: str, x: ArrayLike, dtype: Any, axes: str, shape: tuple[int, 
     rows = as_float(caller, "x", x, dtype)
     check_shape(caller, "x", rows, axes, shape)
     return np.ascontiguousarray(rows)
+
+
+def in_one_order(layer: Linear, x: Array) -> Array:
+    """The output of a layer for rows (B, in_features), with the bits that a stream has."""
+    x = as_rows("Linear", x, layer.dtype, "(B, in_features)", (len(x), layer.in_features))
+    parts = map(np.ascontiguousarray, layer.parameters.values())
+    weight, bias = [*parts, None][:2]
+    y: Array = _core.linear(x, weight, bias, layer.activation)
+    return y
 
 
 class SequentialStream:

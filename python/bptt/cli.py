@@ -24,11 +24,18 @@ __all__ = ["main"]
 # Except info, each is a module with add_arguments(parser) and run(args) -> int, imported on use.
 COMMANDS = {
     "info": "print the version, the kernels in use and the number of threads",
+    "fit": "train a model on a file of data: classify, regress, forecast or write text",
+    "predict": "run a trained model on a file of data",
+    "generate": "write a text by a model that was trained on one",
+    "convert": "write the layers of a model's file in another format",
     "demo": "train on four tasks, print the results and draw a picture",
     "bench": "time the core against its NumPy reference and other libraries",
     "export": "write a saved model as a C header or as RTNeural's JSON",
     "flow": "report where the gradient of a saved model goes, on a batch of data",
 }
+
+# The modules of commands that are named like no room.
+MODULES = {name: f"command.{name}" for name in ("fit", "predict", "generate", "convert")}
 
 # Options for programs that embed bptt.
 SDK = {
@@ -45,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _main_parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:<7} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
     parser = _Parser(
         prog="bptt",
         usage="bptt [-h] [--version] COMMAND [OPTIONS]",
@@ -83,7 +90,9 @@ def _run(argv: Sequence[str]) -> int:
         options.parse_args(argv[first + 1 :])
         print(show_config())
         return 0
-    module = importlib.import_module(f".{args.command}", __package__)
+    module = importlib.import_module(
+        f".{MODULES.get(args.command, args.command)}", __package__
+    )
     module.add_arguments(options)
     return int(module.run(options.parse_args(argv[first + 1 :])) or 0)
 

@@ -48,8 +48,8 @@ def record(kind: Class) -> Class:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def save(estimator: Any, path: Path) -> None:
-    """Write a fitted estimator; see `Estimator.save`."""
+def save(estimator: Any, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a fitted estimator; see `Estimator.save`. `metadata` is stored beside it."""
     arrays: dict[str, Array] = {}
     fitted = {name: getattr(estimator, name) for name in estimator.FITTED}
     content = {
@@ -58,7 +58,7 @@ def save(estimator: Any, path: Path) -> None:
         "arguments": {n: _coded(n, v, arrays) for n, v in estimator.get_params().items()},
         "fitted": {n: _coded(n, v, arrays) for n, v in fitted.items()},
     }
-    io.save(path, arrays, {KEY: json.dumps(content)})
+    io.save(path, arrays, {**(metadata or {}), KEY: json.dumps(content)})
 
 
 def _coded(name: str, value: Any, arrays: dict[str, Array]) -> Any:

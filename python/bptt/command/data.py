@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""Data for a model, from a file: sequences, time series or a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._files.access import Path, open_file
+from .._files.contents import read
+from .._files.formats import OTHERS, kind_of
+from .._files.parse import parse_npz
+from .._files.tables import Table, parse_text, read_table
+from .._types import Array
+from .._validate import as_path
+from .._words import brief, listed, printable
+
+__all__ = ["Columns", "Sequences", "Series", "read_sequences", "read_series", "read_text"]
+
+
+class Columns(NamedTuple):
+    """Which column of a table is what; a model's file keeps it.
+
+    Attributes
+    ----------
+    target, group, date : str or None
+        The column to predict; of the name of the sequence or series of a row; of the dates.
+    inputs : list of str or None
+        What a sequence is read from; all other columns if None.
+    """
+
+    target: str | None = None
+    group: str | None = None
+    date: str | None = None
+    inputs: list[str] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Columns:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        columns = cls(**json.loads(text))
+        names = [columns.target, columns.group, columns.date, *(columns.inputs or [])]
+        if not all(isinstance(name, (str, type(None))) for name in names):
+            raise ValueError("its columns have names that are not text")
+        return columns
+
+
+class Sequences(NamedTuple):
+    """Sequences with a target each; `names` are of groups, or numbers of rows."""
+
+    X: Any  # as `SequenceClassifier.fit` takes it
+    y: Array | None
+    names: list[str]
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def taken(self, rows: Array) -> Sequences:
+        """Some of the sequences."""
+        if isinstance(self.X, np.ndarray):
+            X: Any = self.X[rows]
+        else:
+            X = [self.X[k] for k in rows]
+        y = None if self.y is None else self.y[rows]
+        return Sequences(X, y, [self.names[k] for k in rows], self.columns)
+
+    def __str__(self) -> str:
+        count = f"{len(self)} sequence{'s' * (len(self) != 1)}"
+        if isinstance(self.X[0], str):
+            return f"{len(self)} text{'s' * (len(self) != 1)}"
+        lengths = [len(one) for one in self.X]
+        low, high = min(lengths), max(lengths)
+        steps = f"{low}" if low == high else f"{low} to {high}"
+        features = np.shape(self.X[0])[1] if np.ndim(self.X[0]) > 1 else 1
+        return f"{count} of {steps} steps, {features} feature{'s' * (features != 1)}"
+
+
+class Series(NamedTuple):
+    """One time series or several."""
+
+    values: list[Array]
+    dates: list[Array] | None
+    names: list[str]
+    columns: Columns
+
+    def __str__(self) -> str:
+        low, high = min(map(len, self.values)), max(map(len, self.values))
+        steps = f"{low}" if low == high else f"{low} to {high}"
+        dates = "" if self.dates is None else f", {self.dates[0][0]} to {self.dates[0][-1]}"
+        return f"{len(self.values)} series of {steps} steps{dates}"
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+def read_sequences(
+    caller: str, path: Path, columns: Columns, numbers: bool, needs_target: bool = True
+) -> Sequences:
+    """Read sequences from a table or an npz file.
+
+    In a table with a group column, the rows of a group are the steps of its sequence; without one,
+    a row is a sequence, and its columns are the steps; a single column is text.
+
+    Parameters
+    ----------
+    numbers : bool
+        Are the targets numbers, not classes?
+    needs_target : bool, optional
+        False: the target may be missing.
+    """
+    if _is_npz(caller, path):
+        return _of_arrays(caller, path, needs_target)
+    table = read_table(caller, path)
+    target = columns.target or ([*table.columns][-1] if needs_target else None)
+    named = [columns.group, target if needs_target else None]
+    table.check_has([name for name in named if name is not None])
+    inputs = columns.inputs or [n for n in table.columns if n not in (target, columns.group)]
+    table.check_has(inputs)
+    if not inputs:
+        raise ValueError(f"{table.place} has no column besides {target!r}, expected inputs")
+    found = Columns(target, columns.group, None, inputs)
+    y = None
+    if target in table.columns:
+        y = table.numbers(target) if numbers else table.classes(target)
+    if columns.group is not None:
+        return _of_groups(table, found, y)
+    names = [str(k + 1) for k in range(len(table))]
+    if len(inputs) == 1:
+        return Sequences(table.texts(inputs[0]), y, names, found)
+    return Sequences(np.stack([table.numbers(name) for name in inputs], 1), y, names, found)
+
+
+def _of_groups(table: Table, columns: Columns, y: Array | None) -> Sequences:
+    assert columns.group is not None
+    assert columns.inputs is not None
+    steps = np.stack([table.numbers(name) for name in columns.inputs], 1)
+    rows = _rows_by_group(table, columns.group)
+    if y is not None:
+        for of in rows.values():
+            other = of[y[of] != y[of[0]]]
+            if len(other):
+                first, at = y[of[0]], table.at(str(columns.target), other[0])
+                raise ValueError(
+                    f"{table.place} has {str(y[other[0]])!r} in {at}, expected {str(first)!r} as in "
+                    f"{table.rows[of[0]]}: one target for each {columns.group!r}"
+                )
+        y = y[[of[0] for of in rows.values()]]
+    return Sequences([steps[of] for of in rows.values()], y, [*rows], columns)
+
+
+def _rows_by_group(table: Table, column: str) -> dict[str, Array]:
+    """The numbers of the rows of each group, in the order of the file."""
+    rows: dict[str, list[int]] = {}
+    for k, name in enumerate(table.texts(column)):
+        rows.setdefault(name, []).append(k)
+    return {name: np.array(of) for name, of in rows.items()}
+
+
+def _of_arrays(caller: str, path: Path, needs_target: bool) -> Sequences:
+    arrays, place = _arrays(caller, path, ["x", "y"] if needs_target else ["x"])
+    X, y, lengths = arrays["x"], arrays.get("y"), arrays.get("lengths")
+    if X.ndim not in (2, 3) or not len(X):
+        raise ValueError(f"{place} has x of shape {X.shape}, expected (n, T) or (n, T, F)")
+    for name, array in (("y", y), ("lengths", lengths)):
+        if array is not None and array.shape != (len(X),):
+            raise ValueError(
+                f"{place} has {name} of shape {array.shape}, expected ({len(X)},), one for each "
+                "sequence"
+            )
+    sequences: Any = X
+    if lengths is not None:
+        if lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > X.shape[1]:
+            raise ValueError(
+                f"{place} has lengths that are not whole numbers from 1 to T = {X.shape[1]}"
+            )
+        sequences = [one[:n] for one, n in zip(X, lengths)]
+    return Sequences(sequences, y, [str(k + 1) for k in range(len(X))], Columns())
+
+
+# --- series ---------------------------------------------------------------------------------------
+
+
+def read_series(caller: str, path: Path, columns: Columns) -> Series:
+    """Read time series: a table with a row for each step, or an npz file with y."""
+    if _is_npz(caller, path):
+        arrays, place = _arrays(caller, path, ["y"])
+        y = arrays["y"]
+        if y.ndim not in (1, 2) or not y.size:
+            raise ValueError(f"{place} has y of shape {y.shape}, expected (T,) or (n, T)")
+        rows = [*np.atleast_2d(y)]
+        return Series(rows, None, [str(k + 1) for k in range(len(rows))], Columns())
+    table = read_table(caller, path)
+    target = columns.target or [*table.columns][-1]
+    table.check_has([name for name in (target, columns.group, columns.date) if name is not None])
+    date = columns.date
+    if date is None and (first := next(iter(table.columns))) not in (target, columns.group):
+        date = first if _begins_with_a_date(table, first) else None
+    values = table.numbers(target)
+    dates = None if date is None else table.dates(date)
+    found = Columns(target, columns.group, date)
+    rows_of = {target: np.arange(len(table))}
+    if columns.group is not None:
+        rows_of = _rows_by_group(table, columns.group)
+    if dates is not None:
+        _check_order(table, str(date), dates, rows_of)
+    return Series(
+        [values[of] for of in rows_of.values()],
+        None if dates is None else [dates[of] for of in rows_of.values()],
+        [*rows_of], found,
+    )  # fmt: skip
+
+
+def _begins_with_a_date(table: Table, name: str) -> bool:
+    first = Table(table.place, {name: table.columns[name][:1]}, table.rows[:1])
+    try:
+        first.dates(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_order(table: Table, name: str, dates: Array, rows: dict[str, Array]) -> None:
+    for of in rows.values():
+        wrong = np.flatnonzero(np.diff(dates[of]) <= np.timedelta64(0))
+        if len(wrong):
+            k, before = of[wrong[0] + 1], of[wrong[0]]
+            raise ValueError(
+                f"{table.place} has {brief(table.columns[name][k])!r} in {table.at(name, k)}, "
+                f"expected a later date than in {table.rows[before]}"
+            )
+
+
+# --- text and arrays ------------------------------------------------------------------------------
+
+
+def read_text(caller: str, path: Path) -> str:
+    """Read a text in UTF-8."""
+    name = as_path(caller, path)
+    place = f"{caller}: {printable(name)}"
+    with open_file(caller, name) as file:
+        kind = kind_of(file, name)
+        if kind in OTHERS and kind not in ("table", "json"):
+            raise ValueError(f"{place} {OTHERS[kind].split(', ')[0]}, expected a text in UTF-8")
+        content = file.read()
+    return parse_text(place, content).replace("\r\n", "\n")
+
+
+def _is_npz(caller: str, path: Path) -> bool:
+    name = as_path(caller, path)
+    with open_file(caller, name) as file:
+        return kind_of(file, name) == "npz"
+
+
+def _arrays(caller: str, path: Path, names: Sequence[str]) -> tuple[dict[str, Array], str]:
+    arrays = read(caller, path, {"npz": parse_npz}, "an npz file")[0]
+    place = f"{caller}: {printable(as_path(caller, path))}"
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(
+            f"{place} has the arrays {listed(arrays)}, expected also {listed(missing)}"
+        )
+    return arrays, place

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""How the commands end: with lines or JSON, and with errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["in_one_line", "print_json", "print_lines", "quoted"]
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Let the command line report errors of files and options, which are not errors of code."""
+    try:
+        yield
+    except (TypeError, ImportError, ArithmeticError) as error:
+        raise ValueError(str(error)) from error
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one object in one line."""
+    print(json.dumps(content, ensure_ascii=False), flush=True)
+
+
+def print_lines(content: Mapping[str, str | None]) -> None:
+    """Print a line for each name; without those that have no text."""
+    width = max(map(len, content))
+    for name, text in content.items():
+        if text is not None:
+            print(f"{name:<{width}}  {text}")
+
+
+def quoted(text: str) -> str:
+    """A word of a command, for the shell of this system."""
+    if all(c.isalnum() or c in "-_./\\:" for c in text) and text:
+        return text
+    if sys.platform == "win32":
+        return '"' + text.replace('"', "'") + '"'
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -483,6 +483,8 @@ def test_clone_pipeline_and_grid_search() -> None:
         SequenceClassifier(**QUICK), {"hidden_size": [3, 4], "cell": ["gru"]}, cv=2
     ).fit(np.random.default_rng(0).normal(size=(N, 6, 2)), Y)
     assert search.best_params_["cell"] == "gru"
+    lists = model_selection.cross_val_score(SequenceClassifier(**QUICK), X, Y, cv=2)
+    assert lists.shape == (2,)
     assert search.best_estimator_.model_.layers[0].hidden_size in (3, 4)
 
 

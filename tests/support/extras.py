@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-# By the start of a module's name, or the name of a page of docs/.
+# By the start of a module's name, or the name of a page of docs/; one package or several.
 NEEDS = {
     "bptt.jax": "jax",
     "bptt.onnx": "onnx.helper",
     "bptt.torch": "torch",
+    "estimators.md": "pandas sklearn",
     "jax.md": "jax",
     "onnx.md": "onnx.helper",
     "torch.md": "torch",
@@ -18,6 +19,7 @@ NEEDS = {
 
 def import_needs(name: str) -> None:
     """Skip the test of a module or page whose package is not installed."""
-    for start, package in NEEDS.items():
+    for start, packages in NEEDS.items():
         if name.startswith(start):
-            pytest.importorskip(package)
+            for package in packages.split():
+                pytest.importorskip(package)

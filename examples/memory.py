@@ -16,7 +16,7 @@ import numpy as np
 import bptt
 
 LANGUAGES, FILLERS, QUICK = 8, 40, "--quick" in sys.argv
-EPOCHS, SEEDS = (3, 1) if QUICK else (30, 3)
+EPOCHS, SEEDS = (3, 1) if QUICK else (20, 3)
 
 
 def sentences(gap, n, rng):

@@ -82,13 +82,11 @@ def test_next_character(tmp_path):
 
 
 def test_memory(tmp_path):
-    rows = {
-        name: numbers("memory", tmp_path, rf"{name} +(\S+) +(\S+) +(\S+) +(\S+)")
-        for name in ("RNN", "LSTM", "attention")
-    }
-    right, before = ({name: row[k] for name, row in rows.items()} for k in (0, 2))
-    assert right["RNN"] < 0.3 < 0.9 < min(right["LSTM"], right["attention"])
-    assert before["RNN"] < 1e-4 < 0.2 < min(before["LSTM"], before["attention"])
+    row = r" +(\S+) +\S+ +(\S+) "  # the accuracy; the gradient's share before training
+    found = numbers("memory", tmp_path, rf"RNN{row}.*LSTM{row}.*attention{row}")
+    right, before = found[::2], found[1::2]
+    assert right[0] < 0.3 < 0.9 < min(right[1:])
+    assert before[0] < 1e-4 < 0.2 < min(before[1:])
 
 
 @pytest.mark.slow

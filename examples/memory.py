@@ -29,7 +29,7 @@ def sentences(gap, n, rng):
 def network(kind, seed):
     cell = {"RNN": bptt.RNN}.get(kind, bptt.LSTM)(16, 32, seed=seed)
     if kind != "RNN":
-        bptt.init.forget_bias(cell, 3.0)  # forget gates that start open
+        bptt.init.forget_bias(cell, 5.0)  # forget gates that start open
     pool = bptt.Attention(32, seed=seed) if kind == "attention" else bptt.Last()
     head = bptt.Linear(32, LANGUAGES, seed=seed)
     return bptt.Sequential(bptt.Embedding(LANGUAGES + FILLERS + 1, 16, seed=seed), cell, pool, head)

@@ -6,8 +6,8 @@ The next 52 weeks, with an interval that should hold 80 of 100 values.
 
 Data: weekly averages from Mauna Loa, 1958 to 2001 (Keeling & Whorf), shipped with the package.
 Trained on the weeks before 1990; scored on a forecast every week from then on, against the seasonal
-naive forecast (the same week last year), that with the yearly growth of the last ten years, and,
-where statsmodels is installed, exponential smoothing. ``--torch`` trains the network in PyTorch.
+naive forecast (the same week last year), that with the yearly growth of the last ten years, and
+exponential smoothing (``pip install "bptt[tasks]"``). ``--torch`` trains the network in PyTorch.
 """
 
 import sys

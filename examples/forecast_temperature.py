@@ -6,7 +6,7 @@ The temperature of the next 24 hours in Seattle.
 
 Data: the hourly normals of a year, from the package vega-datasets; they are means of many years, so
 yesterday's hour is a strong forecast. Trained on the first 70 % of the year; scored on a forecast
-every hour from then on. ``--torch`` trains the network in PyTorch. Needs pandas and vega-datasets.
+every hour from then on. ``--torch`` trains it in PyTorch. Needs ``pip install "bptt[tasks]"``.
 """
 
 import sys

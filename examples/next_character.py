@@ -5,8 +5,8 @@
 An LSTM learns to predict the next character of the play.
 
 ``--words`` predicts the next word instead, ``--torch`` trains the same network in PyTorch, and
-``--baseline`` shows the perplexity of a Kneser-Ney 5-gram (needs nltk; minutes). Text: Shakespeare,
-public domain, shipped with the package. The last tenth of the play is held out.
+``--baseline`` shows a Kneser-Ney 5-gram (``pip install "bptt[tasks]"``). Text: Shakespeare, public
+domain, shipped with the package. The last tenth of the play is held out.
 """
 
 import sys

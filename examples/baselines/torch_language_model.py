@@ -8,14 +8,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bptt.models.language_model import windows_of
+from bptt.models.vocabulary import tokens_of
 
 
 def train_again(model, text):
     """Train a network of the sizes of a fitted model; write its weights into that model."""
     torch.manual_seed(model.seed)
     known, hidden = model.vocabulary_, model.hidden_size
-    x, target = map(torch.from_numpy, windows_of(known.encode(model._tokens("", "text", text)),
-                                                 model.window))  # fmt: skip
+    ids = known.encode(tokens_of("train_again", text, model.tokens))
+    x, target = map(torch.from_numpy, windows_of(ids, model.window))
     embedding = torch.nn.Embedding(len(known), model.embedding_size)
     lstm = torch.nn.LSTM(model.embedding_size, hidden)
     head, dropout = torch.nn.Linear(hidden, len(known)), torch.nn.Dropout(model.dropout)

@@ -78,19 +78,15 @@ def test_next_character(tmp_path):
     bits, unigram = numbers(
         "next_character", tmp_path, r", (\S+) bits each.*unigram\): \S+, (\S+) bits\n"
     )
-    assert bits < unigram - 0.5 < 5
+    assert bits < unigram - 0.2 < 5
 
 
 def test_memory(tmp_path):
-    rows = {
-        name: numbers("memory", tmp_path, rf"{name} +(\S+) +(\S+) +(\S+) +(\S+)")
-        for name in ("RNN", "LSTM", "attention")
-    }
-    right = {name: row[0] for name, row in rows.items()}
-    assert right["RNN"] < right["LSTM"]
-    assert min(right["LSTM"], right["attention"]) > 0.9
-    before = {name: row[2] for name, row in rows.items()}
-    assert max(before["RNN"], before["LSTM"]) < 0.2 < before["attention"]
+    row = r" +(\S+) +\S+ +(\S+) "  # the accuracy; the gradient's share before training
+    found = numbers("memory", tmp_path, rf"RNN{row}.*LSTM{row}.*attention{row}")
+    right, before = found[::2], found[1::2]
+    assert right[0] < 0.3 < 0.9 < min(right[1:])
+    assert before[0] < 1e-4 < 0.2 < min(before[1:])
 
 
 @pytest.mark.slow

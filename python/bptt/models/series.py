@@ -13,7 +13,7 @@ from .._types import Array
 from .._validate import as_array
 from .._words import listed, shown
 from .files import record
-from .inputs import groups_of, is_frame
+from .frames import groups_of, is_frame
 
 __all__ = ["Series", "as_series", "check_series", "with_future"]
 

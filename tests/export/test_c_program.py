@@ -14,6 +14,7 @@ import pytest
 
 import bptt
 import bptt.models
+from bptt import cli
 from bptt.models.calendar import phases
 from support.toolchain import needs, needs_installed_package, options, run
 
@@ -374,3 +375,41 @@ def test_estimators_that_c_cannot_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(bptt.models.NotFittedError, match="expected Sequence"):
         bptt.save_c_header(tmp_path / "model.h", bptt.models.SequenceClassifier())
     assert not list(tmp_path.iterdir())
+
+
+# --- the command
+
+
+def test_the_command_writes_what_the_function_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"model": made("classifier"), "estimator": classifier()}
+    for name, model in files.items():
+        model.save(tmp_path / f"{name}.npz")
+        bptt.save_c_header(tmp_path / "a.h", model, "amp")
+        command = ["export", f"{tmp_path / name}.npz", "--c-header", str(tmp_path / "b.h")]
+        assert cli.main([*command, "--name", "amp"]) == 0
+        assert (tmp_path / "a.h").read_text() == (tmp_path / "b.h").read_text()
+        assert cli.main([*command, "--cell", "lstm"]) == 2
+        assert "--cell is given, expected none: the file has a whole" in capsys.readouterr().err
+    assert cli.main([*command[:2], "--json", str(tmp_path / "a.json")]) == 2
+    assert "--json has an estimator, expected a model without" in capsys.readouterr().err
+    made("lstm").save(tmp_path / "model.npz")
+    command = ["export", f"{tmp_path / 'model.npz'}", "--json", str(tmp_path / "a.json")]
+    assert cli.main(command) == 0
+    lstm, linear = bptt.load_rtneural(tmp_path / "a.json")
+    assert (lstm.hidden_size, linear.out_features) == (H, 3)
+
+
+def test_the_command_refuses_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.npz"
+    bptt.Sequential(bptt.GRU(E, H, bidirectional=True)).save(path)
+    assert cli.main(["export", str(path), "--c-header", str(tmp_path / "a.h")]) == 2
+    error = capsys.readouterr().err
+    assert "layer 0, GRU: the layer is bidirectional, expected one direction (in " in error
+    assert error.count("\n") == 1
+    content = bptt.load(path)
+    bptt.save(path, content, {"bptt.Sequential": "{}", "bptt.models": "[]"})
+    assert cli.main(["export", str(path), "--c-header", str(tmp_path / "a.h")]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]

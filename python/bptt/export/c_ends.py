@@ -75,7 +75,8 @@ def read_inputs(code: Code, names: Names, given: Exported) -> list[str]:
         return _read_changes(code, names, given.changes)
     if given.scaling is None:
         return []
-    mean, scale = _arrays(names, ("mean", "scale"), given.scaling, extra := [])
+    extra = list[str]()
+    mean, scale = _arrays(names, ("mean", "scale"), given.scaling, extra)
     code.each("x", f"({code.type})((x[i] - {mean}[i]) / {scale}[i])", code.size)
     return extra
 

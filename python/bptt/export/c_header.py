@@ -60,19 +60,22 @@ def save_c_header(
     *,
     cell: str | None = None,
 ) -> None:
-    """Write weights as a header of constant arrays, for C89 and C++.
+    """Write a model as a header of C89 and C++: weights as constant arrays, and a step function.
 
     An array is named after its parameter: ``amp_lstm_weight_ih_l0`` for "lstm.weight_ih_l0" of a
     model named "amp". Macros hold its shape (``AMP_LSTM_WEIGHT_IH_L0_DIM0``) and the sizes of
-    each recurrent layer (``AMP_LSTM_HIDDEN_SIZE``). A compiler reads the same bits back. The file
-    is written whole or not at all.
+    each recurrent layer (``AMP_LSTM_HIDDEN_SIZE``). A compiler reads the same bits back. The header
+    of a `Sequential` or an estimator also has the functions ``amp_start``, ``amp_step`` and
+    ``amp_reset``, which run it with the bits of its `stream`. The file is written whole or not at
+    all.
 
     Parameters
     ----------
     path : str or path-like
         The header: a new file, or an earlier header.
-    model : Layer, torch.nn.Module, dict of str to array_like or to layers, or path
-        A layer, arrays by name, layers by name, or a file written by `bptt.save` or safetensors.
+    model : Sequential, estimator, Layer, torch.nn.Module, dict of str to array_like, or path
+        A model, a fitted estimator of `bptt.models`, a layer, arrays by name, layers by name, or a
+        file written by their `save`, `bptt.save` or safetensors.
     name : str, optional
         The prefix of all names, a C identifier; if omitted, the name of the file without suffix.
     cell : {"rnn", "lstm", "gru", "mgu", "slstm", "lstm1997"}, optional
@@ -82,7 +85,8 @@ def save_c_header(
     Raises
     ------
     ValueError
-        If a number is not finite, an array is empty, two names give the same identifier, `name` is
+        If a model has a layer that cannot run step by step in C, such as a bidirectional one; if a
+        number is not finite, an array is empty, two names give the same identifier, `name` is
         no identifier, or `path` is a file that bptt did not make; nothing is written.
     TypeError
         If `model` is of another type or holds anything but floating-point numbers.

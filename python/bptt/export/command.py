@@ -34,9 +34,7 @@ DESCRIPTION = """\
 Write a saved model for programs without Python: as a header of C89 and C++, or as JSON for
 RTNeural. The header has the weights as constant arrays. Of a whole model (Sequential.save) it also
 has the functions NAME_start, NAME_step and NAME_reset, which run the model step by step with the
-bits of its stream in Python; link such a program with libbptt.a:
-
-  cc main.c $(bptt --includes) $(bptt --libs)"""
+bits of its stream in Python; link such a program with libbptt.a, as docs/embedding.md shows."""
 
 EPILOG = """\
 examples:

@@ -50,7 +50,9 @@ def exported(caller: str, model: Any) -> Exported | None:
     inputs, tables = model.inputs_, dict[str, Any]()
     if inputs.vocabulary is not None:
         tables["tokens"] = inputs.vocabulary.tokens
-    scaling = None if inputs.mean is None else (inputs.mean, inputs.scale)
+    scaling = None
+    if inputs.mean is not None and inputs.scale is not None:
+        scaling = inputs.mean, inputs.scale
     if isinstance(model, SequenceClassifier):
         tables["classes"] = [str(name) for name in model.classes_.tolist()]
         return Exported(model.model_, scaling, softmax=True, tables=tables)

@@ -82,9 +82,9 @@ class Table(NamedTuple):
         try:
             return parse(cell)
         except ValueError:
-            has = f"{brief(cell)!r}" if cell.strip() else "nothing"
+            has, hint = (f"{brief(cell)!r}", "") if cell.strip() else ("nothing", ": fill gaps first")
             raise ValueError(
-                f"{self.place} has {has} in {self.at(name, row)}, expected {what}"
+                f"{self.place} has {has} in {self.at(name, row)}, expected {what}{hint}"
             ) from None
 
 

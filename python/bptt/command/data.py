@@ -145,10 +145,11 @@ def _of_groups(table: Table, columns: Columns, y: Array | None) -> Sequences:
         for of in rows.values():
             other = of[y[of] != y[of[0]]]
             if len(other):
-                first, at = y[of[0]], table.at(str(columns.target), other[0])
+                has, expected = str(y[other[0]]), str(y[of[0]])
                 raise ValueError(
-                    f"{table.place} has {str(y[other[0]])!r} in {at}, expected {str(first)!r} as in "
-                    f"{table.rows[of[0]]}: one target for each {columns.group!r}"
+                    f"{table.place} has {has!r} in {table.at(str(columns.target), other[0])}, "
+                    f"expected {expected!r} as in {table.rows[of[0]]}: one target for each "
+                    f"{columns.group!r}"
                 )
         y = y[[of[0] for of in rows.values()]]
     return Sequences([steps[of] for of in rows.values()], y, [*rows], columns)

@@ -293,8 +293,8 @@ def _report(args: argparse.Namespace, trained: Trained, seconds: float) -> None:
     print_lines({
         "data": trained.data,
         "model": f"{layers}: {count:,} parameters",
-        "training": f"{len(history)} epochs{early}{loss}; {seconds:.1f} s in all",
-        "score": score and f"{score}" + ("" if score.better() else ", which is no worse"),
+        "training": f"{len(history)} epoch{'s' * (len(history) != 1)}{early}{loss}; {seconds:.1f} s in all",
+        "score": score and f"{score}" + ("" if score.better() else ", no worse than the model"),
         "written": f"{args.out}, {size:,} bytes",
         "next": then,
     })  # fmt: skip

@@ -90,9 +90,7 @@ def _run(argv: Sequence[str]) -> int:
         options.parse_args(argv[first + 1 :])
         print(show_config())
         return 0
-    module = importlib.import_module(
-        f".{MODULES.get(args.command, args.command)}", __package__
-    )
+    module = importlib.import_module(f".{MODULES.get(args.command, args.command)}", __package__)
     module.add_arguments(options)
     return int(module.run(options.parse_args(argv[first + 1 :])) or 0)
 

@@ -27,4 +27,4 @@ def let_trace(cls: type) -> None:
         with config.patch(allow_rnn=True):
             return wrap(self, value)
 
-    VariableBuilder.wrap_module = wrap_module
+    VariableBuilder.wrap_module = wrap_module  # type: ignore[method-assign]

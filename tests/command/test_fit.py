@@ -223,3 +223,14 @@ def test_convert_refuses_what_it_would_lose(tmp_path, capsys):
     code, _, error = main(capsys, "convert", source, tmp_path / "s.json")
     assert (code, "head.weight" in error) == (2, True)
     assert main(capsys, "convert", source, tmp_path / "s.xyz")[0] == 2
+
+
+def test_parquet(steps, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    data, out = tmp_path / "d.parquet", tmp_path / "m.npz"
+    pandas.read_csv(steps).to_parquet(data)
+    options = ("--task", "classify", "--group", "rec", "--epochs", "1", "--json")
+    said = [json.loads(main(capsys, "fit", file, *options, "--out", out)[1])
+            for file in (steps, data)]  # fmt: skip
+    assert said[0]["loss"] == said[1]["loss"]

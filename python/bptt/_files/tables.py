@@ -82,9 +82,8 @@ class Table(NamedTuple):
         try:
             return parse(cell)
         except ValueError:
-            has, hint = (
-                (f"{brief(cell)!r}", "") if cell.strip() else ("nothing", ": fill gaps first")
-            )
+            has = f"{brief(cell)!r}" if cell.strip() else "nothing"
+            hint = "" if cell.strip() else ": fill gaps first"
             raise ValueError(
                 f"{self.place} has {has} in {self.at(name, row)}, expected {what}{hint}"
             ) from None

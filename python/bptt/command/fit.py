@@ -291,6 +291,7 @@ def _report(args: argparse.Namespace, trained: Trained, seconds: float) -> None:
     loss = "" if best is None else f", loss {best.loss:.4g}"
     if best is not None and best.validation_loss is not None:
         loss += f", validation loss {best.validation_loss:.4g} in epoch {best.number}"
+    epochs = f"{len(history)} epoch{'s' * (len(history) != 1)}"
     print_lines({
         "data": trained.data,
         "model": f"{layers}: {count:,} parameters",

@@ -67,7 +67,7 @@ def test_help_names_every_command_and_option(capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ((), ("no command", "info, demo, bench", "--help")),
+        ((), ("no command", "info, fit, predict", "--help")),
         (("dmo",), ("dmo", "info", "demo", "bench")),
         (("--speed",), ("--speed",)),
         (("info", "extra"), ("extra", "bptt info --help")),

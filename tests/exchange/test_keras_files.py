@@ -168,9 +168,12 @@ def test_a_functional_model_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda L: L.LSTM(4, activation="gelu"), "activation is 'gelu', expected one of"),
+        (lambda L: L.LSTM(4, activation="gelu"), "has activation='gelu', expected one of"),
         (lambda L: L.SimpleRNN(4, activation="selu"), "has activation='selu', expected one of"),
-        (lambda L: L.LSTM(4, recurrent_activation="gelu"), "gate_activation is 'gelu', expected"),
+        (
+            lambda L: L.LSTM(4, recurrent_activation="gelu"),
+            "has recurrent_activation='gelu', expected one of",
+        ),
         (lambda L: L.LSTM(4, go_backwards=True), "has go_backwards=True, expected False"),
         (
             lambda L: L.Bidirectional(L.LSTM(4), merge_mode="sum"),
@@ -245,7 +248,11 @@ def rename(layers: Any) -> None:
         (lambda layers: layers.pop(), {}, "source has arrays of ['lstm'], expected only layers"),
         (rename, {}, "source has 'lstm' of type LSTM2, which bptt lacks"),
         (lambda layers: layers[1]["config"].update(use_bias=False), {}, "has 3 arrays, expected 2"),
-        (lambda layers: layers[1]["config"].update(activation=3), {}, "has activation=3, expected"),
+        (
+            lambda layers: layers[1]["config"].update(activation=3),
+            {},
+            "has activation='3', expected",
+        ),
         (twice, {}, "other (LSTM) has 0 arrays, expected 3"),
         (lambda layers: layers.append(7), {}, None),
     ],

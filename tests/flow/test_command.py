@@ -141,7 +141,7 @@ def test_what_is_no_layer(arrays, how, error, words):
 
 
 def test_a_layer_states_its_own():
-    with pytest.raises(TypeError, match="name, cell or options are given"):
+    with pytest.raises(TypeError, match="cell or options are given"):
         load_model(LAYERS["rnn"](), cell="rnn")
 
 

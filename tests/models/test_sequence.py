@@ -497,5 +497,4 @@ def test_neither_pandas_nor_scikit_learn_is_imported() -> None:
         "except m.NotFittedError: pass\n"
         "print(sorted({'sklearn', 'pandas'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

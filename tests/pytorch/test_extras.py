@@ -181,7 +181,10 @@ def test_autocast(kind: str, form: str) -> None:
     x, state = random_input(ours, form)
     exact = results(theirs, x, state, form)
     with torch.autocast("cpu", torch.bfloat16):
-        want = results(theirs, x, state, form)
+        try:
+            want = results(theirs, x, state, form)
+        except RuntimeError as missing:  # of oneDNN, on a CPU where it has no LSTM in bfloat16
+            pytest.skip(f"PyTorch itself cannot: {missing}")
         got = results(ours, x, state, form)
     assert ours.backend == "bptt"
     assert {n: v.dtype for n, v in got.items()} == {n: v.dtype for n, v in want.items()}

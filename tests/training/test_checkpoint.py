@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,15 @@ class Press:
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As at a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("at", [0, 5, 6, 12])
 def test_ctrl_c_returns_the_best_model_so_far(at: int, tmp_path: Path) -> None:
     """And its checkpoint goes on; an epoch has 6 updates."""
@@ -279,6 +288,7 @@ def test_ctrl_c_returns_the_best_model_so_far(at: int, tmp_path: Path) -> None:
     assert differing(run.state(run.fit(path)), want) == []
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_raises_at_once(tmp_path: Path) -> None:
     path, run = tmp_path / "run.npz", Run("early")
     with pytest.raises(KeyboardInterrupt):

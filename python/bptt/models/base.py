@@ -23,9 +23,10 @@ def of_sklearn(name: str, own: type[Any]) -> type[Any]:
 
 
 class NotFittedError(ValueError, AttributeError):
-    """Raised by an estimator that has not been fitted; scikit-learn's class, once it is imported.
+    """Raised by an estimator that has not been fitted.
 
-    A ValueError and an AttributeError, as scikit-learn's.
+    A ValueError and an AttributeError, as scikit-learn's, and also scikit-learn's once something
+    has imported that.
     """
 
 
@@ -113,7 +114,9 @@ class Estimator:
     def _check_fitted(self, method: str) -> None:
         """Raise unless `fit` has been called."""
         if not self.__sklearn_is_fitted__():
-            kind, name = of_sklearn("NotFittedError", NotFittedError), type(self).__name__
+            name, theirs = type(self).__name__, of_sklearn("NotFittedError", NotFittedError)
+            bases = dict.fromkeys((NotFittedError, theirs))
+            kind = type("NotFittedError", tuple(bases), {})
             raise kind(f"{name}.{method}: the estimator is not fitted, expected {name}.fit first")
 
     def __sklearn_tags__(self) -> Any:  # which scikit-learn alone calls

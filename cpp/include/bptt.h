@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bptt in other programs: recurrent layers (RNN, LSTM, GRU), forward, exact backpropagation through
- * time and single steps, and the other layers of a trained model, on one CPU. For C89 and later, C++, and whatever calls C.
+ * time and single steps, and the other layers of a trained model, on one CPU. For C89 and later,
+ * C++, and whatever calls C.
  *
  *   bptt_desc desc = {sizeof desc};
  *   desc.cell = "lstm", desc.steps = T, desc.batch = B, desc.input_size = I, desc.hidden_size = H;

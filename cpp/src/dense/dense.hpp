@@ -28,8 +28,8 @@ struct LinearCall {
 void linear(const LinearCall<float>& call);
 void linear(const LinearCall<double>& call);
 
-// Replaces each row of y [B, n] by its softmax: of arguments that `linear` gave with `identity`, what
-// it gives with `softmax`.
+// Replaces each row of y [B, n] by its softmax: of arguments that `linear` gave with `identity`,
+// what it gives with `softmax`.
 void softmax(Index B, Index n, float* y);
 void softmax(Index B, Index n, double* y);
 

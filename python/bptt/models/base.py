@@ -115,8 +115,8 @@ class Estimator:
         """Raise unless `fit` has been called."""
         if not self.__sklearn_is_fitted__():
             name, theirs = type(self).__name__, of_sklearn("NotFittedError", NotFittedError)
-            bases = dict.fromkeys((NotFittedError, theirs))
-            kind = type("NotFittedError", tuple(bases), {})
+            both = issubclass(NotFittedError, theirs)
+            kind = NotFittedError if both else type("NotFittedError", (NotFittedError, theirs), {})
             raise kind(f"{name}.{method}: the estimator is not fitted, expected {name}.fit first")
 
     def __sklearn_tags__(self) -> Any:  # which scikit-learn alone calls

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -450,14 +451,13 @@ DOES_NOT_APPLY = {
 def test_scikit_learn_accepts_them(kind: Any) -> None:
     checks = pytest.importorskip("sklearn.utils.estimator_checks")
     estimator = kind(hidden_size=8, epochs=40, lr=0.03, batch_size=16)
-    results = checks.check_estimator(
-        estimator, on_fail=None, on_skip=None, expected_failed_checks=DOES_NOT_APPLY
-    )
-    bad = {
-        r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "xfail")
-    }
-    bad.pop("check_array_api_input", None)  # skipped without SCIPY_ARRAY_API
-    assert bad == {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Estimator \w+ does not inherit", UserWarning)
+        results = checks.check_estimator(
+            estimator, on_fail=None, on_skip=None, expected_failed_checks=DOES_NOT_APPLY
+        )
+    # Some are skipped without pandas or SCIPY_ARRAY_API.
+    assert [r["check_name"] for r in results if r["status"] == "failed"] == []
     assert sum(r["status"] == "passed" for r in results) > 50
     assert {r["check_name"] for r in results if r["status"] == "xfail"} == {*DOES_NOT_APPLY}
 

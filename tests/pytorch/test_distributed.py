@@ -101,28 +101,35 @@ def workers(parent: int) -> list[int]:
     ]
 
 
+def trained(folder: Path, kill: bool) -> str:
+    """What a training prints, of which one rank is killed after the first checkpoint."""
+    folder.mkdir()
+    run = torchrun(folder)
+    if kill:
+        end = time.monotonic() + 60 * PATIENCE
+        while not (folder / "state.pt").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(workers(run.pid)[1], signal.SIGKILL)
+    try:
+        out, errors = run.communicate(timeout=120 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        run.terminate()  # which ends its processes
+        run.communicate()
+        raise
+    assert run.returncode == 0, errors
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_after_a_killed_rank_training_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     outputs = []
     for kill in (False, True):
-        folder = tmp_path / str(kill)
-        folder.mkdir()
-        run = torchrun(folder)
-        if kill:
-            end = time.monotonic() + 60 * PATIENCE
-            while not (folder / "state.pt").exists() and time.monotonic() < end:
-                time.sleep(0.01)
-            time.sleep(0.2)
-            os.kill(workers(run.pid)[1], signal.SIGKILL)
         try:
-            out, errors = run.communicate(timeout=120 * PATIENCE)
-        except subprocess.TimeoutExpired:
-            run.terminate()  # which ends its processes
-            run.communicate()
-            raise
-        assert run.returncode == 0, errors
-        outputs.append(out)
+            outputs.append(trained(tmp_path / str(kill), kill))
+        except subprocess.TimeoutExpired:  # of gloo, where ranks meet while a machine is busy
+            outputs.append(trained(tmp_path / f"{kill} again", kill))
     whole, killed = outputs
     assert "goes on" not in whole
     assert re.search(r"goes on from step \d+\n", killed)

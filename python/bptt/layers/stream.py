@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._binding.call import uses_bf16
 from .._cells import CELLS
-from .._types import State
-from .._validate import as_bools, as_count, as_float, check_shape
+from .._types import Array, State
+from .._validate import as_bools, as_count, as_float, check_shape, prepare
 from .bound import BoundCell
+from .out import check_out, finished, for_core
 from .sequences import hint_on_ids
 from .structure import Structure
 
@@ -61,7 +62,7 @@ class Stream:
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
         self._core = _core.stream(caller, s.kind, layers, added)
-        self._shape, self._batch_first = (B, s.input_size), s.batch_first
+        self._shape, self._width, self._batch_first = (B, s.input_size), s.width, s.batch_first
         self._names, self.dtype = CELLS[s.kind].states, s.dtype
         # Of each layer, and each state.
         self._initial = [[*cell.initial.copy().arrays.values()] for cell in cells]
@@ -80,64 +81,84 @@ class Stream:
             "stream.state, and make another by layer.stream(batch, state)"
         )
 
-    def step(self, x: ArrayLike) -> Any:
+    def step(self, x: ArrayLike, out: Array | None = None) -> Any:
         """Run one step.
 
         Parameters
         ----------
         x : array_like, shape (B, I), or (I,) if B is 1
+        out : ndarray, optional
+            An array for the result, of its shape. Nothing is allocated if it is C-contiguous, has
+            the dtype of the stream and shares no memory with `x`.
 
         Returns
         -------
         ndarray, shape (B, H), or (H,) if x is (I,)
+            `out` if it is given.
 
         Raises
         ------
         ValueError, TypeError
-            If `x` has another shape or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers, or if `out` has another shape,
+            is read-only or cannot hold the numbers.
         """
-        y = self._core.step(x)
-        return self._step_of_any(x) if y is None else y  # to be converted, or refused
+        y = self._core.step(x, None) if out is None else None
+        return self._step_of_any(x, out) if y is None else y  # to be converted, or refused
 
-    def _step_of_any(self, x: ArrayLike) -> Any:
+    def _step_of_any(self, x: ArrayLike, out: Array | None) -> Any:
         array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
-        if array.shape == (I,) and B == 1:
-            return self.step(np.ascontiguousarray(array[None]))[0]
-        if array.shape != self._shape:
+        one = array.shape == (I,) and B == 1
+        if not one and array.shape != self._shape:
             raise ValueError(
                 f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
                 + hint_on_ids("x", np.asarray(x))
             )
-        return self.step(np.array(array, order="C"))
+        rows = prepare(array[None] if one else array, self.dtype)
+        if out is not None:
+            symbols, shape = ("(H,)", (self._width,)) if one else ("(B, H)", (B, self._width))
+            check_out("stream.step", out, symbols, shape, self.dtype)
+        target = for_core(out, self.dtype, rows)
+        y = self._core.step(rows, target if target is None or not one else target[None])
+        return finished(out, target, y[0] if one else y)
 
-    def process(self, x: ArrayLike) -> Any:
+    def process(self, x: ArrayLike, out: Array | None = None) -> Any:
         """Run several steps.
 
         Parameters
         ----------
         x : array_like, shape (T, B, I), or (B, T, I) if the layer has `batch_first`
+        out : ndarray, optional
+            An array for the result, as for `step`.
 
         Returns
         -------
         ndarray, shape (T, B, H) or (B, T, H)
+            `out` if it is given.
 
         Raises
         ------
         ValueError, TypeError
-            If `x` has another shape or does not hold real numbers.
+            As `step`.
         """
         array = as_float("stream.process", "x", x, self.dtype)
         B, I = self._shape
+        axes = "(B, T, {})" if self._batch_first else "(T, B, {})"
         if array.ndim == 3 and self._batch_first:
             array = array.swapaxes(0, 1)
         if array.ndim != 3 or array.shape[1:] != self._shape:
-            axes = "(B, T, I)" if self._batch_first else "(T, B, I)"
             raise ValueError(
-                f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
-                + hint_on_ids("x", np.asarray(x))
+                f"stream.process: x has shape {np.shape(x)}, expected {axes.format('I')} with "
+                f"B = {B}, I = {I}" + hint_on_ids("x", np.asarray(x))
             )
-        y = self._core.process(np.array(array, order="C"))
-        return y.swapaxes(0, 1) if self._batch_first else y
+        if out is not None:
+            T, H = len(array), self._width
+            shape = (B, T, H) if self._batch_first else (T, B, H)
+            check_out("stream.process", out, axes.format("H"), shape, self.dtype)
+        steps = prepare(array, self.dtype)
+        rows = out.swapaxes(0, 1) if out is not None and self._batch_first else out
+        target = for_core(rows, self.dtype, steps)
+        y = self._core.process(steps, target)
+        return finished(out, target, y.swapaxes(0, 1) if self._batch_first else y)
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Set the state to zero, or to the learnt state, as if another sequence began.

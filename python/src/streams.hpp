@@ -11,8 +11,8 @@
 // A stream of any number type.
 struct AnyStream {
   virtual ~AnyStream() = default;
-  // out: None, or an array for the result apart from x. Both return None where an argument is not as
-  // the core needs it. If they fail, the state stays as it was.
+  // out: None, or an array for the result apart from x. Both return None where an argument is not
+  // as the core needs it. If they fail, the state stays as it was.
   virtual py::object step(py::handle x, py::handle out) = 0;
   virtual py::object process(py::handle x, py::handle out) = 0;
   virtual py::tuple get_state() = 0;  // [layers, B, width] each

@@ -203,7 +203,7 @@ ERRORS = [
     (lambda: bptt.Last().backward(None, 1), "Last: tape is None, expected the second result of"),
     (
         lambda: bptt.Last().backward(bptt.MeanPool().forward(np.ones((2, 1, 3)))[1], [[1] * 3]),
-        "Last: tape is PoolTape(",
+        "Last: tape is MeanTape(",
     ),
     (lambda: bptt.Dropout().backward(3, 1), "Dropout: tape is 3, expected the second result of"),
     (lambda: bptt.LayerNorm(2).backward((), 1), "LayerNorm: tape is (), expected the second res"),

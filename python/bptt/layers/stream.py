@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,74 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._binding.call import uses_bf16
 from .._cells import CELLS
-from .._types import State
+from .._types import Array, State
 from .._validate import as_bools, as_count, as_float, check_shape
 from .bound import BoundCell
 from .sequences import hint_on_ids
 from .structure import Structure
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamBase"]
 
 
-class Stream:
+class StreamBase:
+    """What the streams of a layer and of a `Sequential` share.
+
+    Attributes
+    ----------
+    _shape : tuple of int or None
+        Of x in a step: (B, I), or (B,) for ids. None: any number.
+    _batch_first : bool
+        Of x in `process`.
+    """
+
+    _shape: tuple[int | None, ...]
+    _batch_first: bool
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "stream: it holds packed weights and cannot be pickled or copied: keep the layer or "
+            "model and stream.state, and make another by its stream(batch, state)"
+        )
+
+    def _check_x(self, call: str, array: Array, x: ArrayLike) -> None:
+        """Raise unless the array has the axes of `x` in a step, or those and the time."""
+        sizes = dict(zip("BI", self._shape))
+        axes = [*sizes]
+        if call == "process":
+            axes.insert(1 if self._batch_first else 0, "T")
+        fits = array.ndim == len(axes)
+        if fits and all(sizes.get(axis) in (None, n) for axis, n in zip(axes, array.shape)):
+            return
+        known = ", ".join(f"{axis} = {n}" for axis, n in sizes.items() if n is not None)
+        raise ValueError(
+            f"stream.{call}: x has shape {array.shape}, expected ({', '.join(axes)}) with {known}"
+            + (hint_on_ids("x", np.asarray(x)) if "I" in sizes else "")
+        )
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Begin other sequences: set their state to zero, or to the learnt state.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            True for the sequences to reset; all if omitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the mask has another shape or does not hold booleans.
+        """
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_bools("stream.reset", "mask", mask)
+        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+        self._reset(chosen)
+
+    @abstractmethod
+    def _reset(self, chosen: Array) -> None:
+        """Reset the sequences that are chosen by True."""
+
+
+class Stream(StreamBase):
     """A layer that keeps packed weights and its state from call to call; made by `LSTM.stream`.
 
     Its results have the same bits as one call over the whole sequence, however the sequence is cut.
@@ -74,12 +133,6 @@ class Stream:
         (B, I), layers = self._shape, len(self._core.get_state()[0])
         return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
 
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "stream: it holds packed weights and cannot be pickled or copied: keep the layer and "
-            "stream.state, and make another by layer.stream(batch, state)"
-        )
-
     def step(self, x: ArrayLike) -> Any:
         """Run one step.
 
@@ -103,11 +156,7 @@ class Stream:
         array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
         if array.shape == (I,) and B == 1:
             return self.step(np.ascontiguousarray(array[None]))[0]
-        if array.shape != self._shape:
-            raise ValueError(
-                f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
-                + hint_on_ids("x", np.asarray(x))
-            )
+        self._check_x("step", array, x)
         return self.step(np.array(array, order="C"))
 
     def process(self, x: ArrayLike) -> Any:
@@ -127,34 +176,12 @@ class Stream:
             If `x` has another shape or does not hold real numbers.
         """
         array = as_float("stream.process", "x", x, self.dtype)
-        B, I = self._shape
-        if array.ndim == 3 and self._batch_first:
-            array = array.swapaxes(0, 1)
-        if array.ndim != 3 or array.shape[1:] != self._shape:
-            axes = "(B, T, I)" if self._batch_first else "(T, B, I)"
-            raise ValueError(
-                f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
-                + hint_on_ids("x", np.asarray(x))
-            )
-        y = self._core.process(np.array(array, order="C"))
-        return y.swapaxes(0, 1) if self._batch_first else y
+        self._check_x("process", array, x)
+        if not self._batch_first:
+            return self._core.process(np.array(array, order="C"))
+        return self._core.process(np.array(array.swapaxes(0, 1), order="C")).swapaxes(0, 1)
 
-    def reset(self, mask: ArrayLike | None = None) -> None:
-        """Set the state to zero, or to the learnt state, as if another sequence began.
-
-        Parameters
-        ----------
-        mask : array_like of bool, shape (B,), optional
-            True for the sequences to reset; all if omitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the mask has another shape or does not hold booleans.
-        """
-        mask = np.ones(self._shape[:1], bool) if mask is None else mask
-        chosen = as_bools("stream.reset", "mask", mask)
-        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+    def _reset(self, chosen: Array) -> None:
         state = self._core.get_state()
         for q, part in enumerate(state):
             part[:, chosen] = 0

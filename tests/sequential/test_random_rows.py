@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import bptt
-from support.compare import error, same_bits
+from support.compare import assert_close, error, same_bits
 from support.rows import Row, arrays_of, by_hand, random_like, random_row
 
 SEEDS = range(60)
@@ -190,3 +190,36 @@ def test_a_stream_is_the_model_so_far_however_it_is_cut(seed: int) -> None:
         want = model(so_far, row.state)
         last = want if pools else (want[:, -1] if model.batch_first else want[-1])
         assert error(y, last) < (1e-12 if row.dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_windows_to_the_start_sum_up_to_the_whole_gradient(seed: int) -> None:
+    row = random_row(seed, "float64")
+    model, cells = (
+        bptt.Sequential(*row.layers),
+        [of for of in row.layers if hasattr(of, "structure")],
+    )
+    pools = any(isinstance(of, (bptt.Last, bptt.MeanPool, bptt.Attention)) for of in row.layers)
+    if pools or not cells or any(of.bidirectional or of.reverse for of in cells):
+        with pytest.raises(ValueError, match=r"^tbptt: "):
+            bptt.tbptt(model, row.x, 1, 1)
+        return
+    if any(of.mask_counter for of in row.layers):  # each piece has masks of its own
+        return
+    axis, T = int(model.batch_first), row.x.shape[int(model.batch_first)]
+    y, tape = model.forward(*row.call)
+    dy = row.rng.standard_normal(y.shape)
+    want = model.backward(tape, dy)
+    x, *others = row.call
+    k1 = int(row.rng.integers(1, T + 2))
+    total: dict[str, Any] = {}
+    for chunk in bptt.tbptt(
+        model, x, k1, max(k1, T), **dict(zip(("state", "lengths", "resets"), others))
+    ):
+        piece = dy[:, chunk.steps] if axis else dy[chunk.steps]
+        assert error(chunk.y, y[:, chunk.steps] if axis else y[chunk.steps]) < 1e-12
+        grads = chunk.backward(piece)
+        total = {n: total.get(n, 0) + g for n, g in grads.params.items()}
+    assert_close(total, want.params, 1e-10)
+    for a, b in zip(arrays_of(chunk.state).values(), arrays_of(tape.state).values(), strict=True):
+        assert error(a, b) < 1e-12

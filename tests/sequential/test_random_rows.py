@@ -37,9 +37,12 @@ def test_calls_and_gradients_have_the_bits_of_the_chain(seed: int) -> None:
     dy = rng.standard_normal(y.shape).astype(y.dtype)
     dstates = [random_like(rng, one) for one in finals] if rng.random() < 0.5 else None
     how: dict[str, Any] = {} if rng.random() < 0.6 else {"step_clip": ("norm", 0.5)}
-    params, dstate, dx = backward(dy, dstates, **how)
-    grads = model.backward(tape, dy, dstates, **how)
+    trace = {"trace": True} if rng.random() < 0.5 else {}
+    params, dstate, dx, traces = backward(dy, dstates, **how, **trace)
+    grads = model.backward(tape, dy, dstates, **how, **trace)
     bits([grads.params, grads.state, grads.x], [params, dstate, dx])
+    cells = grads.trace.cells if grads.trace else []
+    bits([one.dh for one in cells], [one.dh for one in traces])
     names = [name for name in model.parameters if rng.random() < 0.4]
     some = model.backward(tape, dy, dstates, grads=names, **how)
     bits(some.params, backward_of_all(row, layers, tapes, dy, dstates, how, names))

@@ -92,6 +92,13 @@ def random_row(seed: int, dtype: str | None = None, *, smooth: bool = False) -> 
         if takes_ids
         else rng.standard_normal((*shape, width)).astype(dtype)
     )
+    form = rng.random()
+    if form < 0.1:
+        x = np.asfortranarray(x)
+    elif form < 0.2 and not takes_ids and not smooth:
+        x = x.astype("float64" if dtype == "float32" else "float32")
+    elif form < 0.3:
+        x = np.repeat(x, 2, axis=0)[::2]
     lengths = rng.integers(0, T + 1, B) if rng.random() < 0.5 else None
     resets = rng.random(shape) < 0.3 if not dilated and rng.random() < 0.4 else None
     state = None
@@ -195,21 +202,23 @@ def by_hand(row: Row, layers: Any) -> tuple[Any, list[Any], list[Any], Any]:
                 reverse and not isinstance(layer, bptt.Linear))  # fmt: skip
         tapes.append(tape)
 
-    def backward(dy: Any, dstates: Any = None, **how: Any) -> tuple[Any, list[Any], Any]:
-        """Gradients by name, of the states, and of x."""
+    def backward(dy: Any, dstates: Any = None, **how: Any) -> tuple[Any, ...]:
+        """Gradients by name, of the states and of x, and a trace of each cell."""
         params, found, left = dict[str, Any](), list[Any](), list(dstates or [None] * len(finals))
+        traces = list[Any]()
         d = dy
         for k in range(len(layers) - 1, -1, -1):
             layer = layers[k]
             if isinstance(layer, CELLS):
                 g = layer.backward(tapes[k], d, left.pop(), **how)
                 found.insert(0, g.state)
+                traces = [*(g.trace.cells if g.trace else ()), *traces]
             else:
                 g = layer.backward(tapes[k], d)
             d = g.x
             if isinstance(layer, bptt.Attention) and turned:
                 d = d.swapaxes(0, 1)
             params |= {f"{k}.{name}": array for name, array in g.params.items()}
-        return params, found, d
+        return params, found, d, traces
 
     return y, finals, tapes, backward

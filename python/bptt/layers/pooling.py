@@ -175,13 +175,13 @@ def _places(tape: LastTape) -> list[tuple[slice, Array | int, Array | slice]]:
     """Of each direction: its features, and the steps and sequences where it ends."""
     (T, _, H), n, lengths = tape.shape, len(tape.ends), tape.lengths
     places: list[tuple[slice, Array | int, Array | slice]] = []
-    for k, at_start in enumerate(tape.ends):
+    for k, at_start in enumerate(tape.ends if T else ()):
         part = slice(k * H // n, (k + 1) * H // n)
-        if lengths is not None:
+        if lengths is None:
+            places.append((part, 0 if at_start else T - 1, slice(None)))
+        else:
             rows = np.flatnonzero(lengths)
             places.append((part, 0 if at_start else lengths[rows] - 1, rows))
-        elif T:
-            places.append((part, 0 if at_start else T - 1, slice(None)))
     return places
 
 

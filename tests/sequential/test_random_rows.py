@@ -175,7 +175,7 @@ def test_a_stream_is_the_model_so_far_however_it_is_cut(seed: int) -> None:
     x = row.x.swapaxes(0, 1) if model.batch_first else row.x
     T, B = x.shape[:2]
     cells = [of for of in row.layers if hasattr(of, "structure")]
-    if any(of.bidirectional or of.reverse or max(of.dilations) > 1 for of in cells):
+    if any(of.bidirectional or of.reverse or max(of.dilations) > 1 or of.skip for of in cells):
         with pytest.raises(ValueError, match=r"^Sequential\.stream: layer \d, \w+: the layer "):
             model.stream(B)
         return
@@ -203,7 +203,8 @@ def test_windows_to_the_start_sum_up_to_the_whole_gradient(seed: int) -> None:
         [of for of in row.layers if hasattr(of, "structure")],
     )
     pools = any(isinstance(of, (bptt.Last, bptt.MeanPool, bptt.Attention)) for of in row.layers)
-    if pools or not cells or any(of.bidirectional or of.reverse for of in cells):
+    ends = [of.bidirectional or of.reverse or of.skip > min(of.dilations) for of in cells]
+    if pools or not cells or any(ends):
         with pytest.raises(ValueError, match=r"^tbptt: "):
             bptt.tbptt(model, row.x, 1, 1)
         return

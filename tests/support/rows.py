@@ -153,6 +153,8 @@ def random_cell(
         options |= {"dropout": 0.4, "variational_dropout": some(0.5)}
     if dilated and some(0.7):
         options["dilation"] = 2
+    if some(0.1):
+        options["skip"] = 2
     if kind in (bptt.RNN, bptt.LSTM, bptt.GRU, bptt.MGU) and some(0.2):
         options["layer_norm"] = True
     if kind is bptt.RNN and some(0.3):
@@ -162,6 +164,10 @@ def random_cell(
             options["peepholes"] = True
         if some(0.2) and hidden > 1:
             options["proj_size"] = hidden - 1
+        if some(0.2):
+            options |= {"output_activation": "sigmoid", "gate_activation": "tanh"}
+        if some(0.1) and not smooth:
+            options["cell_clip"] = 0.3
         options["forget_gate"] = str(rng.choice(["own", "own", "coupled", "none"]))
     if kind is bptt.GRU and some(0.3) and not options.get("layer_norm"):
         options["reset_after"] = False

@@ -99,6 +99,7 @@ class Sequential(Layer):
         self._parameters, self._parts = Parameters("Sequential", names, parts), [*parts.values()]
         self.mask_counter = None  # each layer has its own
         self.dtype = next((of.dtype for of in self.layers if of.parameters), np.dtype("float32"))
+        self._names = [place.names for place in self._places]
         self._no_states: list[State] = [None] * len(self._places)
         self._stateful = [k for k, place in enumerate(self._places) if place.has_state]
         self._counters = [
@@ -262,8 +263,8 @@ class Sequential(Layer):
             self._blame(k, error)
         found.reverse()
         params = {
-            place.names[name]: array
-            for place, g in zip(places[k:], found)
+            names[name]: array
+            for names, g in zip(self._names[k:], found)
             for name, array in g.params.items()
         }
         dx = d if not k and (grads is None or "x" in grads) else None
@@ -430,10 +431,9 @@ class Sequential(Layer):
 
     def _states(self, label: str, state: Sequence[State] | None) -> list[State]:
         """One for each layer, None where it has none."""
-        states = self._no_states
         if state is None:
-            return states
-        states = states[:]
+            return self._no_states
+        states = self._no_states[:]
         count = len(self._stateful)
         if not isinstance(state, (list, tuple)) or len(state) != count:
             is_list = isinstance(state, (list, tuple))

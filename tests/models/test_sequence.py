@@ -189,7 +189,7 @@ def test_what_cannot_be_streamed() -> None:
     stream = SequenceRegressor(**QUICK).fit(X, range(N)).stream()
     with pytest.raises(ValueError, match=r"x has shape \(2,\), expected \(F,\) = \(3,\)"):
         stream.step([1, 2])
-    with pytest.raises(ValueError, match="x has NaN or inf"):
+    with pytest.raises(ValueError, match=r"x has NaN or inf at \[2\]"):
         stream.step([1, 2, np.nan])
     assert repr(stream) == "SequenceStream of 3 features"
 

@@ -34,11 +34,12 @@ def network_of(
     both = as_flag(caller, "bidirectional", getattr(estimator, "bidirectional", False))
     rate = as_probability(caller, "dropout", estimator.dropout)
     seed = as_count(caller, "seed", estimator.seed, 0)
+    embedded = as_count(caller, "embedding_size", getattr(estimator, "embedding_size", 1), 1)
     seeds = map(int, np.random.SeedSequence(seed).generate_state(6))
 
     layers, width = list[Any](), hidden * (1 + both)
     if inputs is None:
-        inputs = as_count(caller, "embedding_size", estimator.embedding_size, 1)
+        inputs = embedded
         layers.append(Embedding(tokens, inputs, seed=next(seeds)))
         layers += [Dropout(rate, seed=next(seeds))] if rate else []
     layers.append(kind(

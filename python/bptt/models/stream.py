@@ -13,6 +13,7 @@ from .._types import Array
 from .._validate import as_real
 from .._words import shown
 from ..sequential.model import Sequential
+from .inputs import check_finite
 from .preparation import Preparation
 
 __all__ = ["SequenceStream"]
@@ -85,6 +86,5 @@ class SequenceStream:
             raise ValueError(
                 f"{caller}: x has shape {values.shape}, expected (F,) = ({self._inputs.features},)"
             )
-        if not np.isfinite(row).all():
-            raise ValueError(f"{caller}: x has NaN or inf, expected finite numbers")
+        check_finite(caller, "x", row)
         return self._inputs.scaled(row)[None]

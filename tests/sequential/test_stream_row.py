@@ -80,7 +80,7 @@ WRONG = {
         np.ones((T, B), int),
         "has shape (9, 2), expected (B, T) with B = 2",
     ),
-    "id": (IDS, "step", [0, V], "has values 0..7, expected 0..num_embeddings - 1 = 0..6"),
+    "id": (IDS, "step", [0, V], "Embedding: x has values 0..7, expected 0..num_embeddings - 1"),
     "text": (MEAN, "step", [["a"] * E] * B, "has dtype <U1, expected real numbers"),
     "ids": (
         MEAN,
@@ -100,7 +100,8 @@ def test_a_step_that_does_not_fit_is_refused_and_nothing_changes(case: str) -> N
     first = [one.step(right) for one in (stream, other)]
     with pytest.raises((ValueError, TypeError)) as caught:
         getattr(stream, call)(x)
-    assert str(caught.value).startswith(f"stream.{call}: x {message}")
+    start = "" if message.startswith("Embedding") else f"stream.{call}: x "
+    assert str(caught.value).startswith(f"{start}{message}")
     again = [one.step(2 * right) for one in (stream, other)]
     for a, b in (first, again):
         assert a.tobytes() == b.tobytes()

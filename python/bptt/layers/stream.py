@@ -43,6 +43,8 @@ class StreamBase:
 
     def _check_x(self, call: str, array: Array, x: ArrayLike) -> None:
         """Raise unless the array has the axes of `x` in a step, or those and the time."""
+        if array.shape == self._shape and call == "step":
+            return
         sizes = dict(zip("BI", self._shape))
         axes = [*sizes]
         if call == "process":

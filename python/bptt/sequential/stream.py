@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._types import Array, State
-from .._validate import as_count, as_float, as_indices, as_own_float
+from .._validate import as_array, as_count, as_float, as_own_float
 from ..layers.attention import Attention
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
@@ -42,20 +42,21 @@ class Running:
         pass
 
 
-class RunningLinear(Running):
-    """The core's product, which has the same bits in any batch and in C."""
+class RunningRows(Running):
+    """A function of the core for each row, which has the same bits in any batch and in C."""
+
+    def __init__(self, place: Place, batch: int, state: State) -> None:
+        super().__init__(place, batch, state)
+        is_linear = isinstance(place.layer, Linear)
+        self.function = _core.linear if is_linear else _core.layer_norm
+        self.arguments = of_linear(self.layer) if is_linear else of_norm(self.layer)
 
     def step(self, x: Any) -> Any:
-        return in_one_order(self.layer, x)
+        return self.function(as_rows(x, self.layer.dtype), *self.arguments)
 
-
-class RunningNorm(Running):
-    """The core's normalisation."""
-
-    def step(self, x: Any) -> Any:
-        of, parts = self.layer, self.layer.parameters
-        y = _core.layer_norm(as_rows(x, of.dtype), parts["weight"], parts["bias"], of.eps)
-        return y.reshape(x.shape)
+    def process(self, x: Any) -> Any:
+        y = self.step(x.reshape(-1, x.shape[-1]))
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class RunningState(Running):
@@ -86,14 +87,11 @@ class RunningMean(Running):
 
     def __init__(self, place: Place, batch: int, state: State) -> None:
         super().__init__(place, batch, state)
-        self.axis, self.sum = int(place.before.batch_first), np.zeros((batch, 1))
-        self.weights = np.zeros((batch, 1))
+        self.axis = int(place.before.batch_first)
+        self.sum, self.weights = np.zeros((batch, 1)), np.zeros((batch, 1))
 
     def step(self, x: Any) -> Any:
-        return self.add(x, 1)
-
-    def add(self, x: Any, weight: Any) -> Any:
-        self.sum, self.weights = self.sum + weight * x, self.weights + weight
+        self.sum, self.weights = self.sum + x, self.weights + 1
         return (self.sum / self.weights).astype(x.dtype)
 
     def process(self, x: Any) -> Any:
@@ -118,9 +116,9 @@ class RunningAttention(RunningMean):
         keys = _core.linear(as_rows(x, self.layer.dtype), of["weight_key"], of["bias"], "tanh")
         scores = _core.linear(keys, of["weight_score"][None], None, "identity").astype(np.float64)
         before, self.greatest = self.greatest, np.maximum(self.greatest, scores)
-        shrunk = np.exp(before - self.greatest)
-        self.sum, self.weights = self.sum * shrunk, self.weights * shrunk
-        return self.add(x, np.exp(scores - self.greatest))
+        kept, weights = np.exp(before - self.greatest), np.exp(scores - self.greatest)
+        self.sum, self.weights = self.sum * kept + weights * x, self.weights * kept + weights
+        return (self.sum / self.weights).astype(x.dtype)
 
     def reset(self, chosen: Array) -> None:
         super().reset(chosen)
@@ -128,22 +126,28 @@ class RunningAttention(RunningMean):
 
 
 RUNNING: dict[type[Any], type[Running]] = {
-    Recurrent: RunningState, Linear: RunningLinear, LayerNorm: RunningNorm, Last: RunningLast,
+    Recurrent: RunningState, Linear: RunningRows, LayerNorm: RunningRows, Last: RunningLast,
     MeanPool: RunningMean, Attention: RunningAttention,
 }  # fmt: skip
 
 
 def as_rows(x: ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """(..., n) as the core takes it, (rows, n)."""
-    array = np.ascontiguousarray(as_float("Sequential.stream", "x", x, dtype))
-    return array.reshape(-1, array.shape[-1])
+    """(rows, n) as the core takes it."""
+    return np.ascontiguousarray(as_float("Sequential.stream", "x", x, dtype))
+
+
+def of_linear(layer: Linear) -> tuple[Array, Array | None, str]:
+    return layer.parameters["weight"], layer.parameters.get("bias"), layer.activation
+
+
+def of_norm(layer: LayerNorm) -> tuple[Array, Array, float]:
+    return layer.parameters["weight"], layer.parameters["bias"], layer.eps
 
 
 def in_one_order(layer: Linear, x: Array) -> Array:
-    """The output of a layer for (..., in_features), with the bits that a stream has."""
-    weight, bias = [*layer.parameters.values(), None][:2]
-    y: Array = _core.linear(as_rows(x, layer.dtype), weight, bias, layer.activation)
-    return y.reshape(*x.shape[:-1], layer.out_features)
+    """The output of a layer for rows (B, in_features), with the bits that a stream has."""
+    y: Array = _core.linear(as_rows(x, layer.dtype), *of_linear(layer))
+    return y
 
 
 class SequentialStream(StreamBase):
@@ -175,7 +179,7 @@ class SequentialStream(StreamBase):
     ) -> None:
         caller, first = "Sequential.stream", places[0].layer
         batch, self._parts = as_count(caller, "batch", batch, 1, 1 << 31), list[Running]()
-        self._ids = first.num_embeddings if isinstance(first, Embedding) else 0
+        self._ids = isinstance(first, Embedding)
         self._shape = (batch,) if self._ids else (batch, features_of(places))
         self._batch_first, self._name = places[-1].after.batch_first, name
         for k, (place, state) in enumerate(zip(places, states)):
@@ -236,11 +240,8 @@ class SequentialStream(StreamBase):
         return y
 
     def _checked(self, call: str, x: ArrayLike) -> Array:
-        caller = f"stream.{call}"
-        if self._ids:
-            array = as_indices(caller, "x", x, "0..num_embeddings - 1", self._ids - 1)
-        else:
-            array = as_own_float(caller, "x", x)
+        check = as_array if self._ids else as_own_float  # an embedding checks its ids
+        array = check(f"stream.{call}", "x", x)
         self._check_x(call, array, x)
         if None in self._shape:  # the row says nothing of the features, but the sums keep them
             self._shape = (self._shape[0], array.shape[-1])

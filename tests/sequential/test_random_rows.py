@@ -192,6 +192,7 @@ def test_a_stream_is_the_model_so_far_however_it_is_cut(seed: int) -> None:
         so_far = x[: t + 1].swapaxes(0, 1) if model.batch_first else x[: t + 1]
         want = model(so_far, row.state)
         last = want if pools else (want[:, -1] if model.batch_first else want[-1])
+        assert y.dtype == last.dtype
         assert error(y, last) < (1e-12 if row.dtype == "float64" else 1e-5)
 
 

@@ -95,10 +95,8 @@ class RunningMean(Running):
         return (self.sum / self.weights).astype(x.dtype)
 
     def process(self, x: Any) -> Any:
-        y = np.empty_like(x)
-        for y_t, x_t in zip(y.swapaxes(0, self.axis), x.swapaxes(0, self.axis)):
-            y_t[...] = self.step(x_t)
-        return y
+        y = [self.step(x_t) for x_t in x.swapaxes(0, self.axis)]
+        return np.stack(y, self.axis) if y else x
 
     def reset(self, chosen: Array) -> None:
         self.sum[chosen], self.weights[chosen] = 0, 0
@@ -112,8 +110,8 @@ class RunningAttention(RunningMean):
         self.greatest = np.full((batch, 1), -np.inf)
 
     def step(self, x: Any) -> Any:
-        of = self.layer.parameters
-        keys = _core.linear(as_rows(x, self.layer.dtype), of["weight_key"], of["bias"], "tanh")
+        x, of = as_rows(x, self.layer.dtype), self.layer.parameters
+        keys = _core.linear(x, of["weight_key"], of["bias"], "tanh")
         scores = _core.linear(keys, of["weight_score"][None], None, "identity").astype(np.float64)
         before, self.greatest = self.greatest, np.maximum(self.greatest, scores)
         kept, weights = np.exp(before - self.greatest), np.exp(scores - self.greatest)

@@ -15,7 +15,7 @@ from ..io import MODEL
 from ..layers.recurrent import LAYERS
 from ..models import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
 from ..models.files import save
-from ..models.sequence import POOLINGS
+from ..models.network import POOLINGS
 from ..models.vocabulary import UNITS
 from .data import Columns, read_sequences, read_series, read_text
 from .outcome import in_one_line, print_json, print_lines, quoted

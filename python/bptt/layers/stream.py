@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,70 @@ from .out import check_out, finished, for_core
 from .sequences import hint_on_ids
 from .structure import Structure
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamBase"]
 
 
-class Stream:
+class StreamBase:
+    """What the streams of a layer and of a `Sequential` share.
+
+    Attributes
+    ----------
+    _shape : tuple of int or None
+        Of x in a step: (B, I), or (B,) for ids. None: any number.
+    _batch_first : bool
+        Of x in `process`.
+    """
+
+    _shape: tuple[int | None, ...]
+    _batch_first: bool
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "stream: it holds packed weights and cannot be pickled or copied: keep the layer or "
+            "model and stream.state, and make another by its stream(batch, state)"
+        )
+
+    def _check_x(self, call: str, array: Array, x: ArrayLike) -> None:
+        """Raise unless the array has the axes of `x` in a step, or those and the time."""
+        if array.shape == self._shape and call == "step":
+            return
+        sizes = dict(zip("BI", self._shape))
+        axes = [*sizes]
+        if call == "process":
+            axes.insert(1 if self._batch_first else 0, "T")
+        fits = array.ndim == len(axes)
+        if fits and all(sizes.get(axis) in (None, n) for axis, n in zip(axes, array.shape)):
+            return
+        known = ", ".join(f"{axis} = {n}" for axis, n in sizes.items() if n is not None)
+        raise ValueError(
+            f"stream.{call}: x has shape {array.shape}, expected ({', '.join(axes)}) with {known}"
+            + (hint_on_ids("x", np.asarray(x)) if "I" in sizes else "")
+        )
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Begin other sequences: set their state to zero, or to the learnt state.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            True for the sequences to reset; all if omitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the mask has another shape or does not hold booleans.
+        """
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_bools("stream.reset", "mask", mask)
+        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+        self._reset(chosen)
+
+    @abstractmethod
+    def _reset(self, chosen: Array) -> None:
+        """Reset the sequences that are chosen by True."""
+
+
+class Stream(StreamBase):
     """A layer that keeps packed weights and its state from call to call; made by `LSTM.stream`.
 
     Its results have the same bits as one call over the whole sequence, however the sequence is cut.
@@ -75,12 +136,6 @@ class Stream:
         (B, I), layers = self._shape, len(self._core.get_state()[0])
         return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
 
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "stream: it holds packed weights and cannot be pickled or copied: keep the layer and "
-            "stream.state, and make another by layer.stream(batch, state)"
-        )
-
     def step(self, x: ArrayLike, out: Array | None = None) -> Any:
         """Run one step.
 
@@ -108,14 +163,11 @@ class Stream:
     def _step_of_any(self, x: ArrayLike, out: Array | None) -> Any:
         array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
         one = array.shape == (I,) and B == 1
-        if not one and array.shape != self._shape:
-            raise ValueError(
-                f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
-                + hint_on_ids("x", np.asarray(x))
-            )
+        if not one:
+            self._check_x("step", array, x)
         rows = prepare(array[None] if one else array, self.dtype)
         if out is not None:
-            symbols, shape = ("(H,)", (self._width,)) if one else ("(B, H)", (B, self._width))
+            symbols, shape = "(H,)" if one else "(B, H)", (*array.shape[:-1], self._width)
             check_out("stream.step", out, symbols, shape, self.dtype)
         target = for_core(out, self.dtype, rows)
         y = self._core.step(rows, target if target is None or not one else target[None])
@@ -141,41 +193,19 @@ class Stream:
             As `step`.
         """
         array = as_float("stream.process", "x", x, self.dtype)
-        B, I = self._shape
-        axes = "(B, T, {})" if self._batch_first else "(T, B, {})"
-        if array.ndim == 3 and self._batch_first:
-            array = array.swapaxes(0, 1)
-        if array.ndim != 3 or array.shape[1:] != self._shape:
-            raise ValueError(
-                f"stream.process: x has shape {np.shape(x)}, expected {axes.format('I')} with "
-                f"B = {B}, I = {I}" + hint_on_ids("x", np.asarray(x))
-            )
+        self._check_x("process", array, x)
         if out is not None:
-            T, H = len(array), self._width
-            shape = (B, T, H) if self._batch_first else (T, B, H)
-            check_out("stream.process", out, axes.format("H"), shape, self.dtype)
+            symbols = "(B, T, H)" if self._batch_first else "(T, B, H)"
+            check_out("stream.process", out, symbols, (*array.shape[:2], self._width), self.dtype)
+        rows = out
+        if self._batch_first:
+            array, rows = array.swapaxes(0, 1), None if out is None else out.swapaxes(0, 1)
         steps = prepare(array, self.dtype)
-        rows = out.swapaxes(0, 1) if out is not None and self._batch_first else out
         target = for_core(rows, self.dtype, steps)
         y = self._core.process(steps, target)
         return finished(out, target, y.swapaxes(0, 1) if self._batch_first else y)
 
-    def reset(self, mask: ArrayLike | None = None) -> None:
-        """Set the state to zero, or to the learnt state, as if another sequence began.
-
-        Parameters
-        ----------
-        mask : array_like of bool, shape (B,), optional
-            True for the sequences to reset; all if omitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the mask has another shape or does not hold booleans.
-        """
-        mask = np.ones(self._shape[:1], bool) if mask is None else mask
-        chosen = as_bools("stream.reset", "mask", mask)
-        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+    def _reset(self, chosen: Array) -> None:
         state = self._core.get_state()
         for q, part in enumerate(state):
             part[:, chosen] = 0

@@ -15,7 +15,7 @@ from ..losses import quantile_loss
 from ..sequential.model import Sequential
 from ..training import History, fit
 from .forecasts import Forecasts
-from .network import network_of_steps
+from .network import network_of
 from .series import as_series
 from .windows import Features, as_levels, examples, first_held_out
 
@@ -147,7 +147,7 @@ class Forecaster(Forecasts):
             for k, one in enumerate(found)
         ]
         features, scales, learn, held = examples(found, cuts, steps, window, season)
-        model = network_of_steps(caller, self, features.size, steps * len(levels))
+        model = network_of(caller, self, features.size, steps * len(levels))
         holds = self.validation is not None
         history = fit(
             model, learn, loss=loss_of(levels), epochs=self.epochs, batch_size=self.batch_size,

@@ -14,6 +14,7 @@ from .._validate import as_array
 from .._words import listed, shown
 from .files import record
 from .frames import groups_of, is_frame
+from .inputs import check_finite
 
 __all__ = ["Series", "as_series", "check_series", "with_future"]
 
@@ -218,11 +219,7 @@ def _finite(caller: str, label: str, values: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{caller}: {label} has dtype {array.dtype}, expected numbers")
     array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        at = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
-        raise ValueError(
-            f"{caller}: {label} has NaN or inf at [{at}], expected finite numbers: fill gaps first"
-        )
+    check_finite(caller, label, array, ": fill gaps first")
     return array
 
 

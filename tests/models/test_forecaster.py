@@ -176,8 +176,8 @@ def test_frames_of_pandas_are_their_arrays() -> None:
         "day": np.tile(DAYS, 2), "of": ["x"] * 300 + ["y"] * 300, "value": np.r_[a, b],
     })  # fmt: skip
     mixed = long.sample(frac=1, random_state=0).sort_values("day", kind="stable")
-    grouped = small().fit(long, target="value", group="of", dates="day")
-    shuffled = small().fit(mixed, target="value", group="of", dates="day")
+    grouped = small().fit(long, target="value", group_column="of", dates="day")
+    shuffled = small().fit(mixed, target="value", group_column="of", dates="day")
     assert both.predict().shape == (2, 3)
     for other in (wide, grouped):
         np.testing.assert_array_equal(other.predict(), both.predict())

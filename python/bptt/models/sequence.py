@@ -32,6 +32,7 @@ __all__ = ["FITTED", "SequenceEstimator"]
 
 FITTED: dict[str, Any] = {"model_": Sequential, "inputs_": Preparation, "history_": History}
 POOLINGS = ("last", "mean", "attention")
+EMBEDDING_STD = np.float32(0.1)  # at the start, of a token's vector
 CHUNK = 256  # sequences in one call of the model, for predictions
 
 
@@ -143,6 +144,8 @@ class SequenceEstimator(Estimator, ABC):
             assert inputs.vocabulary is not None
             size = embedded
             layers.append(Embedding(len(inputs.vocabulary), size, seed=next(seeds)))
+            # What a rare token learns in a few updates must outweigh how its vector began.
+            layers[0].parameters["weight"] *= EMBEDDING_STD
             layers += [Dropout(rate, seed=next(seeds))] if rate else []
         layers.append(kind(
             size, hidden, num_layers=count, bidirectional=both, dropout=rate if count > 1 else 0.0,

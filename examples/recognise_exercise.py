@@ -57,8 +57,7 @@ for title, learn in ((f"LSTM of {'PyTorch' if TORCH else 'bptt'}", network), ("f
     begin = time.process_time()
     of_windows, recordings, tables = zip(*(score(learn, seed) for seed in range(SEEDS)))
     seconds = (time.process_time() - begin) / SEEDS
-    each = " ".join(f"{one:.3f}" for one in recordings)
-    print(f"{title:15} windows {np.mean(of_windows):.4f}, "
-          f"recordings {np.mean(recordings):.4f} ({each}), {seconds:.1f} s of processor time a seed")  # fmt: skip
+    print(f"{title}: windows {np.mean(of_windows):.4f}, recordings {np.mean(recordings):.4f} (each "
+          f"seed {np.round(recordings, 3)}), {seconds:.1f} s of processor time")  # fmt: skip
     for name, row in zip(names, sum(tables)):
         print(f"  {name:4} taken for", ", ".join(f"{names[k]} {n}" for k, n in enumerate(row) if n))

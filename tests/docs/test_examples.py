@@ -113,7 +113,7 @@ def test_sequential_digits(tmp_path):
     )
     rows, _, rnn, share_of_rnn, lstm, share_of_lstm, regression = found
     assert rows > 0.8
-    assert regression == 0.978
+    assert regression > 0.95
     assert min(rnn, lstm) > 0.3
     assert share_of_rnn < share_of_lstm < 1e-6
 
@@ -121,7 +121,7 @@ def test_sequential_digits(tmp_path):
 def test_recognise_exercise(tmp_path):
     pytest.importorskip("seglearn")
     network, forest = numbers(
-        "recognise_exercise", tmp_path, r"recordings (\S+) \(.*forest .*recordings (\S+) \("
+        "recognise_exercise", tmp_path, r"recordings (\S+) \(.*forest: .*recordings (\S+) \("
     )
     assert min(network, forest) > 0.5  # chance: 1 / 7
 

@@ -302,6 +302,13 @@ def test_texts_and_lists_of_tokens() -> None:
         SequenceClassifier(**QUICK).fit(X, Y).predict(["a"])
 
 
+def test_vectors_of_tokens_begin_small() -> None:
+    model = SequenceClassifier(tokens="characters", epochs=1, lr=0.0).fit(TEXTS, [1, 0, 0, 1] * 6)
+    vectors = model.model_.parameters["0.weight"]
+    assert vectors.dtype == np.float32
+    assert vectors.std() == pytest.approx(0.1, rel=0.2)
+
+
 def test_a_constant_feature_and_large_values() -> None:
     x = np.random.default_rng(0).normal(1e6, 1e-2, (N, 5, 2))
     x[:, :, 1] = 7.3

@@ -40,7 +40,7 @@ class SequenceClassifier(SequenceEstimator):
     tokens : {"words", "characters"}, optional
         What a string is split into; words in lower case, with punctuation marks of their own.
     embedding_size : int, optional
-        The size of a token's vector.
+        The size of a token's vector, which begins as N(0, 0.1^2).
     vocabulary_size : int or None, optional
         The largest number of tokens to learn; the others count as unknown.
     min_count : int, optional

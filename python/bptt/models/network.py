@@ -19,6 +19,7 @@ from ..sequential.model import Sequential
 __all__ = ["POOLINGS", "network_of"]
 
 POOLINGS = ("last", "mean", "attention")
+EMBEDDING_STD = np.float32(0.1)  # of a token's vector at the start, before a pool
 
 
 def network_of(
@@ -38,15 +39,18 @@ def network_of(
     seeds = map(int, np.random.SeedSequence(seed).generate_state(6))
 
     layers, width = list[Any](), hidden * (1 + both)
+    pooled = hasattr(estimator, "pooling")
     if inputs is None:
         inputs = embedded
         layers.append(Embedding(tokens, inputs, seed=next(seeds)))
+        if pooled:  # what a rare token learns in a few updates must outweigh how its vector began
+            layers[0].parameters["weight"] *= EMBEDDING_STD
         layers += [Dropout(rate, seed=next(seeds))] if rate else []
     layers.append(kind(
         inputs, hidden, num_layers=count, bidirectional=both, dropout=rate if count > 1 else 0.0,
         seed=next(seeds),
     ))  # fmt: skip
-    if hasattr(estimator, "pooling"):
+    if pooled:
         pooling = as_choice(caller, "pooling", estimator.pooling, POOLINGS)
         of = {"last": Last, "mean": MeanPool}.get(pooling)
         layers.append(of() if of else Attention(width, seed=next(seeds)))

@@ -38,12 +38,12 @@ def network(kind, seed):
     return bptt.Sequential(bptt.Embedding(LANGUAGES + FILLERS + 1, 16, seed=seed), cell, pool, head)
 
 
-def share(model, x, target):
-    """The norm of the gradient at the deciding word, relative to the greatest of all steps."""
+def shares(model, x, target):
+    """The norm of the gradient at each word, relative to the greatest."""
     above = bptt.Sequential(*model.layers[1:])
     y, tape = above.forward(model.layers[0](x.T))
     dx = above.backward(tape, bptt.cross_entropy(y, target)[1]).x
-    return (norms := np.linalg.norm(dx, axis=(1, 2)))[0] / norms.max()
+    return (norms := np.linalg.norm(dx, axis=(1, 2))) / norms.max()
 
 
 print("gap  network    accuracy by seed             chance  share before  after  processor time")
@@ -54,9 +54,9 @@ for gap in (20,) if QUICK else (5, 20, 80):
             rng = np.random.default_rng(seed)
             (x, target), (test_x, test_y) = sentences(gap, 1000, rng), sentences(gap, 500, rng)
             model = network(kind, seed)
-            before.append(share(model, test_x, test_y))
+            before.append(shares(model, test_x, test_y)[0])
             bptt.fit(model, (x, target), loss=bptt.cross_entropy, epochs=EPOCHS, lr=5e-3, seed=seed)
-            after.append(share(model, test_x, test_y))
+            after.append(shares(model, test_x, test_y)[0])
             right.append(np.mean(model(test_x.T).argmax(1) == test_y))
         scores = " ".join(f"{one:.3f}" for one in right)
         print(f"{gap:3}  {kind:9}  {scores:27}  {1 / LANGUAGES:.3f}   {np.median(before):.1e}      "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Mutate the gradients of the C++ cells, build each mutant, and expect test_core to fail.
+"""Mutate the gradients of the C++ cells, build each mutant, and expect tests of the core to fail.
 
     python scripts/mutate_core.py [--every N]
 
@@ -30,8 +30,10 @@ SWAPS = {" * ": " + ", " + ": " - ", " - ": " + "}
 def mutants(text: str) -> Iterator[tuple[str, str]]:
     """(label, source) with one operator or one number of a backward function changed."""
     start = text.index("static void backward")
-    for match in re.finditer(r" [*+-] |\bV\(([01])\)|\bk\[(\d)\]", text[start:]):
+    for match in re.finditer(r"//.*| [*+-] |\bV\(([01])\)|\bk\[(\d)\]", text[start:]):
         old = match.group()
+        if old.startswith("//"):
+            continue
         if old in SWAPS:
             new = SWAPS[old]
         elif old.startswith("V("):
@@ -94,13 +96,14 @@ sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name
 import bptt, pytest
 if not bptt.__file__.startswith(sys.argv[1]):
     sys.exit(3)
-options = ["-q", "-x", "-n0", "-p", "no:cacheprovider"]
-sys.exit(pytest.main([*options, "tests/functional/test_core.py"]))
+options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "-k", sys.argv[2]]
+files = ["tests/functional/test_core.py", "tests/functional/test_recurrences.py"]
+sys.exit(pytest.main([*options, *files]))
 """
 
 
 def caught(folder: Path) -> bool:
-    result = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
+    result = run(sys.executable, "-c", RUN_TESTS, str(folder), ISA, folder=folder)
     assert result.returncode in (0, 1), result.stdout + result.stderr
     return result.returncode == 1
 
@@ -118,7 +121,7 @@ def main() -> int:
         shutil.copytree(folder / "python" / "bptt", folder / "install" / "bptt")
         configure(folder)
         build(folder)
-        first = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
+        first = run(sys.executable, "-c", RUN_TESTS, str(folder), ISA, folder=folder)
         assert first.returncode == 0, first.stdout[-2000:] + first.stderr
         survivors, count = [], 0
         for cell in sorted((folder / "cpp/src/cells").glob("*.inl")):

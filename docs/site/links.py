@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Links of Markdown pages to files that the site has as pages of another name, or not at all."""
+"""Markdown pages as the site shows them: where their links lead, and which code has no language."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
@@ -18,7 +19,7 @@ PAGES = {
 
 
 def rewrite(app: Sphinx, docname: str, content: list[str]) -> None:
-    """Point to the pages of the site; a link to a folder becomes its text."""
+    """Point to the pages of the site, by title; a link to a folder becomes its text."""
     if app.env.doc2path(docname, base=False).suffix != ".md":
         return
     here = PurePosixPath(docname).parent
@@ -32,8 +33,15 @@ def rewrite(app: Sphinx, docname: str, content: list[str]) -> None:
             target += "/README.md"
         elif target.startswith("examples/") and place.suffix == ".py":
             PAGES[target] = f"docs/gallery/{place.stem}.rst"
-        if target not in PAGES:
-            return found[0]
-        return f"[{text}]({os.path.relpath(PAGES[target], here)}{anchor})"
+        page = os.path.relpath(PAGES.get(target, target), here)
+        named = re.fullmatch(r"[\w./]+\.md", text)  # by its file: an empty text becomes the title
+        return f"[{'' if named else text}]({page}{anchor})"
 
     content[0] = LINK.sub(link, content[0])
+
+
+def leave_plain(app: Sphinx, doctree: nodes.document) -> None:
+    """Colour no code without a language: it is a command, an output or a formula, not Python."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.get("language") == "default":
+            block["language"] = "none"

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file, and say what is in it.
+    """Write the file, and print its contents in a few lines.
 
     Raises
     ------

@@ -53,15 +53,15 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "hidden_size": (whole(1), None, "size of the recurrent layers"),
     "num_layers": (whole(1), None, "number of recurrent layers"),
     "dropout": (float, None, "share of values dropped in training, against overfitting"),
-    "epochs": (whole(1), None, "how often all data is seen"),
+    "epochs": (whole(1), None, "number of passes over the data"),
     "batch_size": (whole(1), None, "sequences in one update"),
     "lr": (float, None, "learning rate"),
     "seed": (whole(0), None, "seed of all random numbers"),
 }
 
 DESCRIPTION = """\
-Train a recurrent network on a file of data, and write it to a file. A part of the data is held out
-and measured at the end, beside a trivial baseline.
+Train a recurrent network on a file of data, and write it to a file. A part of the data is held out.
+At the end the model is scored on it, and a trivial baseline beside it.
 
   --task classify   the class of each sequence: a speaker, a gesture, the sentiment of a text
   --task regress    a number for each sequence

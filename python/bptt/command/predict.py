@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``bptt predict``: what a trained model says of a file of data."""
+"""``bptt predict``: the predictions of a trained model for a file of data."""
 
 from __future__ import annotations
 

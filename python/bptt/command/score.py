@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Score(NamedTuple):
-    """A score and that of the baseline, in words and numbers."""
+    """The scores of the model and of the baseline, in words and numbers."""
 
     metric: str
     value: float

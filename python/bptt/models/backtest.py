@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Forecasts beside the values that came: errors, and how often an interval holds them."""
+"""Forecasts beside the actual values: errors, and the share of the values in each interval."""
 
 from __future__ import annotations
 

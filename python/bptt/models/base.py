@@ -25,8 +25,8 @@ def of_sklearn(name: str, own: type[Any]) -> type[Any]:
 class NotFittedError(ValueError, AttributeError):
     """Raised by an estimator that has not been fitted.
 
-    A ValueError and an AttributeError, as scikit-learn's, and also scikit-learn's once something
-    has imported that.
+    It is a ValueError and an AttributeError, as in scikit-learn. Once scikit-learn is imported, it
+    is scikit-learn's NotFittedError too.
     """
 
 
@@ -34,7 +34,7 @@ class Estimator:
     """The base of the estimators.
 
     A subclass stores each argument of its constructor under its name and checks them in `fit`.
-    It lists in `FITTED` what `fit` adds, which a file then holds.
+    It lists in `FITTED` the attributes that `fit` adds and that a file holds.
     """
 
     FITTED: ClassVar[dict[str, Any]] = {}  # the type or types, by the attribute's name
@@ -86,8 +86,8 @@ class Estimator:
     def save(self, path: Path) -> None:
         """Write the fitted estimator to one file; `bptt.models.load` reads it.
 
-        The file has the weights, the arguments of the constructor and what `fit` has learnt, such
-        as a vocabulary, and a format version: safetensors or npz, no pickle.
+        The file, safetensors or npz, has the weights, the arguments of the constructor, all else
+        that `fit` has learnt, such as a vocabulary, and a format version. There is no pickle.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Estimator:
         NotFittedError
             If the estimator has not been fitted.
         TypeError
-            If an argument of the constructor is not numbers or text.
+            If an argument of the constructor has anything but numbers and text.
         ValueError, ImportError, OSError
             As in `bptt.save`.
         """

@@ -19,11 +19,11 @@ __all__ = ["SequenceClassifier"]
 
 
 class SequenceClassifier(SequenceEstimator):
-    """Name the class of a sequence: a recurrent network, trained by cross-entropy.
+    """A recurrent network that names the class of a sequence, trained by cross-entropy.
 
-    The sequences are read by recurrent layers, whose outputs are pooled into one vector for each
-    sequence; a linear layer and a softmax make probabilities of it. Numbers are normalised by the
-    mean and the spread of each feature over the training steps. Tokens are embedded.
+    Recurrent layers read a sequence, their outputs are pooled into one vector, and a linear layer
+    and a softmax turn it into probabilities. Numbers are normalised by the mean and the spread of
+    each feature over the training steps. Tokens are embedded.
 
     Follows scikit-learn's conventions: `clone`, `Pipeline` and `GridSearchCV` take it.
 
@@ -32,20 +32,23 @@ class SequenceClassifier(SequenceEstimator):
     cell : {"lstm", "gru", "rnn", "mgu", "slstm", "lstm1997"}, optional
         The recurrent layers.
     hidden_size, num_layers, bidirectional : optional
-        Their size, number and directions.
+        Their size, their number, and whether they read in both directions.
     pooling : {"last", "mean", "attention"}, optional
-        The vector of a sequence: the last output, or a mean, which attention weights.
+        The vector of a sequence: its last output, the mean of its outputs, or their mean weighted
+        by attention.
     dropout : float, optional
-        The probability after the embedding, between the layers and before the linear layer.
+        The probability of dropout after the embedding, between the layers and before the linear
+        layer.
     tokens : {"words", "characters"}, optional
-        What a string is split into; words in lower case, with punctuation marks of their own.
+        The units that a string is split into. Words are in lower case; punctuation marks are tokens
+        too.
     embedding_size : int, optional
         The size of a token's vector, which begins as N(0, 0.1^2).
     vocabulary_size : int or None, optional
-        The largest number of tokens to learn; the others count as unknown.
+        The largest number of tokens to learn; the less frequent ones count as unknown.
     min_count : int, optional
-        Tokens that occur less often in the training data count as unknown, and so teach what an
-        unknown token means.
+        Tokens that occur less often in the training data count as unknown too. From them the model
+        learns what an unknown token means.
     group_column : str, optional
         The column of a pandas frame that says to which sequence a row belongs.
     class_weight : dict or "balanced", optional
@@ -148,7 +151,7 @@ class SequenceClassifier(SequenceEstimator):
         return np.asarray(self.classes_[predicted])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy: the share of the sequences that `predict` names rightly."""
+        """Return the accuracy: the fraction of sequences that `predict` classifies correctly."""
         y, weights, predicted = self._scored(X, y, sample_weight)
         return float(np.average(predicted == y.reshape(predicted.shape), weights=weights))
 

@@ -21,8 +21,9 @@ __all__ = ["ForecastStream"]
 class ForecastStream:
     """Forecasts after each value of one series; made by `Forecaster.stream`.
 
-    After window + season (or 1) values the forecast is that of `predict_quantiles`, to rounding;
-    the network then reads on. A stream has a copy of the parameters.
+    After window + season values (without a season, window + 1) the forecast equals
+    `predict_quantiles` to rounding. Later forecasts have read more than a window. A stream has a
+    copy of the parameters.
 
     Examples
     --------
@@ -55,8 +56,8 @@ class ForecastStream:
         Returns
         -------
         ndarray, shape (steps, Q), or None
-            The quantiles of the next steps; None for the first values, as many as the season is
-            long, or 1.
+            The quantiles of the next steps; None for the first `season` values (without a season,
+            for the first value).
 
         Raises
         ------
@@ -89,6 +90,6 @@ class ForecastStream:
         return found
 
     def reset(self) -> None:
-        """Begin another series, of the same units."""
+        """Begin another series, in the same units."""
         self._stream.reset()
         self._values = []

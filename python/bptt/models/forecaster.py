@@ -64,8 +64,8 @@ class Forecaster(Forecasts):
     single_ : bool
         Was it one series?
     coverage_ : dict of float to float
-        As in `Backtest`, of the forecasts within the held-out part. The part has chosen the epoch
-        too, so `backtest` of later data may show a little less.
+        As in `Backtest`, of the forecasts within the held-out part. That part also chose the epoch,
+        so `backtest` of later data may show a little less.
     history_ : History
         Losses are in units of the scaled changes.
 
@@ -118,13 +118,13 @@ class Forecaster(Forecasts):
             One series (T,); several as (n, T) or a list of n arrays; a Series of pandas; a frame
             with a column for each series, or with the columns `target` and `group_column`.
         inputs : array_like, optional
-            Inputs whose future is known, such as holidays: (T, K), for several series a list; more
-            rows than the series has are its future. For a frame, names of columns; rows at the end
-            in which the value is missing are the future.
+            Inputs whose future is known, such as holidays: (T, K), for several series a list. Rows
+            beyond the end of the series are its future. For a frame, names of columns; rows at the
+            end in which the value is missing are the future.
         dates : array_like of datetime64, optional
             The date of each step: (T,) for all series, or a list of them. Hour, weekday and day of
-            the year become inputs, as far as the dates are close enough. For a frame, the name of a
-            column; a datetime index needs no argument.
+            the year become inputs if the dates are close enough together for them. For a frame, the
+            name of a column; a datetime index needs no argument.
         target, group_column : str, optional
             The column of a frame with the values, and the one with the name of the series that a
             row belongs to.
@@ -135,7 +135,7 @@ class Forecaster(Forecasts):
         ------
         ValueError, TypeError
             If an argument is wrong, a value is missing, or a series is too short: it needs
-            window + steps + season (or 1) values besides those held out.
+            window + steps + season values (1 in place of no season) besides those held out.
         """
         caller = "Forecaster.fit"
         steps = as_count(caller, "steps", self.steps, 1)

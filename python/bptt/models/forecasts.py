@@ -47,8 +47,9 @@ class Forecasts(Estimator):
             The steps to forecast, at most those of the constructor; all if omitted.
         **series : optional
             ``series=``, ``dates=``, ``target=``, ``group_column=`` as in `fit`: other series, or
-            newer values, of at least window + season (or 1) steps each. ``inputs=``: as in `fit`,
-            with the rows of the future; without ``series=``, these rows alone.
+            newer values, of at least window + season steps each (window + 1 without a season).
+            ``inputs=``: as in `fit`, with the rows of the future; without ``series=``, only these
+            rows.
 
         Returns
         -------
@@ -88,9 +89,10 @@ class Forecasts(Estimator):
         series, inputs, dates, target, group_column
             As in `fit`. The values before `start` set the scale of the series.
         start : int, optional
-            The first step to forecast; at least, and if omitted, number window + season (or 1).
+            The first step to forecast, at least window + season (window + 1 without a season),
+            which is also the default.
         stride : int, optional
-            From one forecast to the next.
+            The steps from one forecast to the next.
         """
         self._check_fitted("backtest")
         caller, first = "Forecaster.backtest", self._least
@@ -108,7 +110,7 @@ class Forecasts(Estimator):
         Parameters
         ----------
         number : int, optional
-            Of the series of `fit` whose units it has.
+            The series of `fit`, counted from 0, whose units the stream reads.
 
         Raises
         ------

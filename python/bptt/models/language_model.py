@@ -21,20 +21,20 @@ __all__ = ["LanguageModel"]
 
 
 class LanguageModel(Writing):
-    """Predict the next character or word of a text, and write.
+    """Predict the next character or word of a text, and write text.
 
     An embedding, a recurrent layer and a linear layer give the logits of the next token. In
-    training they read windows of the text; in each but the first, the first quarter is read alone
-    and not predicted, so that no prediction starts from nothing.
+    training they read windows of the text. In each but the first, the first quarter is read but not
+    predicted, so that no prediction starts without context.
 
     Parameters
     ----------
     tokens : {"characters", "words"}, optional
-        What a text is split into; punctuation marks and ends of lines are words too.
+        The units that a text is split into; punctuation marks and ends of lines are words too.
     window : int, optional
         The tokens of a window, 4 or more: gradients reach no further.
     vocabulary_size, min_count : int, optional
-        Tokens beyond the most frequent ones, or that occur less often, become "<unk>".
+        The largest number of tokens, and the smallest count of each: all others become "<unk>".
     cell : {"lstm", "gru", "rnn", "mgu", "slstm", "lstm1997"}, optional
     embedding_size, hidden_size, num_layers : int, optional
         Sizes of the layers.

@@ -17,10 +17,10 @@ __all__ = ["SequenceRegressor"]
 
 
 class SequenceRegressor(SequenceEstimator):
-    """Estimate numbers from a sequence: a recurrent network, trained by squared error.
+    """A recurrent network that estimates numbers from a sequence, trained by squared error.
 
-    Reads sequences as `SequenceClassifier` does. Targets are normalised by their mean and spread
-    for the training; predictions are in their units.
+    It reads sequences as `SequenceClassifier` does. It is trained on targets normalised by their
+    mean and spread; predictions are in the units of the targets.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class SequenceRegressor(SequenceEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2, 1 - (sum of squared errors) / (sum of squares about the mean of `y`).
 
-        The mean over the targets, if there are several.
+        With several targets, the mean of their R^2.
         """
         y, weights, predicted = self._scored(X, y, sample_weight)
         return _r2(as_real("SequenceRegressor.score", "y", y).reshape(predicted.shape), predicted,

@@ -22,9 +22,9 @@ __all__ = ["SequenceStream"]
 class SequenceStream:
     """Predictions after each step of one sequence; made by `SequenceClassifier.stream`.
 
-    After step t the prediction has the bits of `predict` for the first t steps alone; with
-    ``pooling="attention"`` the last bits may differ. A stream has a copy of the parameters: after
-    another `fit`, make another one.
+    After step t the prediction is bit-identical to `predict` of the first t steps; with
+    ``pooling="attention"`` the last bits may differ. A stream has a copy of the recurrent layers'
+    parameters: after another `fit`, make another one.
 
     Examples
     --------

@@ -31,7 +31,7 @@ class Scale:
     step, season : float
         From one step, and from one season, to the next.
     ahead : float
-        From what a forecast begins with to what comes.
+        From the value that a forecast begins with to the actual one.
     """
 
     step: float
@@ -44,7 +44,7 @@ class Scale:
 class Features:
     """What the network reads at each step, and what it forecasts.
 
-    It reads the change since the step before; that since a season before, if there is a season; the
+    It reads the change since the step before; the change since a season before, if any; the
     phases of the date; the known inputs of the next `steps` steps, standardised. All are known at
     that step, so that a trained network can read on. It forecasts changes from the newest value, or
     from the values of the last season.

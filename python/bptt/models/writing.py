@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a fitted `LanguageModel` does: it measures a text, and writes."""
+"""The methods of a fitted `LanguageModel`: it measures a text, and writes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Writing(Estimator):
         temperature : float, optional
             The logits are divided by it: below 1 for likelier text; 0 for the likeliest token.
         top_k : int, optional
-            Draw from the k likeliest tokens alone.
+            Draw only from the k likeliest tokens.
         seed : int or numpy.random.Generator, optional
             For the draws; a random seed if omitted.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a file says of a model: the class of each layer and its constructor's arguments, as JSON."""
+"""The description of a model in a file: the class and arguments of each layer, as JSON."""
 
 from __future__ import annotations
 

@@ -35,34 +35,33 @@ Loss = Callable[..., tuple[float, ArrayLike]]
 class Sequential(Layer):
     """Layers in a row: each takes the output of the layer before it.
 
-    The calls of the layers are those that one would write by hand, with the same bits. `lengths`
-    and `resets` go to every layer that takes them. `Last`, `MeanPool` and `Attention` (additive,
-    without a query) remove the time axis, and follow the ``batch_first`` and the directions of the
-    recurrent layer below them.
+    The results are bit-identical to calling the layers by hand. `lengths` and `resets` go to every
+    layer that takes them. `Last`, `MeanPool` and `Attention` (additive, without a query) remove the
+    time axis, and follow the ``batch_first`` and the directions of the recurrent layer below them.
 
     Parameters
     ----------
     *layers : Layer
-        At least one of `Embedding` (as the first), the recurrent layers, `Linear`, `LayerNorm`,
-        `Dropout`, `Last`, `MeanPool` and `Attention`. The model shares them: its parameters are
-        theirs. All have one dtype, and all recurrent layers one ``batch_first``.
+        One or more: `Embedding` (only as the first), recurrent layers, `Linear`, `LayerNorm`,
+        `Dropout`, `Last`, `MeanPool`, `Attention`. They are not copied: training the model changes
+        them. All have the same dtype, and all recurrent layers the same ``batch_first``.
 
     Attributes
     ----------
     layers : tuple of Layer
         The layers.
     parameters : dict of str to ndarray
-        As "number.name", the names of ``torch.nn.Sequential``: ``0.weight``, ``1.weight_ih_l0``.
-        The arrays are those of the layers.
+        By "number.name", as in ``torch.nn.Sequential``: ``0.weight``, ``1.weight_ih_l0``. They are
+        the arrays of the layers.
     batch_first : bool
-        Are the axes of x (B, T, ...) instead of (T, B, ...)?
+        True if the axes of x are (B, T, ...), False if they are (T, B, ...).
 
     Raises
     ------
     ValueError
         If a layer does not fit the layers before it; the message names it by number and class.
     TypeError
-        If an argument is no layer that a row can have.
+        If an argument is not one of these layers.
 
     Examples
     --------
@@ -133,7 +132,7 @@ class Sequential(Layer):
         x : array_like, shape (T, B, I), or (T, B) of ids if the first layer is an `Embedding`
             T steps of B sequences; (B, T, ...) with ``batch_first``.
         state : list, optional
-            The initial state of each recurrent layer, as that layer takes it, or None.
+            The initial state of each recurrent layer, in the form that the layer takes, or None.
         lengths : array_like of int, shape (B,), optional
             The number of steps of each sequence, 0..T.
         resets : array_like of bool, shape (T, B), optional
@@ -148,7 +147,7 @@ class Sequential(Layer):
         Raises
         ------
         ValueError, TypeError
-            As the layers raise them; the message names the layer.
+            The error of a layer, with its number and class in front.
         """
         states, k = self._states("state", state), 0
         y: Any = x
@@ -186,7 +185,7 @@ class Sequential(Layer):
         Raises
         ------
         ValueError, TypeError
-            As in a call of the model. No layer has then counted a call with random masks.
+            As in a call of the model. No random masks are then used up.
         """
         states = self._states("state", state)
         counts = [(k, counter, counter.count) for k, counter in self._counters]
@@ -228,11 +227,10 @@ class Sequential(Layer):
         dstate : list, optional
             Gradient of the loss with respect to each final state of ``tape.state``, or None.
         step_clip, trace
-            As in the `backward` of the recurrent layers, for all of them.
+            For all recurrent layers, as in their `backward`.
         grads : collection of str, optional
             The gradients to compute: names of parameters, or "params" for all that are not frozen,
-            "x" and "state"; all if omitted. Layers below the lowest whose gradient is wanted are
-            left out altogether.
+            "x" and "state"; all if omitted. Layers below the lowest wanted gradient are not run.
 
         Returns
         -------
@@ -294,7 +292,7 @@ class Sequential(Layer):
             The second argument of `loss`.
         loss : callable
             ``loss(y, target)`` returns the loss and its gradient with respect to y, as
-            `cross_entropy` does. If y has a time axis and `lengths` is given, it is called with
+            `cross_entropy` does. If y has a time axis and `lengths` is given, `loss` also gets
             ``lengths=lengths``, and ``batch_first=True`` if the layers have that.
 
         Returns
@@ -378,17 +376,17 @@ class Sequential(Layer):
             raise
 
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the whole model to a file, whole or not at all; `bptt.load_model` reads it.
+        """Write the model to a file, completely or not at all; `bptt.load_model` reads it.
 
-        The file has the `state_dict`, and in its metadata the classes and arguments of the layers
-        as JSON, with a format version: safetensors or npz, no pickle.
+        The file, safetensors or npz, has the `state_dict`, and in its metadata a format version and
+        the classes and arguments of the layers as JSON. There is no pickle.
 
         Parameters
         ----------
         path : str or path-like
             As in `bptt.save`: the suffix decides the format.
         metadata : dict of str to str, optional
-            Text to store beside it; `bptt.load_metadata` reads it.
+            Further text to store; `bptt.load_metadata` reads it.
 
         Raises
         ------

@@ -69,7 +69,7 @@ def _layer(caller: str, k: int, entry: Any, size: int) -> Any:
         )
     try:
         with at_most(size), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the one who made the model has seen them
+            warnings.simplefilter("ignore")  # they were shown when the model was made
             return CLASSES[name](**{n: _tuples(value) for n, value in arguments.items()})
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{caller}: layer {k} cannot be made: {error}") from error

@@ -152,11 +152,11 @@ class SequentialStream(StreamBase):
     """A model that keeps its states from call to call; made by `Sequential.stream`.
 
     Each step gives the output that the model would give if the sequences ended there. The recurrent
-    layers have the bits of a call over the whole sequence. `Linear` and `LayerNorm` are computed in
-    one order, with the same bits in any batch and in the program of `save_c_header`; the last bits
-    of a call of the model may differ, as they are NumPy's. So may those of `Attention`, which keeps
-    sums over the steps so far. The bits do not depend on how `step` and `process` cut the sequence.
-    A stream has a copy of the parameters: after further training, make another one.
+    layers give the bits of a call over the whole sequence. `Linear` and `LayerNorm` add in a fixed
+    order, with the same bits in any batch and in the program of `save_c_header`. A call of the
+    model uses NumPy for these two, so its last bits may differ. So may those of `Attention`, which
+    keeps sums over the steps so far. The bits do not depend on how `step` and `process` cut the
+    sequence. A stream has a copy of the parameters: after further training, make another one.
 
     Examples
     --------

@@ -14,7 +14,7 @@ SETTINGS = ("loss", "metric", "epochs", "batch_size", "clip", "nonfinite", "pati
 
 
 def call_of(training: Training, rate: float) -> dict[str, str]:
-    """The call in words, by what; a checkpoint is of the same call if all are equal."""
+    """The model, the data and each argument in words; equal for two calls that train the same."""
     settings, model = training.settings, training.model
     held = training.held_out
     sizes = f"{len(training.samples)} sequences, {0 if held is None else len(held)} held out"

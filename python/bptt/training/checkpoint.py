@@ -23,7 +23,7 @@ KEY, FORMAT = "bptt.fit", 1
 
 
 class Part(Protocol):
-    """What a checkpoint saves: a model, an optimiser, a schedule, a clip."""
+    """A part of a training with a state to save: a model, an optimiser, a schedule, a clip."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
     def load_state_dict(self, state: Any) -> object: ...
@@ -39,7 +39,7 @@ class Saved(NamedTuple):
 class Checkpoint:
     """Reads and writes one file, which belongs to one call of `fit`.
 
-    `call` describes the call, by what: the training of another call is never continued nor
+    `call` describes that call in words, by argument. The file of a different call is refused, not
     overwritten.
     """
 

@@ -66,21 +66,21 @@ def fit(
     model : Sequential
         Or any object with ``parameters``, ``model(x, lengths=...)``, ``loss_and_grads(x, target,
         loss, lengths=...)``, ``state_dict()`` and ``load_state_dict(state)``; for a `FlowMonitor`
-        also ``forward`` and ``backward``, as a `Sequential`. It gets batches of shape (T, B, ...),
-        or (B, T, ...) if its ``batch_first`` is true.
+        also with the ``forward`` and ``backward`` of `Sequential`. It gets batches of shape
+        (T, B, ...), or (B, T, ...) if its ``batch_first`` is true.
     data : (x, target)
-        x has the sequences first: an array (n, T, features), or (n, T) of indices, or a list of n
-        arrays of different numbers of steps, which are padded in batches of similar lengths. The
-        target has an entry for each sequence: one number or row, or, if the model's output has
-        steps, one for each step.
+        The first axis of x counts the sequences: an array (n, T, features), or (n, T) of indices,
+        or a list of n arrays with different numbers of steps, which are padded in batches of
+        similar lengths. The target has an entry for each sequence: a number or row, or one for each
+        step if the model's output has steps.
     loss : callable
         ``loss(prediction, target)`` returns the loss, a mean, and its gradient, as
-        `bptt.cross_entropy`. With steps in the output and different lengths it is also given
-        ``lengths=``, as by `Sequential.loss_and_grads`.
+        `bptt.cross_entropy` does. With steps in the output and different lengths it also gets
+        ``lengths=``, as in `Sequential.loss_and_grads`.
     epochs : int
-        How often each sequence is seen.
+        The number of passes over the data.
     batch_size : int, optional
-        Sequences of an update; the last batch of an epoch may have fewer.
+        Sequences in an update; the last batch of an epoch may have fewer.
     optimizer : Optimizer, optional
         An optimiser of ``model.parameters``; `Adam` if omitted.
     lr : float, optional
@@ -107,16 +107,16 @@ def fit(
         What to do if a gradient has values that are not finite: raise an error, skip the update, or
         set these values to 0; see `clip_grad_norm`. "raise" also refuses a loss that is not finite.
     checkpoint : str or path-like, optional
-        A file, as `bptt.save` writes it, that holds the whole state of the training. If it exists,
-        the same call goes on from there, and ends with the same bits as without the interruption.
+        A file for the whole state of the training, in a format of `bptt.save`. If it exists, the
+        same call goes on from there, and ends with the same bits as without the interruption.
         Callbacks are not in it.
     checkpoint_minutes : float, optional
-        Time from one writing of `checkpoint` to the next; it is also written at the end.
+        Minutes between two writes of `checkpoint`; it is also written at the end.
     seed : int, optional
-        For the order of sequences and for the held-out fraction.
+        For the order of the sequences and the choice of the held-out fraction.
     progress : bool, optional
-        Show the progress on standard error: by tqdm where that package is installed, else as a
-        line. If omitted, only on a terminal. True elsewhere prints a line for each epoch.
+        Show the progress on standard error: on a terminal as a bar by tqdm, or as one line without
+        that package; elsewhere as a line for each epoch. If omitted, only on a terminal.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, or `checkpoint` is a file of another call or of another kind, which
-        is left as it is. Nothing has changed then.
+        If an argument is wrong, or `checkpoint` is a file of another call or of another kind. The
+        file and the model are then unchanged.
     FloatingPointError
         With ``nonfinite="raise"``, if a loss or gradient is not finite.
 

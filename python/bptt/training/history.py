@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a training measured, epoch by epoch."""
+"""The measurements of a training, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Epoch(NamedTuple):
     number : int
         1 for the first epoch.
     loss : float
-        Mean loss over the sequences, or over all steps if the model has an output at each step;
-        each batch counts with the weights that it was computed with. NaN if no loss was finite.
+        Mean loss over the sequences, or over all steps if the model has an output at each step.
+        The loss of a batch is measured just before its update. NaN if no loss was finite.
     validation_loss, metric : float or None
         After the epoch, over all held-out sequences or steps.
     lr : float

@@ -247,7 +247,7 @@ class Training:
     # --- the loss without an update
 
     def check_loss(self) -> None:
-        """Compute one loss of each kind of data, so that what does not fit is refused before."""
+        """Compute one loss on each data set, so that a misfit is an error before training."""
         for samples in filter(None, (self.samples, self.held_out)):
             batch = samples.batch(np.zeros(1, np.int64), self.layout)
             self.loss_of(self.model(batch.x, lengths=batch.lengths), batch)

@@ -21,7 +21,7 @@ Values = Array | list[Array]  # one array, or one of its own length for each seq
 
 
 class Batch(NamedTuple):
-    """The arguments of a model for one batch; `steps` is what its mean loss counts for."""
+    """The arguments of a model for one batch; `steps` is the weight of its mean loss."""
 
     x: Array
     target: Array

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Pictures of the tasks, drawn from the variables that their scripts end with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+SMALL = {"frameon": False, "fontsize": "small"}
+Names = dict[str, Any]  # the variables of a script
+
+
+def figure() -> Figure:
+    return Figure(figsize=(8, 3.6), layout="constrained")
+
+
+def forecast(times: Any, values: Any, names: Names, ylabel: str) -> Figure:
+    """The last forecast, and as many steps before it, beside the actual values."""
+    origin, ahead, low, mid, high = names["origin"][-1], names["AHEAD"], *names["quantiles"][-1].T
+    made = figure()
+    axes = made.subplots()
+    steps = slice(origin - ahead, origin + ahead + 1)
+    coming = times[origin + 1 : origin + ahead + 1]
+    axes.plot(times[steps], values[steps], "k", lw=1, label="measured")
+    axes.plot(coming, mid, "C0", label="forecast")
+    axes.fill_between(coming, low, high, color="C0", alpha=0.25, lw=0, label="interval for 80 %")
+    axes.set(ylabel=ylabel)
+    axes.tick_params("x", rotation=20)
+    axes.legend(**SMALL)
+    return made
+
+
+def forecast_co2(names: Names) -> Figure:
+    return forecast(names["dates"], names["ppm"], names, "CO2, ppm")
+
+
+def forecast_temperature(names: Names) -> Figure:
+    return forecast(names["hours"], names["degrees"], names, "degrees Fahrenheit")
+
+
+def recognise_speaker(names: Names) -> Figure:
+    """A recording, and the accuracy of each seed."""
+    made = figure()
+    left, right = made.subplots(1, 2)
+    left.plot(names["x"][0], lw=1)
+    left.set(title="a recording of the first man", xlabel="step", ylabel="12 numbers at each step")
+    scores = names["scores"]
+    right.plot(scores, "o", label="network")
+    right.axhline(names["most"], color="grey", ls="--", label="always the most frequent man")
+    right.set(title="test accuracy", xlabel="seed", ylim=(0, 1.05), xticks=range(len(scores)))
+    right.legend(**SMALL)
+    return made
+
+
+def next_character(names: Names) -> Figure:
+    """The loss in bits by epoch."""
+    made, history = figure(), names["model"].history_
+    axes = made.subplots()
+    epochs = [epoch.number for epoch in history.epochs]
+    axes.plot(epochs, [epoch.loss / np.log(2) for epoch in history.epochs], "o-", label="training")
+    for name, label, line in (("held_out", "held-out text", "-"), ("unigram", "frequencies", "--")):
+        axes.axhline(np.log2(names[name]), color="grey", ls=line, label=label)
+    axes.set(xlabel="epoch", ylabel="bits a character", xticks=epochs, ylim=(0, None))
+    axes.legend(**SMALL)
+    return made
+
+
+def memory(names: Names) -> Figure:
+    """The gradient at each word of untrained networks, relative to the largest."""
+    made, gap = figure(), names["gap"]
+    axes = made.subplots()
+    x, target = names["sentences"](gap, 200, np.random.default_rng(0))
+    for kind in ("RNN", "LSTM", "attention"):
+        shares = names["shares"](names["network"](kind, 0), x, target)
+        axes.semilogy(range(gap + 1), shares, label=kind)
+    axes.set(title="before training", xlabel="word", ylabel="gradient, relative to the largest")
+    axes.set_xticks(range(0, gap + 1, max(gap // 10, 1)))
+    axes.legend(**SMALL)
+    return made
+
+
+DRAWN: dict[str, Callable[[Names], Figure]] = {
+    drawn.__name__: drawn
+    for drawn in (forecast_co2, forecast_temperature, recognise_speaker, next_character, memory)
+}

@@ -109,7 +109,7 @@ class SequenceClassifier(SequenceEstimator):
             their first rows.
         y : array_like, shape (n,), or str
             The classes: numbers or text. With a `group_column`, also the name of a column, or a
-            Series by group.
+            Series whose index has the groups.
         sample_weight : array_like, shape (n,), optional
             Weights of the sequences in the loss, 0 or more.
         groups : array_like, shape (n,), optional

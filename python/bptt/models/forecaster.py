@@ -108,7 +108,7 @@ class Forecaster(Forecasts):
 
     def fit(
         self, series: Any, *, inputs: Any = None, dates: Any = None, target: Any = None,
-        group: Any = None, checkpoint: Path | None = None,
+        group_column: Any = None, checkpoint: Path | None = None,
     ) -> Forecaster:  # fmt: skip
         """Train on one series or several.
 
@@ -116,15 +116,16 @@ class Forecaster(Forecasts):
         ----------
         series : array_like, list or frame
             One series (T,); several as (n, T) or a list of n arrays; a Series of pandas; a frame
-            with a column for each series, or with the columns `target` and `group`.
+            with a column for each series, or with the columns `target` and `group_column`.
         inputs : array_like, optional
             Inputs whose future is known, such as holidays: (T, K), for several series a list; more
-            rows than the series has are its future. For a frame, names of columns.
+            rows than the series has are its future. For a frame, names of columns; rows at the end
+            in which the value is missing are the future.
         dates : array_like of datetime64, optional
             The date of each step: (T,) for all series, or a list of them. Hour, weekday and day of
             the year become inputs, as far as the dates are close enough. For a frame, the name of a
             column; a datetime index needs no argument.
-        target, group : str, optional
+        target, group_column : str, optional
             The column of a frame with the values, and the one with the name of the series that a
             row belongs to.
         checkpoint : str or path-like, optional
@@ -141,7 +142,7 @@ class Forecaster(Forecasts):
         window = as_count(caller, "window", self.window, 2)
         season = None if self.season is None else as_count(caller, "season", self.season, 1)
         levels = as_levels(caller, self.quantiles)
-        found, single = as_series(caller, series, inputs, dates, target, group)
+        found, single = as_series(caller, series, inputs, dates, target, group_column)
         cuts = [
             first_held_out(caller, f"series[{k}]", len(one), steps, window, season, self.validation)
             for k, one in enumerate(found)

@@ -46,9 +46,9 @@ class Forecasts(Estimator):
         steps : int, optional
             The steps to forecast, at most those of the constructor; all if omitted.
         **series : optional
-            ``series=``, ``dates=``, ``target=``, ``group=`` as in `fit`: other series, or newer
-            values, of at least window + season (or 1) steps each. ``inputs=``: as in `fit`, with
-            the rows of the future; without ``series=``, these rows alone.
+            ``series=``, ``dates=``, ``target=``, ``group_column=`` as in `fit`: other series, or
+            newer values, of at least window + season (or 1) steps each. ``inputs=``: as in `fit`,
+            with the rows of the future; without ``series=``, these rows alone.
 
         Returns
         -------
@@ -79,13 +79,13 @@ class Forecasts(Estimator):
 
     def backtest(
         self, series: Any, *, start: int = 0, stride: int = 1, inputs: Any = None,
-        dates: Any = None, target: Any = None, group: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
     ) -> Backtest:  # fmt: skip
         """Forecast known steps, and compare.
 
         Parameters
         ----------
-        series, inputs, dates, target, group
+        series, inputs, dates, target, group_column
             As in `fit`. The values before `start` set the scale of the series.
         start : int, optional
             The first step to forecast; at least, and if omitted, number window + season (or 1).
@@ -94,7 +94,7 @@ class Forecasts(Estimator):
         """
         self._check_fitted("backtest")
         caller, first = "Forecaster.backtest", self._least
-        found, _ = as_series(caller, series, inputs, dates, target, group)
+        found, _ = as_series(caller, series, inputs, dates, target, group_column)
         first = max(as_count(caller, "start", start, 0), first)
         stride = as_count(caller, "stride", stride, 1)
         check_series(caller, found, self.features_, first + self.steps)
@@ -140,12 +140,12 @@ class Forecasts(Estimator):
 
     def _predict(
         self, method: str, steps: int | None, series: Any = None, inputs: Any = None,
-        dates: Any = None, target: Any = None, group: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
     ) -> Array:  # fmt: skip
         caller, steps = f"Forecaster.{method}", self._steps(method, steps)
         found, scales, single = self.series_, self.scales_, self.single_
         if series is not None:
-            found, single = as_series(caller, series, inputs, dates, target, group)
+            found, single = as_series(caller, series, inputs, dates, target, group_column)
             scales = [self.features_.scale(one.values) for one in found]
         elif inputs is not None:
             found = with_future(caller, found, inputs, single)

@@ -104,8 +104,9 @@ sys.exit(pytest.main([*options, *files]))
 
 def caught(folder: Path) -> bool:
     result = run(sys.executable, "-c", RUN_TESTS, str(folder), ISA, folder=folder)
-    assert result.returncode in (0, 1), result.stdout + result.stderr
-    return result.returncode == 1
+    # Below 0: killed by a signal, as a mutant may write where it must not.
+    assert result.returncode <= 1, result.stdout + result.stderr
+    return result.returncode != 0
 
 
 def main() -> int:

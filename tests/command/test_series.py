@@ -15,7 +15,8 @@ from bptt.command.data import Columns
 from bptt.command.series import read_series
 from support.command import main
 
-QUICK = ("--epochs", "15", "--hidden-size", "8", "--lr", "0.02", "--window", "20", "--json")
+QUICK = ("--epochs", "40", "--hidden-size", "12", "--lr", "0.02", "--window", "12", "--batch-size",
+         "8", "--json")  # fmt: skip
 DAYS = np.arange("2024-01-01", "2024-12-31", dtype="datetime64[D]")
 RNG = np.random.default_rng(0)
 HOLIDAY = (RNG.random(len(DAYS)) < 0.2).astype(int)

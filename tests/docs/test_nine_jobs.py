@@ -72,7 +72,7 @@ def test_neither_side_saves_lines_by_their_length() -> None:
     for job in JOBS.values():
         for _, code in (*job.given, *job.bptt, *job.torch):
             assert max(map(len, code.splitlines())) <= 100
-            assert ";" not in code or "int main" in code
+            assert not re.search(r"; \w", code) or "int main" in code
 
 
 # --- running them ---------------------------------------------------------------------------------
@@ -142,6 +142,7 @@ def test_forecast(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert abs(last_number(capsys) - ours) < naive / 4
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("side", SIDES)
 def test_pytorch_model(side: str) -> None:
     torch = torch_or_skip()
@@ -157,6 +158,7 @@ def test_pytorch_model(side: str) -> None:
         assert after.lstm.backend == "bptt"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras
 def test_weights(folder: Path) -> None:
     torch, keras = torch_or_skip(), pytest.importorskip("keras")
     library = pytest.importorskip("onnx")
@@ -178,7 +180,7 @@ def test_weights(folder: Path) -> None:
     np.testing.assert_allclose(want.numpy(), source.predict(x, verbose=0), rtol=0, atol=1e-6)
     np.testing.assert_allclose(ours["encoder"](x)[0], encoded.numpy(), rtol=0, atol=1e-6)
     (read,) = library.reference.ReferenceEvaluator("encoder.onnx").run(None, {"X": x})
-    np.testing.assert_allclose(read[:, 0], encoded.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(read, encoded.numpy(), rtol=0, atol=1e-6)
 
 
 def write_encoder(library: Any, rng: np.random.Generator) -> None:
@@ -187,9 +189,12 @@ def write_encoder(library: Any, rng: np.random.Generator) -> None:
     shapes = {"W": (1, 64, 12), "R": (1, 64, 16), "B": (1, 128)}
     arrays = [library.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
               for name, shape in shapes.items()]  # fmt: skip
-    node = make.make_node("LSTM", ["X", *shapes], ["Y"], hidden_size=16)
-    ends = (make.make_tensor_value_info(name, number, None) for name in ("X", "Y"))
-    graph = make.make_graph([node], "one", *([end] for end in ends), arrays)
+    axes = library.numpy_helper.from_array(np.array([1]), "axes")
+    nodes = [make.make_node("LSTM", ["X", *shapes], ["all"], hidden_size=16),
+             make.make_node("Squeeze", ["all", "axes"], ["Y"])]  # fmt: skip
+    ends = (make.make_tensor_value_info(name, number, ["T", "B", size])
+            for name, size in (("X", 12), ("Y", 16)))  # fmt: skip
+    graph = make.make_graph(nodes, "one", *([end] for end in ends), [*arrays, axes])
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 22)], ir_version=10)
     library.save(model, "encoder.onnx")
 
@@ -212,7 +217,7 @@ def test_gradient_flow(capsys: pytest.CaptureFixture[str]) -> None:
     dy = np.zeros((100, 8, 16), np.float32)
     dy[-1] = theirs["direction"]
     same = bptt.gradient_flow(names["rnn"], names["x"], dy)
-    np.testing.assert_allclose(same.cells[0].dh, theirs["norms"], rtol=1e-4, atol=1e-30)
+    np.testing.assert_allclose(same.cells[0].dh, theirs["norms"], rtol=1e-4, atol=1e-20)
     assert report.cells[0].curve.horizon == pytest.approx(float(theirs["reached"]), abs=3)
 
 

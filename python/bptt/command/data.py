@@ -113,9 +113,9 @@ def read_sequences(
     needs_target : bool, optional
         False: the target may be missing.
     """
-    arrays = arrays_of(caller, path, ["x", "y"] if needs_target else ["x"])
-    if arrays is not None:
-        return _of_arrays(*arrays)
+    stored = arrays_of(caller, path, ["x", "y"] if needs_target else ["x"])
+    if stored is not None:
+        return _of_arrays(*stored)
     table = read_table(caller, path)
     target = columns.target or ([*table.columns][-1] if needs_target else None)
     named = [columns.group_column, target if needs_target else None]

@@ -84,9 +84,9 @@ def read_series(caller: str, path: Path, columns: Columns) -> SeriesData:
 
     With `columns.inputs`, rows at the end of a series without a value are the steps to forecast.
     """
-    found = arrays_of(caller, path, ["y"])
-    if found is not None:
-        return _of_arrays(*found, columns)
+    stored = arrays_of(caller, path, ["y"])
+    if stored is not None:
+        return _of_arrays(*stored, columns)
     table = read_table(caller, path)
     target, inputs = columns.target or [*table.columns][-1], columns.inputs or []
     named = [target, columns.group_column, columns.date, *inputs]

@@ -156,3 +156,14 @@ def test_examples_are_short_and_listed(path):
     assert source.count("\n") <= 100
     assert "bptt.demo" not in source
     assert f"]({path.name})" in (EXAMPLES / "README.md").read_text()
+
+
+def test_the_options_of_examples_exist():
+    """Those of each line of a page that runs an example."""
+    pages = [ROOT / "README.md", EXAMPLES / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text("utf-8") for page in pages)
+    lines = re.findall(r"python examples/(\w+\.py)([^#`\n]*)", text)
+    assert len(lines) > 10
+    for name, options in lines:
+        source = (EXAMPLES / name).read_text("utf-8")
+        assert set(re.findall(r"--\w+", options)) <= set(re.findall(r"--\w+", source)), name

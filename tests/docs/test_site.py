@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The site builds without a warning, and its links lead somewhere."""
+"""The site builds without a warning, its links lead somewhere, and its pages fit a phone."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -20,17 +22,36 @@ NEEDS = ("sphinx", "furo", "myst_parser", "numpydoc", "sphinx_gallery", "matplot
 pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, NEEDS)), reason='needs pip install ".[docs]"'
 )
+VOID = ("br", "col", "hr", "img", "input", "link", "meta", "path", "use")  # tags without an end
 
 
 class Page(HTMLParser):
-    """The ids of a page, the addresses that it names, and those that a browser loads with it."""
+    """A page: its ids, the addresses that it names, those that a browser loads with it, faults.
+
+    A fault is a table that does not scroll in a narrow window, or a link named by a file.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.ids, self.links, self.loads = set(), set(), set()
+        self.ids, self.links, self.loads, self.faults = set(), set(), set(), list[str]()
+        self._inside = list[str]()  # the tags around the text, each with its classes
         self.feed(text)
 
+    def handle_data(self, data: str) -> None:
+        if data.endswith(".md") and any(tag.startswith("a ") for tag in self._inside):
+            self.faults.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop().split()[0] != tag:
+            pass
+
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        classes = dict(attributes).get("class") or ""
+        scrolls = any("table-wrapper" in around for around in self._inside)
+        if tag == "table" and "indextable" not in classes and not scrolls:
+            self.faults.append(self.get_starttag_text() or tag)
+        if tag not in VOID:
+            self._inside.append(f"{tag} {classes}")
         for name, value in attributes:
             if name == "id":
                 self.ids.add(value)
@@ -70,6 +91,15 @@ def test_each_link_leads_to_a_file_and_an_anchor(pages: dict[Path, Page]) -> Non
     assert broken == []
 
 
+def test_tables_scroll_and_links_have_titles(pages: dict[Path, Page]) -> None:
+    assert {path.name: page.faults for path, page in pages.items() if page.faults} == {}
+
+
+def test_code_without_a_language_is_not_coloured_as_python(pages: dict[Path, Page]) -> None:
+    texts = (path.read_text("utf-8") for path in pages)
+    assert not any('class="highlight-default' in text for text in texts)
+
+
 def test_a_page_loads_nothing_from_elsewhere(pages: dict[Path, Page]) -> None:
     assert [link for page in pages.values() for link in page.loads if urlsplit(link).scheme] == []
 
@@ -81,3 +111,13 @@ def test_each_public_name_and_each_page_of_markdown_is_there(pages: dict[Path, P
     assert {f"bptt.{name}" for name in names} <= named
     sources = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"api"}
     assert sources <= {path.stem for path in pages if path.parent.name == "docs"}
+
+
+def test_each_example_that_runs_on_the_site_has_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    gallery, pictures = map(importlib.import_module, ("gallery", "pictures"))
+    texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "examples").glob("*.py")}
+    run = {name for name in texts if re.search(gallery.SETTINGS["filename_pattern"], f"/{name}.py")}
+    drawn = {name for name in run if "--plot" in texts[name] or "thumbnail_path" in texts[name]}
+    assert drawn | set(pictures.DRAWN) == run
+    assert all("--quick" in texts[name] for name in gallery.LONG)

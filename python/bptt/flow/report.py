@@ -206,8 +206,8 @@ def gradient_flow(
     x, first = to_numpy(x), row.layers[0] if isinstance(row, Sequential) else row
     reading = ""
     if isinstance(first, Recurrent):
-        reading = how_read(first, x)
-        x = _batch(caller, "x", first, x, first.input_size)
+        given, x = x, _batch(caller, "x", first, x, first.input_size)
+        reading = how_read(first, given)
         lengths = _lengths(caller, first, x, lengths, reading)
     run = Run(caller, row, x, lengths)
     T, B = run.parts[0].tape.shape

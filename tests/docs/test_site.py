@@ -48,7 +48,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         classes = dict(attributes).get("class") or ""
         scrolls = any("table-wrapper" in around for around in self._inside)
-        if tag == "table" and "indextable" not in classes and not scrolls:
+        if tag == "table" and "index" not in classes and not scrolls:
             self.faults.append(self.get_starttag_text() or tag)
         if tag not in VOID:
             self._inside.append(f"{tag} {classes}")

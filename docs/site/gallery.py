@@ -44,7 +44,8 @@ def saved_picture(block: Any, script: dict[str, Any], settings: dict[str, Any]) 
 SETTINGS = {
     "examples_dirs": "examples",
     "gallery_dirs": "docs/gallery",
-    "filename_pattern": r"/(?!torch_|distributed)\w+\.py$",  # the others train for minutes
+    # The others train for minutes.
+    "filename_pattern": r"/(?!torch_|distributed|judge_|sequential_|recognise_e)\w+\.py$",
     "within_subsection_order": "gallery.place",
     "reset_argv": "gallery.arguments",
     "default_thumb_file": str(ROOT / "docs" / "bench-lstm.png"),  # of scripts that are not run

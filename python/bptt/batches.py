@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike
 from ._types import Array, Seed
 from ._validate import as_array, as_count, as_flag, as_generator, as_integers, as_number
 from ._words import shown
+from .losses import IGNORED
 
-__all__ = ["Batch", "batch_order", "minibatches", "pad_sequences"]
-
-IGNORED = -100  # the class that `cross_entropy` ignores by default
+__all__ = ["Batch", "as_sequences", "batch_order", "minibatches", "pad_sequences"]
 
 
 def pad_sequences(
@@ -59,15 +58,15 @@ def pad_sequences(
     """
     batch_first = as_flag("pad_sequences", "batch_first", batch_first)
     as_number("pad_sequences", "value", value)
-    return _padded("pad_sequences", "sequences", _arrays("pad_sequences", "sequences", sequences),
-                   batch_first, value)  # fmt: skip
+    arrays = as_sequences("pad_sequences", "sequences", sequences)
+    return _padded("pad_sequences", "sequences", arrays, batch_first, value)
 
 
 def _has_length(value: Any) -> bool:
     return hasattr(value, "__len__") and not (isinstance(value, np.ndarray) and not value.ndim)
 
 
-def _arrays(caller: str, label: str, sequences: Any) -> list[Array]:
+def as_sequences(caller: str, label: str, sequences: Any) -> list[Array]:
     """Check the sequences of a batch or data set; return them as arrays."""
     if isinstance(sequences, (str, bytes, Mapping)) or not _has_length(sequences):
         raise TypeError(f"{caller}: {label} is {shown(sequences)}, expected a list of sequences")
@@ -217,7 +216,7 @@ def minibatches(
     """
     caller = "minibatches"
     batch_first = as_flag(caller, "batch_first", batch_first)
-    arrays = _arrays(caller, "x", x)
+    arrays = as_sequences(caller, "x", x)
     lengths = np.array([len(array) for array in arrays])
     targets, stepwise = _targets(caller, target, lengths, per_step)
     rng = as_generator(caller, "seed", seed) if as_flag(caller, "shuffle", shuffle) else None
@@ -262,4 +261,4 @@ def _targets(caller: str, target: Any, lengths: Array, per_step: bool | None) ->
             f"{caller}: per_step is True, expected False: target[{i}] has shape "
             f"{np.shape(target[i])}, and x[{i}] has {lengths[i]} steps"
         )
-    return _arrays(caller, "target", target), True
+    return as_sequences(caller, "target", target), True

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import pad_sequences
+
 __all__ = ["CO2", "JapaneseVowels", "Sequences", "load_co2", "load_japanese_vowels", "load_text"]
 
 _DATA = Path(__file__).with_name("data")
@@ -147,10 +149,8 @@ def _frames(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _padded(
     frames: NDArray[np.float32], lengths: NDArray[np.int16], labels: NDArray[np.int16]
 ) -> Sequences:
-    x = np.zeros((lengths.max(), len(lengths), frames.shape[1]), np.float32)
-    for b, sequence in enumerate(np.split(frames, np.cumsum(lengths)[:-1])):
-        x[: len(sequence), b] = sequence
-    return Sequences(x, lengths.astype(np.int64), labels.astype(np.int64))
+    x, steps = pad_sequences(np.split(frames, np.cumsum(lengths)[:-1]))
+    return Sequences(x, steps, labels.astype(np.int64))
 
 
 def load_text() -> str:

@@ -17,8 +17,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._types import Array, Maybe
-from ._validate import as_array, as_bools, as_count, as_flag, as_lengths_within, as_own_float
+from ._validate import (
+    as_array,
+    as_bools,
+    as_count,
+    as_flag,
+    as_lengths_within,
+    as_own_float,
+    as_scalar,
+)
 from ._words import shown
+
+IGNORED = -100  # the class that does not count, as in PyTorch
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse", "quantile_loss", "softmax"]
 
@@ -91,7 +101,7 @@ def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     lengths: Maybe = None,
     mask: Maybe = None,
     weight: Maybe = None,
@@ -378,6 +388,21 @@ def softmax(logits: ArrayLike, axis: int = -1) -> Array:
         p: Array = np.exp(z - z.max(axis=axis, keepdims=True))
     p /= p.sum(axis=axis, keepdims=True)
     return p
+
+
+def loss_of(
+    caller: str, loss: Any, *arguments: Any, lengths: Array | None = None, batch_first: bool = False
+) -> tuple[float, Any]:
+    """Call a user's loss; `lengths` are those of a prediction with a time axis."""
+    more: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
+    if more and batch_first:
+        more["batch_first"] = True
+    result = loss(*arguments, **more)
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(
+            f"{caller}: loss returns {shown(result)}, expected the loss and its gradient"
+        )
+    return as_scalar(caller, "value of loss", result[0]), result[1]
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <complex>
 #include <memory>
@@ -63,6 +64,24 @@ py::array_t<T> make(const std::array<py::ssize_t, N>& shape) {
   py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });
   buffer.release();
   return py::array_t<T>(shape, data, owner);
+}
+
+// The array for a result: `out`, or a new one where it is None. Null if the core cannot write to
+// `out`, for its shape, its type or its flags.
+template <class T, std::size_t N>
+py::object given_or_new(py::handle out, const std::array<py::ssize_t, N>& shape) {
+  if (out.is_none()) return make<T, N>(shape);
+  if (!usable<T>(out)) return {};
+  const auto* array = py::detail::array_proxy(out.ptr());
+  const bool fits = (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) &&
+                    array->nd == static_cast<int>(N) &&
+                    std::equal(shape.begin(), shape.end(), array->dimensions);
+  return fits ? py::reinterpret_borrow<py::object>(out) : py::object();
+}
+
+template <class T>
+T* data_of(const py::object& array) {
+  return reinterpret_cast<T*>(py::detail::array_proxy(array.ptr())->data);
 }
 
 inline void make_read_only(const py::array& array) {

@@ -12,10 +12,10 @@ struct AnyPrepared {
   virtual ~AnyPrepared() = default;
   // x: (T, B, I); state: None, an array (rows, B, width) or, of several states, a tuple of them,
   // where each cell has as many rows as its dilation; lengths: None or (B,); resets: None, or a
-  // tuple of (T, B) for either direction. Returns (y, final state), or None where an argument is
-  // not as the core needs it.
-  virtual py::object call(py::handle x, py::handle state, py::handle lengths,
-                          py::handle resets) const = 0;
+  // tuple of (T, B) for either direction; out: None, or an array for y apart from all others.
+  // Returns (y, final state), or None where an argument is not as the core needs it.
+  virtual py::object call(py::handle x, py::handle state, py::handle lengths, py::handle resets,
+                          py::handle out) const = 0;
   std::size_t bytes = 0;
   std::string isa = core::active_isa();
 };
@@ -36,19 +36,19 @@ class PreparedOf : public AnyPrepared {
     }
   }
 
-  py::object call(py::handle x, py::handle state, py::handle lengths,
-                  py::handle resets) const override {
+  py::object call(py::handle x, py::handle state, py::handle lengths, py::handle resets,
+                  py::handle out) const override {
     Call c;
     if (!read(x, state, lengths, resets, c)) return py::none();
-    auto y = make<T, 3>({c.steps, c.B, width(0) * directions()});
+    py::object y = given_or_new<T, 3>(out, {c.steps, c.B, width(0) * directions()});
+    if (!y) return py::none();
     std::array<py::object, max_states> finals;
     for (int q = 0; q < states(); ++q) {
       auto s = make<T, 3>({rows_, c.B, width(q)});
       c.state_n[q] = s.mutable_data();
       finals[static_cast<std::size_t>(q)] = std::move(s);
     }
-    T* out = y.mutable_data();
-    run_interruptibly([&](core::StopRequest stop) { return run(c, out, stop); });
+    run_interruptibly([&](core::StopRequest stop) { return run(c, data_of<T>(y), stop); });
     if (states() == 1) return py::make_tuple(std::move(y), std::move(finals[0]));
     py::tuple last(static_cast<std::size_t>(states()));
     for (std::size_t q = 0; q < last.size(); ++q) last[q] = std::move(finals[q]);

@@ -11,9 +11,10 @@
 // A stream of any number type.
 struct AnyStream {
   virtual ~AnyStream() = default;
-  // Both return None where x is not as the core needs it. If they fail, the state stays as it was.
-  virtual py::object step(py::handle x) = 0;
-  virtual py::object process(py::handle x) = 0;
+  // out: None, or an array for the result apart from x. Both return None where an argument is not
+  // as the core needs it. If they fail, the state stays as it was.
+  virtual py::object step(py::handle x, py::handle out) = 0;
+  virtual py::object process(py::handle x, py::handle out) = 0;
   virtual py::tuple get_state() = 0;  // [layers, B, width] each
   virtual void set_state(const py::tuple& state) = 0;
 };
@@ -31,31 +32,33 @@ class StreamOf : public AnyStream {
     between_.resize(between_size(1));
   }
 
-  py::object step(py::handle x) override {
+  py::object step(py::handle x, py::handle out) override {
     const core::Tensor<const T> in = given(x, 2);
     if (!in.ndim) return py::none();
-    auto y = make<T, 2>({B_, layers_.back().width(0)});
-    run(in.data, 1, y.mutable_data(), between_.data(), {});  // too short for the GIL to matter
-    return std::move(y);
+    py::object y = given_or_new<T, 2>(out, {B_, layers_.back().width(0)});
+    if (!y) return py::none();
+    run(in.data, 1, data_of<T>(y), between_.data(), {});  // too short for the GIL to matter
+    return y;
   }
 
-  py::object process(py::handle x) override {
+  py::object process(py::handle x, py::handle out) override {
     const core::Tensor<const T> in = given(x, 3);
     if (!in.ndim) return py::none();
     const py::ssize_t steps = in.shape[0];
-    auto y = make<T, 3>({steps, B_, layers_.back().width(0)});
-    T* out = y.mutable_data();
+    py::object result = given_or_new<T, 3>(out, {steps, B_, layers_.back().width(0)});
+    if (!result) return py::none();
+    T* y = data_of<T>(result);
     const Buffer between(between_size(steps) * sizeof(T));
     std::vector<T> before;
     each_state(
         [&](const T* state, py::ssize_t n) { before.insert(before.end(), state, state + n); });
     run_interruptibly([&](core::StopRequest stop) {
-      if (run(in.data, steps, out, static_cast<T*>(between.get()), stop)) return true;
+      if (run(in.data, steps, y, static_cast<T*>(between.get()), stop)) return true;
       const T* next = before.data();
       each_state([&](T* state, py::ssize_t n) { std::copy_n(next, n, state), next += n; });
       return false;
     });
-    return std::move(y);
+    return result;
   }
 
   py::tuple get_state() override {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``bptt fit``, ``predict``, ``generate`` and ``convert``: from files to files, and every error."""
+"""``bptt fit``, ``predict`` and ``generate``: from files to files, and every error."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt import cli, models
+from bptt import models
+from support.command import main
 
 QUICK = ("--epochs", "30", "--hidden-size", "8", "--lr", "0.02")
-
-
-def main(capsys, *args):
-    """The exit code, standard output and standard error of a command."""
-    try:
-        code = cli.main([str(arg) for arg in args])
-    except SystemExit as done:  # of argparse
-        code = done.code
-    output = capsys.readouterr()
-    return code, output.out, output.err
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +36,7 @@ def test_sequences(task, steps, tmp_path, capsys):
     rows = [",".join(cell for k, cell in enumerate(line.split(",")) if k != drop) for line in text]
     data = tmp_path / "d.csv"
     data.write_text("\n".join(rows))
-    code, output, _ = main(capsys, "fit", data, "--task", task, "--group", "rec", "--target",
+    code, output, _ = main(capsys, "fit", data, "--task", task, "--group-column", "rec", "--target",
                            target, "--out", out, "--json", *QUICK)  # fmt: skip
     said = json.loads(output)
     assert code == 0
@@ -158,7 +149,7 @@ TABLES = {
 def test_wrong_tables(content, tmp_path, capsys):
     data, out = tmp_path / "d.csv", tmp_path / "m.npz"
     data.write_bytes(content)
-    code, output, error = main(capsys, "fit", data, "--task", "classify", "--group", "rec",
+    code, output, error = main(capsys, "fit", data, "--task", "classify", "--group-column", "rec",
                                "--out", out)  # fmt: skip
     assert (code, output, error.count("\n"), out.exists()) == (2, "", 1, False)
     for word in ("bptt: fit: ", "d.csv", *TABLES[content]):
@@ -175,7 +166,7 @@ def test_wrong_tables(content, tmp_path, capsys):
         (("--task", "classify", "--target", "no"), ("'no'", "'rec', 'x'")),
         (("--task", "classify", "--test", "1"), ("--test",)),
         (("--task", "classify", "--out", "m.pt"), ("--out", ".npz")),
-        (("--task", "classify", "--lr", "nan", "--group", "rec"), ("lr",)),
+        (("--task", "classify", "--lr", "nan", "--group-column", "rec"), ("lr",)),
     ],
 )
 def test_wrong_options(args, words, steps, tmp_path, capsys, monkeypatch):
@@ -197,40 +188,12 @@ def test_other_files_are_not_overwritten(steps, tmp_path, capsys):
     assert out.read_text() == "mine"
 
 
-# --- convert --------------------------------------------------------------------------------------
-
-
-def test_convert(tmp_path, capsys):
-    pytest.importorskip("h5py")
-    source, keras, back = tmp_path / "s.npz", tmp_path / "s.keras", tmp_path / "b.npz"
-    model = bptt.Sequential(bptt.GRU(2, 3, seed=0), bptt.Linear(3, 1, seed=1))
-    model.save(source)
-    code, output, error = main(capsys, "convert", source, keras, "--json")
-    assert (code, error) == (0, "")
-    assert json.loads(output)["read"] == "GRU(2, 3), Linear(3, 1)"
-    assert main(capsys, "convert", keras, back)[0] == 0
-    x = np.random.default_rng(0).standard_normal((5, 2, 2)).astype(np.float32)
-    again = bptt.load_model(back)
-    np.testing.assert_array_equal(again(x.swapaxes(0, 1)).swapaxes(0, 1), model(x))
-    copy = tmp_path / "copy.npz"
-    assert main(capsys, "convert", source, copy)[0] == 0
-    assert copy.read_bytes() == source.read_bytes()
-
-
-def test_convert_refuses_what_it_would_lose(tmp_path, capsys):
-    source, arrays = tmp_path / "s.npz", bptt.GRU(2, 3, seed=0).parameters
-    bptt.save(source, {**arrays, "head.weight": np.ones((1, 3))})
-    code, _, error = main(capsys, "convert", source, tmp_path / "s.json")
-    assert (code, "head.weight" in error) == (2, True)
-    assert main(capsys, "convert", source, tmp_path / "s.xyz")[0] == 2
-
-
 def test_parquet(steps, tmp_path, capsys):
     pytest.importorskip("pyarrow")
     pandas = pytest.importorskip("pandas")
     data, out = tmp_path / "d.parquet", tmp_path / "m.npz"
     pandas.read_csv(steps).to_parquet(data)
-    options = ("--task", "classify", "--group", "rec", "--epochs", "1", "--json")
+    options = ("--task", "classify", "--group-column", "rec", "--epochs", "1", "--json")
     said = [json.loads(main(capsys, "fit", file, *options, "--out", out)[1])
             for file in (steps, data)]  # fmt: skip
     assert said[0]["loss"] == said[1]["loss"]

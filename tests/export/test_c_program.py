@@ -207,7 +207,7 @@ REFUSED: list[tuple[Callable[[], list[Any]], str]] = [
     (lambda: [bptt.GRU(E, H, reverse=True)], "layer 0, GRU: the layer has reverse=True"),
     (lambda: [bptt.GRU(E, H, dilation=2)], "layer 0, GRU: the layer has dilation 2"),
     (lambda: [bptt.GRU(E, H, skip=1)], "layer 0, GRU: the layer has skip 1"),
-    (lambda: [bptt.GRU(E, H), bptt.Attention(H)], "layer 1, Attention, needs all steps at once"),
+    (lambda: [bptt.GRU(E, H), bptt.Attention(H)], "layer 1, Attention, has no function in C, exp"),
     (lambda: [bptt.Dropout(), bptt.MGU(E, H)], "layer 1, MGU, has no function in C, expected RNN"),
     (lambda: [bptt.LSTM(E, H, peepholes=True)], "layer 0, LSTM has peepholes=True, expected Fal"),
     (lambda: [bptt.LSTM(E, H, proj_size=2)], "layer 0, LSTM has proj_size=2, expected 0"),
@@ -350,13 +350,46 @@ def test_a_forecaster_has_the_bits_of_its_stream(name: str, tmp_path: Path) -> N
     assert rows[kept].tobytes() == np.array(want).tobytes()
 
 
+TEXT = "the cat sat on the mat, and the dog sat on the log. " * 8
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "characters": {"tokens": "characters"},
+    "words": {"tokens": "words", "cell": "gru", "num_layers": 2, "dropout": 0.2},
+    "rnn": {"tokens": "words", "cell": "rnn", "vocabulary_size": 6},
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_language_model_has_the_bits_of_its_stream(name: str, tmp_path: Path) -> None:
+    model = bptt.models.LanguageModel(
+        **FAST, **LANGUAGE[name], window=16, embedding_size=5, batch_size=4
+    ).fit(TEXT)  # fmt: skip
+    model.save(tmp_path / "language.npz")
+    known = model.vocabulary_
+    tokens = model._tokens("test", "text", TEXT)[:40]
+    ids = known.encode(tokens).astype(np.intc)
+    stream = model.model_.stream()
+    want = np.array([stream.step(ids[t : t + 1])[0] for t in range(len(ids))])
+    program = build(tmp_path, tmp_path / "language.npz", ids, want[:1], *C89, *CHECKED)
+    assert answers(program, [*ids]) == want.tobytes()
+    assert f"#define MODEL_IDS {len(known)}\n" in (tmp_path / "model.h").read_text()
+    # The likeliest token, again and again, is what the model writes.
+    written: list[Any] = [*ids]
+    for _ in range(9):
+        logits = np.frombuffer(answers(program, written), np.float32).reshape(len(written), -1)
+        written.append(np.intc(1 + logits[-1, 1:].argmax()))
+    new = known.decode(np.array(written[len(ids) :]))
+    prompt = ("" if name == "characters" else " ").join(tokens)
+    text = model.generate(prompt, length=9, temperature=0)
+    assert text.replace(" ", "") == "".join(new).replace(" ", "")
+
+
 def test_the_stream_of_a_forecaster_begins_as_it_predicts() -> None:
     model = bptt.models.Forecaster(steps=3, window=20, season=12, **FAST).fit(WAVE)
     stream = model.stream()
     for value in WAVE[-32:]:
         y = stream.step(value)
     np.testing.assert_allclose(y, model.predict_quantiles(), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"ForecastStream\.step: value or inputs has NaN"):
+    with pytest.raises(ValueError, match=r"ForecastStream\.step: value has NaN"):
         stream.step(np.nan)
     with pytest.raises(ValueError, match=r"inputs has shape \(1, 2\), expected"):
         stream.step(1.0, [[1, 2]])
@@ -370,7 +403,7 @@ def test_estimators_that_c_cannot_run_are_refused(tmp_path: Path) -> None:
         bptt.save_c_header(tmp_path / "model.h", several)
     with pytest.raises(ValueError, match="layer 0, LSTM: the layer is bidirectional"):
         bptt.save_c_header(tmp_path / "model.h", classifier(bidirectional=True))
-    with pytest.raises(ValueError, match="layer 1, Attention, needs all steps at once"):
+    with pytest.raises(ValueError, match="layer 1, Attention, has no function in C, expec"):
         bptt.save_c_header(tmp_path / "model.h", classifier(pooling="attention"))
     with pytest.raises(bptt.models.NotFittedError, match="expected Sequence"):
         bptt.save_c_header(tmp_path / "model.h", bptt.models.SequenceClassifier())

@@ -387,7 +387,7 @@ ERRORS = [
     (
         lambda: Attention(2).backward(Attention(2, "dot").forward(X, Q)[2], Q),
         TypeError,
-        "Attention: tape is not the third result of this layer's forward",
+        "Attention: tape is DotTape(",
     ),
 ]
 

@@ -183,6 +183,15 @@ def test_no_steps_pool_to_zeros() -> None:
         assert layer.backward(tape, y).x.shape == (0, B, H)
 
 
+@pytest.mark.parametrize("lengths", [None, [0, 0]])
+@pytest.mark.parametrize("ends", [{}, {"bidirectional": True}, {"reverse": True}])
+def test_no_steps_have_no_last_one(ends: Any, lengths: Any) -> None:
+    y, tape = bptt.Last().forward(np.ones((0, 2, 4)), lengths, **ends)
+    assert not y.any()
+    assert y.shape == (2, 4)
+    assert bptt.Last().backward(tape, y).x.shape == (0, 2, 4)
+
+
 ERRORS = [
     (lambda: bptt.Dropout(1.5), "Dropout: p is 1.5, expected a probability 0..1"),
     (lambda: bptt.Dropout("x"), "Dropout: p is 'x', expected a number"),
@@ -203,7 +212,7 @@ ERRORS = [
     (lambda: bptt.Last().backward(None, 1), "Last: tape is None, expected the second result of"),
     (
         lambda: bptt.Last().backward(bptt.MeanPool().forward(np.ones((2, 1, 3)))[1], [[1] * 3]),
-        "Last: tape is PoolTape(",
+        "Last: tape is MeanTape(",
     ),
     (lambda: bptt.Dropout().backward(3, 1), "Dropout: tape is 3, expected the second result of"),
     (lambda: bptt.LayerNorm(2).backward((), 1), "LayerNorm: tape is (), expected the second res"),

@@ -97,7 +97,7 @@ def test_other_inputs_are_converted() -> None:
         ("LSTM.stream: batch is 0, expected 1..", lambda: LSTM(2, 3).stream(0)),
         ("LSTM.stream: batch is 1.5, expected a whole", lambda: LSTM(2, 3).stream(1.5)),  # type: ignore[arg-type]
         ("is bidirectional", lambda: LSTM(2, 3, bidirectional=True).stream()),
-        ("expected (B, I) = (1, 2)", lambda: LSTM(2, 3).stream().step(np.zeros((2, 2)))),
+        ("expected (B, I) with B = 1, I = 2", lambda: LSTM(2, 3).stream().step(np.zeros((2, 2)))),
         ("x has shape (3,)", lambda: LSTM(2, 3).stream().step(np.zeros(3))),
         ("x has shape (2,)", lambda: LSTM(2, 3).stream(2).step(np.zeros(2))),
         ("with B = 1, I = 2", lambda: LSTM(2, 3).stream().process(np.zeros((4, 2)))),

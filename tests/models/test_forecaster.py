@@ -176,8 +176,8 @@ def test_frames_of_pandas_are_their_arrays() -> None:
         "day": np.tile(DAYS, 2), "of": ["x"] * 300 + ["y"] * 300, "value": np.r_[a, b],
     })  # fmt: skip
     mixed = long.sample(frac=1, random_state=0).sort_values("day", kind="stable")
-    grouped = small().fit(long, target="value", group="of", dates="day")
-    shuffled = small().fit(mixed, target="value", group="of", dates="day")
+    grouped = small().fit(long, target="value", group_column="of", dates="day")
+    shuffled = small().fit(mixed, target="value", group_column="of", dates="day")
     assert both.predict().shape == (2, 3)
     for other in (wide, grouped):
         np.testing.assert_array_equal(other.predict(), both.predict())
@@ -189,6 +189,27 @@ def test_frames_of_pandas_are_their_arrays() -> None:
     np.testing.assert_array_equal(one.predict(inputs=known[300:]), plain.predict())
     alone = small().fit(pandas.Series(a, pandas.DatetimeIndex(DAYS)))
     np.testing.assert_array_equal(alone.predict(), small().fit(a, dates=DAYS).predict())
+
+
+def test_rows_of_a_frame_without_a_value_at_its_end_are_the_future() -> None:
+    pandas = pytest.importorskip("pandas")
+    a, b, known = wave(), wave(level=2)[:200], (np.arange(303) % 7 == 0)
+    frame = pandas.concat([
+        pandas.DataFrame({"y": [*y, *[np.nan] * 3], "holiday": known[: len(y) + 3], "of": name})
+        for name, y in (("x", a), ("y", b))
+    ])  # fmt: skip
+    frame["size"] = np.arange(len(frame)) % 5  # of another dtype than holiday
+    names = {"target": "y", "group_column": "of", "inputs": ["holiday", "size"]}
+    rows = [part[["holiday", "size"]].to_numpy(float) for _, part in frame.groupby("of")]
+    model, same = small().fit(frame, **names), small().fit([a, b], inputs=rows)
+    np.testing.assert_array_equal(model.predict(), same.predict())
+    newer = model.predict(series=frame, **names)
+    np.testing.assert_array_equal(newer, same.predict(series=[a, b], inputs=rows))
+    unknown = frame.assign(size=np.where(np.arange(len(frame)) < len(frame) - 1, 1.0, np.nan))
+    with pytest.raises(ValueError, match=r"inputs\['y'\] has NaN"):
+        small().fit(unknown, **names)
+    with pytest.raises(ValueError, match=r"series\['y'\] has NaN"):  # nothing is known ahead
+        small().fit(frame, target="y", group_column="of")
 
 
 def test_series_of_different_lengths_and_a_newer_series() -> None:

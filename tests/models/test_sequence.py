@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`SequenceClassifier` and `SequenceRegressor`: inputs, training, bits, files, conventions."""
+"""`SequenceClassifier` and `SequenceRegressor`: inputs, training, bits, files."""
 
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -163,6 +160,14 @@ def test_a_stream_has_the_bits_of_the_whole_sequence(
             stream.reset()
 
 
+def test_a_stream_of_attention_predicts_the_same_to_rounding() -> None:
+    weighted = SequenceRegressor(pooling="attention", **QUICK).fit(X, range(N))
+    stream = weighted.stream()
+    for t in range(len(X[0])):
+        now = stream.step(X[0][t])
+        np.testing.assert_allclose(now, weighted.predict([X[0][: t + 1]])[0], rtol=1e-5)
+
+
 def test_a_stream_of_tokens() -> None:
     estimator = SequenceClassifier(**QUICK).fit(TEXTS, Y)
     stream = estimator.stream()
@@ -178,13 +183,10 @@ def test_what_cannot_be_streamed() -> None:
     two = SequenceClassifier(bidirectional=True, **QUICK).fit(X, Y)
     with pytest.raises(ValueError, match=r"^SequenceClassifier.stream: bidirectional is True, exp"):
         two.stream()
-    weighted = SequenceRegressor(pooling="attention", **QUICK).fit(X, range(N))
-    with pytest.raises(ValueError, match=r"^SequenceRegressor.stream: pooling is 'attention', exp"):
-        weighted.stream()
     stream = SequenceRegressor(**QUICK).fit(X, range(N)).stream()
     with pytest.raises(ValueError, match=r"x has shape \(2,\), expected \(F,\) = \(3,\)"):
         stream.step([1, 2])
-    with pytest.raises(ValueError, match="x has NaN or inf"):
+    with pytest.raises(ValueError, match=r"x has NaN or inf at \[2\]"):
         stream.step([1, 2, np.nan])
     assert repr(stream) == "SequenceStream of 3 features"
 
@@ -295,6 +297,13 @@ def test_texts_and_lists_of_tokens() -> None:
         model.predict([[1, 2]])
     with pytest.raises(TypeError, match="X holds text, expected numbers, as in fit"):
         SequenceClassifier(**QUICK).fit(X, Y).predict(["a"])
+
+
+def test_vectors_of_tokens_begin_small() -> None:
+    model = SequenceClassifier(tokens="characters", epochs=1, lr=0.0).fit(TEXTS, [1, 0, 0, 1] * 6)
+    vectors = model.model_.parameters["0.weight"]
+    assert vectors.dtype == np.float32
+    assert vectors.std() == pytest.approx(0.1, rel=0.2)
 
 
 def test_a_constant_feature_and_large_values() -> None:
@@ -437,64 +446,3 @@ def test_an_interrupted_training_goes_on(tmp_path: Any) -> None:
     SequenceClassifier(**options).fit(X, Y, checkpoint=tmp_path / "state.npz")
     again = SequenceClassifier(**options).fit(X, Y, checkpoint=tmp_path / "state.npz")
     same(again, want)
-
-
-# --- scikit-learn's conventions -------------------------------------------------------------------
-
-DOES_NOT_APPLY = {
-    "check_sample_weight_equivalence_on_dense_data": "the sequences of a batch are drawn at random"
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
-def test_scikit_learn_accepts_them(kind: Any) -> None:
-    checks = pytest.importorskip("sklearn.utils.estimator_checks")
-    estimator = kind(hidden_size=8, epochs=40, lr=0.03, batch_size=16)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Estimator \w+ does not inherit", UserWarning)
-        results = checks.check_estimator(
-            estimator, on_fail=None, on_skip=None, expected_failed_checks=DOES_NOT_APPLY
-        )
-    # Some are skipped without pandas or SCIPY_ARRAY_API.
-    assert [r["check_name"] for r in results if r["status"] == "failed"] == []
-    assert sum(r["status"] == "passed" for r in results) > 50
-    assert {r["check_name"] for r in results if r["status"] == "xfail"} == {*DOES_NOT_APPLY}
-
-
-def test_clone_pipeline_and_grid_search() -> None:
-    sklearn = pytest.importorskip("sklearn")
-    model_selection = pytest.importorskip("sklearn.model_selection")
-    pipeline = pytest.importorskip("sklearn.pipeline")
-    model = SequenceClassifier(class_weight={"a": 2.0}, **QUICK).fit(X, Y)
-    twin = sklearn.base.clone(model)
-    assert twin.get_params() == model.get_params()
-    assert "model_" not in vars(twin)
-    with pytest.raises(sklearn.exceptions.NotFittedError):
-        twin.predict(X)
-    assert (sklearn.base.is_classifier(model), sklearn.base.is_regressor(model)) == (True, False)
-    assert sklearn.base.is_regressor(SequenceRegressor())
-
-    scaler = pytest.importorskip("sklearn.preprocessing").StandardScaler()
-    table = np.random.default_rng(0).normal(size=(N, 6))
-    chain = pipeline.make_pipeline(scaler, SequenceClassifier(**QUICK)).fit(table, Y)
-    assert chain.predict(table).shape == (N,)
-    search = model_selection.GridSearchCV(
-        SequenceClassifier(**QUICK), {"hidden_size": [3, 4], "cell": ["gru"]}, cv=2
-    ).fit(np.random.default_rng(0).normal(size=(N, 6, 2)), Y)
-    assert search.best_params_["cell"] == "gru"
-    lists = model_selection.cross_val_score(SequenceClassifier(**QUICK), X, Y, cv=2)
-    assert lists.shape == (2,)
-    assert search.best_estimator_.model_.layers[0].hidden_size in (3, 4)
-
-
-def test_neither_pandas_nor_scikit_learn_is_imported() -> None:
-    code = (
-        "import sys, numpy as np, bptt.models as m\n"
-        "model = m.SequenceClassifier(hidden_size=2, epochs=1)\n"
-        "model.fit(np.ones((4, 3)), [0, 1] * 2).predict(np.ones((1, 3)))\n"
-        "try: m.SequenceClassifier().predict([[1]])\n"
-        "except m.NotFittedError: pass\n"
-        "print(sorted({'sklearn', 'pandas'} & set(sys.modules)))"
-    )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

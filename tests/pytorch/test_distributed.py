@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -33,11 +35,30 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def on_two_ranks(folder: Path, library: str, attempts: int = 2) -> list[dict[str, Any]]:
-    """What `ddp.train` finds on each rank.
+T = TypeVar("T")
 
-    The ranks once in forty times waited for each other for ever, so they may try again.
+
+def tried_twice(run: Callable[[Path], T], folder: Path) -> T:
+    """The result of a run in a new folder.
+
+    The ranks of gloo that meet while a machine is busy once in forty times wait for each other for
+    ever, so they may try again.
     """
+    folder.mkdir()
+    try:
+        return run(folder)
+    except subprocess.TimeoutExpired:
+        again = folder.with_name(f"{folder.name} again")
+        again.mkdir()
+        return run(again)
+
+
+def on_two_ranks(folder: Path, library: str) -> list[dict[str, Any]]:
+    """What `ddp.train` finds on each rank."""
+    return tried_twice(partial(_on_two_ranks, library=library), folder / library)
+
+
+def _on_two_ranks(folder: Path, library: str) -> list[dict[str, Any]]:
     program = (  # shows where it waits if it waits for ever
         "import faulthandler, sys\n"
         f"faulthandler.dump_traceback_later({60 * PATIENCE}, exit=True)\n"
@@ -51,9 +72,9 @@ def on_two_ranks(folder: Path, library: str, attempts: int = 2) -> list[dict[str
         for rank in range(2)
     ]  # fmt: skip
     errors = "".join([rank.communicate(timeout=120 * PATIENCE)[1] for rank in ranks])
-    if attempts > 1 and "Timeout (" in errors:
-        (folder / "again").mkdir()
-        return on_two_ranks(folder / "again", library, attempts - 1)
+    if "Timeout (" in errors:
+        print(errors)
+        raise subprocess.TimeoutExpired("two ranks", 60 * PATIENCE, stderr=errors)
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     return [torch.load(folder / f"{library}{rank}.pt") for rank in range(2)]
 
@@ -103,7 +124,6 @@ def workers(parent: int) -> list[int]:
 
 def trained(folder: Path, kill: bool) -> str:
     """What a training prints, of which one rank is killed after the first checkpoint."""
-    folder.mkdir()
     run = torchrun(folder)
     if kill:
         end = time.monotonic() + 60 * PATIENCE
@@ -124,16 +144,11 @@ def trained(folder: Path, kill: bool) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_after_a_killed_rank_training_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
-    outputs = []
-    for kill in (False, True):
-        try:
-            outputs.append(trained(tmp_path / str(kill), kill))
-        except subprocess.TimeoutExpired:  # of gloo, where ranks meet while a machine is busy
-            outputs.append(trained(tmp_path / f"{kill} again", kill))
-    whole, killed = outputs
+    whole = tried_twice(partial(trained, kill=False), tmp_path / "whole")
+    killed = tried_twice(partial(trained, kill=True), tmp_path / "killed")
     assert "goes on" not in whole
     assert re.search(r"goes on from step \d+\n", killed)
-    losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in outputs]
+    losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in (whole, killed)]
     assert len(losses[0]) == 10
     assert losses[0] == losses[1]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from typing import Any
 
@@ -11,20 +12,12 @@ import numpy as np
 import pytest
 
 import bptt
-from support.compare import same_bits
+from support.compare import assert_close, same_bits
+from support.rows import arrays_of
 
 T, B, V, E, H, C = 7, 3, 11, 4, 5, 6
 LENGTHS = [7, 0, 3]
 CELLS = [bptt.RNN, bptt.LSTM, bptt.GRU, bptt.MGU, bptt.SLSTM, bptt.LSTM1997]
-
-
-def arrays_of(value: Any, name: str = "") -> dict[str, Any]:
-    """Every array inside lists, tuples and dicts, by its place."""
-    if isinstance(value, dict):
-        return {k: a for key, v in value.items() for k, a in arrays_of(v, f"{name}.{key}").items()}
-    if isinstance(value, (list, tuple)):
-        return arrays_of(dict(enumerate(value)), name)
-    return {} if value is None else {name: np.asarray(value)}
 
 
 def bits(a: Any, b: Any) -> None:
@@ -159,3 +152,47 @@ def test_an_optimiser_on_the_model_trains_its_layers() -> None:
         losses.append(value)
     assert losses[-1] < 0.5 * losses[0]
     assert model.parameters["2.weight"] is head.parameters["weight"]
+
+
+def test_names_are_those_of_pytorchs_sequential() -> None:
+    torch = pytest.importorskip("torch")
+    layers = {"Embedding": (V, E), "LSTM": (E, H, 2), "Dropout": (0.2,), "LayerNorm": (H,),
+              "GRU": (H, E), "RNN": (E, H), "Linear": (H, C)}  # fmt: skip
+    theirs = torch.nn.Sequential(*(getattr(torch.nn, n)(*sizes) for n, sizes in layers.items()))
+    model = bptt.Sequential(*(getattr(bptt, name)(*sizes) for name, sizes in layers.items()))
+    arrays = theirs.state_dict()
+    assert list(model.parameters) == list(arrays)
+    assert model.state_dict().keys() - arrays.keys() == {"2.masks"}
+    model.load(arrays)
+    bits(dict(model.parameters), {name: value.numpy() for name, value in arrays.items()})
+
+
+LOSSES = {
+    "mse": bptt.mse,
+    "cross_entropy": bptt.cross_entropy,
+    "binary_cross_entropy": bptt.binary_cross_entropy,
+    "quantile_loss": functools.partial(bptt.quantile_loss, quantiles=np.linspace(0.1, 0.9, C)),
+}
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_leaves_out_the_padding(name: str, batch_first: bool) -> None:
+    model = bptt.Sequential(
+        bptt.Embedding(V, E, seed=0, dtype="float64"),
+        bptt.GRU(E, H, seed=1, batch_first=batch_first, dtype="float64"),
+        bptt.Linear(H, C, seed=2, dtype="float64"),
+    )
+    rng, x = np.random.default_rng(8), ids(batch_first)
+    target = {"mse": rng.random((*x.shape, C)), "cross_entropy": rng.integers(0, C, x.shape),
+              "binary_cross_entropy": rng.integers(0, 2, (*x.shape, C)),
+              "quantile_loss": rng.random(x.shape)}[name]  # fmt: skip
+    value, grads = model.loss_and_grads(x, target, LOSSES[name], lengths=LENGTHS)
+    y, tape = model.forward(x, None, LENGTHS)
+    inside = np.arange(T)[:, None] < LENGTHS
+    inside = inside.T if batch_first else inside
+    want, rows = LOSSES[name](y[inside], target[inside])  # the steps alone, one after the other
+    dy = np.zeros_like(y)
+    dy[inside] = rows
+    assert value == pytest.approx(want, rel=1e-13)
+    assert_close(grads, model.backward(tape, dy).params, 1e-12)

@@ -188,12 +188,12 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return lstm().prepare, {"weights": "int8"}, "LSTM.prepare"
 
 
-@call("Prepared.__call__", **FORWARD)
+@call("Prepared.__call__", out=MAYBE, **FORWARD)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     return lstm().prepare(), {"x": X, "state": STATE, "lengths": [T, 2]}, "LSTM"
 
 
-@call("Stream.step", "Stream.process", "Stream.reset", mask=MAYBE)
+@call("Stream.step", "Stream.process", "StreamBase.reset", mask=MAYBE, out=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
     kind = name.split(".")[1]
     good = {"step": {"x": X[0]}, "process": {"x": X}, "reset": {"mask": np.ones(B, bool)}}[kind]

@@ -40,9 +40,9 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(layer, method), {"x": Y}, kind
 
 
-@call("Dropout.backward", "LayerNorm.backward", "Last.backward", "MeanPool.backward", **WANTED)
+@call("Dropout.backward", "LayerNorm.backward", "Pool.backward", **WANTED)
 def _(_: Path, name: str) -> tuple[Any, ...]:
-    kind = name.split(".")[0]
+    kind = name.split(".")[0].replace("Pool", "MeanPool")
     layer = bptt.LayerNorm(H) if kind == "LayerNorm" else getattr(bptt, kind)()
     y, tape = layer.forward(Y)
     return layer.backward, {"tape": tape, "dy": np.ones_like(y)}, kind
@@ -92,7 +92,7 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
 
 @call("Sequential.stream", state=MAYBE)
 def _(_: Path, name: str) -> tuple[Any, ...]:
-    return model().stream, {"batch": B}, "Sequential.stream", "stream"
+    return model().stream, {"batch": B}, "Sequential.stream", "stream", "Sequential"
 
 
 @call("Sequential.load_state_dict")

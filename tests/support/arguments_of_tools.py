@@ -169,6 +169,12 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return bptt.cross_entropy, {"logits": np.ones((2, 3)), "target": np.array([0, 2])}
 
 
+@call("quantile_loss", quantiles="zero_d", **WEIGHTS)
+def _(_: Path, name: str) -> tuple[Any, ...]:
+    good = {"prediction": np.ones((2, 3)), "target": np.ones(2), "quantiles": [0.1, 0.5, 0.9]}
+    return bptt.losses.quantile_loss, good
+
+
 @call("tbptt", state=STATES, lengths=MAYBE, resets=MAYBE, k2="big")
 def _(_: Path, name: str) -> tuple[Any, ...]:
     good = {"layer": lstm(), "x": X, "k1": 2, "k2": 3, "state": STATE, "lengths": [T, 2]}

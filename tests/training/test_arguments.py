@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "fewer targets": (lambda: {"data": (X, Y[:5])}, r"data\[1\] has 5 targets, expected one for"),
     "other features": (
         lambda: {"data": ([X[0], X[1][:3], X[2][:, :1]], Y[:3])},
-        r"data\[0\]\[2\] has shape \(4, 1\), expected \(T, 2\), as the first",
+        r"data\[0\]\[2\] has shape \(4, 1\), expected \(T, 2\) as the others",
     ),
     "other kinds": (
         lambda: {"data": ([X[0], X[1][:3].astype(int)], Y[:2])},

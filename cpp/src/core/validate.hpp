@@ -16,11 +16,13 @@
 
 namespace bptt::core {
 
-[[noreturn]] inline void refuse(const std::string& caller, const std::string& what) {
+// Cold and never inlined, so that the text before a call of it is compiled for size.
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse(const std::string& caller,
+                                                          const std::string& what) {
   throw std::invalid_argument(caller + ": " + what);
 }
 
-inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
+[[gnu::cold, gnu::noinline]] inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
   std::string text = "(";
   for (int i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + (ndim == 1 ? ",)" : ")");
@@ -28,32 +30,36 @@ inline std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
 
 // The text itself or a function that gives it, so that the text is built only for an error.
 template <class Text>
-std::string text_of(const Text& text) {
+[[gnu::cold]] std::string text_of(const Text& text) {
   if constexpr (std::is_invocable_v<const Text&>)
     return text();
   else
     return text;
 }
 
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_shape(const std::string& caller,
+                                                                const std::string& name,
+                                                                const std::ptrdiff_t* shape,
+                                                                int ndim,
+                                                                const std::string& expected) {
+  refuse(caller, name + " has shape " + shape_text(shape, ndim) + ", expected " + expected);
+}
+
 template <class T, class Name, class Symbols>
 void check_shape(const std::string& caller, const Name& name, const Tensor<T>& array,
                  const Symbols& symbols, std::initializer_list<std::ptrdiff_t> expected) {
-  bool same = array.ndim == static_cast<int>(expected.size());
-  int i = 0;
-  for (std::ptrdiff_t size : expected) same = same && array.shape[i++] == size;
-  if (same) return;
-  refuse(caller, text_of(name) + " has shape " + shape_text(array.shape, array.ndim) +
-                     ", expected " + text_of(symbols) + " = " +
-                     shape_text(expected.begin(), static_cast<int>(expected.size())));
+  const int ndim = static_cast<int>(expected.size());
+  if (array.ndim == ndim && std::equal(expected.begin(), expected.end(), array.shape)) return;
+  refuse_shape(caller, text_of(name), array.shape, array.ndim,
+               text_of(symbols) + " = " + shape_text(expected.begin(), ndim));
 }
 
 template <class T, class Symbols>
 void check_ndim(const std::string& caller, const char* name, const Tensor<T>& array, int ndim,
                 const Symbols& symbols) {
   if (array.ndim == ndim) return;
-  refuse(caller, std::string(name) + " has shape " + shape_text(array.shape, array.ndim) +
-                     ", expected " + text_of(symbols) + ", " + std::to_string(ndim) +
-                     " dimensions");
+  refuse_shape(caller, name, array.shape, array.ndim,
+               text_of(symbols) + ", " + std::to_string(ndim) + " dimensions");
 }
 
 // The name of the width of h in messages.

@@ -56,6 +56,14 @@ class Table(NamedTuple):
         """A column of finite numbers, in float64."""
         return np.array([self._parsed(name, k, _finite, "a number") for k in range(len(self))])
 
+    def numbers_and_gaps(self, name: str) -> Array:
+        """A column of finite numbers, in float64; NaN where a cell is empty or "nan"."""
+        return np.array([
+            np.nan if cell.strip().lower() in ("", "nan")
+            else self._parsed(name, k, _finite, "a number")
+            for k, cell in enumerate(self.columns[name])
+        ])  # fmt: skip
+
     def dates(self, name: str) -> Array:
         """A column of dates or times, as 2024-12-31 or 2024-12-31 23:59."""
         what = "a date such as 2024-12-31"
@@ -82,11 +90,14 @@ class Table(NamedTuple):
         try:
             return parse(cell)
         except ValueError:
-            has = f"{brief(cell)!r}" if cell.strip() else "nothing"
             hint = "" if cell.strip() else ": fill gaps first"
-            raise ValueError(
-                f"{self.place} has {has} in {self.at(name, row)}, expected {what}{hint}"
-            ) from None
+            raise self.error(name, row, what + hint) from None
+
+    def error(self, name: str, row: int, expected: str) -> ValueError:
+        """Name a wrong cell, its place, and the contents that are expected."""
+        cell = self.columns[name][row]
+        has = f"{brief(cell)!r}" if cell.strip() else "nothing"
+        return ValueError(f"{self.place} has {has} in {self.at(name, row)}, expected {expected}")
 
 
 def _finite(cell: str) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Data for a model, from a file: sequences, time series or a text."""
+"""Data for a model, from a file: sequences or a text; `series.py` reads time series."""
 
 from __future__ import annotations
 
@@ -16,26 +16,38 @@ from .._files.parse import parse_npz
 from .._files.tables import Table, parse_text, read_table
 from .._types import Array
 from .._validate import as_path
-from .._words import brief, listed, printable
+from .._words import listed, printable
 
-__all__ = ["Columns", "Sequences", "Series", "read_sequences", "read_series", "read_text"]
+__all__ = [
+    "Columns",
+    "Sequences",
+    "arrays_of",
+    "check_has_columns",
+    "read_sequences",
+    "read_text",
+    "rows_by_group",
+]
 
 
 class Columns(NamedTuple):
-    """Which column of a table is what; a model's file keeps it.
+    """How a table is read; a model's file keeps it.
 
     Attributes
     ----------
-    target, group, date : str or None
+    target, group_column, date : str or None
         The column to predict; of the name of the sequence or series of a row; of the dates.
     inputs : list of str or None
-        What a sequence is read from; all other columns if None.
+        What a sequence is read from, all other columns if None; what is known ahead of a series,
+        nothing if None.
+    fill_gaps : bool
+        Are gaps of a series filled?
     """
 
     target: str | None = None
-    group: str | None = None
+    group_column: str | None = None
     date: str | None = None
     inputs: list[str] | None = None
+    fill_gaps: bool = False
 
     def to_json(self) -> str:
         return json.dumps(self._asdict())
@@ -44,9 +56,11 @@ class Columns(NamedTuple):
     def from_json(cls, text: str) -> Columns:
         """Read what `to_json` wrote; ValueError for anything else."""
         columns = cls(**json.loads(text))
-        names = [columns.target, columns.group, columns.date, *(columns.inputs or [])]
+        names = [columns.target, columns.group_column, columns.date, *(columns.inputs or [])]
         if not all(isinstance(name, (str, type(None))) for name in names):
             raise ValueError("its columns have names that are not text")
+        if not isinstance(columns.fill_gaps, bool):
+            raise ValueError("its fill_gaps is not true or false")
         return columns
 
 
@@ -81,21 +95,6 @@ class Sequences(NamedTuple):
         return f"{count} of {steps} steps, {features} feature{'s' * (features != 1)}"
 
 
-class Series(NamedTuple):
-    """One time series or several."""
-
-    values: list[Array]
-    dates: list[Array] | None
-    names: list[str]
-    columns: Columns
-
-    def __str__(self) -> str:
-        low, high = min(map(len, self.values)), max(map(len, self.values))
-        steps = f"{low}" if low == high else f"{low} to {high}"
-        dates = "" if self.dates is None else f", {self.dates[0][0]} to {self.dates[0][-1]}"
-        return f"{len(self.values)} series of {steps} steps{dates}"
-
-
 # --- sequences ------------------------------------------------------------------------------------
 
 
@@ -114,21 +113,22 @@ def read_sequences(
     needs_target : bool, optional
         False: the target may be missing.
     """
-    if _is_npz(caller, path):
-        return _of_arrays(caller, path, needs_target)
+    stored = arrays_of(caller, path, ["x", "y"] if needs_target else ["x"])
+    if stored is not None:
+        return _of_arrays(*stored)
     table = read_table(caller, path)
     target = columns.target or ([*table.columns][-1] if needs_target else None)
-    named = [columns.group, target if needs_target else None]
+    named = [columns.group_column, target if needs_target else None]
     table.check_has([name for name in named if name is not None])
-    inputs = columns.inputs or [n for n in table.columns if n not in (target, columns.group)]
+    inputs = columns.inputs or [n for n in table.columns if n not in (target, columns.group_column)]
     table.check_has(inputs)
     if not inputs:
         raise ValueError(f"{table.place} has no column besides {target!r}, expected inputs")
-    found = Columns(target, columns.group, None, inputs)
+    found = Columns(target, columns.group_column, None, inputs)
     y = None
     if target in table.columns:
         y = table.numbers(target) if numbers else table.classes(target)
-    if columns.group is not None:
+    if columns.group_column is not None:
         return _of_groups(table, found, y)
     names = [str(k + 1) for k in range(len(table))]
     if len(inputs) == 1:
@@ -137,10 +137,10 @@ def read_sequences(
 
 
 def _of_groups(table: Table, columns: Columns, y: Array | None) -> Sequences:
-    assert columns.group is not None
+    assert columns.group_column is not None
     assert columns.inputs is not None
     steps = np.stack([table.numbers(name) for name in columns.inputs], 1)
-    rows = _rows_by_group(table, columns.group)
+    rows = rows_by_group(table, columns.group_column)
     if y is not None:
         for of in rows.values():
             other = of[y[of] != y[of[0]]]
@@ -149,13 +149,13 @@ def _of_groups(table: Table, columns: Columns, y: Array | None) -> Sequences:
                 raise ValueError(
                     f"{table.place} has {has!r} in {table.at(str(columns.target), other[0])}, "
                     f"expected {expected!r} as in {table.rows[of[0]]}: one target for each "
-                    f"{columns.group!r}"
+                    f"{columns.group_column!r}"
                 )
         y = y[[of[0] for of in rows.values()]]
     return Sequences([steps[of] for of in rows.values()], y, [*rows], columns)
 
 
-def _rows_by_group(table: Table, column: str) -> dict[str, Array]:
+def rows_by_group(table: Table, column: str) -> dict[str, Array]:
     """The numbers of the rows of each group, in the order of the file."""
     rows: dict[str, list[int]] = {}
     for k, name in enumerate(table.texts(column)):
@@ -163,8 +163,7 @@ def _rows_by_group(table: Table, column: str) -> dict[str, Array]:
     return {name: np.array(of) for name, of in rows.items()}
 
 
-def _of_arrays(caller: str, path: Path, needs_target: bool) -> Sequences:
-    arrays, place = _arrays(caller, path, ["x", "y"] if needs_target else ["x"])
+def _of_arrays(arrays: dict[str, Array], place: str) -> Sequences:
     X, y, lengths = arrays["x"], arrays.get("y"), arrays.get("lengths")
     if X.ndim not in (2, 3) or not len(X):
         raise ValueError(f"{place} has x of shape {X.shape}, expected (n, T) or (n, T, F)")
@@ -184,59 +183,6 @@ def _of_arrays(caller: str, path: Path, needs_target: bool) -> Sequences:
     return Sequences(sequences, y, [str(k + 1) for k in range(len(X))], Columns())
 
 
-# --- series ---------------------------------------------------------------------------------------
-
-
-def read_series(caller: str, path: Path, columns: Columns) -> Series:
-    """Read time series: a table with a row for each step, or an npz file with y."""
-    if _is_npz(caller, path):
-        arrays, place = _arrays(caller, path, ["y"])
-        y = arrays["y"]
-        if y.ndim not in (1, 2) or not y.size:
-            raise ValueError(f"{place} has y of shape {y.shape}, expected (T,) or (n, T)")
-        rows = [*np.atleast_2d(y)]
-        return Series(rows, None, [str(k + 1) for k in range(len(rows))], Columns())
-    table = read_table(caller, path)
-    target = columns.target or [*table.columns][-1]
-    table.check_has([name for name in (target, columns.group, columns.date) if name is not None])
-    date = columns.date
-    if date is None and (first := next(iter(table.columns))) not in (target, columns.group):
-        date = first if _begins_with_a_date(table, first) else None
-    values = table.numbers(target)
-    dates = None if date is None else table.dates(date)
-    found = Columns(target, columns.group, date)
-    rows_of = {target: np.arange(len(table))}
-    if columns.group is not None:
-        rows_of = _rows_by_group(table, columns.group)
-    if dates is not None:
-        _check_order(table, str(date), dates, rows_of)
-    return Series(
-        [values[of] for of in rows_of.values()],
-        None if dates is None else [dates[of] for of in rows_of.values()],
-        [*rows_of], found,
-    )  # fmt: skip
-
-
-def _begins_with_a_date(table: Table, name: str) -> bool:
-    first = Table(table.place, {name: table.columns[name][:1]}, table.rows[:1])
-    try:
-        first.dates(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_order(table: Table, name: str, dates: Array, rows: dict[str, Array]) -> None:
-    for of in rows.values():
-        wrong = np.flatnonzero(np.diff(dates[of]) <= np.timedelta64(0))
-        if len(wrong):
-            k, before = of[wrong[0] + 1], of[wrong[0]]
-            raise ValueError(
-                f"{table.place} has {brief(table.columns[name][k])!r} in {table.at(name, k)}, "
-                f"expected a later date than in {table.rows[before]}"
-            )
-
-
 # --- text and arrays ------------------------------------------------------------------------------
 
 
@@ -252,15 +198,23 @@ def read_text(caller: str, path: Path) -> str:
     return parse_text(place, content).replace("\r\n", "\n")
 
 
-def _is_npz(caller: str, path: Path) -> bool:
+def check_has_columns(caller: str, path: Path, given: Columns) -> None:
+    """Raise if columns are named of a file of arrays."""
+    names = [name for name, value in given._asdict().items() if value]
+    if names and (found := arrays_of(caller, path, [])) is not None:
+        raise ValueError(
+            f"{found[1]} has arrays, expected a table with --{names[0].replace('_', '-')}"
+        )
+
+
+def arrays_of(caller: str, path: Path, names: Sequence[str]) -> tuple[dict[str, Array], str] | None:
+    """The arrays of an npz file and the place for messages, or None for a file of another kind."""
     name = as_path(caller, path)
     with open_file(caller, name) as file:
-        return kind_of(file, name) == "npz"
-
-
-def _arrays(caller: str, path: Path, names: Sequence[str]) -> tuple[dict[str, Array], str]:
+        if kind_of(file, name) != "npz":
+            return None
     arrays = read(caller, path, {"npz": parse_npz}, "an npz file")[0]
-    place = f"{caller}: {printable(as_path(caller, path))}"
+    place = f"{caller}: {printable(name)}"
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(

@@ -7,6 +7,8 @@ import importlib.util
 import inspect
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._arguments import whole
@@ -15,9 +17,9 @@ from ..io import MODEL
 from ..layers.recurrent import LAYERS
 from ..models import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
 from ..models.files import save
-from ..models.sequence import POOLINGS
+from ..models.network import POOLINGS
 from ..models.vocabulary import UNITS
-from .data import Columns, read_sequences, read_series, read_text
+from .data import Columns, check_has_columns, read_sequences, read_text
 from .outcome import in_one_line, print_json, print_lines, quoted
 from .score import (
     Score,
@@ -27,6 +29,7 @@ from .score import (
     perplexities,
     root_mean_square,
 )
+from .series import read_series
 
 if TYPE_CHECKING:
     import argparse
@@ -65,31 +68,49 @@ At the end the model is scored on it, and a trivial baseline beside it.
   --task forecast   the next steps of time series, with intervals
   --task text       the next character or word of a text; the model can then write
 
-The data, by task:
+The data is a table in .csv, .tsv or .parquet, whose first row has the names of the columns; or
+arrays in an .npz file; or a text. By task:
 
   classify, regress
-      A table in .csv, .tsv or .parquet, whose first row has the names of the columns.
-      With --group NAME, a row is one step, and the rows with the same value in this column are one
-      sequence; the target is the same in all of them. Without --group, a row is one sequence, and
-      its columns are the steps; if there is only one column besides the target, it is text.
-      Or an .npz file with the arrays x, (n, T) or (n, T, features), y, (n,), and perhaps lengths.
+      With --group-column NAME, a row is one step, and the rows with the same value in this column
+      are one sequence. Its target stands in each of its rows:
+
+          rec,x,y,label
+          r0,-0.574,-0.132,falls
+          r0,-0.060,0.105,falls
+          r1,0.382,0.561,rises
+
+      Without it, a row is a whole sequence, and its columns are the steps. If there is only one
+      column besides the target, it is text.
+      Arrays: x, (n, T) or (n, T, features), for n sequences of T steps; y, (n,); and lengths, (n,),
+      if some sequences are shorter than T.
   forecast
-      A table with a row for each step, in the order of time; with --group several series. A first
-      column of dates such as 2024-12-31 is used as dates. Or an .npz file with y, (T,) or (n, T).
+      A row is one step, in the order of time; with --group-column there are several series. If the
+      first column has dates such as 2024-12-31, they are used. --inputs names columns whose future
+      is known, such as holidays; the rows to forecast then stand at the end, without a value:
+
+          date,sales,holiday
+          2024-12-23,310,0
+          2024-12-24,402,1
+          2024-12-25,,1
+
+      Arrays: y, (T,) or (n, T); and inputs, (T or more, K) or (n, T or more, K), for K columns.
   text
       A text file in UTF-8."""
 
 EPILOG = """\
 examples:
-  bptt fit gestures.csv --task classify --group recording --target gesture --out model.npz
-  bptt fit reviews.csv --task classify --target sentiment --out model.npz
-  bptt fit co2.csv --task forecast --steps 13 --season 52 --out model.npz
-  bptt fit hamlet.txt --task text --out model.npz
+  bptt fit gestures.csv --task classify --group-column rec --target label --out gestures.npz
+  bptt fit reviews.csv --task classify --target sentiment --out reviews.npz
+  bptt fit co2.csv --task forecast --steps 13 --season 52 --fill-gaps --out co2.npz
+  bptt fit sales.csv --task forecast --steps 14 --target sales --inputs holiday --out sales.npz
+  bptt fit hamlet.txt --task text --out hamlet.npz
 
 Ctrl-C ends the training early and writes the best model so far.
 
-Exit code: 0 the model is better than the baseline; 1 it is not, but was written; 2 wrong use or
-wrong data, nothing was written; 130 interrupted, the model so far was written."""
+Exit code: 0 the model is better than the baseline, or --test is 0; 1 it is not better, but was
+written; 2 wrong use or wrong data, nothing was written; 130 interrupted by Ctrl-C, the model was
+written if its training had begun."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,45 +138,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_column_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add the options that name columns; `default` says what holds without them."""
+    """Add the options that say how a table is read; `default` says what holds without them."""
     options = {
         "target": ("column to predict", "the last"),
-        "group": ("column that says to which sequence or series a row belongs", "none"),
+        "group-column": ("column that says to which sequence or series a row belongs", "none"),
         "date": ("forecast: column of dates", "the first, if it has dates"),
-    }
+        "inputs": ("columns to learn from; forecast: those that are known ahead",
+                   "classify, regress: all others; forecast: none"),
+    }  # fmt: skip
     for name, (meaning, usual) in options.items():
         text = f"{meaning} (default: {default or usual})"
-        parser.add_argument(f"--{name}", metavar="NAME", help=text)
+        several = "+" if name == "inputs" else None
+        parser.add_argument(f"--{name}", metavar="NAME", nargs=several, help=text)
+    parser.add_argument(
+        "--fill-gaps", action="store_true",
+        help="forecast: fill empty cells of the target, and steps whose rows are missing, by "
+        "straight lines; they do not count in the score"
+        + (f" (default: {default})" if default else ""),
+    )  # fmt: skip
 
 
 def columns_of(args: argparse.Namespace) -> Columns:
-    return Columns(args.target, args.group, args.date)
+    return Columns(args.target, args.group_column, args.date, args.inputs, args.fill_gaps)
 
 
 def _defaults(name: str) -> str:
     """The default of an option; by task where tasks differ."""
-    by_task = {
-        task: parameters[name].default
-        for task, kind in ESTIMATORS.items()
-        if name in (parameters := inspect.signature(kind).parameters)
-        and parameters[name].default not in (None, inspect.Parameter.empty)
-    }
-    values = set(by_task.values())
-    if len(values) < 2:
-        return "".join(f" (default {value})" for value in values)
-    return f" (default {', '.join(f'{task} {value}' for task, value in by_task.items())})"
+    tasks: dict[Any, list[str]] = {}
+    for task, kind in ESTIMATORS.items():
+        parameter = inspect.signature(kind).parameters.get(name)
+        if parameter and parameter.default not in (None, inspect.Parameter.empty):
+            tasks.setdefault(parameter.default, []).append(task)
+    if len(tasks) < 2:
+        return "".join(f" (default {value})" for value in tasks)
+    texts = [f"{', '.join(of)} {value}" for value, of in tasks.items()]
+    return f" (default: {'; '.join(texts)})"
 
 
 # --- training -------------------------------------------------------------------------------------
 
 
 class Trained(NamedTuple):
-    """A model and what to say about it."""
+    """A model, what to say about it, and what measures its score, if any data was held out."""
 
     model: Any
     data: str
     columns: Columns
-    score: Score | None
+    measure: Callable[[], Score] | None
+    note: str | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -164,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0, 1 if the model is no better than the baseline, 130 if Ctrl-C ended the training.
+        0, 1 if the model is no better than the baseline, 130 if Ctrl-C ended training or score.
 
     Raises
     ------
@@ -172,6 +202,8 @@ def run(args: argparse.Namespace) -> int:
         If data or options are wrong; no model is written.
     OSError
         If a file cannot be read or written.
+    KeyboardInterrupt
+        If Ctrl-C came before the training; no model is written.
     """
     begun = time.perf_counter()
     with in_one_line():
@@ -181,11 +213,16 @@ def run(args: argparse.Namespace) -> int:
         estimator = _estimator(args)
         by_task = {"forecast": _forecaster, "text": _writer}
         trained = by_task.get(args.task, _reader)(args, estimator)
+        interrupted, score = trained.model.history_.interrupted, None
+        try:
+            score = trained.measure() if trained.measure else None
+        except KeyboardInterrupt:
+            interrupted = True
         save(trained.model, args.out, {COLUMNS: trained.columns.to_json()})
-    _report(args, trained, time.perf_counter() - begun)
-    if trained.model.history_.interrupted:
+    _report(args, trained, score, interrupted, time.perf_counter() - begun)
+    if interrupted:
         return 130
-    return 0 if trained.score is None or trained.score.better() else 1
+    return 0 if score is None or score.better() else 1
 
 
 def _check_out(args: argparse.Namespace) -> None:
@@ -210,11 +247,12 @@ def _estimator(args: argparse.Namespace) -> Any:
             raise ValueError(
                 f"fit: --{name.replace('_', '-')} is given, expected none with --task {args.task}"
             )
-    for name in ("target", "group", "date"):
-        if getattr(args, name) is not None and (
-            args.task == "text" or (name == "date" and args.task != "forecast")
-        ):
-            raise ValueError(f"fit: --{name} is given, expected none with --task {args.task}")
+    for name in ("target", "group_column", "date", "inputs", "fill_gaps"):
+        of_series = name in ("date", "fill_gaps")
+        if getattr(args, name) and (args.task == "text" or (of_series and args.task != "forecast")):
+            raise ValueError(
+                f"fit: --{name.replace('_', '-')} is given, expected none with --task {args.task}"
+            )
     if args.task == "forecast" and args.steps is None:
         raise ValueError("fit: --steps is missing, expected the number of steps to forecast")
     return kind(**given)
@@ -222,40 +260,49 @@ def _estimator(args: argparse.Namespace) -> Any:
 
 def _reader(args: argparse.Namespace, model: Any) -> Trained:
     """Train a classifier or a regressor."""
-    classify = args.task == "classify"
-    data = read_sequences("fit", args.data, columns_of(args), numbers=not classify)
+    classify, columns = args.task == "classify", columns_of(args)
+    check_has_columns("fit", args.data, columns)
+    data = read_sequences("fit", args.data, columns, numbers=not classify)
     assert data.y is not None
     learn, hold = held_out_rows(data.y, args.test, model.seed, by_class=classify)
     if not len(learn):
         raise ValueError(f"fit: {args.data} has {data}, {len(hold)} held out, expected more")
-    learnt = data.taken(learn)
+    learnt, held = data.taken(learn), data.taken(hold)
     model.fit(learnt.X, learnt.y, checkpoint=args.checkpoint)
-    measure = accuracy if classify else root_mean_square
-    score = measure(model, learnt, data.taken(hold)) if len(hold) else None
+    score = partial(accuracy if classify else root_mean_square, model, learnt, held)
     classes = f", {len(model.classes_)} classes" if classify else ""
-    return Trained(model, f"{data}{classes}", data.columns, score)
+    return Trained(model, f"{data}{classes}", data.columns, score if len(hold) else None)
 
 
 def _forecaster(args: argparse.Namespace, model: Any) -> Trained:
-    series = read_series("fit", args.data, columns_of(args))
-    lengths = [len(values) for values in series.values]
+    columns = columns_of(args)
+    check_has_columns("fit", args.data, columns)
+    data = read_series("fit", args.data, columns)
+    lengths = [len(values) for values in data.values]
     cuts = [n - max(round(args.test * n), model.steps) if args.test else n for n in lengths]
     if min(cuts) < 1:
         raise ValueError(
             f"fit: {args.data} has {min(lengths)} steps, expected more than --steps {model.steps}"
         )
-    dates = series.dates and [one[:cut] for one, cut in zip(series.dates, cuts)]
-    values = [one[:cut] for one, cut in zip(series.values, cuts)]
-    model.fit(values, dates=dates, checkpoint=args.checkpoint)
-    score = errors_of_forecasts(model, series, cuts) if args.test else None
-    return Trained(model, str(series), series.columns, score)
+    if args.test and all(one.filled[cut:].all() for one, cut in zip(data.series, cuts)):
+        raise ValueError(f"fit: {args.data} has gaps alone in the part held out, expected values")
+    dates = data.dates and [one[:cut] for one, cut in zip(data.dates, cuts)]
+    values = [one[:cut] for one, cut in zip(data.values, cuts)]
+    model.fit(values, dates=dates, inputs=data.inputs, checkpoint=args.checkpoint)
+    score = partial(errors_of_forecasts, model, data, cuts) if args.test else None
+    note = data.note
+    if data.inputs and min(one.ahead for one in data.series) < model.steps:
+        note = (f"{note}; " if note else "") + (
+            f"predict needs {model.steps} more steps at the end, with inputs and without a value"
+        )
+    return Trained(model, str(data), data.columns, score, note)
 
 
 def _writer(args: argparse.Namespace, model: Any) -> Trained:
     text = read_text("fit", args.data)
     cut = len(text) - round(args.test * len(text))
     model.fit(text[:cut], checkpoint=args.checkpoint)
-    score = perplexities(model, text[:cut], text[cut:]) if args.test else None
+    score = partial(perplexities, model, text[:cut], text[cut:]) if args.test else None
     data = f"{len(text):,} characters, {len(model.vocabulary_):,} different {model.tokens}"
     return Trained(model, data, Columns(), score)
 
@@ -263,11 +310,14 @@ def _writer(args: argparse.Namespace, model: Any) -> Trained:
 # --- summary --------------------------------------------------------------------------------------
 
 
-def _report(args: argparse.Namespace, trained: Trained, seconds: float) -> None:
+def _report(
+    args: argparse.Namespace, trained: Trained, score: Score | None, interrupted: bool,
+    seconds: float,
+) -> None:  # fmt: skip
     network, history = trained.model.model_, trained.model.history_
     layers = ", ".join(repr(layer).split("\n")[0] for layer in network.layers)
     count = sum(array.size for array in network.parameters.values())
-    best, score = history.best, trained.score
+    best = history.best
     then = f"bptt predict {quoted(args.out)} {quoted(args.data)}"
     if args.task == "text":
         then = f"bptt generate {quoted(args.out)} --prompt {quoted('The')}"
@@ -277,26 +327,26 @@ def _report(args: argparse.Namespace, trained: Trained, seconds: float) -> None:
             "task": args.task, "data": trained.data, "layers": layers, "parameters": count,
             "epochs": len(history), "best_epoch": best and best.number,
             "loss": best and best.loss, "validation_loss": best and best.validation_loss,
-            "interrupted": history.interrupted, "seconds": round(seconds, 3),
+            "interrupted": interrupted, "seconds": round(seconds, 3),
             "score": score and {
                 "metric": score.metric, "value": score.value, "baseline": score.baseline,
                 "baseline_is": score.baseline_is, "held_out": score.held_out,
                 "better": score.better(), **score.more,
             },
-            "out": args.out, "bytes": size, "next": then,
+            "out": args.out, "bytes": size, "next": then, "note": trained.note,
         })  # fmt: skip
         return
     epochs = f"{len(history)} epoch{'s' * (len(history) != 1)}"
-    early = " (interrupted)" if history.interrupted else " (stopped early)" * history.stopped
+    early = " (interrupted)" if interrupted else " (stopped early)" * history.stopped
     loss = "" if best is None else f", loss {best.loss:.4g}"
     if best is not None and best.validation_loss is not None:
         loss += f", validation loss {best.validation_loss:.4g} in epoch {best.number}"
-    epochs = f"{len(history)} epoch{'s' * (len(history) != 1)}"
     print_lines({
         "data": trained.data,
         "model": f"{layers}: {count:,} parameters",
         "training": f"{epochs}{early}{loss}; {seconds:.1f} s in all",
         "score": score and f"{score}" + ("" if score.better() else ", no worse than the model"),
         "written": f"{args.out}, {size:,} bytes",
+        "note": trained.note,
         "next": then,
     })  # fmt: skip

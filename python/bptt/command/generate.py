@@ -20,8 +20,8 @@ DESCRIPTION = """\
 Write on after a prompt, by a model that 'bptt fit --task text' has trained."""
 EPILOG = """\
 examples:
-  bptt generate model.npz --prompt "To be"
-  bptt generate model.npz --prompt "To be" --length 500 --temperature 0.7 --seed 1
+  bptt generate hamlet.npz --prompt "To be"
+  bptt generate hamlet.npz --prompt "To be" --length 500 --temperature 0.7 --seed 1
 
 Exit code: 0 done; 2 wrong use; 130 interrupted."""
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from .._types import Array
 from ..models.writing import Writing
-from .data import Sequences, Series
+from .data import Sequences
+from .series import SeriesData
 
 __all__ = [
     "Score",
@@ -86,23 +87,26 @@ def root_mean_square_error(model: Any, data: Sequences) -> float:
     return _size(model.predict(data.X) - data.y)
 
 
-def errors_of_forecasts(model: Any, series: Series, cuts: list[int]) -> Score:
-    """Compare with the last season, or without one with the last value."""
-    errors, naive, inside, count = list[Array](), list[Array](), 0.0, 0
-    for k, (values, cut) in enumerate(zip(series.values, cuts)):
-        dates = None if series.dates is None else series.dates[k]
-        found = model.backtest(values, start=cut, dates=dates)
-        errors.append(found.forecast - found.actual)
-        before = model.features_.base(values, found.origin, model.features_.steps)
-        naive.append(before - found.actual)
-        inside += max(found.coverage.items())[1] * len(found.origin)
+def errors_of_forecasts(model: Any, data: SeriesData, cuts: list[int]) -> Score:
+    """Compare with the last season, or else with the last value; filled gaps do not count."""
+    errors, naive, inside, count = list[Array](), list[Array](), list[Array](), 0
+    steps = np.arange(1, model.features_.steps + 1)
+    for one, cut in zip(data.series, cuts):
+        dates = None if one.dates is None else one.dates[: len(one.values)]
+        found = model.backtest(one.values, start=cut, dates=dates, inputs=one.inputs)
+        there = ~one.filled[found.origin[:, None] + steps]
+        before = model.features_.base(one.values, found.origin, len(steps))
+        low, high = found.quantiles[..., 0], found.quantiles[..., -1]
+        errors.append((found.forecast - found.actual)[there])
+        naive.append((before - found.actual)[there])
+        inside.append(((low <= found.actual) & (found.actual <= high))[there])
         count += len(found.origin)
-        level = max(found.coverage)
     what = "the values of the last season" if model.season else "the last value"
+    level = max(model.quantiles) - min(model.quantiles)
     return Score(
         "RMSE", _size(np.concatenate(errors)), _size(np.concatenate(naive)), what,
-        f"{count} forecasts of {model.features_.steps} held-out steps",
-        {f"share of values in the {level:.0%} interval": inside / count},
+        f"{count} forecasts of {len(steps)} held-out steps",
+        {f"share of values in the {level:.0%} interval": float(np.concatenate(inside).mean())},
     )  # fmt: skip
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Template
-from typing import Any
 
 from .._activations import OF_PLAIN_RNN
 from ..layers.embedding import Embedding
 from ..layers.expressible import check_expressible
 from ..layers.recurrent import Recurrent
 from ..sequential.model import Sequential
-from ..sequential.places import titled
+from ..sequential.places import features_of, titled
 from .c_ends import Exported, read_inputs, write_outputs
 from .c_layers import LAYERS, Code, activation_of
 from .c_names import WHERE, Names, texts
@@ -33,6 +32,11 @@ def check_runs_in_c(model: Sequential) -> None:
     except ValueError as error:
         raise ValueError(f"{WHERE}: {str(error).partition(': ')[2]}") from error
     for k, layer in enumerate(model.layers):
+        if not isinstance(layer, tuple(LAYERS)):
+            known = ", ".join(kind.__name__ for kind in LAYERS)
+            raise ValueError(
+                f"{WHERE}: {titled(k, layer)}, has no function in C, expected one of {known}"
+            )
         if not isinstance(layer, Recurrent):
             continue
         place, kind = f"{WHERE}: {titled(k, layer)}", layer.structure.kind
@@ -49,7 +53,8 @@ def program_lines(names: Names, given: Exported) -> list[str]:
     """The lines that follow the weights, whose names are ``PREFIX_NUMBER_NAME``."""
     layers = list(given.model.layers)
     takes_ids = isinstance(layers[0], Embedding)
-    code = Code(names.prefix, given.model.dtype, "x", 1 if takes_ids else _input_size(layers))
+    size = 1 if takes_ids else features_of(given.model._places) or 0
+    code = Code(names.prefix, given.model.dtype, "x", size)
     code.softmax = len(layers) - 1 if given.softmax else None
     extra = read_inputs(code, names, given)
     inputs = code.inputs
@@ -70,15 +75,6 @@ def program_lines(names: Names, given: Exported) -> list[str]:
         sizes["lead"] = given.changes.lead
     macros = [f"#define {names.macro('', name)} {value}" for name, value in sizes.items()]
     return ["", *macros, *extra, "", text]
-
-
-def _input_size(layers: Sequence[Any]) -> int:
-    """The features of x: those that the first layer of a fixed size takes."""
-    for layer in layers:
-        for name in ("input_size", "in_features", "size"):
-            if hasattr(layer, name):
-                return int(getattr(layer, name))
-    raise AssertionError("a model with parameters has a size")
 
 
 def _text(code: Code, x: str, y: str, vocabulary: int) -> str:

@@ -228,7 +228,8 @@ def _reach(study: Study, trials: Sequence[Trial], others: bool) -> list[Advice]:
             text = f"{aim}, {gated * (len(c.ranges) == 1)}read all steps (bptt.Attention)"
             advice.append(Advice(text, reason))
         far, horizon = c.far, math.ceil(c.curve.horizon)
-        near = study.needs is None and len(study.cells) == 1 and abs(far) < 0.01
+        alone = len(study.cells) == 1 and not study.place
+        near = study.needs is None and alone and abs(far) < 0.01
         if near and 2 * horizon < c.curve.reach:
             same = f"bptt.tbptt with k2={horizon} gives nearly the same dL/dW_hh"
             text = f"Or leave it as it is: {same}"

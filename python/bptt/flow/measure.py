@@ -70,6 +70,9 @@ class CellFlow:
         infinite, NaN if it was not measured.
     sequences : ndarray, shape (T,)
         Number of sequences that have the step.
+    place : str
+        What the names of its parameters begin with, in a `Sequential` that has several recurrent
+        layers, such as "4."; else empty.
     """
 
     layer: int
@@ -89,13 +92,14 @@ class CellFlow:
     at_end: bool
     far: float
     sequences: Array
+    place: str = ""
 
     @property
     def name(self) -> str:
-        return f"layer {self.layer}" + ", reverse" * self.reverse
+        return f"layer {self.place}{self.layer}" + ", reverse" * self.reverse
 
     def parameter(self, kind: str) -> str:
-        """Name of the parameter of a kind, as "weight_hh_l0" for "weight_hh"."""
+        """Name of the layer's parameter of a kind, as "weight_hh_l0" for "weight_hh"."""
         return f"{kind}_l{self.layer}" + "_reverse" * self.reverse
 
     @property
@@ -157,7 +161,12 @@ def probe(
 
 
 def measure(
-    layer: Recurrent, tape: RecurrentTape, traces: Sequence[Trace], entry: Entry, seed: int
+    layer: Recurrent,
+    tape: RecurrentTape,
+    traces: Sequence[Trace],
+    entry: Entry,
+    seed: int,
+    place: str = "",
 ) -> tuple[CellFlow, ...]:
     """The numbers of each layer and direction, from the full traces of the loss."""
     cells, lengths = [], entry.lengths
@@ -187,6 +196,7 @@ def measure(
                 at_end=entry.at_end,
                 far=entry.far(tape.cells[k], share, horizon, reverse if top else None),
                 sequences=trace.valid.sum(1),
+                place=place,
             )
         )
     return tuple(cells)

@@ -38,8 +38,10 @@ def style() -> Any:
     return importlib.import_module("matplotlib").rc_context({**FONT, "axes.grid": True})
 
 
-def colour(cell: CellFlow) -> str:
-    return COLOURS[cell.layer % len(COLOURS)]
+def colour(cell: CellFlow, report: ReportData) -> str:
+    """One for each layer, of both directions."""
+    layers = [*dict.fromkeys((c.place, c.layer) for c in report.cells)]
+    return COLOURS[layers.index((cell.place, cell.layer)) % len(COLOURS)]
 
 
 def draw(report: ReportData) -> Any:
@@ -67,16 +69,19 @@ def _draw_lags(axes: Any, report: ReportData) -> None:
             axes.plot(
                 np.arange(len(curve.norms)) * curve.every,
                 np.where(curve.norms > 0, curve.norms, np.nan), "--" if cell.reverse else "-",
-                color=colour(cell), lw=2.2 if main else 1, alpha=1 if main else 0.6, label=label,
+                color=colour(cell, report), lw=2.2 if main else 1, alpha=1 if main else 0.6,
+                label=label,
             )  # fmt: skip
         curve = cell.curve
         if curve.horizon < curve.reach and curve.level > 0:
-            axes.plot(curve.horizon, 0.01 * curve.level, "o", color=colour(cell), mec="white")
+            axes.plot(
+                curve.horizon, 0.01 * curve.level, "o", color=colour(cell, report), mec="white"
+            )
         if curve.zero_from is not None:
             rows += 1
             axes.plot(
                 [curve.zero_from, curve.reach], [lowest / 10 ** (2 * rows)] * 2,
-                "--" if cell.reverse else "-", color=colour(cell), lw=4, alpha=0.6,
+                "--" if cell.reverse else "-", color=colour(cell, report), lw=4, alpha=0.6,
             )  # fmt: skip
     axes.set_yscale("log")
     bottom, top = axes.get_ylim()
@@ -107,7 +112,13 @@ def _draw_shares(axes: Any, report: ReportData) -> None:
     steps = max(len(c.share) for c in report.cells)
     for cell in report.cells:
         total = 100 * np.cumsum(cell.share)
-        axes.plot(total, "--" if cell.reverse else "-", color=colour(cell), lw=2.2, label=cell.name)
+        axes.plot(
+            total,
+            "--" if cell.reverse else "-",
+            color=colour(cell, report),
+            lw=2.2,
+            label=cell.name,
+        )
     axes.axhline(100, color="0.35", ls=":", lw=1.2)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlim(0, max(steps - 1, 1))
@@ -128,7 +139,7 @@ def _draw_gates(axes: Any, report: ReportData) -> None:
         for gate, line in zip(cell.saturated, GATES):
             axes.plot(
                 100 * cell.saturated[gate], line if several or not cell.reverse else "--",
-                color=colour(cell), lw=0.9 if cell.reverse else 1.6,
+                color=colour(cell, report), lw=0.9 if cell.reverse else 1.6,
                 label=cell.name + (f", {gate}" if several else ""),
             )  # fmt: skip
     axes.set_ylim(-3, 103)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,19 @@ from numpy.typing import ArrayLike
 
 from .._files.access import Path, check_target, write_file
 from .._types import Array
-from .._validate import as_array, as_count, as_lengths_within, as_scalar, to_numpy
+from .._validate import as_array, as_count, as_lengths_within, to_numpy
 from .._words import shown
 from ..exchange.loader import recurrent_of
 from ..layers.recurrent import Recurrent
 from ..layers.sequences import hint_on_ids, time_major
+from ..losses import loss_of
 from ..sequential.model import Sequential
-from .advice import advise
+from .advice import Advice, advise
 from .curves import norm
 from .entry import Entry
 from .html import PAGE, fragment, page
 from .measure import at_ends, measure, unit_vectors
-from .of_row import recurrent_part
+from .of_row import Part, Run
 from .plot import draw
 from .report_data import ReportData
 from .text import as_rich, as_text
@@ -145,10 +146,11 @@ def gradient_flow(
     Parameters
     ----------
     model : Recurrent, Sequential, torch.nn.RNN, LSTM or GRU, dict of str to array_like, or path
-        Of a `Sequential`, which has one recurrent layer, that layer is reported; `x` is the model's
-        input, such as ids, and `dy` and a function `loss` are of the model's output. Others as in
-        `load_model`, which also takes options that a file does not hold, such as the activation of
-        an RNN.
+        Of a `Sequential` all recurrent layers are reported; if there are several, "layer 4.0" is
+        layer 0 of ``model.layers[4]``, and a built-in loss is one of the top one. `x` is the
+        model's input, such as ids, and `dy` and a function `loss` are of the model's output. Others
+        as in `load_model`, which also takes options that a file does not hold, such as the
+        activation of an RNN.
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
         A batch of the task, scaled as in training. The gates, and so the gradients, depend on it:
         random noise instead of data gives another report.
@@ -199,50 +201,85 @@ def gradient_flow(
     caller = "gradient_flow"
     seed = as_count(caller, "seed", seed, 0)
     needs = None if needs is None else as_count(caller, "needs", needs, 1)
-    part: Any = model
-    if isinstance(model, Sequential):
-        part, x, dy, loss = recurrent_part(caller, model, x, dy, loss, lengths)
-    layer = copy.deepcopy(
-        recurrent_of("gradient_flow", "model", part, seed=seed)
-    )  # the n-th call of forward draws the n-th masks
-    batch = _batch(caller, "x", layer, to_numpy(x), layer.input_size)
-    T, B, _ = time_major(layer.structure, "x", batch, layer.input_size, "input_size").shape
-    reading = how_read(layer, x)
+    row = model if isinstance(model, Sequential) else (
+        recurrent_of(caller, "model", model, seed=seed))  # fmt: skip
+    x, first = to_numpy(x), row.layers[0] if isinstance(row, Sequential) else row
+    reading = ""
+    if isinstance(first, Recurrent):
+        given, x = x, _batch(caller, "x", first, x, first.input_size)
+        reading = how_read(first, given)
+        lengths = _lengths(caller, first, x, lengths, reading)
+    run = Run(caller, row, x, lengths)
+    T, B = run.parts[0].tape.shape
+    ends = np.full(B, T) if lengths is None else np.asarray(run.parts[0].tape.lengths)
+    if not ends.any():
+        raise ValueError(f"{caller}: x has {T} steps of {B} sequences, expected at least one")
+    value, words, gradient = _loss(caller, run, dy, loss, ends, seed)
+    studies, alone = list[Study](), len(run.parts) == 1
+    above: Part | None = None
+    for part in reversed(run.parts):
+        gradient = gradient if above is None else run.down(gradient, above, part)
+        study, gradient = _study(part, gradient, ends, seed, needs, words == OWN, alone)
+        studies.insert(0, study)
+        above = part
+    return FlowReport(
+        cells=tuple(cell for study in studies for cell in study.cells),
+        verdicts=tuple(text for study in studies for text in study.verdicts),
+        advice=tuple(one for study in studies for one in _advice(study)),
+        norms={f"{s.place}{name}": norm(g) for s in studies for name, g in s.params.items()},
+        value=value,
+        loss=words,
+        model=", ".join(repr(study.layer).splitlines()[0] for study in studies),
+        dtype=run.parts[0].layer.dtype,
+        lengths=ends,
+        reading=reading if isinstance(model, (Mapping, str, os.PathLike)) else "",
+    )
+
+
+def _study(
+    part: Part,
+    gradient: Any,
+    ends: Array,
+    seed: int,
+    needs: int | None,
+    own_loss: bool,
+    alone: bool,
+) -> tuple[Study, Any]:
+    """The measurements of one layer, and the gradient of its input."""
+    layer, place = part.layer, "" if alone else f"{part.number}."
+    with np.errstate(all="ignore"):
+        grads = part.tape.layer.backward(
+            part.tape, gradient, trace="full", grads=[*layer.parameters, *([] if alone else ["x"])]
+        )
+        assert grads.trace is not None
+        entry = Entry(_by_direction(layer, gradient), ends)
+        cells = measure(part.tape.layer, part.tape, grads.trace.cells, entry, seed, place)
+    judged = [judge(cell, needs) for cell in cells]
+    full = [trace.full for trace in grads.trace.cells if trace.full is not None]
+    study = Study(
+        layer, part.x, ends, seed, needs, cells, [kind for kind, _ in judged],
+        [text for _, text in judged], full, grads.params, own_loss, _entering(entry), place,
+    )  # fmt: skip
+    return study, grads.x
+
+
+def _advice(study: Study) -> tuple[Advice, ...]:
+    """Advice on one layer; of several, it says on which."""
+    if not study.place:
+        return advise(study)
+    name = f"model.layers[{study.place[:-1]}]"
+    return tuple(replace(one, text=f"{name}: {one.text}") for one in advise(study))
+
+
+def _lengths(caller: str, layer: Recurrent, x: Array, lengths: Any, reading: str) -> Array | None:
+    T, B, _ = time_major(layer.structure, "x", x, layer.input_size, "input_size").shape
     if lengths is not None:
         lengths = as_array(caller, "lengths", to_numpy(lengths))
         if T != B and lengths.shape == (T,):
             raise ValueError(
                 f"{caller}: lengths has shape ({T},), expected (B,) = ({B},), as {reading}"
             )
-    all_lengths = as_lengths_within(caller, lengths, T, B)
-    ends = np.full(B, T) if all_lengths is None else all_lengths
-    if not ends.any():
-        raise ValueError(f"{caller}: x has {T} steps of {B} sequences, expected at least one")
-    y, _, tape = copy.deepcopy(layer).forward(batch, lengths=ends)
-    value, words, gradient = _loss(caller, layer, y, dy, loss, ends, seed)
-    with np.errstate(all="ignore"):
-        grads = tape.layer.backward(tape, gradient, trace="full", grads=layer.parameters)
-        assert grads.trace is not None
-        entry = Entry(_by_direction(layer, gradient), ends)
-        cells = measure(tape.layer, tape, grads.trace.cells, entry, seed)
-    judged = [judge(cell, needs) for cell in cells]
-    study = Study(
-        layer, batch, ends, seed, needs, cells, [kind for kind, _ in judged],
-        [trace.full for trace in grads.trace.cells if trace.full is not None], grads.params,
-        own_loss=words == OWN, entering=_entering(entry),
-    )  # fmt: skip
-    return FlowReport(
-        cells=cells,
-        verdicts=tuple(text for _, text in judged),
-        advice=advise(study),
-        norms={k: norm(g) for k, g in grads.params.items()},
-        value=value,
-        loss=words,
-        model=repr(layer).splitlines()[0],
-        dtype=layer.dtype,
-        lengths=ends,
-        reading=reading if isinstance(model, (Mapping, str, os.PathLike)) else "",
-    )
+    return as_lengths_within(caller, lengths, T, B)
 
 
 def how_read(layer: Recurrent, x: Any) -> str:
@@ -276,18 +313,20 @@ def _batch(caller: str, name: str, layer: Recurrent, value: Any, size: int) -> A
 
 
 def _loss(
-    caller: str, layer: Recurrent, y: Array, dy: Any, loss: Loss, lengths: Array, seed: int
+    caller: str, run: Run, dy: Any, loss: Loss, lengths: Array, seed: int
 ) -> tuple[float | None, str, Any]:
-    """The value of the loss, its name, and its gradient in the shape of y."""
+    """The value of the loss, its name, and its gradient at the top recurrent layer."""
+    top = run.parts[-1]
+    layer, y = top.layer, top.y
     if dy is not None:
         if not (isinstance(loss, str) and loss == "last"):
             raise ValueError(f"{caller}: dy and loss are both given, expected one of them")
-        return None, OWN, _batch(caller, "dy", layer, to_numpy(dy), y.shape[-1])
+        dy = to_numpy(dy)
+        dy = _batch(caller, "dy", layer, dy, run.y.shape[-1]) if run.y.ndim == 3 else dy
+        return None, OWN, run.down(dy, None, top)
     if callable(loss):
-        result = loss(y)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(f"{caller}: loss returns {shown(result)}, expected value and gradient")
-        return as_scalar(caller, "value of loss", result[0]), OWN, to_numpy(result[1])
+        value, gradient = loss_of(caller, loss, run.y)
+        return value, OWN, run.down(to_numpy(gradient), None, top)
     if not isinstance(loss, str) or loss not in ("last", "every"):
         raise ValueError(f"{caller}: loss is {shown(loss)}, expected 'last', 'every' or a function")
     T, B = y.shape[:2][:: -1 if layer.batch_first else 1]

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import importlib
+import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .._cells import CELLS
 from .curves import Curve
+from .measure import CellFlow
 from .report_data import ReportData
 from .verdict import counted, gate_name, number, percent
 
@@ -60,20 +63,27 @@ def table(report: ReportData) -> list[tuple[str, list[str]]]:
         ("share of dL/dW_hh, first tenth of the steps", [percent(c.tenth(False)) for c in cells]),
         ("share of dL/dW_hh, last tenth of the steps", [percent(c.tenth(True)) for c in cells]),
     ]
-    if cells[0].state != "h":
+    if any(c.state != "h" for c in cells):
         rows.insert(1, ("horizon of dL/dh alone, steps", [_horizon(c.curves["h"]) for c in cells]))
     for gate in dict.fromkeys(g for c in cells for g in c.saturated):
-        name = f"saturated units of {gate_name(gate)}"
-        if cells[0].turns_off(gate):
-            name = "units that are off" + f" of gate {gate}" * (len(cells[0].saturated) > 1)
-        rows.append((name, [percent(c.saturation(gate)) for c in cells]))
+        name, first = f"saturated units of {gate_name(gate)}", _first(cells, gate)
+        if first.turns_off(gate):
+            name = "units that are off" + f" of gate {gate}" * (len(first.saturated) > 1)
+        shares = [c.saturation(gate) if gate in c.saturated else math.nan for c in cells]
+        rows.append((name, list(map(percent, shares))))
     if any(c.retained is not None for c in cells):
-        name = f"mean of gate {CELLS[cells[0].cell].retains}, which keeps the state"
+        gates = dict.fromkeys(CELLS[c.cell].retains for c in cells if c.retained is not None)
+        name = f"mean of gate {' or '.join(map(str, gates))}, which keeps the state"
         rows.append((name, [number(c.retained) for c in cells]))
     if any(c.radius is not None for c in cells):
         rows.append(("spectral radius of W_hh", [number(c.radius) for c in cells]))
         rows.append(("upper bound of one step's factor", [number(c.bound) for c in cells]))
     return rows
+
+
+def _first(cells: Sequence[CellFlow], gate: str) -> CellFlow:
+    """The first layer that has the gate."""
+    return next(c for c in cells if gate in c.saturated)
 
 
 def _horizon(curve: Curve) -> str:
@@ -91,11 +101,11 @@ def _sentences(report: ReportData) -> list[str]:
 
 
 def _norms(report: ReportData) -> list[tuple[str, list[str]]]:
-    kinds = dict.fromkeys(name.split("_l")[0] for name in report.norms)
+    kinds = dict.fromkeys(name.rpartition(".")[2].split("_l")[0] for name in report.norms)
     return [
         (
             f"||dL/d{SHORT.get(kind, kind)}||",
-            [number(report.norms[c.parameter(kind)]) for c in report.cells],
+            [number(report.norms.get(f"{c.place}{c.parameter(kind)}")) for c in report.cells],
         )
         for kind in kinds
     ]

@@ -37,10 +37,12 @@ class Study:
     needs: int | None  # inputs that the task depends on
     cells: Sequence[CellFlow]
     kinds: Sequence[str]  # verdicts on them
+    verdicts: Sequence[str]  # in a sentence
     full: Sequence[FullTrace]  # of each layer and direction
     params: dict[str, Array]  # gradients of the loss
     own_loss: bool  # else one of the built-in losses
     entering: float  # 95th percentile of the nonzero ||dL/dy|| over steps and sequences
+    place: str = ""  # of the layer in a row that has several: "4."
 
     def operands(self, k: int) -> tuple[Array, Array]:
         """The operands of W_ih and W_hh of layer and direction number k, (steps, n)."""

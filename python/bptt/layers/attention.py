@@ -228,7 +228,7 @@ class Attention(Layer):
             g = dot_attention_backward(tape, dcontext, dweights, grads=wanted)
             return AttentionLayerGrads({}, g.x, g.query)
         if not isinstance(tape, AdditiveTape) or self.kind == "dot":
-            raise TypeError("Attention: tape is not the third result of this layer's forward")
+            self._refuse_tape(tape, "third")
         some = [ARGUMENTS.get(name, name) for name in wanted]
         g = additive_attention_backward(tape, dcontext, dweights, grads=some)
         params = {name: getattr(g, ARGUMENTS[name]) for name in self.parameters if name in wanted}

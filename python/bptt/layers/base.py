@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,8 +20,10 @@ from .._types import Array, State, Wanted
 from .._validate import (
     as_count,
     as_dtype,
+    as_float,
     as_names,
     check_mapping,
+    check_shape,
     to_numpy,
 )
 from .._words import listed, shown
@@ -146,6 +148,19 @@ class Layer:
         known = (*inputs, "params", *self._parameters)
         names = as_names(type(self).__name__, "grads", grads, known)
         return names.union(learn) - {"params"} if "params" in names else names
+
+    def _refuse_tape(self, tape: object, result: str = "second") -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__}: tape is {shown(tape)}, expected the {result} result of this "
+            "layer's forward"
+        )
+
+    def _as_dy(self, dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Check the gradient of y."""
+        caller = type(self).__name__
+        dy = as_float(caller, "dy", dy, dtype)
+        check_shape(caller, "dy", dy, "the shape of y", shape)
+        return dy
 
     def load(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Copy `arrays` into the parameters, in place, converted to the layer's dtype.

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._guesses import answering
 from .._types import Array, Seed, Wanted
-from .._validate import as_float, as_generator, as_own_float, as_probability, check_shape
-from .._words import shown
+from .._validate import as_generator, as_own_float, as_probability
 from .base import LayerGrads, LayerWithoutParameters
 from .masks import MaskCount, MaskCounter, dropout_mask
 
@@ -98,12 +97,8 @@ class Dropout(LayerWithoutParameters):
             If `dy` does not hold real numbers, or `tape` is not from `forward`.
         """
         if not isinstance(tape, DropoutTape):
-            raise TypeError(
-                f"Dropout: tape is {shown(tape)}, expected the second result of this layer's "
-                "forward"
-            )
-        dy = as_float("Dropout", "dy", dy, tape.dtype)
-        check_shape("Dropout", "dy", dy, "the shape of y", tape.shape)
+            self._refuse_tape(tape)
+        dy = self._as_dy(dy, tape.shape, tape.dtype)
         if "x" not in self._wanted(grads, ("x",)):
             return LayerGrads({}, None)
         return LayerGrads({}, dy if tape.mask is None else dy * tape.mask)

@@ -10,12 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
 from .._types import Array, Seed, Wanted
-from .._validate import (
-    as_float,
-    as_generator,
-    as_indices,
-    check_shape,
-)
+from .._validate import as_generator, as_indices
 from .base import Layer, LayerGrads
 
 __all__ = ["Embedding"]
@@ -103,9 +98,7 @@ class Embedding(Layer):
         """
         last = self.num_embeddings - 1
         tape = as_indices("Embedding", "tape", tape, "0..num_embeddings - 1", last)
-        dy = as_float("Embedding", "dy", dy, self.dtype)
-        expected = (*tape.shape, self.embedding_dim)
-        check_shape("Embedding", "dy", dy, "the shape of y", expected)
+        dy = self._as_dy(dy, (*tape.shape, self.embedding_dim), self.dtype)
         if "weight" not in self._wanted(grads, ()):
             return LayerGrads({}, None)
         # Sort, so that equal indices are neighbours: many times faster than np.add.at.

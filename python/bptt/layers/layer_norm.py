@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .._guesses import answering
 from .._types import Array, Wanted
-from .._validate import as_float, as_positive, check_shape
-from .._words import shown
+from .._validate import as_float, as_positive
 from .base import Layer, LayerGrads
 
 __all__ = ["LayerNorm"]
@@ -110,13 +109,9 @@ class LayerNorm(Layer):
             If `dy` does not hold real numbers, or `tape` is not from `forward`.
         """
         if not isinstance(tape, LayerNormTape):
-            raise TypeError(
-                f"LayerNorm: tape is {shown(tape)}, expected the second result of this layer's "
-                "forward"
-            )
+            self._refuse_tape(tape)
         normal, scale, weight = tape
-        dy = as_float("LayerNorm", "dy", dy, self.dtype)
-        check_shape("LayerNorm", "dy", dy, "the shape of y", normal.shape)
+        dy = self._as_dy(dy, normal.shape, self.dtype)
         wanted, params = self._wanted(grads, ("x",)), {}
         for name, part in (("weight", dy * normal), ("bias", dy)):
             if name in wanted:  # in float64, as in `Linear`

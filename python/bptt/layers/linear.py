@@ -11,14 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .._binding.marks import check_marks, marks
 from .._guesses import answering
 from .._types import Array, Seed, Wanted
-from .._validate import (
-    as_choice,
-    as_flag,
-    as_float,
-    as_generator,
-    check_shape,
-)
-from .._words import shown
+from .._validate import as_choice, as_flag, as_float, as_generator
 from .activations import ACTIVATIONS
 from .base import Layer, LayerGrads
 
@@ -142,13 +135,10 @@ class Linear(Layer):
             If `dy` does not hold real numbers.
         """
         if not isinstance(tape, LinearTape):
-            raise TypeError(
-                f"Linear: tape is {shown(tape)}, expected the second result of this layer's forward"
-            )
+            self._refuse_tape(tape)
         x, weight, y, kept = tape
         check_marks("Linear", kept, x=x, **({} if y is None else {"y": y}))
-        dy = as_float("Linear", "dy", dy, self.dtype)
-        check_shape("Linear", "dy", dy, "the shape of y", (*x.shape[:-1], self.out_features))
+        dy = self._as_dy(dy, (*x.shape[:-1], self.out_features), self.dtype)
         if y is not None:
             dy = ACTIVATIONS[self.activation][1](y, dy)
         rows = dy.reshape(-1, self.out_features)

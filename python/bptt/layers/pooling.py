@@ -3,29 +3,37 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, final
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._types import Array, Wanted
-from .._validate import as_flag, as_float, as_lengths_within, as_own_float, check_shape
-from .._words import shown
+from .._validate import as_flag, as_lengths_within, as_own_float
 from .base import LayerGrads, LayerWithoutParameters
 from .sequences import without_padding
 
 __all__ = ["Last", "MeanPool", "last"]
 
 
-class PoolTape(NamedTuple):
-    """The shape and kind of the steps that `forward` pooled; arrays are time-major."""
+class MeanTape(NamedTuple):
+    """The shape and kind of the steps that `forward` pooled."""
 
-    kind: str
     shape: tuple[int, ...]  # (T, B, H)
     dtype: np.dtype[Any]
     lengths: Array | None
     batch_first: bool
-    ends: tuple[bool, ...] = ()  # of each part of the last axis: does it end at step 0?
+
+
+class LastTape(NamedTuple):
+    """The same, and where sequences end."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    lengths: Array | None
+    batch_first: bool
+    ends: tuple[bool, ...]  # of each part of the last axis: is it at step 0?
 
 
 def _steps(
@@ -44,19 +52,31 @@ def _steps(
 class Pool(LayerWithoutParameters):
     """What `Last` and `MeanPool` share."""
 
-    def _dy(self, tape: PoolTape, dy: ArrayLike) -> Array:
-        caller = type(self).__name__
-        if not isinstance(tape, PoolTape) or tape.kind != caller:
-            raise TypeError(
-                f"{caller}: tape is {shown(tape)}, expected the second result of this layer's "
-                "forward"
-            )
-        dy = as_float(caller, "dy", dy, tape.dtype)
-        check_shape(caller, "dy", dy, "the shape of y", tape.shape[1:])
-        return dy
+    _tape: ClassVar[type[Any]]
 
-    def _grads(self, tape: PoolTape, dx: Array) -> LayerGrads:
+    def backward(self, tape: Any, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
+        """Return the gradient of a loss with respect to x, from `dy`, its gradient of y.
+
+        `grads` may be empty, for no gradient.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y.
+        TypeError
+            If `dy` does not hold real numbers, or `tape` is not from `forward`.
+        """
+        if not isinstance(tape, self._tape):
+            self._refuse_tape(tape)
+        dy = self._as_dy(dy, tape.shape[1:], tape.dtype)
+        if "x" not in self._wanted(grads, ("x",)):
+            return LayerGrads({}, None)
+        dx = self._dx(tape, dy)
         return LayerGrads({}, dx.swapaxes(0, 1) if tape.batch_first else dx)
+
+    @abstractmethod
+    def _dx(self, tape: Any, dy: Array) -> Array:
+        """The gradient of x, (T, B, H)."""
 
 
 @final
@@ -82,6 +102,8 @@ class Last(Pool):
            [1., 0.]])
     """
 
+    _tape = LastTape
+
     def __call__(
         self,
         x: ArrayLike,
@@ -104,7 +126,7 @@ class Last(Pool):
         batch_first: bool = False,
         bidirectional: bool = False,
         reverse: bool = False,
-    ) -> tuple[Array, PoolTape]:
+    ) -> tuple[Array, LastTape]:
         """Return the last steps, and the tape for `backward`.
 
         Parameters
@@ -120,7 +142,7 @@ class Last(Pool):
         -------
         y : ndarray, shape (B, H)
             0 where the length is 0.
-        tape : PoolTape
+        tape : LastTape
 
         Raises
         ------
@@ -136,44 +158,30 @@ class Last(Pool):
         if bidirectional and H % 2:
             raise ValueError(f"Last: x has {H} features, expected an even number of two directions")
         ends = (False, True) if bidirectional else (reverse,)
-        tape = PoolTape("Last", steps.shape, steps.dtype, ends_at, batch_first, ends)
+        tape = LastTape(steps.shape, steps.dtype, ends_at, batch_first, ends)
         y = np.zeros((B, H), steps.dtype)
         for part, at, rows in _places(tape):
             y[rows, part] = steps[at, rows, part]
         return y, tape
 
-    def backward(self, tape: PoolTape, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
-        """Return the gradient of a loss with respect to x, from `dy`, that with respect to y.
-
-        `grads` may be empty, for no gradient.
-
-        Raises
-        ------
-        ValueError
-            If `dy` does not have the shape of y.
-        TypeError
-            If `dy` does not hold real numbers, or `tape` is not from `forward`.
-        """
-        dy = self._dy(tape, dy)
-        if "x" not in self._wanted(grads, ("x",)):
-            return LayerGrads({}, None)
+    def _dx(self, tape: LastTape, dy: Array) -> Array:
         dx = np.zeros(tape.shape, dy.dtype)
         for part, at, rows in _places(tape):
             dx[at, rows, part] = dy[rows, part]
-        return self._grads(tape, dx)
+        return dx
 
 
-def _places(tape: PoolTape) -> list[tuple[slice, Array | int, Array | slice]]:
+def _places(tape: LastTape) -> list[tuple[slice, Array | int, Array | slice]]:
     """Of each direction: its features, and the steps and sequences where it ends."""
     (T, _, H), n, lengths = tape.shape, len(tape.ends), tape.lengths
     places: list[tuple[slice, Array | int, Array | slice]] = []
-    for k, at_start in enumerate(tape.ends):
+    for k, at_start in enumerate(tape.ends if T else ()):
         part = slice(k * H // n, (k + 1) * H // n)
-        if lengths is not None:
+        if lengths is None:
+            places.append((part, 0 if at_start else T - 1, slice(None)))
+        else:
             rows = np.flatnonzero(lengths)
             places.append((part, 0 if at_start else lengths[rows] - 1, rows))
-        elif T:
-            places.append((part, 0 if at_start else T - 1, slice(None)))
     return places
 
 
@@ -196,6 +204,8 @@ class MeanPool(Pool):
            [1., 0.]])
     """
 
+    _tape = MeanTape
+
     def __call__(
         self, x: ArrayLike, lengths: ArrayLike | None = None, *, batch_first: bool = False
     ) -> Array:
@@ -204,7 +214,7 @@ class MeanPool(Pool):
 
     def forward(
         self, x: ArrayLike, lengths: ArrayLike | None = None, *, batch_first: bool = False
-    ) -> tuple[Array, PoolTape]:
+    ) -> tuple[Array, MeanTape]:
         """Return the means, and the tape for `backward`.
 
         Parameters
@@ -216,7 +226,7 @@ class MeanPool(Pool):
         -------
         y : ndarray, shape (B, H)
             0 where the length is 0.
-        tape : PoolTape
+        tape : MeanTape
 
         Raises
         ------
@@ -224,32 +234,18 @@ class MeanPool(Pool):
             As in `Last.forward`.
         """
         steps, within = _steps("MeanPool", x, lengths, batch_first)
-        tape = PoolTape("MeanPool", steps.shape, steps.dtype, within, batch_first)
+        tape = MeanTape(steps.shape, steps.dtype, within, batch_first)
         # In float64, as in `Linear`: a float32 sum over many steps loses digits.
         total = without_padding(steps, within).sum(0, dtype=np.float64)
         return (total / _divisor(tape)).astype(steps.dtype), tape
 
-    def backward(self, tape: PoolTape, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
-        """Return the gradient of a loss with respect to x, from `dy`, that with respect to y.
-
-        `grads` may be empty, for no gradient.
-
-        Raises
-        ------
-        ValueError
-            If `dy` does not have the shape of y.
-        TypeError
-            If `dy` does not hold real numbers, or `tape` is not from `forward`.
-        """
-        dy = self._dy(tape, dy)
-        if "x" not in self._wanted(grads, ("x",)):
-            return LayerGrads({}, None)
+    def _dx(self, tape: MeanTape, dy: Array) -> Array:
         each = (dy / _divisor(tape)).astype(dy.dtype)
         dx = without_padding(np.broadcast_to(each, tape.shape), tape.lengths)
-        return self._grads(tape, dx if dx.flags.writeable else dx.copy())
+        return dx if dx.flags.writeable else dx.copy()
 
 
-def _divisor(tape: PoolTape) -> Array | int:
+def _divisor(tape: MeanTape) -> Array | int:
     """The number of steps of each sequence, at least 1, as (B, 1)."""
     if tape.lengths is None:
         return max(tape.shape[0], 1)

@@ -13,6 +13,7 @@ from .._binding.call import uses_bf16
 from .._guesses import answering
 from .._types import Array, State
 from .._validate import as_choice, as_lengths_within, prepare
+from .out import check_out, finished, for_core
 from .sequences import (
     as_resets,
     resets_of_reverse,
@@ -136,6 +137,7 @@ class Prepared:
         state: State = None,
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
+        out: Array | None = None,
     ) -> tuple[Array, State]:
         """Run the layer for inference, with the packed weights.
 
@@ -143,24 +145,28 @@ class Prepared:
         ----------
         x, state, lengths, resets
             As in a call of the layer.
+        out : ndarray, optional
+            An array for `y`, of its shape. It is written to without a copy if it is C-contiguous,
+            (T, B, H) in memory, of the layer's dtype, and shares no memory with the arguments.
 
         Returns
         -------
         y, state
-            As of a call of the layer.
+            As of a call of the layer. `y` is `out` if it is given.
 
         Raises
         ------
         ValueError, TypeError
-            As a call of the layer.
+            As a call of the layer, or if `out` has another shape than `y`, is read-only or cannot
+            hold the numbers.
         """
         core = self._core
-        if resets is None and self._as_given:
+        if resets is None and out is None and self._as_given:
             # A call of a small layer takes less time than a look at its arguments here.
-            result = core(x, state, lengths, None)
+            result = core(x, state, lengths, None, None)
             if result is not None:
                 return result
-        return self._run(core, x, state, lengths, resets)
+        return self._run(core, x, state, lengths, resets, out)
 
     def _run(
         self,
@@ -169,6 +175,7 @@ class Prepared:
         state: State,
         given_lengths: ArrayLike | None,
         given_resets: ArrayLike | None,
+        out: Array | None,
     ) -> tuple[Array, State]:
         """The same for arguments that are to be converted, or refused."""
         s = self.layer.structure
@@ -195,14 +202,22 @@ class Prepared:
             )
         if lengths is not None:
             lengths = prepare(lengths, np.dtype(np.int64))
-        result = core(prepare(x, s.dtype), state, lengths, resets)
+        x = prepare(x, s.dtype)
+        if out is not None:
+            symbols = "(B, T, H)" if s.batch_first else "(T, B, H)"
+            shape = (*((B, T) if s.batch_first else (T, B)), s.width * s.directions)
+            check_out(s.caller, out, symbols, shape, s.dtype)
+        rows = out.swapaxes(0, 1) if out is not None and s.batch_first else out
+        parts = state if isinstance(state, tuple) else (state,)
+        target = for_core(rows, s.dtype, x, lengths, *parts, *(resets or ()))
+        result = core(x, state, lengths, resets, target)
         assert result is not None
         y, final = result
         finals = [
             part.reshape(state_shape(s, B, q)[1])
             for q, part in enumerate(final if s.states > 1 else [final])
         ]
-        y = y.swapaxes(0, 1) if s.batch_first else y
+        y = finished(out, target, y.swapaxes(0, 1) if s.batch_first else y)
         return y, tuple(finals) if s.states > 1 else finals[0]
 
     def __repr__(self) -> str:

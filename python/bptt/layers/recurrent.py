@@ -460,7 +460,7 @@ class Recurrent(Layer, ABC):
         """
         s = self.structure
         if not isinstance(tape, RecurrentTape) or tape.layer is not self:
-            raise TypeError(f"{s.caller}: tape is not the third result of this layer's forward")
+            self._refuse_tape(tape, "third")
         if cut is not None and max(s.dilations) > 1:
             raise ValueError(f"{s.caller}: cut is {shown(cut)}, expected None with a dilation")
         D, P, B = s.directions, s.width, tape.shape[1]

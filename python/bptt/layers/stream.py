@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,77 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._binding.call import uses_bf16
 from .._cells import CELLS
-from .._types import State
-from .._validate import as_bools, as_count, as_float, check_shape
+from .._types import Array, State
+from .._validate import as_bools, as_count, as_float, check_shape, prepare
 from .bound import BoundCell
+from .out import check_out, finished, for_core
 from .sequences import hint_on_ids
 from .structure import Structure
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamBase"]
 
 
-class Stream:
+class StreamBase:
+    """What the streams of a layer and of a `Sequential` share.
+
+    Attributes
+    ----------
+    _shape : tuple of int or None
+        Of x in a step: (B, I), or (B,) for ids. None: any number.
+    _batch_first : bool
+        Of x in `process`.
+    """
+
+    _shape: tuple[int | None, ...]
+    _batch_first: bool
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "stream: it holds packed weights and cannot be pickled or copied: keep the layer or "
+            "model and stream.state, and make another by its stream(batch, state)"
+        )
+
+    def _check_x(self, call: str, array: Array, x: ArrayLike) -> None:
+        """Raise unless the array has the axes of `x` in a step, or those and the time."""
+        if array.shape == self._shape and call == "step":
+            return
+        sizes = dict(zip("BI", self._shape))
+        axes = [*sizes]
+        if call == "process":
+            axes.insert(1 if self._batch_first else 0, "T")
+        fits = array.ndim == len(axes)
+        if fits and all(sizes.get(axis) in (None, n) for axis, n in zip(axes, array.shape)):
+            return
+        known = ", ".join(f"{axis} = {n}" for axis, n in sizes.items() if n is not None)
+        raise ValueError(
+            f"stream.{call}: x has shape {array.shape}, expected ({', '.join(axes)}) with {known}"
+            + (hint_on_ids("x", np.asarray(x)) if "I" in sizes else "")
+        )
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Begin other sequences: set their state to zero, or to the learnt state.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            True for the sequences to reset; all if omitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the mask has another shape or does not hold booleans.
+        """
+        mask = np.ones(self._shape[:1], bool) if mask is None else mask
+        chosen = as_bools("stream.reset", "mask", mask)
+        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+        self._reset(chosen)
+
+    @abstractmethod
+    def _reset(self, chosen: Array) -> None:
+        """Reset the sequences that are chosen by True."""
+
+
+class Stream(StreamBase):
     """A layer that keeps packed weights and its state from call to call; made by `LSTM.stream`.
 
     Its results have the same bits as one call over the whole sequence, however the sequence is cut.
@@ -61,7 +123,7 @@ class Stream:
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
         self._core = _core.stream(caller, s.kind, layers, added)
-        self._shape, self._batch_first = (B, s.input_size), s.batch_first
+        self._shape, self._width, self._batch_first = (B, s.input_size), s.width, s.batch_first
         self._names, self.dtype = CELLS[s.kind].states, s.dtype
         # Of each layer, and each state.
         self._initial = [[*cell.initial.copy().arrays.values()] for cell in cells]
@@ -74,87 +136,76 @@ class Stream:
         (B, I), layers = self._shape, len(self._core.get_state()[0])
         return f"Stream(batch={B}, input_size={I}, num_layers={layers}, {self.dtype})"
 
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "stream: it holds packed weights and cannot be pickled or copied: keep the layer and "
-            "stream.state, and make another by layer.stream(batch, state)"
-        )
-
-    def step(self, x: ArrayLike) -> Any:
+    def step(self, x: ArrayLike, out: Array | None = None) -> Any:
         """Run one step.
 
         Parameters
         ----------
         x : array_like, shape (B, I), or (I,) if B is 1
+        out : ndarray, optional
+            An array for the result, of its shape. Nothing is allocated if it is C-contiguous, has
+            the dtype of the stream and shares no memory with `x`.
 
         Returns
         -------
         ndarray, shape (B, H), or (H,) if x is (I,)
+            `out` if it is given.
 
         Raises
         ------
         ValueError, TypeError
-            If `x` has another shape or does not hold real numbers.
+            If `x` has another shape or does not hold real numbers, or if `out` has another shape,
+            is read-only or cannot hold the numbers.
         """
-        y = self._core.step(x)
-        return self._step_of_any(x) if y is None else y  # to be converted, or refused
+        y = self._core.step(x, None) if out is None else None
+        return self._step_of_any(x, out) if y is None else y  # to be converted, or refused
 
-    def _step_of_any(self, x: ArrayLike) -> Any:
+    def _step_of_any(self, x: ArrayLike, out: Array | None) -> Any:
         array, (B, I) = as_float("stream.step", "x", x, self.dtype), self._shape
-        if array.shape == (I,) and B == 1:
-            return self.step(np.ascontiguousarray(array[None]))[0]
-        if array.shape != self._shape:
-            raise ValueError(
-                f"stream.step: x has shape {array.shape}, expected (B, I) = ({B}, {I})"
-                + hint_on_ids("x", np.asarray(x))
-            )
-        return self.step(np.array(array, order="C"))
+        one = array.shape == (I,) and B == 1
+        if not one:
+            self._check_x("step", array, x)
+        rows = prepare(array[None] if one else array, self.dtype)
+        if out is not None:
+            symbols, shape = "(H,)" if one else "(B, H)", (*array.shape[:-1], self._width)
+            check_out("stream.step", out, symbols, shape, self.dtype)
+        target = for_core(out, self.dtype, rows)
+        y = self._core.step(rows, target if target is None or not one else target[None])
+        return finished(out, target, y[0] if one else y)
 
-    def process(self, x: ArrayLike) -> Any:
+    def process(self, x: ArrayLike, out: Array | None = None) -> Any:
         """Run several steps.
 
         Parameters
         ----------
         x : array_like, shape (T, B, I), or (B, T, I) if the layer has `batch_first`
+        out : ndarray, optional
+            An array for the result, as for `step`.
 
         Returns
         -------
         ndarray, shape (T, B, H) or (B, T, H)
+            `out` if it is given.
 
         Raises
         ------
         ValueError, TypeError
-            If `x` has another shape or does not hold real numbers.
+            As `step`.
         """
         array = as_float("stream.process", "x", x, self.dtype)
-        B, I = self._shape
-        if array.ndim == 3 and self._batch_first:
-            array = array.swapaxes(0, 1)
-        if array.ndim != 3 or array.shape[1:] != self._shape:
-            axes = "(B, T, I)" if self._batch_first else "(T, B, I)"
-            raise ValueError(
-                f"stream.process: x has shape {np.shape(x)}, expected {axes} with B = {B}, I = {I}"
-                + hint_on_ids("x", np.asarray(x))
-            )
-        y = self._core.process(np.array(array, order="C"))
-        return y.swapaxes(0, 1) if self._batch_first else y
+        self._check_x("process", array, x)
+        if out is not None:
+            symbols = "(B, T, H)" if self._batch_first else "(T, B, H)"
+            check_out("stream.process", out, symbols, (*array.shape[:2], self._width), self.dtype)
+        rows = out
+        if self._batch_first:
+            array, rows = array.swapaxes(0, 1), None if out is None else out.swapaxes(0, 1)
+        steps = prepare(array, self.dtype)
+        target = for_core(rows, self.dtype, steps)
+        y = self._core.process(steps, target)
+        return finished(out, target, y.swapaxes(0, 1) if self._batch_first else y)
 
-    def reset(self, mask: ArrayLike | None = None) -> None:
-        """Set the state to zero, or to the learnt state, as if another sequence began.
-
-        Parameters
-        ----------
-        mask : array_like of bool, shape (B,), optional
-            True for the sequences to reset; all if omitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the mask has another shape or does not hold booleans.
-        """
-        mask = np.ones(self._shape[:1], bool) if mask is None else mask
-        chosen = as_bools("stream.reset", "mask", mask)
-        check_shape("stream.reset", "mask", chosen, "(B,)", self._shape[:1])
+    def _reset(self, chosen: Array) -> None:
         state = self._core.get_state()
         for q, part in enumerate(state):
             part[:, chosen] = 0

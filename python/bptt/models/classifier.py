@@ -43,7 +43,7 @@ class SequenceClassifier(SequenceEstimator):
         The units that a string is split into. Words are in lower case; punctuation marks are tokens
         too.
     embedding_size : int, optional
-        The size of a token's vector.
+        The size of a token's vector, which begins as N(0, 0.1^2).
     vocabulary_size : int or None, optional
         The largest number of tokens to learn; the less frequent ones count as unknown.
     min_count : int, optional
@@ -112,7 +112,7 @@ class SequenceClassifier(SequenceEstimator):
             their first rows.
         y : array_like, shape (n,), or str
             The classes: numbers or text. With a `group_column`, also the name of a column, or a
-            Series by group.
+            Series whose index has the groups.
         sample_weight : array_like, shape (n,), optional
             Weights of the sequences in the loss, 0 or more.
         groups : array_like, shape (n,), optional

@@ -24,7 +24,7 @@ from .._validate import as_path
 from .._words import brief, listed, printable, shown
 from ..sequential.description import described
 from ..sequential.model import Sequential
-from ..sequential.rebuild import rebuilt
+from ..sequential.rebuild import fields_of, rebuilt
 from ..training.history import Epoch, History
 
 __all__ = ["ESTIMATORS", "load", "record", "save"]
@@ -164,13 +164,13 @@ def _estimator(content: Any, arrays: dict[str, Array]) -> Any:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         version = content.get("version") if isinstance(content, dict) else None
         raise ValueError(f"it has format version {shown(version)}, expected {VERSION}")
-    fields = _fields("the file", content, ("version", "estimator", "arguments", "fitted"))
+    fields = fields_of("the file", content, ("version", "estimator", "arguments", "fitted"))
     name = fields["estimator"]
     if not isinstance(name, str) or name not in ESTIMATORS:
         raise ValueError(f"it holds {shown(name)}, expected one of {listed(ESTIMATORS)}")
     kind, values = ESTIMATORS[name], _Values(arrays)
-    arguments = _fields("arguments", fields["arguments"], kind.argument_names())
-    fitted = _fields("fitted", fields["fitted"], kind.FITTED)
+    arguments = fields_of("arguments", fields["arguments"], kind.argument_names())
+    fitted = fields_of("fitted", fields["fitted"], kind.FITTED)
     estimator = kind(**{n: values.of(value) for n, value in arguments.items()})
     for n, value in fitted.items():
         decoded = values.of(value)
@@ -179,13 +179,6 @@ def _estimator(content: Any, arrays: dict[str, Array]) -> Any:
         setattr(estimator, n, decoded)
     estimator._check_loaded()
     return estimator
-
-
-def _fields(label: str, value: Any, names: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(names):
-        has = listed(value) if isinstance(value, dict) else shown(value)
-        raise ValueError(f"{label} has {has}, expected {listed(names)}")
-    return value
 
 
 class _Values:
@@ -261,5 +254,5 @@ class _Values:
             raise ValueError(f"it has a {shown(coded['record'])}, expected one of {[*RECORDS]}")
         kind = RECORDS[coded["record"]]
         names = [field.name for field in dataclasses.fields(kind)]
-        fields = _fields(kind.__name__, coded["fields"], names)
+        fields = fields_of(kind.__name__, coded["fields"], names)
         return kind(**{name: self.of(value) for name, value in fields.items()})

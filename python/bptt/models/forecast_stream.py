@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from .._types import Array
 from .._validate import as_real, check_shape
 from ..sequential.model import Sequential
+from .inputs import check_finite
 from .series import Series
 from .windows import Features, Scale
 
@@ -70,8 +71,8 @@ class ForecastStream:
         known = np.zeros((of.steps, 0)) if inputs is None and not K else as_real(
             caller, "inputs", inputs).astype(np.float64)  # fmt: skip
         check_shape(caller, "inputs", known, "(steps, K)", (of.steps, K))
-        if not np.isfinite(number) or not np.isfinite(known).all():
-            raise ValueError(f"{caller}: value or inputs has NaN or inf, expected finite numbers")
+        check_finite(caller, "value", number)
+        check_finite(caller, "inputs", known)
         dates = None
         if of.cycles:
             dates = np.full(of.lead + 1, np.datetime64(date, "s"))

@@ -15,7 +15,7 @@ from ..losses import quantile_loss
 from ..sequential.model import Sequential
 from ..training import History, fit
 from .forecasts import Forecasts
-from .network import network_of_steps
+from .network import network_of
 from .series import as_series
 from .windows import Features, as_levels, examples, first_held_out
 
@@ -108,7 +108,7 @@ class Forecaster(Forecasts):
 
     def fit(
         self, series: Any, *, inputs: Any = None, dates: Any = None, target: Any = None,
-        group: Any = None, checkpoint: Path | None = None,
+        group_column: Any = None, checkpoint: Path | None = None,
     ) -> Forecaster:  # fmt: skip
         """Train on one series or several.
 
@@ -116,15 +116,16 @@ class Forecaster(Forecasts):
         ----------
         series : array_like, list or frame
             One series (T,); several as (n, T) or a list of n arrays; a Series of pandas; a frame
-            with a column for each series, or with the columns `target` and `group`.
+            with a column for each series, or with the columns `target` and `group_column`.
         inputs : array_like, optional
             Inputs whose future is known, such as holidays: (T, K), for several series a list. Rows
-            beyond the end of the series are its future. For a frame, names of columns.
+            beyond the end of the series are its future. For a frame, names of columns; rows at the
+            end in which the value is missing are the future.
         dates : array_like of datetime64, optional
             The date of each step: (T,) for all series, or a list of them. Hour, weekday and day of
             the year become inputs if the dates are close enough together for them. For a frame, the
             name of a column; a datetime index needs no argument.
-        target, group : str, optional
+        target, group_column : str, optional
             The column of a frame with the values, and the one with the name of the series that a
             row belongs to.
         checkpoint : str or path-like, optional
@@ -141,13 +142,13 @@ class Forecaster(Forecasts):
         window = as_count(caller, "window", self.window, 2)
         season = None if self.season is None else as_count(caller, "season", self.season, 1)
         levels = as_levels(caller, self.quantiles)
-        found, single = as_series(caller, series, inputs, dates, target, group)
+        found, single = as_series(caller, series, inputs, dates, target, group_column)
         cuts = [
             first_held_out(caller, f"series[{k}]", len(one), steps, window, season, self.validation)
             for k, one in enumerate(found)
         ]
         features, scales, learn, held = examples(found, cuts, steps, window, season)
-        model = network_of_steps(caller, self, features.size, steps * len(levels))
+        model = network_of(caller, self, features.size, steps * len(levels))
         holds = self.validation is not None
         history = fit(
             model, learn, loss=loss_of(levels), epochs=self.epochs, batch_size=self.batch_size,

@@ -46,8 +46,8 @@ class Forecasts(Estimator):
         steps : int, optional
             The steps to forecast, at most those of the constructor; all if omitted.
         **series : optional
-            ``series=``, ``dates=``, ``target=``, ``group=`` as in `fit`: other series, or newer
-            values, of at least window + season steps each (window + 1 without a season).
+            ``series=``, ``dates=``, ``target=``, ``group_column=`` as in `fit`: other series, or
+            newer values, of at least window + season steps each (window + 1 without a season).
             ``inputs=``: as in `fit`, with the rows of the future; without ``series=``, only these
             rows.
 
@@ -80,13 +80,13 @@ class Forecasts(Estimator):
 
     def backtest(
         self, series: Any, *, start: int = 0, stride: int = 1, inputs: Any = None,
-        dates: Any = None, target: Any = None, group: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
     ) -> Backtest:  # fmt: skip
         """Forecast known steps, and compare.
 
         Parameters
         ----------
-        series, inputs, dates, target, group
+        series, inputs, dates, target, group_column
             As in `fit`. The values before `start` set the scale of the series.
         start : int, optional
             The first step to forecast, at least window + season (window + 1 without a season),
@@ -96,7 +96,7 @@ class Forecasts(Estimator):
         """
         self._check_fitted("backtest")
         caller, first = "Forecaster.backtest", self._least
-        found, _ = as_series(caller, series, inputs, dates, target, group)
+        found, _ = as_series(caller, series, inputs, dates, target, group_column)
         first = max(as_count(caller, "start", start, 0), first)
         stride = as_count(caller, "stride", stride, 1)
         check_series(caller, found, self.features_, first + self.steps)
@@ -142,12 +142,12 @@ class Forecasts(Estimator):
 
     def _predict(
         self, method: str, steps: int | None, series: Any = None, inputs: Any = None,
-        dates: Any = None, target: Any = None, group: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
     ) -> Array:  # fmt: skip
         caller, steps = f"Forecaster.{method}", self._steps(method, steps)
         found, scales, single = self.series_, self.scales_, self.single_
         if series is not None:
-            found, single = as_series(caller, series, inputs, dates, target, group)
+            found, single = as_series(caller, series, inputs, dates, target, group_column)
             scales = [self.features_.scale(one.values) for one in found]
         elif inputs is not None:
             found = with_future(caller, found, inputs, single)

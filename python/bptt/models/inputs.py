@@ -154,10 +154,15 @@ def _floats(caller: str, label: str, array: Array) -> Array:
         values = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{caller}: {label} has no numbers: {error}") from None
+    check_finite(caller, label, values)
+    return values
+
+
+def check_finite(caller: str, label: str, values: Array, hint: str = "") -> None:
     if not np.isfinite(values).all():
         at = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0]))
-        raise ValueError(f"{caller}: {label} has NaN or inf at [{at}], expected finite numbers")
-    return values
+        place = f" at [{at}]" if at else ""
+        raise ValueError(f"{caller}: {label} has NaN or inf{place}, expected finite numbers{hint}")
 
 
 def _of_frame(

@@ -10,16 +10,14 @@ import numpy as np
 from .._files.access import Path
 from .._types import Array
 from .._validate import as_between, as_count
-from ..losses import cross_entropy
+from ..losses import IGNORED, cross_entropy
 from ..sequential.model import Sequential
 from ..training import History, fit
-from .network import network_of_steps
+from .network import network_of
 from .vocabulary import Vocabulary
 from .writing import Writing
 
 __all__ = ["LanguageModel"]
-
-IGNORED = -100  # the class that `cross_entropy` leaves out
 
 
 class LanguageModel(Writing):
@@ -124,8 +122,7 @@ class LanguageModel(Writing):
                 f"window + 1 = {window + 1} others or more"
             )
         known = Vocabulary.of([tokens[:split]], size=self.vocabulary_size, min_count=self.min_count)
-        size = as_count(caller, "embedding_size", self.embedding_size, 1)
-        model = network_of_steps(caller, self, size, len(known), tokens=len(known))
+        model = network_of(caller, self, None, len(known), len(known))
         ids, lead = known.encode(tokens), window // 4
         history = fit(
             model, windows_of(ids[:split], window), loss=cross_entropy, epochs=self.epochs,

@@ -10,20 +10,15 @@ import numpy as np
 
 from .._files.access import Path
 from .._types import Array
-from .._validate import as_array, as_choice, as_count, as_flag, as_probability, as_real
+from .._validate import as_array, as_choice, as_count, as_real
 from ..batches import pad_sequences
-from ..layers.attention import Attention
-from ..layers.dropout import Dropout
-from ..layers.embedding import Embedding
-from ..layers.linear import Linear
-from ..layers.pooling import Last, MeanPool
-from ..layers.recurrent import LAYERS
 from ..sequential.model import Sequential
 from ..sequential.stream import in_one_order
 from ..training import History, fit
 from .base import Estimator
 from .frames import of_each_sequence
 from .inputs import read
+from .network import network_of
 from .preparation import Preparation
 from .stream import SequenceStream
 from .vocabulary import UNITS
@@ -31,7 +26,6 @@ from .vocabulary import UNITS
 __all__ = ["FITTED", "SequenceEstimator"]
 
 FITTED: dict[str, Any] = {"model_": Sequential, "inputs_": Preparation, "history_": History}
-POOLINGS = ("last", "mean", "attention")
 CHUNK = 256  # sequences in one call of the model, for predictions
 
 
@@ -114,7 +108,8 @@ class SequenceEstimator(Estimator, ABC):
             else as_count(caller, "vocabulary_size", self.vocabulary_size, 2),
             as_count(caller, "min_count", self.min_count, 1),
         )  # fmt: skip
-        model = self._network(caller, inputs, self._outputs_of(learnt))
+        tokens = 0 if inputs.vocabulary is None else len(inputs.vocabulary)
+        model = network_of(caller, self, inputs.features, self._outputs_of(learnt), tokens)
         history = fit(
             model,
             (inputs(caller, name, given), np.column_stack([target, weights * by_class])),
@@ -125,34 +120,6 @@ class SequenceEstimator(Estimator, ABC):
         )  # fmt: skip
         vars(self).update(learnt, model_=model, inputs_=inputs, history_=history)
         return self
-
-    def _network(self, caller: str, inputs: Preparation, outputs: int) -> Sequential:
-        kind = LAYERS[as_choice(caller, "cell", self.cell, tuple(LAYERS))]
-        pooling = as_choice(caller, "pooling", self.pooling, POOLINGS)
-        count = as_count(caller, "num_layers", self.num_layers, 1)
-        both = as_flag(caller, "bidirectional", self.bidirectional)
-        rate = as_probability(caller, "dropout", self.dropout)
-        hidden = as_count(caller, "hidden_size", self.hidden_size, 1)
-        seed = as_count(caller, "seed", self.seed, 0)
-        embedded = as_count(caller, "embedding_size", self.embedding_size, 1)
-        seeds = map(int, np.random.SeedSequence(seed).generate_state(6))
-
-        layers: list[Any] = []
-        size = inputs.features
-        if size is None:
-            assert inputs.vocabulary is not None
-            size = embedded
-            layers.append(Embedding(len(inputs.vocabulary), size, seed=next(seeds)))
-            layers += [Dropout(rate, seed=next(seeds))] if rate else []
-        layers.append(kind(
-            size, hidden, num_layers=count, bidirectional=both, dropout=rate if count > 1 else 0.0,
-            seed=next(seeds),
-        ))  # fmt: skip
-        width = hidden * (1 + both)
-        of = {"last": Last, "mean": MeanPool}.get(pooling)
-        layers.append(of() if of else Attention(width, seed=next(seeds)))
-        layers += [Dropout(rate, seed=next(seeds))] if rate else []
-        return Sequential(*layers, Linear(width, outputs, seed=next(seeds)))
 
     # --- predictions ------------------------------------------------------------------------------
 
@@ -198,12 +165,10 @@ class SequenceEstimator(Estimator, ABC):
         NotFittedError
             If the estimator has not been fitted.
         ValueError
-            If it needs all steps at once: with ``bidirectional=True`` or ``pooling="attention"``.
+            If it needs all steps at once, with ``bidirectional=True``.
         """
         self._check_fitted("stream")
         caller = f"{type(self).__name__}.stream"
-        if any(isinstance(of, Attention) for of in self.model_.layers):
-            raise ValueError(f"{caller}: pooling is 'attention', expected 'last' or 'mean'")
         if any(getattr(of, "bidirectional", False) for of in self.model_.layers):
             raise ValueError(f"{caller}: bidirectional is True, expected False")
         return SequenceStream(self.model_, self.inputs_, self._result)

@@ -14,6 +14,7 @@ from .._validate import as_array
 from .._words import listed, shown
 from .files import record
 from .frames import groups_of, is_frame
+from .inputs import check_finite
 
 __all__ = ["Series", "as_series", "check_series", "with_future"]
 
@@ -102,13 +103,13 @@ def check_series(
 
 
 def as_series(
-    caller: str, series: Any, inputs: Any, dates: Any, target: Any, group: Any
+    caller: str, series: Any, inputs: Any, dates: Any, target: Any, group_column: Any
 ) -> tuple[list[Series], bool]:
     """Read one series or several, and say whether it was one; see `Forecaster.fit`."""
     if is_frame(series):
-        found = _of_frame(caller, series, inputs, dates, target, group)
-        return found, group is None and target is not None
-    for name, value in {"target": target, "group": group}.items():
+        found = _of_frame(caller, series, inputs, dates, target, group_column)
+        return found, group_column is None and target is not None
+    for name, value in {"target": target, "group_column": group_column}.items():
         if value is not None:
             raise TypeError(
                 f"{caller}: {name} is {shown(value)}, expected it with a frame of pandas only"
@@ -129,37 +130,48 @@ def as_series(
 
 
 def _of_frame(
-    caller: str, frame: Any, inputs: Any, dates: Any, target: Any, group: Any
+    caller: str, frame: Any, inputs: Any, dates: Any, target: Any, group_column: Any
 ) -> list[Series]:
     names = [] if inputs is None else [inputs] if isinstance(inputs, str) else list(inputs)
-    wanted = [*names, *(name for name in (dates, target, group) if name is not None)]
+    wanted = [*names, *(name for name in (dates, target, group_column) if name is not None)]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         raise ValueError(
             f"{caller}: series has columns {listed(frame.columns)}, expected also {listed(missing)}"
         )
-    if group is not None and target is None:
-        raise ValueError(f"{caller}: group is {shown(group)}, expected target with it")
+    if group_column is not None and target is None:
+        raise ValueError(
+            f"{caller}: group_column is {shown(group_column)}, expected target with it"
+        )
     moments = None
     if dates is not None:
         moments = frame[dates].to_numpy()
     elif frame.index.dtype.kind == "M":
         moments = frame.index.to_numpy()
-    codes, count = (np.zeros(len(frame), int), 1) if group is None else groups_of(
-        caller, frame, group
+    codes, count = (np.zeros(len(frame), int), 1) if group_column is None else groups_of(
+        caller, frame, group_column
     )  # fmt: skip
     columns = [target] if target is not None else [c for c in frame.columns if c not in wanted]
-    known = frame[names].to_numpy()
-    found = [
-        _series(
-            caller, f"[{column!r}]", frame[column].to_numpy()[codes == k], known[codes == k],
-            None if moments is None else moments[codes == k],
-        )
-        for k in range(count) for column in columns
-    ]  # fmt: skip
+    known, found = np.zeros((len(frame), 0)), list[Series]()
+    if names:
+        known = np.stack([frame[name].to_numpy() for name in names], 1)
+    for k in range(count):
+        rows = np.flatnonzero(codes == k)
+        for column in columns:
+            value = frame[column].iloc[rows]
+            past = rows[: _end(value.notna().to_numpy())] if names else rows
+            found.append(_series(
+                caller, f"[{column!r}]", value.to_numpy()[: len(past)], known[rows],
+                None if moments is None else moments[past],
+            ))  # fmt: skip
     if not found:
         raise ValueError(f"{caller}: series has columns {listed(frame.columns)}, expected a series")
     return found
+
+
+def _end(there: Array) -> int:
+    """The number of steps up to the last value; those after it are the future."""
+    return int(np.flatnonzero(there)[-1]) + 1 if there.any() else 0
 
 
 def _is_dates(dates: Any) -> bool:
@@ -218,11 +230,7 @@ def _finite(caller: str, label: str, values: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{caller}: {label} has dtype {array.dtype}, expected numbers")
     array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        at = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
-        raise ValueError(
-            f"{caller}: {label} has NaN or inf at [{at}], expected finite numbers: fill gaps first"
-        )
+    check_finite(caller, label, array, ": fill gaps first")
     return array
 
 

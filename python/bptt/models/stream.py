@@ -13,6 +13,7 @@ from .._types import Array
 from .._validate import as_real
 from .._words import shown
 from ..sequential.model import Sequential
+from .inputs import check_finite
 from .preparation import Preparation
 
 __all__ = ["SequenceStream"]
@@ -21,8 +22,9 @@ __all__ = ["SequenceStream"]
 class SequenceStream:
     """Predictions after each step of one sequence; made by `SequenceClassifier.stream`.
 
-    After step t the prediction is bit-identical to `predict` of the first t steps. A stream has a
-    copy of the recurrent layers' parameters: after another `fit`, make another one.
+    After step t the prediction is bit-identical to `predict` of the first t steps; with
+    ``pooling="attention"`` the last bits may differ. A stream has a copy of the recurrent layers'
+    parameters: after another `fit`, make another one.
 
     Examples
     --------
@@ -84,6 +86,5 @@ class SequenceStream:
             raise ValueError(
                 f"{caller}: x has shape {values.shape}, expected (F,) = ({self._inputs.features},)"
             )
-        if not np.isfinite(row).all():
-            raise ValueError(f"{caller}: x has NaN or inf, expected finite numbers")
+        check_finite(caller, "x", row)
         return self._inputs.scaled(row)[None]

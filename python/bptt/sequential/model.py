@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NoReturn, final
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import ArrayLike
 
 from .._files.access import Path
 from .._types import Array, State, StepClip, Wanted
-from .._validate import as_callable, as_integers, as_scalar, check_mapping
-from .._words import listed, shown
+from .._validate import as_callable, as_integers, check_mapping
+from .._words import listed
 from ..io import save
 from ..layers.base import Layer, LayerGrads
 from ..layers.masks import MaskCount, MaskCounter
 from ..layers.parameters import Parameters, split
+from ..losses import loss_of
 from ..trace.trace import LayerTrace
 from .description import as_metadata
 from .places import Place, places_of, titled
@@ -96,6 +98,8 @@ class Sequential(Layer):
         self._parameters, self._parts = Parameters("Sequential", names, parts), [*parts.values()]
         self.mask_counter = None  # each layer has its own
         self.dtype = next((of.dtype for of in self.layers if of.parameters), np.dtype("float32"))
+        self._names = [place.names for place in self._places]
+        self._no_states: list[State] = [None] * len(self._places)
         self._stateful = [k for k, place in enumerate(self._places) if place.has_state]
         self._counters = [
             (k, of.mask_counter) for k, of in enumerate(self.layers) if of.mask_counter
@@ -145,8 +149,10 @@ class Sequential(Layer):
         ValueError, TypeError
             The error of a layer, with its number and class in front.
         """
-        states, lengths, k = self._states("state", state), _lengths(lengths), 0
+        states, k = self._states("state", state), 0
         y: Any = x
+        if lengths is not None:
+            lengths = as_integers("Sequential", "lengths", lengths)
         try:
             for k, place in enumerate(self._places):
                 y = place.call(y, states[k], lengths, resets)
@@ -181,16 +187,18 @@ class Sequential(Layer):
         ValueError, TypeError
             As in a call of the model. No random masks are then used up.
         """
-        states, lengths = self._states("state", state), _lengths(lengths)
+        states = self._states("state", state)
         counts = [(k, counter, counter.count) for k, counter in self._counters]
-        tapes, finals = list[Any](), list[State]()
+        tapes: list[Any] = []
+        finals: list[State] = []
         y: Any = x
+        if lengths is not None:
+            lengths = as_integers("Sequential", "lengths", lengths)
         try:
             for place, initial in zip(self._places, states):
                 y, final, tape = place.forward(y, initial, lengths, resets)
                 tapes.append(tape)
-                if place.has_state:
-                    finals.append(final)
+                finals.append(final)
         except BaseException as error:
             _take_back(counts, len(tapes))
             if isinstance(error, (ValueError, TypeError)):
@@ -237,42 +245,32 @@ class Sequential(Layer):
             As the layers raise them; also if `tape` is not from this model's `forward`.
         """
         if not isinstance(tape, SequentialTape) or tape.layer is not self:
-            raise TypeError(
-                f"Sequential: tape is {shown(tape)}, expected the second result of this model's "
-                "forward"
-            )
-        states, how = self._states("dstate", dstate), dict[str, Any]()
-        if step_clip is not None:
-            how["step_clip"] = step_clip
-        if trace is not None:
-            how["trace"] = trace
-        plan = self._plan(grads)
-        found: list[LayerGrads] = []
+            self._refuse_tape(tape)
+        places, tapes = self._places, tape.tapes
+        states, plan = self._states("dstate", dstate), self._plan(grads)
         d: Any = np.zeros(tape.y_shape, self.dtype) if dy is None else dy
-        k = len(self._places)
+        k = len(places)
+        found: list[LayerGrads] = []
         try:
             for some in reversed(plan):
                 k -= 1
-                found.append(self._places[k].backward(tape.tapes[k], d, states[k], some, how))
-                d = found[-1].x
+                g = places[k].backward(tapes[k], d, states[k], some, step_clip, trace)
+                d = g.x
+                found.append(g)
         except (ValueError, TypeError) as error:
             self._blame(k, error)
         found.reverse()
-        params: dict[str, Array] = {}
-        for place, g in zip(self._places[k:], found):
-            names = place.names
-            for name, array in g.params.items():
-                params[names[name]] = array
-        every = [None] * k + found
-        state = [every[i] and every[i].state for i in self._stateful]
-        has_all = grads is None or "state" in grads
+        params = {
+            names[name]: array
+            for names, g in zip(self._names[k:], found)
+            for name, array in g.params.items()
+        }
+        dx = d if not k and (grads is None or "x" in grads) else None
+        state = None
+        if grads is None or "state" in grads:
+            state = [found[i - k].state if i >= k else None for i in self._stateful]
         seen = [cell for g in found if g.trace for cell in g.trace.cells] if trace else []
-        return LayerGrads(
-            params,
-            d if not k and (grads is None or "x" in grads) else None,
-            state if has_all else None,
-            LayerTrace(seen) if seen else None,
-        )
+        return LayerGrads(params, dx, state, LayerTrace(seen) if seen else None)
 
     def loss_and_grads(
         self,
@@ -310,18 +308,14 @@ class Sequential(Layer):
             As the layers and the loss raise them; also if `loss` returns anything else.
         """
         as_callable("Sequential", "loss", loss)
-        lengths = _lengths(lengths)
+        if lengths is not None:
+            lengths = as_integers("Sequential", "lengths", lengths)
         y, tape = self.forward(x, state, lengths, resets)
-        more: dict[str, Any] = {}
-        if lengths is not None and self._places[-1].after.timed:
-            more = {"lengths": lengths} | ({"batch_first": True} if self.batch_first else {})
-        result = loss(y, target, **more)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(
-                f"Sequential: loss returns {shown(result)}, expected value and gradient"
-            )
-        value = as_scalar("Sequential", "value of loss", result[0])
-        return value, self.backward(tape, result[1], grads=PARAMS).params
+        inside = lengths if self._places[-1].after.timed else None
+        value, dy = loss_of(
+            "Sequential", loss, y, target, lengths=inside, batch_first=self.batch_first
+        )
+        return value, self.backward(tape, dy, grads=PARAMS).params
 
     def stream(self, batch: int = 1, state: Sequence[State] | None = None) -> SequentialStream:
         """Make a copy that runs step by step and keeps its states: see `SequentialStream`.
@@ -336,9 +330,10 @@ class Sequential(Layer):
         Raises
         ------
         ValueError
-            If a layer cannot run step by step: one that reads from the end, or `Attention`.
+            If a layer cannot run step by step, such as one that reads from the end.
         """
-        return SequentialStream(self._places, batch, state, f"{len(self.layers)} layers")
+        states = self._states("state", state)
+        return SequentialStream(self._places, batch, states, f"{len(self.layers)} layers")
 
     # --- everything that later calls depend on ----------------------------------------------------
 
@@ -434,9 +429,9 @@ class Sequential(Layer):
 
     def _states(self, label: str, state: Sequence[State] | None) -> list[State]:
         """One for each layer, None where it has none."""
-        states: list[State] = [None] * len(self._places)
         if state is None:
-            return states
+            return self._no_states
+        states = self._no_states[:]
         count = len(self._stateful)
         if not isinstance(state, (list, tuple)) or len(state) != count:
             is_list = isinstance(state, (list, tuple))
@@ -451,7 +446,7 @@ class Sequential(Layer):
 
     def _plan(self, grads: Wanted) -> list[Wanted]:
         """The gradients to ask of each layer from the top down to the lowest that is needed."""
-        nothing_frozen = not any(part._frozen for part in self._parts)
+        nothing_frozen = not any(map(FROZEN, self._parts))
         if nothing_frozen and grads is None:
             return [None] * len(self._places)
         if nothing_frozen and grads is PARAMS and self._places[0].names:
@@ -478,10 +473,7 @@ class Sequential(Layer):
 
 
 PARAMS = ("params",)
-
-
-def _lengths(lengths: ArrayLike | None) -> Array | None:
-    return None if lengths is None else as_integers("Sequential", "lengths", lengths)
+FROZEN = attrgetter("_frozen")
 
 
 def _take_back(counts: Iterable[tuple[int, MaskCounter, MaskCount]], done: int) -> None:

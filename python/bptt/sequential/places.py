@@ -21,7 +21,7 @@ from ..layers.linear import Linear
 from ..layers.pooling import Last, MeanPool
 from ..layers.recurrent import Recurrent
 
-__all__ = ["Here", "Place", "places_of", "titled"]
+__all__ = ["Here", "Place", "features_of", "places_of", "titled"]
 
 
 class Here(NamedTuple):
@@ -73,9 +73,9 @@ class Place:
         return y, None, tape
 
     def backward(
-        self, tape: Any, dy: Any, dstate: State, grads: Wanted, how: dict[str, Any]
+        self, tape: Any, dy: Any, dstate: State, grads: Wanted, step_clip: Any, trace: Any
     ) -> Any:
-        """Return `LayerGrads`; `how` has options of the recurrent layers' `backward`."""
+        """Return `LayerGrads`; the last two are options of recurrent layers."""
         return self.layer.backward(tape, dy, grads=grads)
 
 
@@ -116,9 +116,9 @@ class Stepwise(Place):
         return self.layer.forward(x, state, lengths, resets)
 
     def backward(
-        self, tape: Any, dy: Any, dstate: State, grads: Wanted, how: dict[str, Any]
+        self, tape: Any, dy: Any, dstate: State, grads: Wanted, step_clip: Any, trace: Any
     ) -> Any:
-        return self.layer.backward(tape, dy, dstate, grads=grads, **how)
+        return self.layer.backward(tape, dy, dstate, step_clip=step_clip, trace=trace, grads=grads)
 
 
 class Pooling(Place):
@@ -170,7 +170,7 @@ class Weighted(Place):
         return context, None, tape
 
     def backward(
-        self, tape: Any, dy: Any, dstate: State, grads: Wanted, how: dict[str, Any]
+        self, tape: Any, dy: Any, dstate: State, grads: Wanted, step_clip: Any, trace: Any
     ) -> Any:
         params, dx, _ = self.layer.backward(tape, dy, grads=grads)
         return LayerGrads(params, dx if dx is None else self._steps(dx))
@@ -219,6 +219,14 @@ def places_of(caller: str, layers: Sequence[Any]) -> list[Place]:
         places.append(KINDS[kind].place(layer, k, here))
         here = places[-1].after
     return places
+
+
+def features_of(places: Sequence[Place]) -> int | None:
+    """The features that the first layer of a fixed size takes; None: any number."""
+    for place in places:
+        if takes := KINDS[kind_of(place.layer)].takes:
+            return int(getattr(place.layer, takes))
+    return None
 
 
 def titled(number: int, layer: Any) -> str:

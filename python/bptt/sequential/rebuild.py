@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .._types import Array
@@ -17,7 +17,7 @@ from .description import KEY, VERSION
 from .model import Sequential
 from .places import KINDS
 
-__all__ = ["from_metadata", "rebuilt"]
+__all__ = ["fields_of", "from_metadata", "rebuilt"]
 
 CLASSES = {kind.__name__: kind for kind in KINDS if kind is not Recurrent} | {
     kind.__name__: kind for kind in LAYERS.values()
@@ -29,7 +29,7 @@ def rebuilt(caller: str, description: Any, arrays: Mapping[str, Array]) -> Seque
 
     Raises ValueError in one sentence if they do not fit; no layer is larger than its arrays.
     """
-    description = _fields(caller, "the model", description, ("version", "layers", "frozen"))
+    description = fields_of(f"{caller}: the model", description, ("version", "layers", "frozen"))
     version, entries = description["version"], description["layers"]
     if version != VERSION:
         raise ValueError(
@@ -54,7 +54,7 @@ def rebuilt(caller: str, description: Any, arrays: Mapping[str, Array]) -> Seque
 
 def _layer(caller: str, k: int, entry: Any, size: int) -> Any:
     """Layer number k, of at most `size` parameters."""
-    entry = _fields(caller, f"layer {k}", entry, ("class", "arguments"))
+    entry = fields_of(f"{caller}: layer {k}", entry, ("class", "arguments"))
     name, arguments = entry["class"], entry["arguments"]
     if not isinstance(name, str) or name not in CLASSES:
         raise ValueError(
@@ -75,10 +75,11 @@ def _layer(caller: str, k: int, entry: Any, size: int) -> Any:
         raise ValueError(f"{caller}: layer {k} cannot be made: {error}") from error
 
 
-def _fields(caller: str, label: str, value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def fields_of(label: str, value: Any, names: Collection[str]) -> dict[str, Any]:
+    """Check that a value of a file is a dict of these names."""
     if not isinstance(value, dict) or set(value) != set(names):
         has = listed(value) if isinstance(value, dict) else shown(value)
-        raise ValueError(f"{caller}: {label} has {has}, expected {listed(names)}")
+        raise ValueError(f"{label} has {has}, expected {listed(names)}")
     return value
 
 

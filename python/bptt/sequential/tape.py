@@ -22,14 +22,19 @@ class SequentialTape(NamedTuple):
         The shape of the output.
     tapes : list
         The tape of each layer.
-    state : list
-        The final state of each recurrent layer; `forward` takes it as `state`.
+    finals : list
+        The final state of each layer; None of a layer without one.
     """
 
     layer: Any
     y_shape: tuple[int, ...]
     tapes: list[Any]
-    state: list[State]
+    finals: list[State]
+
+    @property
+    def state(self) -> list[State]:
+        """The final state of each recurrent layer; `forward` takes it as `state`."""
+        return [self.finals[k] for k in self.layer._stateful]
 
     @property
     def shape(self) -> tuple[int, int]:

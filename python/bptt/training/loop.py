@@ -13,8 +13,8 @@ import numpy as np
 
 from .._types import Array
 from .._validate import as_scalar
-from .._words import shown
 from ..clip import AutoClip, clip_grad_norm
+from ..losses import loss_of
 from ..optim import Optimizer
 from ..schedules import ReduceLROnPlateau, Schedule
 from .callbacks import Callbacks, Step
@@ -275,15 +275,11 @@ class Training:
 
     def loss_of(self, y: Array, batch: Batch) -> tuple[float, Array]:
         """The loss of a batch and its gradient, as `Sequential.loss_and_grads` calls it."""
-        more: dict[str, Any] = {}
-        if self.layout.per_step and batch.lengths is not None:
-            more = {"lengths": batch.lengths}
-            more |= {"batch_first": True} if self.layout.batch_first else {}
-        result = self.settings.loss(y, batch.target, **more)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            has = shown(result)
-            raise TypeError(f"fit: loss returns {has}, expected the loss and its gradient")
-        return as_scalar("fit", "the loss", result[0]), result[1]
+        lengths = batch.lengths if self.layout.per_step else None
+        return loss_of(
+            "fit", self.settings.loss, y, batch.target, lengths=lengths,
+            batch_first=self.layout.batch_first,
+        )  # fmt: skip
 
     def _rows(self, values: Array, batch: Batch) -> Array:
         """One row for each sequence; or for each step, without padding, sequence by sequence."""

@@ -13,7 +13,7 @@ import numpy as np
 from .._types import Array
 from .._validate import as_array
 from .._words import shown
-from ..batches import batch_order, pad_sequences
+from ..batches import as_sequences, batch_order, pad_sequences
 
 __all__ = ["Batch", "Layout", "Samples", "as_samples", "split"]
 
@@ -130,16 +130,12 @@ def _as_values(place: str, values: Any) -> Values:
             raise ValueError(f"fit: {place} is {shown(values)}, expected an entry per sequence")
         return array
     arrays = [as_array("fit", f"{place}[{k}]", one) for k, one in enumerate(values)]
-    for k, array in enumerate(arrays):
-        _check_numbers(f"{place}[{k}]", array)
     if len({a.shape for a in arrays}) <= 1:
+        for k, array in enumerate(arrays):
+            _check_numbers(f"{place}[{k}]", array)
         return np.array(arrays)
+    arrays = as_sequences("fit", place, arrays)
     for k, array in enumerate(arrays):
-        if not array.ndim or array.shape[1:] != arrays[0].shape[1:]:
-            symbols = ", ".join(("T", *map(str, arrays[0].shape[1:])))
-            raise ValueError(
-                f"fit: {place}[{k}] has shape {array.shape}, expected ({symbols}), as the first"
-            )
         if array.dtype.kind != arrays[0].dtype.kind:
             raise TypeError(
                 f"fit: {place}[{k}] has dtype {array.dtype}, expected that of the others = "

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Data of other packages, read for the examples."""

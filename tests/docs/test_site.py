@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -117,7 +116,8 @@ def test_each_example_that_runs_on_the_site_has_a_picture(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(ROOT / "docs" / "site")
     gallery, pictures = map(importlib.import_module, ("gallery", "pictures"))
     texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "examples").glob("*.py")}
-    run = {name for name in texts if re.search(gallery.SETTINGS["filename_pattern"], f"/{name}.py")}
+    run = {name for name in texts if not name.startswith(gallery.MINUTES)}
     drawn = {name for name in run if "--plot" in texts[name] or "thumbnail_path" in texts[name]}
     assert drawn | set(pictures.DRAWN) == run
     assert all("--quick" in texts[name] for name in gallery.LONG)
+    assert set(gallery.NEEDS) <= run

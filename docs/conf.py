@@ -62,5 +62,5 @@ def setup(app):
     app.connect("config-inited", reference.write)
     app.connect("source-read", links.rewrite)
     app.connect("doctree-read", reference.link_names)
-    app.connect("doctree-read", links.leave_plain)
+    app.add_transform(links.Plain)
     app.add_transform(reference.Bars)

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
 # Pages that are written anew for the site.
@@ -40,8 +42,12 @@ def rewrite(app: Sphinx, docname: str, content: list[str]) -> None:
     content[0] = LINK.sub(link, content[0])
 
 
-def leave_plain(app: Sphinx, doctree: nodes.document) -> None:
-    """Colour no code without a language: it is a command, an output or a formula, not Python."""
-    for block in doctree.findall(nodes.literal_block):
-        if block.get("language") == "default":
-            block["language"] = "none"
+class Plain(SphinxTransform):
+    """Colours no code without a language: it is a command, an output or a formula, not Python."""
+
+    default_priority = 4  # before sphinx_gallery takes it for Python
+
+    def apply(self, **_: Any) -> None:
+        for block in self.document.findall(nodes.literal_block):
+            if block.get("language", "default") == "default":
+                block["language"] = "none"

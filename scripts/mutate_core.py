@@ -96,14 +96,14 @@ sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name
 import bptt, pytest
 if not bptt.__file__.startswith(sys.argv[1]):
     sys.exit(3)
-options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "-k", sys.argv[2]]
+options = ["-q", "-x", "-n0", "-p", "no:cacheprovider"]
 files = ["tests/functional/test_core.py", "tests/functional/test_recurrences.py"]
 sys.exit(pytest.main([*options, *files]))
 """
 
 
 def caught(folder: Path) -> bool:
-    result = run(sys.executable, "-c", RUN_TESTS, str(folder), ISA, folder=folder)
+    result = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
     # Below 0: killed by a signal, as a mutant may write where it must not.
     assert result.returncode <= 1, result.stdout + result.stderr
     return result.returncode != 0
@@ -122,7 +122,7 @@ def main() -> int:
         shutil.copytree(folder / "python" / "bptt", folder / "install" / "bptt")
         configure(folder)
         build(folder)
-        first = run(sys.executable, "-c", RUN_TESTS, str(folder), ISA, folder=folder)
+        first = run(sys.executable, "-c", RUN_TESTS, str(folder), folder=folder)
         assert first.returncode == 0, first.stdout[-2000:] + first.stderr
         survivors, count = [], 0
         for cell in sorted((folder / "cpp/src/cells").glob("*.inl")):

@@ -176,7 +176,8 @@ def test_any_allocation_of_python_inside_the_core_may_fail() -> None:
         layer.stream(3)
         cell, stream = tape.cells[0], made[-1]()
         made += [lambda: cell.i, lambda: cell.names, lambda: cell.dims, lambda: cell.arguments]
-        made += [lambda: stream.step(x[0]), lambda: stream.process(x), stream.get_state]
+        made += [lambda: stream.step(x[0], None), lambda: stream.process(x, None)]
+        made += [stream.get_state]
 
         def bits(got):
             if isinstance(got, np.ndarray):

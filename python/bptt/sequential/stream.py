@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from .._types import Array, State
-from .._validate import as_array, as_count, as_float, as_own_float
+from .._validate import as_array, as_count, as_float, as_own_float, prepare
 from ..layers.attention import Attention
+from ..layers.base import Layer
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
@@ -110,9 +111,12 @@ class RunningAttention(RunningMean):
         self.greatest = np.full((batch, 1), -np.inf)
 
     def step(self, x: Any) -> Any:
-        x, of = as_rows(x, self.layer.dtype), self.layer.parameters
-        keys = _core.linear(x, of["weight_key"], of["bias"], "tanh")
-        scores = _core.linear(keys, of["weight_score"][None], None, "identity").astype(np.float64)
+        x = as_rows(x, self.layer.dtype)
+        key, bias, score = (
+            parameter(self.layer, n) for n in ("weight_key", "bias", "weight_score")
+        )
+        keys = _core.linear(x, key, bias, "tanh")
+        scores = _core.linear(keys, score[None], None, "identity").astype(np.float64)
         before, self.greatest = self.greatest, np.maximum(self.greatest, scores)
         kept, weights = np.exp(before - self.greatest), np.exp(scores - self.greatest)
         self.sum, self.weights = self.sum * kept + weights * x, self.weights * kept + weights
@@ -131,15 +135,21 @@ RUNNING: dict[type[Any], type[Running]] = {
 
 def as_rows(x: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """(rows, n) as the core takes it."""
-    return np.ascontiguousarray(as_float("Sequential.stream", "x", x, dtype))
+    return prepare(as_float("Sequential.stream", "x", x, dtype), dtype)
+
+
+def parameter(layer: Layer, name: str) -> Any:
+    """A parameter as the core takes it: of a pickle it may lie in a file. None if there is none."""
+    array = layer.parameters.get(name)
+    return None if array is None else prepare(array, layer.dtype)
 
 
 def of_linear(layer: Linear) -> tuple[Array, Array | None, str]:
-    return layer.parameters["weight"], layer.parameters.get("bias"), layer.activation
+    return parameter(layer, "weight"), parameter(layer, "bias"), layer.activation
 
 
 def of_norm(layer: LayerNorm) -> tuple[Array, Array, float]:
-    return layer.parameters["weight"], layer.parameters["bias"], layer.eps
+    return parameter(layer, "weight"), parameter(layer, "bias"), layer.eps
 
 
 def in_one_order(layer: Linear, x: Array) -> Array:

@@ -45,5 +45,17 @@ def phases(dates: Array, cycles: tuple[str, ...]) -> Array:
 
 
 def dates_after(dates: Array, steps: int) -> Array:
-    """The next dates of a series."""
-    return dates[-1] + step_of(dates) * np.arange(1, steps + 1)  # type: ignore[no-any-return]
+    """The next dates of a series: of days without weekends, of months at the same place in them."""
+    step, count = step_of(dates), np.arange(1, steps + 1)
+    found: Array = dates[-1] + step * count
+    if np.datetime_data(dates.dtype)[0] in ("Y", "M"):
+        return found
+    days, months = dates.astype("datetime64[D]"), dates.astype("datetime64[M]")
+    if step == DAY and days[-1] - days[0] >= 7 * DAY and np.is_busday(days).all():
+        found = np.busday_offset(days[-1], count) + (dates[-1] - days[-1])
+    for end in (0, 1):  # after the first moment of the month, or before that of the next
+        places = dates - (months + end).astype(dates.dtype)
+        if (places == places[0]).all() and (np.diff(months) > np.timedelta64(0)).all():
+            found = (months[-1] + end + step_of(months) * count).astype(dates.dtype) + places[0]
+            break
+    return found

@@ -38,18 +38,21 @@ class Forecasts(Estimator):
     single_: bool
     coverage_: dict[float, float]
 
-    def predict(self, steps: int | None = None, **series: Any) -> Array:
+    def predict(
+        self, steps: int | None = None, *, series: Any = None, inputs: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
+    ) -> Array:  # fmt: skip
         """Forecast the medians of the next steps.
 
         Parameters
         ----------
         steps : int, optional
             The steps to forecast, at most those of the constructor; all if omitted.
-        **series : optional
-            ``series=``, ``dates=``, ``target=``, ``group_column=`` as in `fit`: other series, or
-            newer values, of at least window + season steps each (window + 1 without a season).
-            ``inputs=``: as in `fit`, with the rows of the future; without ``series=``, only these
-            rows.
+        series, dates, target, group_column : optional
+            As in `fit`: other series, or newer values, of at least window + season steps each
+            (window + 1 without a season).
+        inputs : optional
+            As in `fit`, with the rows of the future; without `series`, only these rows.
 
         Returns
         -------
@@ -62,12 +65,17 @@ class Forecasts(Estimator):
         ValueError, TypeError
             If an argument is wrong, or known inputs of the future are missing.
         """
-        quantiles = self._predict("predict", steps, **series)
+        quantiles = self._predict("predict", steps, series, inputs, dates, target, group_column)
         return quantiles[..., list(self.quantiles).index(0.5)]
 
-    def predict_quantiles(self, steps: int | None = None, **series: Any) -> Array:
+    def predict_quantiles(
+        self, steps: int | None = None, *, series: Any = None, inputs: Any = None,
+        dates: Any = None, target: Any = None, group_column: Any = None,
+    ) -> Array:  # fmt: skip
         """Forecast the quantiles, which never cross: as `predict`, with a last axis of Q."""
-        return self._predict("predict_quantiles", steps, **series)
+        return self._predict(
+            "predict_quantiles", steps, series, inputs, dates, target, group_column
+        )
 
     def dates(self, steps: int | None = None) -> Array:
         """The dates of the forecasts of `predict`; ValueError if `fit` was given none."""
@@ -141,15 +149,18 @@ class Forecasts(Estimator):
         return most if steps is None else as_count(f"Forecaster.{method}", "steps", steps, 1, most)
 
     def _predict(
-        self, method: str, steps: int | None, series: Any = None, inputs: Any = None,
-        dates: Any = None, target: Any = None, group_column: Any = None,
+        self, method: str, steps: int | None, series: Any, inputs: Any, dates: Any, target: Any,
+        group_column: Any,
     ) -> Array:  # fmt: skip
         caller, steps = f"Forecaster.{method}", self._steps(method, steps)
         found, scales, single = self.series_, self.scales_, self.single_
         if series is not None:
             found, single = as_series(caller, series, inputs, dates, target, group_column)
             scales = [self.features_.scale(one.values) for one in found]
-        elif inputs is not None:
+        for name, value in {"dates": dates, "target": target, "group_column": group_column}.items():
+            if series is None and value is not None:
+                raise TypeError(f"{caller}: {name} is given without series, expected both")
+        if series is None and inputs is not None:
             found = with_future(caller, found, inputs, single)
         check_series(caller, found, self.features_, self._least, future=True)
         last = [np.array([len(one) - 1]) for one in found]

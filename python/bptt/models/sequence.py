@@ -94,6 +94,8 @@ class SequenceEstimator(Estimator, ABC):
         beside = [value for value in of_each.values() if isinstance(value, str)]
         as_choice(caller, "tokens", self.tokens, UNITS)
         given = read(caller, X, self.tokens, self.group_column, None, beside)
+        if given.values is not None and not sum(map(len, given.values)):
+            raise ValueError(f"{caller}: X has no steps, expected one or more in a sequence")
         if y is None:
             raise ValueError(f"{caller}: {name} requires y to be passed, but the target y is None")
         of_each = {

@@ -114,11 +114,15 @@ def as_series(
             raise TypeError(
                 f"{caller}: {name} is {shown(value)}, expected it with a frame of pandas only"
             )
-    if dates is None and hasattr(series, "to_numpy") and hasattr(series, "index"):
-        dates = series.index.to_numpy() if series.index.dtype.kind == "M" else None
+    index = _index_of(series)
     series = series.to_numpy() if hasattr(series, "to_numpy") else series
-    one = not len(series) or np.ndim(series[0]) == 0 if hasattr(series, "__len__") else True
+    if not isinstance(series, (list, tuple)):
+        series = as_array(caller, "series", series)
+    one = _is_one(series)
     values = [series] if one else list(series)
+    if dates is None:
+        own = [_index_of(value) for value in values]
+        dates = index if one else None if all(of is None for of in own) else own
     count = len(values)
     rows = [inputs] if one else _each(caller, "inputs", inputs, count)
     of_all = one or _is_dates(dates)
@@ -127,6 +131,18 @@ def as_series(
     found = [_series(caller, *parts) for parts in zip(labels, values, rows, moments)]
     _check_alike(caller, found)
     return found, one
+
+
+def _is_one(series: Any) -> bool:
+    if isinstance(series, np.ndarray) and not series.ndim:
+        return True  # to be refused
+    return not len(series) or np.ndim(series[0]) == 0
+
+
+def _index_of(series: Any) -> Array | None:
+    """The dates that a Series of pandas has as its index."""
+    index = getattr(series, "index", None)
+    return index.to_numpy() if getattr(getattr(index, "dtype", None), "kind", "") == "M" else None  # type: ignore[union-attr]
 
 
 def _of_frame(

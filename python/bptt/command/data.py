@@ -17,6 +17,7 @@ from .._files.tables import Table, parse_text, read_table
 from .._types import Array
 from .._validate import as_path
 from .._words import listed, printable
+from ..sequential.rebuild import fields_of
 
 __all__ = [
     "Columns",
@@ -55,7 +56,12 @@ class Columns(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Columns:
         """Read what `to_json` wrote; ValueError for anything else."""
-        columns = cls(**json.loads(text))
+        try:
+            columns = cls(**fields_of("its columns", json.loads(text), cls._fields))
+        except RecursionError:
+            raise ValueError("its columns are nested too deeply") from None
+        if not isinstance(columns.inputs, (list, type(None))):
+            raise ValueError("its inputs are not a list")
         names = [columns.target, columns.group_column, columns.date, *(columns.inputs or [])]
         if not all(isinstance(name, (str, type(None))) for name in names):
             raise ValueError("its columns have names that are not text")
@@ -117,18 +123,26 @@ def read_sequences(
     if stored is not None:
         return _of_arrays(*stored)
     table = read_table(caller, path)
-    target = columns.target or ([*table.columns][-1] if needs_target else None)
-    named = [columns.group_column, target if needs_target else None]
-    table.check_has([name for name in named if name is not None])
-    inputs = columns.inputs or [n for n in table.columns if n not in (target, columns.group_column)]
+    group = columns.group_column
+    table.check_has([group] if group is not None else [])
+    others = [name for name in table.columns if name != group]
+    target = columns.target or (others[-1] if needs_target and others else None)
+    if target is not None and target == group:
+        raise ValueError(f"{caller}: --target is {target!r}, expected another than --group-column")
+    if needs_target and target is not None:
+        table.check_has([target])
+    inputs = columns.inputs or [name for name in others if name != target]
     table.check_has(inputs)
+    for name in (target, group):
+        if name in inputs:
+            raise ValueError(f"{caller}: --inputs has {name!r}, expected no target and no group")
     if not inputs:
         raise ValueError(f"{table.place} has no column besides {target!r}, expected inputs")
-    found = Columns(target, columns.group_column, None, inputs)
+    found = Columns(target, group, None, inputs)
     y = None
     if target in table.columns:
         y = table.numbers(target) if numbers else table.classes(target)
-    if columns.group_column is not None:
+    if group is not None:
         return _of_groups(table, found, y)
     names = [str(k + 1) for k in range(len(table))]
     if len(inputs) == 1:

@@ -270,7 +270,8 @@ def _reader(args: argparse.Namespace, model: Any) -> Trained:
     learnt, held = data.taken(learn), data.taken(hold)
     model.fit(learnt.X, learnt.y, checkpoint=args.checkpoint)
     score = partial(accuracy if classify else root_mean_square, model, learnt, held)
-    classes = f", {len(model.classes_)} classes" if classify else ""
+    count = len(model.classes_) if classify else 0
+    classes = f", {count} class{'es' * (count != 1)}" if classify else ""
     return Trained(model, f"{data}{classes}", data.columns, score if len(hold) else None)
 
 

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(rows[0])
-    writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()]
+    writer.writerows([f"{v:.8g}" if isinstance(v, float) else v for v in row.values()]
                      for row in rows)  # fmt: skip
     if score is not None and sys.stderr is not None:
         sys.stdout.flush()

@@ -60,6 +60,10 @@ def held_out_rows(y: Array, fraction: float, seed: int, by_class: bool) -> tuple
     return np.setdiff1d(np.arange(len(y)), held), np.sort(held)
 
 
+def _held_out(held: Sequences) -> str:
+    return f"{len(held)} held-out sequence{'s' * (len(held) != 1)}"
+
+
 def accuracy(model: Any, learnt: Sequences, held: Sequences) -> Score:
     """Compare with the most frequent class of the training data."""
     assert learnt.y is not None
@@ -68,7 +72,7 @@ def accuracy(model: Any, learnt: Sequences, held: Sequences) -> Score:
     usual = classes[counts.argmax()]
     return Score(
         "accuracy", model.score(held.X, held.y), float(np.mean(held.y == usual)),
-        f"always answering {str(usual)!r}", f"{len(held)} held-out sequences", {}, True,
+        f"always answering {str(usual)!r}", _held_out(held), {}, True,
     )  # fmt: skip
 
 
@@ -78,7 +82,7 @@ def root_mean_square(model: Any, learnt: Sequences, held: Sequences) -> Score:
     assert held.y is not None
     return Score(
         "RMSE", root_mean_square_error(model, held), _size(held.y - learnt.y.mean()),
-        f"always answering the mean, {learnt.y.mean():.4g}", f"{len(held)} held-out sequences", {},
+        f"always answering the mean, {learnt.y.mean():.4g}", _held_out(held), {},
     )  # fmt: skip
 
 

@@ -281,6 +281,24 @@ def test_copies_pack_the_parameters_anew() -> None:
     assert not deep.stale
 
 
+def test_a_call_during_refresh_ends_with_all_that_it_began_with() -> None:
+    gru = GRU(2, 3, learn_state=True, seed=0)
+    prepared, x = gru.prepare(), np.ones((2, 1, 2))
+    before = prepared(x)[0]
+
+    class Refreshing:
+        """Stands for another thread."""
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            other = {name: array + 1 for name, array in gru.parameters.items()}
+            gru.load(other)
+            prepared.refresh()
+            return x
+
+    assert np.array_equal(prepared(Refreshing())[0], before)
+    assert not np.array_equal(prepared(x)[0], before)
+
+
 def test_one_object_serves_many_threads_while_it_is_refreshed() -> None:
     layer = LSTM(16, 24, 2, bidirectional=True, seed=0)
     x = np.random.default_rng(0).standard_normal((20, 3, 16)).astype(np.float32)

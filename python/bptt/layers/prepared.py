@@ -13,6 +13,7 @@ from .._binding.call import uses_bf16
 from .._guesses import answering
 from .._types import Array, State
 from .._validate import as_choice, as_lengths_within, prepare
+from .initial import Initial
 from .out import check_out, finished, for_core
 from .sequences import (
     as_resets,
@@ -93,9 +94,9 @@ class Prepared:
             for k, c in enumerate(cells)
         ]
         added = [s.adds_input(k) for k in range(s.num_layers)]
-        # A running call keeps its own.
-        self._core = _core.prepare(caller, s.kind, given, added, s.reverse)
-        self._initial = [cell.initial.copy() for cell in cells]
+        initial = [cell.initial.copy() for cell in cells]
+        # Assigned at once: a running call keeps its own.
+        self._kept = _core.prepare(caller, s.kind, given, added, s.reverse), initial
         self._packed, self._products = marks, products or s.dtype.name
         self._as_given = not (s.batch_first or s.learn_state) and (
             max(s.dilations) == 1 or len(set(s.dilations)) > 1
@@ -124,11 +125,11 @@ class Prepared:
 
     @property
     def isa(self) -> str:
-        return self._core.isa
+        return self._kept[0].isa
 
     @property
     def nbytes(self) -> int:
-        return self._core.nbytes
+        return self._kept[0].nbytes
 
     @answering
     def __call__(
@@ -160,17 +161,18 @@ class Prepared:
             As a call of the layer, or if `out` has another shape than `y`, is read-only or cannot
             hold the numbers.
         """
-        core = self._core
+        core, initial = self._kept
         if resets is None and out is None and self._as_given:
             # A call of a small layer takes less time than a look at its arguments here.
             result = core(x, state, lengths, None, None)
             if result is not None:
                 return result
-        return self._run(core, x, state, lengths, resets, out)
+        return self._run(core, initial, x, state, lengths, resets, out)
 
     def _run(
         self,
         core: _core.Prepared,
+        initial: list[Initial],
         x: ArrayLike,
         state: State,
         given_lengths: ArrayLike | None,
@@ -183,8 +185,8 @@ class Prepared:
         T, B, _ = x.shape
         lengths = as_lengths_within(s.caller, given_lengths, T, B)
         by_cell = [
-            initial.state(one, B, given_resets is not None)
-            for initial, one in zip(self._initial, split_state(s, "state", state, B))
+            own.state(one, B, given_resets is not None)
+            for own, one in zip(initial, split_state(s, "state", state, B))
         ]
         if by_cell[0] is not None:
             by_state = zip(*by_cell) if s.states > 1 else [by_cell]

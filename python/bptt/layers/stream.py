@@ -53,9 +53,10 @@ class StreamBase:
         fits = array.ndim == len(axes)
         if fits and all(sizes.get(axis) in (None, n) for axis, n in zip(axes, array.shape)):
             return
+        names = ", ".join(axes) + "," * (len(axes) == 1)
         known = ", ".join(f"{axis} = {n}" for axis, n in sizes.items() if n is not None)
         raise ValueError(
-            f"stream.{call}: x has shape {array.shape}, expected ({', '.join(axes)}) with {known}"
+            f"stream.{call}: x has shape {array.shape}, expected ({names}) with {known}"
             + (hint_on_ids("x", np.asarray(x)) if "I" in sizes else "")
         )
 

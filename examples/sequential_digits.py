@@ -41,17 +41,19 @@ print("steps  cell  accuracy by seed               share before  after    proces
 for steps in (8, 64):
     x, test_x = np.split(images.reshape(len(images), steps, -1), [TRAIN])
     for cell in ("rnn", "gru", "lstm"):
-        right, flow, begin = [], [], time.process_time()
+        right, flow, seconds = [], [], 0
         for seed in range(SEEDS):
+            begin = time.process_time()
             model = SequenceClassifier(cell=cell, epochs=EPOCHS, seed=seed)
             predict = train(model, x, y) if TORCH else model.fit(x, y).predict_proba
             right.append(np.mean(predict(test_x).argmax(1) == test_y))
+            seconds += (time.process_time() - begin) / SEEDS
             if not TORCH:
                 start = SequenceClassifier(cell=cell, epochs=1, lr=0, seed=seed).fit(x, y)
                 flow.append([shares(start, test_x), shares(model, test_x)])
         curves[cell] = before, after = np.median(flow, 0) if flow else [[np.nan]] * 2
         print(f"{steps:5}  {cell:4}  {' '.join(f'{one:.3f}' for one in right):29}  {before[0]:.1e}"
-              f"       {after[0]:.1e}  {(time.process_time() - begin) / SEEDS:.1f} s")  # fmt: skip
+              f"       {after[0]:.1e}  {seconds:.1f} s")  # fmt: skip
 pixels = LogisticRegression(max_iter=1000).fit(images[:TRAIN], y)
 print(f"logistic regression on all pixels: {pixels.score(images[TRAIN:], test_y):.3f}")
 

@@ -61,8 +61,8 @@ def next_character(names: Names) -> Figure:
     axes = made.subplots()
     epochs = [epoch.number for epoch in history.epochs]
     axes.plot(epochs, [epoch.loss / np.log(2) for epoch in history.epochs], "o-", label="training")
-    for name, label, line in (("held_out", "held-out text", "-"), ("unigram", "frequencies", "--")):
-        axes.axhline(np.log2(names[name]), color="grey", ls=line, label=label)
+    axes.axhline(np.log2(names["scores"][-1]), color="grey", label="held-out text")
+    axes.axhline(np.log2(names["unigram"]), color="grey", ls="--", label="frequencies")
     axes.set(xlabel="epoch", ylabel="bits a character", xticks=epochs, ylim=(0, None))
     axes.legend(**SMALL)
     return made

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -167,3 +168,17 @@ def test_the_options_of_examples_exist():
     for name, options in lines:
         source = (EXAMPLES / name).read_text("utf-8")
         assert set(re.findall(r"--\w+", options)) <= set(re.findall(r"--\w+", source)), name
+
+
+def test_pictures_are_drawn_from_variables_that_the_examples_have():
+    source = (ROOT / "docs" / "site" / "pictures.py").read_text("ascii")
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    drawn = {of.name: set(re.findall(r'names\["(\w+)"\]', ast.get_source_segment(source, of)))
+             for of in functions}  # fmt: skip
+    drawn = {name: names for name, names in drawn.items() if (EXAMPLES / f"{name}.py").exists()}
+    assert len(drawn) >= 5
+    for name, names in drawn.items():
+        tree = ast.parse((EXAMPLES / f"{name}.py").read_text("ascii"))
+        has = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        has |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert names <= has, name

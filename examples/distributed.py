@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 import bptt.torch
 
 PATH = sys.argv[1]
-STEPS = 200 if "--quick" in sys.argv else 3000
+STEPS = 60 if "--quick" in sys.argv else 3000
 T, BATCH, SAVE_EVERY = 60, 64, 20
 
 

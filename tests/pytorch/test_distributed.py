@@ -132,7 +132,7 @@ def trained(folder: Path, kill: bool) -> str:
         time.sleep(0.2)
         os.kill(workers(run.pid)[1], signal.SIGKILL)
     try:
-        out, errors = run.communicate(timeout=120 * PATIENCE)
+        out, errors = run.communicate(timeout=240 * PATIENCE)
     except subprocess.TimeoutExpired:
         run.terminate()  # which ends its processes
         run.communicate()

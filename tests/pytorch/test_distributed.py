@@ -141,16 +141,23 @@ def trained(folder: Path, kill: bool) -> str:
     return out
 
 
+def trained_and_repeated(folder: Path) -> tuple[str, str]:
+    """The same, and again from the last checkpoint."""
+    return trained(folder, kill=False), trained(folder, kill=False)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_after_a_killed_rank_training_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
-    whole = tried_twice(partial(trained, kill=False), tmp_path / "whole")
+    whole, end = tried_twice(trained_and_repeated, tmp_path / "whole")
     killed = tried_twice(partial(trained, kill=True), tmp_path / "killed")
     assert "goes on" not in whole
     assert re.search(r"goes on from step \d+\n", killed)
-    losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in (whole, killed)]
+    assert "goes on from step 40\n" in end
+    losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in (whole, killed, end)]
     assert len(losses[0]) == 10
     assert losses[0] == losses[1]
+    assert losses[2] == {step: loss for step, loss in losses[0].items() if int(step) > 40}
 
 
 # --- MPI ------------------------------------------------------------------------------------------

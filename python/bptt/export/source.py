@@ -26,9 +26,10 @@ ESTIMATORS = (SequenceClassifier, SequenceRegressor, Forecaster, LanguageModel)
 
 def read_model(caller: str, path: Path) -> Any:
     """The `Sequential` or the estimator of a file; of any other file the arrays by name."""
-    arrays, metadata = load(path), load_metadata(path)
+    metadata = load_metadata(path)
     if files.KEY in metadata:
         return files.load(path)
+    arrays = load(path)
     if KEY not in metadata:
         return arrays
     with naming(path):

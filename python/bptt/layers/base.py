@@ -7,10 +7,11 @@ import copy
 import inspect
 import math
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -262,6 +263,33 @@ class Layer:
 class LayerWithoutParameters(Layer):
     """The base of layers that have no parameters, and so compute in the type of their input."""
 
+    _tape: ClassVar[type[Any]]
+
     def __init__(self) -> None:
         self.mask_counter = None
         self._fill({}, np.zeros)
+
+    def backward(self, tape: Any, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
+        """Return the gradient of a loss with respect to x, from `dy`, that with respect to y.
+
+        `grads` may be empty, for no gradient.
+
+        Raises
+        ------
+        ValueError
+            If `dy` does not have the shape of y.
+        TypeError
+            If `dy` does not hold real numbers, or `tape` is not from `forward`.
+        """
+        if not isinstance(tape, self._tape):
+            self._refuse_tape(tape)
+        dy = self._as_dy(dy, self._shape_of_y(tape), tape.dtype)
+        return LayerGrads({}, self._dx(tape, dy) if self._wanted(grads, ("x",)) else None)
+
+    @abstractmethod
+    def _shape_of_y(self, tape: Any) -> tuple[int, ...]:
+        """The shape of the output of a forward pass."""
+
+    @abstractmethod
+    def _dx(self, tape: Any, dy: Array) -> Array:
+        """The gradient of x, in the shape of x."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._guesses import answering
-from .._types import Array, Seed, Wanted
+from .._types import Array, Seed
 from .._validate import as_generator, as_own_float, as_probability
-from .base import LayerGrads, LayerWithoutParameters
+from .base import LayerWithoutParameters
 from .masks import MaskCount, MaskCounter, dropout_mask
 
 __all__ = ["Dropout"]
@@ -58,6 +58,8 @@ class Dropout(LayerWithoutParameters):
     array([1., 1., 1.])
     """
 
+    _tape = DropoutTape
+
     @answering
     def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
         super().__init__()
@@ -84,21 +86,8 @@ class Dropout(LayerWithoutParameters):
             mask = dropout_mask(rng, x.shape, self.p, x.dtype)
             return np.asarray(x * mask), DropoutTape(x.shape, x.dtype, mask)
 
-    def backward(self, tape: DropoutTape, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
-        """Return the gradient of a loss with respect to x, from `dy`, that with respect to y.
+    def _shape_of_y(self, tape: DropoutTape) -> tuple[int, ...]:
+        return tape.shape
 
-        `grads` may be empty, for no gradient.
-
-        Raises
-        ------
-        ValueError
-            If `dy` does not have the shape of y.
-        TypeError
-            If `dy` does not hold real numbers, or `tape` is not from `forward`.
-        """
-        if not isinstance(tape, DropoutTape):
-            self._refuse_tape(tape)
-        dy = self._as_dy(dy, tape.shape, tape.dtype)
-        if "x" not in self._wanted(grads, ("x",)):
-            return LayerGrads({}, None)
-        return LayerGrads({}, dy if tape.mask is None else dy * tape.mask)
+    def _dx(self, tape: DropoutTape, dy: Array) -> Array:
+        return dy if tape.mask is None else dy * tape.mask

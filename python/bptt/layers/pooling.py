@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._types import Array, Wanted
+from .._types import Array
 from .._validate import as_flag, as_lengths_within, as_own_float
-from .base import LayerGrads, LayerWithoutParameters
+from .base import LayerWithoutParameters
 from .sequences import without_padding
 
 __all__ = ["Last", "MeanPool", "last"]
@@ -52,30 +52,15 @@ def _steps(
 class Pool(LayerWithoutParameters):
     """What `Last` and `MeanPool` share."""
 
-    _tape: ClassVar[type[Any]]
+    def _shape_of_y(self, tape: LastTape | MeanTape) -> tuple[int, ...]:
+        return tape.shape[1:]
 
-    def backward(self, tape: Any, dy: ArrayLike, *, grads: Wanted = None) -> LayerGrads:
-        """Return the gradient of a loss with respect to x, from `dy`, its gradient of y.
-
-        `grads` may be empty, for no gradient.
-
-        Raises
-        ------
-        ValueError
-            If `dy` does not have the shape of y.
-        TypeError
-            If `dy` does not hold real numbers, or `tape` is not from `forward`.
-        """
-        if not isinstance(tape, self._tape):
-            self._refuse_tape(tape)
-        dy = self._as_dy(dy, tape.shape[1:], tape.dtype)
-        if "x" not in self._wanted(grads, ("x",)):
-            return LayerGrads({}, None)
-        dx = self._dx(tape, dy)
-        return LayerGrads({}, dx.swapaxes(0, 1) if tape.batch_first else dx)
+    def _dx(self, tape: LastTape | MeanTape, dy: Array) -> Array:
+        dx = self._of_steps(tape, dy)
+        return dx.swapaxes(0, 1) if tape.batch_first else dx
 
     @abstractmethod
-    def _dx(self, tape: Any, dy: Array) -> Array:
+    def _of_steps(self, tape: Any, dy: Array) -> Array:
         """The gradient of x, (T, B, H)."""
 
 
@@ -164,7 +149,7 @@ class Last(Pool):
             y[rows, part] = steps[at, rows, part]
         return y, tape
 
-    def _dx(self, tape: LastTape, dy: Array) -> Array:
+    def _of_steps(self, tape: LastTape, dy: Array) -> Array:
         dx = np.zeros(tape.shape, dy.dtype)
         for part, at, rows in _places(tape):
             dx[at, rows, part] = dy[rows, part]
@@ -239,7 +224,7 @@ class MeanPool(Pool):
         total = without_padding(steps, within).sum(0, dtype=np.float64)
         return (total / _divisor(tape)).astype(steps.dtype), tape
 
-    def _dx(self, tape: MeanTape, dy: Array) -> Array:
+    def _of_steps(self, tape: MeanTape, dy: Array) -> Array:
         each = (dy / _divisor(tape)).astype(dy.dtype)
         dx = without_padding(np.broadcast_to(each, tape.shape), tape.lengths)
         return dx if dx.flags.writeable else dx.copy()

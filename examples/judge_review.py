@@ -23,7 +23,7 @@ if TORCH := "--torch" in sys.argv:
     from baselines.torch_classifier import train
 QUICK = "--quick" in sys.argv
 EPOCHS = {1_000: 5} if QUICK else {1_000: 10, 5_000: 4, 19_904: 2}  # by number of reviews
-SEEDS = 1 if QUICK or TORCH else 5
+SEEDS = 1 if QUICK else 5
 TESTS, WORDS = (500, 100) if QUICK else (5_000, 400)
 x, y, length = load_reviews(max(EPOCHS) + TESTS, WORDS)
 test_x, test_y, length = x[-TESTS:], y[-TESTS:], length[-TESTS:]

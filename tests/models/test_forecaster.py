@@ -210,6 +210,8 @@ def test_rows_of_a_frame_without_a_value_at_its_end_are_the_future() -> None:
         small().fit(unknown, **names)
     with pytest.raises(ValueError, match=r"series\['y'\] has NaN"):  # nothing is known ahead
         small().fit(frame, target="y", group_column="of")
+    with pytest.raises(ValueError, match=r"series\['of'\] is missing in row 1"):
+        small().fit(frame.assign(of=["x", None, *frame["of"][2:]]), **names)
 
 
 def test_series_of_different_lengths_and_a_newer_series() -> None:

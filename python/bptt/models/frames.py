@@ -20,14 +20,14 @@ def is_frame(X: Any) -> bool:
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
-def groups_of(caller: str, X: Any, column: str) -> tuple[Array, int]:
+def groups_of(caller: str, label: str, X: Any, column: str) -> tuple[Array, int]:
     """The number of each row's sequence, by first appearance, and how many there are."""
     if column not in X.columns:
-        raise ValueError(f"{caller}: X has columns {listed(X.columns)}, expected also {column!r}")
+        raise ValueError(f"{caller}: {label} has columns {listed(X.columns)}, expected also {column!r}")
     codes, known = sys.modules["pandas"].factorize(X[column])
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise ValueError(f"{caller}: X[{column!r}] is missing in row {row}, expected a group")
+        raise ValueError(f"{caller}: {label}[{column!r}] is missing in row {row}, expected a group")
     return codes, len(known)
 
 
@@ -40,7 +40,7 @@ def of_each_sequence(caller: str, label: str, value: Any, X: Any, group_column: 
                 "with group_column and a frame, the name of a column"
             )
         return value
-    codes, count = groups_of(caller, X, group_column)
+    codes, count = groups_of(caller, "X", X, group_column)
     first = np.unique(codes, return_index=True)[1]
     if isinstance(value, str):
         if value not in X.columns:

@@ -175,7 +175,7 @@ def _of_frame(
                 f"{caller}: X has columns {listed(given)}, expected those of fit = {listed(names)}"
             )
         return replace(_of_array(caller, X.to_numpy()), names=given)
-    codes, count = groups_of(caller, X, group_column)
+    codes, count = groups_of(caller, "X", X, group_column)
     if names is None:
         names = [name for name in X.columns if name != group_column and name not in beside]
     missing = [name for name in (*names, *beside) if name not in X.columns]

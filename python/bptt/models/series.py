@@ -165,7 +165,7 @@ def _of_frame(
     elif frame.index.dtype.kind == "M":
         moments = frame.index.to_numpy()
     codes, count = (np.zeros(len(frame), int), 1) if group_column is None else groups_of(
-        caller, frame, group_column
+        caller, "series", frame, group_column
     )  # fmt: skip
     columns = [target] if target is not None else [c for c in frame.columns if c not in wanted]
     known, found = np.zeros((len(frame), 0)), list[Series]()

@@ -250,7 +250,7 @@ def test_refusals_of_frames() -> None:
         (lambda: model.score(frame, "z"), "y is 'z', expected a column of X"),
         (lambda: model.fit(frame.assign(y=list("abbb")), "y"), "X['y'] has another value in row 1"),
         (lambda: model.fit(frame.drop(columns="take"), "y"), "expected also 'take'"),
-        (lambda: model.fit(frame.assign(take=[0, None, 1, 1]), "y"), "X['take'] is missing in row 1"),
+        (lambda: model.fit(frame.assign(take=[0, None, 1, 1]), "y"), "X['take'] is missing in row"),
         (lambda: model.fit(frame[["u", "take"]], pandas.Series(["a", "b"], index=[0, 2])),
          "y has the index [0, 2], expected each 'take' once"),
         (lambda: model.predict(frame[["take"]]), "expected also ['u']"),

@@ -23,7 +23,8 @@ def is_frame(X: Any) -> bool:
 def groups_of(caller: str, label: str, X: Any, column: str) -> tuple[Array, int]:
     """The number of each row's sequence, by first appearance, and how many there are."""
     if column not in X.columns:
-        raise ValueError(f"{caller}: {label} has columns {listed(X.columns)}, expected also {column!r}")
+        names = listed(X.columns)
+        raise ValueError(f"{caller}: {label} has columns {names}, expected also {column!r}")
     codes, known = sys.modules["pandas"].factorize(X[column])
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])

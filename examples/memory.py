@@ -49,7 +49,8 @@ def shares(model, x, target):
     return (norms := np.linalg.norm(dx, axis=(1, 2))) / norms.max()
 
 
-print("gap  network    accuracy by seed               chance  share before  after    time of a seed")
+print(f"chance: {1 / LANGUAGES:.3f}\n"
+      "gap  network    accuracy by seed               share before  after    time of a seed")
 for gap in (20,) if QUICK else (5, 20, 80):
     for kind in ("RNN", "LSTM", "attention"):
         right, before, after, seconds = [], [], [], 0
@@ -68,5 +69,5 @@ for gap in (20,) if QUICK else (5, 20, 80):
             after.append(shares(model, test_x, test_y)[0])
             right.append(np.mean(model(test_x.T).argmax(1) == test_y))
         scores = " ".join(f"{one:.3f}" for one in right)
-        print(f"{gap:3}  {kind:9}  {scores:29}  {1 / LANGUAGES:.3f}   {np.median(before):.1e}      "
+        print(f"{gap:3}  {kind:9}  {scores:29}  {np.median(before):.1e}       "
               f"{np.median(after):.1e}  {seconds:.1f} s")  # fmt: skip

@@ -49,8 +49,10 @@ def shares(model, x, target):
     return (norms := np.linalg.norm(dx, axis=(1, 2))) / norms.max()
 
 
-print(f"chance: {1 / LANGUAGES:.3f}\n"
-      "gap  network    accuracy by seed               share before  after    time of a seed")
+print(
+    f"chance: {1 / LANGUAGES:.3f}\n"
+    "gap  network    accuracy by seed               share before  after    time of a seed"
+)
 for gap in (20,) if QUICK else (5, 20, 80):
     for kind in ("RNN", "LSTM", "attention"):
         right, before, after, seconds = [], [], [], 0

@@ -18,9 +18,9 @@ from support.paths import ROOT
 EXAMPLES = ROOT / "examples"
 
 
-def numbers(name, folder, pattern):
+def numbers(name, folder, pattern, *arguments):
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", "--quick"],
+        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", "--quick", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -83,7 +83,7 @@ def test_next_character(tmp_path):
 
 
 def test_memory(tmp_path):
-    row = r" +(\S+) +\S+ +(\S+) "  # the accuracy; the gradient's share before training
+    row = r" +(\S+) +(\S+) "  # the accuracy; the gradient's share before training
     found = numbers("memory", tmp_path, rf"RNN{row}.*LSTM{row}.*attention{row}")
     right, before = found[::2], found[1::2]
     assert right[0] < 0.3 < 0.9 < min(right[1:])
@@ -125,6 +125,22 @@ def test_recognise_exercise(tmp_path):
         "recognise_exercise", tmp_path, r"recordings (\S+) \(.*forest: .*recordings (\S+) \("
     )
     assert min(network, forest) > 0.5  # chance: 1 / 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pattern", "apart"),
+    [
+        ("memory", r"RNN +(\S+) .*LSTM +(\S+) .*attention +(\S+) ", 0.02),  # from the same weights
+        ("recognise_speaker", r"test accuracy (\S+);", 0.1),
+        ("forecast_co2", r"seed 0 +(\S+) ", 0.4),
+        ("next_character", r"characters (\S+), ", 6),
+    ],
+)
+def test_the_same_training_in_pytorch_learns_as_much(name, pattern, apart, tmp_path):
+    pytest.importorskip("torch")
+    ours, theirs = numbers(name, tmp_path, pattern), numbers(name, tmp_path, pattern, "--torch")
+    assert theirs == pytest.approx(ours, abs=apart)
 
 
 @pytest.mark.slow

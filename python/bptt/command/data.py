@@ -215,20 +215,25 @@ def read_text(caller: str, path: Path) -> str:
 def check_has_columns(caller: str, path: Path, given: Columns) -> None:
     """Raise if columns are named of a file of arrays."""
     names = [name for name, value in given._asdict().items() if value]
-    if names and (found := arrays_of(caller, path, [])) is not None:
+    if names and _has_arrays(caller, path):
         raise ValueError(
-            f"{found[1]} has arrays, expected a table with --{names[0].replace('_', '-')}"
+            f"{caller}: {printable(as_path(caller, path))} has arrays, expected a table with "
+            f"--{names[0].replace('_', '-')}"
         )
+
+
+def _has_arrays(caller: str, path: Path) -> bool:
+    name = as_path(caller, path)
+    with open_file(caller, name) as file:
+        return kind_of(file, name) == "npz"
 
 
 def arrays_of(caller: str, path: Path, names: Sequence[str]) -> tuple[dict[str, Array], str] | None:
     """The arrays of an npz file and the place for messages, or None for a file of another kind."""
-    name = as_path(caller, path)
-    with open_file(caller, name) as file:
-        if kind_of(file, name) != "npz":
-            return None
+    if not _has_arrays(caller, path):
+        return None
     arrays = read(caller, path, {"npz": parse_npz}, "an npz file")[0]
-    place = f"{caller}: {printable(name)}"
+    place = f"{caller}: {printable(as_path(caller, path))}"
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(

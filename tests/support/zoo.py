@@ -62,7 +62,7 @@ PACKAGES = {
         of_pypi("g2p_en", "2.1.0"),
         of_pypi("g2pM", "0.1.2.5"),
         of_pypi("nagisa", "0.3.0"),
-        of_pypi("scrappie", "1.4.2"),
+        of_pypi("scrappie", "1.4.2", "--no-build-isolation"),
         of_pypi("madmom", "0.16.1", "--no-build-isolation"),
         of_pypi("jieba", "0.42.1"),
         of_pypi("chars2vec", "0.1.7"),

@@ -44,6 +44,11 @@ LAYERS: list[tuple[type[Any], dict[str, Any]]] = [
     (bptt.LSTM, {"reverse": True, "peepholes": True}),
     (bptt.GRU, {"reverse": True}),
 ]
+LEARNT: list[tuple[type[Any], dict[str, Any]]] = [
+    (bptt.RNN, {"activation": "relu"}),
+    (bptt.GRU, {"reset_after": False, "reverse": True}),
+    (bptt.LSTM, {"peepholes": True}),
+]
 FORMS = list(product((1, 2), (False, True), (False, True), (False, True)))
 
 
@@ -99,6 +104,31 @@ def test_round_trip(kind: type[Any], options: dict[str, Any], dtype: str) -> Non
         back = bptt.onnx.load(bptt.onnx.export(layer, lengths=lengths, state=bool(k % 2)))
         assert repr(back) == repr(kind(3, 4, num_layers, **more, **kept))
         assert all(error(back.parameters[n], a) == 0 for n, a in layer.parameters.items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "options"), LEARNT)
+def test_a_learnt_initial_state(kind: type[Any], options: dict[str, Any], dtype: str) -> None:
+    """onnxruntime and the loaded model begin with it; `compare` has a sequence without a step."""
+    rng = np.random.default_rng(0)
+    for k, (num_layers, two, first, lengths) in enumerate(forms_of(options)):
+        layer = kind(
+            3, 4, num_layers, bidirectional=two, batch_first=first, seed=k, learn_state=True,
+            dtype=dtype, **options,
+        )  # fmt: skip
+        names = [name for name in layer.parameters if name[0] in "hc"]
+        assert len(names) == layer.structure.cells * layer.structure.states
+        layer.parameters.update({name: rng.normal(size=4) for name in names})
+        if dtype == "float32":
+            for state in (False, True):
+                compare(layer, lengths, state, (5, 4))
+        model = bptt.onnx.load(bptt.onnx.export(layer, lengths=lengths))
+        x = rng.normal(size=(4, 4, 3))
+        given = {"lengths": [4, 0, 1, 2]} if lengths else {}
+        y, state = layer(x, **given)
+        want = [y, *(state if isinstance(state, tuple) else (state,))]
+        for array, expected in zip(model({"x": x, **given}).values(), want, strict=True):
+            assert error(array, expected) < TOLERANCE[dtype]
 
 
 def test_one_model_takes_all_sizes() -> None:
@@ -202,7 +232,6 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (bptt.RNN(2, 4, leak=0.5), ValueError, "has leak=0.5, expected None: ONNX"),
     (bptt.GRU(2, 4, zoneout=0.1), ValueError, "has zoneout=0.1, expected 0.0: ONNX"),
     (bptt.GRU(2, 4, dilation=2), ValueError, "has dilation=2, expected 1: ONNX"),
-    (bptt.GRU(2, 4, learn_state=True), ValueError, "has learn_state=True, expected False: ONNX"),
     (bptt.GRU(2, 4, skip=2), ValueError, "has skip=2, expected 0: ONNX"),
     (bptt.GRU(4, 4, residual=True), ValueError, "has residual=True, expected False: ONNX"),
     (bptt.GRU(2, 4, preact_clip=1 / 3, dtype="float64"), ValueError,

@@ -36,7 +36,7 @@ MOST_BYTES = (1 << 31) - 1  # of a protobuf message
 # The options that the operators express.
 WRITTEN = {
     "num_layers", "bias", "bidirectional", "reverse", "dtype", "activation", "gate_activation",
-    "output_activation", "preact_clip", "reset_after", "peepholes", "forget_gate",
+    "output_activation", "preact_clip", "reset_after", "peepholes", "forget_gate", "learn_state",
 }  # fmt: skip
 LINEAR = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "elu": "Elu", "softmax": "Softmax"}
 STATES = ("h", "c")
@@ -60,9 +60,9 @@ def export(
     layers : Recurrent, sequence of Recurrent, Linear and Embedding, or Model
         `RNN`, `GRU` and `LSTM`, also bidirectional or reverse, of several layers, and with the
         options `activation`, `gate_activation`, `output_activation`, `preact_clip`, `peepholes`,
-        `reset_after` and a coupled forget gate. In a sequence each layer reads the output of the
-        layer before it, and at least one layer is recurrent. A `Model` is written as it was loaded,
-        but with the weights that its layers have now.
+        `reset_after`, `learn_state` and a coupled forget gate. In a sequence each layer reads the
+        output of the layer before it, and at least one layer is recurrent. A `Model` is written as
+        it was loaded, but with the weights that its layers have now.
     path : str or path-like, optional
         The file: a new one, or an earlier one made by this function. It is written whole or not at
         all. If omitted, nothing is written.
@@ -70,7 +70,7 @@ def export(
         True: the model has an input ``lengths``, int32 of shape (B,), as the layers' calls have.
     state : bool, optional
         True: the model has inputs for the initial state, ``h0`` and, for an LSTM, ``c0``, in the
-        shapes of the layer's call; otherwise the state is 0 at first.
+        shapes of the layer's call; otherwise the state is the learnt one, or 0, at first.
 
     Returns
     -------
@@ -271,8 +271,13 @@ class _Graph:
             self.states.append(self._info(output, self.dtype, [s.cells, "batch", s.width]))
 
     def _initial(self, name: str, layer: Recurrent, letters: Sequence[str]) -> dict[str, list[str]]:
-        """The names of the initial states of each layer; empty without an input for them."""
+        """The names of the initial states of each layer; empty for 0."""
         s = layer.structure
+        if not self.state and layer.learn_state:
+            return {
+                letter: [self._learnt(name, layer, k, q) for k in range(s.num_layers)]
+                for q, letter in enumerate(letters)
+            }
         if not self.state:
             return {letter: [""] * s.num_layers for letter in letters}
         found = {}
@@ -288,6 +293,18 @@ class _Graph:
                     self.helper.make_node("Split", [source, sizes_name], found[letter], axis=0)
                 )
         return found
+
+    def _learnt(self, name: str, layer: Recurrent, k: int, q: int) -> str:
+        """The learnt initial state number q of layer k, (D, B, H): the same for each sequence."""
+        s = layer.structure
+        if not any(node.output[0] == "repeats" for node in self.nodes):
+            axis, one = self.axes.index("batch"), self._weight("one", np.array([1]))
+            size = self._node("Shape", ["x"], "batch_size", start=axis, end=axis + 1)
+            self._node("Concat", [one, size, one], "repeats", axis=0)
+        cells = range(k * s.directions, (k + 1) * s.directions)
+        rows = [layer.parameters[list(s.initial_shapes(cell))[q]] for cell in cells]
+        source = self._weight(f"{name}_l{k}_{STATES[q]}0_learnt", np.stack(rows)[:, None])
+        return self._node("Expand", [source, "repeats"], f"{name}_l{k}_{STATES[q]}0")
 
     def _kept(self, before: str, after: str) -> str:
         """The final state; where the length is 0, the initial one, for which ONNX has 0."""

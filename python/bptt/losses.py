@@ -172,7 +172,7 @@ def cross_entropy(
     counts = target != ignore_index
     within = _counting(caller, "target", target.shape, lengths, mask, batch_first)
     if within is not None:
-        counts &= within
+        counts = _both(counts, within)
     classes = target[counts].astype(np.intp)
     if classes.size and (classes.min() < 0 or classes.max() >= C):
         raise ValueError(
@@ -329,14 +329,19 @@ def quantile_loss(
     counts = _counting(caller, "target", target.shape, lengths, mask, batch_first)
     w = _chosen(_weights(caller, "weight", weight, target.shape, prediction.dtype), counts)
     error = _chosen(target, counts)[..., None] - _chosen(prediction, counts)
-    slope = np.where(error > 0, q, np.where(error < 0, q - 1, 0)).astype(prediction.dtype)
     n = max(error.size, 1)
+    slope = q - (error < 0)
+    slope *= error != 0
     if w is not None:
         n, slope = len(q) * (float(w.sum(dtype=np.float64)) or 1.0), slope * w[..., None]
-    # A NaN of the prediction must not become a loss of 0.
-    slope = np.where(np.isnan(error), error, slope)
-    value = float(np.sum(slope * error, where=slope != 0) / n)
-    return value, _placed(slope * (-1 / n), counts, prediction)
+    if np.isnan(error.sum()):
+        slope = np.where(np.isnan(error), error, slope)
+    error *= slope
+    if w is not None:
+        error[slope == 0] = 0  # inf times a weight of 0
+    value = float(error.sum() / n)
+    slope *= -1 / n
+    return value, _placed(slope, counts, prediction)
 
 
 def as_quantiles(caller: str, value: ArrayLike) -> Array:
@@ -428,7 +433,7 @@ def _counting(
     mask: Maybe,
     batch_first: bool,
 ) -> Array | None:
-    """True where an element of `shape` counts; None if all do."""
+    """True where elements of `shape` count, in its first axes; None if all do."""
     batch_first = as_flag(caller, "batch_first", batch_first)
     counts: Array | None = None
     if lengths is not None:
@@ -439,7 +444,7 @@ def _counting(
         within = as_lengths_within(caller, lengths, T, B)
         assert within is not None
         steps = np.arange(T)[:, None] < within
-        counts = _filled(steps.T if batch_first else steps, shape)
+        counts = steps.T if batch_first else steps
     if mask is not None:
         given = as_bools(caller, "mask", mask, 64)
         if given.shape != shape[: given.ndim]:
@@ -447,14 +452,15 @@ def _counting(
                 f"{caller}: mask has shape {given.shape}, expected the first axes of {label} = "
                 f"{shape}"
             )
-        filled = _filled(given, shape)
-        counts = filled if counts is None else counts & filled
+        counts = given if counts is None else _both(counts, given)
     return counts
 
 
-def _filled(first: Array, shape: tuple[int, ...]) -> Array:
-    """Repeat an array of the first axes along the others."""
-    return np.broadcast_to(first.reshape(first.shape + (1,) * (len(shape) - first.ndim)), shape)
+def _both(first: Array, second: Array) -> Array:
+    """Where two masks of the first axes are true, in the axes of the one that has more."""
+    ndim = max(first.ndim, second.ndim)
+    a, b = (m.reshape(m.shape + (1,) * (ndim - m.ndim)) for m in (first, second))
+    return np.asarray(a & b)
 
 
 def _weights(
@@ -493,6 +499,6 @@ def _placed(grad: Array, counts: Array | None, like: Array) -> Array:
     """The gradient of all elements from that of `_chosen` ones."""
     if counts is None:
         return grad
-    every = np.zeros_like(like)
+    every = np.zeros(like.shape, like.dtype)
     every[counts] = grad
     return every

@@ -164,11 +164,11 @@ class Forecaster(Forecasts):
 
 
 def loss_of(levels: Array) -> Callable[[Array, Array], tuple[float, Array]]:
-    """The quantile loss of predictions (T, B, steps * Q); targets that are NaN do not count."""
+    """The quantile loss of predictions (T, B, steps * Q), without steps whose target is NaN."""
 
     def loss(prediction: Array, target: Array) -> tuple[float, Array]:
         rows = prediction.reshape(*target.shape, len(levels))
-        value, grad = quantile_loss(rows, target, levels, mask=~np.isnan(target))
+        value, grad = quantile_loss(rows, target, levels, mask=~np.isnan(target[..., 0]))
         return value, grad.reshape(prediction.shape)
 
     return loss

@@ -112,9 +112,11 @@ class Linear(Layer):
             )
         x = x if x.flags.c_contiguous else x.copy()
         weight = self.parameters["weight"].copy()
-        y = x @ weight.T
+        # One product of all rows: NumPy takes one of each step if x has more than two axes.
+        y = x.reshape(-1, self.in_features) @ weight.T
         if self.bias:
             y += self.parameters["bias"]
+        y = y.reshape(*x.shape[:-1], self.out_features)
         if self.activation == "identity":
             return y, LinearTape(x, weight, None, marks(x))
         y = ACTIVATIONS[self.activation][0](y)
@@ -148,4 +150,5 @@ class Linear(Layer):
         if "bias" in wanted:
             # Sum in float64: a float32 sum over many rows loses one digit after the other.
             params["bias"] = rows.sum(0, dtype=np.float64).astype(self.dtype)
-        return LayerGrads(params, dy @ weight if "x" in wanted else None)
+        dx = (rows @ weight).reshape(x.shape) if "x" in wanted else None
+        return LayerGrads(params, dx)

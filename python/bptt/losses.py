@@ -181,26 +181,29 @@ def cross_entropy(
         )
     of_classes = _weights(caller, "weight", weight, (C,), dtype, exact=True)
     of_samples = _weights(caller, "sample_weight", sample_weight, target.shape, dtype)
-    grad = np.zeros_like(logits)
     if not classes.size:
-        return 0.0, grad
-    rows, picked = np.arange(classes.size), logits[counts]
+        return 0.0, np.zeros_like(logits)
+    rows, every = np.arange(classes.size), bool(counts.all())
+    p = logits.reshape(-1, C) if every else logits[counts]
     with np.errstate(over="ignore"):  # a difference may become -inf, with probability 0
-        picked -= picked.max(axis=-1, keepdims=True)
-    p = np.exp(picked)
+        p = np.subtract(p, p.max(axis=-1, keepdims=True), out=None if every else p)
+    each = -p[rows, classes]
+    np.exp(p, out=p)
     total = p.sum(axis=-1, keepdims=True)
-    each = np.log(total[:, 0]) - picked[rows, classes]
+    each += np.log(total[:, 0])
     p /= total
     p[rows, classes] -= 1
     if of_classes is None and of_samples is None:
-        grad[counts] = p / classes.size
-        return float(np.mean(each)), grad
-    w = np.ones(classes.size, dtype) if of_classes is None else of_classes[classes]
-    w = w if of_samples is None else w * of_samples[counts]
-    w = w / (float(w.sum(dtype=np.float64)) or 1.0)
-    grad[counts] = p * w[:, None]
-    heavy = w > 0  # a position of weight 0 does not count, even where its loss is infinite
-    return float(np.sum(w[heavy] * each[heavy])), grad
+        value = float(np.mean(each))
+        p /= classes.size
+    else:
+        w = np.ones(classes.size, dtype) if of_classes is None else of_classes[classes]
+        w = w if of_samples is None else w * of_samples[counts]
+        w = w / (float(w.sum(dtype=np.float64)) or 1.0)
+        heavy = w > 0  # a position of weight 0 does not count, even where its loss is infinite
+        value = float(np.sum(w[heavy] * each[heavy]))
+        p *= w[:, None]
+    return value, p.reshape(logits.shape) if every else _placed(p, counts, logits)
 
 
 def binary_cross_entropy(

@@ -66,6 +66,8 @@ Modules
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 try:
     from . import _core
 except ImportError as error:
@@ -236,6 +238,11 @@ __all__ = [
     "tbptt",
     "vjp",
 ]
+
+
+if not TYPE_CHECKING:  # to a type checker, an unknown name stays an error
+    from ._guesses import unknown_name as __getattr__  # noqa: F401
+del TYPE_CHECKING
 
 
 def __dir__() -> list[str]:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Container, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from ._words import shown
+from ._words import listed, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -16,6 +18,7 @@ _NO_ARGUMENT = "no such argument"
 _CPU = "everything is computed on the CPU"
 _MODE = "forward(x) for training, and layer(x) for inference"
 _DTYPE = "dtype='float32' or 'float64' in the constructor"
+_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
 _RESULTS = "the results are all outputs and the last state"
 
 # Attributes of objects of PyTorch and Keras that bptt does not have.
@@ -44,10 +47,43 @@ ARGUMENTS = {
     "input": "x, its name in bptt",
     "go_backwards": "reverse, its name in bptt",
     "recurrent_activation": "gate_activation, its name in bptt",
-    "units": "hidden_size, its name in bptt",
+    **dict.fromkeys(("units", "hidden"), "hidden_size, its name in bptt"),
+    "use_bias": "bias, its name in bptt",
+    **dict.fromkeys(("h0", "c0"), "state, its name in bptt"),
+    **dict.fromkeys(("n_epochs", "max_iter"), "epochs, its name in bptt"),
+    "mask": "lengths, the number of steps of each sequence",
+    "time_major": "batch_first, False by default",
+    "stateful": f"{_NO_ARGUMENT}: pass the state that a call returns, or see layer.stream()",
+    "unit_forget_bias": f"{_NO_ARGUMENT}: bptt.init.forget_bias(layer, 1.0)",
+    **dict.fromkeys(_INITIALIZERS, f"{_NO_ARGUMENT}: bptt.init has functions for parameters"),
+    "learning_rate": "lr, its name in bptt",
+    "epsilon": "eps, its name in bptt",
+    **dict.fromkeys(("beta_1", "beta_2"), "betas, a tuple of both"),
+    **dict.fromkeys(("clipnorm", "global_clipnorm"), f"{_NO_ARGUMENT}: bptt.clip_grad_norm"),
+    "clipvalue": f"{_NO_ARGUMENT}: bptt.clip_grad_value",
+    "random_state": "seed, its name in bptt",
+    "verbose": "progress, its name in bptt",
     "T_max": "t_max, its name in bptt",
     "return_sequences": f"{_NO_ARGUMENT}: {_RESULTS}",
     "return_state": f"{_NO_ARGUMENT}: {_RESULTS}",
+}
+# The same where a class differs.
+OF_CLASS = {
+    "Linear": {"units": "out_features, its name in bptt"},
+    "Embedding": {
+        "input_dim": "num_embeddings, its name in bptt",
+        "output_dim": "embedding_dim, its name in bptt",
+    },
+}
+# Names of the package that it does not have, or not until they are imported.
+NAMES = {
+    **{name: f"'import bptt.{name}' first" for name in ("jax", "onnx", "torch")},
+    "CosineAnnealingLR": "bptt.CosineAnnealing",
+    "CrossEntropyLoss": "bptt.cross_entropy",
+    "MSELoss": "bptt.mse",
+    "BCEWithLogitsLoss": "bptt.binary_cross_entropy",
+    "Dense": "bptt.Linear",
+    "SimpleRNN": "bptt.RNN",
 }
 # The parameters of PyTorch's RNNCell, LSTMCell and GRUCell.
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -61,6 +97,14 @@ def attribute_error(caller: str, name: str, parameters: Container[str]) -> str:
     return f"{caller} has no attribute {shown(name)}{answer}"
 
 
+def unknown_name(name: str) -> NoReturn:
+    """Raise for a name that the package does not have, and say what to write instead."""
+    answer = f", expected {NAMES[name]}" if name in NAMES else ""
+    raise AttributeError(
+        f"module 'bptt' has no attribute {name!r}{answer}", name=name, obj=sys.modules[__package__]
+    )
+
+
 def answering(function: Callable[P, R]) -> Callable[P, R]:
     """Add a hint to errors about unknown arguments of a constructor or method."""
 
@@ -71,13 +115,14 @@ def answering(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             if "unexpected keyword" not in str(error):
                 raise
-            for name in options:
-                if name in ARGUMENTS:
-                    caller = type(args[0]).__name__
-                    raise TypeError(
-                        f"{caller}: {name} is given, expected {ARGUMENTS[name]}"
-                    ) from None
-            raise
+            caller, known = type(args[0]).__name__, inspect.signature(function).parameters
+            unknown = [name for name in options if name not in known]
+            if not unknown or any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                raise
+            hints = ARGUMENTS | OF_CLASS.get(caller, {})
+            name = next((name for name in unknown if name in hints), unknown[0])
+            expected = hints.get(name) or f"some of {listed([*known][1:], 40)}"
+            raise TypeError(f"{caller}: {name} is given, expected {expected}") from None
 
     return call
 

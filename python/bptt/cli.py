@@ -112,9 +112,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (OSError, ValueError) as error:
         _close_output()
-        return _say(str(error), 2)
+        return _say(_in_words(error), 2)
     except MemoryError as error:
         return _say(f"out of memory: {error}" if str(error) else "out of memory", 2)
+
+
+def _in_words(error: Exception) -> str:
+    """The message of an error; of the system's, the file and what is wrong, without a number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    files = [
+        os.fsdecode(f) for f in (error.filename, error.filename2) if isinstance(f, (str, bytes))
+    ]
+    return ": ".join([*map(repr, files), error.strerror])
 
 
 def _say(text: str, code: int) -> int:

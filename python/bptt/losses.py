@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._counting import as_weights, both, chosen, counting, placed
 from ._types import Array, Maybe
 from ._validate import (
     as_array,
-    as_bools,
     as_count,
-    as_flag,
-    as_lengths_within,
     as_own_float,
     as_scalar,
 )
@@ -85,16 +83,16 @@ def mse(
            [ 0.]]))
     """
     prediction, target = _real_pair("mse", "prediction", prediction, target)
-    counts = _counting("mse", "prediction", prediction.shape, lengths, mask, batch_first)
-    weights = _weights("mse", "weight", weight, prediction.shape, prediction.dtype)
+    counts = counting("mse", "prediction", prediction.shape, lengths, mask, batch_first)
+    weights = as_weights("mse", "weight", weight, prediction.shape, prediction.dtype)
 
-    error, w = _chosen(prediction, counts) - _chosen(target, counts), _chosen(weights, counts)
+    error, w = chosen(prediction, counts) - chosen(target, counts), chosen(weights, counts)
     if w is None:
         n = max(error.size, 1)
-        return float(np.sum(error * error) / n), _placed(error * (2 / n), counts, prediction)
+        return float(np.sum(error * error) / n), placed(error * (2 / n), counts, prediction)
     n = float(w.sum(dtype=np.float64)) or 1.0
     weighted = w * error
-    return float(np.sum(weighted * error) / n), _placed(weighted * (2 / n), counts, prediction)
+    return float(np.sum(weighted * error) / n), placed(weighted * (2 / n), counts, prediction)
 
 
 def cross_entropy(
@@ -170,17 +168,17 @@ def cross_entropy(
         raise TypeError(f"{caller}: target has dtype {target.dtype}, expected integers")
     C, dtype = logits.shape[-1], logits.dtype
     counts = target != ignore_index
-    within = _counting(caller, "target", target.shape, lengths, mask, batch_first)
+    within = counting(caller, "target", target.shape, lengths, mask, batch_first)
     if within is not None:
-        counts = _both(counts, within)
+        counts = both(counts, within)
     classes = target[counts].astype(np.intp)
     if classes.size and (classes.min() < 0 or classes.max() >= C):
         raise ValueError(
             f"{caller}: target has values {classes.min()}..{classes.max()}, "
             f"expected 0..C-1 = 0..{C - 1} or ignore_index = {ignore_index}"
         )
-    of_classes = _weights(caller, "weight", weight, (C,), dtype, exact=True)
-    of_samples = _weights(caller, "sample_weight", sample_weight, target.shape, dtype)
+    of_classes = as_weights(caller, "weight", weight, (C,), dtype, exact=True)
+    of_samples = as_weights(caller, "sample_weight", sample_weight, target.shape, dtype)
     if not classes.size:
         return 0.0, np.zeros_like(logits)
     rows, every = np.arange(classes.size), bool(counts.all())
@@ -203,7 +201,7 @@ def cross_entropy(
         heavy = w > 0  # a position of weight 0 does not count, even where its loss is infinite
         value = float(np.sum(w[heavy] * each[heavy]))
         p *= w[:, None]
-    return value, p.reshape(logits.shape) if every else _placed(p, counts, logits)
+    return value, p.reshape(logits.shape) if every else placed(p, counts, logits)
 
 
 def binary_cross_entropy(
@@ -257,9 +255,9 @@ def binary_cross_entropy(
     """
     caller = "binary_cross_entropy"
     logits, target = _real_pair(caller, "logits", logits, target)
-    counts = _counting(caller, "logits", logits.shape, lengths, mask, batch_first)
-    w = _chosen(_weights(caller, "weight", weight, logits.shape, logits.dtype), counts)
-    z, t = _chosen(logits, counts), _chosen(target, counts)
+    counts = counting(caller, "logits", logits.shape, lengths, mask, batch_first)
+    w = chosen(as_weights(caller, "weight", weight, logits.shape, logits.dtype), counts)
+    z, t = chosen(logits, counts), chosen(target, counts)
     if not np.all((t >= 0) & (t <= 1)):
         raise ValueError(f"{caller}: target has values {t.min()}..{t.max()}, expected 0..1")
     n, e = max(z.size, 1), np.exp(-np.abs(z))
@@ -268,7 +266,7 @@ def binary_cross_entropy(
     grad = np.where(z >= 0, (1 - t) - t * e, (1 - t) * e - t) / (1 + e)
     if w is not None:
         each, grad = w * each, w * grad
-    return float(np.sum(each) / n), _placed(grad / n, counts, logits)
+    return float(np.sum(each) / n), placed(grad / n, counts, logits)
 
 
 def quantile_loss(
@@ -329,9 +327,9 @@ def quantile_loss(
             f"{caller}: prediction has shape {prediction.shape}, expected the shape of target and "
             f"the number of quantiles = {(*target.shape, len(q))}"
         )
-    counts = _counting(caller, "target", target.shape, lengths, mask, batch_first)
-    w = _chosen(_weights(caller, "weight", weight, target.shape, prediction.dtype), counts)
-    error = _chosen(target, counts)[..., None] - _chosen(prediction, counts)
+    counts = counting(caller, "target", target.shape, lengths, mask, batch_first)
+    w = chosen(as_weights(caller, "weight", weight, target.shape, prediction.dtype), counts)
+    error = chosen(target, counts)[..., None] - chosen(prediction, counts)
     n = max(error.size, 1)
     slope = q - (error < 0)
     slope *= error != 0
@@ -344,7 +342,7 @@ def quantile_loss(
         error[slope == 0] = 0  # inf times a weight of 0
     value = float(error.sum() / n)
     slope *= -1 / n
-    return value, _placed(slope, counts, prediction)
+    return value, placed(slope, counts, prediction)
 
 
 def as_quantiles(caller: str, value: ArrayLike) -> Array:
@@ -426,82 +424,3 @@ def _real_pair(caller: str, name: str, value: ArrayLike, target: ArrayLike) -> t
             f"expected the shape of {name} = {prediction.shape}"
         )
     return prediction, target.astype(prediction.dtype)
-
-
-def _counting(
-    caller: str,
-    label: str,
-    shape: tuple[int, ...],
-    lengths: Maybe,
-    mask: Maybe,
-    batch_first: bool,
-) -> Array | None:
-    """True where elements of `shape` count, in its first axes; None if all do."""
-    batch_first = as_flag(caller, "batch_first", batch_first)
-    counts: Array | None = None
-    if lengths is not None:
-        if len(shape) < 2:
-            axes = "(B, T, ...)" if batch_first else "(T, B, ...)"
-            raise ValueError(f"{caller}: {label} has shape {shape}, expected {axes} with lengths")
-        T, B = shape[1::-1] if batch_first else shape[:2]
-        within = as_lengths_within(caller, lengths, T, B)
-        assert within is not None
-        steps = np.arange(T)[:, None] < within
-        counts = steps.T if batch_first else steps
-    if mask is not None:
-        given = as_bools(caller, "mask", mask, 64)
-        if given.shape != shape[: given.ndim]:
-            raise ValueError(
-                f"{caller}: mask has shape {given.shape}, expected the first axes of {label} = "
-                f"{shape}"
-            )
-        counts = given if counts is None else _both(counts, given)
-    return counts
-
-
-def _both(first: Array, second: Array) -> Array:
-    """Where two masks of the first axes are true, in the axes of the one that has more."""
-    ndim = max(first.ndim, second.ndim)
-    a, b = (m.reshape(m.shape + (1,) * (ndim - m.ndim)) for m in (first, second))
-    return np.asarray(a & b)
-
-
-def _weights(
-    caller: str,
-    label: str,
-    value: Maybe,
-    shape: tuple[int, ...],
-    dtype: np.dtype[np.generic],
-    exact: bool = False,
-) -> Array | None:
-    """Weights of `shape`; with `exact` they are not broadcast."""
-    if value is None:
-        return None
-    given = as_own_float(caller, label, value).astype(dtype)
-    try:
-        weights = np.broadcast_to(given, shape)
-    except ValueError:
-        weights = None
-    if weights is None or (exact and given.shape != shape):
-        how = "" if exact else " or one that broadcasts to it"
-        raise ValueError(f"{caller}: {label} has shape {given.shape}, expected {shape}{how}")
-    if not np.all((given >= 0) & np.isfinite(given)):
-        raise ValueError(
-            f"{caller}: {label} has values {given.min()}..{given.max()}, expected 0 or more, and "
-            "finite"
-        )
-    return weights
-
-
-def _chosen(array: Any, counts: Array | None) -> Any:
-    """The elements that count; all, in their shape, if `counts` is None."""
-    return array if array is None or counts is None else array[counts]
-
-
-def _placed(grad: Array, counts: Array | None, like: Array) -> Array:
-    """The gradient of all elements from that of `_chosen` ones."""
-    if counts is None:
-        return grad
-    every = np.zeros(like.shape, like.dtype)
-    every[counts] = grad
-    return every

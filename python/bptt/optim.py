@@ -8,6 +8,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from ._guesses import answering
 from ._types import Array
 from ._words import shown
 from .layers.parameters import join, split
@@ -60,6 +61,7 @@ class SGD(Optimizer):
 
     _kinds = ("momentum_buffer",)
 
+    @answering
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -132,6 +134,7 @@ class RMSprop(Optimizer):
 
     _kinds = ("square_avg",)
 
+    @answering
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -219,6 +222,7 @@ class Adam(Optimizer):
     _kinds = ("exp_avg", "exp_avg_sq")
     _decoupled: ClassVar[bool] = False  # is weight decay applied to the parameters directly?
 
+    @answering
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -301,6 +305,7 @@ class AdamW(Adam):
 
     _decoupled = True
 
+    @answering
     def __init__(
         self,
         params: Mapping[str, Array],

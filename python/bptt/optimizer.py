@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._guesses import attribute_error
 from ._patterns import as_patterns, grouped
 from ._types import Array
 from ._validate import as_array, as_count, as_number, check_mapping
@@ -83,6 +84,14 @@ class Optimizer(ABC):
             name: [row[: p.nbytes].view(p.dtype).reshape(p.shape) for row in rows]
             for name, p in params.items()
         }
+
+    if not TYPE_CHECKING:  # to a type checker, an unknown attribute stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to write instead; called only for an attribute that does not exist."""
+            raise AttributeError(
+                attribute_error(type(self).__name__, name, ()), name=name, obj=self
+            )
 
     def __repr__(self) -> str:
         count = sum(p.size for p in self.params.values())

@@ -104,7 +104,7 @@ def test_commands_are_modules(monkeypatch, capsys):
     [
         (KeyboardInterrupt(), 130, "bptt: interrupted\n"),
         (ValueError("bench: n is 3, expected 4"), 2, "bptt: bench: n is 3, expected 4\n"),
-        (FileNotFoundError(2, "No such file", "x"), 2, "bptt: [Errno 2] No such file: 'x'\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "bptt: 'x': No such file\n"),
         (ValueError("two\nlines, \x1b[31m"), 2, "bptt: two\\nlines, \\x1b[31m\n"),
         (MemoryError(), 2, "bptt: out of memory\n"),
         (MemoryError("Unable to allocate"), 2, "bptt: out of memory: Unable to allocate\n"),
@@ -124,7 +124,7 @@ BROKEN = {  # what happens to the streams, the exit code, and what standard erro
     ">&-": (2, "bptt: standard output is closed, expected an open file or terminal\n", ""),
     "2>&-": (0, "", "isa"),
     ">&- 2>&-": (2, "", ""),
-    "> /dev/full": (2, "bptt: [Errno 28] No space left on device\n", ""),
+    "> /dev/full": (2, "bptt: No space left on device\n", ""),
     "> /dev/full 2>&-": (2, "", ""),
 }
 

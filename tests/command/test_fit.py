@@ -156,6 +156,12 @@ def test_wrong_tables(content, tmp_path, capsys):
         assert word in error, error
 
 
+def test_a_table_of_steps_without_a_group_column(steps, tmp_path, capsys):
+    code, _, error = main(capsys, "fit", steps, "--task", "classify", "--out", tmp_path / "m.npz")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.endswith(": without --group-column NAME, a row is a sequence of 4 steps\n"), error
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -186,6 +192,20 @@ def test_other_files_are_not_overwritten(steps, tmp_path, capsys):
     bptt.Sequential(bptt.GRU(2, 3, seed=0), bptt.Linear(3, 1, seed=1)).save(model)
     assert main(capsys, "convert", model, out)[0] == 2
     assert out.read_text() == "mine"
+    for name in ("mine.npz", "mine.safetensors"):
+        arrays = tmp_path / name
+        bptt.save(arrays, {"x": np.ones(3)})
+        before = arrays.read_bytes()
+        fit = ("fit", steps, "--task", "classify", "--group-column", "rec", "--epochs", "1")
+        for words in ((*fit, "--out", arrays), ("convert", model, arrays)):
+            code, _, error = main(capsys, *words)
+            assert (code, error.count("\n")) == (2, 1)
+            assert f"{name}', a file of arrays without a model's description, expected a" in error
+            assert arrays.read_bytes() == before
+    again = tmp_path / "again.npz"
+    for _ in range(2):  # an earlier model is replaced
+        assert main(capsys, *fit, "--out", again)[0] != 2
+        assert main(capsys, "convert", model, tmp_path / "converted.npz")[0] == 0
 
 
 def test_parquet(steps, tmp_path, capsys):

@@ -194,6 +194,16 @@ def test_missing_rows_are_told(tmp_path, capsys):
     assert models.load(out).series_[0].dates[-1] < DAYS[-1]
 
 
+def test_dates_of_another_form_are_told(tmp_path, capsys):
+    data, out = tmp_path / "d.csv", tmp_path / "m.npz"
+    days = [f"{d[8:]}/{d[5:7]}/{d[:4]}" for d in DAYS.astype(str)]
+    table(data, {"day": days, "y": SALES})
+    options = ("fit", data, "--task", "forecast", "--steps", "2", "--out", out, *QUICK)
+    said = json.loads(main(capsys, *options)[1])
+    assert said["note"] == "column 'day' is not read: '01/01/2024' is no date such as 2024-12-31"
+    assert "'01/01/2024'" in main(capsys, *options, "--date", "day")[2]
+
+
 def test_filled_values_do_not_count_in_the_score(tmp_path, capsys):
     """Absurd values would ruin it; straight lines over a jagged series would improve it."""
     data, out, y = tmp_path / "d.csv", tmp_path / "m.npz", np.tile([0.0, 1.0], 150)

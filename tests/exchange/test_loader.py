@@ -369,3 +369,20 @@ def test_layers_of_bptt_stay_and_others_are_refused(tmp_path: Path) -> None:
         bptt.load_model(tmp_path / "a.xyz")
     with pytest.raises(ValueError, match="gradient_flow: model is of type Linear, expected a recu"):
         bptt.gradient_flow(bptt.Linear(2, 3), X)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_the_file_of_an_estimator_is_not_loaded_in_part(suffix: str, tmp_path: Path) -> None:
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors")
+    path, kind = tmp_path / f"m.{suffix}", bptt.models.SequenceClassifier
+    model = kind(hidden_size=5, epochs=1, seed=0).fit(RNG.standard_normal((8, 6, 4)), [0, 1] * 4)
+    model.save(path)
+    with pytest.raises(
+        ValueError, match=r"load_model: .*expected bptt\.models\.load for all of it"
+    ):
+        bptt.load_model(path)
+    layer = bptt.load_model(path, "0")
+    assert np.array_equal(layer(X)[0], model.model_.layers[0](X)[0])
+    with pytest.raises(TypeError, match="SequenceClassifier, whose network is model_, expected a"):
+        bptt.gradient_flow(model, X)

@@ -7,6 +7,8 @@ import copy
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +54,27 @@ def test_attributes_of_other_layers_and_copies() -> None:
         LSTM.__getattr__("__array__")  # type: ignore[attr-defined]
 
 
+def test_names_of_the_package_and_of_optimisers() -> None:
+    for name, text in (
+        (
+            "CosineAnnealingLR",
+            "module 'bptt' has no attribute 'CosineAnnealingLR', expected bptt.C",
+        ),
+        ("no_such_name", "module 'bptt' has no attribute 'no_such_name'"),
+    ):
+        with pytest.raises(AttributeError, match=re.escape(text)) as info:
+            getattr(bptt, name)
+        assert (info.value.name, info.value.obj) == (name, bptt)
+    program = "import bptt; print(hasattr(bptt, 'onnx')); bptt.onnx"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False\n"
+    assert done.stderr.endswith("no attribute 'onnx', expected 'import bptt.onnx' first\n")
+    with pytest.raises(AttributeError, match="Adam has no attribute 'zero_grad', expected none: "):
+        bptt.Adam({}).zero_grad()  # type: ignore[attr-defined]
+
+
 GUESSES: list[tuple[Callable[..., Any], str]] = [
     (
         lambda: bptt.RNN(3, 4, nonlinearity="relu"),
@@ -74,6 +97,22 @@ GUESSES: list[tuple[Callable[..., Any], str]] = [
         lambda: bptt.CosineAnnealing(bptt.Adam({}), T_max=10),
         "CosineAnnealing: T_max is given, expected t_max",
     ),
+    (lambda: bptt.Linear(3, units=4), "Linear: units is given, expected out_features, its name"),
+    (lambda: bptt.Embedding(input_dim=3), "Embedding: input_dim is given, expected num_embeddings"),
+    (lambda: bptt.LSTM(3, 4, use_bias=False), "LSTM: use_bias is given, expected bias, its name"),
+    (lambda: bptt.LSTM(3, 4, stateful=True), "expected no such argument: pass the state that a"),
+    (lambda: LSTM(X, length=[1]), "LSTM: length is given, expected some of ['x', 'state', 'leng"),
+    (lambda: bptt.Adam({}, learning_rate=1), "Adam: learning_rate is given, expected lr, its name"),
+    (lambda: bptt.AdamW({}, beta_1=0.9), "AdamW: beta_1 is given, expected betas, a tuple of both"),
+    (lambda: bptt.SGD({}, clipnorm=1), "expected no such argument: bptt.clip_grad_norm"),
+    (
+        lambda: bptt.models.SequenceClassifier(n_epochs=3),
+        "SequenceClassifier: n_epochs is given, expected epochs, its name in bptt",
+    ),
+    (
+        lambda: bptt.models.Forecaster(12, 24, random_state=0),
+        "Forecaster: random_state is given, expected seed, its name in bptt",
+    ),
     (lambda: bptt.Linear(3, 4, "tanh"), "Linear: bias is 'tanh', expected True or False"),
 ]  # type: ignore
 
@@ -84,8 +123,10 @@ def test_an_argument_of_theirs(call: Callable[..., Any], text: str) -> None:
         call()
 
 
-def test_other_unknown_arguments_are_pythons_to_refuse() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+def test_other_unknown_arguments_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        TypeError, match=r"LSTM: colour is given, expected some of \['input_size', "
+    ):
         bptt.LSTM(2, 3, colour="red")  # type: ignore[call-arg]
     assert list(inspect.signature(bptt.LSTM).parameters)[:3] == [
         "input_size",

@@ -283,7 +283,7 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: LSTM1997(3, 4, recurrent_dropout=0.5),  # type: ignore[call-arg]
         TypeError,
-        "unexpected keyword argument 'recurrent_dropout'",
+        "LSTM1997: recurrent_dropout is given, expected some of ['input_size', 'hidden_size', ",
     ),
     (
         lambda: GRU(3, 4, dilation=2)(X, np.zeros((1, 2, 4))),

@@ -43,9 +43,9 @@ def test_any_number_of_threads_gives_the_same_bits(
     for shape in THREAD_SHAPES:
         p = problem(cell, of_many_threads(cell, shape), BY_ID[option], dtype)
         want = core_results(p, threads=1)
-        # The other activations run the same loops.
+        # The other activations, and smaller instruction sets, run the same loops.
         tanh = cell.options.get("activation", "tanh") == "tanh"
-        for threads in (2, 3, 4, 7) if tanh else (2, 3):
+        for threads in (2, 3, 4, 7) if tanh and isa == _core.isas()[0] else (2, 3):
             same_bits(core_results(p, threads=threads), want)
 
 

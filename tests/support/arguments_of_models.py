@@ -40,9 +40,9 @@ def _(_: Path, name: str) -> tuple[Any, ...]:
     return getattr(layer, method), {"x": Y}, kind
 
 
-@call("Dropout.backward", "LayerNorm.backward", "Pool.backward", **WANTED)
+@call("LayerNorm.backward", "LayerWithoutParameters.backward", **WANTED)
 def _(_: Path, name: str) -> tuple[Any, ...]:
-    kind = name.split(".")[0].replace("Pool", "MeanPool")
+    kind = name.split(".")[0].replace("LayerWithoutParameters", "MeanPool")
     layer = bptt.LayerNorm(H) if kind == "LayerNorm" else getattr(bptt, kind)()
     y, tape = layer.forward(Y)
     return layer.backward, {"tape": tape, "dy": np.ones_like(y)}, kind

@@ -23,8 +23,9 @@ from ..layers.dropout import Dropout
 from ..layers.masks import is_mask_count
 from ..models import load as load_estimator
 from ..models.files import KEY
+from ..sequential.description import KEY as SEQUENTIAL
 from ..sequential.model import Sequential
-from .outcome import in_one_line, print_json, print_lines
+from .outcome import check_replaces, in_one_line, print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +52,7 @@ examples:
   bptt convert state_dict.pt model.npz
   bptt convert model.npz model.onnx
 
-An existing file of another kind is not overwritten.
+An earlier model in the same format is replaced; any other file is not.
 
 Exit code: 0 done; 2 wrong use, or a layer that the format lacks; nothing was written."""
 
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         kind = kind_of(file, args.source)
     if os.path.exists(args.out) and os.path.samefile(args.source, args.out):
         raise ValueError("convert: out is the source, expected another file")
+    if WRITERS[suffix] is _as_arrays:
+        check_replaces("convert", args.out, "out", (KEY, SEQUENTIAL))
     with in_one_line():
         what, note = WRITERS[suffix](args.source, kind, args.out)
     size = os.path.getsize(args.out)

@@ -16,11 +16,11 @@ from .._files.access import check_target
 from ..io import MODEL
 from ..layers.recurrent import LAYERS
 from ..models import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
-from ..models.files import save
+from ..models.files import KEY, save
 from ..models.network import POOLINGS
 from ..models.vocabulary import UNITS
 from .data import Columns, check_has_columns, read_sequences, read_text
-from .outcome import in_one_line, print_json, print_lines, quoted
+from .outcome import check_replaces, in_one_line, print_json, print_lines, quoted
 from .score import (
     Score,
     accuracy,
@@ -106,7 +106,8 @@ examples:
   bptt fit sales.csv --task forecast --steps 14 --target sales --inputs holiday --out sales.npz
   bptt fit hamlet.txt --task text --out hamlet.npz
 
-Ctrl-C ends the training early and writes the best model so far.
+Ctrl-C ends the training early and writes the best model so far. An earlier model is replaced; any
+other file is not.
 
 Exit code: 0 the model is better than the baseline, or --test is 0; 1 it is not better, but was
 written; 2 wrong use or wrong data, nothing was written; 130 interrupted by Ctrl-C, the model was
@@ -235,6 +236,7 @@ def _check_out(args: argparse.Namespace) -> None:
     target = check_target("fit", args.out, MODEL, "--out")
     if target == os.path.realpath(args.data):
         raise ValueError("fit: --out is the file of data, expected another file")
+    check_replaces("fit", args.out, "--out", (KEY,))
 
 
 def _estimator(args: argparse.Namespace) -> Any:

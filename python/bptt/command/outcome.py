@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["in_one_line", "print_json", "print_lines", "quoted"]
+from .. import io
+
+__all__ = ["check_replaces", "in_one_line", "print_json", "print_lines", "quoted"]
 
 
 @contextlib.contextmanager
@@ -19,6 +22,17 @@ def in_one_line() -> Iterator[None]:
         yield
     except (TypeError, ImportError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
+
+
+def check_replaces(caller: str, path: str, label: str, keys: Collection[str]) -> None:
+    """Raise unless a file of arrays is new, empty, or has one of these keys in its metadata."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return
+    if not any(key in io.load_metadata(path) for key in keys):
+        raise ValueError(
+            f"{caller}: {label} is {path!r}, a file of arrays without a model's description, "
+            "expected a model to replace, or a new name"
+        )
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .._files.access import Path
 from .._files.tables import Table, read_table
 from .._types import Array
-from .._words import listed
+from .._words import brief, listed
 from ..models.calendar import step_of
 from .data import Columns, arrays_of, rows_by_group
 
@@ -93,9 +94,12 @@ def read_series(caller: str, path: Path, columns: Columns) -> SeriesData:
     table.check_has([name for name in named if name is not None])
     if target in inputs:
         raise ValueError(f"{table.place} has the target {target!r}, expected it not in --inputs")
-    date = columns.date
+    date, unread = columns.date, None
     if date is None and (first := next(iter(table.columns))) not in named:
-        date = first if _begins_with_a_date(table, first) else None
+        date = first if _begins_with(table, first, Table.dates) else None
+        if date is None and not _begins_with(table, first, Table.numbers_and_gaps):
+            has = brief(table.columns[first][0])
+            unread = f"column {first!r} is not read: {has!r} is no date such as 2024-12-31"
     columns = columns._replace(target=target, date=date)
     rows_of = {target: np.arange(len(table))}
     if columns.group_column is not None:
@@ -104,7 +108,7 @@ def read_series(caller: str, path: Path, columns: Columns) -> SeriesData:
     if inputs:
         known = np.stack([table.numbers(name) for name in inputs], 1)
     dates = None if date is None else table.dates(date)
-    note = None if dates is None else _check_steps(table, columns, dates, rows_of)
+    note = unread if dates is None else _check_steps(table, columns, dates, rows_of)
     values, series = table.numbers_and_gaps(target), list[One]()
     for name, rows in rows_of.items():
         past = _check_gaps(table, columns, values, rows)
@@ -132,10 +136,11 @@ def _of_arrays(arrays: dict[str, Array], place: str, columns: Columns) -> Series
     return SeriesData([One(*of, None, none) for of in zip(names, rows, known)], columns)
 
 
-def _begins_with_a_date(table: Table, name: str) -> bool:
+def _begins_with(table: Table, name: str, read: Callable[[Table, str], Array]) -> bool:
+    """Can the first row of a column be read so?"""
     first = Table(table.place, {name: table.columns[name][:1]}, table.rows[:1])
     try:
-        first.dates(name)
+        read(first, name)
     except ValueError:
         return False
     return True

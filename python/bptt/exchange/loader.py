@@ -17,7 +17,7 @@ from .._validate import as_path, check_mapping
 from .._words import listed, shown
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent
-from ..sequential.description import KEY
+from ..sequential.description import ESTIMATOR_KEY, KEY
 from ..sequential.model import Sequential
 from ..sequential.rebuild import from_metadata
 from .entries import Entry, Where, chosen
@@ -50,8 +50,15 @@ class OwnModel(NamedTuple):
     metadata: dict[str, str]
 
 
+class OfEstimator(dict[str, Any]):
+    """The arrays of an estimator's file."""
+
+
 def _own_or_arrays(parsed: tuple[dict[str, Any], dict[str, str]]) -> Any:
-    return OwnModel(*parsed) if KEY in parsed[1] else parsed[0]
+    arrays, metadata = parsed
+    if ESTIMATOR_KEY in metadata:
+        return OfEstimator(arrays)
+    return OwnModel(arrays, metadata) if KEY in metadata else arrays
 
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
@@ -71,7 +78,8 @@ def load_model(
     """Load trained layers from a file, a dict of arrays, or a module of another library.
 
     The content of a file decides its format. No pickle is read, no code of a file runs, and nothing
-    is loaded in part: each array of a layer is used, or named in the error.
+    is loaded in part: each array of a layer is used, or named in the error. `bptt.models.load`
+    reads the file of an estimator, of which this function loads single layers by `name`.
 
     Parameters
     ----------
@@ -211,6 +219,11 @@ def _load(source: Any, asked: Request, choose: Choose) -> Any:
         if isinstance(content, OwnModel):
             model = from_metadata(where.caller, content.metadata, content.arrays)
             return _of_row(model, asked, choose)
+        if isinstance(content, OfEstimator) and asked.whole:
+            raise ValueError(
+                f"{where} is the file of an estimator, expected bptt.models.load for all of it, or "
+                "name= for one layer"
+            )
         return choose(_entries(content, asked), name, asked.options)
 
 
@@ -245,9 +258,10 @@ def _entries(source: Any, asked: Request) -> dict[str, Entry]:
         return entries_of_object(where, source)
     if is_module(source):
         return entries_of_module(where, source, asked.seed)
+    hint = ", whose network is model_" if hasattr(source, "model_") else ""
     raise TypeError(
-        f"{where} is of type {type(source).__name__}, expected a path, a dict of arrays, a layer, "
-        "or a module of PyTorch, Keras or ONNX"
+        f"{where} is of type {type(source).__name__}{hint}, expected a path, a dict of arrays, a "
+        "layer, or a module of PyTorch, Keras or ONNX"
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .._files.access import Path, naming
-from ..io import load, load_metadata
+from .._files.contents import read
+from .._files.parse import PARSERS
+from ..io import MODEL
 from ..models import files
 from ..models.classifier import SequenceClassifier
 from ..models.forecaster import Forecaster
@@ -26,10 +28,9 @@ ESTIMATORS = (SequenceClassifier, SequenceRegressor, Forecaster, LanguageModel)
 
 def read_model(caller: str, path: Path) -> Any:
     """The `Sequential` or the estimator of a file; of any other file the arrays by name."""
-    metadata = load_metadata(path)
+    arrays, metadata = read("load", path, PARSERS, MODEL.what)
     if files.KEY in metadata:
         return files.load(path)
-    arrays = load(path)
     if KEY not in metadata:
         return arrays
     with naming(path):

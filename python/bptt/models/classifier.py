@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _core
 from .._files.access import Path
+from .._guesses import answering
 from .._types import Array
 from ..losses import cross_entropy
 from .labels import as_classes, weights_of
@@ -85,6 +86,7 @@ class SequenceClassifier(SequenceEstimator):
     class_weight: Mapping[Any, float] | str | None
     classes_: Array
 
+    @answering
     def __init__(
         self, *, cell: str = "lstm", hidden_size: int = 64, num_layers: int = 1,
         bidirectional: bool = False, pooling: str = "last", dropout: float = 0.0,

@@ -22,14 +22,14 @@ from .._files.parse import PARSERS
 from .._types import Array
 from .._validate import as_path
 from .._words import brief, listed, printable, shown
-from ..sequential.description import described
+from ..sequential.description import ESTIMATOR_KEY, described
 from ..sequential.model import Sequential
 from ..sequential.rebuild import fields_of, rebuilt
 from ..training.history import Epoch, History
 
 __all__ = ["ESTIMATORS", "load", "record", "save"]
 
-KEY, VERSION = "bptt.models", 1
+KEY, VERSION = ESTIMATOR_KEY, 1
 TIMES = re.compile(r"(datetime64|timedelta64)\[(Y|M|W|D|h|m|s|ms|us|ns)\]")
 PLAIN = (bool, int, float, str, type(None))
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._files.access import Path
+from .._guesses import answering
 from .._types import Array
 from .._validate import as_count
 from ..losses import quantile_loss
@@ -93,6 +94,7 @@ class Forecaster(Forecasts):
         "single_": bool, "coverage_": dict, "history_": History,
     }  # fmt: skip
 
+    @answering
     def __init__(
         self, steps: int, window: int = 100, *, season: int | None = None,
         quantiles: Sequence[float] = (0.1, 0.5, 0.9), cell: str = "lstm", hidden_size: int = 64,

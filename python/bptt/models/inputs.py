@@ -71,6 +71,10 @@ def read(
         )
     if isinstance(X, (str, bytes)):
         raise TypeError(f"{caller}: X is {shown(X)}, expected a list of texts")
+    if hasattr(X, "to_list") and isinstance(X, tuple):
+        raise TypeError(
+            f"{caller}: X is {type(X).__name__}, expected a list of sequences: X.to_list()"
+        )
     if hasattr(X, "tocsr"):
         raise TypeError(f"{caller}: X is sparse, expected a dense array")
     if not isinstance(X, (list, tuple)):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._files.access import Path
+from .._guesses import answering
 from .._types import Array
 from .._validate import as_between, as_count
 from ..losses import IGNORED, cross_entropy
@@ -76,6 +77,7 @@ class LanguageModel(Writing):
         "model_": Sequential, "vocabulary_": Vocabulary, "history_": History,
     }  # fmt: skip
 
+    @answering
     def __init__(
         self, *, tokens: str = "characters", window: int = 128,
         vocabulary_size: int | None = 20_000, min_count: int = 1, cell: str = "lstm",

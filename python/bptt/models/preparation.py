@@ -95,9 +95,11 @@ class Preparation:
         if self.columns is not None and given.columns is not None:
             has, expected = given.columns, self.columns
         if has != expected:
+            one = given.columns == self.features and not isinstance(given.values, list)
+            hint = ": one sequence is X[None]" if one else ""
             raise ValueError(
                 f"{caller}: X has {has} features, but {estimator} is expecting {expected} features "
-                "as input, as in fit"
+                f"as input, as in fit{hint}"
             )
 
 

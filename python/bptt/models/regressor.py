@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._files.access import Path
+from .._guesses import answering
 from .._types import Array
 from .._validate import as_real
 from ..losses import mse
@@ -61,6 +62,7 @@ class SequenceRegressor(SequenceEstimator):
     target_scale_: Array
     one_target_: bool
 
+    @answering
     def __init__(
         self, *, cell: str = "lstm", hidden_size: int = 64, num_layers: int = 1,
         bidirectional: bool = False, pooling: str = "last", dropout: float = 0.0,

@@ -7,9 +7,10 @@ import inspect
 import json
 from typing import Any
 
-__all__ = ["KEY", "VERSION", "as_metadata", "described"]
+__all__ = ["ESTIMATOR_KEY", "KEY", "VERSION", "as_metadata", "described"]
 
 KEY = "bptt.Sequential"  # of the metadata of a file
+ESTIMATOR_KEY = "bptt.models"  # of that of an estimator
 VERSION = 1
 
 

@@ -225,8 +225,7 @@ struct Backward {
   Index neighbours(Index t, Index end) const {
     const auto continues = [&](Index of) {
       const StepRows step(rows, d.T, of);
-      return step.count == rows.count[t] && step.continuing == step.count &&
-             rows.count[step.previous] == step.count;
+      return step.same && step.count == rows.count[t];
     };
     if (!continues(t)) return 1;
     if (continues(end - 1) && rows.count[end - 1] == rows.count[t]) return end - t;

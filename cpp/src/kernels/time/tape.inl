@@ -10,10 +10,14 @@ BPTT_KERNELS_BEGIN
 // order of processing; rows [continuing, count) start from the initial state.
 struct StepRows {
   Index count, continuing, previous;
+  bool same;  // has the step before the same rows?
   StepRows(const Rows& rows, Index steps, Index t) {
     previous = rows.reverse ? t + 1 : t - 1;
     count = rows.count[t];
-    continuing = previous < 0 || previous >= steps ? 0 : smaller(rows.count[previous], count);
+    const bool inside = previous >= 0 && previous < steps;
+    const Index before = inside ? rows.count[previous] : 0;
+    continuing = smaller(before, count);
+    same = inside && before == count;
   }
 };
 

@@ -86,7 +86,7 @@ def chosen(array: Any, counts: Array | None) -> Any:
 def placed(grad: Array, counts: Array | None, like: Array) -> Array:
     """The gradient of all elements from that of `chosen` ones."""
     if counts is None:
-        return grad
+        return np.asarray(grad)
     every = np.zeros(like.shape, like.dtype)
     every[counts] = grad
     return every

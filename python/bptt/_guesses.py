@@ -37,43 +37,46 @@ ATTRIBUTES = {
     "requires_grad_": "frozen, the names of parameters that do not learn",
     "nonlinearity": "activation",
 }
-# Arguments of functions of PyTorch and Keras that bptt does not have.
+# The same of optimisers.
+OF_OPTIMISERS = {
+    "zero_grad": ATTRIBUTES["zero_grad"],
+    "param_groups": "groups, and lr for all parameters",
+    "learning_rate": "lr",
+    **dict.fromkeys(("cuda", "cpu", "to"), f"none: {_CPU}"),
+}
+# Arguments of functions of PyTorch, Keras and scikit-learn that have other names in bptt.
+RENAMED: dict[str, tuple[str, ...]] = {
+    "nonlinearity": ("activation",),
+    "recurrent_activation": ("gate_activation",),
+    "go_backwards": ("reverse",),
+    "use_bias": ("bias",),
+    "units": ("hidden_size", "out_features"),
+    "hidden": ("hidden_size", "out_features"),
+    "input_dim": ("num_embeddings", "input_size", "in_features"),
+    "output_dim": ("embedding_dim", "out_features"),
+    "input": ("x",),
+    **dict.fromkeys(("hx", "h0", "c0", "initial_state"), ("state",)),
+    "mask": ("lengths",),
+    "time_major": ("batch_first",),
+    "T_max": ("t_max",),
+    "learning_rate": ("lr",),
+    "epsilon": ("eps",),
+    **dict.fromkeys(("beta_1", "beta_2"), ("betas",)),
+    **dict.fromkeys(("n_epochs", "max_iter"), ("epochs",)),
+    "random_state": ("seed",),
+    "verbose": ("progress",),
+}
+# Arguments that bptt does not have.
 ARGUMENTS = {
-    "nonlinearity": "activation, its name in bptt",
     "training": _MODE,
     "device": f"{_NO_ARGUMENT}: {_CPU}",
-    "hx": "state, its name in bptt",
-    "initial_state": "state, its name in bptt",
-    "input": "x, its name in bptt",
-    "go_backwards": "reverse, its name in bptt",
-    "recurrent_activation": "gate_activation, its name in bptt",
-    **dict.fromkeys(("units", "hidden"), "hidden_size, its name in bptt"),
-    "use_bias": "bias, its name in bptt",
-    **dict.fromkeys(("h0", "c0"), "state, its name in bptt"),
-    **dict.fromkeys(("n_epochs", "max_iter"), "epochs, its name in bptt"),
-    "mask": "lengths, the number of steps of each sequence",
-    "time_major": "batch_first, False by default",
     "stateful": f"{_NO_ARGUMENT}: pass the state that a call returns, or see layer.stream()",
     "unit_forget_bias": f"{_NO_ARGUMENT}: bptt.init.forget_bias(layer, 1.0)",
     **dict.fromkeys(_INITIALIZERS, f"{_NO_ARGUMENT}: bptt.init has functions for parameters"),
-    "learning_rate": "lr, its name in bptt",
-    "epsilon": "eps, its name in bptt",
-    **dict.fromkeys(("beta_1", "beta_2"), "betas, a tuple of both"),
     **dict.fromkeys(("clipnorm", "global_clipnorm"), f"{_NO_ARGUMENT}: bptt.clip_grad_norm"),
     "clipvalue": f"{_NO_ARGUMENT}: bptt.clip_grad_value",
-    "random_state": "seed, its name in bptt",
-    "verbose": "progress, its name in bptt",
-    "T_max": "t_max, its name in bptt",
     "return_sequences": f"{_NO_ARGUMENT}: {_RESULTS}",
     "return_state": f"{_NO_ARGUMENT}: {_RESULTS}",
-}
-# The same where a class differs.
-OF_CLASS = {
-    "Linear": {"units": "out_features, its name in bptt"},
-    "Embedding": {
-        "input_dim": "num_embeddings, its name in bptt",
-        "output_dim": "embedding_dim, its name in bptt",
-    },
 }
 # Names of the package that it does not have, or not until they are imported.
 NAMES = {
@@ -89,12 +92,19 @@ NAMES = {
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def attribute_error(caller: str, name: str, parameters: Container[str]) -> str:
-    """The message for an unknown attribute."""
+def unknown_attribute(
+    owner: Any, name: str, answers: Mapping[str, str], parameters: Container[str] = ()
+) -> NoReturn:
+    """Raise for an attribute that does not exist, and say what to write instead."""
+    if hasattr(type(owner), name):  # a property has failed: with its own error
+        object.__getattribute__(owner, name)
+    caller = type(owner).__name__
     if name in parameters:
-        return f"{caller} has no attribute {name}, expected parameters[{name!r}]"
-    answer = f", expected {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
-    return f"{caller} has no attribute {shown(name)}{answer}"
+        message = f"{caller} has no attribute {name}, expected parameters[{name!r}]"
+    else:
+        answer = f", expected {answers[name]}" if name in answers else ""
+        message = f"{caller} has no attribute {shown(name)}{answer}"
+    raise AttributeError(message, name=name, obj=owner)
 
 
 def unknown_name(name: str) -> NoReturn:
@@ -115,16 +125,24 @@ def answering(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             if "unexpected keyword" not in str(error):
                 raise
-            caller, known = type(args[0]).__name__, inspect.signature(function).parameters
+            known = [*inspect.signature(function).parameters][1:]
             unknown = [name for name in options if name not in known]
-            if not unknown or any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            if not unknown or not args:
                 raise
-            hints = ARGUMENTS | OF_CLASS.get(caller, {})
-            name = next((name for name in unknown if name in hints), unknown[0])
-            expected = hints.get(name) or f"some of {listed([*known][1:], 40)}"
-            raise TypeError(f"{caller}: {name} is given, expected {expected}") from None
+            name = next((n for n in unknown if n in RENAMED or n in ARGUMENTS), unknown[0])
+            raise TypeError(
+                f"{type(args[0]).__name__}: {name} is given, expected {_instead(name, known)}"
+            ) from None
 
     return call
+
+
+def _instead(name: str, known: list[str]) -> str:
+    """What to write in place of an unknown argument of a function."""
+    new = next((new for new in RENAMED.get(name, ()) if new in known), None)
+    if new is not None:
+        return f"{new}, its name in bptt"
+    return ARGUMENTS.get(name) or f"some of {listed(known, 40)}"
 
 
 def numbered(arrays: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -335,7 +335,7 @@ def quantile_loss(
     slope *= error != 0
     if w is not None:
         n, slope = len(q) * (float(w.sum(dtype=np.float64)) or 1.0), slope * w[..., None]
-    if np.isnan(error.sum()):
+    if np.isnan(error).any():
         slope = np.where(np.isnan(error), error, slope)
     error *= slope
     if w is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._guesses import attribute_error
+from ._guesses import OF_OPTIMISERS, unknown_attribute
 from ._patterns import as_patterns, grouped
 from ._types import Array
 from ._validate import as_array, as_count, as_number, check_mapping
@@ -89,9 +89,7 @@ class Optimizer(ABC):
 
         def __getattr__(self, name: str) -> Any:
             """Say what to write instead; called only for an attribute that does not exist."""
-            raise AttributeError(
-                attribute_error(type(self).__name__, name, ()), name=name, obj=self
-            )
+            unknown_attribute(self, name, OF_OPTIMISERS)
 
     def __repr__(self) -> str:
         count = sum(p.size for p in self.params.values())

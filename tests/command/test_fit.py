@@ -159,7 +159,7 @@ def test_wrong_tables(content, tmp_path, capsys):
 def test_a_table_of_steps_without_a_group_column(steps, tmp_path, capsys):
     code, _, error = main(capsys, "fit", steps, "--task", "classify", "--out", tmp_path / "m.npz")
     assert (code, error.count("\n")) == (2, 1)
-    assert error.endswith(": without --group-column NAME, a row is a sequence of 4 steps\n"), error
+    assert error.endswith(": without --group-column, a row is a sequence of 4 steps\n"), error
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,10 @@ def test_other_files_are_not_overwritten(steps, tmp_path, capsys):
     for _ in range(2):  # an earlier model is replaced
         assert main(capsys, *fit, "--out", again)[0] != 2
         assert main(capsys, "convert", model, tmp_path / "converted.npz")[0] == 0
+        assert main(capsys, "convert", arrays, tmp_path / "copy.npz")[0] == 0
+        assert main(capsys, *fit, "--out", tmp_path / "converted.npz")[0] != 2
+    (tmp_path / "junk.npz").write_text("junk")
+    assert "out has" in main(capsys, "convert", model, tmp_path / "junk.npz")[2]
 
 
 def test_parquet(steps, tmp_path, capsys):

@@ -202,6 +202,11 @@ def test_dates_of_another_form_are_told(tmp_path, capsys):
     said = json.loads(main(capsys, *options)[1])
     assert said["note"] == "column 'day' is not read: '01/01/2024' is no date such as 2024-12-31"
     assert "'01/01/2024'" in main(capsys, *options, "--date", "day")[2]
+    table(data, {"shop": ["a"] * 150 + ["b"] * 150, "y": SALES[:300]})
+    said = json.loads(main(capsys, *options)[1])
+    assert (
+        said["note"] == "column 'shop' is not read: if it tells series apart, --group-column shop"
+    )
 
 
 def test_filled_values_do_not_count_in_the_score(tmp_path, capsys):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt._guesses import ARGUMENTS, ATTRIBUTES
+from bptt._guesses import ARGUMENTS, ATTRIBUTES, OF_OPTIMISERS, RENAMED
 from support.paths import ROOT
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -224,7 +224,7 @@ def test_defaults_of_the_tables_are_those_of_the_libraries() -> None:
     assert float(library.activations.hard_sigmoid(one)) == pytest.approx(0.5 + 1 / 6)
 
 
-@pytest.mark.parametrize("name", [*ATTRIBUTES, *ARGUMENTS])
+@pytest.mark.parametrize("name", {**ATTRIBUTES, **OF_OPTIMISERS, **RENAMED, **ARGUMENTS})
 def test_names_that_errors_answer_are_on_the_page(name: str) -> None:
     there = "\n".join(line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| "))
     assert re.search(rf"\b{name}\b", there)

@@ -17,6 +17,7 @@ import pytest
 
 import bptt
 from bptt import load_model
+from bptt._guesses import RENAMED
 
 LSTM = bptt.LSTM(2, 3, seed=0)
 X = np.ones((4, 1, 2))
@@ -54,6 +55,31 @@ def test_attributes_of_other_layers_and_copies() -> None:
         LSTM.__getattr__("__array__")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        bptt.LSTM,
+        bptt.Linear,
+        bptt.Embedding,
+        bptt.Dropout,
+        bptt.SGD,
+        bptt.Adam,
+        bptt.models.SequenceClassifier,
+        bptt.models.Forecaster,
+    ],
+)
+def test_a_new_name_is_an_argument(kind: type[Any]) -> None:
+    known = inspect.signature(kind).parameters
+    for name in (n for n in RENAMED if n not in known):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: {name} is given, expected ") as info:
+            kind(**{name: 1})
+        new = re.search(r"expected (\w+), its name in bptt$", str(info.value))
+        assert new is None or new[1] in known
+    child = type("Child", (bptt.Linear,), {})
+    with pytest.raises(TypeError, match="Child: units is given, expected out_features, its name"):
+        child(3, units=4)
+
+
 def test_names_of_the_package_and_of_optimisers() -> None:
     for name, text in (
         (
@@ -71,8 +97,24 @@ def test_names_of_the_package_and_of_optimisers() -> None:
     )
     assert done.stdout == "False\n"
     assert done.stderr.endswith("no attribute 'onnx', expected 'import bptt.onnx' first\n")
-    with pytest.raises(AttributeError, match="Adam has no attribute 'zero_grad', expected none: "):
-        bptt.Adam({}).zero_grad()  # type: ignore[attr-defined]
+    adam: Any = bptt.Adam({})
+    for name, text in (("zero_grad", "none: backward"), ("param_groups", "groups, and lr for all")):
+        with pytest.raises(
+            AttributeError, match=f"Adam has no attribute '{name}', expected {text}"
+        ):
+            getattr(adam, name)
+    with pytest.raises(AttributeError, match=r"Adam has no attribute 'quantize'$"):
+        _ = adam.quantize
+
+
+def test_an_error_in_a_property_is_its_own() -> None:
+    wrong = property(lambda self: self.no_such_name)
+    for layer in (
+        type("Child", (bptt.Linear,), {"warm": wrong})(2, 3),
+        type("Child", (bptt.SGD,), {"warm": wrong})({}),
+    ):
+        with pytest.raises(AttributeError, match="Child has no attribute 'no_such_name'"):
+            _ = layer.warm
 
 
 GUESSES: list[tuple[Callable[..., Any], str]] = [
@@ -103,7 +145,10 @@ GUESSES: list[tuple[Callable[..., Any], str]] = [
     (lambda: bptt.LSTM(3, 4, stateful=True), "expected no such argument: pass the state that a"),
     (lambda: LSTM(X, length=[1]), "LSTM: length is given, expected some of ['x', 'state', 'leng"),
     (lambda: bptt.Adam({}, learning_rate=1), "Adam: learning_rate is given, expected lr, its name"),
-    (lambda: bptt.AdamW({}, beta_1=0.9), "AdamW: beta_1 is given, expected betas, a tuple of both"),
+    (
+        lambda: bptt.AdamW({}, beta_1=0.9),
+        "AdamW: beta_1 is given, expected betas, its name in bptt",
+    ),
     (lambda: bptt.SGD({}, clipnorm=1), "expected no such argument: bptt.clip_grad_norm"),
     (
         lambda: bptt.models.SequenceClassifier(n_epochs=3),

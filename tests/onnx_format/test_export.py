@@ -129,6 +129,9 @@ def test_a_learnt_initial_state(kind: type[Any], options: dict[str, Any], dtype:
         want = [y, *(state if isinstance(state, tuple) else (state,))]
         for array, expected in zip(model({"x": x, **given}).values(), want, strict=True):
             assert error(array, expected) < TOLERANCE[dtype]
+        for load in (bptt.onnx.load_layers, lambda m: bptt.load_model(m, f"{kind.__name__}_l0")):
+            with pytest.raises(ValueError, match="are constant, and other than 0"):
+                load(bptt.onnx.export(layer))
 
 
 def test_one_model_takes_all_sizes() -> None:

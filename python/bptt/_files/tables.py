@@ -69,6 +69,15 @@ class Table(NamedTuple):
         what = "a date such as 2024-12-31"
         return np.array([self._parsed(name, k, _date, what) for k in range(len(self))])
 
+    def begins_with_text(self, name: str) -> bool:
+        """Is the first cell that is not empty no number?"""
+        cell = next((cell for cell in self.columns[name] if cell.strip()), "0")
+        try:
+            float(cell)
+        except ValueError:
+            return True
+        return False
+
     def texts(self, name: str) -> list[str]:
         """A column in which no cell is empty."""
         return [self._parsed(name, k, _text, "text") for k in range(len(self))]

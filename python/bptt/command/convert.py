@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import io
-from .._files.access import naming, open_file
+from .._files.access import check_target, naming, open_file
 from .._files.formats import kind_of
 from .._files.parse import PARSERS
 from .._words import listed, printable
@@ -18,12 +18,12 @@ from ..exchange.loader import load_model
 from ..exchange.rtneural import save_rtneural
 from ..exchange.state_dict import recurrent_parts
 from ..export.c_header import save_c_header
+from ..io import MODEL
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..layers.masks import is_mask_count
 from ..models import load as load_estimator
 from ..models.files import KEY
-from ..sequential.description import KEY as SEQUENTIAL
 from ..sequential.model import Sequential
 from .outcome import check_replaces, in_one_line, print_json, print_lines
 
@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if os.path.exists(args.out) and os.path.samefile(args.source, args.out):
         raise ValueError("convert: out is the source, expected another file")
     if WRITERS[suffix] is _as_arrays:
-        check_replaces("convert", args.out, "out", (KEY, SEQUENTIAL))
+        check_target("convert", args.out, MODEL, "out")
+        check_replaces("convert", args.out, "out", io.load(args.source) if kind in PARSERS else ())
     with in_one_line():
         what, note = WRITERS[suffix](args.source, kind, args.out)
     size = os.path.getsize(args.out)

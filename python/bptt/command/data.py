@@ -147,12 +147,10 @@ def read_sequences(
     names = [str(k + 1) for k in range(len(table))]
     if len(inputs) == 1:
         return Sequences(table.texts(inputs[0]), y, names, found)
-    try:
-        table.numbers(inputs[0])
-    except ValueError as error:
-        raise ValueError(
-            f"{error}: without --group-column NAME, a row is a sequence of {len(inputs)} steps"
-        ) from None
+    text = next((name for name in inputs if table.begins_with_text(name)), None)
+    if text is not None and needs_target:
+        expected = f"a number: without --group-column, a row is a sequence of {len(inputs)} steps"
+        raise table.error(text, 0, expected)
     return Sequences(np.stack([table.numbers(name) for name in inputs], 1), y, names, found)
 
 

@@ -16,7 +16,7 @@ from .._files.access import check_target
 from ..io import MODEL
 from ..layers.recurrent import LAYERS
 from ..models import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
-from ..models.files import KEY, save
+from ..models.files import save
 from ..models.network import POOLINGS
 from ..models.vocabulary import UNITS
 from .data import Columns, check_has_columns, read_sequences, read_text
@@ -236,7 +236,7 @@ def _check_out(args: argparse.Namespace) -> None:
     target = check_target("fit", args.out, MODEL, "--out")
     if target == os.path.realpath(args.data):
         raise ValueError("fit: --out is the file of data, expected another file")
-    check_replaces("fit", args.out, "--out", (KEY,))
+    check_replaces("fit", args.out, "--out")
 
 
 def _estimator(args: argparse.Namespace) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .. import io
+from ..sequential.description import ESTIMATOR_KEY, KEY
 
 __all__ = ["check_replaces", "in_one_line", "print_json", "print_lines", "quoted"]
 
@@ -24,11 +25,11 @@ def in_one_line() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def check_replaces(caller: str, path: str, label: str, keys: Collection[str]) -> None:
-    """Raise unless a file of arrays is new, empty, or has one of these keys in its metadata."""
+def check_replaces(caller: str, path: str, label: str, like: Collection[str] = ()) -> None:
+    """Raise unless a file of arrays is new, empty, a model's, or has the names `like`."""
     if not os.path.exists(path) or not os.path.getsize(path):
         return
-    if not any(key in io.load_metadata(path) for key in keys):
+    if {KEY, ESTIMATOR_KEY}.isdisjoint(io.load_metadata(path)) and set(io.load(path)) != set(like):
         raise ValueError(
             f"{caller}: {label} is {path!r}, a file of arrays without a model's description, "
             "expected a model to replace, or a new name"

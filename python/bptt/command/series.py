@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,10 +95,9 @@ def read_series(caller: str, path: Path, columns: Columns) -> SeriesData:
         raise ValueError(f"{table.place} has the target {target!r}, expected it not in --inputs")
     date, unread = columns.date, None
     if date is None and (first := next(iter(table.columns))) not in named:
-        date = first if _begins_with(table, first, Table.dates) else None
-        if date is None and not _begins_with(table, first, Table.numbers_and_gaps):
-            has = brief(table.columns[first][0])
-            unread = f"column {first!r} is not read: {has!r} is no date such as 2024-12-31"
+        date = first if _begins_with_a_date(table, first) else None
+        if date is None and table.begins_with_text(first):
+            unread = _what_it_may_be(table, first, columns.group_column)
     columns = columns._replace(target=target, date=date)
     rows_of = {target: np.arange(len(table))}
     if columns.group_column is not None:
@@ -136,14 +134,21 @@ def _of_arrays(arrays: dict[str, Array], place: str, columns: Columns) -> Series
     return SeriesData([One(*of, None, none) for of in zip(names, rows, known)], columns)
 
 
-def _begins_with(table: Table, name: str, read: Callable[[Table, str], Array]) -> bool:
-    """Can the first row of a column be read so?"""
+def _begins_with_a_date(table: Table, name: str) -> bool:
     first = Table(table.place, {name: table.columns[name][:1]}, table.rows[:1])
     try:
-        read(first, name)
+        first.dates(name)
     except ValueError:
         return False
     return True
+
+
+def _what_it_may_be(table: Table, name: str, group_column: str | None) -> str:
+    """A note on a first column of text that is not read."""
+    cells = table.columns[name]
+    if group_column is None and len(set(cells)) < len(cells):
+        return f"column {name!r} is not read: if it tells series apart, --group-column {name}"
+    return f"column {name!r} is not read: {brief(cells[0])!r} is no date such as 2024-12-31"
 
 
 # --- gaps -----------------------------------------------------------------------------------------

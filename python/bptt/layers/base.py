@@ -7,7 +7,6 @@ import copy
 import inspect
 import math
 import sys
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._guesses import attribute_error, numbered
+from .._guesses import ATTRIBUTES, numbered, unknown_attribute
 from .._types import Array, State, Wanted
 from .._validate import (
     as_count,
@@ -200,9 +199,7 @@ class Layer:
 
         def __getattr__(self, name: str) -> Any:
             """Say what to write instead; called only for an attribute that does not exist."""
-            names = self.__dict__.get("_parameters", ())
-            message = attribute_error(type(self).__name__, name, names)
-            raise AttributeError(message, name=name, obj=self)
+            unknown_attribute(self, name, ATTRIBUTES, self.__dict__.get("_parameters", ()))
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of everything that later calls depend on, except the constructor's arguments.
@@ -286,10 +283,10 @@ class LayerWithoutParameters(Layer):
         dy = self._as_dy(dy, self._shape_of_y(tape), tape.dtype)
         return LayerGrads({}, self._dx(tape, dy) if self._wanted(grads, ("x",)) else None)
 
-    @abstractmethod
     def _shape_of_y(self, tape: Any) -> tuple[int, ...]:
         """The shape of the output of a forward pass."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _dx(self, tape: Any, dy: Array) -> Array:
         """The gradient of x, in the shape of x."""
+        raise NotImplementedError

@@ -90,4 +90,4 @@ class Dropout(LayerWithoutParameters):
         return tape.shape
 
     def _dx(self, tape: DropoutTape, dy: Array) -> Array:
-        return dy if tape.mask is None else dy * tape.mask
+        return dy.copy() if tape.mask is None else dy * tape.mask

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -59,9 +58,9 @@ class Pool(LayerWithoutParameters):
         dx = self._of_steps(tape, dy)
         return dx.swapaxes(0, 1) if tape.batch_first else dx
 
-    @abstractmethod
     def _of_steps(self, tape: Any, dy: Array) -> Array:
         """The gradient of x, (T, B, H)."""
+        raise NotImplementedError
 
 
 @final

@@ -96,7 +96,7 @@ class Preparation:
             has, expected = given.columns, self.columns
         if has != expected:
             one = given.columns == self.features and not isinstance(given.values, list)
-            hint = ": one sequence is X[None]" if one else ""
+            hint = ": one sequence is [X]" if one else ""
             raise ValueError(
                 f"{caller}: X has {has} features, but {estimator} is expecting {expected} features "
                 f"as input, as in fit{hint}"

@@ -13,7 +13,7 @@ from .library import library
 from .nodes import ARRANGING, OtherNode
 from .read import tensor_of
 
-__all__ = ["NOTHING", "Scope", "opset_of", "scope_of"]
+__all__ = ["NOTHING", "Scope", "opset_of", "repeated_states", "scope_of"]
 
 MOST_BYTES = 1 << 31  # of a value that a node computes: as much as a file of ONNX can hold
 RUN_TIME = ("X", "sequence_lens")  # inputs that are of no use as constants
@@ -46,6 +46,18 @@ def scope_of(caller: str, graph: Any, opset: int, outer: Scope = NOTHING) -> Sco
                 if name and role not in RUN_TIME:
                     _fold(caller, name, makers, constants, opset)
     return Scope(constants, makers)
+
+
+def repeated_states(node: Any, scope: Scope) -> list[str]:
+    """The initial states of a recurrent node that are constants, repeated for each sequence."""
+    found = []
+    for role, name in zip(INPUTS[node.op_type], node.input):
+        maker = scope.makers.get(name)
+        if role.startswith("initial") and maker is not None and maker.op_type == "Expand":
+            source = scope.constants.get(maker.input[0])
+            if source is not None and source.any():
+                found.append(role)
+    return found
 
 
 def _fold(

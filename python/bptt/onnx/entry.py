@@ -9,7 +9,7 @@ from typing import Any
 from .._words import brief, listed
 from ..layers.recurrent import Recurrent
 from .attributes import is_recurrent, label
-from .constants import NOTHING, Scope, opset_of, scope_of
+from .constants import NOTHING, Scope, opset_of, repeated_states, scope_of
 from .layer import obstacle
 from .library import library
 from .model import Model, unused
@@ -132,10 +132,11 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
     with refusing(caller):
         proto = _without_functions(caller, proto)
         found = _operators(caller, proto.graph, opset_of(caller, proto))
-        for k, (node, operator) in enumerate(found):
-            if operator.layer is None or operator.constants:
+        for k, (node, operator, repeated) in enumerate(found):
+            constants = [*operator.constants, *repeated]
+            if operator.layer is None or constants:
                 reason = obstacle(operator.attributes) or (
-                    f"{listed(operator.constants)} are constant, and other than 0"
+                    f"{listed(constants)} are constant, and other than 0"
                     if operator.layer
                     else "its weights depend on inputs"
                 )
@@ -148,12 +149,13 @@ def load_layers(source: Any) -> dict[str, Recurrent]:
 
 def _operators(
     caller: str, graph: Any, opset: int, outer: Scope = NOTHING
-) -> Iterator[tuple[Any, Operator]]:
-    """Every recurrent node of a graph and of the graphs inside its nodes."""
+) -> Iterator[tuple[Any, Operator, list[str]]]:
+    """Every recurrent node of a graph and of the graphs inside its nodes; `repeated_states`."""
     scope = scope_of(caller, graph, opset, outer)
     for node in graph.node:
         if is_recurrent(node):
-            yield node, operator_of(caller, node, scope.constants)
+            operator = operator_of(caller, node, scope.constants)
+            yield node, operator, repeated_states(node, scope)
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from _operators(caller, inner, opset, scope)

@@ -287,7 +287,7 @@ class _Graph:
             found[letter] = [source]
             if s.num_layers > 1:
                 found[letter] = [f"{name}_l{k}_{letter}0" for k in range(s.num_layers)]
-                sizes = np.full(s.num_layers, s.directions)
+                sizes = np.full(s.num_layers, s.directions, np.int64)
                 sizes_name = self._weight(f"{name}_{letter}0_sizes", sizes)
                 self.nodes.append(
                     self.helper.make_node("Split", [source, sizes_name], found[letter], axis=0)
@@ -298,7 +298,7 @@ class _Graph:
         """The learnt initial state number q of layer k, (D, B, H): the same for each sequence."""
         s = layer.structure
         if not any(node.output[0] == "repeats" for node in self.nodes):
-            axis, one = self.axes.index("batch"), self._weight("one", np.array([1]))
+            axis, one = self.axes.index("batch"), self._weight("one", np.array([1], np.int64))
             size = self._node("Shape", ["x"], "batch_size", start=axis, end=axis + 1)
             self._node("Concat", [one, size, one], "repeats", axis=0)
         cells = range(k * s.directions, (k + 1) * s.directions)
@@ -312,7 +312,7 @@ class _Graph:
             return after
         if not any(node.output[0] == "is_empty" for node in self.nodes):
             zero = self._weight("zero", np.zeros((), np.int32))
-            axes = self._weight("first_and_last", np.array([0, 2]))
+            axes = self._weight("first_and_last", np.array([0, 2], np.int64))
             empty = self._node("Equal", ["lengths", zero], "is_empty_flat")
             self._node("Unsqueeze", [empty, axes], "is_empty")
         return self._node("Where", ["is_empty", before, after], f"{after}_kept")
@@ -320,10 +320,10 @@ class _Graph:
     def _joined(self, node: str, directions: int, width: int) -> str:
         """Y (T, D, B, H) as (T, B, D*H)."""
         if directions == 1:
-            axis = self._weight(f"{node}_axis", np.array([1]))
+            axis = self._weight(f"{node}_axis", np.array([1], np.int64))
             return self._node("Squeeze", [f"{node}_Y", axis], f"{node}_y")
         moved = self._node("Transpose", [f"{node}_Y"], f"{node}_moved", perm=[0, 2, 1, 3])
-        shape = self._weight(f"{node}_shape", np.array([0, 0, directions * width]))
+        shape = self._weight(f"{node}_shape", np.array([0, 0, directions * width], np.int64))
         return self._node("Reshape", [moved, shape], f"{node}_y")
 
     # --- parts ----------------------------------------------------------------------------------

@@ -43,9 +43,9 @@ read; the suffix of the target decides the format:
   .h                  a header of C, as 'bptt export --c-header'
 
 Sources: .safetensors and .npz, torch.save, Keras' .keras and .h5, ONNX, the JSON of RTNeural and of
-Neural Amp Modeler. Where the target is one chain of layers, each must read the one before it, in
-the order of the source. Nothing is left out but Dropout, and of an estimator the normalisation of
-its inputs, which the command then says."""
+Neural Amp Modeler. Where the target holds one chain of layers, each must read the output of the one
+before it, in the order of the source. Only two things are left out: Dropout, and the normalisation
+of an estimator's inputs. The command notes the second."""
 EPILOG = """\
 examples:
   bptt convert model.keras model.safetensors

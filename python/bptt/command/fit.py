@@ -106,12 +106,12 @@ examples:
   bptt fit sales.csv --task forecast --steps 14 --target sales --inputs holiday --out sales.npz
   bptt fit hamlet.txt --task text --out hamlet.npz
 
-Ctrl-C ends the training early and writes the best model so far. An earlier model is replaced; any
-other file is not.
+Ctrl-C ends the training early and writes the model; a second one writes nothing. An earlier
+model is replaced, and no other file.
 
 Exit code: 0 the model is better than the baseline, or --test is 0; 1 it is not better, but was
-written; 2 wrong use or wrong data, nothing was written; 130 interrupted by Ctrl-C, the model was
-written if its training had begun."""
+written; 2 wrong use or wrong data, nothing was written; 130 interrupted by Ctrl-C; after the first
+one the model was written, if its training had begun."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

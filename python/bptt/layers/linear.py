@@ -31,6 +31,9 @@ class LinearTape(NamedTuple):
 class Linear(Layer):
     """The same affine map at every position, over the last axis: y = activation(x weight^T + bias).
 
+    NumPy takes one product for all positions: its last bits may depend on how many there are, and
+    on the threads of NumPy's BLAS.
+
     Parameters
     ----------
     in_features : int

@@ -7,7 +7,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 
 def features(windows):
-    """Mean, spread, extremes and eight more numbers of each column of windows (n, T, F)."""
+    """Eleven numbers of each column of windows (n, T, F), such as the mean and the extremes."""
     return np.hstack([of(windows) for of in base_features().values()])
 
 

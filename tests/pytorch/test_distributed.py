@@ -42,7 +42,7 @@ def tried_twice(run: Callable[[Path], T], folder: Path) -> T:
     """The result of a run in a new folder.
 
     The ranks of gloo that meet while a machine is busy once in forty times wait for each other for
-    ever, so they may try again.
+    ever, or fail when they part, so they may try again.
     """
     folder.mkdir()
     try:
@@ -143,7 +143,10 @@ def trained(folder: Path, kill: bool) -> str:
 
 def trained_and_repeated(folder: Path) -> tuple[str, str]:
     """The same, and again from the last checkpoint."""
-    return trained(folder, kill=False), trained(folder, kill=False)
+    whole = trained(folder, kill=False)
+    if "goes on" in whole:  # torchrun has started ranks again that gloo had let fail at their end
+        raise subprocess.TimeoutExpired("ranks that nobody kills", 0, whole)
+    return whole, trained(folder, kill=False)
 
 
 @pytest.mark.slow
@@ -151,7 +154,6 @@ def trained_and_repeated(folder: Path) -> tuple[str, str]:
 def test_after_a_killed_rank_training_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     whole, end = tried_twice(trained_and_repeated, tmp_path / "whole")
     killed = tried_twice(partial(trained, kill=True), tmp_path / "killed")
-    assert "goes on" not in whole
     assert re.search(r"goes on from step \d+\n", killed)
     assert "goes on from step 40\n" in end
     losses = [dict(re.findall(r"step (\d+)  loss (\S+)", out)) for out in (whole, killed, end)]

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("convert: out is the source, expected another file")
     if WRITERS[suffix] is _as_arrays:
         check_target("convert", args.out, MODEL, "out")
-        check_replaces("convert", args.out, "out", io.load(args.source) if kind in PARSERS else ())
+        again = kind in PARSERS and os.path.exists(args.out)
+        check_replaces("convert", args.out, "out", io.load(args.source) if again else ())
     with in_one_line():
         what, note = WRITERS[suffix](args.source, kind, args.out)
     size = os.path.getsize(args.out)

@@ -141,10 +141,10 @@ struct Schedule {
       total += longer;
     }
   }
-  // The same for equal lengths, in loops of vectors: a step of a small cell takes few instructions.
+  // The same for equal lengths. Unrolled, as a step of a small cell takes few instructions.
   void place_equal() {
-    std::fill_n(count, steps, sequences);
-    for (Index t = 0, row = 0; t < steps; ++t, row += sequences) first[t] = row;
+#pragma GCC unroll 8
+    for (Index t = 0; t < steps; ++t) count[t] = sequences, first[t] = t * sequences;
     total = steps * sequences;
   }
 

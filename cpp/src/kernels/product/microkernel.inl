@@ -33,9 +33,11 @@ BPTT_INLINE void static_int(Int<N> n, const F& f) {
 // calls f(range).
 template <class F>
 BPTT_INLINE void for_each_range(Index begin, Index end, Index most, const F& f) {
-  Index ranges = end - begin <= most ? end > begin : (end - begin + most - 1) / most;
-  for (Index next; ranges > 0; --ranges, begin = next) {
-    next = ranges == 1 ? end : begin + (end - begin + ranges - 1) / ranges;
+  const Index n = end - begin;
+  if (n <= 0) return;
+  const Index ranges = n <= most ? 1 : (n + most - 1) / most, size = n / ranges;
+  for (Index larger = n - ranges * size, next; begin < end; begin = next, --larger) {
+    next = begin + size + (larger > 0);
     f(Range{begin, next});
   }
 }

@@ -38,7 +38,6 @@ struct RowRuns {
 
   // Rows [begin, end) of all.
   RowRuns part(Index begin, Index end, Index width) const {
-    if (begin == 0 && end == rows) return *this;
     RowRuns some;
     Index row = 0;
     for (int i = 0; i < count; row += run[i++].rows) {

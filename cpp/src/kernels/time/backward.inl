@@ -210,10 +210,11 @@ struct Backward {
     products.template for_each_tile<XSide<Cell>>(
         r, tape.w_ih, I, {0, blocks_of<T>(I)},
         [I, dx](Index row, Index n_rows, Index column, Index width, const T* tile) {
-          T* to = dx + row * I + column;
-          for (Index i = 0; i < n_rows; ++i, to += I)
-            for (Index b = 0; b < width; ++b, tile += L)
-              store(to + b * L, load(tile), I - column - b * L);
+          const Index next = I;  // no store can change a copy
+          T* to = dx + row * next + column;
+          for (Index b = 0, used = next - column; b < width; ++b, to += L, used -= L)
+            for (Index i = 0; i < n_rows; ++i)
+              store(to + i * next, load(tile + (i * width + b) * L), used);
         });
   }
 
@@ -225,7 +226,7 @@ struct Backward {
   Index neighbours(Index t, Index end) const {
     const auto continues = [&](Index of) {
       const StepRows step(rows, d.T, of);
-      return step.same && step.count == rows.count[t];
+      return step.same_before(rows) && step.count == rows.count[t];
     };
     if (!continues(t)) return 1;
     if (continues(end - 1) && rows.count[end - 1] == rows.count[t]) return end - t;

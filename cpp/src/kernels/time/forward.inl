@@ -306,7 +306,7 @@ struct Forward {
       const StepRows step(rows, d.T, t);
       total += step.count;
       if (step.count >= narrow_rows || total > projected_rows || team.sequences) break;
-      if (recompute && !step.same) break;
+      if (recompute && !step.same_before(rows)) break;
     }
     return d.T > 1 ? steps : 0;
   }

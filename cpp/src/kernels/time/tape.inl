@@ -10,14 +10,15 @@ BPTT_KERNELS_BEGIN
 // order of processing; rows [continuing, count) start from the initial state.
 struct StepRows {
   Index count, continuing, previous;
-  bool same;  // has the step before the same rows?
   StepRows(const Rows& rows, Index steps, Index t) {
     previous = rows.reverse ? t + 1 : t - 1;
     count = rows.count[t];
     const bool inside = previous >= 0 && previous < steps;
-    const Index before = inside ? rows.count[previous] : 0;
-    continuing = smaller(before, count);
-    same = inside && before == count;
+    continuing = smaller(inside ? rows.count[previous] : 0, count);
+  }
+  // Are the rows of the step before the same, and not none?
+  bool same_before(const Rows& rows) const {
+    return count > 0 && continuing == count && rows.count[previous] == count;
   }
 };
 

@@ -16,13 +16,11 @@ struct Tracer {
   BPTT_INLINE explicit Tracer(const Args&...) {}
   using T = typename Backend::T;
   static constexpr bool on() { return false; }
-  static constexpr T* h_of(Index) { return nullptr; }
-  static constexpr T* c_of(Index) { return nullptr; }
+  static constexpr T* h_of(Index, Index = 0) { return nullptr; }
+  static constexpr T* c_of(Index, Index = 0) { return nullptr; }
   static constexpr bool mixes_c() { return false; }
   template <class... Args>
   BPTT_INLINE void take_h(const Args&...) const {}
-  template <class... Args>
-  BPTT_INLINE void take_c(const Args&...) const {}
   template <class... Args>
   BPTT_INLINE void measure(const Args&...) const {}
   template <class... Args>
@@ -174,27 +172,27 @@ struct TracedRows {
   // Does zoneout mix the state c after h was made of it?
   bool mixes_c() const { return call.extras.zoneout[1] || call.extras.zoneout_of_all[1] != 0; }
 
-  // Take the gradients of row `row` of all, before and after the equations.
+  // Where the gradients of a block of h and c in row `row` of all stand; null without a trace. The
+  // next row is one vector further, the next block chunk_rows vectors.
+  T* h_of(Index row, Index j = 0) const { return at(dh, row, j); }
+  T* c_of(Index row, Index j = 0) const { return at(dc, row, j); }
   BPTT_INLINE void take_h(Index j, Index row, Vec<T> v) const {
-    if (on()) store(dh + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
+    if (T* to = h_of(row, j)) store(to, v.v);
   }
-  BPTT_INLINE void take_c(Index j, Index row, Vec<T> v) const {
-    if (on()) store(dc + (j * rows.chunk_rows + row - chunk_row) * L, v.v);
-  }
-
-  // Where they stand, of row `row` of all; blocks are chunk_rows * L apart. Null without a trace.
-  T* h_of(Index row) const { return on() ? dh + (row - chunk_row) * L : nullptr; }
-  T* c_of(Index row) const { return on() ? dc + (row - chunk_row) * L : nullptr; }
 
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.
   void measure(Range mine) const {
-    // A cell has one to four gates.
-    constexpr int least = columns < 6 ? 1 : 3, most = smaller(columns, 6);
-    for (int k = 0; k < G + 2; k += columns)
-      static_int<most - least + 1>(smaller(columns, G + 2 - k) - least + 1,
-                                   [&](auto i)
-                                       BPTT_INLINED { measure<i.value + least - 1>(mine, k); });
+    // h, perhaps c, and one to four gates.
+    constexpr int at_once = smaller(L, 8), least = at_once < 6 ? 1 : 2, most = smaller(at_once, 6);
+    const int all = G + 1 + has_c;
+    for (int k = 0; k < all; k += at_once)
+      static_int<most - least + 1>(smaller(at_once, all - k) - least + 1, [&](auto i) BPTT_INLINED {
+        constexpr int some = i.value + least - 1;
+        static_int<3>(k ? 3 : 1 + has_c, [&](auto h_and_c) BPTT_INLINED {
+          measure<some, h_and_c.value % 3>(mine, k);
+        });
+      });
   }
 
   // Copies the gradients themselves, of rows `mine` of step t, and the operands of w_hh, [R, U]
@@ -219,74 +217,84 @@ struct TracedRows {
   }
 
  private:
-  // The squares of `together` rows and `columns` columns are summed at once: a vector for each.
-  static constexpr int columns = smaller(L, 8), together = int(L) / columns;
+  T* at(T* base, Index row, Index j) const {
+    return on() ? base + (j * rows.chunk_rows + row - chunk_row) * L : nullptr;
+  }
 
-  // Where the first rows of `some` columns begin, and how far it is from row to row: h and c have
-  // one number for each unit, the sums have S. There are never three columns of h and c.
+  // The squares of `some` columns of as many rows as there is room for are summed at once: a vector
+  // for each, in places for `columns` columns.
   template <int some>
-  struct Columns {
-    const T* base[some];
-    Index near_row, far_row;  // of the first two columns, and of the others
-  };
+  static constexpr int columns = smaller(L, 2 << ((some > 2) + (some > 4)));
+  template <int some>
+  static constexpr int together = int(L) / columns<some>;
 
-  // `some` columns from number k on.
-  template <int some>
+  // Where the norm of the n-th column is written: a cell without c has no column for it.
+  int place(int n) const { return n > 0 && !has_c ? n + 1 : n; }
+
+  // `some` columns from the k-th on, the first `near` of which, h and c, have one number for each
+  // unit; the others, which are sums, have S.
+  template <int some, int near>
   BPTT_INLINE void measure(Range mine, int k) const {
     const Dims& d = call.dims;
-    Columns<some> all{{}, k ? S * L : L, S * L};
-    BPTT_UNROLL for (int c = 0; c < some; ++c) all.base[c] = of_column(k + c, 0).base;
-    // A column of another size than the sums is measured with care: meanwhile another stands for
-    // it.
-    const bool same_size = k || d.P == d.H, no_c = !k && !has_c;
-    if (!same_size) all.base[0] = all.base[some > 1];
-    if (no_c) all.base[some > 1] = all.base[0];
-    for (Index row = mine.begin; row < mine.end; row += together) {
-      const Index n = smaller(together, mine.end - row);
-      const Native<T> squares = sums_of_squares<some>(all, row, n);
+    const T* all[some];
+    BPTT_UNROLL for (int c = 0; c < some; ++c) all[c] = of_column(place(k + c), 0).base;
+    // h of a layer that projects has another size, and is measured with care: meanwhile c stands
+    // for it.
+    const bool projects = near && d.P != d.H;
+    if (near > 1 && projects) all[0] = all[some > 1];
+    const Index width = columns<some>, count = together<some>;
+    for (Index row = mine.begin; row < mine.end; row += count) {
+      const Index n = smaller(count, mine.end - row);
+      const Native<T> squares = sums_of_squares<some, near>(all, row, n);
       double roots[L];
       square_roots(squares, roots);
       double* out = call.trace.norms + (chunk_row + row) * (G + 4);
       for (Index r = 0; r < n; ++r, out += G + 4) {
-        BPTT_UNROLL for (int c = 0; c < some; ++c) out[k + c] = roots[r * columns + c];
-        if (no_c) out[1] = 0;
+        BPTT_UNROLL for (int c = 0; c < some; ++c) out[place(k + c)] = roots[r * width + c];
+        if (!has_c) out[1] = 0;
       }
-      if (!same_size || !all_in_bounds<T>(squares)) remeasure(k, some, row, n, squares);
+      if (projects || !all_in_bounds<T>(squares))
+        remeasure(k, some, columns<some>, row, n, squares);
     }
   }
   // Lane r * columns + c of the result has the sum of column c and row r; other lanes have any that
   // is in bounds.
-  template <int some>
-  BPTT_INLINE Native<T> sums_of_squares(const Columns<some>& all, Index row, Index n) const {
+  template <int some, int near>
+  BPTT_INLINE Native<T> sums_of_squares(const T* const (&all)[some], Index row, Index n) const {
+    constexpr int count = together<some>;
+    const Index next[] = {L, S * L};  // from row to row
+    Index others[2][count];           // rows that there are not are the first again
+    BPTT_UNROLL for (int r = 0; r < count; ++r) BPTT_UNROLL for (int i = 0; i < 2; ++i)
+        others[i][r] = r < n ? r * next[i] : 0;
+    const T* at[some];
+    BPTT_UNROLL for (int c = 0; c < some; ++c) at[c] = all[c] + row * next[c >= near];
     Native<T> sums[L];
     BPTT_UNROLL for (int i = 0; i < int(L); ++i) sums[i] =
-        broadcast(i % columns < some ? Squares<T>::start : T(1));
-    Index near = row * all.near_row, far = row * all.far_row, left = call.dims.H;
-    const auto add = [&](Index used) BPTT_INLINED {
-      BPTT_UNROLL for (int c = 0; c < some; ++c) BPTT_UNROLL for (int r = 0; r < together; ++r) {
-        const Index other = r < n ? r : 0;
-        const Native<T> v = load(
-            all.base[c] + (c < 2 ? near + other * all.near_row : far + other * all.far_row), used);
-        sums[r * columns + c] += v * v;
+        broadcast(i % columns<some> < some ? Squares<T>::start : T(1));
+    const auto add = [&](const auto& block) BPTT_INLINED {
+      BPTT_UNROLL for (int c = 0; c < some; ++c) BPTT_UNROLL for (int r = 0; r < count; ++r) {
+        const Native<T> v = block(at[c] + others[c >= near][r]);
+        sums[r * columns<some> + c] += v * v;
       }
     };
+    Index left = call.dims.H;
     for (; left >= L; left = counted(left) - L) {
-      add(L);
-      near += rows.chunk_rows * all.near_row, far += rows.chunk_rows * all.far_row;
+      add([](const T* p) BPTT_INLINED { return load(p); });
+      BPTT_UNROLL for (int c = 0; c < some; ++c) at[c] += rows.chunk_rows * next[c >= near];
     }
-    if (left > 0) add(left);
+    if (left > 0) add([&](const T* p) BPTT_INLINED { return load(p, left); });
     return sums_of_lanes<T>(sums);
   }
   // Measures with care what sums of squares, as of sums_of_squares(), do not give.
-  __attribute__((noinline, cold)) void remeasure(int k, int some, Index row, Index n,
+  __attribute__((noinline, cold)) void remeasure(int k, int some, int width, Index row, Index n,
                                                  const Native<T>& squares) const {
-    for (Index i = 0; i < n * columns; ++i) {
-      const int c = static_cast<int>(i % columns);
+    for (Index i = 0; i < n * width; ++i) {
+      const int c = static_cast<int>(i % width);
       if (c >= some) continue;
-      const RowOf<T> column = of_column(k + c, row + i / columns);
+      const int to = place(k + c);
+      const RowOf<T> column = of_column(to, row + i / width);
       if (column.n != call.dims.H || !in_bounds<T>(squares[i]))
-        measure_with_care(column, k + c,
-                          call.trace.norms + (chunk_row + row + i / columns) * (G + 4));
+        measure_with_care(column, to, call.trace.norms + (chunk_row + row + i / width) * (G + 4));
     }
   }
   // Numbers of any size, also not finite, and rows of any length.

@@ -99,6 +99,7 @@ struct Backward {
     const T* saved =
         forward.values.saved +
         ((first - forward.states.segment_row) * blocks + j * rows.count[t]) * Cell::saved * L;
+    T *const traced_h = tracer.h_of(first, j), *const traced_c = tracer.c_of(first, j);
     BPTT_NO_UNROLL for (Index row = r.begin; row < r.end; ++row) {
       Vec<T> p[Cell::params + 1], ds[Cell::states], k[Cell::saved + 1], s0[Cell::states],
           s[Cell::states], da[D], ds0[Cell::states], stays[Cell::states];
@@ -110,9 +111,9 @@ struct Backward {
       if constexpr (Cell::general && !later_h<Cell>)
         start_h(call, scratch.skips, t, row, j, ds[0], stays[0]);
       if constexpr (!later_h<Cell>)
-        tracer.take_h(j, first + row, Cell::general ? ds[0] + stays[0] : ds[0]);
+        if (traced_h) store(traced_h + row * L, (Cell::general ? ds[0] + stays[0] : ds[0]).v);
       // The gradient of c includes the path through h, unless zoneout mixed c after h was made.
-      if (mixes_c) tracer.take_c(j, first + row, ds[Cell::states > 1]);
+      if (mixes_c && traced_c) store(traced_c + row * L, ds[Cell::states > 1].v);
       BPTT_UNROLL for (int i = 0; i < Cell::saved; ++i) k[i] =
           load(saved + (row * Cell::saved + i) * L);
       if (reads_h) s0[0] = load(h + row * d.P + column, used);
@@ -126,7 +127,7 @@ struct Backward {
           load(out + (row * D + i) * L);
       Cell::backward(call.options, p, ds, k, s0, s, da, ds0);
       if constexpr (Cell::states > 1)
-        if (!mixes_c) tracer.take_c(j, first + row, ds[1]);
+        if (!mixes_c && traced_c) store(traced_c + row * L, ds[1].v);
       if constexpr (Cell::general) {
         BPTT_UNROLL for (int q = later_h<Cell> ? 1 : 0; q < zoned_states<Cell>; ++q) ds0[q] =
             ds0[q] + stays[q];
@@ -363,7 +364,6 @@ struct Backward {
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     Index n = take_row(chunk, forward);
-    if (n && measures_steps()) tracer.measure(Range{0, chunk.rows});
     for (; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
@@ -421,8 +421,11 @@ struct Backward {
   }
 
   // May this rank measure each step at once, while its gradients are in the cache? Not if other
-  // ranks have some of the units.
-  bool measures_steps() const { return tracer.on() && (team.sequences || team.size == 1); }
+  // ranks have some of the units; and few rows take as long as the eight that are measured
+  // together.
+  bool measures_steps() const {
+    return tracer.on() && (team.sequences || (team.size == 1 && d.B >= 8));
+  }
   // The rest of the trace.
   void trace(const Span& chunk, const Forward<Backend>& forward) const {
     const Range share = share_of(chunk.rows, 1, team);

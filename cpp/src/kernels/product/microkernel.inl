@@ -36,8 +36,8 @@ BPTT_INLINE void for_each_range(Index begin, Index end, Index most, const F& f) 
   const Index n = end - begin;
   if (n <= 0) return;
   const Index ranges = n <= most ? 1 : (n + most - 1) / most, size = n / ranges;
-  for (Index larger = n - ranges * size, next; begin < end; begin = next, --larger) {
-    next = begin + size + (larger > 0);
+  for (Index rest = n - ranges * size, next; begin < end; begin = next, --rest) {
+    next = begin + size + (rest > 0);
     f(Range{begin, next});
   }
 }

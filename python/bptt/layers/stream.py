@@ -193,6 +193,10 @@ class Stream(StreamBase):
         ValueError, TypeError
             As `step`.
         """
+        y = self._core.process(x, None) if out is None and not self._batch_first else None
+        return self._process_of_any(x, out) if y is None else y  # to be converted, or refused
+
+    def _process_of_any(self, x: ArrayLike, out: Array | None) -> Any:
         array = as_float("stream.process", "x", x, self.dtype)
         self._check_x("process", array, x)
         if out is not None:

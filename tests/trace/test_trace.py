@@ -358,6 +358,26 @@ def test_of_few_rows_and_many_steps(isa: str, case: Case, dtype: str) -> None:
             assert np.array_equal(traced.trace.norms, got.norms)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CORE, ids=lambda c: c.id)
+def test_norms_of_every_number_of_rows(isa: str, case: Case, dtype: str) -> None:
+    """Steps of 1 to 17 rows, some taken together with others, and chunks of fewer than 8."""
+    for B in (3, 17):
+        lengths = np.arange(17, 0, -1)[:B]
+        c = problem(case, (17, B, 2, 22), scale=0.3).cast(dtype)
+        c = c._replace(options=c.options | {"lengths": lengths})
+        if supported(c, {}):
+            _, _, tape = forward(bptt, c)
+            trace = backward(bptt, c, tape, trace="full").trace
+            full = [trace.full.dh, trace.full.dc, *trace.full.gates.values()]
+            for k, array in enumerate(full):
+                want = 0 if array is None else np.linalg.norm(array.astype(np.float64), axis=-1)
+                exact = 1e-6 if dtype == "float32" else 1e-13
+                np.testing.assert_allclose(trace.norms[:, :, k], want, exact, 1e-30)
+            norms = backward(bptt, c, tape, trace=True).trace.norms
+            assert np.array_equal(norms, trace.norms)
+
+
 @pytest.mark.parametrize("case", PLAIN, ids=lambda c: c.cell)
 def test_norms_of_neighbours_of_any_size(isa: str, case: Case) -> None:
     """Zeros, numbers whose squares vanish or overflow, and values that are not finite."""

@@ -174,8 +174,8 @@ struct TracedRows {
 
   // Where the gradients of a block of h and c in row `row` of all stand; null without a trace. The
   // next row is one vector further, the next block chunk_rows vectors.
-  T* h_of(Index row, Index j = 0) const { return at(dh, row, j); }
-  T* c_of(Index row, Index j = 0) const { return at(dc, row, j); }
+  T* h_of(Index row, Index j = 0) const { return kept(dh, row, j); }
+  T* c_of(Index row, Index j = 0) const { return kept(dc, row, j); }
   BPTT_INLINE void take_h(Index j, Index row, Vec<T> v) const {
     if (T* to = h_of(row, j)) store(to, v.v);
   }
@@ -183,14 +183,15 @@ struct TracedRows {
   // Writes the norms, and the place of the first value that is not finite, of rows `mine` of the
   // chunk.
   void measure(Range mine) const {
-    // h, perhaps c, and one to four gates.
-    constexpr int at_once = smaller(L, 8), least = at_once < 6 ? 1 : 2, most = smaller(at_once, 6);
+    constexpr int most = smaller(at_once, 6);
     const int all = G + 1 + has_c;
     for (int k = 0; k < all; k += at_once)
-      static_int<most - least + 1>(smaller(at_once, all - k) - least + 1, [&](auto i) BPTT_INLINED {
-        constexpr int some = i.value + least - 1;
-        static_int<3>(k ? 3 : 1 + has_c, [&](auto h_and_c) BPTT_INLINED {
-          measure<some, h_and_c.value % 3>(mine, k);
+      static_int<most>(smaller(at_once, all - k), [&](auto n) BPTT_INLINED {
+        constexpr int some = n.value;
+        const Index states = k ? 0 : 1 + has_c;
+        static_int<3>(states + 1, [&](auto m) BPTT_INLINED {
+          constexpr int near = m.value - 1;
+          if constexpr (occur(some, near)) measure<some, near>(mine, k);
         });
       });
   }
@@ -217,19 +218,28 @@ struct TracedRows {
   }
 
  private:
-  T* at(T* base, Index row, Index j) const {
+  T* kept(T* base, Index row, Index j) const {
     return on() ? base + (j * rows.chunk_rows + row - chunk_row) * L : nullptr;
   }
 
-  // The squares of `some` columns of as many rows as there is room for are summed at once: a vector
-  // for each, in places for `columns` columns.
+  static constexpr int at_once = smaller(L, 8);  // columns
+  // Do `some` columns, `near` of which are states, occur at once? A cell has two to six columns,
+  // the plain cells two, four and six, and with more than four c is among them: see Tracer.
+  static constexpr bool occur(int some, int near) {
+    for (int all = 2; all <= 6; all += BPTT_MANY_CELLS ? 1 : 2)
+      for (int k = 0; k < all; k += at_once)
+        if (some == smaller(at_once, all - k) && near == (k ? 0 : 1 + (all > 4))) return true;
+    return false;
+  }
+  // The squares of several rows are summed at once, in a vector for each column of each row: as
+  // many rows as a vector has lanes for, where each takes `columns` lanes.
   template <int some>
   static constexpr int columns = smaller(L, 2 << ((some > 2) + (some > 4)));
   template <int some>
   static constexpr int together = int(L) / columns<some>;
 
-  // Where the norm of the n-th column is written: a cell without c has no column for it.
-  int place(int n) const { return n > 0 && !has_c ? n + 1 : n; }
+  // The number of the n-th column that the cell has: 0 is h, 1 is c, the gates follow.
+  int number(int n) const { return n > 0 && !has_c ? n + 1 : n; }
 
   // `some` columns from the k-th on, the first `near` of which, h and c, have one number for each
   // unit; the others, which are sums, have S.
@@ -237,7 +247,7 @@ struct TracedRows {
   BPTT_INLINE void measure(Range mine, int k) const {
     const Dims& d = call.dims;
     const T* all[some];
-    BPTT_UNROLL for (int c = 0; c < some; ++c) all[c] = of_column(place(k + c), 0).base;
+    BPTT_UNROLL for (int c = 0; c < some; ++c) all[c] = of_column(number(k + c), 0).base;
     // h of a layer that projects has another size, and is measured with care: meanwhile c stands
     // for it.
     const bool projects = near && d.P != d.H;
@@ -250,11 +260,10 @@ struct TracedRows {
       square_roots(squares, roots);
       double* out = call.trace.norms + (chunk_row + row) * (G + 4);
       for (Index r = 0; r < n; ++r, out += G + 4) {
-        BPTT_UNROLL for (int c = 0; c < some; ++c) out[place(k + c)] = roots[r * width + c];
+        BPTT_UNROLL for (int c = 0; c < some; ++c) out[number(k + c)] = roots[r * width + c];
         if (!has_c) out[1] = 0;
       }
-      if (projects || !all_in_bounds<T>(squares))
-        remeasure(k, some, columns<some>, row, n, squares);
+      if (projects || !all_in_bounds<T>(squares)) remeasure(k, some, width, row, n, squares);
     }
   }
   // Lane r * columns + c of the result has the sum of column c and row r; other lanes have any that
@@ -266,40 +275,40 @@ struct TracedRows {
     Index others[2][count];           // rows that there are not are the first again
     BPTT_UNROLL for (int r = 0; r < count; ++r) BPTT_UNROLL for (int i = 0; i < 2; ++i)
         others[i][r] = r < n ? r * next[i] : 0;
-    const T* at[some];
-    BPTT_UNROLL for (int c = 0; c < some; ++c) at[c] = all[c] + row * next[c >= near];
+    const T* from[some];
+    BPTT_UNROLL for (int c = 0; c < some; ++c) from[c] = all[c] + row * next[c >= near];
     Native<T> sums[L];
     BPTT_UNROLL for (int i = 0; i < int(L); ++i) sums[i] =
         broadcast(i % columns<some> < some ? Squares<T>::start : T(1));
     const auto add = [&](const auto& block) BPTT_INLINED {
       BPTT_UNROLL for (int c = 0; c < some; ++c) BPTT_UNROLL for (int r = 0; r < count; ++r) {
-        const Native<T> v = block(at[c] + others[c >= near][r]);
+        const Native<T> v = block(from[c] + others[c >= near][r]);
         sums[r * columns<some> + c] += v * v;
       }
     };
     Index left = call.dims.H;
     for (; left >= L; left = counted(left) - L) {
       add([](const T* p) BPTT_INLINED { return load(p); });
-      BPTT_UNROLL for (int c = 0; c < some; ++c) at[c] += rows.chunk_rows * next[c >= near];
+      BPTT_UNROLL for (int c = 0; c < some; ++c) from[c] += rows.chunk_rows * next[c >= near];
     }
     if (left > 0) add([&](const T* p) BPTT_INLINED { return load(p, left); });
     return sums_of_lanes<T>(sums);
   }
   // Measures with care what sums of squares, as of sums_of_squares(), do not give.
-  __attribute__((noinline, cold)) void remeasure(int k, int some, int width, Index row, Index n,
+  __attribute__((noinline, cold)) void remeasure(int k, int some, Index width, Index row, Index n,
                                                  const Native<T>& squares) const {
     for (Index i = 0; i < n * width; ++i) {
       const int c = static_cast<int>(i % width);
       if (c >= some) continue;
-      const int to = place(k + c);
+      const int to = number(k + c);
       const RowOf<T> column = of_column(to, row + i / width);
       if (column.n != call.dims.H || !in_bounds<T>(squares[i]))
         measure_with_care(column, to, call.trace.norms + (chunk_row + row + i / width) * (G + 4));
     }
   }
-  // Numbers of any size, also not finite, and rows of any length.
+  // Numbers of any size, also not finite, and the shorter rows of a layer that projects.
   void measure_with_care(const RowOf<T>& row, int k, double* out) const {
-    double *place = out + G + 3, norm = row.n ? row.norm() : 0;
+    double *place = out + G + 3, norm = row.norm();
     out[k] = norm;
     if (__builtin_isfinite(norm) || *place != 0) return;
     const Index of_c = has_c ? call.dims.H : 0, before[] = {0, call.dims.P, call.dims.P + of_c};
@@ -311,7 +320,7 @@ struct TracedRows {
   RowOf<T> of_column(int k, Index row) const {
     const Index step = rows.chunk_rows * L;
     if (k == 0) return {dh + row * L, step, call.dims.P};
-    if (k == 1) return {dc + row * L, step, has_c ? call.dims.H : 0};
+    if (k == 1) return {dc + row * L, step, call.dims.H};
     int gate = 0;
     while (x_gates[gate] != k - 2) ++gate;
     return of_sum(x_first + gate, row);
@@ -329,13 +338,15 @@ struct Tracer : TracedRows<typename Backend::T> {
   using T = typename Backend::T;
   using Cell = typename Backend::Cell;
   using Own = EquationsOf<Cell>;
+  static constexpr bool has_c = Cell::states > 1;
+  static_assert(has_c == (Cell::gates + has_c > 3), "see measure()");
   Tracer(const BackwardCall<T>& c, const Rows& r, const T* dvalues, T* dh, T* dc)
       : TracedRows<T>{Cell::gates,
                       GradientsOf<Cell>::all,
                       Own::sums,
                       Own::x_first,
                       Cell::x_gates,
-                      (Cell::states > 1),
+                      has_c,
                       c,
                       r,
                       dvalues,

@@ -211,7 +211,7 @@ struct Backward {
     products.template for_each_tile<XSide<Cell>>(
         r, tape.w_ih, I, {0, blocks_of<T>(I)},
         [I, dx](Index row, Index n_rows, Index column, Index width, const T* tile) {
-          const Index next = I;  // no store can change a copy
+          const Index next = I;  // a store might change what the closure holds
           T* to = dx + row * next + column;
           for (Index b = 0, used = next - column; b < width; ++b, to += L, used -= L)
             for (Index i = 0; i < n_rows; ++i)
@@ -421,10 +421,12 @@ struct Backward {
   }
 
   // May this rank measure each step at once, while its gradients are in the cache? Not if other
-  // ranks have some of the units; and few rows take as long as the eight that are measured
-  // together.
+  // ranks have some of the units. It does not pay where a step is small and its chunk stays in the
+  // second cache: each step would begin the loops anew.
   bool measures_steps() const {
-    return tracer.on() && (team.sequences || (team.size == 1 && d.B >= 8));
+    const Index bytes = rows.chunk_rows * (D + Cell::states) * padded * Index(sizeof(T));
+    const bool small = d.B < 8 && bytes <= d.caches.second / 2;
+    return tracer.on() && (team.sequences || (team.size == 1 && !small));
   }
   // The rest of the trace.
   void trace(const Span& chunk, const Forward<Backend>& forward) const {

@@ -16,7 +16,7 @@ struct StepRows {
     const bool inside = previous >= 0 && previous < steps;
     continuing = smaller(inside ? rows.count[previous] : 0, count);
   }
-  // Are the rows of the step before the same, and not none?
+  // Are the rows of the step before the same? Without rows there may be no step before.
   bool same_before(const Rows& rows) const {
     return count > 0 && continuing == count && rows.count[previous] == count;
   }

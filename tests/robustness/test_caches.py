@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import bptt
@@ -60,6 +61,21 @@ def test_so_do_threads_and_checkpoints(isa: str, cell: Case, dtype: str) -> None
             _core.use_caches(sizes)
             same_bits(core_results(p, threads=threads), want)
             same_bits(core_results(p, threads=threads, checkpoint="sqrt"), want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.id)
+def test_so_does_a_trace(isa: str, cell: Case, dtype: str) -> None:
+    """One sequence alone, a few and several, measured step by step or by chunk."""
+    for shape in [(150, 1, 3, 34), (30, 3, 5, 21), (30, 13, 5, 21)]:
+        p = problem(cell, shape, BY_ID["plain"], dtype)
+        norms = []
+        for sizes in ("1m,1024m,1048576m", "1,1,1"):
+            _core.use_caches(sizes)
+            tape = forward(bptt, p)[2]
+            norms.append(backward(bptt, p, tape, trace=True).trace.norms)
+        assert (norms[0][:, :, 0] > 0).all()
+        assert np.array_equal(*norms)
 
 
 def test_a_tape_serves_under_other_sizes() -> None:

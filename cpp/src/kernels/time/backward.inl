@@ -364,6 +364,7 @@ struct Backward {
     const StepClipper<T> clipper{call, scratch.dstates, scratch.skips, Cell::states, Cell::gates};
     tracer.chunk_row = chunk.row;
     Index n = take_row(chunk, forward);
+    if (n && measures_steps()) tracer.measure(Range{0, chunk.rows});
     for (; n < chunk.end - chunk.begin; ++n) {
       const Index t = rows.reverse ? chunk.begin + n : chunk.end - 1 - n;
       const Range mine = sequences_of(team, rows.count[t]);
@@ -424,9 +425,11 @@ struct Backward {
   // ranks have some of the units. It does not pay where a step is small and its chunk stays in the
   // second cache: each step would begin the loops anew.
   bool measures_steps() const {
+    return tracer.on() && (team.sequences || (team.size == 1 && !small_chunks()));
+  }
+  bool small_chunks() const {
     const Index bytes = rows.chunk_rows * (D + Cell::states) * padded * Index(sizeof(T));
-    const bool small = d.B < 8 && bytes <= d.caches.second / 2;
-    return tracer.on() && (team.sequences || (team.size == 1 && !small));
+    return d.B < 8 && bytes <= d.caches.second / 2;
   }
   // The rest of the trace.
   void trace(const Span& chunk, const Forward<Backend>& forward) const {
